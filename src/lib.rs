@@ -1,0 +1,4 @@
+//! acopio: a storage cluster for messages and measurements that arrive over plain TCP.
+
+pub mod limits;
+pub mod wire;
