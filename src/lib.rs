@@ -1,4 +1,5 @@
 //! acopio: a storage cluster for messages and measurements that arrive over plain TCP.
 
+pub mod data;
 pub mod limits;
 pub mod wire;
