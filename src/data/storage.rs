@@ -15,7 +15,8 @@ pub trait Storage: Send {
     /// An open file of this folder.
     type File: LogFile;
 
-    /// Opens a file that exists, for reading and appending. Errors: `NotFound`, and whatever the disk says.
+    /// Opens a file that exists, for reading and appending, so that what is read is on the disk, as far as the system
+    /// can be made to tell. Errors: `NotFound`, and whatever the disk says.
     fn open_append(&self, name: &str) -> io::Result<Self::File>;
 
     /// Creates an empty file. Errors: `AlreadyExists`, and whatever the disk says.
