@@ -1,5 +1,6 @@
 //! acopio: a storage cluster for messages and measurements that arrive over plain TCP.
 
+pub mod data;
 pub mod limits;
 pub mod shutdown;
 pub mod wire;

@@ -135,9 +135,9 @@ pub const SEGMENT_BYTES_MIN: u64 = 4 * 1024;
 /// (DESIGN page, section 10: 45 or less). Longer sequence numbers add one byte for every factor of 64.
 pub const RECORD_FIELDS_BYTES: usize = 45;
 
-/// Greatest line of `data.txt`, bytes, newline included: every payload byte escaped as `\xNN`, and the fields with
-/// the longest sequence number and every copy named.
-pub const RECORD_LINE_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX + 256;
+/// Greatest line of `data.txt`, bytes, newline included: every payload byte escaped as `\xNN`, the words a head puts
+/// in front of text, and the fields with the longest sequence number and every copy named.
+pub const RECORD_LINE_BYTES_MAX: usize = 4 * (MESSAGE_BYTES_MAX + TEXT_BYTES_MAX) + 1024;
 
 /// Read size of a scan over a log, bytes.
 pub const SCAN_CHUNK_BYTES: usize = 1024 * 1024;
@@ -148,6 +148,12 @@ pub const QUARANTINE_PLACES_MAX: usize = 10_000;
 /// Formatted bytes that wait for the commit thread. It holds the windows of several heads with room for escapes;
 /// past it the node stops reading.
 pub const COMMIT_BUFFER_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Greatest `quarantine.txt`, bytes; past it nothing more is listed, only counted.
+pub const QUARANTINE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Greatest `segments.txt` that is read, bytes: some 150,000 sealed files. A larger one is made anew.
+pub const SEGMENTS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Capacity that an idle commit buffer keeps, bytes: a burst's memory is given back.
 pub const COMMIT_BUFFER_KEEP_BYTES: usize = 4 * 1024 * 1024;
@@ -170,7 +176,12 @@ const _: () = assert!(FRAME_BYTES_MAX > MESSAGE_BYTES_MAX);
 const _: () = assert!(CLIENT_IN_FLIGHT_BYTES_MAX >= MESSAGE_BYTES_MAX);
 const _: () = assert!(NODE_WINDOW_BYTES_MAX >= FRAME_BYTES_MAX);
 const _: () = assert!(HEAD_IN_FLIGHT_BYTES_MAX >= CLIENT_IN_FLIGHT_BYTES_MAX);
-const _: () = assert!(LINE_BYTES_MAX <= MESSAGE_BYTES_MAX && RAW_READ_BYTES_MAX <= MESSAGE_BYTES_MAX);
+const _: () =
+    assert!(LINE_BYTES_MAX <= MESSAGE_BYTES_MAX && RAW_READ_BYTES_MAX <= MESSAGE_BYTES_MAX);
 const _: () = assert!(BATCH_MESSAGES_MAX <= FRAME_MESSAGES_MAX);
 const _: () = assert!(COMMIT_BUFFER_BYTES_MAX >= 2 * RECORD_LINE_BYTES_MAX);
 const _: () = assert!(SCAN_CHUNK_BYTES >= 4096);
+const _: () = assert!(
+    RECORD_LINE_BYTES_MAX
+        >= 4 * MESSAGE_BYTES_MAX + REPLICAS_MAX * (NODE_NAME_BYTES_MAX + 1) + RECORD_FIELDS_BYTES
+);

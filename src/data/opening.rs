@@ -1,0 +1,355 @@
+//! What opening a log does before it takes the first batch: scan, cut, keep aside, list, count.
+//!
+//! Nothing is ever deleted: the torn tail goes to a `.torn` file before it is cut off, rot stays where it is and is
+//! listed in `quarantine.txt`. Crashing anywhere in here and opening again comes to the same end.
+
+use super::log::{Current, LogError, free_name, quarantine_line};
+use super::recover::{self, BadPlace, Scan, TornTail};
+use super::segments::{CURRENT, INDEX, QUARANTINE, Segment, parse_index, sealed_id};
+use super::storage::{LogFile, Storage, is_full};
+use crate::limits::{QUARANTINE_BYTES_MAX, SCAN_CHUNK_BYTES, SEGMENTS_BYTES_MAX};
+use std::collections::{HashMap, HashSet};
+use std::io;
+
+/// Why a log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The disk refused something.
+    #[error("cannot {what} {file}: {source}; {}", remedy(source))]
+    Disk {
+        /// What was tried.
+        what: &'static str,
+        /// With which file.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The first file could not be started.
+    #[error(transparent)]
+    Log(LogError),
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "give the folder to the user that runs the node",
+        _ if is_full(error) => "free some space, then start the node again",
+        _ => "look at the disk, then start the node again",
+    }
+}
+
+/// A tail that was cut off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// What it was.
+    pub tail: TornTail,
+    /// The file it was copied to; `None` if it was nothing but zeros.
+    pub kept: Option<String>,
+}
+
+/// Rot that was found in one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rot {
+    /// The file now; `quarantine.txt` has the name it gets when it is sealed.
+    pub file: String,
+    /// Its rotten lines, at most [`QUARANTINE_PLACES_MAX`](crate::limits::QUARANTINE_PLACES_MAX).
+    pub places: Vec<BadPlace>,
+    /// How many there are, listed or not.
+    pub lines: u64,
+}
+
+/// What opening a log found and did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OpenReport {
+    /// Good records in all files.
+    pub records: u64,
+    /// Length of all files of records, bytes.
+    pub bytes: u64,
+    /// Sealed files.
+    pub segments: usize,
+    /// The torn tail of `data.txt`.
+    pub torn: Option<Cut>,
+    /// Rot in the files that were read.
+    pub rot: Vec<Rot>,
+    /// Sealed files that were read because `segments.txt` did not know them.
+    pub rescanned: Vec<String>,
+    /// What could not be written down because the disk is full; it is tried again at the next start.
+    pub unwritten: Vec<String>,
+}
+
+/// A log that is ready to go on.
+pub(super) struct Opened<F> {
+    pub(super) current: Option<Current<F>>,
+    pub(super) sealed: Vec<Segment>,
+    pub(super) index_whole: bool,
+    pub(super) report: OpenReport,
+}
+
+fn failed<'a>(what: &'static str, file: &'a str) -> impl FnOnce(io::Error) -> OpenError + 'a {
+    move |source| OpenError::Disk {
+        what,
+        file: file.to_owned(),
+        source,
+    }
+}
+
+/// Opens everything in the folder but does not create `data.txt`.
+pub(super) fn open<S: Storage>(storage: &S) -> Result<Opened<S::File>, OpenError> {
+    let mut report = OpenReport::default();
+    let names = storage.list().map_err(failed("list", "the folder"))?;
+    let (sealed, index_whole) = open_sealed(storage, &names, &mut report)?;
+    let current = if names.iter().any(|name| name == CURRENT) {
+        Some(open_current(storage, &names, &sealed, &mut report)?)
+    } else {
+        None
+    };
+    // Names that a killed process left unsynced are relied on from here on.
+    storage.sync_dir().map_err(failed("sync", "the folder"))?;
+    Ok(Opened {
+        current,
+        sealed,
+        index_whole,
+        report,
+    })
+}
+
+fn scan<F: LogFile>(file: &F, name: &str) -> Result<(Scan, u64), OpenError> {
+    let len = file.len().map_err(failed("look at", name))?;
+    let found = recover::scan(len, |buffer, at| file.read_at(buffer, at), |_, _| {})
+        .map_err(failed("read", name))?;
+    Ok((found, len))
+}
+
+fn open_current<S: Storage>(
+    storage: &S,
+    names: &[String],
+    sealed: &[Segment],
+    report: &mut OpenReport,
+) -> Result<Current<S::File>, OpenError> {
+    let mut file = storage
+        .open_append(CURRENT)
+        .map_err(failed("open", CURRENT))?;
+    let (found, _) = scan(&file, CURRENT)?;
+    if let Some(tail) = found.torn {
+        let name = torn_name(&found, names);
+        let kept = keep_aside(storage, &file, tail, &name)
+            .map_err(failed("keep the torn end of data.txt in", &name))?;
+        file.truncate(tail.offset)
+            .map_err(failed("cut the torn end off", CURRENT))?;
+        report.torn = Some(Cut {
+            tail,
+            kept: kept.then_some(name),
+        });
+    }
+    // A process that was killed may have left good records that only the system's memory holds.
+    file.sync().map_err(failed("sync", CURRENT))?;
+    if let Some(first_id) = found.first_id {
+        quarantine(
+            storage,
+            &free_name(first_id, sealed),
+            CURRENT,
+            &found,
+            report,
+        )?;
+    }
+    Ok(Current {
+        file,
+        len: found.valid_len,
+        records: found.records,
+        first_id: found.first_id,
+        max_id: found.max_id,
+    })
+}
+
+/// A name for the torn tail that no file has yet.
+fn torn_name(found: &Scan, names: &[String]) -> String {
+    let id = found
+        .first_id
+        .map_or_else(|| "none".to_owned(), |id| id.to_string());
+    let taken: HashSet<&str> = names.iter().map(String::as_str).collect();
+    let mut name = format!("data-{id}.torn");
+    let mut copy = 2_u64;
+    while taken.contains(name.as_str()) {
+        name = format!("data-{id}.{copy}.torn");
+        copy += 1;
+    }
+    name
+}
+
+/// Copies the tail, without the zeros at its end, to a new file; `false` if it is nothing but zeros.
+fn keep_aside<S: Storage>(
+    storage: &S,
+    file: &S::File,
+    tail: TornTail,
+    name: &str,
+) -> io::Result<bool> {
+    let mut buffer = vec![0; SCAN_CHUNK_BYTES];
+    let mut copy: Option<S::File> = None;
+    let mut at = tail.offset;
+    // Chunks of zeros wait until something follows them.
+    let mut zeros = 0_u64;
+    loop {
+        let got = file.read_at(&mut buffer, at)?;
+        if got == 0 {
+            break;
+        }
+        at += got as u64;
+        let chunk = buffer.get(..got).unwrap_or_default();
+        if chunk.iter().all(|b| *b == 0) {
+            zeros += got as u64;
+            continue;
+        }
+        let out = match &mut copy {
+            Some(out) => out,
+            None => copy.insert(storage.create(name)?),
+        };
+        while zeros > 0 {
+            let some = usize::try_from(zeros)
+                .unwrap_or(SCAN_CHUNK_BYTES)
+                .min(SCAN_CHUNK_BYTES);
+            out.append(&vec![0; some])?;
+            zeros -= some as u64;
+        }
+        out.append(chunk)?;
+    }
+    let Some(mut out) = copy else {
+        return Ok(false);
+    };
+    out.sync()?;
+    storage.sync_dir()?;
+    Ok(true)
+}
+
+/// Finds the sealed files; answers them by first id, and whether `segments.txt` is whole now.
+fn open_sealed<S: Storage>(
+    storage: &S,
+    names: &[String],
+    report: &mut OpenReport,
+) -> Result<(Vec<Segment>, bool), OpenError> {
+    let mut files: Vec<_> = names
+        .iter()
+        .filter_map(|name| Some((sealed_id(name)?, name)))
+        .collect();
+    files.sort_unstable();
+    let (mut known, mut whole) = read_index(storage, names)?;
+    let mut sealed = Vec::with_capacity(files.len());
+    for ((id, _), name) in files {
+        let file = storage.open_append(name).map_err(failed("open", name))?;
+        let len = file.len().map_err(failed("look at", name))?;
+        if let Some(segment) = known.remove(name).filter(|segment| segment.bytes == len) {
+            sealed.push(segment);
+            continue;
+        }
+        whole = false;
+        let mut found = scan(&file, name)?.0;
+        // A sealed file was synced whole: what is bad at its end is rot like any other.
+        if let Some(tail) = found.torn {
+            found.rot_lines += 1;
+            let place = recover::Place {
+                offset: tail.offset,
+                len: tail.len,
+                line: tail.line,
+            };
+            found.rot.push(BadPlace {
+                place,
+                reason: tail.reason,
+            });
+        }
+        quarantine(storage, name, name, &found, report)?;
+        report.rescanned.push(name.clone());
+        sealed.push(Segment {
+            file: name.clone(),
+            records: found.records,
+            bytes: len,
+            first_id: found.first_id.unwrap_or(id),
+            max_id: found.max_id.unwrap_or(id),
+        });
+    }
+    if !whole || !known.is_empty() {
+        let text: String = sealed.iter().map(Segment::to_line).collect();
+        whole = write_down(storage.write_small(INDEX, text.as_bytes()), INDEX, report)?;
+    }
+    Ok((sealed, whole))
+}
+
+fn read_index<S: Storage>(
+    storage: &S,
+    names: &[String],
+) -> Result<(HashMap<String, Segment>, bool), OpenError> {
+    if !names.iter().any(|name| name == INDEX) {
+        return Ok((HashMap::new(), true));
+    }
+    match storage.read_small(INDEX, SEGMENTS_BYTES_MAX) {
+        Ok(text) => Ok(parse_index(&text)),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok((HashMap::new(), false)),
+        Err(error) => Err(failed("read", INDEX)(error)),
+    }
+}
+
+/// Adds the rot of a file to `quarantine.txt`, each place once, under the name that the file keeps.
+fn quarantine<S: Storage>(
+    storage: &S,
+    name: &str,
+    file_now: &str,
+    found: &Scan,
+    report: &mut OpenReport,
+) -> Result<(), OpenError> {
+    if found.rot.is_empty() {
+        return Ok(());
+    }
+    report.rot.push(Rot {
+        file: file_now.to_owned(),
+        places: found.rot.clone(),
+        lines: found.rot_lines,
+    });
+    let before = match storage.read_small(QUARANTINE, QUARANTINE_BYTES_MAX) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            report.unwritten.push(QUARANTINE.to_owned());
+            return Ok(());
+        }
+        Err(error) => return Err(failed("read", QUARANTINE)(error)),
+    };
+    let before = String::from_utf8_lossy(&before);
+    let listed: HashSet<_> = before.lines().map(place_of).collect();
+    let lines = found.rot.iter().map(|bad| quarantine_line(name, bad));
+    let new: String = lines
+        .filter(|line| !listed.contains(&place_of(line)))
+        .collect();
+    if !new.is_empty() {
+        let newline = if before.is_empty() || before.ends_with('\n') {
+            ""
+        } else {
+            "\n"
+        };
+        let text = format!("{before}{newline}{new}");
+        write_down(
+            storage.write_small(QUARANTINE, text.as_bytes()),
+            QUARANTINE,
+            report,
+        )?;
+    }
+    Ok(())
+}
+
+/// File, offset and length of a line of `quarantine.txt`.
+fn place_of(line: &str) -> [Option<&str>; 3] {
+    let mut fields = line.split(' ');
+    [fields.next(), fields.next(), fields.next()]
+}
+
+/// A full disk must not keep a node from serving what it has: `false` if it kept this from being written.
+fn write_down(
+    result: io::Result<()>,
+    name: &str,
+    report: &mut OpenReport,
+) -> Result<bool, OpenError> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if is_full(&error) => {
+            report.unwritten.push(name.to_owned());
+            Ok(false)
+        }
+        Err(error) => Err(failed("write", name)(error)),
+    }
+}
