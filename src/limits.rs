@@ -93,6 +93,13 @@ pub const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// Time a peer may leave a full socket unread while the head wants to close; then it is cut off.
 pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 
+/// Time a client that has closed its sending side may take to read its last answers.
+pub const LINGER_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// What a raw or line data node may have unanswered in the head: it answers one message at a time, so a longer queue
+/// would only wait.
+pub const TEXT_NODE_WINDOW_MESSAGES_MAX: usize = 64;
+
 // ---- heartbeat ------------------------------------------------------------------------------------------------------
 
 /// Time between two heartbeats of a head, as in the original.
@@ -176,12 +183,10 @@ const _: () = assert!(FRAME_BYTES_MAX > MESSAGE_BYTES_MAX);
 const _: () = assert!(CLIENT_IN_FLIGHT_BYTES_MAX >= MESSAGE_BYTES_MAX);
 const _: () = assert!(NODE_WINDOW_BYTES_MAX >= FRAME_BYTES_MAX);
 const _: () = assert!(HEAD_IN_FLIGHT_BYTES_MAX >= CLIENT_IN_FLIGHT_BYTES_MAX);
-const _: () =
-    assert!(LINE_BYTES_MAX <= MESSAGE_BYTES_MAX && RAW_READ_BYTES_MAX <= MESSAGE_BYTES_MAX);
+const _: () = assert!(LINE_BYTES_MAX <= MESSAGE_BYTES_MAX && RAW_READ_BYTES_MAX <= MESSAGE_BYTES_MAX);
 const _: () = assert!(BATCH_MESSAGES_MAX <= FRAME_MESSAGES_MAX);
 const _: () = assert!(COMMIT_BUFFER_BYTES_MAX >= 2 * RECORD_LINE_BYTES_MAX);
 const _: () = assert!(SCAN_CHUNK_BYTES >= 4096);
 const _: () = assert!(
-    RECORD_LINE_BYTES_MAX
-        >= 4 * MESSAGE_BYTES_MAX + REPLICAS_MAX * (NODE_NAME_BYTES_MAX + 1) + RECORD_FIELDS_BYTES
+    RECORD_LINE_BYTES_MAX >= 4 * MESSAGE_BYTES_MAX + REPLICAS_MAX * (NODE_NAME_BYTES_MAX + 1) + RECORD_FIELDS_BYTES
 );

@@ -34,19 +34,13 @@ impl Segment {
     /// Its line in `segments.txt`, newline included.
     #[must_use]
     pub fn to_line(&self) -> String {
-        format!(
-            "{} {} {} {} {}\n",
-            self.file, self.records, self.bytes, self.first_id, self.max_id
-        )
+        format!("{} {} {} {} {}\n", self.file, self.records, self.bytes, self.first_id, self.max_id)
     }
 
     fn from_line(line: &str) -> Option<Self> {
         let mut fields = line.strip_suffix('\n')?.split(' ');
         let segment = Self {
-            file: fields
-                .next()
-                .filter(|name| sealed_id(name).is_some())?
-                .to_owned(),
+            file: fields.next().filter(|name| sealed_id(name).is_some())?.to_owned(),
             records: fields.next()?.parse().ok()?,
             bytes: fields.next()?.parse().ok()?,
             first_id: fields.next()?.parse().ok()?,
@@ -59,11 +53,7 @@ impl Segment {
 /// The name of a file sealed with this first record; `copy` counts from 1 where names would collide.
 #[must_use]
 pub fn sealed_name(first: RecordId, copy: u32) -> String {
-    if copy <= 1 {
-        format!("data-{first}.txt")
-    } else {
-        format!("data-{first}.{copy}.txt")
-    }
+    if copy <= 1 { format!("data-{first}.txt") } else { format!("data-{first}.{copy}.txt") }
 }
 
 /// The id in the name of a sealed file, and its number among those of the same id; `None` for any other name.
@@ -105,35 +95,17 @@ mod tests {
 
     #[test]
     fn names_and_lines_round_trip() {
-        let id = RecordId {
-            time_ns: 1_795_234_260_000_000_001,
-            incarnation: 7,
-        };
+        let id = RecordId { time_ns: 1_795_234_260_000_000_001, incarnation: 7 };
         for copy in [1, 2, 30] {
             assert_eq!(sealed_id(&sealed_name(id, copy)), Some((id, copy)));
         }
-        for name in [
-            "data.txt",
-            "data-.txt",
-            "data-1795234260----0----6.1.txt",
-            "data-1795234260----0----6.torn",
-        ] {
+        for name in ["data.txt", "data-.txt", "data-1795234260----0----6.1.txt", "data-1795234260----0----6.torn"] {
             assert_eq!(sealed_id(name), None, "{name}");
         }
-        let segment = Segment {
-            file: sealed_name(id, 1),
-            records: 3,
-            bytes: 200,
-            first_id: id,
-            max_id: id.plus(2),
-        };
+        let segment = Segment { file: sealed_name(id, 1), records: 3, bytes: 200, first_id: id, max_id: id.plus(2) };
         let line = segment.to_line();
         assert_eq!(Segment::from_line(&line), Some(segment.clone()));
-        let (read, whole) =
-            parse_index(format!("{line}\0\0 x\n{}", &line[..line.len() - 1]).as_bytes());
-        assert_eq!(
-            (read.values().collect::<Vec<_>>(), whole),
-            (vec![&segment], false)
-        );
+        let (read, whole) = parse_index(format!("{line}\0\0 x\n{}", &line[..line.len() - 1]).as_bytes());
+        assert_eq!((read.values().collect::<Vec<_>>(), whole), (vec![&segment], false));
     }
 }

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::super::error::{Code, UnknownCode};
+use super::super::error::{Code, Refusal, UnknownCode};
 use super::{BLOCK_BYTES_MAX, SEQ_END};
 use crate::limits::{
     FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, MESSAGE_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX,
@@ -106,6 +106,12 @@ pub enum FrameError {
 }
 
 impl FrameError {
+    /// What to tell the peer before closing.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        Refusal::new(self.code(), self.to_string())
+    }
+
     /// The code to send to the peer.
     #[must_use]
     pub const fn code(&self) -> Code {
