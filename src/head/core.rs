@@ -545,3 +545,7 @@ fn never_sent(number: u64, settled: u64) -> Refusal {
     let text = format!("a data node settled message {number} out of turn after {settled}; it is closed");
     Refusal::new(Code::Protocol, text)
 }
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;
