@@ -1,5 +1,8 @@
 //! acopio: a storage cluster for messages and measurements that arrive over plain TCP.
 
+pub mod client;
+pub mod cluster;
+pub mod daily;
 pub mod data;
 pub mod head;
 pub mod limits;

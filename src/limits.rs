@@ -130,6 +130,42 @@ pub const CLIENT_RETRY_TIME_DEFAULT: Duration = Duration::from_secs(10);
 /// Time a role has to finish what it accepted after SIGTERM; the process is gone within ten seconds.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(8);
 
+/// Time from the first signal until a process gives up on an orderly end and says so.
+pub const STOP_TIME_MAX: Duration = Duration::from_secs(10);
+
+// ---- a cluster on this machine ---------------------------------------------------------------------------------------
+
+/// Time the head of `acopio up` has to say that it listens.
+pub const UP_START_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Time that every group of processes (clients, head, data nodes) has to end, even if those before it took all of
+/// [`STOP_TIME_MAX`]; then they are killed.
+pub const UP_GROUP_STOP_TIME_MIN: Duration = Duration::from_secs(2);
+
+/// Data nodes of one `acopio up`: their loopback addresses end in 2 and up, and a head takes no more.
+pub const UP_NODES_MAX: usize = NODES_MAX;
+
+/// Random-number clients of one `acopio up`: processes of one machine.
+pub const UP_CLIENTS_MAX: usize = CLIENTS_MAX_DEFAULT;
+
+/// Lines that wait to be shown by `acopio up`. A terminal that stands still must not hold up the cluster: what does
+/// not fit is counted, and it is in the log files.
+pub const SCREEN_LINES_MAX: usize = 1024;
+
+// ---- the command line -----------------------------------------------------------------------------------------------
+
+/// Longest duration that a flag takes: a year is surely a mistake.
+pub const DURATION_FLAG_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Shortest duration that a flag takes: below it a loop would keep a processor busy.
+pub const DURATION_FLAG_MIN: Duration = Duration::from_millis(1);
+
+/// Heads that one data node or client can be told of.
+pub const HEADS_MAX: usize = 16;
+
+/// Refused lines that `acopio send` lists; the rest is counted.
+pub const SEND_REFUSALS_SHOWN_MAX: usize = 20;
+
 // ---- the data node's log ----------------------------------------------------------------------------------------------
 
 /// Default size at which `data.txt` is sealed, bytes.
@@ -190,3 +226,4 @@ const _: () = assert!(SCAN_CHUNK_BYTES >= 4096);
 const _: () = assert!(
     RECORD_LINE_BYTES_MAX >= 4 * MESSAGE_BYTES_MAX + REPLICAS_MAX * (NODE_NAME_BYTES_MAX + 1) + RECORD_FIELDS_BYTES
 );
+const _: () = assert!(DRAIN_TIME_MAX.as_millis() < STOP_TIME_MAX.as_millis());

@@ -1,3 +1,21 @@
 //! The `acopio` command: parse, run, exit code. Everything else is in the library.
 
-fn main() {}
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+mod cli;
+
+fn main() -> ExitCode {
+    // clap itself answers --help and --version with 0 and bad usage with 2.
+    let command = cli::Cli::parse();
+    match cli::run(command) {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            // Standard error may be gone; there is nobody to tell then.
+            drop(writeln!(std::io::stderr(), "acopio: {error:#}"));
+            cli::Outcome::Failed.into()
+        }
+    }
+}

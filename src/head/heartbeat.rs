@@ -133,14 +133,14 @@ fn report(head: &Head, beat: u64, hosts: &HashMap<IpAddr, bool>) {
             match verdict(Probe::HostOnly, icmp) {
                 Some(cause) => head.remove(&node, cause, None),
                 None => {
-                    tracing::info!(target: "acopio::heartbeat", "{} disponible name={} icmp={icmp_word}", node.ip, node.name);
+                    tracing::debug!(target: "acopio::heartbeat", "{} disponible name={} icmp={icmp_word}", node.ip, node.name);
                 }
             }
         } else if pulse.answered >= beat {
             let ms = pulse.took.unwrap_or_default().as_secs_f64() * 1000.0;
-            tracing::info!(target: "acopio::heartbeat", "{} disponible name={} ping={ms:.1}ms icmp={icmp_word}", node.ip, node.name);
+            tracing::debug!(target: "acopio::heartbeat", "{} disponible name={} ping={ms:.1}ms icmp={icmp_word}", node.ip, node.name);
         } else if pulse.sent == beat {
-            tracing::info!(target: "acopio::heartbeat", "{} sin respuesta name={} icmp={icmp_word}; evicted at the next heartbeat", node.ip, node.name);
+            tracing::debug!(target: "acopio::heartbeat", "{} sin respuesta name={} icmp={icmp_word}; evicted at the next heartbeat", node.ip, node.name);
         }
     }
 }

@@ -30,7 +30,6 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 pub use config::Config;
-pub use registro::probe as probe_logs;
 
 use crate::limits;
 use crate::shutdown::{self, Shutdown};
@@ -39,9 +38,9 @@ use state::Head;
 /// Why a head could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The registro can't be opened or written.
+    /// The registro can't be opened.
     #[error(transparent)]
-    Registro(#[from] registro::Error),
+    Registro(#[from] crate::daily::Error),
 }
 
 /// Runs a head on this listener until it is asked to stop, then finishes what it accepted. Call it inside a

@@ -5,16 +5,15 @@
 //! swallows them). Files are rotated by day and all of them are kept. Nothing here decides anything.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use tracing_appender::rolling::{RollingFileAppender, Rotation};
-
+use crate::daily::{self, DailyFile};
 use crate::limits;
 use crate::wire::id::RecordId;
 
-/// The registro could not be opened or written.
+/// The registro could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("the registro in {} cannot be written: {cause}; free space or mend the folder, then start the head again", folder.display())]
 pub struct Error {
@@ -27,26 +26,18 @@ pub struct Error {
 /// The head's acknowledgement log.
 pub struct Registro {
     folder: PathBuf,
-    file: RollingFileAppender,
+    file: DailyFile,
     lines: String,
     failed: Option<String>,
 }
 
 impl Registro {
-    /// Opens today's file in `folder`; `registro.log` points at it.
+    /// Opens today's file in `folder`; `registro.log` points at it. No day's file is ever removed.
     ///
     /// # Errors
     /// The folder can't be made or written.
-    pub fn open(folder: &Path) -> Result<Self, Error> {
-        let broken = |cause: String| Error { folder: folder.to_owned(), cause };
-        std::fs::create_dir_all(folder).map_err(|e| broken(e.to_string()))?;
-        let file = RollingFileAppender::builder()
-            .rotation(Rotation::DAILY)
-            .filename_prefix("registro")
-            .filename_suffix("log")
-            .latest_symlink("registro.log")
-            .build(folder)
-            .map_err(|e| broken(std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string)))?;
+    pub fn open(folder: &Path) -> Result<Self, daily::Error> {
+        let file = DailyFile::open(folder, "registro", None)?;
         Ok(Self { folder: folder.to_owned(), file, lines: String::new(), failed: None })
     }
 
@@ -92,7 +83,7 @@ impl Registro {
     pub fn write(&mut self) -> Result<(), Error> {
         if self.failed.is_none()
             && !self.lines.is_empty()
-            && let Err(error) = self.file.write_all(self.lines.as_bytes()).and_then(|()| self.file.flush())
+            && let Err(error) = self.file.writer().and_then(|mut file| file.write_all(self.lines.as_bytes()))
         {
             self.failed = Some(error.to_string());
         }
@@ -121,17 +112,6 @@ impl std::fmt::Debug for Registro {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Registro").field("folder", &self.folder).field("failed", &self.failed).finish_non_exhaustive()
     }
-}
-
-/// The error of the file system that keeps a folder from being used, if there is one: for a message before starting.
-///
-/// # Errors
-/// What the system says when a file is made there.
-pub fn probe(folder: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    let file = folder.join(".writable");
-    std::fs::write(&file, b"")?;
-    std::fs::remove_file(file)
 }
 
 #[cfg(test)]

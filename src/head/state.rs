@@ -138,7 +138,7 @@ impl Head {
     ///
     /// # Errors
     /// The registro can't be opened.
-    pub fn new(config: Config) -> Result<Self, registro::Error> {
+    pub fn new(config: Config) -> Result<Self, crate::daily::Error> {
         let registro = Registro::open(&config.logs)?;
         Ok(Self {
             core: RefCell::new(Core::new(config.seed, 1)),

@@ -1,0 +1,55 @@
+//! `acopio client`: flags of the client that sends random numbers.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use acopio::{client, limits};
+use anyhow::Result;
+use clap::Args;
+use clap::builder::BoolishValueParser;
+
+use super::logging::{self, CLIENT, LogFile, Takes};
+use super::{Global, Outcome, runtime, values};
+
+const AFTER_HELP: &str = "\
+Examples:
+  acopio client --head 127.0.0.1:5000                       one number every 3 s, until stopped
+  acopio client --head 127.0.0.1:5000 --every 10ms --count 1000
+
+The answers are in client.log in the folder of the logs, as `Servidor recibio: <answer>`.";
+
+/// A client that sends `numero random: N`, N from 0 to 100, again and again
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Client {
+    /// Heads to send to, the first that answers; several with commas, or the flag several times
+    #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", required = true, value_delimiter = ',',
+        value_parser = values::address)]
+    head: Vec<String>,
+    /// Time between two messages
+    #[arg(long, env = "ACOPIO_EVERY", value_name = "TIME", default_value = "3s", value_parser = values::duration)]
+    every: Duration,
+    /// Stop after this many messages [default: go on until stopped]
+    #[arg(long, env = "ACOPIO_COUNT", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Folder for client.log
+    #[arg(long, env = "ACOPIO_LOGS", value_name = "DIR", default_value = "logs/client")]
+    logs: PathBuf,
+    /// Stop in order when standard input ends
+    #[arg(long, hide = true, env = "ACOPIO_UNTIL_STDIN_CLOSES", value_parser = BoolishValueParser::new())]
+    until_stdin_closes: bool,
+}
+
+impl Client {
+    /// Sends until it is told to stop, or all is sent.
+    pub fn run(self, global: Global) -> Result<Outcome> {
+        values::heads(&self.head)?;
+        logging::start(global, &[LogFile { dir: &self.logs, name: "client", takes: Takes::Only(CLIENT) }])?;
+        let config =
+            client::numbers::Config { heads: self.head, every: self.every, count: self.count, seed: rand::random() };
+        runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| {
+            Ok(client::numbers::run(config, shutdown).await?)
+        })
+        .map(runtime::done)
+    }
+}

@@ -1,0 +1,80 @@
+//! `acopio data`: flags of a dataNode.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use acopio::data::log::SyncPolicy;
+use acopio::{data, limits};
+use anyhow::Result;
+use clap::Args;
+use clap::builder::BoolishValueParser;
+
+use super::logging::{self, LogFile, Takes};
+use super::{Global, Outcome, runtime, values};
+
+const AFTER_HELP: &str = "\
+Examples:
+  acopio data --head 10.0.0.1:5000                    keeps data.txt in logs/data
+  acopio data --head h1:5000,h2:5000 --dir /var/acopio --name cellar
+  acopio data --head h1:5000 --sync 50ms              faster on a slow disk; up to 50 ms can be lost with the power
+
+A lost head is dialled again until it is back. Files in the folder: data.txt, data-<first id>.txt, node.id, node.log.";
+
+/// A dataNode: keeps the messages that a head hands it
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Data {
+    /// Heads to register with; several with commas, or the flag several times
+    #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", required = true, value_delimiter = ',',
+        value_parser = values::address)]
+    head: Vec<String>,
+    /// Folder for data.txt and the node's identity
+    #[arg(long, env = "ACOPIO_DIR", value_name = "DIR", default_value = "logs/data")]
+    dir: PathBuf,
+    /// Name in the logs and in status [default: this machine's name]
+    #[arg(long, env = "ACOPIO_NAME", value_name = "NAME", value_parser = values::name)]
+    name: Option<String>,
+    /// When to sync: always (before every answer), an interval such as 50ms, or never
+    #[arg(long, env = "ACOPIO_SYNC", value_name = "WHEN", default_value = "always", value_parser = values::sync)]
+    sync: values::Sync,
+    /// Size at which data.txt is sealed and a new one begun
+    #[arg(long, env = "ACOPIO_SEGMENT_BYTES", value_name = "SIZE", default_value = "256MiB",
+        value_parser = values::segment_bytes)]
+    segment_bytes: u64,
+    /// Local address to dial from, which is the one the head knows the node by [default: what the system picks]
+    #[arg(long, env = "ACOPIO_BIND", value_name = "IP")]
+    bind: Option<IpAddr>,
+    /// Stop in order when standard input ends
+    #[arg(long, hide = true, env = "ACOPIO_UNTIL_STDIN_CLOSES", value_parser = BoolishValueParser::new())]
+    until_stdin_closes: bool,
+}
+
+impl Data {
+    /// Runs the data node until it is told to stop.
+    pub fn run(self, global: Global) -> Result<Outcome> {
+        values::heads(&self.head)?;
+        logging::start(global, &[LogFile { dir: &self.dir, name: "node", takes: Takes::All }])?;
+        let config = data::Config {
+            dir: self.dir,
+            name: self.name.unwrap_or_else(values::host_name),
+            heads: self.head,
+            bind: self.bind,
+            sync: policy(self.sync),
+            segment_bytes: self.segment_bytes,
+            seed: rand::random(),
+        };
+        runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| {
+            Ok(data::run(config, shutdown).await?)
+        })
+        .map(runtime::done)
+    }
+}
+
+/// The flag's words as the log takes them.
+pub const fn policy(sync: values::Sync) -> SyncPolicy {
+    match sync {
+        values::Sync::Always => SyncPolicy::Always,
+        values::Sync::Every(interval) => SyncPolicy::Every(interval),
+        values::Sync::Never => SyncPolicy::Never,
+    }
+}

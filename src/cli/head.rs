@@ -1,0 +1,123 @@
+//! `acopio head`: flags of a headNode, and a solo head.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use acopio::shutdown::Shutdown;
+use acopio::{cluster, data, head, limits};
+use anyhow::{Context as _, Result};
+use clap::Args;
+use clap::builder::BoolishValueParser;
+use tokio::net::TcpListener;
+
+use super::logging::{self, HEARTBEAT, LogFile, Takes};
+use super::{Global, Outcome, runtime, values};
+
+const AFTER_HELP: &str = "\
+Examples:
+  acopio head                                        a head on port 5000; data nodes dial it
+  acopio head --listen 127.0.0.1:5001 --logs /tmp/h  elsewhere
+  acopio head --solo                                 no data nodes: it keeps the messages itself, and echoes them
+
+Files in the folder of the logs: registro.log (who keeps what), heartbeat.log (the state of the nodes), head.log.";
+
+/// A headNode: takes messages from clients and has data nodes keep them
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Head {
+    /// Address and port to listen on, for clients and data nodes; port 0 takes a free one
+    #[arg(long, env = "ACOPIO_LISTEN", value_name = "HOST:PORT", default_value = "0.0.0.0:5000",
+        value_parser = values::listen)]
+    listen: String,
+    /// Clients served at the same time; one more is told that the head is full
+    #[arg(long, env = "ACOPIO_MAX_CLIENTS", value_name = "N", default_value_t = limits::CLIENTS_MAX_DEFAULT as u64,
+        value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    max_clients: u64,
+    /// Time between two heartbeats of the data nodes
+    #[arg(long, env = "ACOPIO_HEARTBEAT", value_name = "TIME", default_value = "5s", value_parser = values::duration)]
+    heartbeat: Duration,
+    /// Folder for registro.log, heartbeat.log and head.log
+    #[arg(long, env = "ACOPIO_LOGS", value_name = "DIR", default_value = "logs/head")]
+    logs: PathBuf,
+    /// Keep the messages in this process, with an embedded data node, and echo each to text clients
+    #[arg(long, env = "ACOPIO_SOLO", value_parser = BoolishValueParser::new())]
+    solo: bool,
+    /// Folder for data.txt of a solo head
+    #[arg(long, env = "ACOPIO_DIR", value_name = "DIR", default_value = "logs/head")]
+    dir: PathBuf,
+    /// When a solo head syncs: always (before every answer), an interval, or never
+    #[arg(long, env = "ACOPIO_SYNC", value_name = "WHEN", default_value = "always", value_parser = values::sync)]
+    sync: values::Sync,
+    /// Send no ICMP echoes; data nodes that speak frames are pinged inside the protocol anyway
+    #[arg(long, env = "ACOPIO_NO_ICMP", value_parser = BoolishValueParser::new())]
+    no_icmp: bool,
+    /// Stop in order when standard input ends
+    #[arg(long, hide = true, env = "ACOPIO_UNTIL_STDIN_CLOSES", value_parser = BoolishValueParser::new())]
+    until_stdin_closes: bool,
+}
+
+impl Head {
+    /// Runs the head until it is told to stop.
+    pub fn run(self, global: Global) -> Result<Outcome> {
+        logging::start(
+            global,
+            &[
+                LogFile { dir: &self.logs, name: "heartbeat", takes: Takes::Only(HEARTBEAT) },
+                LogFile { dir: &self.logs, name: "head", takes: Takes::AllBut(HEARTBEAT) },
+            ],
+        )?;
+        runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| self.serve(shutdown).await)
+            .map(runtime::done)
+    }
+
+    async fn serve(self, shutdown: Shutdown) -> Result<()> {
+        let listener = bind(&self.listen).await?;
+        let address = listener.local_addr().context("cannot tell the address listened on; start the head again")?;
+        let mut config = self.config();
+        if !self.solo {
+            tracing::info!("{}{address}", cluster::LISTENING);
+            return Ok(head::run(config, listener, shutdown).await?);
+        }
+        let node = self.embedded();
+        config.solo = Some(data::node_id(&node.dir, rand::random())?);
+        tracing::info!("{}{address}, solo: messages are kept in {}", cluster::LISTENING, node.dir.display());
+        Ok(cluster::solo::run(config, node, listener, shutdown).await?)
+    }
+
+    fn config(&self) -> head::Config {
+        head::Config {
+            logs: self.logs.clone(),
+            clients_max: usize::try_from(self.max_clients).unwrap_or(usize::MAX),
+            heartbeat: self.heartbeat,
+            icmp: !self.no_icmp,
+            solo: None,
+            seed: rand::random(),
+        }
+    }
+
+    /// The data node of a solo head; whom it dials is set by who starts it.
+    fn embedded(&self) -> data::Config {
+        data::Config {
+            dir: self.dir.clone(),
+            name: "solo".to_owned(),
+            heads: Vec::new(),
+            bind: None,
+            sync: super::data::policy(self.sync),
+            segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
+            seed: rand::random(),
+        }
+    }
+}
+
+async fn bind(listen: &str) -> Result<TcpListener> {
+    TcpListener::bind(listen).await.map_err(|e| {
+        let remedy = match e.kind() {
+            io::ErrorKind::AddrInUse => "stop what listens there, or choose another port with --listen",
+            io::ErrorKind::PermissionDenied => "choose a port above 1023 with --listen",
+            io::ErrorKind::AddrNotAvailable => "this machine has no such address; choose one with --listen",
+            _ => "choose another address with --listen",
+        };
+        anyhow::anyhow!("cannot listen on {listen}: {e}; {remedy}")
+    })
+}

@@ -1,0 +1,236 @@
+//! Where events go: standard error for people, and files that turn over every day.
+//!
+//! The file being written is always found under its plain name (`heartbeat.log`, a link to `heartbeat.<day>.log`), so
+//! that `tail -F` follows it over midnight. Writing is synchronous: a line that was logged is with the operating
+//! system, also before a kill -9. `registro.log` is not written here but by the head, for which its errors count.
+
+use std::fmt;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use acopio::daily::DailyFile;
+use acopio::limits;
+use anyhow::{Context as _, Result};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_appender::rolling::RollingWriter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use super::Global;
+
+/// Target of the heartbeat's events.
+pub const HEARTBEAT: &str = "acopio::heartbeat";
+
+/// Target of a client's events.
+pub const CLIENT: &str = "acopio::client";
+
+/// Which events a file gets.
+#[derive(Clone, Copy, Debug)]
+pub enum Takes {
+    /// Those of this target and the ones below it.
+    Only(&'static str),
+    /// All but those of this target and the ones below it.
+    AllBut(&'static str),
+    /// All of them.
+    All,
+}
+
+impl Takes {
+    fn takes(self, target: &str) -> bool {
+        match self {
+            Self::Only(one) => is_below(target, one),
+            Self::AllBut(one) => !is_below(target, one),
+            Self::All => true,
+        }
+    }
+}
+
+fn is_below(target: &str, parent: &str) -> bool {
+    target.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// A log file: `<dir>/<name>.log`.
+#[derive(Clone, Copy, Debug)]
+pub struct LogFile<'a> {
+    /// Its folder; made if it is missing.
+    pub dir: &'a Path,
+    /// Its name without `.log`.
+    pub name: &'static str,
+    /// What goes into it.
+    pub takes: Takes,
+}
+
+/// Starts logging for this process: standard error, and the files given.
+///
+/// # Errors
+/// A folder that can't be made or written to.
+pub fn start(global: Global, files: &[LogFile<'_>]) -> Result<()> {
+    let own = if global.verbose { Level::DEBUG } else { Level::INFO };
+    let mut layers = Vec::with_capacity(files.len() + 1);
+    for file in files {
+        let takes = file.takes;
+        let writer = Rolling::open(file.dir, file.name)?;
+        // The heartbeat's routine is told at DEBUG: its file gets it, the screen only when asked.
+        let wanted = filter_fn(move |meta| takes.takes(meta.target()) && (interesting(meta, own) || heartbeat(meta)));
+        layers.push(layer(writer, false).with_filter(wanted).boxed());
+    }
+    let own = if global.quiet { Level::ERROR } else { own };
+    let wanted = filter_fn(move |meta| interesting(meta, own));
+    layers.push(layer(io::stderr, io::stderr().is_terminal()).with_filter(wanted).boxed());
+    let most = LevelFilter::DEBUG;
+    tracing_subscriber::registry().with(layers).with(most).try_init().context("logging was started twice; report this")
+}
+
+/// Our own events up to `own`, those of dependencies only when they warn.
+fn interesting(meta: &Metadata<'_>, own: Level) -> bool {
+    *meta.level() <= if is_below(meta.target(), "acopio") { own } else { own.min(Level::WARN) }
+}
+
+fn heartbeat(meta: &Metadata<'_>) -> bool {
+    is_below(meta.target(), HEARTBEAT) && *meta.level() <= Level::DEBUG
+}
+
+fn layer<S, W>(writer: W, colours: bool) -> impl Layer<S> + Send + Sync + 'static
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt::layer()
+        .event_format(Line { colours })
+        .with_ansi(false)
+        // Its remedy is to print to standard error, which panics when that is gone; `Rolling` tells of errors itself.
+        .log_internal_errors(false)
+        .with_writer(writer)
+}
+
+/// One event, one line: the time in UTC, the level if it is worth a look, the message, its fields.
+struct Line {
+    colours: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Line
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let now = humantime::format_rfc3339_micros(SystemTime::now());
+        let (word, colour) = match *event.metadata().level() {
+            Level::ERROR => ("ERROR ", "31"),
+            Level::WARN => ("WARN ", "33"),
+            Level::DEBUG => ("DEBUG ", "34"),
+            Level::TRACE => ("TRACE ", "35"),
+            Level::INFO => ("", "0"),
+        };
+        if self.colours {
+            write!(out, "\x1b[2m{now}\x1b[0m \x1b[{colour}m{word}\x1b[0m")?;
+        } else {
+            write!(out, "{now} {word}")?;
+        }
+        let mut text = String::new();
+        ctx.format_fields(Writer::new(&mut text), event)?;
+        for c in text.chars() {
+            // What a peer sent may be in it: one event stays one line.
+            if c.is_control() { write!(out, "{}", c.escape_default())? } else { out.write_char(c)? }
+        }
+        out.write_char('\n')
+    }
+}
+
+/// A daily file whose failures are told on standard error.
+struct Rolling {
+    file: DailyFile,
+    failing: AtomicBool,
+}
+
+impl Rolling {
+    fn open(dir: &Path, name: &'static str) -> Result<Self> {
+        Ok(Self { file: DailyFile::open(dir, name, Some(limits::LOG_DAYS_MAX))?, failing: AtomicBool::new(false) })
+    }
+
+    /// Tells on standard error when writing begins to fail, and when it works again: not at every line.
+    fn told(&self, result: io::Result<usize>) -> io::Result<usize> {
+        if self.failing.swap(result.is_err(), Ordering::Relaxed) != result.is_err() {
+            let place = self.file.path();
+            let text = match &result {
+                Ok(_) => format!("acopio: {} is written again; lines before this are missing", place.display()),
+                Err(e) => format!("acopio: {} cannot be written: {e}; free space or mend the folder", place.display()),
+            };
+            drop(writeln!(io::stderr(), "{text}"));
+        }
+        result
+    }
+}
+
+impl<'a> MakeWriter<'a> for Rolling {
+    type Writer = Told<'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        let writer = self.file.writer().unwrap_or_else(|error| {
+            drop(writeln!(io::stderr(), "acopio: {} still shows an older day: {error}", self.file.path().display()));
+            self.file.writer_unlinked()
+        });
+        Told { rolling: self, writer }
+    }
+}
+
+/// One line's writer, whose failures are told.
+struct Told<'a> {
+    rolling: &'a Rolling,
+    writer: RollingWriter<'a>,
+}
+
+impl io::Write for Told<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let result = self.writer.write(line);
+        self.rolling.told(result)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(dir: &Path, name: &str) -> Vec<String> {
+        std::fs::read_to_string(dir.join(name)).unwrap().lines().map(ToOwned::to_owned).collect()
+    }
+
+    #[test]
+    fn a_file_gets_its_targets_with_time_first_and_one_line_an_event() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = Rolling::open(dir.path(), "heartbeat").unwrap();
+        let only = filter_fn(|meta| Takes::Only(HEARTBEAT).takes(meta.target()));
+        let subscriber = tracing_subscriber::registry().with(layer(file, false).with_filter(only));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(target: "acopio::heartbeat", name = "data1", "127.0.0.2 disponible");
+            tracing::info!(target: "acopio::head", "not this");
+            tracing::warn!(target: "acopio::heartbeat", "two\nlines");
+        });
+        let found = lines(dir.path(), "heartbeat.log");
+        assert_eq!(found.len(), 2, "{found:?}");
+        let (time, rest) = found[0].split_once(' ').unwrap();
+        assert!(time.ends_with('Z') && humantime::parse_rfc3339(time).is_ok(), "{time}");
+        assert_eq!(rest, "127.0.0.2 disponible name=\"data1\"");
+        assert!(found[1].ends_with("WARN two\\nlines"), "{}", found[1]);
+    }
+
+    #[test]
+    fn targets_match_whole_words() {
+        assert!(Takes::Only(CLIENT).takes("acopio::client::numbers"));
+        assert!(!Takes::Only(CLIENT).takes("acopio::clients"));
+        assert!(Takes::AllBut(HEARTBEAT).takes("acopio::head"));
+        assert!(Takes::All.takes("tokio"));
+    }
+}

@@ -1,0 +1,152 @@
+//! `acopio status`: what a head knows, as a table or as JSON.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use acopio::client;
+use acopio::wire::status::{NodeStatus, StatusReport};
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+
+use super::{Global, Outcome, logging, runtime, values};
+
+const AFTER_HELP: &str = "\
+Examples:
+  acopio status --head 127.0.0.1:5000
+  acopio status --head 127.0.0.1:5000 --format json | jq '.nodes[].name'";
+
+/// How a report is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// What a head knows: clients, data nodes, messages and rates
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Status {
+    /// Heads to ask, the first that answers; several with commas, or the flag several times
+    #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", required = true, value_delimiter = ',',
+        value_parser = values::address)]
+    head: Vec<String>,
+    /// How to print it
+    #[arg(long, env = "ACOPIO_FORMAT", value_name = "FORMAT", value_enum, default_value = "table")]
+    format: Format,
+    /// Time a head has to answer
+    #[arg(long, env = "ACOPIO_TIMEOUT", value_name = "TIME", default_value = "5s", value_parser = values::duration)]
+    timeout: Duration,
+}
+
+impl Status {
+    /// Asks and prints.
+    pub fn run(self, global: Global) -> Result<Outcome> {
+        logging::start(global, &[])?;
+        values::heads(&self.head)?;
+        let report = runtime::run_short(ask(&self.head, self.timeout))?;
+        let text = match self.format {
+            Format::Table => table(&report),
+            Format::Json => serde_json::to_string_pretty(&report).context("cannot write the report as JSON")? + "\n",
+        };
+        std::io::stdout().write_all(text.as_bytes()).context("cannot print the report; give it a standard output")?;
+        Ok(Outcome::Done)
+    }
+}
+
+/// Asks one head after the other; the error of the last one, if none answers.
+async fn ask(heads: &[String], timeout: Duration) -> Result<StatusReport> {
+    let mut result = Err(anyhow::anyhow!("no head was named; give one with --head"));
+    for head in heads {
+        result = match tokio::time::timeout(timeout, client::status(head)).await {
+            Ok(Ok(report)) => return Ok(report),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(anyhow::anyhow!("head {head} did not answer within {timeout:?}; see whether it still runs")),
+        };
+    }
+    result
+}
+
+fn table(report: &StatusReport) -> String {
+    let solo = if report.solo { ", solo" } else { "" };
+    let mut text = format!(
+        "head       acopio {}, up {}{solo}\nclients    {} of {}\nmessages   {} acknowledged, {} refused, {} in flight\n\
+         rate       {:.1} messages/s over the last second, {:.1} over the last ten\n",
+        report.version,
+        humantime::format_duration(Duration::from_secs(report.uptime_s)),
+        report.clients,
+        report.clients_max,
+        report.acked_messages,
+        report.refused_messages,
+        report.in_flight,
+        report.rate_1s,
+        report.rate_10s,
+    );
+    if report.nodes.is_empty() {
+        text.push_str("\nno hay dataNodes: start one with 'acopio data --head <this head>'\n");
+        return text;
+    }
+    let titles = ["NODE", "IP", "STATE", "SINCE", "RECORDS", "BYTES", "WRITABLE", "SYNC", "IN FLIGHT", "PING"];
+    let mut rows = vec![titles.map(str::to_owned)];
+    rows.extend(report.nodes.iter().map(row));
+    text.push('\n');
+    text.push_str(&columns(&rows));
+    for node in report.nodes.iter().filter(|node| !node.reason.is_empty()) {
+        text.push_str(&format!("{}: {}\n", plain(&node.name), plain(&node.reason)));
+    }
+    text
+}
+
+fn row(node: &NodeStatus) -> [String; 10] {
+    [
+        plain(&node.name),
+        node.ip.clone(),
+        plain(&node.state),
+        node.since.clone(),
+        node.records.to_string(),
+        indicatif::HumanBytes(node.bytes).to_string(),
+        if node.writable { "yes" } else { "no" }.to_owned(),
+        node.sync.clone(),
+        node.in_flight.to_string(),
+        node.ping_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms")),
+    ]
+}
+
+/// Text of others, made safe for a terminal.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// Rows as columns, each as wide as its longest text.
+fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, text) in widths.iter_mut().zip(row) {
+            *width = text.chars().count().max(*width);
+        }
+    }
+    let mut out = String::new();
+    for row in rows {
+        let line: Vec<String> = row.iter().zip(widths).map(|(text, width)| format!("{text:width$}")).collect();
+        out.push_str(line.join("  ").trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_longest_text() {
+        let rows = [["NODE", "IP"], ["a", "127.0.0.2"], ["longer", "x"]].map(|row| row.map(str::to_owned));
+        assert_eq!(columns(&rows), "NODE    IP\na       127.0.0.2\nlonger  x\n");
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(plain("a\x1b[31mb\n"), "a?[31mb?");
+    }
+}

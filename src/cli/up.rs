@@ -1,0 +1,92 @@
+//! `acopio up`: flags of a whole cluster on this machine.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use acopio::{cluster, limits};
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::{Global, Outcome, runtime, values};
+
+const AFTER_HELP: &str = "\
+Examples:
+  acopio up                            one head, three data nodes, one client that sends a number every 3 s
+  acopio up --for 20s                  the same for a while: it ends by itself with a summary
+  acopio up --nodes 5 --clients 0 --port 6000 --dir /tmp/lab
+
+While it runs, from another terminal:
+  printf 'peticion\\nhola\\n' | nc -N 127.0.0.1 5000
+  tail -F logs/head/heartbeat.log
+  kill -9 <pid of data2>               no acknowledged message is lost, and data2 is started again
+
+A second `acopio up` on the same folder goes on with its data.";
+
+/// The whole cluster on this machine: a head, data nodes and clients, as separate processes
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Up {
+    /// Folder for all files of the cluster: head/, data1/ …, client1/ …
+    #[arg(long, env = "ACOPIO_DIR", value_name = "DIR", default_value = "logs")]
+    dir: PathBuf,
+    /// Port of the head
+    #[arg(long, env = "ACOPIO_PORT", value_name = "PORT", default_value_t = 5000,
+        value_parser = clap::value_parser!(u16).range(1..))]
+    port: u16,
+    /// Address the head listens on
+    #[arg(long, env = "ACOPIO_LISTEN_IP", value_name = "IP", default_value = "0.0.0.0")]
+    listen_ip: IpAddr,
+    /// Time between two messages of each client
+    #[arg(long, env = "ACOPIO_EVERY", value_name = "TIME", default_value = "3s", value_parser = values::duration)]
+    every: Duration,
+    /// Data nodes, each on a loopback address of its own where the system has them
+    #[arg(long, env = "ACOPIO_NODES", value_name = "N", default_value_t = 3,
+        value_parser = clap::value_parser!(u64).range(0..=limits::UP_NODES_MAX as u64))]
+    nodes: u64,
+    /// Clients that send random numbers
+    #[arg(long, env = "ACOPIO_CLIENTS", value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(0..=limits::UP_CLIENTS_MAX as u64))]
+    clients: u64,
+    /// Stop by itself after this time [default: run until Ctrl-C]
+    #[arg(long = "for", env = "ACOPIO_FOR", value_name = "TIME", value_parser = values::duration)]
+    run_for: Option<Duration>,
+    /// Time between two heartbeats of the data nodes
+    #[arg(long, env = "ACOPIO_HEARTBEAT", value_name = "TIME", default_value = "5s", value_parser = values::duration)]
+    heartbeat: Duration,
+    /// When data nodes sync: always (before every answer), an interval such as 50ms, or never
+    #[arg(long, env = "ACOPIO_SYNC", value_name = "WHEN", default_value = "always", value_parser = values::sync)]
+    sync: values::Sync,
+    /// Time after which a process that died is started again, or never
+    #[arg(long, env = "ACOPIO_RESTART_AFTER", value_name = "TIME", default_value = "5s",
+        value_parser = values::or_never)]
+    restart_after: values::OrNever,
+}
+
+impl Up {
+    /// Runs the cluster until it is told to stop.
+    pub fn run(self, global: Global) -> Result<Outcome> {
+        let program = std::env::current_exe().context("cannot find the acopio program; start it by its full path")?;
+        let settings = cluster::up::Settings {
+            program,
+            quiet: global.quiet,
+            verbose: global.verbose,
+            run_for: self.run_for,
+            restart_after: self.restart_after.0,
+            plan: cluster::plan::Settings {
+                dir: self.dir,
+                listen_ip: self.listen_ip,
+                port: self.port,
+                every: values::show(self.every),
+                heartbeat: values::show(self.heartbeat),
+                sync: self.sync.to_string(),
+                nodes: usize::try_from(self.nodes).unwrap_or(usize::MAX),
+                clients: usize::try_from(self.clients).unwrap_or(usize::MAX),
+            },
+        };
+        let groups = 3;
+        let stop_time = limits::STOP_TIME_MAX + limits::UP_GROUP_STOP_TIME_MIN * groups;
+        runtime::run_role(stop_time, false, async |shutdown| Ok(cluster::up::run(settings, shutdown).await?))
+            .map(runtime::done)
+    }
+}

@@ -1,0 +1,222 @@
+//! Values of flags: each parser refuses what makes no sense and says what would.
+
+use std::fmt;
+use std::time::Duration;
+
+use acopio::limits;
+
+/// A refusal, in the words that clap prints after the flag's name.
+type Refused = String;
+
+/// A duration such as `5s`, `250ms` or `1h 30m`: more than nothing, less than a year.
+pub fn duration(text: &str) -> Result<Duration, Refused> {
+    let value = humantime::parse_duration(text)
+        .map_err(|e| format!("{e}; write a number and a unit, such as 250ms, 5s or 2m"))?;
+    if value < limits::DURATION_FLAG_MIN {
+        return Err(format!("less than {} is too short; write 250ms or 5s", show(limits::DURATION_FLAG_MIN)));
+    }
+    if value > limits::DURATION_FLAG_MAX {
+        return Err(format!("more than {} is too long; write 5s or 2m", show(limits::DURATION_FLAG_MAX)));
+    }
+    Ok(value)
+}
+
+/// A duration as flags take it.
+pub fn show(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string().replace(' ', "")
+}
+
+/// A duration, or `never`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrNever(pub Option<Duration>);
+
+/// Parses a duration or `never`.
+pub fn or_never(text: &str) -> Result<OrNever, Refused> {
+    if text == "never" {
+        return Ok(OrNever(None));
+    }
+    duration(text).map(|value| OrNever(Some(value))).map_err(|e| format!("{e}, or never"))
+}
+
+/// When a data node syncs: the flag's own words, so that `up` can hand them on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// Before every acknowledgement.
+    Always,
+    /// This often; an acknowledgement may come before.
+    Every(Duration),
+    /// When the operating system likes.
+    Never,
+}
+
+impl fmt::Display for Sync {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Always => f.write_str("always"),
+            Self::Every(interval) => f.write_str(&show(*interval)),
+            Self::Never => f.write_str("never"),
+        }
+    }
+}
+
+/// Parses `always`, an interval, or `never`.
+pub fn sync(text: &str) -> Result<Sync, Refused> {
+    match text {
+        "always" => Ok(Sync::Always),
+        "never" => Ok(Sync::Never),
+        _ => duration(text).map(Sync::Every).map_err(|e| format!("{e}, or always, or never")),
+    }
+}
+
+/// A number of bytes: `4096`, `64k`, `256MiB`, `1GB`. Powers of 1024 but for `kB`, `MB`, `GB`.
+pub fn bytes(text: &str) -> Result<u64, Refused> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit = unit.trim().to_ascii_lowercase();
+    let factor: u64 = match unit.as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        _ => {
+            return Err(format!("{unit:?} is no unit of size; write 4096, 64KiB or 256MiB"));
+        }
+    };
+    let number: u64 = number.parse().map_err(|_| "not a size; write 4096, 64KiB or 256MiB".to_owned())?;
+    number.checked_mul(factor).ok_or_else(|| "larger than any disk; write 4096, 64KiB or 256MiB".to_owned())
+}
+
+/// The size at which `data.txt` is sealed.
+pub fn segment_bytes(text: &str) -> Result<u64, Refused> {
+    let value = bytes(text)?;
+    if value < limits::SEGMENT_BYTES_MIN {
+        return Err(format!("a folder would fill with files; {} or more", limits::SEGMENT_BYTES_MIN));
+    }
+    Ok(value)
+}
+
+/// `HOST:PORT` of somebody to dial; the name is looked up each time it is dialled.
+pub fn address(text: &str) -> Result<String, Refused> {
+    let (_, port) = host_and_port(text)?;
+    if port == 0 {
+        Err("port 0 is nobody's; write HOST:PORT, such as 127.0.0.1:5000".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+/// `HOST:PORT` to listen on; port 0 takes any free one.
+pub fn listen(text: &str) -> Result<String, Refused> {
+    host_and_port(text).map(|_| text.to_owned())
+}
+
+fn host_and_port(text: &str) -> Result<(&str, u16), Refused> {
+    let wanted = || "not an address; write HOST:PORT, such as 127.0.0.1:5000 or [::1]:5000".to_owned();
+    let (host, port) = text.rsplit_once(':').ok_or_else(wanted)?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let plain = bare.is_some() || !host.contains([':', '[', ']']);
+    if host.is_empty() || !plain || host.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(wanted());
+    }
+    Ok((bare.unwrap_or(host), port.parse().map_err(|_| wanted())?))
+}
+
+/// A node's name: a word in the logs, a column in `status`, and a part of a record's field.
+pub fn name(text: &str) -> Result<String, Refused> {
+    if text.is_empty() || text.len() > limits::NODE_NAME_BYTES_MAX {
+        return Err(format!("a name takes 1 to {} bytes; give another", limits::NODE_NAME_BYTES_MAX));
+    }
+    if let Some(bad) = text.chars().find(|c| c.is_whitespace() || c.is_control() || matches!(c, ',' | '+')) {
+        return Err(format!("a name is one word without {bad:?}; give another"));
+    }
+    Ok(text.to_owned())
+}
+
+/// This machine's name, made fit for a node; `data` if it has none.
+pub fn host_name() -> String {
+    let host = gethostname::gethostname();
+    let fit: String = host
+        .to_string_lossy()
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        .take(limits::NODE_NAME_BYTES_MAX)
+        .collect();
+    if fit.is_empty() { "data".to_owned() } else { fit }
+}
+
+/// Refuses more heads than a node or client dials, and says so.
+pub fn heads(heads: &[String]) -> anyhow::Result<()> {
+    if heads.len() > limits::HEADS_MAX {
+        anyhow::bail!("{} heads are too many; name {} or fewer", heads.len(), limits::HEADS_MAX);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_take_a_unit_and_refuse_nothing_and_ages() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
+        for text in ["", "5", "0s", "1us", "2years", "soon", "-1s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        assert!(duration("0s").unwrap_err().contains("too short"));
+        assert_eq!(or_never("never"), Ok(OrNever(None)));
+        assert_eq!(or_never("5s"), Ok(OrNever(Some(Duration::from_secs(5)))));
+    }
+
+    #[test]
+    fn a_shown_duration_is_read_back() {
+        for millis in [1, 250, 5_000, 5_250, 90_000, 3_600_001] {
+            let value = Duration::from_millis(millis);
+            assert_eq!(duration(&show(value)), Ok(value), "{}", show(value));
+        }
+    }
+
+    #[test]
+    fn sync_reads_back_what_it_shows() {
+        for text in ["always", "never", "50ms", "5s"] {
+            assert_eq!(sync(text).unwrap().to_string(), text);
+        }
+        assert!(sync("sometimes").unwrap_err().contains("or never"));
+    }
+
+    #[test]
+    fn sizes_take_units() {
+        let cases = [("4096", 4096), ("64k", 65536), ("256MiB", 256 << 20), ("1 GB", 1_000_000_000), ("8b", 8)];
+        for (text, wanted) in cases {
+            assert_eq!(bytes(text), Ok(wanted), "{text}");
+        }
+        for text in ["", "MiB", "1.5M", "-1", "5 parsecs", "99999999999999999999", "18446744073709551615k"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+        assert!(segment_bytes("1k").is_err());
+    }
+
+    #[test]
+    fn addresses_need_a_host_and_a_port() {
+        for text in ["127.0.0.1:5000", "head-1.lab:5000", "[::1]:5000"] {
+            assert_eq!(address(text).as_deref(), Ok(text));
+        }
+        for text in ["", "5000", ":5000", "host:", "host:70000", "host:0", "::1:5000", "a b:5000", "[::1:5000"] {
+            assert!(address(text).is_err(), "{text}");
+        }
+        assert!(listen("0.0.0.0:0").is_ok());
+    }
+
+    #[test]
+    fn a_name_is_one_word() {
+        assert!(name("data-1.lab").is_ok());
+        for text in ["", "two words", "a,b", "a+b", "line\n", &"x".repeat(65)] {
+            assert!(name(text).is_err(), "{text}");
+        }
+        assert!(name(&host_name()).is_ok());
+    }
+}

@@ -1,0 +1,38 @@
+//! Settings of a client, validated by who builds them.
+
+use std::time::Duration;
+
+use crate::limits;
+use crate::wire::id::ClientId;
+
+/// Settings of a [`Client`](super::Client).
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Heads, `host:port` each; the first that answers is used, the next when it is lost.
+    pub heads: Vec<String>,
+    /// The client's identity: a retry repeats it, so that a reader can drop a second copy.
+    pub id: ClientId,
+    /// Whether messages are stored as those of text clients are, with `mensaje: ` in front.
+    pub text: bool,
+    /// Time to go on trying while no head keeps anything; then what waits is given up.
+    pub retry_for: Duration,
+    /// Messages accepted and not settled; past it [`Sender::send`](super::Sender::send) waits.
+    pub window_messages: usize,
+    /// Payload bytes accepted and not settled.
+    pub window_bytes: usize,
+}
+
+impl Config {
+    /// The defaults, with a random identity.
+    #[must_use]
+    pub fn new(heads: Vec<String>) -> Self {
+        Self {
+            heads,
+            id: ClientId::from_random(rand::random()),
+            text: false,
+            retry_for: limits::CLIENT_RETRY_TIME_DEFAULT,
+            window_messages: limits::CLIENT_IN_FLIGHT_MESSAGES_MAX,
+            window_bytes: limits::CLIENT_IN_FLIGHT_BYTES_MAX,
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The client library: messages in, acknowledgements out, over heads that may come and go.
+//!
+//! [`connect`] gives two halves. A [`Sender`] accepts messages while its window has room; [`Receipts`] tells what became
+//! of them, in ranges of sequence numbers. A task behind them owns the socket, goes on with the next head when one is
+//! lost, and repeats what is not settled under the same client id and sequence number. [`Client`] is the simple form for
+//! one message at a time. This module stores nothing on disk: what is not acknowledged when the process ends is unknown.
+
+mod config;
+mod connection;
+mod ledger;
+pub mod numbers;
+mod status;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+pub use config::Config;
+pub use status::status;
+
+use crate::limits;
+use crate::wire::error::Refusal;
+use crate::wire::frame::SyncMode;
+use crate::wire::id::RecordId;
+use ledger::Ledger;
+
+/// Why a message was not accepted or not kept.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// It is larger than [`limits::MESSAGE_BYTES_MAX`].
+    #[error("a message of {0} bytes is above the limit of {max}; split it", max = limits::MESSAGE_BYTES_MAX)]
+    TooLong(usize),
+    /// A head refused it, or none was reached in time.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// The client was closed.
+    #[error("the client is closed; connect again")]
+    Closed,
+    /// A head could not be asked.
+    #[error("head {head}: {cause}")]
+    Head {
+        /// The head.
+        head: String,
+        /// Cause and remedy.
+        cause: String,
+    },
+}
+
+/// Messages that are kept: consecutive sequence numbers, consecutive ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ack {
+    /// Sequence number of the first.
+    pub first_seq: u64,
+    /// How many.
+    pub count: u32,
+    /// Id of the first.
+    pub first: RecordId,
+    /// The promise that was kept before this was said.
+    pub sync: SyncMode,
+    /// Addresses of the data nodes that keep them.
+    pub nodes: Vec<String>,
+}
+
+impl Default for Ack {
+    fn default() -> Self {
+        Self { first_seq: 0, count: 0, first: RecordId::default(), sync: SyncMode::Always, nodes: Vec::new() }
+    }
+}
+
+/// What became of messages.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// They are kept.
+    Acked(Ack),
+    /// They are not, as far as the client knows.
+    Refused {
+        /// Sequence number of the first.
+        first_seq: u64,
+        /// How many.
+        count: u32,
+        /// Cause and remedy.
+        refusal: Refusal,
+    },
+}
+
+/// What the halves and the task share.
+struct Shared {
+    state: Mutex<State>,
+    /// Told when there is something to send, or the sender is gone.
+    work: Notify,
+    /// Told when the window has room.
+    room: Notify,
+    /// Told when there is an outcome, or nothing more comes.
+    told: Notify,
+}
+
+struct State {
+    ledger: Ledger,
+    /// The sender is gone: settle what there is, then end.
+    closing: bool,
+    /// The task has ended.
+    ended: bool,
+}
+
+impl Shared {
+    /// The state. A panic while it was held is a bug that has been reported already; the data is whole between calls.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Accepts messages.
+pub struct Sender {
+    shared: Arc<Shared>,
+    config: Arc<Config>,
+}
+
+/// Tells what became of messages.
+pub struct Receipts {
+    shared: Arc<Shared>,
+}
+
+/// Opens a client. It must be called on a tokio runtime: a task of it dials the heads when there is something to send.
+#[must_use]
+pub fn connect(config: Config) -> (Sender, Receipts) {
+    let state = State { ledger: Ledger::new(), closing: false, ended: false };
+    let shared =
+        Arc::new(Shared { state: Mutex::new(state), work: Notify::new(), room: Notify::new(), told: Notify::new() });
+    let config = Arc::new(config);
+    tokio::spawn(connection::run(Arc::clone(&shared), Arc::clone(&config)));
+    (Sender { shared: Arc::clone(&shared), config }, Receipts { shared })
+}
+
+impl Sender {
+    /// Accepts a message and returns its sequence number; waits only while the window is full.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`], or [`Error::Closed`] if the receipts are gone.
+    pub async fn send(&self, payload: Bytes) -> Result<u64, Error> {
+        if payload.len() > limits::MESSAGE_BYTES_MAX {
+            return Err(Error::TooLong(payload.len()));
+        }
+        loop {
+            let room = self.shared.room.notified();
+            {
+                let mut state = self.shared.lock();
+                if state.ended {
+                    return Err(Error::Closed);
+                }
+                // Outcomes nobody reads count, too: who never reads them must not fill the memory.
+                let waiting = state.ledger.len().max(state.ledger.outcomes());
+                if waiting < self.config.window_messages
+                    && (state.ledger.is_empty() || state.ledger.bytes() + payload.len() <= self.config.window_bytes)
+                {
+                    let seq = state.ledger.push(payload, Instant::now());
+                    drop(state);
+                    self.shared.work.notify_one();
+                    return Ok(seq);
+                }
+            }
+            room.await;
+        }
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.shared.lock().closing = true;
+        self.shared.work.notify_one();
+    }
+}
+
+impl Receipts {
+    /// The next outcome; none once the sender is dropped and everything is settled.
+    pub async fn next(&mut self) -> Option<Outcome> {
+        loop {
+            let told = self.shared.told.notified();
+            {
+                let mut state = self.shared.lock();
+                if let Some(outcome) = state.ledger.next_outcome() {
+                    drop(state);
+                    self.shared.room.notify_one();
+                    return Some(outcome);
+                }
+                if state.ended {
+                    return None;
+                }
+            }
+            told.await;
+        }
+    }
+}
+
+impl Drop for Receipts {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.ended = true;
+        drop(state);
+        self.shared.work.notify_one();
+        self.shared.room.notify_waiters();
+    }
+}
+
+/// One message at a time.
+pub struct Client {
+    sender: Sender,
+    receipts: Receipts,
+}
+
+impl Client {
+    /// A client with these settings; see [`connect`].
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let (sender, receipts) = connect(config);
+        Self { sender, receipts }
+    }
+
+    /// Stores one message; returns when it is kept.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub async fn store(&mut self, payload: Bytes) -> Result<Ack, Error> {
+        let seq = self.sender.send(payload).await?;
+        while let Some(outcome) = self.receipts.next().await {
+            match outcome {
+                Outcome::Acked(ack) if ack.first_seq == seq => return Ok(ack),
+                Outcome::Refused { first_seq, refusal, .. } if first_seq == seq => return Err(Error::Refused(refusal)),
+                _ => {}
+            }
+        }
+        Err(Error::Closed)
+    }
+}

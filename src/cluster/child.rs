@@ -1,0 +1,173 @@
+//! One process of the cluster: started, shown, ended. It ends by itself, in order, when its standard input closes, so
+//! that it never outlives `up`, not even a kill -9 of it.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, ChildStderr, ChildStdin, Command};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use super::LISTENING;
+use super::plan::Member;
+use super::screen::Screen;
+
+/// A process could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start {name}: {source}; free memory or processes, or install acopio anew")]
+pub struct Error {
+    name: String,
+    #[source]
+    source: std::io::Error,
+}
+
+/// A process that was started.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    /// Its end is the child's sign to stop: held until the child is gone.
+    _stdin: Option<ChildStdin>,
+    /// Resolves once the child says that it listens; an error once it can't say so any more.
+    listens: Option<oneshot::Receiver<()>>,
+    /// Shows the child's lines; gives the last error it told.
+    lines: Option<JoinHandle<Option<String>>>,
+}
+
+impl Running {
+    /// Starts a member of the cluster and shows its standard error.
+    ///
+    /// # Errors
+    /// The system can't start the process.
+    pub fn start(program: &Path, verbose: bool, member: &Member, screen: &Screen) -> Result<Self, Error> {
+        let mut command = Command::new(program);
+        for (variable, _) in std::env::vars_os().filter(|(variable, _)| is_ours(variable)) {
+            // What `up` was told by the environment it hands on as flags; the rest was not meant for its members.
+            command.env_remove(variable);
+        }
+        if verbose {
+            command.arg("--verbose");
+        }
+        command.args(&member.args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // A Ctrl-C on the terminal is for `up`, which ends the others in their order.
+        command.process_group(0);
+        let mut child = command.spawn().map_err(|source| Error { name: member.name.clone(), source })?;
+        let (listening, listens) = oneshot::channel();
+        let lines =
+            child.stderr.take().map(|stderr| tokio::spawn(show(stderr, member.clone(), screen.clone(), listening)));
+        Ok(Self { _stdin: child.stdin.take(), child, listens: Some(listens), lines })
+    }
+
+    /// The process id, while it is not known to be gone.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Waits until the child says that it listens; false if it ended or closed its standard error before.
+    pub async fn listens(&mut self) -> bool {
+        match self.listens.take() {
+            Some(listens) => listens.await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// Waits until the process is gone; how it ended, in words.
+    pub async fn ended(&mut self) -> String {
+        self.child.wait().await.map_or_else(|e| format!("is lost: {e}"), in_words)
+    }
+
+    /// The last error that the process told, once it is gone.
+    pub async fn last_error(&mut self) -> Option<String> {
+        self.lines.take()?.await.ok().flatten()
+    }
+
+    /// Asks the process to end, and kills it at `deadline`; whether it ended in order.
+    pub async fn end(mut self, deadline: Instant) -> bool {
+        let pid = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        // It is not waited for yet, so the id is still its own; it may be gone all the same.
+        if let Some(pid) = pid {
+            let _gone_already = kill_process(pid, Signal::TERM);
+        }
+        let in_order = timeout_at(deadline, self.child.wait()).await.is_ok();
+        if !in_order {
+            drop(self.child.kill().await);
+        }
+        self.last_error().await;
+        in_order
+    }
+}
+
+fn is_ours(variable: &OsString) -> bool {
+    variable.as_encoded_bytes().starts_with(b"ACOPIO_")
+}
+
+async fn show(stderr: ChildStderr, member: Member, screen: Screen, listening: oneshot::Sender<()>) -> Option<String> {
+    let mut lines = BufReader::new(stderr).lines();
+    let mut listening = Some(listening);
+    let mut last_error = None;
+    while let Ok(Some(line)) = lines.next_line().await {
+        if line.contains(LISTENING)
+            && let Some(listening) = listening.take()
+        {
+            let _nobody_waits_any_more = listening.send(());
+        }
+        if let Some(error) = line.strip_prefix("acopio: ") {
+            last_error = Some(error.to_owned());
+        }
+        screen.show(member.kind, &member.name, &line);
+    }
+    last_error
+}
+
+fn in_words(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt as _;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with exit code {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => format!("ended: {status}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::plan::Kind;
+
+    fn member(script: &str) -> Member {
+        let args = vec!["-c".into(), script.into()];
+        Member { kind: Kind::Data, name: "data1".to_owned(), dir: ".".into(), args }
+    }
+
+    async fn start(script: &str) -> Running {
+        let (screen, _writer) = Screen::stdout(true);
+        Running::start(Path::new("/bin/sh"), false, &member(script), &screen).unwrap()
+    }
+
+    #[tokio::test]
+    async fn its_end_is_told_in_words_with_its_last_error() {
+        let mut child = start("echo 'acopio: no such thing; do that' >&2; exit 3").await;
+        assert_eq!(child.ended().await, "ended with exit code 3");
+        assert_eq!(child.last_error().await.as_deref(), Some("no such thing; do that"));
+        assert_eq!(start("kill -9 $$").await.ended().await, "was killed by signal 9");
+    }
+
+    #[tokio::test]
+    async fn it_is_waited_for_until_it_listens() {
+        assert!(start("echo 'now listening on 127.0.0.1:1' >&2; read x").await.listens().await);
+        assert!(!start("exit 1").await.listens().await);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_end_is_killed() {
+        let mut deaf = start("trap '' TERM; echo 'listening on x' >&2; while :; do sleep 0.05; done").await;
+        assert!(deaf.listens().await);
+        assert!(!deaf.end(Instant::now() + std::time::Duration::from_millis(100)).await);
+        let mut child = start("echo 'listening on x' >&2; read x").await;
+        assert!(child.listens().await);
+        assert!(child.end(Instant::now() + std::time::Duration::from_secs(5)).await);
+    }
+}

@@ -1,0 +1,12 @@
+//! Whole clusters on this machine: as separate processes (`up`), or head and data node in one (`solo`).
+//!
+//! This stands above the roles: it starts and stops them and knows nothing of the wire.
+
+pub mod child;
+pub mod plan;
+pub mod screen;
+pub mod solo;
+pub mod up;
+
+/// What a head says on standard error, before its address, once it listens: `up` waits for it.
+pub const LISTENING: &str = "listening on ";

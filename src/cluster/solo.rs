@@ -1,0 +1,89 @@
+//! A solo head: a head and its one data node in a process, a thread each.
+//!
+//! They talk over a local socket as they would between machines, so a solo head keeps messages under the same rules.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::thread;
+
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+
+use crate::shutdown::{self, Shutdown};
+use crate::{data, head};
+
+/// A solo head ended on its own.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its head did.
+    #[error(transparent)]
+    Head(#[from] head::Error),
+    /// Its data node did.
+    #[error(transparent)]
+    Data(data::Error),
+    /// The address it listens on, a thread or a runtime is not to be had.
+    #[error("cannot start the embedded data node: {0}; free memory or file descriptors")]
+    Start(std::io::Error),
+    /// The thread of the data node ended without saying why.
+    #[error("the embedded data node broke off; start the head again, which checks its folder")]
+    Lost,
+}
+
+/// Runs a head and its data node until told to stop: the head first, so that the node keeps what is under way. The
+/// node dials the listener, whatever `node.heads` names.
+///
+/// # Errors
+/// Whichever of them ends on its own says why; the other is ended in order.
+pub async fn run(
+    head: head::Config,
+    mut node: data::Config,
+    listener: TcpListener,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    node.heads = vec![dialled(listener.local_addr().map_err(Error::Start)?).to_string()];
+    let (head_trigger, head_shutdown) = shutdown::pair();
+    let (node_trigger, node_shutdown) = shutdown::pair();
+    let (ended, mut node_ended) = oneshot::channel();
+    thread::Builder::new()
+        .name("data".to_owned())
+        .spawn(move || drop(ended.send(run_node(node, node_shutdown))))
+        .map_err(Error::Start)?;
+    let mut head = std::pin::pin!(head::run(head, listener, head_shutdown));
+    tokio::select! {
+        result = &mut head => {
+            node_trigger.stop();
+            let node = node_ended.await.unwrap_or(Err(Error::Lost));
+            result?;
+            node
+        }
+        node = &mut node_ended => {
+            head_trigger.stop();
+            head.await?;
+            node.unwrap_or(Err(Error::Lost))
+        }
+        () = shutdown.stopping() => {
+            head_trigger.stop();
+            let result = head.await;
+            node_trigger.stop();
+            let node = node_ended.await.unwrap_or(Err(Error::Lost));
+            result?;
+            node
+        }
+    }
+}
+
+fn run_node(node: data::Config, shutdown: Shutdown) -> Result<(), Error> {
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Start)?;
+    LocalSet::new().block_on(&runtime, data::run(node, shutdown)).map_err(Error::Data)
+}
+
+/// The address at which this process reaches a listener of its own.
+fn dialled(listener: SocketAddr) -> SocketAddr {
+    let ip = match listener.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    SocketAddr::new(ip, listener.port())
+}

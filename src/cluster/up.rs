@@ -1,0 +1,316 @@
+//! `acopio up`: starts the cluster, watches over it, starts again what dies, and ends it in order.
+
+use std::fs;
+use std::io::Read as _;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::child::{self, Running};
+use super::plan::{self, Kind, Member};
+use super::screen::Screen;
+use crate::limits;
+use crate::shutdown::{self, Shutdown, Trigger};
+
+/// Settings of a cluster on this machine.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The acopio program.
+    pub program: PathBuf,
+    /// Show nothing.
+    pub quiet: bool,
+    /// Have the members tell more.
+    pub verbose: bool,
+    /// End by itself after this time.
+    pub run_for: Option<Duration>,
+    /// Start a process again this long after it died; `None` never does.
+    pub restart_after: Option<Duration>,
+    /// Who runs, and how.
+    pub plan: plan::Settings,
+}
+
+/// The cluster could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The folder of the cluster can't be written.
+    #[error("cannot write in {}: {source}; name another folder with --dir or make this one writable", dir.display())]
+    Folder {
+        /// The folder.
+        dir: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The head ended before it listened.
+    #[error("the head did not start: {0}")]
+    Head(String),
+    /// A process can't be started.
+    #[error(transparent)]
+    Start(#[from] child::Error),
+}
+
+/// What every watcher of a member shares.
+struct Shared {
+    program: PathBuf,
+    verbose: bool,
+    restart_after: Option<Duration>,
+    screen: Screen,
+}
+
+/// The members of one kind that are watched over.
+struct Group {
+    trigger: Trigger,
+    shutdown: Shutdown,
+    watchers: JoinSet<Option<Running>>,
+}
+
+/// Runs a cluster until it is told to stop or its time is over. Needs a `LocalSet`.
+///
+/// # Errors
+/// The folder can't be written, or the head can't start: its port is in use, for one.
+pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), Error> {
+    let (screen, writer) = Screen::stdout(settings.quiet);
+    let result = start_watch_end(settings, shutdown, screen).await;
+    writer.finish();
+    result
+}
+
+async fn start_watch_end(settings: Settings, shutdown: Shutdown, screen: Screen) -> Result<(), Error> {
+    let dir = &settings.plan.dir;
+    probe(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
+    let members = settings.plan.members(has_address);
+    let shared = Rc::new(Shared {
+        program: settings.program.clone(),
+        verbose: settings.verbose,
+        restart_after: settings.restart_after,
+        screen: screen.clone(),
+    });
+    let kinds = [Kind::Client, Kind::Head, Kind::Data];
+    let mut groups = kinds.map(|kind| (kind, Group::new()));
+    let mut pids = Vec::new();
+    let started = start(&members, &shared, &mut groups, &mut pids, &shutdown).await;
+    if matches!(started, Ok(true)) {
+        introduce(&settings, &members, &pids, &screen);
+        tokio::select! {
+            () = shutdown.stopping() => {}
+            () = after(settings.run_for) => {}
+        }
+    }
+    screen.say("stopping: clients, then the head, then the data nodes");
+    end(groups, &screen).await;
+    if matches!(started, Ok(true)) {
+        summarise(&members, &screen);
+    }
+    started.map(drop)
+}
+
+/// Starts every member; false if the end was asked for before all were there.
+async fn start(
+    members: &[Member],
+    shared: &Rc<Shared>,
+    groups: &mut [(Kind, Group)],
+    pids: &mut Vec<Option<u32>>,
+    shutdown: &Shutdown,
+) -> Result<bool, Error> {
+    for member in members {
+        let mut running = Running::start(&shared.program, shared.verbose, member, &shared.screen)?;
+        pids.push(running.pid());
+        let ready = if member.kind == Kind::Head {
+            tokio::select! {
+                ready = head_listens(&mut running) => ready,
+                () = shutdown.stopping() => Ok(()),
+            }
+        } else {
+            Ok(())
+        };
+        if let Some((_, group)) = groups.iter_mut().find(|(kind, _)| *kind == member.kind)
+            && ready.is_ok()
+        {
+            let stop = group.shutdown.clone();
+            group.watchers.spawn_local(watch(member.clone(), running, Rc::clone(shared), stop));
+        }
+        ready?;
+        if shutdown.is_stopping() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn head_listens(running: &mut Running) -> Result<(), Error> {
+    match timeout(limits::UP_START_TIME_MAX, running.listens()).await {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let how = running.ended().await;
+            Err(Error::Head(running.last_error().await.unwrap_or_else(|| format!("it {how}; see what it said above"))))
+        }
+        Err(_) => Err(Error::Head(format!(
+            "it does not listen after {:?}; see what it said above, or whether this machine is overloaded",
+            limits::UP_START_TIME_MAX
+        ))),
+    }
+}
+
+/// Watches over one process and starts it again, until the end is asked for; the process that runs then.
+async fn watch(member: Member, first: Running, shared: Rc<Shared>, stop: Shutdown) -> Option<Running> {
+    let mut running = Some(first);
+    loop {
+        if let Some(mut child) = running.take() {
+            let pid = child.pid().unwrap_or_default();
+            tokio::select! {
+                how = child.ended() => shared.told_of_end(&member, pid, &how),
+                () = stop.stopping() => return Some(child),
+            }
+        }
+        tokio::select! {
+            () = after(shared.restart_after) => {}
+            () = stop.stopping() => return None,
+        }
+        match Running::start(&shared.program, shared.verbose, &member, &shared.screen) {
+            Ok(child) => {
+                shared.screen.say(format!("{} runs again, pid {}", member.name, child.pid().unwrap_or_default()));
+                running = Some(child);
+            }
+            Err(error) => shared.screen.say(error.to_string()),
+        }
+    }
+}
+
+impl Shared {
+    fn told_of_end(&self, member: &Member, pid: u32, how: &str) {
+        let next = self.restart_after.map_or_else(
+            || "it is not started again (--restart-after never)".to_owned(),
+            |after| format!("it is started again in {}", humantime::format_duration(after)),
+        );
+        self.screen.say(format!("{} (pid {pid}) {how}; {next}", member.name));
+    }
+}
+
+impl Group {
+    fn new() -> Self {
+        let (trigger, shutdown) = shutdown::pair();
+        Self { trigger, shutdown, watchers: JoinSet::new() }
+    }
+}
+
+/// Ends group after group; all of one at the same time.
+async fn end(groups: [(Kind, Group); 3], screen: &Screen) {
+    let overall = Instant::now() + limits::STOP_TIME_MAX;
+    for (kind, mut group) in groups {
+        let deadline = overall.max(Instant::now() + limits::UP_GROUP_STOP_TIME_MIN);
+        group.trigger.stop();
+        let mut ends = JoinSet::new();
+        while let Some(watched) = group.watchers.join_next().await {
+            if let Ok(Some(running)) = watched {
+                ends.spawn_local(running.end(deadline));
+            }
+        }
+        while let Some(in_order) = ends.join_next().await {
+            if !in_order.unwrap_or(false) {
+                screen.say(format!(
+                    "a {kind:?} process did not end in time and was killed; acknowledged messages are kept"
+                ));
+            }
+        }
+    }
+}
+
+/// Says what runs where, and what to try.
+fn introduce(settings: &Settings, members: &[Member], pids: &[Option<u32>], screen: &Screen) {
+    let head = settings.plan.head_address();
+    let dir = settings.plan.dir.display();
+    screen.say(format!("\nThe cluster runs. Its head listens on {head}; all files are in {dir}/."));
+    for (member, pid) in members.iter().zip(pids) {
+        screen.say(format!("  {:8} pid {:<8} {}/", member.name, pid.unwrap_or_default(), member.dir.display()));
+    }
+    let (ip, port) = (head.ip(), head.port());
+    screen.say("Try, from another terminal:");
+    screen.say(format!("  printf 'peticion\\nhola\\n' | nc -N {ip} {port}    send a message"));
+    screen.say(format!("  tail -F {dir}/head/heartbeat.log"));
+    screen.say(format!("  tail -F {dir}/head/registro.log"));
+    let victim = members.iter().zip(pids).filter(|(member, _)| member.kind == Kind::Data).take(2).last();
+    if let Some((member, Some(pid))) = victim {
+        screen.say(format!("  tail -F {}/data.txt", member.dir.display()));
+        screen.say(format!("  kill -9 {pid}    kill {}: nothing acknowledged is lost", member.name));
+    }
+    screen.say("Ctrl-C stops everything.\n");
+}
+
+/// Says what the data nodes keep, now that nobody writes any more.
+fn summarise(members: &[Member], screen: &Screen) {
+    screen.say("\nStopped. What is on disk:");
+    for member in members.iter().filter(|member| member.kind == Kind::Data) {
+        match kept(&member.dir) {
+            Ok((records, bytes)) => {
+                screen.say(format!("  {}/data.txt    {records} records, {bytes} bytes", member.dir.display()));
+            }
+            Err(error) => screen.say(format!("  {}: cannot be read: {error}", member.dir.display())),
+        }
+    }
+}
+
+/// Lines and bytes of the files with records in a data node's folder.
+fn kept(dir: &Path) -> std::io::Result<(u64, u64)> {
+    let (mut records, mut bytes) = (0, 0);
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name == "data.txt" || (name.starts_with("data-") && name.ends_with(".txt")) {
+            let mut file = fs::File::open(entry.path())?;
+            let mut chunk = vec![0; limits::READ_BUFFER_BYTES];
+            loop {
+                let n = file.read(&mut chunk)?;
+                let Some(read) = chunk.get(..n).filter(|read| !read.is_empty()) else {
+                    break;
+                };
+                records += read.iter().filter(|&&byte| byte == b'\n').count() as u64;
+                bytes += n as u64;
+            }
+        }
+    }
+    Ok((records, bytes))
+}
+
+/// Resolves after a time, or never.
+async fn after(time: Option<Duration>) {
+    match time {
+        Some(time) => sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn probe(dir: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(dir)?;
+    let file = dir.join(format!(".writable-{}", std::process::id()));
+    fs::write(&file, b"")?;
+    fs::remove_file(file)
+}
+
+/// Whether this machine has an address: only then can something be bound to it.
+fn has_address(ip: Ipv4Addr) -> bool {
+    TcpListener::bind((ip, 0)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_lines_of_data_files_and_no_others() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [("data.txt", "a\nb\n"), ("data-1.txt", "c\n"), ("node.log", "d\n"), ("data.torn", "e\n")] {
+            fs::write(dir.path().join(name), text).unwrap();
+        }
+        assert_eq!(kept(dir.path()).unwrap(), (3, 6));
+    }
+
+    #[test]
+    fn a_folder_that_is_a_file_cannot_be_written() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(probe(&file.path().join("logs")).is_err());
+    }
+}
