@@ -73,14 +73,10 @@ pub enum FolderError {
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "give it to the user that runs the node, or name another folder"
-        }
+        io::ErrorKind::PermissionDenied => "give it to the user that runs the node, or name another folder",
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "name a folder, not a file",
         io::ErrorKind::ReadOnlyFilesystem => "mount the disk writable, or name another folder",
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "free some space, or name another folder"
-        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space, or name another folder",
         _ => "look at the disk, or name another folder",
     }
 }
@@ -98,13 +94,7 @@ impl Folder {
     /// Opens or makes the folder at `path` for the node called `name`. A new one gets the low 60 bits of `random` as
     /// its node id.
     pub fn open(path: &Path, name: &str, random: u64) -> Result<Self, FolderError> {
-        let failed = |what| {
-            move |source| FolderError::Disk {
-                path: path.to_owned(),
-                what,
-                source,
-            }
-        };
+        let failed = |what| move |source| FolderError::Disk { path: path.to_owned(), what, source };
         std::fs::create_dir_all(path).map_err(failed("making it"))?;
         let lock = lock(path, name)?;
         let disk = Disk::new(path);
@@ -113,22 +103,14 @@ impl Folder {
             None => {
                 let names = disk.list().map_err(failed("listing it"))?;
                 if names.iter().any(|name| segments::is_data(name)) {
-                    return Err(FolderError::NoIdentity {
-                        path: path.to_owned(),
-                    });
+                    return Err(FolderError::NoIdentity { path: path.to_owned() });
                 }
                 let id = ClientId::from_random(random);
-                disk.write_small(IDENTITY, format!("{FORMAT}{id}\n").as_bytes())
-                    .map_err(failed("writing node.id"))?;
+                disk.write_small(IDENTITY, format!("{FORMAT}{id}\n").as_bytes()).map_err(failed("writing node.id"))?;
                 (id.0, true)
             }
         };
-        Ok(Self {
-            disk,
-            node_id,
-            is_new,
-            _lock: lock,
-        })
+        Ok(Self { disk, node_id, is_new, _lock: lock })
     }
 
     /// The node's identity, below 2^60.
@@ -151,37 +133,20 @@ impl Folder {
 }
 
 fn lock(path: &Path, name: &str) -> Result<File, FolderError> {
-    let failed = |what| {
-        move |source| FolderError::Disk {
-            path: path.to_owned(),
-            what,
-            source,
-        }
-    };
+    let failed = |what| move |source| FolderError::Disk { path: path.to_owned(), what, source };
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    let mut file = options
-        .open(path.join(LOCK))
-        .map_err(failed("opening its lock"))?;
+    let mut file = options.open(path.join(LOCK)).map_err(failed("opening its lock"))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            return Err(FolderError::InUse {
-                path: path.to_owned(),
-                holder: holder(&file),
-            });
+            return Err(FolderError::InUse { path: path.to_owned(), holder: holder(&file) });
         }
         Err(TryLockError::Error(source)) => return Err(failed("locking it")(source)),
     }
-    let name: String = name
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(NODE_NAME_BYTES_MAX)
-        .collect();
+    let name: String = name.chars().filter(|c| !c.is_control()).take(NODE_NAME_BYTES_MAX).collect();
     let text = format!("pid {} name {name}\n", std::process::id());
-    file.set_len(0)
-        .and_then(|()| file.write_all(text.as_bytes()))
-        .map_err(failed("writing its lock"))?;
+    file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(failed("writing its lock"))?;
     Ok(file)
 }
 
@@ -215,20 +180,12 @@ fn read_identity(path: &Path, disk: &Disk) -> Result<Option<u64>, FolderError> {
     };
     match disk.read_small(IDENTITY, SMALL_BYTES_MAX) {
         Ok(bytes) => {
-            let id = bytes
-                .strip_prefix(FORMAT.as_bytes())
-                .and_then(|rest| rest.strip_suffix(b"\n"));
-            id.and_then(ClientId::from_text)
-                .map(|id| Some(id.0))
-                .ok_or_else(|| unknown(&bytes))
+            let id = bytes.strip_prefix(FORMAT.as_bytes()).and_then(|rest| rest.strip_suffix(b"\n"));
+            id.and_then(ClientId::from_text).map(|id| Some(id.0)).ok_or_else(|| unknown(&bytes))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Err(unknown(b"too much")),
-        Err(source) => Err(FolderError::Disk {
-            path: path.to_owned(),
-            what: "reading node.id",
-            source,
-        }),
+        Err(source) => Err(FolderError::Disk { path: path.to_owned(), what: "reading node.id", source }),
     }
 }
 
@@ -242,15 +199,9 @@ mod tests {
         let path = dir.path().join("a/b");
         let first = Folder::open(&path, "uno", u64::MAX).unwrap();
         assert_eq!((first.node_id(), first.is_new()), ((1 << 60) - 1, true));
-        assert_eq!(
-            std::fs::read_to_string(path.join(IDENTITY)).unwrap(),
-            "acopio-data 1 zzzzzzzzzz\n"
-        );
+        assert_eq!(std::fs::read_to_string(path.join(IDENTITY)).unwrap(), "acopio-data 1 zzzzzzzzzz\n");
         let error = Folder::open(&path, "dos", 2).unwrap_err().to_string();
-        assert!(
-            error.contains(&format!("pid {} name uno", std::process::id())),
-            "{error}"
-        );
+        assert!(error.contains(&format!("pid {} name uno", std::process::id())), "{error}");
         assert!(running(&path).unwrap().unwrap().ends_with("name uno"));
         drop(first);
         assert_eq!(running(&path).unwrap(), None);
@@ -271,25 +222,14 @@ mod tests {
     #[test]
     fn an_unknown_version_and_a_file_are_refused_with_a_remedy() {
         let dir = tempfile::tempdir().unwrap();
-        for text in [
-            "acopio-data 2 zzzzzzzzzz\n",
-            "acopio-data 1 zzzzzzzzzz",
-            "",
-            "acopio-data 1 z\n",
-        ] {
+        for text in ["acopio-data 2 zzzzzzzzzz\n", "acopio-data 1 zzzzzzzzzz", "", "acopio-data 1 z\n"] {
             std::fs::write(dir.path().join(IDENTITY), text).unwrap();
             let error = Folder::open(dir.path(), "uno", 1).unwrap_err();
-            assert!(
-                matches!(error, FolderError::UnknownIdentity { .. }),
-                "{error}"
-            );
+            assert!(matches!(error, FolderError::UnknownIdentity { .. }), "{error}");
         }
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
         let error = Folder::open(&file, "uno", 1).unwrap_err().to_string();
-        assert!(
-            error.contains("file") && error.ends_with("name a folder, not a file"),
-            "{error}"
-        );
+        assert!(error.contains("file") && error.ends_with("name a folder, not a file"), "{error}");
     }
 }

@@ -102,13 +102,7 @@ pub(super) struct Current<F> {
 
 impl<F> Current<F> {
     pub(super) fn empty(file: F) -> Self {
-        Self {
-            file,
-            len: 0,
-            records: 0,
-            first_id: None,
-            max_id: None,
-        }
+        Self { file, len: 0, records: 0, first_id: None, max_id: None }
     }
 }
 
@@ -149,8 +143,7 @@ impl<S: Storage> Log<S> {
             }
         }
         let mut report = opened.report;
-        (report.records, report.bytes, report.segments) =
-            (log.records(), log.bytes(), log.sealed.len());
+        (report.records, report.bytes, report.segments) = (log.records(), log.bytes(), log.sealed.len());
         Ok((log, report))
     }
 
@@ -171,11 +164,7 @@ impl<S: Storage> Log<S> {
         if lines.last() != Some(&b'\n') {
             return Err(LogError::NotLines);
         }
-        if self
-            .current
-            .as_ref()
-            .is_some_and(|current| current.len >= self.settings.segment_bytes)
-        {
+        if self.current.as_ref().is_some_and(|current| current.len >= self.settings.segment_bytes) {
             self.seal()?;
         }
         if self.current.is_none() {
@@ -222,10 +211,7 @@ impl<S: Storage> Log<S> {
         match &self.stopped {
             None => Ok(true),
             Some(LogError::Full { .. }) => {
-                let room = self
-                    .storage
-                    .free_bytes()
-                    .is_ok_and(|free| free >= DISK_RESUME_BYTES_MIN);
+                let room = self.storage.free_bytes().is_ok_and(|free| free >= DISK_RESUME_BYTES_MIN);
                 if room {
                     self.stopped = None;
                 }
@@ -311,10 +297,7 @@ impl<S: Storage> Log<S> {
             };
             self.index = opened.ok();
         }
-        let written = self
-            .index
-            .as_mut()
-            .map(|file| file.append(line.as_bytes()).and_then(|()| file.sync()));
+        let written = self.index.as_mut().map(|file| file.append(line.as_bytes()).and_then(|()| file.sync()));
         match written {
             Some(Ok(())) => {}
             Some(Err(error)) if !is_full(&error) => {
@@ -332,24 +315,17 @@ impl<S: Storage> Log<S> {
             Err(error) if is_full(&error) => return Err(self.full(&error)),
             Err(error) => return Err(self.poison("create data.txt", &error)),
         }
-        self.storage
-            .sync_dir()
-            .map_err(|error| self.poison("sync the folder", &error))
+        self.storage.sync_dir().map_err(|error| self.poison("sync the folder", &error))
     }
 
     fn poison(&mut self, what: &'static str, error: &io::Error) -> LogError {
-        let error = LogError::Poisoned {
-            what,
-            cause: error.to_string().into(),
-        };
+        let error = LogError::Poisoned { what, cause: error.to_string().into() };
         self.stopped = Some(error.clone());
         error
     }
 
     fn full(&mut self, error: &io::Error) -> LogError {
-        let error = LogError::Full {
-            cause: error.to_string().into(),
-        };
+        let error = LogError::Full { cause: error.to_string().into() };
         self.stopped = Some(error.clone());
         error
     }
@@ -357,10 +333,7 @@ impl<S: Storage> Log<S> {
 
 /// The name that a file with this first record gets when it is sealed beside these.
 pub(super) fn free_name(first: RecordId, sealed: &[Segment]) -> String {
-    let copies = sealed
-        .iter()
-        .filter(|segment| segment.first_id == first)
-        .count();
+    let copies = sealed.iter().filter(|segment| segment.first_id == first).count();
     let mut copy = u32::try_from(copies).unwrap_or(u32::MAX).saturating_add(1);
     loop {
         let name = sealed_name(first, copy);
@@ -373,10 +346,7 @@ pub(super) fn free_name(first: RecordId, sealed: &[Segment]) -> String {
 
 /// A line of `quarantine.txt`, newline included: file, offset, length, reason.
 pub(super) fn quarantine_line(file: &str, bad: &BadPlace) -> String {
-    format!(
-        "{file} {} {} {}\n",
-        bad.place.offset, bad.place.len, bad.reason
-    )
+    format!("{file} {} {} {}\n", bad.place.offset, bad.place.len, bad.reason)
 }
 
 #[cfg(test)]
@@ -395,21 +365,12 @@ mod tests {
 
     #[test]
     fn a_name_that_is_taken_gets_a_number() {
-        let id = RecordId {
-            time_ns: 5,
-            incarnation: 1,
-        };
+        let id = RecordId { time_ns: 5, incarnation: 1 };
         let mut sealed = Vec::new();
         for copy in 1..4 {
             let file = free_name(id, &sealed);
             assert_eq!(file, sealed_name(id, copy));
-            sealed.push(Segment {
-                file,
-                records: 1,
-                bytes: 1,
-                first_id: id,
-                max_id: id,
-            });
+            sealed.push(Segment { file, records: 1, bytes: 1, first_id: id, max_id: id });
         }
     }
 }

@@ -11,3 +11,9 @@ pub mod record;
 pub mod recover;
 pub mod segments;
 pub mod storage;
+
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulated;
+
+#[cfg(test)]
+mod model_tests;

@@ -85,11 +85,7 @@ pub(super) struct Opened<F> {
 }
 
 fn failed<'a>(what: &'static str, file: &'a str) -> impl FnOnce(io::Error) -> OpenError + 'a {
-    move |source| OpenError::Disk {
-        what,
-        file: file.to_owned(),
-        source,
-    }
+    move |source| OpenError::Disk { what, file: file.to_owned(), source }
 }
 
 /// Opens everything in the folder but does not create `data.txt`.
@@ -104,18 +100,12 @@ pub(super) fn open<S: Storage>(storage: &S) -> Result<Opened<S::File>, OpenError
     };
     // Names that a killed process left unsynced are relied on from here on.
     storage.sync_dir().map_err(failed("sync", "the folder"))?;
-    Ok(Opened {
-        current,
-        sealed,
-        index_whole,
-        report,
-    })
+    Ok(Opened { current, sealed, index_whole, report })
 }
 
 fn scan<F: LogFile>(file: &F, name: &str) -> Result<(Scan, u64), OpenError> {
     let len = file.len().map_err(failed("look at", name))?;
-    let found = recover::scan(len, |buffer, at| file.read_at(buffer, at), |_, _| {})
-        .map_err(failed("read", name))?;
+    let found = recover::scan(len, |buffer, at| file.read_at(buffer, at), |_, _| {}).map_err(failed("read", name))?;
     Ok((found, len))
 }
 
@@ -125,46 +115,26 @@ fn open_current<S: Storage>(
     sealed: &[Segment],
     report: &mut OpenReport,
 ) -> Result<Current<S::File>, OpenError> {
-    let mut file = storage
-        .open_append(CURRENT)
-        .map_err(failed("open", CURRENT))?;
+    let mut file = storage.open_append(CURRENT).map_err(failed("open", CURRENT))?;
     let (found, _) = scan(&file, CURRENT)?;
     if let Some(tail) = found.torn {
         let name = torn_name(&found, names);
-        let kept = keep_aside(storage, &file, tail, &name)
-            .map_err(failed("keep the torn end of data.txt in", &name))?;
-        file.truncate(tail.offset)
-            .map_err(failed("cut the torn end off", CURRENT))?;
-        report.torn = Some(Cut {
-            tail,
-            kept: kept.then_some(name),
-        });
+        let kept =
+            keep_aside(storage, &file, tail, &name).map_err(failed("keep the torn end of data.txt in", &name))?;
+        file.truncate(tail.offset).map_err(failed("cut the torn end off", CURRENT))?;
+        report.torn = Some(Cut { tail, kept: kept.then_some(name) });
     }
     // A process that was killed may have left good records that only the system's memory holds.
     file.sync().map_err(failed("sync", CURRENT))?;
     if let Some(first_id) = found.first_id {
-        quarantine(
-            storage,
-            &free_name(first_id, sealed),
-            CURRENT,
-            &found,
-            report,
-        )?;
+        quarantine(storage, &free_name(first_id, sealed), CURRENT, &found, report)?;
     }
-    Ok(Current {
-        file,
-        len: found.valid_len,
-        records: found.records,
-        first_id: found.first_id,
-        max_id: found.max_id,
-    })
+    Ok(Current { file, len: found.valid_len, records: found.records, first_id: found.first_id, max_id: found.max_id })
 }
 
 /// A name for the torn tail that no file has yet.
 fn torn_name(found: &Scan, names: &[String]) -> String {
-    let id = found
-        .first_id
-        .map_or_else(|| "none".to_owned(), |id| id.to_string());
+    let id = found.first_id.map_or_else(|| "none".to_owned(), |id| id.to_string());
     let taken: HashSet<&str> = names.iter().map(String::as_str).collect();
     let mut name = format!("data-{id}.torn");
     let mut copy = 2_u64;
@@ -176,12 +146,7 @@ fn torn_name(found: &Scan, names: &[String]) -> String {
 }
 
 /// Copies the tail, without the zeros at its end, to a new file; `false` if it is nothing but zeros.
-fn keep_aside<S: Storage>(
-    storage: &S,
-    file: &S::File,
-    tail: TornTail,
-    name: &str,
-) -> io::Result<bool> {
+fn keep_aside<S: Storage>(storage: &S, file: &S::File, tail: TornTail, name: &str) -> io::Result<bool> {
     let mut buffer = vec![0; SCAN_CHUNK_BYTES];
     let mut copy: Option<S::File> = None;
     let mut at = tail.offset;
@@ -203,9 +168,7 @@ fn keep_aside<S: Storage>(
             None => copy.insert(storage.create(name)?),
         };
         while zeros > 0 {
-            let some = usize::try_from(zeros)
-                .unwrap_or(SCAN_CHUNK_BYTES)
-                .min(SCAN_CHUNK_BYTES);
+            let some = usize::try_from(zeros).unwrap_or(SCAN_CHUNK_BYTES).min(SCAN_CHUNK_BYTES);
             out.append(&vec![0; some])?;
             zeros -= some as u64;
         }
@@ -225,10 +188,7 @@ fn open_sealed<S: Storage>(
     names: &[String],
     report: &mut OpenReport,
 ) -> Result<(Vec<Segment>, bool), OpenError> {
-    let mut files: Vec<_> = names
-        .iter()
-        .filter_map(|name| Some((sealed_id(name)?, name)))
-        .collect();
+    let mut files: Vec<_> = names.iter().filter_map(|name| Some((sealed_id(name)?, name))).collect();
     files.sort_unstable();
     let (mut known, mut whole) = read_index(storage, names)?;
     let mut sealed = Vec::with_capacity(files.len());
@@ -244,15 +204,8 @@ fn open_sealed<S: Storage>(
         // A sealed file was synced whole: what is bad at its end is rot like any other.
         if let Some(tail) = found.torn {
             found.rot_lines += 1;
-            let place = recover::Place {
-                offset: tail.offset,
-                len: tail.len,
-                line: tail.line,
-            };
-            found.rot.push(BadPlace {
-                place,
-                reason: tail.reason,
-            });
+            let place = recover::Place { offset: tail.offset, len: tail.len, line: tail.line };
+            found.rot.push(BadPlace { place, reason: tail.reason });
         }
         quarantine(storage, name, name, &found, report)?;
         report.rescanned.push(name.clone());
@@ -271,10 +224,7 @@ fn open_sealed<S: Storage>(
     Ok((sealed, whole))
 }
 
-fn read_index<S: Storage>(
-    storage: &S,
-    names: &[String],
-) -> Result<(HashMap<String, Segment>, bool), OpenError> {
+fn read_index<S: Storage>(storage: &S, names: &[String]) -> Result<(HashMap<String, Segment>, bool), OpenError> {
     if !names.iter().any(|name| name == INDEX) {
         return Ok((HashMap::new(), true));
     }
@@ -296,11 +246,7 @@ fn quarantine<S: Storage>(
     if found.rot.is_empty() {
         return Ok(());
     }
-    report.rot.push(Rot {
-        file: file_now.to_owned(),
-        places: found.rot.clone(),
-        lines: found.rot_lines,
-    });
+    report.rot.push(Rot { file: file_now.to_owned(), places: found.rot.clone(), lines: found.rot_lines });
     let before = match storage.read_small(QUARANTINE, QUARANTINE_BYTES_MAX) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -313,21 +259,11 @@ fn quarantine<S: Storage>(
     let before = String::from_utf8_lossy(&before);
     let listed: HashSet<_> = before.lines().map(place_of).collect();
     let lines = found.rot.iter().map(|bad| quarantine_line(name, bad));
-    let new: String = lines
-        .filter(|line| !listed.contains(&place_of(line)))
-        .collect();
+    let new: String = lines.filter(|line| !listed.contains(&place_of(line))).collect();
     if !new.is_empty() {
-        let newline = if before.is_empty() || before.ends_with('\n') {
-            ""
-        } else {
-            "\n"
-        };
+        let newline = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
         let text = format!("{before}{newline}{new}");
-        write_down(
-            storage.write_small(QUARANTINE, text.as_bytes()),
-            QUARANTINE,
-            report,
-        )?;
+        write_down(storage.write_small(QUARANTINE, text.as_bytes()), QUARANTINE, report)?;
     }
     Ok(())
 }
@@ -339,11 +275,7 @@ fn place_of(line: &str) -> [Option<&str>; 3] {
 }
 
 /// A full disk must not keep a node from serving what it has: `false` if it kept this from being written.
-fn write_down(
-    result: io::Result<()>,
-    name: &str,
-    report: &mut OpenReport,
-) -> Result<bool, OpenError> {
+fn write_down(result: io::Result<()>, name: &str, report: &mut OpenReport) -> Result<bool, OpenError> {
     match result {
         Ok(()) => Ok(true),
         Err(error) if is_full(&error) => {

@@ -4,9 +4,7 @@
 //! client sends, the line is valid UTF-8 and one line in every tool. The CRC-32C covers all of the line but its own
 //! field and the newline. Pure: no I/O, no clock. `docs/data-log.md` is the contract of this format.
 
-use crate::limits::{
-    MESSAGE_BYTES_MAX, NODE_NAME_BYTES_MAX, RECORD_FIELDS_BYTES, REPLICAS_MAX, TEXT_BYTES_MAX,
-};
+use crate::limits::{MESSAGE_BYTES_MAX, NODE_NAME_BYTES_MAX, RECORD_FIELDS_BYTES, REPLICAS_MAX, TEXT_BYTES_MAX};
 use crate::wire::id::{self, CLIENT_CHARS, ClientId, ID_CHARS, RecordId};
 use std::borrow::Cow;
 
@@ -26,9 +24,7 @@ const SEQ_CHARS_MAX: usize = 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     /// The id does not fit its 20 characters.
-    #[error(
-        "the id is out of range; a head gives times below 10^19 ns and incarnations below 2^30"
-    )]
+    #[error("the id is out of range; a head gives times below 10^19 ns and incarnations below 2^30")]
     Id,
     /// The client id does not fit its ten characters.
     #[error("the client id is out of range; take one below 2^60")]
@@ -83,27 +79,16 @@ pub fn encode(
     } else {
         escape(out, payload);
     }
-    if let Some((head, tail)) = out
-        .get_mut(start..)
-        .and_then(|line| line.split_at_mut_checked(covered))
+    if let Some((head, tail)) = out.get_mut(start..).and_then(|line| line.split_at_mut_checked(covered))
         && let Some((field, tail)) = tail.split_at_mut_checked(CRC_CHARS)
     {
-        id::put_fixed(
-            field,
-            u64::from(checksum(head, tail.get(1..).unwrap_or_default())),
-        );
+        id::put_fixed(field, u64::from(checksum(head, tail.get(1..).unwrap_or_default())));
     }
     out.push(b'\n');
     Ok(())
 }
 
-fn check(
-    id: RecordId,
-    client: ClientId,
-    seq: u64,
-    copies: Option<&str>,
-    payload: &[u8],
-) -> Result<(), EncodeError> {
+fn check(id: RecordId, client: ClientId, seq: u64, copies: Option<&str>, payload: &[u8]) -> Result<(), EncodeError> {
     if !id.is_valid() {
         return Err(EncodeError::Id);
     }
@@ -129,16 +114,12 @@ fn checksum(fields: &[u8], payload: &[u8]) -> u32 {
 
 /// Whether a payload is stored as it is. Looks at every byte without a branch, so that it is done many bytes at once.
 fn is_plain(payload: &[u8]) -> bool {
-    payload.iter().fold(0_u8, |odd, &b| {
-        odd | u8::from(b.wrapping_sub(0x20) > 0x5e) | u8::from(b == b'\\')
-    }) == 0
+    payload.iter().fold(0_u8, |odd, &b| odd | u8::from(b.wrapping_sub(0x20) > 0x5e) | u8::from(b == b'\\')) == 0
 }
 
 fn are_names(text: &[u8]) -> bool {
     let is_name = |name: &[u8]| {
-        !name.is_empty()
-            && name.len() <= NODE_NAME_BYTES_MAX
-            && name.iter().all(|b| b.is_ascii_graphic() && *b != b'+')
+        !name.is_empty() && name.len() <= NODE_NAME_BYTES_MAX && name.iter().all(|b| b.is_ascii_graphic() && *b != b'+')
     };
     text.split(|&b| b == b',').all(is_name) && text.split(|&b| b == b',').count() <= REPLICAS_MAX
 }
@@ -171,11 +152,7 @@ fn escape(out: &mut Vec<u8>, payload: &[u8]) {
 
 fn escape_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     let hex = |nibble: u8| {
-        if nibble < 10 {
-            b'0' + nibble
-        } else {
-            b'a' + nibble - 10
-        }
+        if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
     };
     for b in bytes {
         out.extend_from_slice(&[b'\\', b'x', hex(b >> 4), hex(b & 15)]);
@@ -213,9 +190,7 @@ pub enum LineError {
     #[error("the fourth field is not a checksum")]
     Crc,
     /// The checksum is not that of this line.
-    #[error(
-        "the checksum does not match: the line says {stored:08x}, its bytes give {computed:08x}"
-    )]
+    #[error("the checksum does not match: the line says {stored:08x}, its bytes give {computed:08x}")]
     Checksum {
         /// What the line says.
         stored: u32,
@@ -271,32 +246,18 @@ pub fn decode(line: &[u8]) -> Result<Line<'_>, LineError> {
     let id = RecordId::from_text(id).ok_or(LineError::Id)?;
     let (client, rest) = field(rest, CLIENT_CHARS).ok_or(LineError::Fields)?;
     let client = ClientId::from_text(client).ok_or(LineError::Client)?;
-    let seq_end = rest
-        .iter()
-        .position(|&b| b == b' ')
-        .ok_or(LineError::Fields)?;
+    let seq_end = rest.iter().position(|&b| b == b' ').ok_or(LineError::Fields)?;
     let (seq_field, rest) = field(rest, seq_end).ok_or(LineError::Fields)?;
     let (seq, copies) = sequence(seq_field)?;
     let (crc, payload) = field(rest, CRC_CHARS).ok_or(LineError::Fields)?;
-    let stored = id::number(crc)
-        .and_then(|crc| u32::try_from(crc).ok())
-        .ok_or(LineError::Crc)?;
-    let computed = checksum(
-        line.get(..SEQ_AT + seq_end + 1).unwrap_or_default(),
-        payload,
-    );
+    let stored = id::number(crc).and_then(|crc| u32::try_from(crc).ok()).ok_or(LineError::Crc)?;
+    let computed = checksum(line.get(..SEQ_AT + seq_end + 1).unwrap_or_default(), payload);
     if stored != computed {
         return Err(LineError::Checksum { stored, computed });
     }
     let text = std::str::from_utf8(payload).map_err(|_| LineError::Utf8)?;
     check_escapes(payload)?;
-    Ok(Line {
-        id,
-        client,
-        seq,
-        copies,
-        text,
-    })
+    Ok(Line { id, client, seq, copies, text })
 }
 
 /// The first `len` bytes of `line`, and what follows the space behind them.
@@ -308,14 +269,10 @@ fn field(line: &[u8], len: usize) -> Option<(&[u8], &[u8])> {
 fn sequence(field: &[u8]) -> Result<(u64, Option<&str>), LineError> {
     let mut parts = field.splitn(2, |&b| b == b'+');
     let digits = parts.next().unwrap_or_default();
-    let seq = id::number(digits)
-        .filter(|&seq| id::digits(seq) == digits.len())
-        .ok_or(LineError::Seq)?;
+    let seq = id::number(digits).filter(|&seq| id::digits(seq) == digits.len()).ok_or(LineError::Seq)?;
     let copies = match parts.next() {
         None => None,
-        Some(names) if are_names(names) => {
-            Some(std::str::from_utf8(names).map_err(|_| LineError::Copies)?)
-        }
+        Some(names) if are_names(names) => Some(std::str::from_utf8(names).map_err(|_| LineError::Copies)?),
         Some(_) => return Err(LineError::Copies),
     };
     Ok((seq, copies))
@@ -370,10 +327,7 @@ mod tests {
 
     fn line(seq: u64, copies: Option<&str>, payload: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        let id = RecordId {
-            time_ns: 1_795_234_260_000_000_001,
-            incarnation: 7,
-        };
+        let id = RecordId { time_ns: 1_795_234_260_000_000_001, incarnation: 7 };
         encode(&mut out, id, ClientId(5), seq, copies, payload).unwrap();
         out
     }
@@ -389,17 +343,8 @@ mod tests {
             "1795234260----0----6 ---------4 0 0iMMWX mensaje: numero random: 42\n"
         );
         let named = text(1, Some("a,b"), b"");
-        assert!(
-            named.starts_with("1795234260----0----6 ---------4 0+a,b "),
-            "{named}"
-        );
-        assert_eq!(
-            decode(named.trim_end_matches('\n').as_bytes())
-                .unwrap()
-                .copies()
-                .collect::<Vec<_>>(),
-            ["a", "b"]
-        );
+        assert!(named.starts_with("1795234260----0----6 ---------4 0+a,b "), "{named}");
+        assert_eq!(decode(named.trim_end_matches('\n').as_bytes()).unwrap().copies().collect::<Vec<_>>(), ["a", "b"]);
     }
 
     #[test]
@@ -415,53 +360,24 @@ mod tests {
 
     #[test]
     fn what_could_forge_a_line_is_escaped() {
-        let forged = text(
-            0,
-            None,
-            "a\nb\r\t\0\\ \u{1b}[2J \u{85} \u{2028} ñ \u{7f}".as_bytes(),
-        );
-        assert!(
-            forged.ends_with("a\\nb\\r\\t\\0\\\\ \\x1b[2J \\xc2\\x85 \\xe2\\x80\\xa8 ñ \\x7f\n"),
-            "{forged}"
-        );
+        let forged = text(0, None, "a\nb\r\t\0\\ \u{1b}[2J \u{85} \u{2028} ñ \u{7f}".as_bytes());
+        assert!(forged.ends_with("a\\nb\\r\\t\\0\\\\ \\x1b[2J \\xc2\\x85 \\xe2\\x80\\xa8 ñ \\x7f\n"), "{forged}");
         assert!(text(0, None, b"\xff\xc3").ends_with(" \\xff\\xc3\n"));
     }
 
     #[test]
     fn what_could_not_be_read_back_is_not_written() {
         let mut out = b"before".to_vec();
-        let id = RecordId {
-            time_ns: 1,
-            incarnation: 1,
-        };
-        let wide = RecordId {
-            time_ns: 1,
-            incarnation: 1 << 30,
-        };
+        let id = RecordId { time_ns: 1, incarnation: 1 };
+        let wide = RecordId { time_ns: 1, incarnation: 1 << 30 };
         let c = ClientId(1);
-        assert_eq!(
-            encode(&mut out, wide, c, 0, None, b""),
-            Err(EncodeError::Id)
-        );
-        assert_eq!(
-            encode(&mut out, id, ClientId(1 << 60), 0, None, b""),
-            Err(EncodeError::Client)
-        );
-        assert_eq!(
-            encode(&mut out, id, c, 1 << 60, None, b""),
-            Err(EncodeError::Seq)
-        );
+        assert_eq!(encode(&mut out, wide, c, 0, None, b""), Err(EncodeError::Id));
+        assert_eq!(encode(&mut out, id, ClientId(1 << 60), 0, None, b""), Err(EncodeError::Client));
+        assert_eq!(encode(&mut out, id, c, 1 << 60, None, b""), Err(EncodeError::Seq));
         for names in ["", "a b", "a,", "a\n", "+", "1,2,3,4,5,6,7,8,9"] {
-            assert_eq!(
-                encode(&mut out, id, c, 0, Some(names), b""),
-                Err(EncodeError::Copies),
-                "{names:?}"
-            );
+            assert_eq!(encode(&mut out, id, c, 0, Some(names), b""), Err(EncodeError::Copies), "{names:?}");
         }
-        assert_eq!(
-            encode(&mut out, id, c, 0, None, &vec![0; PAYLOAD_BYTES_MAX + 1]),
-            Err(EncodeError::TooLong)
-        );
+        assert_eq!(encode(&mut out, id, c, 0, None, &vec![0; PAYLOAD_BYTES_MAX + 1]), Err(EncodeError::TooLong));
         assert_eq!(out, b"before");
     }
 
@@ -481,22 +397,14 @@ mod tests {
         assert_eq!(wrong(32, b'.'), LineError::Seq);
         assert_eq!(wrong(35, b'.'), LineError::Crc);
         assert_eq!(wrong(34, b'z'), LineError::Crc);
-        assert!(matches!(
-            wrong(good.len() - 1, b'z'),
-            LineError::Checksum { .. }
-        ));
-        for (payload, error) in [
-            (&b"a\\q"[..], LineError::Escape),
-            (b"\\x4", LineError::Escape),
-            (b"\xff", LineError::Utf8),
-        ] {
+        assert!(matches!(wrong(good.len() - 1, b'z'), LineError::Checksum { .. }));
+        for (payload, error) in
+            [(&b"a\\q"[..], LineError::Escape), (b"\\x4", LineError::Escape), (b"\xff", LineError::Utf8)]
+        {
             let fields = &b"1795234260----0----6 ---------4 0 "[..];
             let mut crc = [0; 6];
             id::put_fixed(&mut crc, u64::from(checksum(fields, payload)));
-            assert_eq!(
-                decode(&[fields, &crc[..], &b" "[..], payload].concat()),
-                Err(error)
-            );
+            assert_eq!(decode(&[fields, &crc[..], &b" "[..], payload].concat()), Err(error));
         }
     }
 

@@ -74,14 +74,8 @@ pub fn scan(
     mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
     mut visit: impl FnMut(Place, &Line<'_>),
 ) -> io::Result<Scan> {
-    let mut state = State {
-        visit: &mut visit,
-        scan: Scan::default(),
-        pending: None,
-        offset: 0,
-        line: 1,
-        skipping: false,
-    };
+    let mut state =
+        State { visit: &mut visit, scan: Scan::default(), pending: None, offset: 0, line: 1, skipping: false };
     let mut buffer = vec![0; 2 * SCAN_CHUNK_BYTES];
     // The buffer begins with `kept` bytes of a line that is not complete yet.
     let mut kept = 0_usize;
@@ -90,9 +84,7 @@ pub fn scan(
         if buffer.len() < kept + SCAN_CHUNK_BYTES {
             buffer.resize(kept + SCAN_CHUNK_BYTES, 0);
         }
-        let want = usize::try_from(end - at)
-            .unwrap_or(SCAN_CHUNK_BYTES)
-            .min(SCAN_CHUNK_BYTES);
+        let want = usize::try_from(end - at).unwrap_or(SCAN_CHUNK_BYTES).min(SCAN_CHUNK_BYTES);
         let got = read(buffer.get_mut(kept..kept + want).unwrap_or_default(), at)?.min(want);
         if got == 0 {
             break;
@@ -146,11 +138,7 @@ impl<V: FnMut(Place, &Line<'_>)> State<'_, V> {
     /// Judges the line that ends here; `line` is all of it, or its last part if it was too long to keep.
     fn end_line(&mut self, line: &[u8]) {
         let len = line.len() as u64 + 1;
-        let place = Place {
-            offset: self.offset,
-            len,
-            line: self.line,
-        };
+        let place = Place { offset: self.offset, len, line: self.line };
         self.offset += len;
         self.line += 1;
         if std::mem::take(&mut self.skipping) {
@@ -177,11 +165,7 @@ impl<V: FnMut(Place, &Line<'_>)> State<'_, V> {
 
     fn bad(&mut self, bad: BadPlace) {
         let listed_before = self.scan.rot.len();
-        let run = self.pending.get_or_insert(Pending {
-            first: bad,
-            lines: 0,
-            listed_before,
-        });
+        let run = self.pending.get_or_insert(Pending { first: bad, lines: 0, listed_before });
         run.lines += 1;
         if listed_before < QUARANTINE_PLACES_MAX {
             self.scan.rot.push(bad);
@@ -194,47 +178,24 @@ impl<V: FnMut(Place, &Line<'_>)> State<'_, V> {
             self.lengthen(len);
         } else {
             self.skipping = true;
-            let place = Place {
-                offset: self.offset,
-                len,
-                line: self.line,
-            };
-            self.bad(BadPlace {
-                place,
-                reason: LineError::TooLong,
-            });
+            let place = Place { offset: self.offset, len, line: self.line };
+            self.bad(BadPlace { place, reason: LineError::TooLong });
         }
         self.offset += len;
     }
 
     /// Adds to the length of the line that is being skipped, where it is listed.
     fn lengthen(&mut self, len: u64) {
-        let line = if self.skipping {
-            self.line
-        } else {
-            self.line - 1
-        };
-        if let Some(last) = self
-            .scan
-            .rot
-            .last_mut()
-            .filter(|last| last.place.line == line)
-        {
+        let line = if self.skipping { self.line } else { self.line - 1 };
+        if let Some(last) = self.scan.rot.last_mut().filter(|last| last.place.line == line) {
             last.place.len += len;
         }
     }
 
     fn finish(mut self, kept: u64) -> Scan {
         if kept > 0 && !self.skipping {
-            let place = Place {
-                offset: self.offset,
-                len: kept,
-                line: self.line,
-            };
-            self.bad(BadPlace {
-                place,
-                reason: LineError::Unfinished,
-            });
+            let place = Place { offset: self.offset, len: kept, line: self.line };
+            self.bad(BadPlace { place, reason: LineError::Unfinished });
         }
         let end = self.offset + kept;
         if let Some(run) = self.pending.take() {
@@ -260,23 +221,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn id(n: u64) -> RecordId {
-        RecordId {
-            time_ns: n,
-            incarnation: 1,
-        }
+        RecordId { time_ns: n, incarnation: 1 }
     }
 
     fn line(n: u64) -> Vec<u8> {
         let mut out = Vec::new();
-        encode(
-            &mut out,
-            id(n),
-            ClientId(1),
-            n,
-            None,
-            format!("mensaje {n}").as_bytes(),
-        )
-        .unwrap();
+        encode(&mut out, id(n), ClientId(1), n, None, format!("mensaje {n}").as_bytes()).unwrap();
         out
     }
 
@@ -301,17 +251,8 @@ mod tests {
         let whole = bytes.len() as u64;
         bytes.extend_from_slice(&line(3)[..20]);
         let found = scan_bytes(&bytes);
-        assert_eq!(
-            (found.records, found.valid_len, found.max_id),
-            (2, whole, Some(id(2)))
-        );
-        let torn = TornTail {
-            offset: whole,
-            len: 20,
-            line: 3,
-            reason: LineError::Unfinished,
-            unfinished: true,
-        };
+        assert_eq!((found.records, found.valid_len, found.max_id), (2, whole, Some(id(2))));
+        let torn = TornTail { offset: whole, len: 20, line: 3, reason: LineError::Unfinished, unfinished: true };
         assert_eq!(found.torn, Some(torn));
         assert!(found.rot.is_empty());
     }
@@ -328,11 +269,7 @@ mod tests {
     fn bad_lines_before_a_good_one_are_rot_and_after_it_torn() {
         let bytes = [line(1), b"x\n\n".to_vec(), line(2), b"y\nz\n".to_vec()].concat();
         let found = scan_bytes(&bytes);
-        let lines: Vec<_> = found
-            .rot
-            .iter()
-            .map(|bad| (bad.place.line, bad.place.len))
-            .collect();
+        let lines: Vec<_> = found.rot.iter().map(|bad| (bad.place.line, bad.place.len)).collect();
         assert_eq!((lines, found.rot_lines), (vec![(2, 2), (3, 1)], 2));
         let torn = found.torn.unwrap();
         assert_eq!((torn.line, torn.len, torn.unfinished), (5, 4, false));
@@ -348,10 +285,7 @@ mod tests {
         assert_eq!(found.rot[0].reason, LineError::TooLong);
         let found = scan_bytes(&[line(1), zeros.clone()].concat());
         let torn = found.torn.unwrap();
-        assert_eq!(
-            (torn.len, torn.unfinished, found.records),
-            (zeros.len() as u64, true, 1)
-        );
+        assert_eq!((torn.len, torn.unfinished, found.records), (zeros.len() as u64, true, 1));
     }
 
     #[test]
@@ -368,10 +302,7 @@ mod tests {
     fn no_more_bad_places_are_listed_than_the_bound() {
         let bytes = [vec![b'\n'; QUARANTINE_PLACES_MAX + 7], line(1)].concat();
         let found = scan_bytes(&bytes);
-        assert_eq!(
-            (found.rot.len(), found.rot_lines),
-            (QUARANTINE_PLACES_MAX, QUARANTINE_PLACES_MAX as u64 + 7)
-        );
+        assert_eq!((found.rot.len(), found.rot_lines), (QUARANTINE_PLACES_MAX, QUARANTINE_PLACES_MAX as u64 + 7));
         assert_eq!(found.records, 1);
     }
 

@@ -3,7 +3,8 @@
 //! Pure text. `segments.txt` is a convenience: a line that is missing, garbled or does not fit its file is made again
 //! from the file itself.
 
-use crate::wire::id::RecordId;
+use super::record::CRC_CHARS;
+use crate::wire::id::{RecordId, put_fixed};
 use std::collections::HashMap;
 
 /// The file that is being written.
@@ -34,19 +35,18 @@ impl Segment {
     /// Its line in `segments.txt`, newline included.
     #[must_use]
     pub fn to_line(&self) -> String {
-        format!(
-            "{} {} {} {} {}\n",
-            self.file, self.records, self.bytes, self.first_id, self.max_id
-        )
+        let fields = format!("{} {} {} {} {}", self.file, self.records, self.bytes, self.first_id, self.max_id);
+        format!("{fields} {}\n", checksum(&fields))
     }
 
     fn from_line(line: &str) -> Option<Self> {
-        let mut fields = line.strip_suffix('\n')?.split(' ');
+        let (fields, crc) = line.strip_suffix('\n')?.rsplit_once(' ')?;
+        if crc != checksum(fields) {
+            return None;
+        }
+        let mut fields = fields.split(' ');
         let segment = Self {
-            file: fields
-                .next()
-                .filter(|name| sealed_id(name).is_some())?
-                .to_owned(),
+            file: fields.next().filter(|name| sealed_id(name).is_some())?.to_owned(),
             records: fields.next()?.parse().ok()?,
             bytes: fields.next()?.parse().ok()?,
             first_id: fields.next()?.parse().ok()?,
@@ -56,14 +56,17 @@ impl Segment {
     }
 }
 
+/// CRC-32C of a line's other fields, in the six characters that records use.
+fn checksum(fields: &str) -> String {
+    let mut text = [0; CRC_CHARS];
+    put_fixed(&mut text, u64::from(crc32c::crc32c(fields.as_bytes())));
+    text.iter().copied().map(char::from).collect()
+}
+
 /// The name of a file sealed with this first record; `copy` counts from 1 where names would collide.
 #[must_use]
 pub fn sealed_name(first: RecordId, copy: u32) -> String {
-    if copy <= 1 {
-        format!("data-{first}.txt")
-    } else {
-        format!("data-{first}.{copy}.txt")
-    }
+    if copy <= 1 { format!("data-{first}.txt") } else { format!("data-{first}.{copy}.txt") }
 }
 
 /// The id in the name of a sealed file, and its number among those of the same id; `None` for any other name.
@@ -105,35 +108,17 @@ mod tests {
 
     #[test]
     fn names_and_lines_round_trip() {
-        let id = RecordId {
-            time_ns: 1_795_234_260_000_000_001,
-            incarnation: 7,
-        };
+        let id = RecordId { time_ns: 1_795_234_260_000_000_001, incarnation: 7 };
         for copy in [1, 2, 30] {
             assert_eq!(sealed_id(&sealed_name(id, copy)), Some((id, copy)));
         }
-        for name in [
-            "data.txt",
-            "data-.txt",
-            "data-1795234260----0----6.1.txt",
-            "data-1795234260----0----6.torn",
-        ] {
+        for name in ["data.txt", "data-.txt", "data-1795234260----0----6.1.txt", "data-1795234260----0----6.torn"] {
             assert_eq!(sealed_id(name), None, "{name}");
         }
-        let segment = Segment {
-            file: sealed_name(id, 1),
-            records: 3,
-            bytes: 200,
-            first_id: id,
-            max_id: id.plus(2),
-        };
+        let segment = Segment { file: sealed_name(id, 1), records: 3, bytes: 200, first_id: id, max_id: id.plus(2) };
         let line = segment.to_line();
         assert_eq!(Segment::from_line(&line), Some(segment.clone()));
-        let (read, whole) =
-            parse_index(format!("{line}\0\0 x\n{}", &line[..line.len() - 1]).as_bytes());
-        assert_eq!(
-            (read.values().collect::<Vec<_>>(), whole),
-            (vec![&segment], false)
-        );
+        let (read, whole) = parse_index(format!("{line}\0\0 x\n{}", &line[..line.len() - 1]).as_bytes());
+        assert_eq!((read.values().collect::<Vec<_>>(), whole), (vec![&segment], false));
     }
 }

@@ -67,10 +67,7 @@ pub trait LogFile: Send {
 /// Whether an error says that the disk, or the quota of this user, is full.
 #[must_use]
 pub fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// A folder on a real disk.
@@ -83,9 +80,7 @@ impl Disk {
     /// The folder at `path`, which exists already.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        Self {
-            folder: path.to_owned(),
-        }
+        Self { folder: path.to_owned() }
     }
 
     /// Where it is.
@@ -103,20 +98,11 @@ impl Storage for Disk {
     type File = DiskFile;
 
     fn open_append(&self, name: &str) -> io::Result<DiskFile> {
-        OpenOptions::new()
-            .read(true)
-            .append(true)
-            .open(self.at(name))
-            .map(DiskFile)
+        OpenOptions::new().read(true).append(true).open(self.at(name)).map(DiskFile)
     }
 
     fn create(&self, name: &str) -> io::Result<DiskFile> {
-        OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create_new(true)
-            .open(self.at(name))
-            .map(DiskFile)
+        OpenOptions::new().read(true).append(true).create_new(true).open(self.at(name)).map(DiskFile)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -144,9 +130,7 @@ impl Storage for Disk {
 
     fn read_small(&self, name: &str, bytes_max: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        File::open(self.at(name))?
-            .take(bytes_max as u64 + 1)
-            .read_to_end(&mut bytes)?;
+        File::open(self.at(name))?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
         if bytes.len() > bytes_max {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
@@ -221,10 +205,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let disk = Disk::new(dir.path());
         let mut file = disk.create("a").unwrap();
-        assert_eq!(
-            disk.create("a").unwrap_err().kind(),
-            io::ErrorKind::AlreadyExists
-        );
+        assert_eq!(disk.create("a").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         file.append(b"hola\nadios\n").unwrap();
         file.truncate(5).unwrap();
         file.append(b"x").unwrap();
@@ -236,14 +217,8 @@ mod tests {
         disk.write_small("b", b"1").unwrap();
         disk.write_small("b", b"22").unwrap();
         assert_eq!(disk.read_small("b", 2).unwrap(), b"22");
-        assert_eq!(
-            disk.read_small("b", 1).unwrap_err().kind(),
-            io::ErrorKind::FileTooLarge
-        );
-        assert_eq!(
-            disk.rename("a", "b").unwrap_err().kind(),
-            io::ErrorKind::AlreadyExists
-        );
+        assert_eq!(disk.read_small("b", 1).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(disk.rename("a", "b").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         disk.rename("a", "c").unwrap();
         disk.sync_dir().unwrap();
         let mut names = disk.list().unwrap();

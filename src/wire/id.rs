@@ -11,10 +11,7 @@ use std::str::FromStr;
 const DIGITS: [u8; 64] = *b"-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz";
 
 /// The value of each digit, or 0xff.
-#[allow(
-    clippy::indexing_slicing,
-    reason = "evaluated by the compiler, which refuses an index out of bounds"
-)]
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler, which refuses an index out of bounds")]
 const VALUES: [u8; 256] = {
     let mut values = [0xff_u8; 256];
     let mut i = 0;
@@ -54,10 +51,7 @@ impl RecordId {
     /// The id `n` places after this one in a batch: ids of a batch are consecutive.
     #[must_use]
     pub const fn plus(self, n: u64) -> Self {
-        Self {
-            time_ns: self.time_ns.saturating_add(n),
-            incarnation: self.incarnation,
-        }
+        Self { time_ns: self.time_ns.saturating_add(n), incarnation: self.incarnation }
     }
 
     /// Whether the id can be written as text and read back: the bounds of both fields.
@@ -102,10 +96,7 @@ impl RecordId {
             return None;
         }
         let time_ns = total.checked_mul(NS_PER_S)?.checked_add(fraction)?;
-        Some(Self {
-            time_ns,
-            incarnation: u32::try_from(number(incarnation)?).ok()?,
-        })
+        Some(Self { time_ns, incarnation: u32::try_from(number(incarnation)?).ok()? })
     }
 }
 
@@ -159,9 +150,7 @@ impl ClientId {
     /// Reads the ten characters of a client id; `None` if they are not one.
     #[must_use]
     pub fn from_text(text: &[u8]) -> Option<Self> {
-        (text.len() == CLIENT_CHARS)
-            .then(|| number(text).map(Self))
-            .flatten()
+        (text.len() == CLIENT_CHARS).then(|| number(text).map(Self)).flatten()
     }
 }
 
@@ -210,23 +199,15 @@ mod tests {
 
     #[test]
     fn an_id_starts_with_the_unix_seconds() {
-        let id = RecordId {
-            time_ns: 1_795_234_260_000_000_001,
-            incarnation: 7,
-        };
+        let id = RecordId { time_ns: 1_795_234_260_000_000_001, incarnation: 7 };
         assert_eq!(id.to_string(), "1795234260----0----6");
         assert_eq!("1795234260----0----6".parse(), Ok(id));
     }
 
     #[test]
     fn what_is_no_id_is_refused() {
-        for text in [
-            "",
-            "1795234260----0----",
-            "179523426x----0----6",
-            "1795234260zzzzz----6",
-            "1795234260--+-0----6",
-        ] {
+        for text in ["", "1795234260----0----", "179523426x----0----6", "1795234260zzzzz----6", "1795234260--+-0----6"]
+        {
             assert!(text.parse::<RecordId>().is_err(), "{text}");
         }
     }
