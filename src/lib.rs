@@ -1,5 +1,9 @@
 //! acopio: a storage cluster for messages and measurements that arrive over plain TCP.
 
+pub mod check;
 pub mod data;
+pub mod head;
 pub mod limits;
+pub mod net;
+pub mod shutdown;
 pub mod wire;

@@ -93,6 +93,13 @@ pub const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// Time a peer may leave a full socket unread while the head wants to close; then it is cut off.
 pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 
+/// Time a client that has closed its sending side may take to read its last answers.
+pub const LINGER_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// What a raw or line data node may have unanswered in the head: it answers one message at a time, so a longer queue
+/// would only wait.
+pub const TEXT_NODE_WINDOW_MESSAGES_MAX: usize = 64;
+
 // ---- heartbeat ------------------------------------------------------------------------------------------------------
 
 /// Time between two heartbeats of a head, as in the original.

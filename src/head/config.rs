@@ -1,0 +1,21 @@
+//! Settings of a head, validated by who builds them. Nothing deeper reads flags or the environment.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Settings of one head.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Folder for `registro.log`; created if it is missing.
+    pub logs: PathBuf,
+    /// Client connections served at the same time; data nodes do not count.
+    pub clients_max: usize,
+    /// Time between two heartbeats.
+    pub heartbeat: Duration,
+    /// Whether to send ICMP echoes beside the in-protocol pings.
+    pub icmp: bool,
+    /// A solo head: the identity of its embedded data node, the only one it takes. It echoes text messages.
+    pub solo: Option<u64>,
+    /// Seed of every random choice: the incarnation and the placement.
+    pub seed: u64,
+}

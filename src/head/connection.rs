@@ -1,0 +1,153 @@
+//! A connection's first seconds: the handshake, the client limit, and which session it becomes.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::state::Head;
+use super::{framed_client, node, text_client, text_node};
+use crate::limits;
+use crate::shutdown::Shutdown;
+use crate::wire::error::{Code, Refusal};
+use crate::wire::frame;
+use crate::wire::text::{self, DATANODE, Dialect, Handshake, Opening, Role, Step};
+
+/// A client's place among [`Config::clients_max`](super::Config); given back when it is dropped.
+struct Place<'a>(&'a Head);
+
+impl<'a> Place<'a> {
+    fn take(head: &'a Head) -> Option<Self> {
+        head.take_place().then_some(Self(head))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.give_place();
+    }
+}
+
+/// Serves one connection to its end. `stopping` ends clients, `finished` ends data nodes, later.
+pub async fn serve(head: Rc<Head>, mut socket: TcpStream, peer: SocketAddr, stopping: Shutdown, finished: Shutdown) {
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!("{peer}: {error}");
+    }
+    let (mut read_half, mut write_half) = socket.split();
+    let mut buffer = BytesMut::with_capacity(limits::READ_BUFFER_BYTES);
+    let shaken = tokio::select! {
+        shaken = handshake(&head, &mut read_half, &mut write_half, &mut buffer) => shaken,
+        () = stopping.stopping() => return,
+    };
+    let (opening, place) = match shaken {
+        Ok(Some(done)) => done,
+        Ok(None) => return,
+        Err(words) => {
+            tracing::warn!("{peer}: {}", String::from_utf8_lossy(&words).trim_ascii());
+            return part(&mut read_half, &mut write_half, &words).await;
+        }
+    };
+    match (opening.role, opening.dialect) {
+        (Role::Client, dialect) => {
+            let Some(place) = place.or_else(|| Place::take(&head)) else {
+                let words = full(&head, dialect);
+                tracing::warn!("{peer}: refused, {}", text::full_text(head.config.clients_max));
+                return part(&mut read_half, &mut write_half, &words).await;
+            };
+            match dialect {
+                Dialect::Framed => framed_client::serve(&head, read_half, write_half, buffer, &stopping).await,
+                _ => text_client::serve(&head, read_half, write_half, buffer, dialect, &stopping).await,
+            }
+            drop(place);
+        }
+        (Role::DataNode, dialect) => {
+            drop(place);
+            match dialect {
+                Dialect::Framed => node::serve(&head, peer, read_half, write_half, buffer, &finished).await,
+                _ => text_node::serve(&head, peer, read_half, write_half, dialect, &finished).await,
+            }
+        }
+    }
+}
+
+/// The handshake. `Ok(None)` if the peer left; an error is what to tell it before closing.
+///
+/// A text peer counts as a client as soon as it is confirmed: the head learns only from its first message that it is
+/// not a data node, and number 101 shall not wait until it has something to say.
+async fn handshake<'a>(
+    head: &'a Head,
+    read_half: &mut ReadHalf<'_>,
+    write_half: &mut WriteHalf<'_>,
+    buffer: &mut BytesMut,
+) -> Result<Option<(Opening, Option<Place<'a>>)>, Vec<u8>> {
+    let mut handshake = Handshake::new();
+    let mut place = None;
+    let deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;
+    loop {
+        match handshake.feed(buffer).map_err(|error| error.line().into_bytes())? {
+            Step::Done(opening) => return Ok(Some((opening, place))),
+            Step::Send(answer) => {
+                let node_follows = buffer.starts_with(DATANODE.as_bytes());
+                if handshake.may_stay_silent() && place.is_none() && !node_follows {
+                    place = Place::take(head);
+                    if place.is_none() {
+                        return Err(full(head, Dialect::Line));
+                    }
+                }
+                if let Err(error) = write_half.write_all(answer).await {
+                    tracing::debug!("a peer left during its handshake: {error}");
+                    return Ok(None);
+                }
+            }
+            Step::More => {
+                let until = if handshake.may_stay_silent() {
+                    deadline + Duration::from_secs(u32::MAX.into())
+                } else {
+                    deadline
+                };
+                let read = tokio::select! {
+                    read = read_half.read_buf(buffer) => read,
+                    () = sleep_until(until) => return Err(too_slow()),
+                };
+                if !matches!(read, Ok(n) if n > 0) {
+                    return Ok(handshake.settle(buffer).map(|opening| (opening, place)));
+                }
+            }
+        }
+    }
+}
+
+fn too_slow() -> Vec<u8> {
+    let cause = format!("no handshake within {:?}", limits::HANDSHAKE_TIME_MAX);
+    (text::error_line(cause, "say 'peticion' first") + "\n").into_bytes()
+}
+
+/// What client 101 is told, in its dialect.
+fn full(head: &Head, dialect: Dialect) -> Vec<u8> {
+    let max = head.config.clients_max;
+    if dialect == Dialect::Framed {
+        let mut frame = BytesMut::new();
+        frame::failure(&mut frame, &Refusal::new(Code::Full, text::full_text(max)));
+        return frame.to_vec();
+    }
+    text::lleno(max).into_bytes()
+}
+
+/// Says the last words and lets the peer read them: a close with unread input would take them away.
+async fn part(read_half: &mut ReadHalf<'_>, write_half: &mut WriteHalf<'_>, words: &[u8]) {
+    let farewell = async {
+        write_half.write_all(words).await?;
+        write_half.shutdown().await?;
+        let mut rest = [0_u8; 4096];
+        while read_half.read(&mut rest).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    if let Ok(Err(error)) = timeout(limits::CLOSE_TIME_MAX, farewell).await {
+        tracing::debug!("a refused peer left early: {error}");
+    }
+}

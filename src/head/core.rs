@@ -1,0 +1,551 @@
+//! The head's decisions: where a batch goes, what is in flight, who settles it, what happens when a node leaves.
+//!
+//! A state machine without sockets, clocks or files: time and randomness are handed in, and what is to be done comes
+//! out as [`Effect`]s, in order. The tasks around it only move bytes. It knows no dialect and no log file.
+//!
+//! Each node has a queue of the batches that were sent to it and not settled. A node settles them in order, so an
+//! acknowledgement is one number. A batch is settled when no node is still asked for it.
+
+use std::collections::VecDeque;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use slab::Slab;
+
+use super::clock::IdClock;
+use crate::limits;
+use crate::wire::error::{Code, Refusal};
+use crate::wire::frame::{Messages, SyncMode};
+use crate::wire::id::{ClientId, RecordId};
+
+/// One bit a node, by its place in the table: [`limits::NODES_MAX`] fits.
+type NodeSet = u128;
+
+const _: () = assert!(limits::NODES_MAX <= NodeSet::BITS as usize);
+
+/// A registered node: its place in the table, and a serial number that is never given twice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NodeKey {
+    place: usize,
+    serial: u64,
+}
+
+impl NodeKey {
+    /// The serial number of the registration, unique in one run of the head.
+    #[must_use]
+    pub const fn serial(self) -> u64 {
+        self.serial
+    }
+}
+
+/// Where a batch came from: opaque to the core, handed back with its outcome.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Origin {
+    /// The session's serial number.
+    pub session: u64,
+    /// The session's own number for the batch.
+    pub ticket: u64,
+}
+
+/// Messages of one client that are placed together; their ids and sequence numbers are consecutive.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Id of the first message.
+    pub first: RecordId,
+    /// Who sent them.
+    pub client: ClientId,
+    /// Sequence number of the first message.
+    pub first_seq: u64,
+    /// The messages.
+    pub messages: Messages,
+    /// Who is told.
+    pub origin: Origin,
+}
+
+/// What the tasks around the core have to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send this batch to this node, as its next Put.
+    Put {
+        /// The node.
+        node: NodeKey,
+        /// The batch.
+        batch: Batch,
+    },
+    /// Every node that was asked keeps the batch: tell its origin.
+    Kept {
+        /// The batch.
+        batch: Batch,
+        /// The nodes that keep it and are still registered.
+        nodes: Vec<NodeKey>,
+        /// Whether every copy was synced before it was acknowledged.
+        sync: SyncMode,
+    },
+    /// Nobody keeps the batch: tell its origin why.
+    Refused {
+        /// The batch.
+        batch: Batch,
+        /// Cause and remedy.
+        refusal: Refusal,
+    },
+    /// A node has room again: wake who was held.
+    Room,
+}
+
+/// Why a batch was not taken.
+#[derive(Debug)]
+pub enum NotTaken {
+    /// Every window is full: wait for [`Effect::Room`], then try again.
+    Hold,
+    /// It can't be kept now: tell the client.
+    Refused(Refusal),
+}
+
+/// What a node is allowed to have unsettled.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// Bytes, messages' lengths included.
+    pub bytes: usize,
+    /// Messages.
+    pub messages: usize,
+}
+
+#[derive(Debug)]
+struct Node {
+    serial: u64,
+    window: Window,
+    writable: bool,
+    leaving: bool,
+    queue: VecDeque<usize>,
+    settled: u64,
+    bytes: usize,
+    messages: usize,
+    acked: u64,
+}
+
+impl Node {
+    const fn has_room(&self, bytes: usize, messages: usize) -> bool {
+        self.messages == 0
+            || (self.bytes + bytes <= self.window.bytes && self.messages + messages <= self.window.messages)
+    }
+}
+
+#[derive(Debug)]
+struct Flight {
+    batch: Batch,
+    /// Copies still wanted beyond those asked for or kept.
+    asked: NodeSet,
+    kept: NodeSet,
+    refused: NodeSet,
+    sync: SyncMode,
+    queued: bool,
+}
+
+/// Counters since the head started.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Counters {
+    /// Messages acknowledged.
+    pub acked: u64,
+    /// Messages refused.
+    pub refused: u64,
+    /// Messages in flight now.
+    pub in_flight: u64,
+    /// Bytes in flight now.
+    pub in_flight_bytes: usize,
+}
+
+/// What the head shows of one node's queue.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeLoad {
+    /// Messages sent and not settled.
+    pub in_flight: u64,
+    /// Messages acknowledged since it registered.
+    pub acked: u64,
+    /// Whether it takes new messages.
+    pub writable: bool,
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Core {
+    clock: IdClock,
+    rng: SmallRng,
+    replicas: usize,
+    nodes: Slab<Node>,
+    next_serial: u64,
+    flights: Slab<Flight>,
+    /// Batches that lost their node and wait for room on another; they go before anything new.
+    orphans: VecDeque<usize>,
+    held: bool,
+    counters: Counters,
+    effects: VecDeque<Effect>,
+}
+
+const fn bit(place: usize) -> NodeSet {
+    1 << place
+}
+
+/// The size of a batch in a node's window.
+fn size(messages: &Messages) -> (usize, usize) {
+    (messages.block().len(), usize::from(messages.count()))
+}
+
+impl Core {
+    /// A core that wants `replicas` copies; incarnation and placement come from `seed`.
+    #[must_use]
+    pub fn new(seed: u64, replicas: usize) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let incarnation = rng.random();
+        Self {
+            clock: IdClock::new(incarnation),
+            rng,
+            replicas: replicas.clamp(1, limits::REPLICAS_MAX),
+            nodes: Slab::new(),
+            next_serial: 1,
+            flights: Slab::new(),
+            orphans: VecDeque::new(),
+            held: false,
+            counters: Counters::default(),
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// The incarnation of this head.
+    #[must_use]
+    pub const fn incarnation(&self) -> u32 {
+        self.clock.incarnation()
+    }
+
+    /// Counters since the start.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// What is to be done next, in the order in which it was decided.
+    pub fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// A node's queue, or `None` if it has left.
+    #[must_use]
+    pub fn load(&self, key: NodeKey) -> Option<NodeLoad> {
+        let node = self.node(key)?;
+        Some(NodeLoad { in_flight: node.messages as u64, acked: node.acked, writable: node.writable && !node.leaving })
+    }
+
+    /// Takes a node into the table. The caller has checked its name and identity.
+    ///
+    /// # Errors
+    /// The table holds [`limits::NODES_MAX`] nodes.
+    pub fn register(&mut self, writable: bool, window: Window) -> Result<NodeKey, Refusal> {
+        if self.nodes.len() >= limits::NODES_MAX {
+            let text = format!("this head has {} data nodes, its limit; start another head", limits::NODES_MAX);
+            return Err(Refusal::new(Code::Full, text));
+        }
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let place = self.nodes.insert(Node {
+            serial,
+            window,
+            writable,
+            leaving: false,
+            queue: VecDeque::new(),
+            settled: 0,
+            bytes: 0,
+            messages: 0,
+            acked: 0,
+        });
+        self.settle_orphans();
+        self.wake();
+        Ok(NodeKey { place, serial })
+    }
+
+    /// A node said whether it can write. Messages go elsewhere while it can't.
+    pub fn set_writable(&mut self, key: NodeKey, writable: bool) {
+        if let Some(node) = self.node_mut(key) {
+            node.writable = writable;
+        }
+        self.settle_orphans();
+        self.wake();
+    }
+
+    /// A node asked for no new messages. Returns whether everything it was sent is settled.
+    pub fn set_leaving(&mut self, key: NodeKey) -> bool {
+        match self.node_mut(key) {
+            Some(node) => {
+                node.leaving = true;
+                node.queue.is_empty()
+            }
+            None => true,
+        }
+    }
+
+    /// Places new messages: gives ids, chooses nodes, emits the Puts. `wall_ns` is the wall clock.
+    ///
+    /// # Errors
+    /// [`NotTaken`]: nothing was changed, the caller still has the messages.
+    pub fn store(
+        &mut self,
+        wall_ns: u64,
+        client: ClientId,
+        first_seq: u64,
+        messages: &Messages,
+        origin: Origin,
+    ) -> Result<(), NotTaken> {
+        let (bytes, count) = size(messages);
+        if !self.orphans.is_empty()
+            || (self.counters.in_flight_bytes + bytes > limits::HEAD_IN_FLIGHT_BYTES_MAX
+                && self.counters.in_flight_bytes > 0)
+        {
+            self.held = true;
+            return Err(NotTaken::Hold);
+        }
+        let Some(first_node) = self.choose(0, bytes, count) else {
+            if self.candidates(0) == 0 {
+                return Err(NotTaken::Refused(self.nobody()));
+            }
+            self.held = true;
+            return Err(NotTaken::Hold);
+        };
+        let first = self.clock.take(wall_ns, count as u64);
+        let batch = Batch { first, client, first_seq, messages: messages.clone(), origin };
+        self.counters.in_flight += count as u64;
+        self.counters.in_flight_bytes += bytes;
+        let flight =
+            self.flights.insert(Flight { batch, asked: 0, kept: 0, refused: 0, sync: SyncMode::Always, queued: false });
+        self.put(flight, first_node);
+        for _ in 1..self.replicas {
+            let taken = self.flights.get(flight).map_or(0, |f| f.asked);
+            let Some(place) = self.choose(taken, bytes, count) else { break };
+            self.put(flight, place);
+        }
+        Ok(())
+    }
+
+    /// A node keeps everything it was sent up to Put number `up_to`. The ids it covers are appended to `ranges`.
+    ///
+    /// # Errors
+    /// A number that was never sent: the node does not keep to the protocol.
+    pub fn acked(
+        &mut self,
+        key: NodeKey,
+        up_to: u64,
+        sync: SyncMode,
+        ranges: &mut Vec<(RecordId, u32)>,
+    ) -> Result<(), Refusal> {
+        loop {
+            let Some(node) = self.node_mut(key) else { return Ok(()) };
+            if node.settled >= up_to {
+                break;
+            }
+            let Some(flight) = node.queue.pop_front() else {
+                return Err(never_sent(up_to, node.settled));
+            };
+            node.settled += 1;
+            let Some(entry) = self.flights.get_mut(flight) else { continue };
+            entry.asked &= !bit(key.place);
+            entry.kept |= bit(key.place);
+            entry.sync = entry.sync.max(sync);
+            let (bytes, count) = size(&entry.batch.messages);
+            ranges.push((entry.batch.first, count as u32));
+            let done = entry.asked == 0 && !entry.queued;
+            if let Some(node) = self.node_mut(key) {
+                node.bytes -= bytes;
+                node.messages -= count;
+                node.acked += count as u64;
+            }
+            if done {
+                self.settle_kept(flight);
+            }
+        }
+        self.settle_orphans();
+        self.wake();
+        Ok(())
+    }
+
+    /// A node does not keep Put `number`; everything before it is settled. It goes to another node.
+    ///
+    /// # Errors
+    /// A number that is not the next one: the node does not keep to the protocol.
+    pub fn refused(&mut self, key: NodeKey, number: u64, refusal: &Refusal) -> Result<Option<Batch>, Refusal> {
+        let Some(node) = self.node_mut(key) else { return Ok(None) };
+        if number != node.settled + 1 {
+            return Err(never_sent(number, node.settled));
+        }
+        let Some(flight) = node.queue.pop_front() else {
+            return Err(never_sent(number, node.settled));
+        };
+        node.settled += 1;
+        if matches!(refusal.code, Code::DiskFull | Code::Storage) {
+            node.writable = false;
+        }
+        let mut refused = None;
+        if let Some(entry) = self.flights.get_mut(flight) {
+            entry.asked &= !bit(key.place);
+            entry.refused |= bit(key.place);
+            let (bytes, count) = size(&entry.batch.messages);
+            refused = Some(entry.batch.clone());
+            if let Some(node) = self.node_mut(key) {
+                node.bytes -= bytes;
+                node.messages -= count;
+            }
+            self.place_again(flight, Some(refusal));
+        }
+        self.settle_orphans();
+        self.wake();
+        Ok(refused)
+    }
+
+    /// A node is gone. What it had not settled goes to others at once, under the same ids; returns how many messages.
+    pub fn leave(&mut self, key: NodeKey) -> u64 {
+        if self.node(key).is_none() {
+            return 0;
+        }
+        let node = self.nodes.remove(key.place);
+        for (_, entry) in &mut self.flights {
+            // The place may be given to another node: what the old one kept or refused says nothing of the new one.
+            entry.refused &= !bit(key.place);
+            entry.kept &= !bit(key.place);
+        }
+        for flight in node.queue {
+            if let Some(entry) = self.flights.get_mut(flight) {
+                entry.asked &= !bit(key.place);
+                self.place_again(flight, None);
+            }
+        }
+        self.settle_orphans();
+        self.wake();
+        node.messages as u64
+    }
+
+    fn node(&self, key: NodeKey) -> Option<&Node> {
+        self.nodes.get(key.place).filter(|node| node.serial == key.serial)
+    }
+
+    fn node_mut(&mut self, key: NodeKey) -> Option<&mut Node> {
+        self.nodes.get_mut(key.place).filter(|node| node.serial == key.serial)
+    }
+
+    /// How many nodes could take a batch at some time: registered, writable, not leaving and not in `except`.
+    fn candidates(&self, except: NodeSet) -> usize {
+        self.nodes.iter().filter(|(place, node)| node.writable && !node.leaving && except & bit(*place) == 0).count()
+    }
+
+    /// A node chosen uniformly among those that can take the batch now: one pass, each equally likely.
+    fn choose(&mut self, except: NodeSet, bytes: usize, count: usize) -> Option<usize> {
+        let mut chosen = None;
+        let mut seen = 0_u32;
+        for (place, node) in &self.nodes {
+            if node.writable && !node.leaving && except & bit(place) == 0 && node.has_room(bytes, count) {
+                seen += 1;
+                if seen == 1 || self.rng.random_range(0..seen) == 0 {
+                    chosen = Some(place);
+                }
+            }
+        }
+        chosen
+    }
+
+    fn put(&mut self, flight: usize, place: usize) {
+        let (Some(entry), Some(node)) = (self.flights.get_mut(flight), self.nodes.get_mut(place)) else { return };
+        let (bytes, count) = size(&entry.batch.messages);
+        entry.asked |= bit(place);
+        entry.queued = false;
+        node.queue.push_back(flight);
+        node.bytes += bytes;
+        node.messages += count;
+        let key = NodeKey { place, serial: node.serial };
+        self.effects.push_back(Effect::Put { node: key, batch: entry.batch.clone() });
+    }
+
+    /// A batch lost one of its nodes: another takes it now, or it waits for room, or it is settled as it is.
+    fn place_again(&mut self, flight: usize, cause: Option<&Refusal>) {
+        let Some(entry) = self.flights.get(flight) else { return };
+        let except = entry.asked | entry.kept | entry.refused;
+        let (bytes, count) = size(&entry.batch.messages);
+        let (alone, kept) = (entry.asked == 0 && !entry.queued, entry.kept != 0);
+        if let Some(place) = self.choose(except, bytes, count) {
+            self.put(flight, place);
+        } else if self.candidates(except) > 0 {
+            if let Some(entry) = self.flights.get_mut(flight).filter(|entry| !entry.queued) {
+                entry.queued = true;
+                self.orphans.push_back(flight);
+            }
+        } else if alone && kept {
+            self.settle_kept(flight);
+        } else if alone {
+            let refusal = cause.cloned().unwrap_or_else(|| self.nobody());
+            self.settle_refused(flight, refusal);
+        }
+    }
+
+    /// Gives waiting batches to nodes that have room now.
+    fn settle_orphans(&mut self) {
+        for _ in 0..self.orphans.len() {
+            let Some(flight) = self.orphans.pop_front() else { break };
+            if let Some(entry) = self.flights.get_mut(flight) {
+                entry.queued = false;
+                self.place_again(flight, None);
+            }
+        }
+    }
+
+    fn wake(&mut self) {
+        if self.held {
+            self.held = false;
+            self.effects.push_back(Effect::Room);
+        }
+    }
+
+    fn forget(&mut self, flight: usize) -> Option<Flight> {
+        let entry = self.flights.try_remove(flight)?;
+        let (bytes, count) = size(&entry.batch.messages);
+        self.counters.in_flight -= count as u64;
+        self.counters.in_flight_bytes -= bytes;
+        Some(entry)
+    }
+
+    fn settle_kept(&mut self, flight: usize) {
+        let Some(entry) = self.forget(flight) else { return };
+        self.counters.acked += u64::from(entry.batch.messages.count());
+        let nodes = self
+            .nodes
+            .iter()
+            .filter(|(place, _)| entry.kept & bit(*place) != 0)
+            .map(|(place, node)| NodeKey { place, serial: node.serial })
+            .collect();
+        self.effects.push_back(Effect::Kept { batch: entry.batch, nodes, sync: entry.sync });
+    }
+
+    fn settle_refused(&mut self, flight: usize, refusal: Refusal) {
+        let Some(entry) = self.forget(flight) else { return };
+        self.counters.refused += u64::from(entry.batch.messages.count());
+        self.effects.push_back(Effect::Refused { batch: entry.batch, refusal });
+    }
+
+    /// Why nobody takes a batch: there is no node, or none that can write.
+    fn nobody(&self) -> Refusal {
+        if self.nodes.is_empty() {
+            Refusal::new(
+                Code::NoNodes,
+                "no hay dataNodes; start one with 'acopio data --head <this head>', then send again",
+            )
+        } else {
+            let text = format!(
+                "none of the {} dataNodes can write; see 'acopio status' for the cause, then send again",
+                self.nodes.len()
+            );
+            Refusal::new(Code::DiskFull, text)
+        }
+    }
+}
+
+fn never_sent(number: u64, settled: u64) -> Refusal {
+    let text = format!("a data node settled message {number} out of turn after {settled}; it is closed");
+    Refusal::new(Code::Protocol, text)
+}
+
+#[cfg(test)]
+#[path = "core_tests.rs"]
+mod tests;

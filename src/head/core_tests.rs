@@ -1,0 +1,279 @@
+//! What the head decides, without a socket: placement, windows, resends, refusals, and a random run against a model.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::wire::frame::MessagesBuilder;
+
+const WINDOW: Window = Window { bytes: limits::NODE_WINDOW_BYTES_MAX, messages: 64 };
+const CLIENT: ClientId = ClientId(7);
+
+fn messages(count: usize) -> Messages {
+    let mut builder = MessagesBuilder::new();
+    for k in 0..count {
+        builder.push(&[format!("numero random: {k}").as_bytes()]).unwrap();
+    }
+    builder.take().unwrap()
+}
+
+fn origin(ticket: u64) -> Origin {
+    Origin { session: 1, ticket }
+}
+
+fn effects(core: &mut Core) -> Vec<Effect> {
+    std::iter::from_fn(|| core.next_effect()).collect()
+}
+
+fn store(core: &mut Core, ticket: u64, count: usize) -> Result<(), NotTaken> {
+    core.store(1_000, CLIENT, ticket * 100, &messages(count), origin(ticket))
+}
+
+/// The node and the id of the one Put among these effects.
+fn only_put(effects: &[Effect]) -> (NodeKey, RecordId) {
+    let mut puts = effects.iter().filter_map(|effect| match effect {
+        Effect::Put { node, batch } => Some((*node, batch.first)),
+        _ => None,
+    });
+    let put = puts.next().expect("a Put");
+    assert!(puts.next().is_none(), "one Put");
+    put
+}
+
+#[test]
+fn without_a_node_the_client_is_told_so() {
+    let mut core = Core::new(1, 1);
+    let Err(NotTaken::Refused(refusal)) = store(&mut core, 1, 1) else { panic!("refused") };
+    assert_eq!(refusal.code, Code::NoNodes);
+    assert!(refusal.text.starts_with("no hay dataNodes; "), "{refusal}");
+}
+
+#[test]
+fn every_node_gets_its_share() {
+    let mut core = Core::new(1, 1);
+    let keys: Vec<_> = (0..3).map(|_| core.register(true, WINDOW).unwrap()).collect();
+    let mut shares = [0; 3];
+    for ticket in 0..3000 {
+        store(&mut core, ticket, 1).unwrap();
+        let (node, _) = only_put(&effects(&mut core));
+        let share = keys.iter().position(|key| *key == node).unwrap();
+        shares[share] += 1;
+        core.acked(node, shares[share], SyncMode::Always, &mut Vec::new()).unwrap();
+        effects(&mut core);
+    }
+    assert!(shares.iter().all(|share| (850..1150).contains(share)), "{shares:?}");
+}
+
+#[test]
+fn what_a_dead_node_had_goes_to_another_under_the_same_id() {
+    let mut core = Core::new(1, 1);
+    let first = core.register(true, WINDOW).unwrap();
+    store(&mut core, 1, 3).unwrap();
+    let (_, id) = only_put(&effects(&mut core));
+    let second = core.register(true, WINDOW).unwrap();
+    assert_eq!(core.leave(first), 3);
+    assert_eq!(only_put(&effects(&mut core)), (second, id));
+    let mut ranges = Vec::new();
+    core.acked(second, 1, SyncMode::Always, &mut ranges).unwrap();
+    assert_eq!(ranges, [(id, 3)]);
+    assert!(
+        matches!(&effects(&mut core)[..], [Effect::Kept { batch, nodes, .. }] if batch.first == id && nodes[..] == [second])
+    );
+    assert_eq!(core.counters().in_flight, 0);
+    core.acked(first, 1, SyncMode::Always, &mut ranges).unwrap();
+    assert!(effects(&mut core).is_empty(), "a late word of the dead node changes nothing");
+}
+
+#[test]
+fn when_the_last_node_dies_its_messages_are_refused() {
+    let mut core = Core::new(1, 1);
+    let node = core.register(true, WINDOW).unwrap();
+    store(&mut core, 1, 1).unwrap();
+    effects(&mut core);
+    core.leave(node);
+    assert!(matches!(&effects(&mut core)[..], [Effect::Refused { refusal, .. }] if refusal.code == Code::NoNodes));
+}
+
+#[test]
+fn a_full_window_holds_until_it_is_settled() {
+    let mut core = Core::new(1, 1);
+    let node = core.register(true, WINDOW).unwrap();
+    for ticket in 0..4 {
+        store(&mut core, ticket, 16).unwrap();
+    }
+    assert!(matches!(store(&mut core, 4, 1), Err(NotTaken::Hold)));
+    effects(&mut core);
+    core.acked(node, 1, SyncMode::Always, &mut Vec::new()).unwrap();
+    assert!(effects(&mut core).iter().any(|effect| matches!(effect, Effect::Room)));
+    store(&mut core, 4, 1).unwrap();
+}
+
+#[test]
+fn a_dead_nodes_messages_wait_for_room_before_anything_new() {
+    let mut core = Core::new(1, 1);
+    let full = core.register(true, WINDOW).unwrap();
+    for ticket in 0..4 {
+        store(&mut core, ticket, 16).unwrap();
+    }
+    let other = core.register(true, WINDOW).unwrap();
+    for ticket in 4..8 {
+        store(&mut core, ticket, 16).unwrap();
+    }
+    effects(&mut core);
+    core.leave(full);
+    assert!(effects(&mut core).is_empty(), "the other is full, too");
+    assert!(matches!(store(&mut core, 9, 1), Err(NotTaken::Hold)), "the orphans go first");
+    core.acked(other, 1, SyncMode::Always, &mut Vec::new()).unwrap();
+    assert!(matches!(only_put(&effects(&mut core)), (node, _) if node == other));
+}
+
+#[test]
+fn a_full_disk_sends_a_message_elsewhere_and_takes_none_after() {
+    let mut core = Core::new(1, 1);
+    let a = core.register(true, WINDOW).unwrap();
+    store(&mut core, 1, 1).unwrap();
+    let b = core.register(true, WINDOW).unwrap();
+    effects(&mut core);
+    let full = Refusal::new(Code::DiskFull, "the disk is full");
+    core.refused(a, 1, &full).unwrap();
+    assert_eq!(only_put(&effects(&mut core)).0, b);
+    for ticket in 2..30 {
+        store(&mut core, ticket, 1).unwrap();
+        assert_eq!(only_put(&effects(&mut core)).0, b);
+    }
+    core.refused(b, 1, &full).unwrap();
+    assert!(matches!(&effects(&mut core)[..], [Effect::Refused { refusal, .. }] if refusal.code == Code::DiskFull));
+    core.set_writable(a, true);
+    store(&mut core, 30, 1).unwrap();
+    assert_eq!(only_put(&effects(&mut core)).0, a);
+}
+
+#[test]
+fn a_number_that_was_never_sent_is_an_error() {
+    let mut core = Core::new(1, 1);
+    let node = core.register(true, WINDOW).unwrap();
+    store(&mut core, 1, 1).unwrap();
+    assert!(core.acked(node, 2, SyncMode::Always, &mut Vec::new()).is_err());
+    assert!(core.refused(node, 5, &Refusal::new(Code::DiskFull, "")).is_err());
+}
+
+#[test]
+fn two_copies_go_to_two_nodes_and_are_acknowledged_together() {
+    let mut core = Core::new(1, 2);
+    let keys: Vec<_> = (0..2).map(|_| core.register(true, WINDOW).unwrap()).collect();
+    store(&mut core, 1, 1).unwrap();
+    assert_eq!(effects(&mut core).len(), 2);
+    core.acked(keys[0], 1, SyncMode::Always, &mut Vec::new()).unwrap();
+    assert!(effects(&mut core).is_empty(), "one copy is not two");
+    core.acked(keys[1], 1, SyncMode::Always, &mut Vec::new()).unwrap();
+    assert!(matches!(&effects(&mut core)[..], [Effect::Kept { nodes, .. }] if nodes.len() == 2));
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Register,
+    Store(usize),
+    Ack(usize, u64),
+    Refuse(usize),
+    Writable(usize, bool),
+    Leave(usize),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        1 => Just(Op::Register),
+        8 => (1..=16usize).prop_map(Op::Store),
+        6 => (0..8usize, 1..4u64).prop_map(|(n, k)| Op::Ack(n, k)),
+        1 => (0..8usize).prop_map(Op::Refuse),
+        1 => (0..8usize, any::<bool>()).prop_map(|(n, w)| Op::Writable(n, w)),
+        1 => (0..8usize).prop_map(Op::Leave),
+    ]
+}
+
+/// What a node was sent and has not settled, by Put number.
+struct Sent {
+    key: NodeKey,
+    settled: u64,
+    puts: Vec<u64>,
+}
+
+proptest! {
+    /// Every batch that was taken is settled exactly once, kept only if a node acknowledged it, whatever happens.
+    #[test]
+    fn each_batch_is_settled_once(seed: u64, replicas in 1..4usize, ops in prop::collection::vec(op(), 1..200)) {
+        let mut core = Core::new(seed, replicas);
+        let mut nodes: Vec<Sent> = Vec::new();
+        let mut open = BTreeSet::new();
+        let mut acked_by = BTreeMap::<u64, usize>::new();
+        let mut ticket = 0;
+        let drain = |core: &mut Core, nodes: &mut Vec<Sent>, open: &mut BTreeSet<u64>, acked: &BTreeMap<u64, usize>| {
+            while let Some(effect) = core.next_effect() {
+                match effect {
+                    Effect::Put { node, batch } => {
+                        let sent = nodes.iter_mut().find(|sent| sent.key == node).expect("a registered node");
+                        sent.puts.push(batch.origin.ticket);
+                        assert!(open.contains(&batch.origin.ticket), "nothing settled is sent again");
+                    }
+                    Effect::Kept { batch, .. } => {
+                        assert!(open.remove(&batch.origin.ticket), "settled once");
+                        assert!(acked.contains_key(&batch.origin.ticket), "kept means that a node said so");
+                    }
+                    Effect::Refused { batch, .. } => assert!(open.remove(&batch.origin.ticket), "settled once"),
+                    Effect::Room => {}
+                }
+            }
+        };
+        for op in ops {
+            match op {
+                Op::Register => nodes.push(Sent { key: core.register(true, WINDOW).unwrap(), settled: 0, puts: Vec::new() }),
+                Op::Store(count) => {
+                    ticket += 1;
+                    open.insert(ticket);
+                    if store(&mut core, ticket, count).is_err() {
+                        open.remove(&ticket);
+                    }
+                }
+                Op::Ack(n, k) => if let Some(sent) = nodes.get_mut(n) {
+                    let up_to = (sent.settled + k).min(sent.puts.len() as u64);
+                    for put in &sent.puts[sent.settled as usize..up_to as usize] {
+                        *acked_by.entry(*put).or_default() += 1;
+                    }
+                    sent.settled = up_to;
+                    core.acked(sent.key, up_to, SyncMode::Always, &mut Vec::new()).unwrap();
+                },
+                Op::Refuse(n) => if let Some(sent) = nodes.get_mut(n) && sent.settled < sent.puts.len() as u64 {
+                    sent.settled += 1;
+                    core.refused(sent.key, sent.settled, &Refusal::new(Code::DiskFull, "full")).unwrap();
+                },
+                Op::Writable(n, writable) => if let Some(sent) = nodes.get(n) {
+                    core.set_writable(sent.key, writable);
+                },
+                Op::Leave(n) => if n < nodes.len() {
+                    let gone = nodes.remove(n);
+                    core.leave(gone.key);
+                },
+            }
+            drain(&mut core, &mut nodes, &mut open, &acked_by);
+        }
+        // Heal: one writable node with an open window settles everything that waits.
+        for sent in &nodes {
+            core.set_writable(sent.key, true);
+        }
+        nodes.push(Sent { key: core.register(true, WINDOW).unwrap(), settled: 0, puts: Vec::new() });
+        for _ in 0..500 {
+            drain(&mut core, &mut nodes, &mut open, &acked_by);
+            for sent in &mut nodes {
+                for put in &sent.puts[sent.settled as usize..] {
+                    *acked_by.entry(*put).or_default() += 1;
+                }
+                sent.settled = sent.puts.len() as u64;
+                core.acked(sent.key, sent.settled, SyncMode::Always, &mut Vec::new()).unwrap();
+            }
+        }
+        drain(&mut core, &mut nodes, &mut open, &acked_by);
+        prop_assert!(open.is_empty(), "unsettled: {:?}", open);
+        prop_assert_eq!(core.counters().in_flight, 0);
+        prop_assert_eq!(core.counters().in_flight_bytes, 0);
+    }
+}

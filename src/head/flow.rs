@@ -1,0 +1,130 @@
+//! How much one client connection has in flight, and the life of a connection around its reader.
+//!
+//! The reader of a session stops reading its socket while its flow is full: this is where the cluster's pressure
+//! reaches the sender. Nothing here knows a dialect.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::limits;
+use crate::net::Outbox;
+use crate::shutdown::Shutdown;
+
+/// Messages and bytes in flight for one connection.
+#[derive(Debug, Default)]
+pub struct Flow {
+    messages: Cell<usize>,
+    bytes: Cell<usize>,
+    settled: Notify,
+}
+
+impl Flow {
+    /// A batch is on its way.
+    pub fn add(&self, messages: usize, bytes: usize) {
+        self.messages.set(self.messages.get() + messages);
+        self.bytes.set(self.bytes.get() + bytes);
+    }
+
+    /// A batch is settled.
+    pub fn done(&self, messages: usize, bytes: usize) {
+        self.messages.set(self.messages.get().saturating_sub(messages));
+        self.bytes.set(self.bytes.get().saturating_sub(bytes));
+        self.settled.notify_waiters();
+    }
+
+    /// Messages in flight.
+    #[must_use]
+    pub fn messages(&self) -> usize {
+        self.messages.get()
+    }
+
+    /// Waits until the connection may have another batch in flight and its answers are being read.
+    pub async fn room(&self, outbox: &Outbox) {
+        loop {
+            let settled = self.settled.notified();
+            let full = self.messages.get() >= limits::CLIENT_IN_FLIGHT_MESSAGES_MAX
+                || self.bytes.get() >= limits::CLIENT_IN_FLIGHT_BYTES_MAX;
+            if full {
+                settled.await;
+            } else if outbox.len() >= limits::CLIENT_ANSWERS_BYTES_MAX {
+                outbox.drained().await;
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// Waits until nothing is in flight.
+    pub async fn idle(&self) {
+        loop {
+            let settled = self.settled.notified();
+            if self.messages.get() == 0 {
+                return;
+            }
+            settled.await;
+        }
+    }
+}
+
+/// What a session says before it closes: an error, or nothing.
+pub type LastWords = Vec<u8>;
+
+/// Runs `reader` beside the outbox; when it ends, what is in flight is finished, then come its last words, then the
+/// close. All waits are bounded. The socket halves are handed back to be dropped.
+///
+/// # Errors
+/// The connection broke: the peer reads no answers, so none are kept for it.
+pub async fn drive<R, W>(
+    outbox: &Outbox,
+    flow: &Flow,
+    shutdown: &Shutdown,
+    mut write_half: W,
+    reader: impl Future<Output = (R, LastWords)>,
+) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let pump = outbox.pump(&mut write_half);
+    tokio::pin!(pump);
+    let (mut read_half, words) = tokio::select! {
+        end = reader => end,
+        broken = &mut pump => return broken,
+    };
+    let finish = async {
+        if timeout(limits::DRAIN_TIME_MAX, flow.idle()).await.is_err() {
+            tracing::warn!("a client leaves {} messages in flight", flow.messages());
+        }
+        outbox.with(|buffer| buffer.extend_from_slice(&words));
+        outbox.close();
+        std::future::pending::<()>().await;
+    };
+    let patience = async {
+        tokio::select! {
+            () = tokio::time::sleep(limits::LINGER_TIME_MAX) => {}
+            () = async { shutdown.stopping().await; tokio::time::sleep(limits::DRAIN_TIME_MAX).await } => {}
+        }
+    };
+    tokio::select! {
+        written = &mut pump => written?,
+        () = finish => {}
+        () = patience => return Ok(()),
+    }
+    if !words.is_empty() {
+        // A close with unread input resets the connection, and the peer would lose the words that explain it.
+        let mut rest = BytesMut::with_capacity(4096);
+        let drain = async {
+            while matches!(read_half.read_buf(&mut rest).await, Ok(n) if n > 0) {
+                rest.clear();
+            }
+        };
+        let _cut_off = timeout(limits::CLOSE_TIME_MAX, drain).await;
+    }
+    Ok(())
+}

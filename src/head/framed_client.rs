@@ -1,0 +1,134 @@
+//! A client session in frames: Store in, Acked and Refused out, in any order, many in flight.
+
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use super::core::{Batch, Origin};
+use super::flow::{Flow, LastWords, drive};
+use super::state::{Client, Head, Outcome};
+use super::{status, text_client};
+use crate::limits;
+use crate::net::Outbox;
+use crate::net::read_some;
+use crate::shutdown::Shutdown;
+use crate::wire::error::{Code, Refusal};
+use crate::wire::frame::{self, Frame, Messages};
+use crate::wire::id::ClientId;
+
+struct FramedClient {
+    outbox: Outbox,
+    flow: Flow,
+}
+
+impl Client for FramedClient {
+    fn settled(&self, _ticket: u64, batch: &Batch, outcome: Outcome) {
+        let count = u32::from(batch.messages.count());
+        let written = self.outbox.with(|buffer| match &outcome {
+            Outcome::Kept { first, sync, nodes } => {
+                frame::acked(buffer, batch.first_seq, count, *first, *sync, nodes.iter().map(|ip| &**ip))
+            }
+            Outcome::Refused(refusal) => frame::refused(buffer, batch.first_seq, count, refusal),
+        });
+        if let Err(error) = written {
+            // The numbers came out of our own decoder, so they fit; the client's retry would find out otherwise.
+            tracing::error!("an outcome cannot be sent: {error}");
+        }
+        self.flow.done(count as usize, batch.messages.block().len());
+    }
+}
+
+/// Serves the session until the client has gone or the head stops.
+pub async fn serve(
+    head: &Rc<Head>,
+    mut read_half: ReadHalf<'_>,
+    write_half: WriteHalf<'_>,
+    mut buffer: BytesMut,
+    shutdown: &Shutdown,
+) {
+    let session = head.next_session();
+    let client = Rc::new(FramedClient { outbox: Outbox::default(), flow: Flow::default() });
+    head.enter(session, Rc::clone(&client) as Rc<dyn Client>);
+    let reader = async {
+        let words = match read_frames(head, &client, session, &mut read_half, &mut buffer, shutdown).await {
+            Ok(()) => LastWords::new(),
+            Err(refusal) => {
+                tracing::warn!("a framed client is closed: {refusal}");
+                let mut words = BytesMut::new();
+                frame::failure(&mut words, &refusal);
+                words.to_vec()
+            }
+        };
+        (read_half, words)
+    };
+    if let Err(error) = drive(&client.outbox, &client.flow, shutdown, write_half, reader).await {
+        tracing::debug!("a framed client's connection broke: {error}");
+    }
+    head.exit(session);
+}
+
+/// The reader: every whole frame of a read, then the next read.
+async fn read_frames(
+    head: &Head,
+    client: &FramedClient,
+    session: u64,
+    socket: &mut ReadHalf<'_>,
+    buffer: &mut BytesMut,
+    shutdown: &Shutdown,
+) -> Result<(), Refusal> {
+    let mut hello: Option<(ClientId, bool)> = None;
+    loop {
+        while let Some(frame) = Frame::decode(buffer).map_err(|error| error.refusal())? {
+            match (frame, hello) {
+                (Frame::Hello { client: id, text }, None) => {
+                    hello = Some((id, text));
+                    let window =
+                        (limits::CLIENT_IN_FLIGHT_MESSAGES_MAX as u32, limits::CLIENT_IN_FLIGHT_BYTES_MAX as u32);
+                    let welcome = head.welcome(window);
+                    client.outbox.with(|out| welcome.encode(out)).map_err(|error| error.refusal())?;
+                }
+                (Frame::StatusQuery, _) => {
+                    let report = status::report(head);
+                    client.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())?;
+                }
+                (Frame::Ping(n), _) => client.outbox.with(|out| frame::pong(out, n)),
+                (Frame::Pong(_), _) => {}
+                (Frame::Store { first_seq, messages }, Some((id, text))) => {
+                    let messages = if text {
+                        text_client::prefixed(&messages).map_err(|error| error.refusal())?
+                    } else {
+                        messages
+                    };
+                    store(head, client, session, id, first_seq, messages).await;
+                }
+                (frame, _) => return Err(out_of_place(&frame)),
+            }
+        }
+        if !read_some(socket, buffer, shutdown).await {
+            return Ok(());
+        }
+    }
+}
+
+/// Cuts a Store frame into batches and places each.
+async fn store(head: &Head, client: &FramedClient, session: u64, id: ClientId, first_seq: u64, mut messages: Messages) {
+    let mut first_seq = first_seq;
+    while let Some(batch) = messages.split_to(limits::BATCH_MESSAGES_MAX, limits::BATCH_BYTES_MAX) {
+        let count = u32::from(batch.count());
+        client.flow.room(&client.outbox).await;
+        client.flow.add(count as usize, batch.block().len());
+        if let Err(refusal) = head.store(id, first_seq, &batch, Origin { session, ticket: 0 }).await {
+            if let Err(error) = client.outbox.with(|out| frame::refused(out, first_seq, count, &refusal)) {
+                tracing::error!("a refusal cannot be sent: {error}");
+            }
+            client.flow.done(count as usize, batch.block().len());
+        }
+        first_seq += u64::from(count);
+    }
+}
+
+fn out_of_place(frame: &Frame) -> Refusal {
+    let text = format!("frame {:#04x} is out of place from a client; say Hello once, then Store", frame.kind());
+    Refusal::new(Code::Protocol, text)
+}

@@ -1,0 +1,122 @@
+//! A head: takes clients and data nodes on one port, gives every message an id and a random node, answers when it is
+//! kept.
+//!
+//! This page is the contents: [`run`] accepts, `connection` shakes hands, `text_client`, `framed_client`, `node` and
+//! `text_node` are the four kinds of session, `core` decides, `heartbeat` watches, `registro` remembers, `status`
+//! tells. A head keeps no messages: data nodes do.
+
+mod clock;
+mod config;
+mod connection;
+pub mod core;
+mod flow;
+mod framed_client;
+mod heartbeat;
+mod node;
+mod registro;
+mod state;
+mod status;
+mod text_client;
+mod text_node;
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+pub use config::Config;
+pub use registro::probe as probe_logs;
+
+use crate::limits;
+use crate::shutdown::{self, Shutdown};
+use state::Head;
+
+/// Why a head could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The registro can't be opened or written.
+    #[error(transparent)]
+    Registro(#[from] registro::Error),
+}
+
+/// Runs a head on this listener until it is asked to stop, then finishes what it accepted. Call it inside a
+/// [`LocalSet`](tokio::task::LocalSet): its tasks share one thread.
+///
+/// # Errors
+/// The registro can't be opened.
+pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), Error> {
+    let head = Rc::new(Head::new(config)?);
+    // Data nodes are let go only when clients have their answers.
+    let (finish, finished) = shutdown::pair();
+    let mut connections = JoinSet::new();
+    let mut chores = JoinSet::new();
+    chores.spawn_local(heartbeat::run(Rc::clone(&head), shutdown.clone()));
+    let sampled = Rc::clone(&head);
+    chores.spawn_local(async move { status::sample(&sampled).await });
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!("listening on {address}, at most {} clients", head.config.clients_max);
+    }
+    let places = Arc::new(Semaphore::new(head.config.clients_max + limits::CONNECTIONS_EXTRA));
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &places) => accepted,
+            () = shutdown.stopping() => break,
+        };
+        match accepted {
+            Ok((socket, peer, place)) => {
+                let session = connection::serve(Rc::clone(&head), socket, peer, shutdown.clone(), finished.clone());
+                connections.spawn_local(async move {
+                    session.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // Out of descriptors or memory: what is there goes on; accepting again at once would only spin.
+                tracing::error!(
+                    "a connection could not be accepted: {error}; raise the limit of open files (ulimit -n)"
+                );
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    tracing::info!("stopping: no new messages, finishing {} in flight", head.core(|core| core.counters().in_flight));
+    let idle = async {
+        while head.clients_now() > 0 {
+            let ended = connections.join_next().await;
+            debug_assert!(ended.is_some(), "a client's place outlives its session");
+            if ended.is_none() {
+                break;
+            }
+        }
+    };
+    if timeout(limits::DRAIN_TIME_MAX, idle).await.is_err() {
+        tracing::warn!("stopping with {} messages unanswered", head.core(|core| core.counters().in_flight));
+    }
+    finish.stop();
+    let gone = async { while connections.join_next().await.is_some() {} };
+    if timeout(Duration::from_secs(1), gone).await.is_err() {
+        tracing::debug!("some connections are cut");
+    }
+    chores.shutdown().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Wait after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(tokio::net::TcpStream, std::net::SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let (socket, peer) = listener.accept().await?;
+    Ok((socket, peer, place))
+}

@@ -1,0 +1,163 @@
+//! A data node's session in frames, as the head sees it: Register first, then acknowledgements and pongs in, Puts and
+//! pings out.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time::timeout;
+
+use super::core::Window;
+use super::heartbeat;
+use super::state::{Candidate, FramedSink, Head, NodeEntry, NodeSink, Report};
+use crate::limits;
+use crate::net::Outbox;
+use crate::net::read_some;
+use crate::shutdown::Shutdown;
+use crate::wire::error::{Code, Refusal};
+use crate::wire::frame::{self, Frame, NodeReport, SyncMode};
+use crate::wire::text::Dialect;
+
+/// Serves a data node until it leaves, is evicted or the head has finished.
+///
+/// `finished` is asked to stop later than clients are: nodes acknowledge until nothing is in flight.
+pub async fn serve(
+    head: &Rc<Head>,
+    peer: SocketAddr,
+    mut read_half: ReadHalf<'_>,
+    write_half: WriteHalf<'_>,
+    mut buffer: BytesMut,
+    finished: &Shutdown,
+) {
+    let sink = Rc::new(FramedSink { outbox: Rc::new(Outbox::default()), cut: tokio::sync::Notify::new() });
+    let pump = sink.outbox.pump(write_half);
+    tokio::pin!(pump);
+    let session = async {
+        let registered =
+            timeout(limits::HANDSHAKE_TIME_MAX, register(head, peer, &sink, &mut read_half, &mut buffer, finished));
+        let entry = match registered.await {
+            Ok(Ok(Some(entry))) => entry,
+            Ok(Ok(None)) => return,
+            Ok(Err(refusal)) => return refuse(&sink, peer, &refusal),
+            Err(_) => {
+                let text =
+                    format!("no Register within {:?}; send it right after the handshake", limits::HANDSHAKE_TIME_MAX);
+                return refuse(&sink, peer, &Refusal::new(Code::Timeout, text));
+            }
+        };
+        let cause = match follow(head, &entry, &sink, &mut read_half, &mut buffer, finished).await {
+            Ok(cause) => cause.to_owned(),
+            Err(refusal) => {
+                sink.outbox.with(|out| frame::failure(out, &refusal));
+                refusal.text
+            }
+        };
+        head.remove(&entry, &cause, None);
+    };
+    tokio::pin!(session);
+    tokio::select! {
+        () = &mut session => {}
+        () = sink.cut.notified() => {}
+        broken = &mut pump => {
+            tracing::debug!("the connection of the dataNode at {peer} broke: {broken:?}");
+            // The session sees the end of the connection, too, and says so.
+            session.await;
+            return;
+        }
+    }
+    sink.outbox.close();
+    if timeout(limits::CLOSE_TIME_MAX, pump).await.is_err() {
+        tracing::debug!("the dataNode at {peer} does not read; its connection is cut");
+    }
+}
+
+fn refuse(sink: &FramedSink, peer: SocketAddr, refusal: &Refusal) {
+    tracing::warn!("a dataNode at {peer} was refused: {refusal}");
+    sink.outbox.with(|out| frame::failure(out, refusal));
+}
+
+/// Reads the Register frame and takes the node in; none if the connection ended first.
+async fn register(
+    head: &Rc<Head>,
+    peer: SocketAddr,
+    sink: &Rc<FramedSink>,
+    socket: &mut ReadHalf<'_>,
+    buffer: &mut BytesMut,
+    finished: &Shutdown,
+) -> Result<Option<Rc<NodeEntry>>, Refusal> {
+    let frame = loop {
+        match Frame::decode(buffer).map_err(|error| error.refusal())? {
+            Some(frame) => break frame,
+            None if read_some(socket, buffer, finished).await => {}
+            None => return Ok(None),
+        }
+    };
+    let Frame::Register { node: id, name, sync, report } = frame else {
+        let text = format!("frame {:#04x} is out of place from a dataNode; say Register first", frame.kind());
+        return Err(Refusal::new(Code::Protocol, text));
+    };
+    let name_fits = !name.is_empty() && name.len() <= limits::NODE_NAME_BYTES_MAX;
+    if !name_fits || name.chars().any(|c| c.is_whitespace() || c.is_control() || c == ',' || c == '+') {
+        let text = format!(
+            "a dataNode's name takes 1 to {} bytes without blanks, commas and plus signs; give it another --name",
+            limits::NODE_NAME_BYTES_MAX
+        );
+        return Err(Refusal::new(Code::Protocol, text));
+    }
+    let (messages, bytes_max) = (limits::NODE_WINDOW_MESSAGES_MAX, limits::NODE_WINDOW_BYTES_MAX);
+    let welcome = head.welcome((messages as u32, bytes_max as u32));
+    sink.outbox.with(|out| welcome.encode(out)).map_err(|error| error.refusal())?;
+    let who = Candidate {
+        name,
+        id: Some(id),
+        peer,
+        dialect: Dialect::Framed,
+        writable: report.writable,
+        window: Window { bytes: bytes_max, messages },
+        report: from_wire(report, sync),
+    };
+    head.register(who, Rc::clone(sink) as Rc<dyn NodeSink>).map(Some)
+}
+
+fn from_wire(report: NodeReport, sync: SyncMode) -> Report {
+    Report { records: report.records, bytes: report.bytes, sync, reason: report.reason, leaving: false }
+}
+
+/// Follows the node; returns why it left.
+async fn follow(
+    head: &Head,
+    entry: &NodeEntry,
+    sink: &FramedSink,
+    socket: &mut ReadHalf<'_>,
+    buffer: &mut BytesMut,
+    finished: &Shutdown,
+) -> Result<&'static str, Refusal> {
+    let mut leaving = false;
+    loop {
+        while let Some(frame) = Frame::decode(buffer).map_err(|error| error.refusal())? {
+            match frame {
+                Frame::PutAck { up_to, sync } => head.node_acked(entry, up_to, sync)?,
+                Frame::PutRefused { number, refusal } => head.node_refused(entry, number, &refusal)?,
+                Frame::Pong(n) => heartbeat::pong(head, entry, n),
+                Frame::Ping(n) => sink.outbox.with(|out| frame::pong(out, n)),
+                Frame::NodeState(report) => {
+                    let sync = entry.report.borrow().sync;
+                    head.node_state(entry, report.writable, from_wire(report, sync));
+                }
+                Frame::Leave => leaving = true,
+                Frame::Failure(refusal) => return Err(refusal),
+                other => {
+                    let text = format!("frame {:#04x} is out of place from a dataNode; it is closed", other.kind());
+                    return Err(Refusal::new(Code::Protocol, text));
+                }
+            }
+        }
+        if leaving && head.node_leaving(entry) {
+            return Ok("it leaves in order");
+        }
+        if !read_some(socket, buffer, finished).await {
+            return Ok(if finished.is_stopping() { "the head stops" } else { "its connection was closed" });
+        }
+    }
+}

@@ -1,0 +1,502 @@
+//! What all tasks of one head share: the core, the outboxes of its connections, the registro, the list of nodes.
+//!
+//! Everything runs on one thread, so a task borrows, decides, appends to outboxes and lets go before it waits: no
+//! borrow is ever held across an await. The decisions themselves are in [`super::core`].
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::BytesMut;
+use tokio::sync::Notify;
+
+use super::config::Config;
+use super::core::{Batch, Core, Effect, NodeKey, NotTaken, Origin, Window};
+use super::registro::{self, Registro};
+use crate::limits;
+use crate::net::Outbox;
+use crate::wire::error::{Code, Refusal};
+use crate::wire::frame::{self, Frame, Messages, SyncMode};
+use crate::wire::id::{ClientId, RecordId};
+use crate::wire::text::Dialect;
+
+/// The outcome of one batch, for the session that sent it.
+#[derive(Debug)]
+pub enum Outcome {
+    /// These nodes keep it: their addresses.
+    Kept {
+        /// The id of its first message.
+        first: RecordId,
+        /// The weakest promise among its copies.
+        sync: SyncMode,
+        /// Where it lies.
+        nodes: Vec<Rc<str>>,
+    },
+    /// Nobody keeps it.
+    Refused(Refusal),
+}
+
+/// A client session, as the rest of the head sees it: it is told outcomes.
+pub trait Client {
+    /// The batch that the session sent under `ticket` has this outcome.
+    fn settled(&self, ticket: u64, batch: &Batch, outcome: Outcome);
+}
+
+/// Where the Puts of a node go.
+pub trait NodeSink {
+    /// The next Put.
+    fn put(&self, batch: &Batch);
+    /// The node is evicted: let go of its socket.
+    fn cut(&self, refusal: Option<&Refusal>);
+    /// Sends an in-protocol ping, if the node speaks that; false if it does not.
+    fn ping(&self, n: u64) -> bool;
+}
+
+/// What is known of a registered node beside its queue.
+pub struct NodeEntry {
+    /// Its key in the core.
+    pub key: NodeKey,
+    /// Unique among the registered nodes.
+    pub name: String,
+    /// Identity that lies with its data; none for nodes that speak text.
+    pub id: Option<u64>,
+    /// The address it came from.
+    pub ip: IpAddr,
+    /// The same as text, shared by every answer that names it.
+    pub ip_text: Rc<str>,
+    /// The port it came from.
+    pub port: u16,
+    /// How it speaks.
+    pub dialect: Dialect,
+    /// When it registered.
+    pub since: SystemTime,
+    /// What it said of its log last.
+    pub report: RefCell<Report>,
+    /// Heartbeat state.
+    pub pulse: RefCell<super::heartbeat::Pulse>,
+    sink: Rc<dyn NodeSink>,
+}
+
+/// What a node says of its log.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Records it keeps.
+    pub records: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Its sync policy, in its own words.
+    pub sync: SyncMode,
+    /// Why it can't write; empty if it can.
+    pub reason: String,
+    /// It asked for no new messages.
+    pub leaving: bool,
+}
+
+/// Who wants to be a data node.
+pub struct Candidate {
+    /// Unique name.
+    pub name: String,
+    /// Identity, for nodes that have one.
+    pub id: Option<u64>,
+    /// Address and port it came from.
+    pub peer: std::net::SocketAddr,
+    /// How it speaks.
+    pub dialect: Dialect,
+    /// Whether it can write now.
+    pub writable: bool,
+    /// What it may have unsettled.
+    pub window: Window,
+    /// What it says of its log.
+    pub report: Report,
+}
+
+/// The shared state of one head.
+pub struct Head {
+    /// Settings.
+    pub config: Config,
+    /// When it started.
+    pub started: Instant,
+    core: RefCell<Core>,
+    registro: RefCell<Registro>,
+    registro_failed: Cell<bool>,
+    clients: RefCell<HashMap<u64, Rc<dyn Client>>>,
+    nodes: RefCell<Vec<Rc<NodeEntry>>>,
+    clients_now: Cell<usize>,
+    next_session: Cell<u64>,
+    room: Notify,
+    /// Told at every change of the list of nodes, every pong and every settled queue.
+    pub changed: Notify,
+    ranges: RefCell<Vec<(RecordId, u32)>>,
+    /// Rates for `status`.
+    pub rates: RefCell<super::status::Rates>,
+}
+
+impl Head {
+    /// The state of a head that has no connection yet.
+    ///
+    /// # Errors
+    /// The registro can't be opened.
+    pub fn new(config: Config) -> Result<Self, registro::Error> {
+        let registro = Registro::open(&config.logs)?;
+        Ok(Self {
+            core: RefCell::new(Core::new(config.seed, 1)),
+            registro: RefCell::new(registro),
+            registro_failed: Cell::new(false),
+            clients: RefCell::default(),
+            nodes: RefCell::default(),
+            clients_now: Cell::new(0),
+            next_session: Cell::new(1),
+            room: Notify::new(),
+            changed: Notify::new(),
+            ranges: RefCell::default(),
+            rates: RefCell::default(),
+            started: Instant::now(),
+            config,
+        })
+    }
+
+    /// The incarnation of this head.
+    #[must_use]
+    pub fn incarnation(&self) -> u32 {
+        self.core.borrow().incarnation()
+    }
+
+    /// The answer to a Hello or a Register: what may be in flight, messages and bytes.
+    #[must_use]
+    pub fn welcome(&self, window: (u32, u32)) -> Frame {
+        Frame::Welcome { incarnation: self.incarnation(), window_messages: window.0, window_bytes: window.1 }
+    }
+
+    /// Reads the core: counters and loads.
+    pub fn core<T>(&self, read: impl FnOnce(&Core) -> T) -> T {
+        read(&self.core.borrow())
+    }
+
+    // ---- clients ----
+
+    /// Client connections now.
+    #[must_use]
+    pub const fn clients_now(&self) -> usize {
+        self.clients_now.get()
+    }
+
+    /// Takes one of the places for clients; false if all are taken.
+    pub fn take_place(&self) -> bool {
+        let now = self.clients_now.get();
+        let free = now < self.config.clients_max;
+        if free {
+            self.clients_now.set(now + 1);
+        }
+        free
+    }
+
+    /// Gives a place back.
+    pub fn give_place(&self) {
+        self.clients_now.set(self.clients_now.get().saturating_sub(1));
+    }
+
+    /// A serial number for a session.
+    pub fn next_session(&self) -> u64 {
+        let session = self.next_session.get();
+        self.next_session.set(session + 1);
+        session
+    }
+
+    /// A client that sends messages from now on.
+    pub fn enter(&self, session: u64, client: Rc<dyn Client>) {
+        self.clients.borrow_mut().insert(session, client);
+    }
+
+    /// The client is gone: outcomes of what it had in flight go to the registro only.
+    pub fn exit(&self, session: u64) {
+        self.clients.borrow_mut().remove(&session);
+    }
+
+    /// Places messages, waiting while every window is full.
+    ///
+    /// # Errors
+    /// Nobody can keep them: tell the client.
+    pub async fn store(
+        &self,
+        client: ClientId,
+        first_seq: u64,
+        messages: &Messages,
+        origin: Origin,
+    ) -> Result<(), Refusal> {
+        loop {
+            if self.registro_failed.get() {
+                return Err(registro_refusal());
+            }
+            let room = self.room.notified();
+            let taken = self.core.borrow_mut().store(wall_ns(), client, first_seq, messages, origin);
+            match taken {
+                Ok(()) => {
+                    self.apply();
+                    return Ok(());
+                }
+                Err(NotTaken::Hold) => room.await,
+                Err(NotTaken::Refused(refusal)) => {
+                    self.note_refused(client, first_seq, u32::from(messages.count()), &refusal);
+                    return Err(refusal);
+                }
+            }
+        }
+    }
+
+    /// A line in the registro for messages that were refused.
+    pub fn note_refused(&self, client: ClientId, first_seq: u64, count: u32, refusal: &Refusal) {
+        let mut registro = self.registro.borrow_mut();
+        registro.refused(&client.to_string(), first_seq, count, &refusal.text);
+        let written = registro.write();
+        drop(registro);
+        self.registro_written(written);
+    }
+
+    // ---- nodes ----
+
+    /// The registered nodes.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<Rc<NodeEntry>> {
+        self.nodes.borrow().clone()
+    }
+
+    /// Takes a data node in.
+    ///
+    /// # Errors
+    /// Its name or identity is taken, the table is full, or this head is solo and it is a stranger.
+    pub fn register(&self, who: Candidate, sink: Rc<dyn NodeSink>) -> Result<Rc<NodeEntry>, Refusal> {
+        if self.config.solo.is_some() && who.id != self.config.solo {
+            let text = "this head is solo and takes no dataNodes; start it without --solo";
+            return Err(Refusal::new(Code::Role, text));
+        }
+        for node in self.nodes.borrow().iter() {
+            let from = format!("{}:{}", node.ip, node.port);
+            if node.id.is_some() && node.id == who.id {
+                let text = format!(
+                    "the identity of {} is registered from {from} already; one folder serves one dataNode: if it is a copy, remove its node.id",
+                    who.name
+                );
+                return Err(Refusal::new(Code::IdTaken, text));
+            }
+            if node.name == who.name {
+                let text =
+                    format!("the name {} is registered from {from} already; give this one another --name", who.name);
+                return Err(Refusal::new(Code::NameTaken, text));
+            }
+        }
+        let key = self.core.borrow_mut().register(who.writable, who.window)?;
+        let ip = who.peer.ip().to_canonical();
+        let entry = Rc::new(NodeEntry {
+            key,
+            name: who.name,
+            id: who.id,
+            ip,
+            ip_text: ip.to_string().into(),
+            port: who.peer.port(),
+            dialect: who.dialect,
+            since: SystemTime::now(),
+            report: RefCell::new(who.report),
+            pulse: RefCell::default(),
+            sink,
+        });
+        self.nodes.borrow_mut().push(Rc::clone(&entry));
+        tracing::info!(target: "acopio::heartbeat", "{} disponible name={} registered dialect={}", entry.ip, entry.name, word(entry.dialect));
+        tracing::info!("dataNode {} registered from {}:{}", entry.name, entry.ip, entry.port);
+        self.changed.notify_waiters();
+        self.apply();
+        Ok(entry)
+    }
+
+    /// A node leaves or is evicted: what it had not acknowledged goes to others at once. Only the first call counts.
+    pub fn remove(&self, entry: &NodeEntry, cause: &str, refusal: Option<&Refusal>) {
+        let before = self.nodes.borrow().len();
+        self.nodes.borrow_mut().retain(|node| node.key != entry.key);
+        if self.nodes.borrow().len() == before {
+            return;
+        }
+        let moved = self.core.borrow_mut().leave(entry.key);
+        entry.sink.cut(refusal);
+        tracing::info!(target: "acopio::heartbeat", "{} no disponible, eliminado name={} cause={cause:?} in_flight={moved}", entry.ip, entry.name);
+        tracing::warn!("dataNode {} at {} evicted: {cause}; {moved} messages in flight", entry.name, entry.ip);
+        self.say_if_none();
+        self.changed.notify_waiters();
+        self.apply();
+    }
+
+    /// `no hay dataNodes` in the heartbeat log, if that is so.
+    pub fn say_if_none(&self) {
+        if self.nodes.borrow().is_empty() {
+            tracing::info!(target: "acopio::heartbeat", "no hay dataNodes");
+        }
+    }
+
+    /// A node keeps everything up to this Put: the registro first, then the clients.
+    ///
+    /// # Errors
+    /// The node does not keep to the protocol.
+    pub fn node_acked(&self, entry: &NodeEntry, up_to: u64, sync: SyncMode) -> Result<(), Refusal> {
+        let mut ranges = self.ranges.take();
+        ranges.clear();
+        let result = self.core.borrow_mut().acked(entry.key, up_to, sync, &mut ranges);
+        if !ranges.is_empty() {
+            let mut registro = self.registro.borrow_mut();
+            registro.kept(&entry.ip_text, &entry.name, &ranges);
+            let written = registro.write();
+            drop(registro);
+            self.registro_written(written);
+        }
+        self.ranges.replace(ranges);
+        self.apply();
+        if entry.report.borrow().leaving {
+            self.changed.notify_waiters();
+        }
+        result
+    }
+
+    /// A node refused one Put: it goes to another.
+    ///
+    /// # Errors
+    /// The node does not keep to the protocol.
+    pub fn node_refused(&self, entry: &NodeEntry, number: u64, refusal: &Refusal) -> Result<(), Refusal> {
+        let batch = self.core.borrow_mut().refused(entry.key, number, refusal)?;
+        if let Some(batch) = batch {
+            let cause = format!("{} {}: {}", entry.ip, entry.name, refusal.text);
+            let refusal = Refusal { text: cause, ..refusal.clone() };
+            self.note_refused(batch.client, batch.first_seq, u32::from(batch.messages.count()), &refusal);
+        }
+        self.apply();
+        Ok(())
+    }
+
+    /// A node reported on its log.
+    pub fn node_state(&self, entry: &NodeEntry, writable: bool, report: Report) {
+        let was = self.core.borrow().load(entry.key).is_some_and(|load| load.writable);
+        if was != writable {
+            let words = if writable { "writable again".to_owned() } else { format!("read-only: {}", report.reason) };
+            tracing::info!(target: "acopio::heartbeat", "{} disponible name={} {words}", entry.ip, entry.name);
+            tracing::warn!("dataNode {} at {}: {words}", entry.name, entry.ip);
+        }
+        let leaving = entry.report.borrow().leaving;
+        entry.report.replace(Report { leaving, ..report });
+        self.core.borrow_mut().set_writable(entry.key, writable);
+        self.apply();
+    }
+
+    /// A node asked for no new messages. True once everything it was sent is settled.
+    pub fn node_leaving(&self, entry: &NodeEntry) -> bool {
+        entry.report.borrow_mut().leaving = true;
+        let settled = self.core.borrow_mut().set_leaving(entry.key);
+        self.apply();
+        settled
+    }
+
+    /// Sends an in-protocol ping; false if the node does not speak that.
+    pub fn ping(&self, entry: &NodeEntry, n: u64) -> bool {
+        entry.sink.ping(n)
+    }
+
+    /// Does what the core decided. Called after every event, so the order of events is the order on every socket.
+    fn apply(&self) {
+        loop {
+            let Some(effect) = self.core.borrow_mut().next_effect() else { return };
+            match effect {
+                Effect::Put { node, batch } => {
+                    let nodes = self.nodes.borrow();
+                    if let Some(entry) = nodes.iter().find(|entry| entry.key == node) {
+                        entry.sink.put(&batch);
+                    }
+                }
+                Effect::Kept { batch, nodes, sync } => {
+                    let outcome = if self.registro_failed.get() {
+                        Outcome::Refused(registro_refusal())
+                    } else {
+                        let all = self.nodes.borrow();
+                        let named = all.iter().filter(|entry| nodes.contains(&entry.key));
+                        let nodes = named.map(|entry| Rc::clone(&entry.ip_text)).collect();
+                        Outcome::Kept { first: batch.first, sync, nodes }
+                    };
+                    self.tell(&batch, outcome);
+                }
+                Effect::Refused { batch, refusal } => {
+                    self.note_refused(batch.client, batch.first_seq, u32::from(batch.messages.count()), &refusal);
+                    self.tell(&batch, Outcome::Refused(refusal));
+                }
+                Effect::Room => self.room.notify_waiters(),
+            }
+        }
+    }
+
+    fn tell(&self, batch: &Batch, outcome: Outcome) {
+        let client = self.clients.borrow().get(&batch.origin.session).map(Rc::clone);
+        if let Some(client) = client {
+            client.settled(batch.origin.ticket, batch, outcome);
+        }
+    }
+
+    fn registro_written(&self, written: Result<(), registro::Error>) {
+        if let Err(error) = written
+            && !self.registro_failed.replace(true)
+        {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+fn registro_refusal() -> Refusal {
+    let text = "the head cannot write its registro, so nothing it keeps could be traced; free space in its logs and start it again";
+    Refusal::new(Code::Registro, text)
+}
+
+/// A dialect's word in `status` and the logs.
+#[must_use]
+pub const fn word(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Raw => "raw",
+        Dialect::Line => "line",
+        Dialect::Framed => "framed",
+    }
+}
+
+/// The wall clock, ns since the Unix epoch; 0 on a machine whose clock stands before it.
+#[must_use]
+pub fn wall_ns() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Puts of a framed node: encoded straight into its outbox.
+pub struct FramedSink {
+    /// The connection's outgoing side.
+    pub outbox: Rc<Outbox>,
+    /// Told when the node is evicted.
+    pub cut: Notify,
+}
+
+impl NodeSink for FramedSink {
+    fn put(&self, batch: &Batch) {
+        let written = self.outbox.with(|buffer: &mut BytesMut| {
+            frame::put(buffer, batch.first, batch.client, batch.first_seq, &batch.messages)
+        });
+        if let Err(error) = written {
+            // The block came out of our own decoder, so it fits; were it not so, the node must not wait for it.
+            tracing::error!("a batch cannot be sent on: {error}");
+            self.cut.notify_one();
+        }
+    }
+
+    fn cut(&self, refusal: Option<&Refusal>) {
+        if let Some(refusal) = refusal {
+            self.outbox.with(|buffer| frame::failure(buffer, refusal));
+        }
+        self.cut.notify_one();
+    }
+
+    fn ping(&self, n: u64) -> bool {
+        self.outbox.with(|buffer| frame::ping(buffer, n));
+        true
+    }
+}
+
+const _: () = assert!(limits::NODE_WINDOW_BYTES_MAX >= limits::BATCH_BYTES_MAX);

@@ -1,0 +1,137 @@
+//! What `acopio status` shows: the head's state as one JSON report, and the rates in it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::state::{Head, NodeEntry};
+use crate::limits;
+use crate::wire::frame::SyncMode;
+use crate::wire::id::ClientId;
+use crate::wire::status::{NodeDialect, NodeStatus, StatusReport};
+use crate::wire::text::Dialect;
+
+/// Acknowledged messages, sampled every second for the rates of the last 1 and 10 s.
+#[derive(Debug, Default)]
+pub struct Rates {
+    samples: VecDeque<(Duration, u64)>,
+}
+
+/// Samples kept: ten seconds.
+const SAMPLES: usize = 11;
+
+impl Rates {
+    /// Notes how many messages were acknowledged `at` this time since the start.
+    pub fn sample(&mut self, at: Duration, acked: u64) {
+        if self.samples.len() == SAMPLES {
+            self.samples.pop_front();
+        }
+        self.samples.push_back((at, acked));
+    }
+
+    /// Messages a second over the last `seconds` samples; 0 before there are two.
+    #[must_use]
+    pub fn over(&self, seconds: usize) -> f64 {
+        let Some(&(end, acked)) = self.samples.back() else { return 0.0 };
+        let from = self.samples.len().saturating_sub(seconds + 1);
+        let Some(&(start, before)) = self.samples.get(from) else { return 0.0 };
+        let elapsed = (end.saturating_sub(start)).as_secs_f64();
+        if elapsed > 0.0 { (acked - before) as f64 / elapsed } else { 0.0 }
+    }
+}
+
+/// Samples the rates once a second, until the head is dropped.
+pub async fn sample(head: &Head) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        let acked = head.core(|core| core.counters().acked);
+        head.rates.borrow_mut().sample(head.started.elapsed(), acked);
+    }
+}
+
+/// The report as JSON.
+#[must_use]
+pub fn report(head: &Head) -> Vec<u8> {
+    let counters = head.core(super::core::Core::counters);
+    let rates = head.rates.borrow();
+    let report = StatusReport {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        incarnation: head.incarnation(),
+        uptime_s: Instant::now().duration_since(head.started).as_secs(),
+        solo: head.config.solo.is_some(),
+        clients: head.clients_now(),
+        clients_max: head.config.clients_max,
+        nodes: head.nodes().iter().map(|node| node_status(head, node)).collect(),
+        acked_messages: counters.acked,
+        refused_messages: counters.refused,
+        in_flight: counters.in_flight,
+        rate_1s: rates.over(1),
+        rate_10s: rates.over(10),
+    };
+    // A struct of numbers and texts has a JSON form; were it not so, the reader is told with an empty object.
+    let mut json = serde_json::to_vec(&report).unwrap_or_else(|_| b"{}".to_vec());
+    json.truncate(limits::STATUS_BYTES_MAX);
+    json
+}
+
+fn node_status(head: &Head, node: &NodeEntry) -> NodeStatus {
+    let load = head.core(|core| core.load(node.key));
+    let said = node.report.borrow();
+    let pulse = node.pulse.borrow();
+    let state = if said.leaving {
+        "saliendo"
+    } else if !load.is_some_and(|load| load.writable) {
+        "solo lectura"
+    } else if pulse.sent > pulse.answered + 1 {
+        "sin respuesta"
+    } else {
+        "disponible"
+    };
+    NodeStatus {
+        name: node.name.clone(),
+        ip: node.ip,
+        port: node.port,
+        id: node.id.map(|id| ClientId(id).to_string()).unwrap_or_default(),
+        dialect: match node.dialect {
+            Dialect::Raw => NodeDialect::Raw,
+            Dialect::Line => NodeDialect::Line,
+            Dialect::Framed => NodeDialect::Framed,
+        },
+        state: state.to_owned(),
+        since: humantime::format_rfc3339_seconds(node.since).to_string(),
+        records: said.records,
+        bytes: said.bytes,
+        writable: load.is_some_and(|load| load.writable),
+        reason: said.reason.clone(),
+        in_flight: load.map_or(0, |load| load.in_flight),
+        acked: load.map_or(0, |load| load.acked),
+        sync: sync_word(said.sync).to_owned(),
+        ping_ms: pulse.took.map(|took| took.as_secs_f64() * 1000.0),
+        icmp: pulse.icmp,
+    }
+}
+
+/// The word for a sync setting on the wire.
+const fn sync_word(sync: SyncMode) -> &'static str {
+    match sync {
+        SyncMode::Always => "always",
+        SyncMode::Interval => "interval",
+        SyncMode::Never => "never",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_taken_over_the_samples_there_are() {
+        let mut rates = Rates::default();
+        assert_eq!(rates.over(10), 0.0);
+        for second in 0..20_u64 {
+            rates.sample(Duration::from_secs(second), second * second);
+        }
+        assert_eq!(rates.over(1), 37.0);
+        assert_eq!(rates.over(10), (361.0 - 81.0) / 10.0);
+    }
+}

@@ -1,0 +1,232 @@
+//! A client session in text: raw (one read is one message, one at a time) or line (pipelined, answers in order).
+//!
+//! What arrives in one read becomes batches of `mensaje: …` records; a solo head echoes the text, any other names the
+//! data node.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use bytes::{BufMut, BytesMut};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use super::core::{Batch, Origin};
+use super::flow::{Flow, LastWords, drive};
+use super::state::{Client, Head, Outcome};
+use crate::limits;
+use crate::net::Outbox;
+use crate::net::read_some;
+use crate::shutdown::Shutdown;
+use crate::wire::error::{Code, Refusal};
+use crate::wire::frame::{FrameError, Messages, MessagesBuilder};
+use crate::wire::id::ClientId;
+use crate::wire::text::{self, Dialect, Lines, MENSAJE_PREFIX};
+
+/// A batch whose answers are not all written.
+struct Pending {
+    count: u16,
+    /// What to echo, on a solo head.
+    echo: Option<Messages>,
+    answer: Option<String>,
+}
+
+struct TextClient {
+    outbox: Outbox,
+    flow: Flow,
+    dialect: Dialect,
+    /// Batches in the order in which they came, which is the order of their answers.
+    pending: RefCell<(u64, VecDeque<Pending>)>,
+}
+
+impl TextClient {
+    /// Notes a batch that is on its way; returns its ticket.
+    fn expect(&self, count: u16, echo: Option<Messages>) -> u64 {
+        let (first, queue) = &mut *self.pending.borrow_mut();
+        queue.push_back(Pending { count, echo, answer: None });
+        *first + queue.len() as u64 - 1
+    }
+
+    /// Notes an outcome, and writes every answer whose turn has come.
+    fn answer(&self, ticket: u64, answer: String, echo: bool) {
+        let (first, queue) = &mut *self.pending.borrow_mut();
+        let place = usize::try_from(ticket.wrapping_sub(*first)).unwrap_or(usize::MAX);
+        if let Some(pending) = queue.get_mut(place) {
+            pending.answer = Some(answer);
+            if !echo {
+                pending.echo = None;
+            }
+        }
+        while let Some(pending) = queue.pop_front_if(|pending| pending.answer.is_some()) {
+            *first += 1;
+            self.outbox.with(|out| self.write(out, &pending));
+        }
+    }
+
+    fn write(&self, out: &mut BytesMut, pending: &Pending) {
+        let newline: &[u8] = if self.dialect == Dialect::Line { b"\n" } else { b"" };
+        if let Some(messages) = &pending.echo {
+            for message in messages.iter() {
+                out.extend_from_slice(message.strip_prefix(MENSAJE_PREFIX.as_bytes()).unwrap_or(message));
+                out.extend_from_slice(newline);
+            }
+        } else if let Some(answer) = &pending.answer {
+            for _ in 0..pending.count {
+                out.extend_from_slice(answer.as_bytes());
+                out.extend_from_slice(newline);
+            }
+        }
+    }
+}
+
+impl Client for TextClient {
+    fn settled(&self, ticket: u64, batch: &Batch, outcome: Outcome) {
+        match outcome {
+            Outcome::Kept { nodes, .. } => {
+                let ips = nodes.join(",");
+                self.answer(ticket, format!("{ips} , {MENSAJE_PREFIX}{}", text::RECIBIDO), true);
+            }
+            Outcome::Refused(refusal) => self.answer(ticket, text::refusal_line(&refusal), false),
+        }
+        self.flow.done(usize::from(batch.messages.count()), batch.messages.block().len());
+    }
+}
+
+/// Serves the session until the client has gone or the head stops. `buffer` holds what came after the handshake.
+pub async fn serve(
+    head: &Rc<Head>,
+    mut read_half: ReadHalf<'_>,
+    write_half: WriteHalf<'_>,
+    mut buffer: BytesMut,
+    dialect: Dialect,
+    shutdown: &Shutdown,
+) {
+    let session = head.next_session();
+    let outbox = Outbox::default();
+    let client = Rc::new(TextClient { outbox, flow: Flow::default(), dialect, pending: RefCell::default() });
+    head.enter(session, Rc::clone(&client) as Rc<dyn Client>);
+    let reader = async {
+        let writer = Writer { head, client: &client, session, id: ClientId::from_random(rand::random()), next_seq: 1 };
+        let ended = match dialect {
+            Dialect::Raw => writer.read_raw(&mut read_half, &mut buffer, shutdown).await,
+            Dialect::Line | Dialect::Framed => writer.read_lines(&mut read_half, &mut buffer, shutdown).await,
+        };
+        let words = match ended {
+            Ok(()) => LastWords::new(),
+            Err(refusal) => {
+                tracing::warn!("a text client is closed: {refusal}");
+                (text::refusal_line(&refusal) + "\n").into_bytes()
+            }
+        };
+        (read_half, words)
+    };
+    if let Err(error) = drive(&client.outbox, &client.flow, shutdown, write_half, reader).await {
+        tracing::debug!("a text client's connection broke: {error}");
+    }
+    head.exit(session);
+}
+
+/// The reader's side of a session: it makes batches and places them.
+struct Writer<'a> {
+    head: &'a Head,
+    client: &'a TextClient,
+    session: u64,
+    id: ClientId,
+    next_seq: u64,
+}
+
+impl Writer<'_> {
+    /// One read is one message; the next is read when the answer is on its way.
+    async fn read_raw(
+        mut self,
+        socket: &mut ReadHalf<'_>,
+        buffer: &mut BytesMut,
+        shutdown: &Shutdown,
+    ) -> Result<(), Refusal> {
+        let mut batch = MessagesBuilder::new();
+        loop {
+            if !buffer.is_empty() {
+                push_text(&mut batch, buffer)?;
+                buffer.clear();
+                self.place(&mut batch).await;
+                self.client.flow.idle().await;
+            }
+            if !read_raw_some(socket, buffer, shutdown).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Every whole line of a read, in batches; a last line without a newline counts when the client closes.
+    async fn read_lines(
+        mut self,
+        socket: &mut ReadHalf<'_>,
+        buffer: &mut BytesMut,
+        shutdown: &Shutdown,
+    ) -> Result<(), Refusal> {
+        let mut lines = Lines::new();
+        let mut batch = MessagesBuilder::new();
+        loop {
+            let mut refused = None;
+            let drained = lines.drain(buffer, limits::BATCH_MESSAGES_MAX, |line| {
+                refused = push_text(&mut batch, line).err().or(refused.take());
+            });
+            self.place(&mut batch).await;
+            if let Some(refused) = refused {
+                return Err(refused);
+            }
+            let count = drained.map_err(|too_long| Refusal::new(Code::TooLong, too_long.to_string()))?;
+            if count < limits::BATCH_MESSAGES_MAX && !read_some(socket, buffer, shutdown).await {
+                break;
+            }
+        }
+        if !buffer.is_empty() && !shutdown.is_stopping() {
+            let line = buffer.strip_suffix(b"\r").unwrap_or(buffer);
+            push_text(&mut batch, line)?;
+            self.place(&mut batch).await;
+        }
+        Ok(())
+    }
+
+    async fn place(&mut self, batch: &mut MessagesBuilder) {
+        let Some(messages) = batch.take() else { return };
+        let count = messages.count();
+        self.client.flow.room(&self.client.outbox).await;
+        self.client.flow.add(usize::from(count), messages.block().len());
+        let echo = self.head.config.solo.is_some().then(|| messages.clone());
+        let ticket = self.client.expect(count, echo);
+        let first_seq = self.next_seq;
+        self.next_seq += u64::from(count);
+        let origin = Origin { session: self.session, ticket };
+        if let Err(refusal) = self.head.store(self.id, first_seq, &messages, origin).await {
+            self.client.answer(ticket, text::refusal_line(&refusal), false);
+            self.client.flow.done(usize::from(count), messages.block().len());
+        }
+    }
+}
+
+/// One read of at most [`limits::RAW_READ_BYTES_MAX`] bytes: one message.
+async fn read_raw_some(socket: &mut ReadHalf<'_>, buffer: &mut BytesMut, shutdown: &Shutdown) -> bool {
+    buffer.reserve(limits::RAW_READ_BYTES_MAX);
+    let mut limited = buffer.limit(limits::RAW_READ_BYTES_MAX);
+    tokio::select! {
+        read = tokio::io::AsyncReadExt::read_buf(socket, &mut limited) => matches!(read, Ok(n) if n > 0),
+        () = shutdown.stopping() => false,
+    }
+}
+
+/// Appends a text message as it is stored: with the original's `mensaje: ` in front.
+fn push_text(batch: &mut MessagesBuilder, text: &[u8]) -> Result<(), Refusal> {
+    batch.push(&[MENSAJE_PREFIX.as_bytes(), text]).map_err(|error| error.refusal())
+}
+
+/// The messages of a framed client that asked to be stored as text.
+///
+/// # Errors
+/// A message that is too long with the prefix.
+pub fn prefixed(messages: &Messages) -> Result<Messages, FrameError> {
+    let mut batch = MessagesBuilder::new();
+    for message in messages.iter() {
+        batch.push(&[MENSAJE_PREFIX.as_bytes(), message])?;
+    }
+    Ok(batch.take().unwrap_or_else(|| messages.clone()))
+}

@@ -1,0 +1,160 @@
+//! A data node that speaks text, as the original's did: `mensaje: <text>` out, `recibido` in, one at a time.
+//!
+//! It has no name, no identity and no ping of its own; each of its messages is answered before the next is sent.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::core::{Batch, Window};
+use super::state::{Candidate, Head, NodeEntry, NodeSink, Report, word};
+use crate::limits;
+use crate::shutdown::Shutdown;
+use crate::wire::error::Refusal;
+use crate::wire::frame::{Messages, SyncMode};
+use crate::wire::text::{Dialect, MENSAJE_PREFIX, RECIBIDO, quote};
+
+#[derive(Default)]
+struct TextSink {
+    queue: RefCell<VecDeque<Messages>>,
+    wake: Notify,
+    cut: Notify,
+}
+
+impl NodeSink for TextSink {
+    fn put(&self, batch: &Batch) {
+        self.queue.borrow_mut().push_back(batch.messages.clone());
+        self.wake.notify_one();
+    }
+
+    fn cut(&self, _refusal: Option<&Refusal>) {
+        self.cut.notify_one();
+    }
+
+    fn ping(&self, _n: u64) -> bool {
+        false
+    }
+}
+
+/// Serves the node until it is gone, is evicted or the head has finished. Returns a refusal to tell it, if any.
+pub async fn serve(
+    head: &Rc<Head>,
+    peer: SocketAddr,
+    mut read_half: ReadHalf<'_>,
+    mut write_half: WriteHalf<'_>,
+    dialect: Dialect,
+    finished: &Shutdown,
+) {
+    let sink = Rc::new(TextSink::default());
+    let who = Candidate {
+        name: format!("{}-{peer}", word(dialect)),
+        id: None,
+        peer,
+        dialect,
+        writable: true,
+        window: Window { bytes: limits::NODE_WINDOW_BYTES_MAX, messages: limits::TEXT_NODE_WINDOW_MESSAGES_MAX },
+        report: Report { records: 0, bytes: 0, sync: SyncMode::Never, reason: String::new(), leaving: false },
+    };
+    let entry = match head.register(who, Rc::clone(&sink) as Rc<dyn NodeSink>) {
+        Ok(entry) => entry,
+        Err(refusal) => {
+            let line = crate::wire::text::refusal_line(&refusal) + "\n";
+            if let Err(error) = write_half.write_all(line.as_bytes()).await {
+                tracing::debug!("a text dataNode at {peer} did not hear its refusal: {error}");
+            }
+            return;
+        }
+    };
+    let session = Session { head, entry: &entry, sink: &sink, newline: dialect == Dialect::Line };
+    let cause = tokio::select! {
+        cause = session.run(&mut read_half, &mut write_half) => cause,
+        () = sink.cut.notified() => return,
+        () = finished.stopping() => "the head stops".to_owned(),
+    };
+    head.remove(&entry, &cause, None);
+}
+
+struct Session<'a> {
+    head: &'a Head,
+    entry: &'a NodeEntry,
+    sink: &'a TextSink,
+    newline: bool,
+}
+
+impl Session<'_> {
+    /// Sends batch after batch; returns why the node is given up.
+    async fn run(&self, read_half: &mut ReadHalf<'_>, write_half: &mut WriteHalf<'_>) -> String {
+        let mut number = 0;
+        let mut buffer = BytesMut::with_capacity(1024);
+        loop {
+            let next = self.sink.queue.borrow_mut().pop_front();
+            let Some(messages) = next else {
+                tokio::select! {
+                    () = self.sink.wake.notified() => continue,
+                    read = read_half.read_buf(&mut buffer) => match read {
+                        Ok(n) if n > 0 => return format!("it said \"{}\" without being asked", quote(&buffer)),
+                        _ => return "its connection was closed".to_owned(),
+                    },
+                }
+            };
+            for message in messages.iter() {
+                if let Err(cause) = self.one(message, read_half, write_half, &mut buffer).await {
+                    return cause;
+                }
+            }
+            number += 1;
+            // The original answers once its logger has the line; it makes no promise about the disk.
+            if let Err(refusal) = self.head.node_acked(self.entry, number, SyncMode::Never) {
+                return refusal.text;
+            }
+        }
+    }
+
+    /// One message and its answer.
+    async fn one(
+        &self,
+        message: &[u8],
+        read_half: &mut ReadHalf<'_>,
+        write_half: &mut WriteHalf<'_>,
+        buffer: &mut BytesMut,
+    ) -> Result<(), String> {
+        let mut out = Vec::with_capacity(message.len() + MENSAJE_PREFIX.len() + 1);
+        if !message.starts_with(MENSAJE_PREFIX.as_bytes()) {
+            out.extend_from_slice(MENSAJE_PREFIX.as_bytes());
+        }
+        out.extend_from_slice(message);
+        if self.newline {
+            // One line is one message to it; a newline inside would be two.
+            out.iter_mut().filter(|c| **c == b'\n').for_each(|c| *c = b' ');
+            out.push(b'\n');
+        }
+        let exchange = async {
+            write_half.write_all(&out).await.map_err(|error| format!("its connection broke: {error}"))?;
+            buffer.clear();
+            loop {
+                match read_half.read_buf(buffer).await {
+                    Ok(n) if n > 0 => {}
+                    _ => return Err("its connection was closed".to_owned()),
+                }
+                let answer = buffer.trim_ascii_end();
+                if answer == RECIBIDO.as_bytes() && (!self.newline || buffer.ends_with(b"\n")) {
+                    return Ok(());
+                }
+                if !RECIBIDO.as_bytes().starts_with(answer) {
+                    return Err(format!("it answered \"{}\" in place of recibido", quote(buffer)));
+                }
+            }
+        };
+        match timeout(limits::RAW_NODE_ANSWER_TIME_MAX, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(format!("no recibido within {:?}", limits::RAW_NODE_ANSWER_TIME_MAX)),
+        }
+    }
+}

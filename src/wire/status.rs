@@ -1,0 +1,83 @@
+//! The status report: what a head tells of itself and its nodes, as JSON in one frame.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// A head's answer to a StatusQuery.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// The head's version.
+    pub version: String,
+    /// The head's incarnation.
+    pub incarnation: u32,
+    /// Seconds since the head started.
+    pub uptime_s: u64,
+    /// Whether it keeps the messages itself.
+    pub solo: bool,
+    /// Clients connected.
+    pub clients: usize,
+    /// Clients that may be connected.
+    pub clients_max: usize,
+    /// The data nodes it knows.
+    pub nodes: Vec<NodeStatus>,
+    /// Messages acknowledged since the start.
+    pub acked_messages: u64,
+    /// Messages refused since the start.
+    pub refused_messages: u64,
+    /// Messages accepted and not yet answered.
+    pub in_flight: u64,
+    /// Messages acknowledged a second, over the last second.
+    pub rate_1s: f64,
+    /// Messages acknowledged a second, over the last ten.
+    pub rate_10s: f64,
+}
+
+/// How a node speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeDialect {
+    /// Frames.
+    Framed,
+    /// As in the original.
+    Raw,
+    /// Lines.
+    Line,
+}
+
+/// A data node as its head sees it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its name; for a node that gives none, its address.
+    pub name: String,
+    /// Its address.
+    pub ip: IpAddr,
+    /// The port it dialled from.
+    pub port: u16,
+    /// Its identity in text; empty for a text node.
+    pub id: String,
+    /// How it speaks.
+    pub dialect: NodeDialect,
+    /// `disponible`, `lleno`, `saliendo`, …
+    pub state: String,
+    /// Since when it is registered, RFC 3339, UTC.
+    pub since: String,
+    /// Records it keeps, by its own account.
+    pub records: u64,
+    /// Bytes of its log, by its own account.
+    pub bytes: u64,
+    /// Whether it takes messages.
+    pub writable: bool,
+    /// Why it does not, or empty.
+    pub reason: String,
+    /// Messages sent to it and not yet answered.
+    pub in_flight: u64,
+    /// Messages it acknowledged on this connection.
+    pub acked: u64,
+    /// Its sync setting: `always`, `interval`, `never`; empty if it gave none.
+    pub sync: String,
+    /// Time of the last in-protocol ping, milliseconds.
+    pub ping_ms: Option<f64>,
+    /// Whether it answers ICMP; none if nobody asked.
+    pub icmp: Option<bool>,
+}

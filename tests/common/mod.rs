@@ -1,0 +1,287 @@
+//! What the process tests share: real processes on port 0, bare sockets, and waits that await an event with a
+//! deadline. Nothing here uses the project's own client.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+pub use rustix::process::Signal;
+
+/// The longest any single event may take on a slow, shared machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The binary under test.
+pub fn acopio() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_acopio"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ACOPIO_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+#[derive(Default)]
+struct Said {
+    lines: Vec<String>,
+    ended: bool,
+}
+
+/// A running process whose standard error is kept, line by line. It is killed when it is dropped.
+pub struct Process {
+    child: Child,
+    said: Arc<(Mutex<Said>, Condvar)>,
+    what: String,
+}
+
+impl Process {
+    pub fn start(mut command: Command) -> Self {
+        let what = format!("{command:?}");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        let said = Arc::new((Mutex::new(Said::default()), Condvar::new()));
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        let kept = Arc::clone(&said);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                kept.0.lock().unwrap().lines.push(line);
+                kept.1.notify_all();
+            }
+            kept.0.lock().unwrap().ended = true;
+            kept.1.notify_all();
+        });
+        Self { child, said, what }
+    }
+
+    /// Waits for a line on standard error that holds `part`.
+    pub fn wait_for(&self, part: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut said = self.said.0.lock().unwrap();
+        loop {
+            if let Some(line) = said.lines.iter().find(|line| line.contains(part)) {
+                return line.clone();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero() && !said.ended, "{} never said {part:?}:\n{}", self.what, said.lines.join("\n"));
+            said = self.said.1.wait_timeout(said, left).unwrap().0;
+        }
+    }
+
+    /// How many lines of standard error hold `part` by now.
+    pub fn count(&self, part: &str) -> usize {
+        self.said.0.lock().unwrap().lines.iter().filter(|line| line.contains(part)).count()
+    }
+
+    pub fn all(&self) -> String {
+        self.said.0.lock().unwrap().lines.join("\n")
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = rustix::process::Pid::from_raw(self.pid()).expect("a pid");
+        rustix::process::kill_process(pid, signal).expect("the process is there");
+    }
+
+    /// Kills with -9 and reaps.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for the end, with a deadline.
+    pub fn wait(&mut self) -> ExitStatus {
+        eventually("the process ends", || self.child.try_wait().unwrap())
+    }
+
+    /// Waits for the end; returns the exit code and all of both outputs.
+    pub fn finish(mut self) -> (Option<i32>, String, String) {
+        let mut out = String::new();
+        self.child.stdout.take().expect("piped").read_to_string(&mut out).unwrap();
+        let status = self.wait();
+        eventually("its standard error ends", || self.said.0.lock().unwrap().ended.then_some(()));
+        (status.code(), out, self.all())
+    }
+
+    /// Peak resident memory, KiB.
+    pub fn peak_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM")).expect("VmHWM");
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            drop(self.child.kill());
+            drop(self.child.wait());
+        }
+    }
+}
+
+/// Asks until there is an answer, with a deadline. For state that has no event to wait for: a file, an exit.
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A head in its own process, on a port of its own.
+pub struct Head {
+    pub process: Process,
+    pub address: SocketAddr,
+    pub logs: PathBuf,
+}
+
+impl Head {
+    pub fn start(dir: &Path, more: &[&str]) -> Self {
+        let logs = dir.join("head");
+        let mut command = acopio();
+        command.args(["head", "--listen", "127.0.0.1:0", "--logs"]).arg(&logs).args(more);
+        let process = Process::start(command);
+        let line = process.wait_for("listening on ");
+        let address = line.split("listening on ").nth(1).unwrap().split([',', ' ']).next().unwrap();
+        Self { address: address.parse().unwrap(), process, logs }
+    }
+
+    pub fn at(&self) -> String {
+        self.address.to_string()
+    }
+
+    pub fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.logs.join(name)).unwrap_or_default()
+    }
+
+    /// A registered data node, on its own loopback address.
+    pub fn node(&self, dir: &Path, k: u8, more: &[&str]) -> Process {
+        let seen = self.registered(k);
+        let node = self.start_node(dir, k, more);
+        eventually(&format!("data{k} registers; it said:\n{}", node.all()), || {
+            (self.registered(k) > seen).then_some(())
+        });
+        node
+    }
+
+    /// A data node that may or may not get to register.
+    pub fn start_node(&self, dir: &Path, k: u8, more: &[&str]) -> Process {
+        let mut command = acopio();
+        command.args(["data", "--head", &self.at(), "--name", &format!("data{k}")]);
+        command.args(["--bind", &format!("127.0.0.{}", k + 1), "--dir"]).arg(dir.join(format!("data{k}"))).args(more);
+        Process::start(command)
+    }
+
+    fn registered(&self, k: u8) -> usize {
+        self.process.count(&format!("dataNode data{k} registered"))
+    }
+
+    pub fn connect(&self) -> TcpStream {
+        let socket = TcpStream::connect(self.address).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        socket.set_nodelay(true).unwrap();
+        socket
+    }
+
+    /// A raw client after its handshake, as the original's: no newline anywhere.
+    pub fn raw(&self) -> TcpStream {
+        let mut socket = self.connect();
+        socket.write_all(b"peticion").unwrap();
+        assert_eq!(read_once(&mut socket), "confirmacion");
+        socket
+    }
+
+    /// A line client after its handshake.
+    pub fn line(&self) -> LineClient {
+        let mut client = LineClient(BufReader::new(self.connect()));
+        client.send("peticion");
+        assert_eq!(client.read(), "confirmacion");
+        client
+    }
+
+    /// Sends all of it, half-closes, and reads to the end: what `nc -N` does.
+    pub fn nc(&self, input: &[u8]) -> String {
+        let mut socket = self.connect();
+        socket.write_all(input).unwrap();
+        socket.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+}
+
+/// One read, as the original's `recv`.
+pub fn read_once(socket: &mut TcpStream) -> String {
+    let mut buffer = [0; 4096];
+    let n = socket.read(&mut buffer).unwrap();
+    String::from_utf8(buffer[..n].to_vec()).unwrap()
+}
+
+/// A line client over a bare socket.
+pub struct LineClient(pub BufReader<TcpStream>);
+
+impl LineClient {
+    pub fn send(&mut self, line: &str) {
+        self.0.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    pub fn read(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        line.trim_end_matches('\n').to_owned()
+    }
+
+    pub fn ask(&mut self, line: &str) -> String {
+        self.send(line);
+        self.read()
+    }
+}
+
+/// Every payload in the data files below `dir`, and how often it is there. Checks nothing: `verify` does.
+pub fn payloads(dir: &Path) -> BTreeMap<String, usize> {
+    let mut found = BTreeMap::new();
+    for node in std::fs::read_dir(dir).unwrap() {
+        let node = node.unwrap().path();
+        let Ok(files) = std::fs::read_dir(&node) else { continue };
+        for file in files {
+            let file = file.unwrap().path();
+            let name = file.file_name().unwrap().to_str().unwrap();
+            if name != "data.txt" && !(name.starts_with("data-") && name.ends_with(".txt")) {
+                continue;
+            }
+            for line in std::fs::read_to_string(&file).unwrap().lines() {
+                let payload = line.splitn(5, ' ').nth(4).unwrap_or_else(|| panic!("{}: {line}", file.display()));
+                *found.entry(payload.to_owned()).or_default() += 1;
+            }
+        }
+    }
+    found
+}
+
+/// `acopio verify` finds nothing wrong in these folders.
+pub fn verify_clean(dir: &Path, nodes: &[&str]) {
+    let mut command = acopio();
+    command.arg("verify").args(nodes.iter().map(|node| dir.join(node)));
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
