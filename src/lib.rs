@@ -1,5 +1,6 @@
 //! acopio: a storage cluster for messages and measurements that arrive over plain TCP.
 
+pub mod check;
 pub mod client;
 pub mod cluster;
 pub mod daily;

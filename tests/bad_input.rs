@@ -1,5 +1,7 @@
 //! Bad input gets one clear line, cause and remedy, and the cluster goes on serving the others.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests stop at the first surprise, too")]
+
 mod common;
 
 use std::io::{Read, Write};
@@ -223,7 +225,7 @@ fn a_folder_that_is_a_file() {
 #[test]
 fn a_folder_in_use_by_another_node() {
     let cluster = Cluster::start(&[]);
-    let second = cluster.head.start_node(cluster.dir.path(), 1, &["--name", "data9"]);
+    let second = cluster.head.start_named("data9", cluster.dir.path(), 1, &[]);
     let (code, _, said) = second.finish();
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("is in use by another node (pid ") && said.contains("name data1"), "{said}");

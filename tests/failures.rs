@@ -1,5 +1,7 @@
 //! Nodes that die, stop or fill up: what was acknowledged stays, and clients notice nothing but time.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests stop at the first surprise, too")]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -80,7 +80,7 @@ impl Head {
             return Ok(head::run(config, listener, shutdown).await?);
         }
         let node = self.embedded();
-        config.solo = Some(data::node_id(&node.dir, rand::random())?);
+        config.solo = Some(data::node_id(&node.dir, &node.name, node.seed)?);
         tracing::info!("{}{address}, solo: messages are kept in {}", cluster::LISTENING, node.dir.display());
         Ok(cluster::solo::run(config, node, listener, shutdown).await?)
     }

@@ -29,6 +29,9 @@ use super::Global;
 /// Target of the heartbeat's events.
 pub const HEARTBEAT: &str = "acopio::heartbeat";
 
+/// Target of the heartbeat's routine: every node, every few seconds.
+const BEAT: &str = "acopio::heartbeat::beat";
+
 /// Target of a client's events.
 pub const CLIENT: &str = "acopio::client";
 
@@ -78,12 +81,13 @@ pub fn start(global: Global, files: &[LogFile<'_>]) -> Result<()> {
     for file in files {
         let takes = file.takes;
         let writer = Rolling::open(file.dir, file.name)?;
-        // The heartbeat's routine is told at DEBUG: its file gets it, the screen only when asked.
-        let wanted = filter_fn(move |meta| takes.takes(meta.target()) && (interesting(meta, own) || heartbeat(meta)));
+        let wanted = filter_fn(move |meta| takes.takes(meta.target()) && interesting(meta, own));
         layers.push(layer(writer, false).with_filter(wanted).boxed());
     }
     let own = if global.quiet { Level::ERROR } else { own };
-    let wanted = filter_fn(move |meta| interesting(meta, own));
+    // The heartbeat's routine is for its file; the screen gets it only when asked.
+    let routine = global.verbose;
+    let wanted = filter_fn(move |meta| interesting(meta, own) && (routine || !is_below(meta.target(), BEAT)));
     layers.push(layer(io::stderr, io::stderr().is_terminal()).with_filter(wanted).boxed());
     let most = LevelFilter::DEBUG;
     tracing_subscriber::registry().with(layers).with(most).try_init().context("logging was started twice; report this")
@@ -92,10 +96,6 @@ pub fn start(global: Global, files: &[LogFile<'_>]) -> Result<()> {
 /// Our own events up to `own`, those of dependencies only when they warn.
 fn interesting(meta: &Metadata<'_>, own: Level) -> bool {
     *meta.level() <= if is_below(meta.target(), "acopio") { own } else { own.min(Level::WARN) }
-}
-
-fn heartbeat(meta: &Metadata<'_>) -> bool {
-    is_below(meta.target(), HEARTBEAT) && *meta.level() <= Level::DEBUG
 }
 
 fn layer<S, W>(writer: W, colours: bool) -> impl Layer<S> + Send + Sync + 'static

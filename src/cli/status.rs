@@ -101,7 +101,7 @@ fn table(report: &StatusReport) -> String {
 fn row(node: &NodeStatus) -> [String; 10] {
     [
         plain(&node.name),
-        node.ip.clone(),
+        node.ip.to_string(),
         plain(&node.state),
         node.since.clone(),
         node.records.to_string(),

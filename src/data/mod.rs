@@ -15,6 +15,12 @@ pub mod segments;
 mod session;
 pub mod storage;
 
+#[cfg(any(test, feature = "simulation"))]
+pub mod simulated;
+
+#[cfg(test)]
+mod model_tests;
+
 use std::path::Path;
 use std::rc::Rc;
 
@@ -83,7 +89,14 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
         sessions.spawn_local(async move { session::keep(&head, &me, &commit, &shutdown).await });
     }
     let gone = async {
-        while sessions.join_next().await.is_some() {}
+        while let Some(ended) = sessions.join_next().await {
+            // A bug in one session must not leave a node that looks alive and serves nobody.
+            if let Err(error) = ended
+                && let Ok(panic) = error.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            }
+        }
         all_gone.stop();
     };
     let (result, ()) = tokio::join!(commit::run(&commit, log, end.stopping()), gone);

@@ -3,7 +3,8 @@
 //! Pure text. `segments.txt` is a convenience: a line that is missing, garbled or does not fit its file is made again
 //! from the file itself.
 
-use crate::wire::id::RecordId;
+use super::record::CRC_CHARS;
+use crate::wire::id::{RecordId, put_fixed};
 use std::collections::HashMap;
 
 /// The file that is being written.
@@ -34,11 +35,16 @@ impl Segment {
     /// Its line in `segments.txt`, newline included.
     #[must_use]
     pub fn to_line(&self) -> String {
-        format!("{} {} {} {} {}\n", self.file, self.records, self.bytes, self.first_id, self.max_id)
+        let fields = format!("{} {} {} {} {}", self.file, self.records, self.bytes, self.first_id, self.max_id);
+        format!("{fields} {}\n", checksum(&fields))
     }
 
     fn from_line(line: &str) -> Option<Self> {
-        let mut fields = line.strip_suffix('\n')?.split(' ');
+        let (fields, crc) = line.strip_suffix('\n')?.rsplit_once(' ')?;
+        if crc != checksum(fields) {
+            return None;
+        }
+        let mut fields = fields.split(' ');
         let segment = Self {
             file: fields.next().filter(|name| sealed_id(name).is_some())?.to_owned(),
             records: fields.next()?.parse().ok()?,
@@ -48,6 +54,13 @@ impl Segment {
         };
         fields.next().is_none().then_some(segment)
     }
+}
+
+/// CRC-32C of a line's other fields, in the six characters that records use.
+fn checksum(fields: &str) -> String {
+    let mut text = [0; CRC_CHARS];
+    put_fixed(&mut text, u64::from(crc32c::crc32c(fields.as_bytes())));
+    text.iter().copied().map(char::from).collect()
 }
 
 /// The name of a file sealed with this first record; `copy` counts from 1 where names would collide.

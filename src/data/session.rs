@@ -137,15 +137,15 @@ async fn once(
     let ended = tokio::select! {
         ended = follow(&mut read_half, &sender, session, commit, &mut buffer) => ended,
         ended = tell(&sender, commit, shutdown) => ended,
-        broken = &mut pump => broken.map_err(Ended::from),
+        broken = &mut pump => {
+            commit.exit(session);
+            return broken.map_err(Ended::from);
+        }
     };
     commit.exit(session);
     sender.outbox.close();
     if timeout(limits::CLOSE_TIME_MAX, pump).await.is_err() {
         tracing::debug!("head {head} does not read; its connection is cut");
-    }
-    if let Err(ended) = &ended {
-        tracing::warn!("connection to head {head} lost: {ended}");
     }
     ended
 }

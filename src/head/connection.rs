@@ -23,7 +23,7 @@ struct Place<'a>(&'a Head);
 
 impl<'a> Place<'a> {
     fn take(head: &'a Head) -> Option<Self> {
-        head.take_place().then_some(Self(head))
+        head.take_place().then(|| Self(head))
     }
 }
 
@@ -59,6 +59,7 @@ pub async fn serve(head: Rc<Head>, mut socket: TcpStream, peer: SocketAddr, stop
                 tracing::warn!("{peer}: refused, {}", text::full_text(head.config.clients_max));
                 return part(&mut read_half, &mut write_half, &words).await;
             };
+            head.solo_ready().await;
             match dialect {
                 Dialect::Framed => framed_client::serve(&head, read_half, write_half, buffer, &stopping).await,
                 _ => text_client::serve(&head, read_half, write_half, buffer, dialect, &stopping).await,

@@ -16,6 +16,9 @@ use super::state::{Head, NodeEntry};
 use crate::limits;
 use crate::shutdown::Shutdown;
 
+/// Target of the routine lines: `heartbeat.log` gets them, a screen only when asked.
+const BEAT: &str = "acopio::heartbeat::beat";
+
 /// What the heartbeat knows of one node.
 #[derive(Clone, Default, Debug)]
 pub struct Pulse {
@@ -133,14 +136,14 @@ fn report(head: &Head, beat: u64, hosts: &HashMap<IpAddr, bool>) {
             match verdict(Probe::HostOnly, icmp) {
                 Some(cause) => head.remove(&node, cause, None),
                 None => {
-                    tracing::debug!(target: "acopio::heartbeat", "{} disponible name={} icmp={icmp_word}", node.ip, node.name);
+                    tracing::info!(target: BEAT, "{} disponible name={} icmp={icmp_word}", node.ip, node.name);
                 }
             }
         } else if pulse.answered >= beat {
             let ms = pulse.took.unwrap_or_default().as_secs_f64() * 1000.0;
-            tracing::debug!(target: "acopio::heartbeat", "{} disponible name={} ping={ms:.1}ms icmp={icmp_word}", node.ip, node.name);
+            tracing::info!(target: BEAT, "{} disponible name={} ping={ms:.1}ms icmp={icmp_word}", node.ip, node.name);
         } else if pulse.sent == beat {
-            tracing::debug!(target: "acopio::heartbeat", "{} sin respuesta name={} icmp={icmp_word}; evicted at the next heartbeat", node.ip, node.name);
+            tracing::info!(target: BEAT, "{} sin respuesta name={} icmp={icmp_word}; evicted at the next heartbeat", node.ip, node.name);
         }
     }
 }

@@ -57,9 +57,6 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     chores.spawn_local(heartbeat::run(Rc::clone(&head), shutdown.clone()));
     let sampled = Rc::clone(&head);
     chores.spawn_local(async move { status::sample(&sampled).await });
-    if let Ok(address) = listener.local_addr() {
-        tracing::info!("listening on {address}, at most {} clients", head.config.clients_max);
-    }
     let places = Arc::new(Semaphore::new(head.config.clients_max + limits::CONNECTIONS_EXTRA));
     loop {
         while connections.try_join_next().is_some() {}

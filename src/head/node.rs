@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::core::Window;
 use super::heartbeat;
-use super::state::{Candidate, FramedSink, Head, NodeEntry, NodeSink, Report};
+use super::state::{Candidate, FramedSink, Head, LEAVING, NodeEntry, NodeSink, Report, STOPPING};
 use crate::limits;
 use crate::net::Outbox;
 use crate::net::read_some;
@@ -154,10 +154,10 @@ async fn follow(
             }
         }
         if leaving && head.node_leaving(entry) {
-            return Ok("it leaves in order");
+            return Ok(LEAVING);
         }
         if !read_some(socket, buffer, finished).await {
-            return Ok(if finished.is_stopping() { "the head stops" } else { "its connection was closed" });
+            return Ok(if finished.is_stopping() { STOPPING } else { "its connection was closed" });
         }
     }
 }

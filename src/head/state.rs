@@ -254,6 +254,22 @@ impl Head {
         self.registro_written(written);
     }
 
+    /// Waits until a solo head has its embedded node, which takes a moment after the start, or gives up.
+    pub async fn solo_ready(&self) {
+        let ready = async {
+            loop {
+                let changed = self.changed.notified();
+                if self.config.solo.is_none() || !self.nodes.borrow().is_empty() {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        if tokio::time::timeout(limits::HANDSHAKE_TIME_MAX, ready).await.is_err() {
+            tracing::warn!("the embedded data node of this solo head has not registered yet");
+        }
+    }
+
     // ---- nodes ----
 
     /// The registered nodes.
@@ -318,8 +334,13 @@ impl Head {
         }
         let moved = self.core.borrow_mut().leave(entry.key);
         entry.sink.cut(refusal);
+        let quiet = cause == STOPPING || cause == LEAVING;
         tracing::info!(target: "acopio::heartbeat", "{} no disponible, eliminado name={} cause={cause:?} in_flight={moved}", entry.ip, entry.name);
-        tracing::warn!("dataNode {} at {} evicted: {cause}; {moved} messages in flight", entry.name, entry.ip);
+        if quiet {
+            tracing::info!("dataNode {} at {} is let go: {cause}", entry.name, entry.ip);
+        } else {
+            tracing::warn!("dataNode {} at {} evicted: {cause}; {moved} messages in flight", entry.name, entry.ip);
+        }
         self.say_if_none();
         self.changed.notify_waiters();
         self.apply();
@@ -372,7 +393,7 @@ impl Head {
 
     /// A node reported on its log.
     pub fn node_state(&self, entry: &NodeEntry, writable: bool, report: Report) {
-        let was = self.core.borrow().load(entry.key).is_some_and(|load| load.writable);
+        let was = entry.report.borrow().reason.is_empty();
         if was != writable {
             let words = if writable { "writable again".to_owned() } else { format!("read-only: {}", report.reason) };
             tracing::info!(target: "acopio::heartbeat", "{} disponible name={} {words}", entry.ip, entry.name);
@@ -448,6 +469,12 @@ fn registro_refusal() -> Refusal {
     let text = "the head cannot write its registro, so nothing it keeps could be traced; free space in its logs and start it again";
     Refusal::new(Code::Registro, text)
 }
+
+/// A node leaves because the head stops.
+pub const STOPPING: &str = "the head stops";
+
+/// A node leaves because it was asked to.
+pub const LEAVING: &str = "it leaves in order";
 
 /// A dialect's word in `status` and the logs.
 #[must_use]

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::core::{Batch, Window};
-use super::state::{Candidate, Head, NodeEntry, NodeSink, Report, word};
+use super::state::{Candidate, Head, NodeEntry, NodeSink, Report, STOPPING, word};
 use crate::limits;
 use crate::shutdown::Shutdown;
 use crate::wire::error::Refusal;
@@ -76,7 +76,7 @@ pub async fn serve(
     let cause = tokio::select! {
         cause = session.run(&mut read_half, &mut write_half) => cause,
         () = sink.cut.notified() => return,
-        () = finished.stopping() => "the head stops".to_owned(),
+        () = finished.stopping() => STOPPING.to_owned(),
     };
     head.remove(&entry, &cause, None);
 }

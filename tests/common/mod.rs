@@ -2,6 +2,13 @@
 //! deadline. Nothing here uses the project's own client.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise, here as in a test function"
+)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -180,8 +187,13 @@ impl Head {
 
     /// A data node that may or may not get to register.
     pub fn start_node(&self, dir: &Path, k: u8, more: &[&str]) -> Process {
+        self.start_named(&format!("data{k}"), dir, k, more)
+    }
+
+    /// The same under another name.
+    pub fn start_named(&self, name: &str, dir: &Path, k: u8, more: &[&str]) -> Process {
         let mut command = acopio();
-        command.args(["data", "--head", &self.at(), "--name", &format!("data{k}")]);
+        command.args(["data", "--head", &self.at(), "--name", name]);
         command.args(["--bind", &format!("127.0.0.{}", k + 1), "--dir"]).arg(dir.join(format!("data{k}"))).args(more);
         Process::start(command)
     }

@@ -1,0 +1,3 @@
+//! Checks on a cluster from outside: what its files hold, and whether it keeps its promises.
+
+pub mod verify;

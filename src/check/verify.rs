@@ -1,0 +1,375 @@
+//! Reads every record of a data folder and says what is torn, rotten or out of place. Changes nothing.
+//!
+//! It needs no node, and does not mind one: while a node runs on the folder, a last line without its newline is a write
+//! in progress and no fault. Whether the records of several nodes agree is not its business.
+
+use crate::data::folder;
+use crate::data::record::Line;
+use crate::data::recover::{self, Place, Scan};
+use crate::data::segments::{CURRENT, sealed_id};
+use crate::data::storage::{DiskFile, LogFile};
+use crate::limits::{QUARANTINE_PLACES_MAX, SCAN_CHUNK_BYTES};
+use crate::wire::id::{ClientId, RecordId};
+use serde::Serialize;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Why a folder could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is nothing of a data node in it.
+    #[error("{} holds no data.txt and no sealed files; name the data folder of a node", path.display())]
+    NoData {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The system refused something.
+    #[error("cannot read {}: {source}; {}", path.display(), remedy(source))]
+    Disk {
+        /// What was read.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "name the data folder of a node",
+        io::ErrorKind::PermissionDenied => "run this as the user of the node",
+        _ => "look at the disk",
+    }
+}
+
+/// What kind of fault a place has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A bad line with good records behind it, or in a sealed file.
+    Rot,
+    /// The bad end of `data.txt`: the next start cuts it off and keeps it aside.
+    Torn,
+    /// A sealed file whose first record is not the one it is named after.
+    Name,
+    /// The same id twice in a row, with different contents.
+    Forked,
+}
+
+/// A fault and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// What kind it is.
+    pub kind: Kind,
+    /// The file.
+    pub file: String,
+    /// Where it begins, bytes from the start of the file.
+    pub offset: u64,
+    /// Its length, bytes.
+    pub len: u64,
+    /// Number of its first line; the first of a file is 1.
+    pub line: u64,
+    /// What is wrong, in words.
+    pub reason: String,
+}
+
+/// What a folder holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Report {
+    /// Files of records.
+    pub files: u64,
+    /// Good records.
+    pub records: u64,
+    /// Bytes of all files of records.
+    pub bytes: u64,
+    /// Least id.
+    pub first_id: Option<String>,
+    /// Greatest id.
+    pub last_id: Option<String>,
+    /// Records with a lesser id than the one before them in their file. Usual with several heads.
+    pub out_of_order: u64,
+    /// Records that repeat the one before them, id and contents. Usual after a copy was sent again.
+    pub repeated: u64,
+    /// The node that runs on the folder, as it says itself.
+    pub running: Option<String>,
+    /// Bytes of a write in progress at the end of `data.txt`, while a node runs.
+    pub growing_bytes: u64,
+    /// Faults in all; [`problems`](Self::problems) lists the first ones of each file.
+    pub problem_count: u64,
+    /// The faults, file by file; at most [`QUARANTINE_PLACES_MAX`] of each kind for a file.
+    pub problems: Vec<Problem>,
+}
+
+impl Report {
+    /// Whether there is no fault.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.problem_count == 0
+    }
+}
+
+/// A file to read, and how much of it.
+struct Part {
+    name: String,
+    file: DiskFile,
+    len: u64,
+}
+
+/// Reads every record of every file in `dir`. `progress` is told bytes done and bytes in all, about once a megabyte.
+///
+/// # Errors
+/// The folder or a file cannot be read, or the folder holds no file of records. A fault in a record is no error: it
+/// stands in the report.
+pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, Error> {
+    let running = holder(dir)?;
+    let parts = parts(dir)?;
+    let total = parts.iter().map(|part| part.len).sum();
+    let mut report = Report { running, files: parts.len() as u64, bytes: total, ..Report::default() };
+    let mut done = 0;
+    let mut ids: Option<(RecordId, RecordId)> = None;
+    for part in parts {
+        let found = verify_part(dir, &part, &mut report, &mut |bytes| progress(done + bytes, total), &mut ids)?;
+        done += part.len;
+        progress(done, total);
+        judge(dir, &part, found, &mut report)?;
+    }
+    if let Some((least, greatest)) = ids {
+        (report.first_id, report.last_id) = (Some(least.to_string()), Some(greatest.to_string()));
+    }
+    Ok(report)
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error + '_ {
+    |source| Error::Disk { path: path.to_owned(), source }
+}
+
+fn holder(dir: &Path) -> Result<Option<String>, Error> {
+    folder::running(dir).map_err(failed(&dir.join(folder::LOCK)))
+}
+
+/// Opens `data.txt` before it lists the sealed files: if it is sealed meanwhile, it is not missed but met twice, and
+/// known by its inode.
+fn parts(dir: &Path) -> Result<Vec<Part>, Error> {
+    let open = |name: &str| -> Result<(Part, (u64, u64)), Error> {
+        let path = dir.join(name);
+        let file = DiskFile::open_read(&path).map_err(failed(&path))?;
+        let metadata = file.file().metadata().map_err(failed(&path))?;
+        Ok((Part { name: name.to_owned(), file, len: metadata.len() }, (metadata.dev(), metadata.ino())))
+    };
+    let current = match open(CURRENT) {
+        Ok(part) => Some(part),
+        Err(Error::Disk { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(failed(dir))? {
+        if let Ok(name) = entry.map_err(failed(dir))?.file_name().into_string()
+            && let Some(id) = sealed_id(&name)
+        {
+            names.push((id, name));
+        }
+    }
+    names.sort_unstable();
+    let mut parts = Vec::with_capacity(names.len() + 1);
+    for (_, name) in names {
+        let (part, inode) = open(&name)?;
+        if current.as_ref().is_none_or(|(_, of_current)| inode != *of_current) {
+            parts.push(part);
+        }
+    }
+    parts.extend(current.map(|(part, _)| part));
+    if parts.is_empty() { Err(Error::NoData { path: dir.to_owned() }) } else { Ok(parts) }
+}
+
+/// A record as far as the next one is compared with it.
+struct Before {
+    id: RecordId,
+    client: ClientId,
+    seq: u64,
+    text_hash: u32,
+}
+
+fn verify_part(
+    dir: &Path,
+    part: &Part,
+    report: &mut Report,
+    progress: &mut dyn FnMut(u64),
+    ids: &mut Option<(RecordId, RecordId)>,
+) -> Result<Scan, Error> {
+    let mut before: Option<Before> = None;
+    let (mut listed, mut first) = (0, true);
+    let visit = |place: Place, line: &Line<'_>| {
+        let (least, greatest) = ids.unwrap_or((line.id, line.id));
+        *ids = Some((least.min(line.id), greatest.max(line.id)));
+        if std::mem::take(&mut first) && place.line == 1 {
+            check_name(part, place, line, report);
+        }
+        let text_hash = crc32c::crc32c(line.text.as_bytes());
+        let now = Before { id: line.id, client: line.client, seq: line.seq, text_hash };
+        if let Some(before) = &before {
+            compare(part, place, before, &now, report, &mut listed);
+        }
+        before = Some(now);
+    };
+    let mut reported = 0;
+    let read = |buffer: &mut [u8], at: u64| {
+        if at >= reported + SCAN_CHUNK_BYTES as u64 {
+            reported = at;
+            progress(at);
+        }
+        part.file.read_at(buffer, at)
+    };
+    recover::scan(part.len, read, visit).map_err(failed(&dir.join(&part.name)))
+}
+
+fn check_name(part: &Part, place: Place, line: &Line<'_>, report: &mut Report) {
+    if sealed_id(&part.name).is_some_and(|(id, _)| id != line.id) {
+        let reason = format!("the file is not named after its first record, {}", line.id);
+        add(report, Kind::Name, part, place, reason);
+    }
+}
+
+fn compare(part: &Part, place: Place, before: &Before, now: &Before, report: &mut Report, listed: &mut usize) {
+    if now.id < before.id {
+        report.out_of_order += 1;
+    } else if now.id == before.id {
+        if (now.client, now.seq, now.text_hash) == (before.client, before.seq, before.text_hash) {
+            report.repeated += 1;
+        } else if *listed < QUARANTINE_PLACES_MAX {
+            *listed += 1;
+            let reason = format!("it has the id of the line before, {}, but not its contents", now.id);
+            add(report, Kind::Forked, part, place, reason);
+        } else {
+            report.problem_count += 1;
+        }
+    }
+}
+
+fn add(report: &mut Report, kind: Kind, part: &Part, place: Place, reason: String) {
+    let file = part.name.clone();
+    report.problem_count += 1;
+    report.problems.push(Problem { kind, file, offset: place.offset, len: place.len, line: place.line, reason });
+}
+
+/// Takes what the scan of a file found into the report.
+fn judge(dir: &Path, part: &Part, found: Scan, report: &mut Report) -> Result<(), Error> {
+    report.records += found.records;
+    for bad in &found.rot {
+        add(report, Kind::Rot, part, bad.place, bad.reason.to_string());
+    }
+    report.problem_count += found.rot_lines - found.rot.len() as u64;
+    let Some(tail) = found.torn else { return Ok(()) };
+    let is_current = part.name == CURRENT;
+    if is_current && tail.unfinished {
+        // A node may have started since the first look.
+        if report.running.is_none() {
+            report.running = holder(dir)?;
+        }
+        if report.running.is_some() {
+            report.growing_bytes = tail.len;
+            return Ok(());
+        }
+    }
+    let place = Place { offset: tail.offset, len: tail.len, line: tail.line };
+    let kind = if is_current && report.running.is_none() { Kind::Torn } else { Kind::Rot };
+    add(report, kind, part, place, tail.reason.to_string());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::folder::Folder;
+    use crate::data::log::{Log, Settings, SyncPolicy};
+    use crate::data::record::encode;
+    use std::fs;
+
+    fn id(n: u64) -> RecordId {
+        RecordId { time_ns: 1_795_234_260_000_000_000 + n, incarnation: 7 }
+    }
+
+    fn line(n: u64, payload: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(&mut out, id(n), ClientId(1), n, None, payload.as_bytes()).unwrap();
+        out
+    }
+
+    /// A folder with two sealed files and a `data.txt`, of 10 records each but the last, of 5.
+    fn folder(dir: &Path) -> Folder {
+        let folder = Folder::open(dir, "uno", 1).unwrap();
+        let settings = Settings { segment_bytes: 100, sync: SyncPolicy::Always };
+        let mut log = Log::open(folder.disk().clone(), settings).unwrap().0;
+        for (first, count) in [(0, 10), (10, 10), (20, 5)] {
+            let lines: Vec<u8> = (first..first + count).flat_map(|n| line(n, "mensaje: hola")).collect();
+            log.append(&lines, count, id(first), id(first + count - 1)).unwrap();
+        }
+        log.sync().unwrap();
+        folder
+    }
+
+    fn check(dir: &Path) -> Report {
+        verify(dir, &mut |_, _| {}).unwrap()
+    }
+
+    #[test]
+    fn a_whole_folder_is_clean_and_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(folder(dir.path()));
+        let mut told = Vec::new();
+        let report = verify(dir.path(), &mut |done, total| told.push((done, total))).unwrap();
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!((report.files, report.records, report.running.as_deref()), (3, 25, None));
+        assert_eq!(told.last(), Some(&(report.bytes, report.bytes)));
+        assert_eq!(report.last_id, Some(id(24).to_string()));
+        assert!(serde_json::to_string(&report).unwrap().contains("\"records\":25"));
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(folder(dir.path()));
+        let name = format!("data-{}.txt", id(10));
+        let mut bytes = fs::read(dir.path().join(&name)).unwrap();
+        let len = line(10, "mensaje: hola").len();
+        bytes[len * 10 - 3] ^= 1;
+        fs::write(dir.path().join(&name), &bytes).unwrap();
+        let report = check(dir.path());
+        let problem = &report.problems[0];
+        assert_eq!((problem.kind, &problem.file, problem.line), (Kind::Rot, &name, 10));
+        assert_eq!((problem.offset, report.problem_count, report.records), (9 * len as u64, 1, 24));
+    }
+
+    #[test]
+    fn a_tail_is_torn_unless_a_node_is_writing_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = folder(dir.path());
+        let path = dir.path().join(CURRENT);
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, [&whole[..], &whole[..20]].concat()).unwrap();
+        let report = check(dir.path());
+        assert!(report.is_clean() && report.growing_bytes == 20, "{report:?}");
+        assert!(report.running.unwrap().ends_with("name uno"));
+        drop(node);
+        let report = check(dir.path());
+        assert_eq!((report.problems[0].kind, report.problems[0].line, report.problem_count), (Kind::Torn, 6, 1));
+    }
+
+    #[test]
+    fn what_is_out_of_place_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = [line(5, "a"), line(4, "b"), line(4, "b"), line(4, "c")].concat();
+        fs::write(dir.path().join(format!("data-{}.txt", id(1))), bytes).unwrap();
+        let report = check(dir.path());
+        let kinds: Vec<_> = report.problems.iter().map(|problem| (problem.kind, problem.line)).collect();
+        assert_eq!(kinds, [(Kind::Name, 1), (Kind::Forked, 4)]);
+        assert_eq!((report.out_of_order, report.repeated, report.records), (1, 1, 4));
+    }
+
+    #[test]
+    fn a_folder_without_records_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(verify(dir.path(), &mut |_, _| {}), Err(Error::NoData { .. })));
+        let error = verify(&dir.path().join("none"), &mut |_, _| {}).unwrap_err().to_string();
+        assert!(error.ends_with("name the data folder of a node"), "{error}");
+    }
+}

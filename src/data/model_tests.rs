@@ -1,0 +1,311 @@
+//! The log against a model on the simulated disk: random appends, syncs, seals, kills and power cuts by the thousand.
+//!
+//! The checker asks of every reopened log: what was synced is there, whole and in order; nothing is there that was not
+//! appended; no batch is split; the totals are right; and the log goes on. Planted faults show that it can fail.
+
+use super::log::{Log, LogError, Settings, SyncPolicy};
+use super::record::{decode, encode};
+use super::segments::{CURRENT, INDEX, QUARANTINE, sealed_id};
+use super::simulated::{Lie, SimDisk};
+use super::storage::{LogFile, Storage};
+use crate::limits::DISK_RESUME_BYTES_MIN;
+use crate::wire::id::{ClientId, RecordId};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+const SETTINGS: Settings = Settings { segment_bytes: 1500, sync: SyncPolicy::Always };
+
+fn id(n: u64) -> RecordId {
+    RecordId { time_ns: 1_000_000_000_000 + n, incarnation: 3 }
+}
+
+fn batch(first: u64, count: u64) -> Vec<u8> {
+    let mut lines = Vec::new();
+    for n in first..first + count {
+        encode(&mut lines, id(n), ClientId(first), n, None, format!("mensaje: {n} ñ\n").as_bytes()).unwrap();
+    }
+    lines
+}
+
+fn append(log: &mut Log<SimDisk>, first: u64, count: u64) -> Result<(), LogError> {
+    log.append(&batch(first, count), count, id(first), id(first + count - 1))
+}
+
+fn open(disk: &SimDisk) -> Log<SimDisk> {
+    Log::open(disk.clone(), SETTINGS).unwrap().0
+}
+
+/// The numbers of all good records, file by file; batches (told by their client) that lie in two files are an error.
+fn stored(disk: &SimDisk) -> Result<Vec<u64>, String> {
+    let mut files: Vec<_> =
+        disk.list().unwrap().into_iter().filter_map(|name| Some((sealed_id(&name)?, name))).collect();
+    files.sort();
+    let names = files.into_iter().map(|(_, name)| name).chain([CURRENT.to_owned()]);
+    let (mut all, mut before) = (Vec::new(), None);
+    for name in names {
+        let bytes = disk.contents(&name);
+        let lines: Vec<_> =
+            bytes.split_inclusive(|b| *b == b'\n').filter_map(|line| line.strip_suffix(b"\n")).collect();
+        let lines: Vec<_> = lines.into_iter().filter_map(|line| decode(line).ok()).collect();
+        if let (Some(first), Some(last)) = (lines.first(), before)
+            && first.client == last
+        {
+            return Err(format!("batch {last} is split"));
+        }
+        before = lines.last().map(|line| line.client).or(before);
+        for line in lines {
+            let n = line.id.time_ns - id(0).time_ns;
+            if line.payload().as_ref() != format!("mensaje: {n} ñ\n").as_bytes() || line.seq != n {
+                return Err(format!("record {n} is not what was appended"));
+            }
+            all.push(n);
+        }
+    }
+    Ok(all)
+}
+
+/// What the program was told.
+#[derive(Default)]
+struct Model {
+    next: u64,
+    appended: Vec<u64>,
+    synced: Vec<u64>,
+}
+
+impl Model {
+    fn check(&mut self, disk: &SimDisk, log: &Log<SimDisk>) -> Result<(), String> {
+        let found = stored(disk)?;
+        if !found.is_sorted_by(|a, b| a < b) {
+            return Err("out of order, or twice".to_owned());
+        }
+        if let Some(lost) = self.synced.iter().find(|n| found.binary_search(n).is_err()) {
+            return Err(format!("record {lost} was synced and is gone"));
+        }
+        if let Some(new) = found.iter().find(|n| self.appended.binary_search(n).is_err()) {
+            return Err(format!("record {new} was never appended"));
+        }
+        if log.records() != found.len() as u64 {
+            return Err(format!("the log counts {} records and there are {}", log.records(), found.len()));
+        }
+        // What is found after opening is on the disk for good.
+        self.synced.clone_from(&found);
+        self.appended = found;
+        Ok(())
+    }
+
+    /// One life of a log: appends, syncs, sometimes faults, then a kill or a power cut.
+    fn live(&mut self, disk: &SimDisk, mut log: Log<SimDisk>, rng: &mut SmallRng) {
+        if rng.random_bool(0.3) {
+            let call = Some(rng.random_range(0..40));
+            match rng.random_range(0..5) {
+                0 => disk.faults(|faults| faults.fail_write = call),
+                1 => disk.faults(|faults| faults.fail_sync = call),
+                2 => disk.faults(|faults| faults.fail_sync_dir = call),
+                3 => disk.faults(|faults| faults.die = call),
+                _ => disk.faults(|faults| faults.capacity = Some(rng.random_range(0..9000))),
+            }
+        }
+        for _ in 0..rng.random_range(0..30) {
+            let count = rng.random_range(1..6);
+            // An id is used once, kept or not.
+            let first = self.next;
+            self.next += count;
+            let done = append(&mut log, first, count);
+            if !matches!(done, Err(LogError::Full { .. })) {
+                self.appended.extend(first..first + count);
+            }
+            if rng.random_bool(0.6) && log.sync().is_ok() {
+                self.synced.clone_from(&self.appended);
+            }
+        }
+    }
+}
+
+/// A whole history; the error says in which life what went wrong.
+fn history(seed: u64, lie: Option<Lie>) -> Result<(), String> {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let disk = SimDisk::default();
+    disk.faults(|faults| faults.lie = lie);
+    let mut model = Model::default();
+    for life in 0..rng.random_range(2..6) {
+        // Opening may be cut short too.
+        if rng.random_bool(0.3) {
+            disk.faults(|faults| faults.die = Some(rng.random_range(0..8)));
+            drop(Log::open(disk.clone(), SETTINGS));
+            disk.crash(rng.random());
+        }
+        let (log, _) = Log::open(disk.clone(), SETTINGS).map_err(|error| format!("life {life}: {error}"))?;
+        model.check(&disk, &log).map_err(|error| format!("life {life}: {error}"))?;
+        model.live(&disk, log, &mut rng);
+        if rng.random_bool(0.8) {
+            disk.crash(rng.random());
+        } else {
+            // A kill: the system lives on.
+            disk.faults(|faults| *faults = super::simulated::Faults { lie, ..Default::default() });
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_was_synced_survives_every_history() {
+    for seed in 0..3000 {
+        if let Err(error) = history(seed, None) {
+            panic!("seed {seed}: {error}");
+        }
+    }
+}
+
+#[test]
+fn the_checker_sees_each_planted_fault() {
+    for lie in [Lie::Sync, Lie::SyncDir, Lie::Truncate] {
+        let caught = (0..200).filter(|seed| history(*seed, Some(lie)).is_err()).count();
+        assert!(caught >= 20, "{lie:?} was seen in {caught} of 200 histories");
+    }
+}
+
+#[test]
+fn sealing_survives_a_crash_after_each_of_its_calls() {
+    for call in 0..12 {
+        for seed in 0..40 {
+            let disk = SimDisk::default();
+            let mut log = open(&disk);
+            let mut n = 0;
+            while log.bytes() < SETTINGS.segment_bytes {
+                append(&mut log, n, 3).unwrap();
+                n += 3;
+            }
+            log.sync().unwrap();
+            disk.faults(|faults| faults.die = Some(call));
+            let done = append(&mut log, n, 3).and_then(|()| log.sync());
+            disk.crash(seed);
+            let (log, _) = Log::open(disk.clone(), SETTINGS).unwrap();
+            let found = stored(&disk).unwrap();
+            let kept = if done.is_ok() { n + 3 } else { n };
+            assert!(found.len() as u64 >= kept, "call {call} seed {seed}: {} of {kept}", found.len());
+            assert_eq!(log.records(), found.len() as u64);
+        }
+    }
+}
+
+#[test]
+fn a_failed_sync_is_the_last_thing_a_log_does() {
+    let disk = SimDisk::default();
+    let mut log = open(&disk);
+    append(&mut log, 0, 1).unwrap();
+    disk.faults(|faults| faults.fail_sync = Some(0));
+    let first = log.sync().unwrap_err();
+    assert!(matches!(first, LogError::Poisoned { what: "sync", .. }), "{first}");
+    let syncs = disk.syncs();
+    assert_eq!(log.sync().unwrap_err(), first);
+    assert_eq!(append(&mut log, 1, 1).unwrap_err(), first);
+    assert_eq!(log.try_resume().unwrap_err(), first);
+    assert_eq!(disk.syncs(), syncs, "it was tried again");
+}
+
+#[test]
+fn a_failed_write_poisons_and_its_half_is_cut() {
+    let disk = SimDisk::default();
+    let mut log = open(&disk);
+    append(&mut log, 0, 1).unwrap();
+    log.sync().unwrap();
+    disk.faults(|faults| faults.fail_write = Some(0));
+    let first = append(&mut log, 1, 1).unwrap_err();
+    assert_eq!(log.sync().unwrap_err(), first);
+    let (log, report) = Log::open(disk.clone(), SETTINGS).unwrap();
+    let kept = report.torn.unwrap().kept.unwrap();
+    assert_eq!(disk.contents(&kept), &batch(1, 1)[..batch(1, 1).len() / 2]);
+    assert_eq!(log.records(), 1);
+}
+
+#[test]
+fn a_full_disk_only_waits() {
+    let disk = SimDisk::default();
+    let mut log = open(&disk);
+    append(&mut log, 0, 3).unwrap();
+    disk.faults(|faults| faults.capacity = Some(log.bytes() + 10));
+    assert!(matches!(append(&mut log, 3, 3), Err(LogError::Full { .. })));
+    assert_eq!(disk.contents(CURRENT), batch(0, 3));
+    log.sync().unwrap();
+    assert!(!log.try_resume().unwrap());
+    disk.faults(|faults| faults.capacity = Some(log.bytes() + DISK_RESUME_BYTES_MIN));
+    assert!(log.try_resume().unwrap());
+    append(&mut log, 6, 3).unwrap();
+    assert_eq!(stored(&disk).unwrap(), [0, 1, 2, 6, 7, 8]);
+}
+
+#[test]
+fn a_log_goes_on_when_the_disk_filled_up_while_sealing() {
+    let disk = SimDisk::default();
+    let mut log = open(&disk);
+    append(&mut log, 0, 40).unwrap();
+    disk.faults(|faults| faults.capacity = Some(log.bytes()));
+    assert!(matches!(append(&mut log, 40, 1), Err(LogError::Full { .. })));
+    log.sync().unwrap();
+    disk.faults(|faults| faults.capacity = None);
+    assert!(log.try_resume().unwrap());
+    append(&mut log, 41, 1).unwrap();
+    assert_eq!(log.records(), 41);
+    // The line that segments.txt lacks is made again.
+    let (_, report) = Log::open(disk.clone(), SETTINGS).unwrap();
+    assert_eq!((report.rescanned.len(), report.records), (1, 41));
+    assert_eq!(Log::open(disk, SETTINGS).unwrap().1.rescanned.len(), 0);
+}
+
+#[test]
+fn rot_is_listed_once_and_never_cut() {
+    let disk = SimDisk::default();
+    let mut log = open(&disk);
+    append(&mut log, 0, 5).unwrap();
+    log.sync().unwrap();
+    let line = batch(0, 1).len();
+    disk.flip(CURRENT, (line + 50) * 8);
+    for _ in 0..2 {
+        let (log, report) = Log::open(disk.clone(), SETTINGS).unwrap();
+        assert_eq!((log.records(), report.rot[0].lines, report.torn), (4, 1, None));
+    }
+    let listed = String::from_utf8(disk.contents(QUARANTINE)).unwrap();
+    assert_eq!(listed.lines().count(), 1, "{listed}");
+    assert!(listed.starts_with(&format!("data-{}.txt {line} {line} the checksum", id(0))), "{listed}");
+    assert_eq!(disk.contents(CURRENT).len(), batch(0, 5).len());
+}
+
+#[test]
+fn a_garbled_list_of_segments_is_made_again() {
+    let disk = SimDisk::default();
+    let mut log = open(&disk);
+    for n in 0..6 {
+        append(&mut log, n * 40, 40).unwrap();
+    }
+    log.sync().unwrap();
+    let before = disk.contents(INDEX);
+    assert_eq!(log.sealed().len(), 5);
+    drop(log);
+    disk.flip(INDEX, 8 * 30);
+    let (_, report) = Log::open(disk.clone(), SETTINGS).unwrap();
+    assert_eq!((report.rescanned.len(), report.records), (1, 240));
+    assert_eq!(disk.contents(INDEX), before);
+    disk.open_append(INDEX).unwrap().truncate(before.len() as u64 - 3).unwrap();
+    assert_eq!(Log::open(disk.clone(), SETTINGS).unwrap().1.rescanned.len(), 1);
+    assert_eq!(disk.contents(INDEX), before);
+}
+
+#[test]
+fn two_files_with_the_same_first_record_get_two_names() {
+    let disk = SimDisk::default();
+    let mut log = open(&disk);
+    for _ in 0..3 {
+        append(&mut log, 0, 40).unwrap();
+    }
+    let names: Vec<_> = log.sealed().iter().map(|segment| segment.file.clone()).collect();
+    assert_eq!(names, [format!("data-{}.txt", id(0)), format!("data-{}.2.txt", id(0))]);
+}
+
+#[test]
+fn a_batch_that_ends_no_line_is_refused() {
+    let disk = SimDisk::default();
+    let mut log = open(&disk);
+    assert_eq!(log.append(b"", 0, id(0), id(0)), Err(LogError::NotLines));
+    assert_eq!(log.append(b"x", 1, id(0), id(0)), Err(LogError::NotLines));
+    assert!(disk.contents(CURRENT).is_empty());
+}
