@@ -108,9 +108,9 @@ fn a_stopped_node_is_evicted_by_the_heartbeat_and_comes_back() {
     eventually("data1 registers again", || (head.process.count("dataNode data1 registered") == 2).then_some(()));
     load.more(500);
     let acknowledged = load.finish();
+    let log = head.log("heartbeat.log");
     drop(stopped);
     assert_all_kept(dir.path(), &acknowledged);
-    let log = head.log("heartbeat.log");
     let data1: Vec<&str> = log.lines().filter(|line| line.contains("name=data1")).collect();
     assert!(data1[0].contains(" 127.0.0.2 disponible name=data1"), "{log}");
     assert!(data1.iter().any(|line| line.contains(" 127.0.0.2 no disponible, eliminado name=data1")), "{log}");
