@@ -19,7 +19,7 @@ fn status(head: &str, more: &[&str]) -> (Option<i32>, String, String) {
 fn json(head: &Head) -> Value {
     let (code, out, err) = status(&head.at(), &["--format", "json"]);
     assert_eq!(code, Some(0), "{err}");
-    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
+    serde_json::from_str(&out).expect(&out)
 }
 
 fn node<'a>(report: &'a Value, name: &str) -> Option<&'a Value> {

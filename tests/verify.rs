@@ -1,6 +1,11 @@
 //! `acopio verify`, and what a data node does at its start with what `verify` names.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests stop at the first surprise, too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests stop at the first surprise, too"
+)]
 
 mod common;
 
