@@ -14,8 +14,19 @@ fn main() -> ExitCode {
         Ok(outcome) => outcome.into(),
         Err(error) => {
             // Standard error may be gone; there is nobody to tell then.
-            drop(writeln!(std::io::stderr(), "acopio: {error:#}"));
+            drop(writeln!(std::io::stderr(), "acopio: {}", in_words(&error)));
             cli::Outcome::Failed.into()
         }
     }
+}
+
+/// The error and its causes on one line; a cause that is told already is not told twice.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

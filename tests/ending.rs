@@ -4,7 +4,7 @@ mod common;
 
 use std::io::{BufRead, BufReader, Write};
 
-use common::{Head, Signal, acopio, payloads, verify_clean};
+use common::{Head, Process, Signal, acopio, payloads, verify_clean};
 
 #[test]
 fn a_head_that_stops_answers_what_it_has_read() {
@@ -92,4 +92,19 @@ fn the_random_client_sends_so_many_and_ends() {
     }
     let log = std::fs::read_to_string(logs.join("client.log")).unwrap();
     assert_eq!(log.matches("Servidor recibio: 127.0.0.2 , mensaje: recibido").count(), 20, "{log}");
+}
+
+#[test]
+fn a_client_whose_head_answers_nothing_ends_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = acopio();
+    command.args(["client", "--head", &mute.local_addr().unwrap().to_string(), "--logs"]).arg(dir.path());
+    let mut client = Process::start(command);
+    let _held = mute.accept().unwrap();
+    client.signal(Signal::TERM);
+    let asked = std::time::Instant::now();
+    assert_eq!(client.wait().code(), Some(0), "{}", client.all());
+    assert!(asked.elapsed().as_secs() < 10, "{:?}", asked.elapsed());
+    client.wait_for("has no answer yet at the end; it may be kept or not");
 }

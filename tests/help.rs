@@ -95,11 +95,13 @@ fn a_folder_that_cannot_be_written_is_told_with_a_remedy() {
 
 #[test]
 fn up_says_why_its_head_does_not_start() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port().to_string();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = free.port().to_string();
     let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("head"), "a file where the head's folder is to be").unwrap();
     let output = acopio(&["up", "--listen-ip", "127.0.0.1", "--port", &port, "--dir", dir.path().to_str().unwrap()]);
     let error = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
-    assert!(error.contains("the head did not start: cannot listen on 127.0.0.1:"), "{error}");
+    assert!(error.contains("the head did not start: cannot write heartbeat.log in "), "{error}");
+    assert!(error.contains("; name another folder"), "{error}");
 }

@@ -14,6 +14,7 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
 
 use super::{Global, Outcome, logging, runtime, values};
 
@@ -24,7 +25,8 @@ Examples:
   acopio send --head 127.0.0.1:5000 --file readings.csv  with a progress bar on a terminal
   acopio send --head 127.0.0.1:5000 --acks hola          prints the record's id and who keeps it
 
-It exits with 0 only if every message is kept. Otherwise standard error says which are not: `line 7: <cause>`.";
+It exits with 0 only if every message is kept. Otherwise standard error says which are not: `line 7: <cause>`. When
+nothing is kept for --retry-for, it gives up: the rest of the input is not sent.";
 
 /// Lines read ahead of the network.
 const LINES_AHEAD: usize = 1024;
@@ -70,9 +72,14 @@ impl Send {
 }
 
 fn open(path: &Path, global: Global) -> Result<(ProgressBar, Box<dyn BufRead + std::marker::Send>)> {
-    let place = || format!("cannot read {}; name a file with one message a line", path.display());
-    let file = File::open(path).with_context(place)?;
-    let size = file.metadata().with_context(place)?.len();
+    let failed =
+        |cause: String| anyhow::anyhow!("cannot read {}: {cause}; name a file with one message a line", path.display());
+    let file = File::open(path).map_err(|error| failed(error.to_string()))?;
+    let metadata = file.metadata().map_err(|error| failed(error.to_string()))?;
+    if metadata.is_dir() {
+        return Err(failed("it is a folder".to_owned()));
+    }
+    let size = metadata.len();
     // Hidden by indicatif itself where standard error is no terminal.
     let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new(size) };
     let style = "{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
@@ -155,6 +162,10 @@ async fn send(config: client::Config, mut lines: mpsc::Receiver<Line>, mut repor
     // The line of each message under way, by sequence number: the client's window bounds it.
     let mut under_way: HashMap<u64, u64> = HashMap::new();
     loop {
+        if report.gave_up && sender.take().is_some() {
+            // The heads had their time; each window of lines that are left would take it again.
+            report.unread = !matches!(lines.try_recv(), Err(TryRecvError::Disconnected));
+        }
         let next = async {
             match &sender {
                 Some(sender) => (lines.recv().await, sender),
@@ -162,6 +173,7 @@ async fn send(config: client::Config, mut lines: mpsc::Receiver<Line>, mut repor
             }
         };
         tokio::select! {
+            biased;
             outcome = receipts.next() => match outcome {
                 Some(outcome) => report.settled(outcome, &mut under_way)?,
                 None => break,
@@ -175,6 +187,8 @@ async fn send(config: client::Config, mut lines: mpsc::Receiver<Line>, mut repor
                     tokio::pin!(accepted);
                     loop {
                         tokio::select! {
+                            biased;
+                            Some(outcome) = receipts.next() => report.settled(outcome, &mut under_way)?,
                             seq = &mut accepted => {
                                 match seq {
                                     Ok(seq) => { under_way.insert(seq, number); }
@@ -182,7 +196,10 @@ async fn send(config: client::Config, mut lines: mpsc::Receiver<Line>, mut repor
                                 }
                                 break;
                             }
-                            Some(outcome) = receipts.next() => report.settled(outcome, &mut under_way)?,
+                        }
+                        if report.gave_up {
+                            report.refused(number, "not sent, since those before it were given up");
+                            break;
                         }
                     }
                 }
@@ -199,11 +216,22 @@ struct Report {
     bar: ProgressBar,
     kept: u64,
     refused: u64,
+    /// Nothing was kept for as long as it may be tried.
+    gave_up: bool,
+    /// There may be lines that were not sent.
+    unread: bool,
 }
 
 impl Report {
     fn new(acks: bool, bar: ProgressBar) -> Self {
-        Self { acks: acks.then(|| BufWriter::new(io::stdout())), bar, kept: 0, refused: 0 }
+        Self {
+            acks: acks.then(|| BufWriter::new(io::stdout())),
+            bar,
+            kept: 0,
+            refused: 0,
+            gave_up: false,
+            unread: false,
+        }
     }
 
     fn settled(&mut self, outcome: client::Outcome, under_way: &mut HashMap<u64, u64>) -> Result<()> {
@@ -220,6 +248,8 @@ impl Report {
                 }
             }
             client::Outcome::Refused { first_seq, count, refusal } => {
+                // One that may be tried again comes here only when the time for it is over.
+                self.gave_up |= refusal.retry;
                 for seq in first_seq..first_seq + u64::from(count) {
                     if let Some(number) = under_way.remove(&seq) {
                         self.refused(number, &refusal.to_string());
@@ -252,9 +282,10 @@ impl Report {
         let unlisted = self.refused.saturating_sub(limits::SEND_REFUSALS_SHOWN_MAX as u64);
         let more = if unlisted > 0 { format!(" ({unlisted} of them not listed)") } else { String::new() };
         let total = self.refused + self.kept;
+        let rest = if self.unread { format!(", and what follows line {total} was not sent") } else { String::new() };
         drop(writeln!(
             io::stderr(),
-            "acopio: {} of {total} messages are not kept{more}; send them again",
+            "acopio: {} of {total} messages are not kept{more}{rest}; send them again",
             self.refused
         ));
         Ok(Outcome::Failed)

@@ -240,7 +240,8 @@ async fn receive(
                 }
                 Frame::Refused { first_seq, count, refusal } => {
                     let again = Instant::now() + limits::BACKOFF_MIN * 2;
-                    given_up = Some(refusal.clone());
+                    // What is refused for good says nothing about the others.
+                    given_up = refusal.retry.then(|| refusal.clone()).or(given_up);
                     state.ledger.refused(first_seq, count, refusal, again);
                     settled = true;
                 }

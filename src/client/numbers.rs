@@ -45,8 +45,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
         let text = format!("numero random: {}", rng.random_range(0..=100));
         let stored = tokio::select! {
             stored = client.store(text.clone().into()) => stored,
-            () = async { shutdown.stopping().await; sleep(limits::DRAIN_TIME_MAX).await } => {
-                tracing::warn!(target: "acopio::client", "\"{text}\" was not answered before the end");
+            () = out_of_time(&shutdown) => {
+                tracing::warn!(target: "acopio::client", "\"{text}\" has no answer yet at the end; it may be kept or not");
                 break;
             }
         };
@@ -60,4 +60,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Resolves when the time to finish after the sign to stop is over: heads may be away for longer.
+async fn out_of_time(shutdown: &Shutdown) {
+    shutdown.stopping().await;
+    sleep(limits::DRAIN_TIME_MAX).await;
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Read as _;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -44,6 +44,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The head cannot listen there.
+    #[error("cannot listen on {address}: {source}; {}", listen_remedy(source))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The head ended before it listened.
     #[error("the head did not start: {0}")]
     Head(String),
@@ -81,6 +89,9 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), Error> {
 async fn start_watch_end(settings: Settings, shutdown: Shutdown, screen: Screen) -> Result<(), Error> {
     let dir = &settings.plan.dir;
     probe(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
+    let address = SocketAddr::new(settings.plan.listen_ip, settings.plan.port);
+    // The head would say so as well, but with its own flags for a remedy. Let go of at once, the address is free for it.
+    TcpListener::bind(address).map(drop).map_err(|source| Error::Listen { address, source })?;
     let members = settings.plan.members(has_address);
     let shared = Rc::new(Shared {
         program: settings.program.clone(),
@@ -280,6 +291,14 @@ async fn after(time: Option<Duration>) {
     match time {
         Some(time) => sleep(time).await,
         None => std::future::pending().await,
+    }
+}
+
+fn listen_remedy(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => "stop what listens there, or choose another port with --port",
+        std::io::ErrorKind::PermissionDenied => "choose a port above 1023 with --port",
+        _ => "choose an address of this machine with --listen-ip",
     }
 }
 

@@ -158,9 +158,14 @@ pub struct Head {
 
 impl Head {
     pub fn start(dir: &Path, more: &[&str]) -> Self {
+        Self::start_at(dir, "127.0.0.1:0", more)
+    }
+
+    /// A head on an address that is known before.
+    pub fn start_at(dir: &Path, listen: &str, more: &[&str]) -> Self {
         let logs = dir.join("head");
         let mut command = acopio();
-        command.args(["head", "--listen", "127.0.0.1:0", "--logs"]).arg(&logs).args(more);
+        command.args(["head", "--listen", listen, "--logs"]).arg(&logs).args(more);
         let process = Process::start(command);
         let line = process.wait_for("listening on ");
         let address = line.split("listening on ").nth(1).unwrap().split([',', ' ']).next().unwrap();
@@ -267,22 +272,42 @@ impl LineClient {
 /// Every payload in the data files below `dir`, and how often it is there. Checks nothing: `verify` does.
 pub fn payloads(dir: &Path) -> BTreeMap<String, usize> {
     let mut found = BTreeMap::new();
+    for record in records(dir) {
+        *found.entry(record.payload).or_default() += 1;
+    }
+    found
+}
+
+/// A line of a file of records, by its fields.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Record {
+    pub id: String,
+    pub client: String,
+    pub seq: String,
+    pub payload: String,
+}
+
+/// Every record in the data files of the nodes below `dir`. Checks nothing: `verify` does.
+pub fn records(dir: &Path) -> Vec<Record> {
+    let mut found = Vec::new();
     for node in std::fs::read_dir(dir).unwrap() {
-        let node = node.unwrap().path();
-        let Ok(files) = std::fs::read_dir(&node) else { continue };
+        let Ok(files) = std::fs::read_dir(node.unwrap().path()) else { continue };
         for file in files {
             let file = file.unwrap().path();
             let name = file.file_name().unwrap().to_str().unwrap();
-            if name != "data.txt" && !(name.starts_with("data-") && name.ends_with(".txt")) {
-                continue;
-            }
-            for line in std::fs::read_to_string(&file).unwrap().lines() {
-                let payload = line.splitn(5, ' ').nth(4).unwrap_or_else(|| panic!("{}: {line}", file.display()));
-                *found.entry(payload.to_owned()).or_default() += 1;
+            if name == "data.txt" || (name.starts_with("data-") && name.ends_with(".txt")) {
+                found.extend(std::fs::read_to_string(&file).unwrap().lines().map(record));
             }
         }
     }
     found
+}
+
+fn record(line: &str) -> Record {
+    let fields: Vec<&str> = line.splitn(5, ' ').collect();
+    let [id, client, seq, _, payload] = fields[..] else { panic!("no record: {line}") };
+    let [id, client, seq, payload] = [id, client, seq, payload].map(str::to_owned);
+    Record { id, client, seq, payload }
 }
 
 /// `acopio verify` finds nothing wrong in these folders.
