@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use common::{Head, Signal, eventually, payloads, read_once, verify_clean};
+use common::{Head, Process, Signal, eventually, payloads, read_once, verify_clean};
 
 /// Line clients that send without a pause until told to stop; each returns what was acknowledged.
 struct Load {
@@ -212,36 +212,39 @@ fn with_every_disk_full_clients_are_told_and_nothing_hangs() {
     assert!(refused.starts_with("error: ") && refused.contains("full"), "{refused}");
 }
 
+/// data1, whose fdatasync fails from a certain call on.
+fn sick_node(head: &Head, dir: &std::path::Path, from: &str, sync: &str) -> Process {
+    let mut command = Command::new("strace");
+    let inject = format!("inject=fdatasync:error=EIO:when={from}");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", &inject]);
+    command.arg(env!("CARGO_BIN_EXE_acopio")).args(["data", "--head", &head.at(), "--name", "data1"]);
+    command.args(["--bind", "127.0.0.2", "--sync", sync, "--dir"]).arg(dir.join("data1"));
+    Process::start(command)
+}
+
+#[test]
+fn a_sync_that_fails_later_is_not_kept_quiet() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let mut sick = sick_node(&head, dir.path(), "3+", "100ms");
+    head.process.wait_for("dataNode data1 registered");
+    let mut client = head.line();
+    // Opening the folder syncs, too, so it is not known which sync of the log is the first to fail.
+    let left = eventually("data1 leaves", || {
+        let answer = client.ask("hola");
+        (!answer.ends_with("recibido")).then_some(answer)
+    });
+    assert!(left.starts_with("error: "), "{left}");
+    assert_eq!(sick.wait().code(), Some(1), "{}", sick.all());
+    sick.wait_for("dataNode data1 leaves the cluster: the disk failed to sync");
+}
+
 #[test]
 fn a_failed_sync_poisons_the_node_and_its_messages_go_elsewhere() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &[]);
     let _other = head.node(dir.path(), 2, &[]);
-    let mut command = Command::new("strace");
-    command.args([
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        "trace=fdatasync",
-        "-e",
-        "inject=fdatasync:error=EIO:when=20+",
-    ]);
-    command.arg(env!("CARGO_BIN_EXE_acopio")).args([
-        "data",
-        "--head",
-        &head.at(),
-        "--name",
-        "data1",
-        "--bind",
-        "127.0.0.2",
-        "--dir",
-    ]);
-    let mut sick = common::Process::start({
-        command.arg(dir.path().join("data1"));
-        command
-    });
+    let mut sick = sick_node(&head, dir.path(), "20+", "always");
     head.process.wait_for("dataNode data1 registered");
     let load = Load::start(&head, 4);
     let status = sick.wait();

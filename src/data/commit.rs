@@ -201,6 +201,13 @@ impl Commit {
         }
     }
 
+    /// The log failed for good: the sessions leave their heads.
+    fn poison(&self, error: LogError) -> LogError {
+        self.poisoned.replace(Some(error.clone()));
+        self.changed.notify_waiters();
+        error
+    }
+
     fn note(&self, state: LogState) {
         if *self.state.borrow() != state {
             self.state.replace(state);
@@ -235,6 +242,12 @@ where
             tokio::select! {
                 () = commit.wake.notified() => {}
                 () = &mut end => ending = true,
+                Some(done) = thread.done.recv() => {
+                    commit.note(done.state);
+                    if let Err(error) = done.result {
+                        return Err(commit.poison(error));
+                    }
+                }
                 () = tokio::time::sleep(limits::DISK_RESUME_EVERY), if full => {
                     if let Some(done) = thread.work(Order::Resume).await {
                         commit.note(done.state);
@@ -256,9 +269,7 @@ where
         };
         commit.tell(&done.lines.marks, &verdict);
         if let Verdict::NotKept(error @ LogError::Poisoned { .. }) = verdict {
-            commit.poisoned.replace(Some(error.clone()));
-            commit.changed.notify_waiters();
-            return Err(error);
+            return Err(commit.poison(error));
         }
         done.lines.clear();
         spare = done.lines;
@@ -316,22 +327,29 @@ fn work<S: Storage>(mut log: Log<S>, orders: &orders::Receiver<Order>, told: &mp
         };
         let Some(order) = order else {
             unsynced_since = None;
-            // The error latches: the next batch is answered with it.
             if let Err(error) = log.sync() {
-                tracing::error!("{error}");
+                // Nobody asked, and everybody has to know: what was acknowledged since the last sync may be lost.
+                let done = Done { lines: Lines::default(), result: Err(error), state: state_of(&log) };
+                drop(told.blocking_send(done));
+                return;
             }
             continue;
         };
         let end = matches!(order, Order::End);
         let (lines, result) = carry_out(&mut log, order, &mut unsynced_since);
-        let state = LogState {
-            records: log.records(),
-            bytes: log.bytes(),
-            reason: log.stopped().map(ToString::to_string).unwrap_or_default(),
-        };
+        let state = state_of(&log);
         if told.blocking_send(Done { lines, result, state }).is_err() || end {
             return;
         }
+    }
+}
+
+/// What the node says of its log.
+pub fn state_of<S: Storage>(log: &Log<S>) -> LogState {
+    LogState {
+        records: log.records(),
+        bytes: log.bytes(),
+        reason: log.stopped().map(ToString::to_string).unwrap_or_default(),
     }
 }
 

@@ -29,7 +29,7 @@ pub use config::Config;
 use tokio::task::JoinSet;
 
 use crate::shutdown::{self, Shutdown};
-use commit::{Commit, LogState};
+use commit::Commit;
 use folder::{Folder, FolderError};
 use log::{Log, LogError, Settings};
 use opening::{OpenError, OpenReport};
@@ -79,8 +79,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     let (log, report) =
         Log::open(folder.disk().clone(), settings).map_err(|cause| Error::Open { dir: dir.clone(), cause })?;
     tell_opening(&dir, &report);
-    let reason = log.stopped().map(ToString::to_string).unwrap_or_default();
-    let commit = Rc::new(Commit::new(LogState { records: log.records(), bytes: log.bytes(), reason }));
+    let commit = Rc::new(Commit::new(commit::state_of(&log)));
     let me = Rc::new(Identity { id: folder.node_id(), config });
     let (all_gone, end) = shutdown::pair();
     let mut sessions = JoinSet::new();

@@ -10,28 +10,11 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::state::Head;
+use super::state::{Head, Place};
 use super::{framed_client, node, text_client, text_node};
 use crate::limits;
 use crate::shutdown::Shutdown;
-use crate::wire::error::{Code, Refusal};
-use crate::wire::frame;
 use crate::wire::text::{self, DATANODE, Dialect, Handshake, Opening, Role, Step};
-
-/// A client's place among [`Config::clients_max`](super::Config); given back when it is dropped.
-struct Place<'a>(&'a Head);
-
-impl<'a> Place<'a> {
-    fn take(head: &'a Head) -> Option<Self> {
-        head.take_place().then(|| Self(head))
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.give_place();
-    }
-}
 
 /// Serves one connection to its end. `stopping` ends clients, `finished` ends data nodes, later.
 pub async fn serve(head: Rc<Head>, mut socket: TcpStream, peer: SocketAddr, stopping: Shutdown, finished: Shutdown) {
@@ -53,17 +36,16 @@ pub async fn serve(head: Rc<Head>, mut socket: TcpStream, peer: SocketAddr, stop
         }
     };
     match (opening.role, opening.dialect) {
+        (Role::Client, Dialect::Framed) => {
+            framed_client::serve(&head, read_half, write_half, buffer, &stopping).await;
+        }
         (Role::Client, dialect) => {
             let Some(place) = place.or_else(|| Place::take(&head)) else {
-                let words = full(&head, dialect);
-                tracing::warn!("{peer}: refused, {}", text::full_text(head.config.clients_max));
+                let words = text::lleno(head.config.clients_max).into_bytes();
                 return part(&mut read_half, &mut write_half, &words).await;
             };
             head.solo_ready().await;
-            match dialect {
-                Dialect::Framed => framed_client::serve(&head, read_half, write_half, buffer, &stopping).await,
-                _ => text_client::serve(&head, read_half, write_half, buffer, dialect, &stopping).await,
-            }
+            text_client::serve(&head, read_half, write_half, buffer, dialect, &stopping).await;
             drop(place);
         }
         (Role::DataNode, dialect) => {
@@ -97,7 +79,7 @@ async fn handshake<'a>(
                 if handshake.may_stay_silent() && place.is_none() && !node_follows {
                     place = Place::take(head);
                     if place.is_none() {
-                        return Err(full(head, Dialect::Line));
+                        return Err(text::lleno(head.config.clients_max).into_bytes());
                     }
                 }
                 if let Err(error) = write_half.write_all(answer).await {
@@ -126,17 +108,6 @@ async fn handshake<'a>(
 fn too_slow() -> Vec<u8> {
     let cause = format!("no handshake within {:?}", limits::HANDSHAKE_TIME_MAX);
     (text::error_line(cause, "say 'peticion' first") + "\n").into_bytes()
-}
-
-/// What client 101 is told, in its dialect.
-fn full(head: &Head, dialect: Dialect) -> Vec<u8> {
-    let max = head.config.clients_max;
-    if dialect == Dialect::Framed {
-        let mut frame = BytesMut::new();
-        frame::failure(&mut frame, &Refusal::new(Code::Full, text::full_text(max)));
-        return frame.to_vec();
-    }
-    text::lleno(max).into_bytes()
 }
 
 /// Says the last words and lets the peer read them: a close with unread input would take them away.

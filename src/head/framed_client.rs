@@ -4,10 +4,11 @@ use std::rc::Rc;
 
 use bytes::BytesMut;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time::timeout;
 
 use super::core::{Batch, Origin};
 use super::flow::{Flow, LastWords, drive};
-use super::state::{Client, Head, Outcome};
+use super::state::{Client, Head, Outcome, Place};
 use super::{status, text_client};
 use crate::limits;
 use crate::net::Outbox;
@@ -16,6 +17,7 @@ use crate::shutdown::Shutdown;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, Messages};
 use crate::wire::id::ClientId;
+use crate::wire::text::full_text;
 
 struct FramedClient {
     outbox: Outbox,
@@ -77,12 +79,15 @@ async fn read_frames(
     buffer: &mut BytesMut,
     shutdown: &Shutdown,
 ) -> Result<(), Refusal> {
-    let mut hello: Option<(ClientId, bool)> = None;
+    let mut hello: Option<(ClientId, bool, Place<'_>)> = None;
     loop {
         while let Some(frame) = Frame::decode(buffer).map_err(|error| error.refusal())? {
-            match (frame, hello) {
+            match (frame, &hello) {
                 (Frame::Hello { client: id, text }, None) => {
-                    hello = Some((id, text));
+                    // Who only asks for the status takes no client's place.
+                    let full = || Refusal::new(Code::Full, full_text(head.config.clients_max));
+                    hello = Some((id, text, Place::take(head).ok_or_else(full)?));
+                    head.solo_ready().await;
                     let window =
                         (limits::CLIENT_IN_FLIGHT_MESSAGES_MAX as u32, limits::CLIENT_IN_FLIGHT_BYTES_MAX as u32);
                     let welcome = head.welcome(window);
@@ -94,18 +99,25 @@ async fn read_frames(
                 }
                 (Frame::Ping(n), _) => client.outbox.with(|out| frame::pong(out, n)),
                 (Frame::Pong(_), _) => {}
-                (Frame::Store { first_seq, messages }, Some((id, text))) => {
-                    let messages = if text {
+                (Frame::Store { first_seq, messages }, Some((id, text, _))) => {
+                    let messages = if *text {
                         text_client::prefixed(&messages).map_err(|error| error.refusal())?
                     } else {
                         messages
                     };
-                    store(head, client, session, id, first_seq, messages).await;
+                    store(head, client, session, *id, first_seq, messages).await;
                 }
                 (frame, _) => return Err(out_of_place(&frame)),
             }
         }
-        if !read_some(socket, buffer, shutdown).await {
+        let more = if hello.is_some() {
+            read_some(socket, buffer, shutdown).await
+        } else {
+            let patience = limits::HANDSHAKE_TIME_MAX;
+            let late = |_| Refusal::new(Code::Timeout, format!("no Hello within {patience:?}; send it first"));
+            timeout(patience, read_some(socket, buffer, shutdown)).await.map_err(late)?
+        };
+        if !more {
             return Ok(());
         }
     }

@@ -183,7 +183,7 @@ impl Head {
     }
 
     /// Takes one of the places for clients; false if all are taken.
-    pub fn take_place(&self) -> bool {
+    fn take_place(&self) -> bool {
         let now = self.clients_now.get();
         let free = now < self.config.clients_max;
         if free {
@@ -193,7 +193,7 @@ impl Head {
     }
 
     /// Gives a place back.
-    pub fn give_place(&self) {
+    fn give_place(&self) {
         self.clients_now.set(self.clients_now.get().saturating_sub(1));
     }
 
@@ -468,6 +468,22 @@ impl Head {
 fn registro_refusal() -> Refusal {
     let text = "the head cannot write its registro, so nothing it keeps could be traced; free space in its logs and start it again";
     Refusal::new(Code::Registro, text)
+}
+
+/// A client's place among [`Config::clients_max`](Config); given back when it is dropped.
+pub struct Place<'a>(&'a Head);
+
+impl<'a> Place<'a> {
+    /// Takes a place, if one is free.
+    pub fn take(head: &'a Head) -> Option<Self> {
+        head.take_place().then(|| Self(head))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.give_place();
+    }
 }
 
 /// A node leaves because the head stops.
