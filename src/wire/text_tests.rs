@@ -127,6 +127,7 @@ fn an_endless_line_is_refused_within_its_bound() {
     let (mut lines, mut buffer) = (Lines::new(), BytesMut::new());
     while buffer.len() <= LINE_BYTES_MAX {
         assert_eq!(lines.next_line(&mut buffer), Ok(None));
+        assert_eq!(lines.searched, buffer.len(), "no byte is searched twice");
         buffer.extend_from_slice(&[b'x'; 1024]);
     }
     assert_eq!(lines.next_line(&mut buffer), Err(LineTooLong));
