@@ -97,8 +97,26 @@ pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 pub const LINGER_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// What a raw or line data node may have unanswered in the head: it answers one message at a time, so a longer queue
-/// would only wait.
-pub const TEXT_NODE_WINDOW_MESSAGES_MAX: usize = 64;
+/// would only wait. One batch.
+pub const TEXT_NODE_WINDOW_MESSAGES_MAX: usize = BATCH_MESSAGES_MAX;
+
+/// Batches up to this size are copied out of the read buffer: a few bytes that wait for a slow node must not keep a
+/// whole buffer alive.
+pub const DETACH_BYTES_MAX: usize = 4096;
+
+/// Silence after which the system asks a peer whether it is still there (TCP keepalive): a device that lost its power
+/// says no goodbye, and must not keep a client's place for ever.
+pub const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+
+/// Time between two such questions.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Such questions without an answer before the connection counts as broken.
+pub const KEEPALIVE_RETRIES: u32 = 3;
+
+/// Time a text peer that has been confirmed may leave a word unfinished that could still become part of the handshake;
+/// then it is a message.
+pub const HANDSHAKE_DOUBT_TIME_MAX: Duration = Duration::from_millis(200);
 
 // ---- heartbeat ------------------------------------------------------------------------------------------------------
 
@@ -108,8 +126,21 @@ pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(5);
 /// Time an ICMP echo may take; less than a heartbeat, so that probes never pile up.
 pub const ICMP_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// Time a data node may have messages and acknowledge none of them: its process answers pings, but its disk hangs.
+/// Longer than the stalls of a healthy disk after heavy writing.
+pub const NODE_PROGRESS_TIME_MAX: Duration = Duration::from_secs(10);
+
 /// Time a raw data node may take over one message before it counts as dead: it has no ping of its own.
-pub const RAW_NODE_ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+pub const RAW_NODE_ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// ICMP echoes in a row that a host may leave unanswered before its raw data node is evicted: one packet can be lost.
+pub const ICMP_MISSES_MAX: u8 = 2;
+
+/// Silence of a head after which a data node asks whether it is still there.
+pub const HEAD_PING_AFTER: Duration = HEARTBEAT_DEFAULT;
+
+/// Silence of a head after which a data node dials again: its host may be gone without a goodbye.
+pub const HEAD_SILENCE_MAX: Duration = Duration::from_secs(15);
 
 // ---- reconnecting ---------------------------------------------------------------------------------------------------
 
@@ -128,7 +159,7 @@ pub const CLIENT_RETRY_TIME_DEFAULT: Duration = Duration::from_secs(10);
 // ---- ending ---------------------------------------------------------------------------------------------------------
 
 /// Time a role has to finish what it accepted after SIGTERM; the process is gone within ten seconds.
-pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(8);
+pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(6);
 
 /// Time from the first signal until a process gives up on an orderly end and says so.
 pub const STOP_TIME_MAX: Duration = Duration::from_secs(10);

@@ -15,6 +15,7 @@ fn a_head_that_stops_answers_what_it_has_read() {
     assert_eq!(client.ask("uno"), "127.0.0.2 , mensaje: recibido");
     head.process.signal(Signal::TERM);
     assert_eq!(head.process.wait().code(), Some(0), "{}", head.process.all());
+    assert_eq!(client.read(), "error: the head stops; connect again and send what was not answered");
     let mut rest = String::new();
     assert_eq!(client.0.read_line(&mut rest).unwrap(), 0, "the connection is closed in order");
     node.signal(Signal::TERM);

@@ -1,7 +1,7 @@
 //! The client's task: dials heads, moves frames, and hands outcomes to the ledger.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use rand::SeedableRng;
@@ -49,11 +49,21 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>) {
             let mut state = shared.lock();
             state.ledger.rewind();
             let Err(ended) = ended else { continue };
-            let text = format!(
-                "head {head}: {ended}; nothing was kept for {:?}, see that a head runs there",
-                config.retry_for
-            );
-            Refusal { code: Code::Timeout, text, retry: true }
+            match ended {
+                Ended::Refused(refusal) if !refusal.retry => {
+                    state.ledger.give_up(&refusal, Duration::ZERO, Instant::now());
+                    drop(state);
+                    shared.told.notify_one();
+                    shared.room.notify_waiters();
+                    continue;
+                }
+                ended => {
+                    let waited = config.retry_for;
+                    let text =
+                        format!("head {head}: {ended}; nothing was kept for {waited:?}, see that a head runs there");
+                    Refusal { code: Code::Timeout, text, retry: true }
+                }
+            }
         };
         turn += 1;
         tell_if_given_up(&shared, &config, &refusal);

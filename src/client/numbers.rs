@@ -5,9 +5,10 @@ use std::time::Duration;
 use rand::RngExt;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{Client, Config as ClientConfig, Error};
+use crate::limits;
 use crate::shutdown::Shutdown;
 use crate::wire::text::{MENSAJE_PREFIX, RECIBIDO};
 
@@ -42,7 +43,14 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
         }
         left = left.map(|left| left - 1);
         let text = format!("numero random: {}", rng.random_range(0..=100));
-        match client.store(text.clone().into()).await {
+        let stored = tokio::select! {
+            stored = client.store(text.clone().into()) => stored,
+            () = async { shutdown.stopping().await; sleep(limits::DRAIN_TIME_MAX).await } => {
+                tracing::warn!(target: "acopio::client", "\"{text}\" was not answered before the end");
+                break;
+            }
+        };
+        match stored {
             Ok(ack) => {
                 let ips = ack.nodes.join(",");
                 tracing::info!(target: "acopio::client", "Servidor recibio: {ips} , {MENSAJE_PREFIX}{RECIBIDO}");

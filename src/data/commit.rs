@@ -228,7 +228,10 @@ pub async fn run<S: Storage + 'static>(
 where
     S::File: 'static,
 {
-    let mut thread = CommitThread::start(log);
+    let mut thread = match CommitThread::start(log) {
+        Ok(thread) => thread,
+        Err(error) => return Err(commit.poison(lost_thread(&error.to_string()))),
+    };
     let mut spare = Lines::default();
     tokio::pin!(end);
     let mut ending = false;
@@ -236,8 +239,7 @@ where
         let full = !commit.state.borrow().reason.is_empty();
         if commit.filling.borrow().bytes.is_empty() {
             if ending {
-                thread.end().await;
-                return Ok(());
+                return thread.end().await;
             }
             tokio::select! {
                 () = commit.wake.notified() => {}
@@ -259,7 +261,7 @@ where
         std::mem::swap(&mut *commit.filling.borrow_mut(), &mut spare);
         commit.room.notify_waiters();
         let Some(mut done) = thread.work(Order::Write(std::mem::take(&mut spare))).await else {
-            return Err(LogError::Poisoned { what: "run", cause: "the commit thread is gone".into() });
+            return Err(commit.poison(lost_thread("the commit thread is gone")));
         };
         // The state first: who hears a refusal hears its reason.
         commit.note(done.state);
@@ -276,6 +278,10 @@ where
     }
 }
 
+fn lost_thread(cause: &str) -> LogError {
+    LogError::Poisoned { what: "run", cause: cause.into() }
+}
+
 /// The thread that owns the log. One order is under way at a time.
 struct CommitThread {
     orders: orders::SyncSender<Order>,
@@ -283,17 +289,15 @@ struct CommitThread {
 }
 
 impl CommitThread {
-    fn start<S: Storage + 'static>(log: Log<S>) -> Self
+    fn start<S: Storage + 'static>(log: Log<S>) -> std::io::Result<Self>
     where
         S::File: 'static,
     {
         let (orders, taken) = orders::sync_channel(1);
         let (told, done) = mpsc::channel(1);
         let thread = thread::Builder::new().name("commit".to_owned());
-        if let Err(error) = thread.spawn(move || work(log, &taken, &told)) {
-            tracing::error!("the commit thread cannot be started: {error}");
-        }
-        Self { orders, done }
+        thread.spawn(move || work(log, &taken, &told))?;
+        Ok(Self { orders, done })
     }
 
     async fn work(&mut self, order: Order) -> Option<Done> {
@@ -302,9 +306,10 @@ impl CommitThread {
         self.done.recv().await
     }
 
-    async fn end(&mut self) {
-        if let Some(Done { result: Err(error), .. }) = self.work(Order::End).await {
-            tracing::error!("the last sync failed: {error}");
+    async fn end(&mut self) -> Result<(), LogError> {
+        match self.work(Order::End).await {
+            Some(done) => done.result,
+            None => Err(lost_thread("the commit thread is gone")),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The records go to [`super::commit`]; this file moves frames.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::commit::{Commit, LogState, Sender, Verdict};
 use super::config::Config;
@@ -33,20 +34,22 @@ pub struct Identity {
 /// Why a connection to a head ended.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
-    #[error("{0}")]
+    #[error("{0}; see that a head runs there")]
     Io(#[from] std::io::Error),
     #[error("{0}")]
     Refused(Refusal),
-    #[error("the head closed the connection")]
+    #[error("the head closed the connection; see its log for the cause")]
     Closed,
     #[error("it answered \"{0}\" in place of confirmacion acopio/1; is it an acopio head of this version?")]
     NotAHead(String),
-    #[error("no answer within {:?}", limits::HANDSHAKE_TIME_MAX)]
-    Silent,
+    #[error("nothing was heard from it for {0:?}; see that it runs and can be reached")]
+    Silent(Duration),
 }
 
 struct HeadSender {
     outbox: Outbox,
+    /// When the head was heard last.
+    heard: Cell<Instant>,
     sync: SyncMode,
 }
 
@@ -120,7 +123,7 @@ async fn once(
     let mut buffer = BytesMut::with_capacity(limits::READ_BUFFER_BYTES);
     match timeout(limits::HANDSHAKE_TIME_MAX, register(&mut socket, me, commit, &mut buffer)).await {
         Ok(registered) => registered?,
-        Err(_) => return Err(Ended::Silent),
+        Err(_) => return Err(Ended::Silent(limits::HANDSHAKE_TIME_MAX)),
     }
     let local = socket.local_addr()?;
     tracing::info!(
@@ -129,7 +132,11 @@ async fn once(
         me.config.name
     );
     backoff.reset();
-    let sender = Rc::new(HeadSender { outbox: Outbox::default(), sync: sync_mode(me.config.sync) });
+    let sender = Rc::new(HeadSender {
+        outbox: Outbox::default(),
+        heard: Cell::new(Instant::now()),
+        sync: sync_mode(me.config.sync),
+    });
     let session = commit.enter(Rc::clone(&sender) as Rc<dyn Sender>);
     let (mut read_half, write_half) = socket.split();
     let pump = sender.outbox.pump(write_half);
@@ -209,6 +216,7 @@ async fn follow(
         if !read_some(socket, buffer, &never).await {
             return Err(Ended::Closed);
         }
+        sender.heard.set(Instant::now());
     }
 }
 
@@ -232,6 +240,12 @@ async fn tell(sender: &HeadSender, commit: &Commit, shutdown: &Shutdown) -> Resu
             _ = ticks.tick() => {}
             () = urgent => {}
             () = shutdown.stopping() => break,
+        }
+        let silence = sender.heard.get().elapsed();
+        if silence > limits::HEAD_SILENCE_MAX {
+            return Err(Ended::Silent(limits::HEAD_SILENCE_MAX));
+        } else if silence > limits::HEAD_PING_AFTER && sender.outbox.is_empty() {
+            sender.outbox.with(|out| frame::ping(out, 0));
         }
         let state = commit.state();
         if state != said {

@@ -13,12 +13,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::state::{Head, Place};
 use super::{framed_client, node, text_client, text_node};
 use crate::limits;
+use crate::net;
 use crate::shutdown::Shutdown;
 use crate::wire::text::{self, DATANODE, Dialect, Handshake, Opening, Role, Step};
 
 /// Serves one connection to its end. `stopping` ends clients, `finished` ends data nodes, later.
 pub async fn serve(head: Rc<Head>, mut socket: TcpStream, peer: SocketAddr, stopping: Shutdown, finished: Shutdown) {
-    if let Err(error) = socket.set_nodelay(true) {
+    if let Err(error) = socket.set_nodelay(true).and_then(|()| net::keep_alive(&socket)) {
         tracing::debug!("{peer}: {error}");
     }
     let (mut read_half, mut write_half) = socket.split();
@@ -88,14 +89,19 @@ async fn handshake<'a>(
                 }
             }
             Step::More => {
-                let until = if handshake.may_stay_silent() {
-                    deadline + Duration::from_secs(u32::MAX.into())
-                } else {
-                    deadline
+                let silent = handshake.may_stay_silent();
+                let until = match silent {
+                    true if buffer.is_empty() => Instant::now() + Duration::from_secs(u32::MAX.into()),
+                    true => Instant::now() + limits::HANDSHAKE_DOUBT_TIME_MAX,
+                    false => deadline,
                 };
                 let read = tokio::select! {
                     read = read_half.read_buf(buffer) => read,
-                    () = sleep_until(until) => return Err(too_slow()),
+                    // What is there is no word of the handshake, or it would have gone on: it is the first message.
+                    () = sleep_until(until), if silent => {
+                        return Ok(handshake.settle(buffer).map(|opening| (opening, place)));
+                    }
+                    () = sleep_until(until), if !silent => return Err(too_slow()),
                 };
                 if !matches!(read, Ok(n) if n > 0) {
                     return Ok(handshake.settle(buffer).map(|opening| (opening, place)));

@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -15,6 +16,7 @@ use tokio::time::timeout;
 use crate::limits;
 use crate::net::Outbox;
 use crate::shutdown::Shutdown;
+use crate::wire::error::{Code, Refusal};
 
 /// Messages and bytes in flight for one connection.
 #[derive(Debug, Default)]
@@ -72,6 +74,18 @@ impl Flow {
     }
 }
 
+/// Resolves so long after the head was asked to stop.
+async fn after_stop(shutdown: &Shutdown, time: Duration) {
+    shutdown.stopping().await;
+    tokio::time::sleep(time).await;
+}
+
+/// What clients are told when the head stops.
+#[must_use]
+pub fn stopping() -> Refusal {
+    Refusal::new(Code::Stopping, "the head stops; connect again and send what was not answered")
+}
+
 /// What a session says before it closes: an error, or nothing.
 pub type LastWords = Vec<u8>;
 
@@ -97,24 +111,26 @@ where
         end = reader => end,
         broken = &mut pump => return broken,
     };
-    let finish = async {
-        if timeout(limits::DRAIN_TIME_MAX, flow.idle()).await.is_err() {
-            tracing::warn!("a client leaves {} messages in flight", flow.messages());
-        }
-        outbox.with(|buffer| buffer.extend_from_slice(&words));
-        outbox.close();
-        std::future::pending::<()>().await;
-    };
-    let patience = async {
+    // Nodes that die or hang are evicted in bounded time and their messages go elsewhere, so this ends by itself; only a
+    // head that stops cannot wait for it.
+    let settled = async {
         tokio::select! {
-            () = tokio::time::sleep(limits::LINGER_TIME_MAX) => {}
-            () = async { shutdown.stopping().await; tokio::time::sleep(limits::DRAIN_TIME_MAX).await } => {}
+            () = flow.idle() => {}
+            () = after_stop(shutdown, limits::DRAIN_TIME_MAX) => {
+                tracing::warn!("a client leaves with {} messages unanswered", flow.messages());
+            }
         }
     };
     tokio::select! {
+        () = settled => {}
+        broken = &mut pump => return broken,
+    }
+    outbox.with(|buffer| buffer.extend_from_slice(&words));
+    outbox.close();
+    tokio::select! {
         written = &mut pump => written?,
-        () = finish => {}
-        () = patience => return Ok(()),
+        () = tokio::time::sleep(limits::LINGER_TIME_MAX) => return Ok(()),
+        () = after_stop(shutdown, limits::CLOSE_TIME_MAX) => return Ok(()),
     }
     if !words.is_empty() {
         // A close with unread input resets the connection, and the peer would lose the words that explain it.

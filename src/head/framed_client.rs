@@ -4,10 +4,10 @@ use std::rc::Rc;
 
 use bytes::BytesMut;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::core::{Batch, Origin};
-use super::flow::{Flow, LastWords, drive};
+use super::flow::{Flow, LastWords, drive, stopping};
 use super::state::{Client, Head, Outcome, Place};
 use super::{status, text_client};
 use crate::limits;
@@ -54,12 +54,11 @@ pub async fn serve(
     head.enter(session, Rc::clone(&client) as Rc<dyn Client>);
     let reader = async {
         let words = match read_frames(head, &client, session, &mut read_half, &mut buffer, shutdown).await {
+            Ok(()) if shutdown.is_stopping() => failure(&stopping()),
             Ok(()) => LastWords::new(),
             Err(refusal) => {
                 tracing::warn!("a framed client is closed: {refusal}");
-                let mut words = BytesMut::new();
-                frame::failure(&mut words, &refusal);
-                words.to_vec()
+                failure(&refusal)
             }
         };
         (read_half, words)
@@ -80,6 +79,7 @@ async fn read_frames(
     shutdown: &Shutdown,
 ) -> Result<(), Refusal> {
     let mut hello: Option<(ClientId, bool, Place<'_>)> = None;
+    let deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;
     loop {
         while let Some(frame) = Frame::decode(buffer).map_err(|error| error.refusal())? {
             match (frame, &hello) {
@@ -94,18 +94,18 @@ async fn read_frames(
                     client.outbox.with(|out| welcome.encode(out)).map_err(|error| error.refusal())?;
                 }
                 (Frame::StatusQuery, _) => {
+                    client.flow.room(&client.outbox).await;
                     let report = status::report(head);
                     client.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())?;
                 }
-                (Frame::Ping(n), _) => client.outbox.with(|out| frame::pong(out, n)),
+                (Frame::Ping(n), _) => {
+                    client.flow.room(&client.outbox).await;
+                    client.outbox.with(|out| frame::pong(out, n));
+                }
                 (Frame::Pong(_), _) => {}
                 (Frame::Store { first_seq, messages }, Some((id, text, _))) => {
-                    let messages = if *text {
-                        text_client::prefixed(&messages).map_err(|error| error.refusal())?
-                    } else {
-                        messages
-                    };
-                    store(head, client, session, *id, first_seq, messages).await;
+                    let writer = Writer { head, client, session, id: *id, text: *text };
+                    writer.store(first_seq, messages).await;
                 }
                 (frame, _) => return Err(out_of_place(&frame)),
             }
@@ -115,7 +115,7 @@ async fn read_frames(
         } else {
             let patience = limits::HANDSHAKE_TIME_MAX;
             let late = |_| Refusal::new(Code::Timeout, format!("no Hello within {patience:?}; send it first"));
-            timeout(patience, read_some(socket, buffer, shutdown)).await.map_err(late)?
+            timeout_at(deadline, read_some(socket, buffer, shutdown)).await.map_err(late)?
         };
         if !more {
             return Ok(());
@@ -123,21 +123,59 @@ async fn read_frames(
     }
 }
 
-/// Cuts a Store frame into batches and places each.
-async fn store(head: &Head, client: &FramedClient, session: u64, id: ClientId, first_seq: u64, mut messages: Messages) {
-    let mut first_seq = first_seq;
-    while let Some(batch) = messages.split_to(limits::BATCH_MESSAGES_MAX, limits::BATCH_BYTES_MAX) {
-        let count = u32::from(batch.count());
-        client.flow.room(&client.outbox).await;
-        client.flow.add(count as usize, batch.block().len());
-        if let Err(refusal) = head.store(id, first_seq, &batch, Origin { session, ticket: 0 }).await {
-            if let Err(error) = client.outbox.with(|out| frame::refused(out, first_seq, count, &refusal)) {
+/// Places the messages of a session.
+struct Writer<'a> {
+    head: &'a Head,
+    client: &'a FramedClient,
+    session: u64,
+    id: ClientId,
+    text: bool,
+}
+
+impl Writer<'_> {
+    /// Cuts a Store frame into batches and places each.
+    async fn store(&self, first_seq: u64, mut messages: Messages) {
+        let mut first_seq = first_seq;
+        while let Some(batch) = messages.split_to(limits::BATCH_MESSAGES_MAX, limits::BATCH_BYTES_MAX) {
+            let count = u32::from(batch.count());
+            self.client.flow.room(&self.client.outbox).await;
+            let batch = match self.text {
+                true => text_client::prefixed(&batch).map_err(|error| error.refusal()),
+                false if batch.block().len() <= limits::DETACH_BYTES_MAX => Ok(batch.detached()),
+                false => Ok(batch),
+            };
+            let placed = match batch {
+                Ok(batch) => self.place(first_seq, &batch).await,
+                Err(refusal) => {
+                    self.head.note_refused(self.id, first_seq, count, &refusal);
+                    Err(refusal)
+                }
+            };
+            if let Err(refusal) = placed
+                && let Err(error) = self.client.outbox.with(|out| frame::refused(out, first_seq, count, &refusal))
+            {
                 tracing::error!("a refusal cannot be sent: {error}");
             }
-            client.flow.done(count as usize, batch.block().len());
+            first_seq += u64::from(count);
         }
-        first_seq += u64::from(count);
     }
+
+    async fn place(&self, first_seq: u64, batch: &Messages) -> Result<(), Refusal> {
+        let (count, bytes) = (usize::from(batch.count()), batch.block().len());
+        self.client.flow.add(count, bytes);
+        let origin = Origin { session: self.session, ticket: 0 };
+        let placed = self.head.store(self.id, first_seq, batch, origin).await;
+        if placed.is_err() {
+            self.client.flow.done(count, bytes);
+        }
+        placed
+    }
+}
+
+fn failure(refusal: &Refusal) -> LastWords {
+    let mut words = BytesMut::new();
+    frame::failure(&mut words, refusal);
+    words.to_vec()
 }
 
 fn out_of_place(frame: &Frame) -> Refusal {

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use surge_ping::{Client, Config, ICMP, PingIdentifier, PingSequence};
+use surge_ping::{Client, Config, ICMP, PingIdentifier, PingSequence, SurgeError};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::state::{Head, NodeEntry};
@@ -30,30 +30,46 @@ pub struct Pulse {
     pub answered: u64,
     /// How long that answer took.
     pub took: Option<Duration>,
+    /// When the node was heard last, whatever it said.
+    pub heard_at: Option<Instant>,
     /// Whether the host answered the last ICMP echo; none where ICMP is off.
     pub icmp: Option<bool>,
+    /// ICMP echoes in a row without an answer.
+    pub icmp_misses: u8,
 }
 
-/// What a node is asked with.
+/// What is known of a node when a heartbeat begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Probe {
+pub enum Signs {
     /// It answers pings inside the protocol.
     InProtocol {
-        /// The ping of the heartbeat before was answered, or none was sent.
-        answered: bool,
+        /// It was heard since the ping of the heartbeat before, or none was sent.
+        heard: bool,
+        /// Its host did not answer the last ICMP echo.
+        icmp_silent: bool,
     },
     /// It speaks text: only its host can be asked.
-    HostOnly,
+    HostOnly {
+        /// ICMP echoes in a row without an answer.
+        icmp_misses: u8,
+    },
 }
 
 /// Whether a node stays, at the beginning of a heartbeat: `None`, or the cause of its eviction.
+///
+/// `stalled` is for how long it has had messages and acknowledged none.
 #[must_use]
-pub const fn verdict(probe: Probe, icmp: Option<bool>) -> Option<&'static str> {
-    match (probe, icmp) {
-        (Probe::InProtocol { answered: true }, _) | (Probe::HostOnly, Some(true) | None) => None,
-        (Probe::InProtocol { answered: false }, Some(false)) => Some("no answer to the ping nor to ICMP"),
-        (Probe::InProtocol { answered: false }, _) => Some("no answer to the ping"),
-        (Probe::HostOnly, Some(false)) => Some("no answer to ICMP"),
+pub fn verdict(signs: Signs, stalled: Duration) -> Option<&'static str> {
+    match signs {
+        Signs::InProtocol { heard: false, icmp_silent: true } => Some("no answer to the ping nor to ICMP"),
+        Signs::InProtocol { heard: false, icmp_silent: false } => Some("no answer to the ping"),
+        Signs::HostOnly { icmp_misses } if icmp_misses >= limits::ICMP_MISSES_MAX => {
+            Some("no answer to ICMP; start the head with --no-icmp where that is filtered")
+        }
+        _ if stalled > limits::NODE_PROGRESS_TIME_MAX => {
+            Some("it answers the ping and acknowledges nothing; look at its disk")
+        }
+        _ => None,
     }
 }
 
@@ -86,15 +102,18 @@ pub async fn run(head: Rc<Head>, shutdown: Shutdown) {
     }
 }
 
-/// Evicts the nodes in frames that did not answer the ping of the last beat.
+/// Evicts the nodes that gave no sign of life since the last beat, or that hang.
 fn evict_silent(head: &Head) {
     for node in head.nodes() {
         let pulse = node.pulse.borrow().clone();
-        if pulse.sent == 0 {
-            continue;
-        }
-        let probe = Probe::InProtocol { answered: pulse.answered >= pulse.sent };
-        if let Some(cause) = verdict(probe, pulse.icmp) {
+        let signs = match pulse.sent_at {
+            Some(sent_at) => Signs::InProtocol {
+                heard: pulse.answered >= pulse.sent || pulse.heard_at.is_some_and(|at| at > sent_at),
+                icmp_silent: pulse.icmp == Some(false),
+            },
+            None => Signs::HostOnly { icmp_misses: pulse.icmp_misses },
+        };
+        if let Some(cause) = verdict(signs, head.stalled(&node)) {
             head.remove(&node, cause, None);
         }
     }
@@ -118,32 +137,29 @@ async fn wait_for_pongs(head: &Head, beat: u64, deadline: Instant) {
     }
 }
 
-/// A line for each node that is there; those that speak text are evicted here if their host is silent.
+/// A line for each node that is there.
 fn report(head: &Head, beat: u64, hosts: &HashMap<IpAddr, bool>) {
     for node in head.nodes() {
         let icmp = hosts.get(&node.ip).copied();
         let pulse = {
             let mut pulse = node.pulse.borrow_mut();
             pulse.icmp = icmp;
+            pulse.icmp_misses = if icmp == Some(false) { pulse.icmp_misses.saturating_add(1) } else { 0 };
             pulse.clone()
         };
-        let icmp_word = match icmp {
+        let word = match icmp {
             None => "off",
             Some(true) => "ok",
             Some(false) => "silent",
         };
-        if pulse.sent == 0 {
-            match verdict(Probe::HostOnly, icmp) {
-                Some(cause) => head.remove(&node, cause, None),
-                None => {
-                    tracing::info!(target: BEAT, "{} disponible name={} icmp={icmp_word}", node.ip, node.name);
-                }
-            }
-        } else if pulse.answered >= beat {
+        let (ip, name) = (node.ip, &node.name);
+        if pulse.sent == 0 && icmp != Some(false) {
+            tracing::info!(target: BEAT, "{ip} disponible name={name} icmp={word}");
+        } else if pulse.sent > 0 && pulse.answered >= beat {
             let ms = pulse.took.unwrap_or_default().as_secs_f64() * 1000.0;
-            tracing::info!(target: BEAT, "{} disponible name={} ping={ms:.1}ms icmp={icmp_word}", node.ip, node.name);
-        } else if pulse.sent == beat {
-            tracing::info!(target: BEAT, "{} sin respuesta name={} icmp={icmp_word}; evicted at the next heartbeat", node.ip, node.name);
+            tracing::info!(target: BEAT, "{ip} disponible name={name} ping={ms:.1}ms icmp={word}");
+        } else if pulse.sent == 0 || pulse.sent == beat {
+            tracing::info!(target: BEAT, "{ip} sin respuesta name={name} icmp={word}; evicted if it stays so");
         }
     }
 }
@@ -196,14 +212,22 @@ impl Icmp {
             answers.spawn_local(async move {
                 let mut pinger = client.pinger(ip, identifier).await;
                 pinger.timeout(patience);
-                (ip, pinger.ping(sequence, b"acopio heartbeat").await.is_ok())
+                let alive = match pinger.ping(sequence, b"acopio heartbeat").await {
+                    Ok(_) => Some(true),
+                    Err(SurgeError::Timeout { .. }) => Some(false),
+                    // It was not sent, which says nothing of the host.
+                    Err(_) => None,
+                };
+                (ip, alive)
             });
         }
         let all = async {
             while let Some(answer) = answers.join_next().await {
-                if let Ok((ip, alive)) = answer {
-                    asked.insert(ip, alive);
-                }
+                match answer {
+                    Ok((ip, Some(alive))) => asked.insert(ip, alive),
+                    Ok((ip, None)) => asked.remove(&ip),
+                    Err(_) => None,
+                };
             }
         };
         if timeout(patience * 2, all).await.is_err() {
@@ -219,12 +243,25 @@ mod tests {
 
     #[test]
     fn the_ping_decides_for_frames_and_icmp_for_text() {
-        for icmp in [None, Some(true), Some(false)] {
-            assert_eq!(verdict(Probe::InProtocol { answered: true }, icmp), None, "filtered ICMP evicts nobody");
-            assert!(verdict(Probe::InProtocol { answered: false }, icmp).is_some(), "a paused process on a live host");
+        let moves = Duration::ZERO;
+        for icmp_silent in [true, false] {
+            assert_eq!(
+                verdict(Signs::InProtocol { heard: true, icmp_silent }, moves),
+                None,
+                "filtered ICMP evicts nobody"
+            );
+            let dead = verdict(Signs::InProtocol { heard: false, icmp_silent }, moves);
+            assert!(dead.is_some(), "a paused process on a live host");
         }
-        assert_eq!(verdict(Probe::HostOnly, Some(true)), None);
-        assert_eq!(verdict(Probe::HostOnly, None), None, "without ICMP only its connection tells");
-        assert!(verdict(Probe::HostOnly, Some(false)).is_some());
+        assert_eq!(verdict(Signs::HostOnly { icmp_misses: 0 }, moves), None);
+        assert_eq!(verdict(Signs::HostOnly { icmp_misses: 1 }, moves), None, "one packet can be lost");
+        assert!(verdict(Signs::HostOnly { icmp_misses: 2 }, moves).is_some());
+    }
+
+    #[test]
+    fn a_node_that_lives_and_acknowledges_nothing_is_evicted() {
+        let alive = Signs::InProtocol { heard: true, icmp_silent: false };
+        assert_eq!(verdict(alive, limits::NODE_PROGRESS_TIME_MAX), None);
+        assert!(verdict(alive, limits::NODE_PROGRESS_TIME_MAX * 2).unwrap().contains("disk"));
     }
 }

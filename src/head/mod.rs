@@ -58,6 +58,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let sampled = Rc::clone(&head);
     chores.spawn_local(async move { status::sample(&sampled).await });
     let places = Arc::new(Semaphore::new(head.config.clients_max + limits::CONNECTIONS_EXTRA));
+    let mut failing = false;
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
@@ -66,6 +67,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         };
         match accepted {
             Ok((socket, peer, place)) => {
+                failing = false;
                 let session = connection::serve(Rc::clone(&head), socket, peer, shutdown.clone(), finished.clone());
                 connections.spawn_local(async move {
                     session.await;
@@ -74,9 +76,11 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
             }
             Err(error) => {
                 // Out of descriptors or memory: what is there goes on; accepting again at once would only spin.
-                tracing::error!(
-                    "a connection could not be accepted: {error}; raise the limit of open files (ulimit -n)"
-                );
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::error!(
+                        "connections cannot be accepted: {error}; raise the limit of open files (ulimit -n)"
+                    );
+                }
                 sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -1,12 +1,13 @@
 //! A data node's session in frames, as the head sees it: Register first, then acknowledgements and pongs in, Puts and
 //! pings out.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::BytesMut;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::core::Window;
 use super::heartbeat;
@@ -33,10 +34,11 @@ pub async fn serve(
     let sink = Rc::new(FramedSink { outbox: Rc::new(Outbox::default()), cut: tokio::sync::Notify::new() });
     let pump = sink.outbox.pump(write_half);
     tokio::pin!(pump);
+    let registered: RefCell<Option<Rc<NodeEntry>>> = RefCell::default();
     let session = async {
-        let registered =
+        let taken_in =
             timeout(limits::HANDSHAKE_TIME_MAX, register(head, peer, &sink, &mut read_half, &mut buffer, finished));
-        let entry = match registered.await {
+        let entry = match taken_in.await {
             Ok(Ok(Some(entry))) => entry,
             Ok(Ok(None)) => return,
             Ok(Err(refusal)) => return refuse(&sink, peer, &refusal),
@@ -46,6 +48,7 @@ pub async fn serve(
                 return refuse(&sink, peer, &Refusal::new(Code::Timeout, text));
             }
         };
+        registered.replace(Some(Rc::clone(&entry)));
         let cause = match follow(head, &entry, &sink, &mut read_half, &mut buffer, finished).await {
             Ok(cause) => cause.to_owned(),
             Err(refusal) => {
@@ -61,10 +64,14 @@ pub async fn serve(
         () = sink.cut.notified() => {}
         broken = &mut pump => {
             tracing::debug!("the connection of the dataNode at {peer} broke: {broken:?}");
-            // The session sees the end of the connection, too, and says so.
-            session.await;
+            if let Some(entry) = registered.borrow().as_ref() {
+                head.remove(entry, "its connection broke", None);
+            }
             return;
         }
+    }
+    if let Some(entry) = registered.borrow().as_ref() {
+        head.remove(entry, "a message could not be sent to it", None);
     }
     sink.outbox.close();
     if timeout(limits::CLOSE_TIME_MAX, pump).await.is_err() {
@@ -106,8 +113,6 @@ async fn register(
         return Err(Refusal::new(Code::Protocol, text));
     }
     let (messages, bytes_max) = (limits::NODE_WINDOW_MESSAGES_MAX, limits::NODE_WINDOW_BYTES_MAX);
-    let welcome = head.welcome((messages as u32, bytes_max as u32));
-    sink.outbox.with(|out| welcome.encode(out)).map_err(|error| error.refusal())?;
     let who = Candidate {
         name,
         id: Some(id),
@@ -136,6 +141,7 @@ async fn follow(
     let mut leaving = false;
     loop {
         while let Some(frame) = Frame::decode(buffer).map_err(|error| error.refusal())? {
+            entry.pulse.borrow_mut().heard_at = Some(Instant::now());
             match frame {
                 Frame::PutAck { up_to, sync } => head.node_acked(entry, up_to, sync)?,
                 Frame::PutRefused { number, refusal } => head.node_refused(entry, number, &refusal)?,

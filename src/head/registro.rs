@@ -71,7 +71,10 @@ impl Registro {
         self.start_line();
         let last = first_seq + u64::from(count) - 1;
         self.lines.push_str("Problema: mensaje no fue guardado en dataNode: ");
-        self.lines.push_str(cause);
+        for c in cause.chars() {
+            // The cause may be a peer's words: one refusal stays one line.
+            if c.is_control() { self.lines.extend(c.escape_default()) } else { self.lines.push(c) }
+        }
         // A String takes whatever is written to it.
         let _infallible = writeln!(self.lines, " cliente={client} seq={first_seq}..{last}");
     }

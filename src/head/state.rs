@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
 use tokio::sync::Notify;
@@ -46,6 +46,8 @@ pub trait Client {
 
 /// Where the Puts of a node go.
 pub trait NodeSink {
+    /// The node is in the table; before its first Put.
+    fn accepted(&self, incarnation: u32);
     /// The next Put.
     fn put(&self, batch: &Batch);
     /// The node is evicted: let go of its socket.
@@ -76,6 +78,8 @@ pub struct NodeEntry {
     pub report: RefCell<Report>,
     /// Heartbeat state.
     pub pulse: RefCell<super::heartbeat::Pulse>,
+    /// When it settled something last, or was given something to settle after it had nothing.
+    pub progress: Cell<Instant>,
     sink: Rc<dyn NodeSink>,
 }
 
@@ -315,8 +319,10 @@ impl Head {
             since: SystemTime::now(),
             report: RefCell::new(who.report),
             pulse: RefCell::default(),
+            progress: Cell::new(Instant::now()),
             sink,
         });
+        entry.sink.accepted(self.incarnation());
         self.nodes.borrow_mut().push(Rc::clone(&entry));
         tracing::info!(target: "acopio::heartbeat", "{} disponible name={} registered dialect={}", entry.ip, entry.name, word(entry.dialect));
         tracing::info!("dataNode {} registered from {}:{}", entry.name, entry.ip, entry.port);
@@ -358,6 +364,7 @@ impl Head {
     /// # Errors
     /// The node does not keep to the protocol.
     pub fn node_acked(&self, entry: &NodeEntry, up_to: u64, sync: SyncMode) -> Result<(), Refusal> {
+        entry.progress.set(Instant::now());
         let mut ranges = self.ranges.take();
         ranges.clear();
         let result = self.core.borrow_mut().acked(entry.key, up_to, sync, &mut ranges);
@@ -381,6 +388,7 @@ impl Head {
     /// # Errors
     /// The node does not keep to the protocol.
     pub fn node_refused(&self, entry: &NodeEntry, number: u64, refusal: &Refusal) -> Result<(), Refusal> {
+        entry.progress.set(Instant::now());
         let batch = self.core.borrow_mut().refused(entry.key, number, refusal)?;
         if let Some(batch) = batch {
             let cause = format!("{} {}: {}", entry.ip, entry.name, refusal.text);
@@ -413,6 +421,12 @@ impl Head {
         settled
     }
 
+    /// For how long a node has had messages and settled none.
+    pub fn stalled(&self, entry: &NodeEntry) -> Duration {
+        let waits = self.core.borrow().load(entry.key).is_some_and(|load| load.in_flight > 0);
+        if waits { entry.progress.get().elapsed() } else { Duration::ZERO }
+    }
+
     /// Sends an in-protocol ping; false if the node does not speak that.
     pub fn ping(&self, entry: &NodeEntry, n: u64) -> bool {
         entry.sink.ping(n)
@@ -426,6 +440,10 @@ impl Head {
                 Effect::Put { node, batch } => {
                     let nodes = self.nodes.borrow();
                     if let Some(entry) = nodes.iter().find(|entry| entry.key == node) {
+                        let queued = self.core.borrow().load(node).map_or(0, |load| load.in_flight);
+                        if queued == u64::from(batch.messages.count()) {
+                            entry.progress.set(Instant::now());
+                        }
                         entry.sink.put(&batch);
                     }
                 }
@@ -518,6 +536,15 @@ pub struct FramedSink {
 }
 
 impl NodeSink for FramedSink {
+    fn accepted(&self, incarnation: u32) {
+        let (messages, bytes) = (limits::NODE_WINDOW_MESSAGES_MAX as u32, limits::NODE_WINDOW_BYTES_MAX as u32);
+        let welcome = Frame::Welcome { incarnation, window_messages: messages, window_bytes: bytes };
+        if let Err(error) = self.outbox.with(|out| welcome.encode(out)) {
+            tracing::error!("a Welcome cannot be encoded: {error}");
+            self.cut.notify_one();
+        }
+    }
+
     fn put(&self, batch: &Batch) {
         let written = self.outbox.with(|buffer: &mut BytesMut| {
             frame::put(buffer, batch.first, batch.client, batch.first_seq, &batch.messages)

@@ -11,7 +11,7 @@ use bytes::{BufMut, BytesMut};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::core::{Batch, Origin};
-use super::flow::{Flow, LastWords, drive};
+use super::flow::{Flow, LastWords, drive, stopping};
 use super::state::{Client, Head, Outcome};
 use crate::limits;
 use crate::net::Outbox;
@@ -25,6 +25,8 @@ use crate::wire::text::{self, Dialect, Lines, MENSAJE_PREFIX};
 /// A batch whose answers are not all written.
 struct Pending {
     count: u16,
+    /// Its bytes in the flow, which lets go of them when the answer is written: answers that wait for their turn count.
+    bytes: usize,
     /// What to echo, on a solo head.
     echo: Option<Messages>,
     answer: Option<String>,
@@ -40,9 +42,10 @@ struct TextClient {
 
 impl TextClient {
     /// Notes a batch that is on its way; returns its ticket.
-    fn expect(&self, count: u16, echo: Option<Messages>) -> u64 {
+    fn expect(&self, count: u16, bytes: usize, echo: Option<Messages>) -> u64 {
+        self.flow.add(usize::from(count), bytes);
         let (first, queue) = &mut *self.pending.borrow_mut();
-        queue.push_back(Pending { count, echo, answer: None });
+        queue.push_back(Pending { count, bytes, echo, answer: None });
         *first + queue.len() as u64 - 1
     }
 
@@ -59,6 +62,7 @@ impl TextClient {
         while let Some(pending) = queue.pop_front_if(|pending| pending.answer.is_some()) {
             *first += 1;
             self.outbox.with(|out| self.write(out, &pending));
+            self.flow.done(usize::from(pending.count), pending.bytes);
         }
     }
 
@@ -79,7 +83,7 @@ impl TextClient {
 }
 
 impl Client for TextClient {
-    fn settled(&self, ticket: u64, batch: &Batch, outcome: Outcome) {
+    fn settled(&self, ticket: u64, _batch: &Batch, outcome: Outcome) {
         match outcome {
             Outcome::Kept { nodes, .. } => {
                 let ips = nodes.join(",");
@@ -87,7 +91,6 @@ impl Client for TextClient {
             }
             Outcome::Refused(refusal) => self.answer(ticket, text::refusal_line(&refusal), false),
         }
-        self.flow.done(usize::from(batch.messages.count()), batch.messages.block().len());
     }
 }
 
@@ -111,6 +114,7 @@ pub async fn serve(
             Dialect::Line | Dialect::Framed => writer.read_lines(&mut read_half, &mut buffer, shutdown).await,
         };
         let words = match ended {
+            Ok(()) if shutdown.is_stopping() => (text::refusal_line(&stopping()) + "\n").into_bytes(),
             Ok(()) => LastWords::new(),
             Err(refusal) => {
                 tracing::warn!("a text client is closed: {refusal}");
@@ -191,15 +195,13 @@ impl Writer<'_> {
         let Some(messages) = batch.take() else { return };
         let count = messages.count();
         self.client.flow.room(&self.client.outbox).await;
-        self.client.flow.add(usize::from(count), messages.block().len());
         let echo = self.head.config.solo.is_some().then(|| messages.clone());
-        let ticket = self.client.expect(count, echo);
+        let ticket = self.client.expect(count, messages.block().len(), echo);
         let first_seq = self.next_seq;
         self.next_seq += u64::from(count);
         let origin = Origin { session: self.session, ticket };
         if let Err(refusal) = self.head.store(self.id, first_seq, &messages, origin).await {
             self.client.answer(ticket, text::refusal_line(&refusal), false);
-            self.client.flow.done(usize::from(count), messages.block().len());
         }
     }
 }

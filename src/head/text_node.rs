@@ -29,6 +29,8 @@ struct TextSink {
 }
 
 impl NodeSink for TextSink {
+    fn accepted(&self, _incarnation: u32) {}
+
     fn put(&self, batch: &Batch) {
         self.queue.borrow_mut().push_back(batch.messages.clone());
         self.wake.notify_one();
@@ -108,6 +110,7 @@ impl Session<'_> {
                 if let Err(cause) = self.one(message, read_half, write_half, &mut buffer).await {
                     return cause;
                 }
+                self.entry.progress.set(std::time::Instant::now());
             }
             number += 1;
             // The original answers once its logger has the line; it makes no promise about the disk.

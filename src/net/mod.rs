@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use rand::RngExt;
 use rand::rngs::SmallRng;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -58,7 +59,20 @@ async fn connect(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStr
     }
     let stream = socket.connect(address).await?;
     stream.set_nodelay(true)?;
+    keep_alive(&stream)?;
     Ok(stream)
+}
+
+/// Lets the system find out that a peer is gone without a goodbye.
+///
+/// # Errors
+/// The system does not know keepalive; the connection works all the same.
+pub fn keep_alive(socket: &TcpStream) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(limits::KEEPALIVE_TIME)
+        .with_interval(limits::KEEPALIVE_INTERVAL)
+        .with_retries(limits::KEEPALIVE_RETRIES);
+    SockRef::from(socket).set_tcp_keepalive(&keepalive)
 }
 
 /// Waits between attempts: doubling, with jitter, so that many who lost one head do not come back in step.

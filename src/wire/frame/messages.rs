@@ -51,6 +51,12 @@ impl Messages {
         self.count
     }
 
+    /// The same messages in memory of their own, so that the buffer they came in can go.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self { count: self.count, block: Bytes::copy_from_slice(&self.block) }
+    }
+
     /// Whether all were split off.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
