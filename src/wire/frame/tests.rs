@@ -1,1 +1,332 @@
-//! Tests of the framed dialect.
+//! Tests of the framed dialect: round trips, every error, and streams that are cut, mutated or random.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::limits::{FRAME_MESSAGES_MAX, MESSAGE_BYTES_MAX};
+
+fn id(time_ns: u64) -> RecordId {
+    RecordId { time_ns, incarnation: 7 }
+}
+
+fn messages(payloads: &[&[u8]]) -> Messages {
+    let mut builder = MessagesBuilder::new();
+    payloads.iter().for_each(|payload| builder.push(&[payload]).unwrap());
+    builder.take().unwrap()
+}
+
+fn bytes(frame: &Frame) -> BytesMut {
+    let mut out = BytesMut::new();
+    frame.encode(&mut out).unwrap();
+    out
+}
+
+/// A frame of this kind and body.
+fn raw(kind: u8, body: &[u8]) -> BytesMut {
+    let length = (body.len() as u32 + 1).to_be_bytes();
+    BytesMut::from([&length, [kind].as_slice(), body].concat().as_slice())
+}
+
+fn error(kind: u8, body: &[u8]) -> FrameError {
+    Frame::decode(&mut raw(kind, body)).unwrap_err()
+}
+
+fn decode_all(mut buffer: BytesMut) -> (Vec<Frame>, Option<FrameError>) {
+    let mut frames = vec![];
+    loop {
+        match Frame::decode(&mut buffer) {
+            Ok(Some(frame)) => frames.push(frame),
+            Ok(None) => return (frames, None),
+            Err(error) => return (frames, Some(error)),
+        }
+    }
+}
+
+#[test]
+fn the_bytes_are_those_of_the_contract() {
+    let mut out = BytesMut::new();
+    put_ack(&mut out, 3, SyncMode::Interval);
+    assert_eq!(out.as_ref(), b"\0\0\0\x0a\x12\0\0\0\0\0\0\0\x03\x01");
+    let store = Frame::Store { first_seq: 1, messages: messages(&[b"hola", b""]) };
+    assert_eq!(bytes(&store).as_ref(), b"\0\0\0\x17\x03\0\0\0\0\0\0\0\x01\0\x02\0\0\0\x04hola\0\0\0\0");
+    let mut out = BytesMut::new();
+    acked(&mut out, 1, 2, id(9), SyncMode::Always, ["127.0.0.2"]).unwrap();
+    assert_eq!(
+        out.as_ref(),
+        b"\0\0\0\x26\x04\0\0\0\0\0\0\0\x01\0\0\0\x02\0\0\0\0\0\0\0\x09\0\0\0\x07\0\x01\0\x09127.0.0.2"
+    );
+}
+
+#[test]
+fn a_length_out_of_bounds_is_refused_before_room_is_made() {
+    for length in [0_u32, FRAME_BYTES_MAX as u32 + 1, u32::MAX] {
+        let mut buffer = BytesMut::from(length.to_be_bytes().as_slice());
+        let room = buffer.capacity();
+        assert_eq!(Frame::decode(&mut buffer), Err(FrameError::Length(length as usize)));
+        assert_eq!(buffer.capacity(), room);
+    }
+    let mut buffer = BytesMut::from((FRAME_BYTES_MAX as u32).to_be_bytes().as_slice());
+    assert_eq!(Frame::decode(&mut buffer), Ok(None));
+    assert!(buffer.capacity() >= FRAME_BYTES_MAX);
+    let mut unknown = BytesMut::from(b"\0\x0f\0\0\x7f".as_slice());
+    assert_eq!(Frame::decode(&mut unknown), Err(FrameError::Kind(0x7f)), "known from its first byte");
+}
+
+#[test]
+fn counts_and_lengths_that_lie_are_named() {
+    let store = |count: u16, block: &[u8]| error(kind::STORE, &[&[0; 8], &count.to_be_bytes()[..], block].concat());
+    assert_eq!(store(0, b""), FrameError::Empty);
+    assert_eq!(store(1025, b""), FrameError::Count(1025));
+    assert_eq!(store(2, b"\0\0\0\x01a"), FrameError::BlockShort { count: 2, at: 2 });
+    assert_eq!(store(1, b"\0\0\0\x05a"), FrameError::BlockShort { count: 1, at: 1 });
+    assert_eq!(store(1, b"\0\0\0\x01abc"), FrameError::BlockTrailing { count: 1, left: 2 });
+    assert_eq!(store(1, b"\0\x10\0\x01"), FrameError::MessageLong(MESSAGE_BYTES_MAX + 1));
+    assert_eq!(store(1, b"\xff\xff\xff\xff").code(), Code::TooLong);
+    let long = error(kind::STORE, &[&[0; 8], &1_u16.to_be_bytes()[..], &vec![0; BLOCK_BYTES_MAX + 1]].concat());
+    assert_eq!(long, FrameError::BlockLong(BLOCK_BYTES_MAX + 1));
+}
+
+#[test]
+fn fields_out_of_bounds_are_named() {
+    let ones = [0xff_u8; 40];
+    assert_eq!(error(kind::PING, &[1]), FrameError::Short { kind: kind::PING, wanted: 8, left: 1 });
+    assert_eq!(error(kind::PING, &[0; 10]), FrameError::Trailing { kind: kind::PING, left: 2 });
+    assert_eq!(error(kind::LEAVE, &[0]), FrameError::Trailing { kind: kind::LEAVE, left: 1 });
+    assert_eq!(error(kind::HELLO, &[0, 0, 0, 0, 0, 0, 0, 1, 2]), FrameError::Flags(2));
+    assert_eq!(error(kind::HELLO, &ones[..9]), FrameError::Identity(u64::MAX));
+    assert_eq!(error(kind::PUT_ACK, &[0, 0, 0, 0, 0, 0, 0, 1, 3]), FrameError::Sync(3));
+    assert_eq!(error(kind::FAILURE, &[0, 99, 0, 0, 0]), FrameError::Code(crate::wire::error::UnknownCode(99)));
+    assert_eq!(error(kind::FAILURE, &[0, 1, 7, 0, 0]), FrameError::Flags(7));
+    assert_eq!(error(kind::FAILURE, &[0, 1, 0, 0, 2, b'a', 0xff]), FrameError::Utf8(1));
+    assert_eq!(error(kind::FAILURE, &[0, 1, 0, 2, 1]), FrameError::TextLong(513));
+    assert_eq!(error(kind::FAILURE, &[0, 1, 0, 0, 9]), FrameError::Short { kind: kind::FAILURE, wanted: 9, left: 0 });
+    assert!(matches!(error(kind::PUT, &ones), FrameError::Id { .. }));
+    assert!(matches!(error(kind::STORE, &ones[..10]), FrameError::Sequence { .. }));
+    let acked = |count: u8, copies: u8| {
+        let (zeros, one) = ([0_u8; 11], [count]);
+        error(kind::ACKED, &[&zeros[..], &one, &[0; 12], &[0, copies]].concat())
+    };
+    assert_eq!(acked(0, 0), FrameError::Empty);
+    assert_eq!(acked(1, 9), FrameError::Copies(9));
+    assert_eq!(acked(1, 1), FrameError::Short { kind: kind::ACKED, wanted: 2, left: 0 });
+    assert_eq!(
+        error(kind::STATUS_REPORT, &vec![0; STATUS_BYTES_MAX + 1]),
+        FrameError::StatusLong(STATUS_BYTES_MAX + 1)
+    );
+}
+
+#[test]
+fn encoders_refuse_what_decoders_do_and_leave_the_buffer() {
+    let one = messages(&[b"x"]);
+    let mut out = BytesMut::from(b"before".as_slice());
+    let wrong_id = RecordId { time_ns: u64::MAX, incarnation: 0 };
+    let (client, wrong) = (ClientId(1), ClientId(1 << 60));
+    let results = [
+        store(&mut out, SEQ_END, &one),
+        store(&mut out, u64::MAX, &one),
+        store(&mut out, 1, &Messages::default()),
+        put(&mut out, wrong_id, client, 1, &one),
+        put(&mut out, id(1), wrong, 1, &one),
+        acked(&mut out, 1, 0, id(1), SyncMode::Always, []),
+        acked(&mut out, 1, 1, id(1), SyncMode::Always, ["x"; REPLICAS_MAX + 1]),
+        acked(&mut out, 1, 1, id(1), SyncMode::Always, ["x".repeat(TEXT_BYTES_MAX + 1).as_str()]),
+        refused(&mut out, SEQ_END, 1, &Refusal::new(Code::Full, "")),
+        status_report(&mut out, &vec![0; STATUS_BYTES_MAX + 1]),
+        Frame::Hello { client: wrong, text: false }.encode(&mut out),
+    ];
+    for (i, result) in results.into_iter().enumerate() {
+        assert!(result.is_err(), "number {i}");
+    }
+    assert_eq!(out.as_ref(), b"before");
+}
+
+#[test]
+fn a_long_explanation_is_cut_at_a_character() {
+    let mut out = BytesMut::new();
+    failure(&mut out, &Refusal::new(Code::Full, "x".to_owned() + &"ñ".repeat(TEXT_BYTES_MAX)));
+    let Ok(Some(Frame::Failure(refusal))) = Frame::decode(&mut out) else { panic!("no Failure") };
+    assert_eq!(refusal.text, "x".to_owned() + &"ñ".repeat((TEXT_BYTES_MAX - 1) / 2));
+}
+
+#[test]
+fn builders_stop_at_the_bounds() {
+    let (mut builder, mut out) = (MessagesBuilder::new(), BytesMut::new());
+    let mut frame = StoreBuilder::begin(&mut out, 5);
+    let long = vec![0; MESSAGE_BYTES_MAX + 1];
+    assert_eq!(builder.push(&[&long[1..], b"x"]), Err(FrameError::MessageLong(MESSAGE_BYTES_MAX + 1)));
+    assert_eq!(frame.push(&mut out, &long), Err(FrameError::MessageLong(MESSAGE_BYTES_MAX + 1)));
+    assert!(builder.take().is_none());
+    for _ in 0..FRAME_MESSAGES_MAX {
+        builder.push(&[b"x"]).unwrap();
+        frame.push(&mut out, b"x").unwrap();
+    }
+    assert_eq!(builder.push(&[b"x"]), Err(FrameError::Count(FRAME_MESSAGES_MAX + 1)));
+    assert_eq!(frame.push(&mut out, b"x"), Err(FrameError::Count(FRAME_MESSAGES_MAX + 1)));
+    assert_eq!(frame.payload_bytes(&out), FRAME_MESSAGES_MAX);
+    frame.end(&mut out);
+    let built = builder.take().unwrap();
+    assert_eq!(Frame::decode(&mut out), Ok(Some(Frame::Store { first_seq: 5, messages: built.clone() })));
+    // What fills a Store fits a Put as well.
+    builder.push(&[&long[1..]]).unwrap();
+    while builder.push(&[b""]).is_ok() {}
+    put(&mut out, id(1), ClientId(1), 1, &builder.take().unwrap()).unwrap();
+    assert!(Frame::decode(&mut out).unwrap().is_some());
+    let empty = StoreBuilder::begin(&mut out, 1);
+    assert_eq!((empty.end(&mut out), out.len()), (0, 0));
+}
+
+#[test]
+fn a_batch_is_cut_off_the_front_without_a_copy() {
+    let mut all = messages(&[b"aa", b"bb", b"cc", b"dddddd", b""]);
+    assert_eq!(all.payload_bytes(), 12);
+    let start = all.block().as_ptr();
+    let batch = all.split_to(16, 5).unwrap();
+    assert_eq!(batch.iter().collect::<Vec<_>>(), [b"aa", b"bb"]);
+    assert_eq!(batch.block().as_ptr(), start);
+    assert_eq!(all.split_to(1, 5).unwrap().count(), 1);
+    assert_eq!(all.split_to(9, 5).unwrap().payload_bytes(), 6, "a larger one alone");
+    assert!(all.split_to(0, 5).is_none());
+    assert_eq!(all.split_to(9, 0).unwrap().iter_bytes().collect::<Vec<_>>(), [Bytes::new()]);
+    assert!(all.is_empty() && all.split_to(9, 9).is_none());
+}
+
+fn any_messages() -> impl Strategy<Value = Messages> {
+    prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..20)
+        .prop_map(|all| messages(&all.iter().map(Vec::as_slice).collect::<Vec<_>>()))
+}
+
+fn any_frame() -> impl Strategy<Value = Frame> {
+    let seq = || 0..SEQ_END - 100;
+    let client = || (0..1_u64 << 60).prop_map(ClientId);
+    let record =
+        || (0..1_u64 << 62, 0..1_u32 << 30).prop_map(|(time_ns, incarnation)| RecordId { time_ns, incarnation });
+    let sync = || prop::sample::select(vec![SyncMode::Always, SyncMode::Interval, SyncMode::Never]);
+    let code = || prop::sample::select(Code::ALL.to_vec());
+    let text = || "\\PC{0,40}";
+    let refusal = move || (code(), any::<bool>(), text()).prop_map(|(code, retry, text)| Refusal { code, text, retry });
+    let report =
+        move || {
+            (any::<bool>(), any::<u64>(), any::<u64>(), text())
+                .prop_map(|(writable, records, bytes, reason)| NodeReport { writable, records, bytes, reason })
+        };
+    let copies = prop::collection::vec(text(), 0..=REPLICAS_MAX);
+    prop_oneof![
+        (client(), any::<bool>()).prop_map(|(client, text)| Frame::Hello { client, text }),
+        (any::<u32>(), any::<u32>(), any::<u32>()).prop_map(|(incarnation, window_messages, window_bytes)| {
+            Frame::Welcome { incarnation, window_messages, window_bytes }
+        }),
+        (seq(), any_messages()).prop_map(|(first_seq, messages)| Frame::Store { first_seq, messages }),
+        (seq(), 1..100_u32, record(), sync(), copies).prop_map(|(first_seq, count, first, sync, ips)| {
+            let mut out = BytesMut::new();
+            acked(&mut out, first_seq, count, first, sync, ips.iter().map(String::as_str)).unwrap();
+            let frame = Frame::decode(&mut out).unwrap().unwrap();
+            let Frame::Acked { copies, .. } = &frame else { panic!("no Acked") };
+            assert_eq!(copies.iter().collect::<Vec<_>>(), ips);
+            frame
+        }),
+        (seq(), 1..100_u32, refusal()).prop_map(|(first_seq, count, refusal)| Frame::Refused {
+            first_seq,
+            count,
+            refusal
+        }),
+        Just(Frame::StatusQuery),
+        prop::collection::vec(any::<u8>(), 0..99).prop_map(|json| Frame::StatusReport(json.into())),
+        refusal().prop_map(Frame::Failure),
+        any::<u64>().prop_map(Frame::Ping),
+        any::<u64>().prop_map(Frame::Pong),
+        (client(), text(), sync(), report()).prop_map(|(id, name, sync, report)| Frame::Register {
+            node: id.0,
+            name,
+            sync,
+            report
+        }),
+        (record(), client(), seq(), any_messages()).prop_map(|(first, client, first_seq, messages)| Frame::Put {
+            first,
+            client,
+            first_seq,
+            messages
+        }),
+        (any::<u64>(), sync()).prop_map(|(up_to, sync)| Frame::PutAck { up_to, sync }),
+        (any::<u64>(), code(), text())
+            .prop_map(|(number, code, text)| Frame::PutRefused { number, refusal: Refusal::new(code, text) }),
+        report().prop_map(Frame::NodeState),
+        Just(Frame::Leave),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn frames_round_trip_wherever_the_stream_is_cut(
+        frames in prop::collection::vec(any_frame(), 1..6),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+    ) {
+        let mut stream = BytesMut::new();
+        for frame in &frames {
+            frame.encode(&mut stream).unwrap();
+        }
+        let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+        ends.push(stream.len());
+        ends.sort_unstable();
+        let (mut got, mut buffer, mut start) = (vec![], BytesMut::new(), 0);
+        for end in ends {
+            buffer.extend_from_slice(&stream[start..end]);
+            start = end;
+            while let Some(frame) = Frame::decode(&mut buffer).unwrap() {
+                got.push(frame);
+            }
+        }
+        prop_assert_eq!(got, frames);
+        prop_assert!(buffer.is_empty());
+    }
+
+    #[test]
+    fn the_encoder_writes_what_it_reads(frame in any_frame()) {
+        let first = bytes(&frame);
+        let again = Frame::decode(&mut first.clone()).unwrap().unwrap();
+        prop_assert_eq!(bytes(&again), first);
+        prop_assert_eq!(again.kind(), frame.kind());
+    }
+
+    #[test]
+    fn mutated_streams_never_break_the_decoder(
+        frames in prop::collection::vec(any_frame(), 1..4),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut stream = BytesMut::new();
+        for frame in &frames {
+            frame.encode(&mut stream).unwrap();
+        }
+        for (at, byte) in changes {
+            let at = at.index(stream.len());
+            stream[at] = byte;
+        }
+        check_hostile(stream)?;
+    }
+
+    #[test]
+    fn random_bytes_never_break_the_decoder(
+        stream in prop::collection::vec(any::<u8>(), 0..300), length in 0..64_u32, kind in 0..0x18_u8,
+    ) {
+        check_hostile(BytesMut::from(stream.as_slice()))?;
+        let framed = [&length.to_be_bytes(), [kind].as_slice(), &stream].concat();
+        check_hostile(BytesMut::from(framed.as_slice()))?;
+    }
+}
+
+/// Decodes a hostile stream: what is decoded obeys every bound and can be encoded again, and no room beyond a frame's
+/// is made.
+fn check_hostile(mut stream: BytesMut) -> Result<(), TestCaseError> {
+    let (frames, error) = decode_all(stream.clone());
+    for frame in frames {
+        let mut out = BytesMut::new();
+        prop_assert_eq!(frame.encode(&mut out), Ok(()));
+        prop_assert!(out.len() <= PREFIX + FRAME_BYTES_MAX);
+    }
+    if let Some(error) = error {
+        prop_assert!(error.to_string().len() <= TEXT_BYTES_MAX, "it fits a Failure");
+    }
+    let before = stream.len();
+    while let Ok(Some(_)) = Frame::decode(&mut stream) {}
+    prop_assert!(stream.capacity() <= 2 * (before + PREFIX + FRAME_BYTES_MAX));
+    Ok(())
+}
