@@ -27,7 +27,7 @@ fn codec(c: &mut Criterion) {
     group.bench_function("encode Put 16 x 100", |b| {
         b.iter(|| {
             out.clear();
-            frame::put(&mut out, first, ClientId(1), 1, black_box(&messages))
+            frame::put(&mut out, first, ClientId(1), 1, "", black_box(&messages))
         });
     });
     group.bench_function("build Store 16 x 100", |b| {
@@ -43,7 +43,7 @@ fn codec(c: &mut Criterion) {
     // A read buffer full of Puts, as a data node finds it.
     let mut stream = BytesMut::new();
     for _ in 0..PUTS {
-        frame::put(&mut stream, first, ClientId(1), 1, &messages).expect("it fits");
+        frame::put(&mut stream, first, ClientId(1), 1, "", &messages).expect("it fits");
     }
     group.throughput(Throughput::Elements(PUTS * MESSAGES));
     group.bench_function("decode Put 16 x 100", |b| {

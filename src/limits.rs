@@ -30,8 +30,8 @@ pub const FRAME_MESSAGES_MAX: usize = 1024;
 /// Greatest text of an error, a name or an address on the wire, bytes.
 pub const TEXT_BYTES_MAX: usize = 512;
 
-/// Greatest node name, bytes: it is a column in `status` and a word in the logs.
-pub const NODE_NAME_BYTES_MAX: usize = 64;
+/// Greatest node name, bytes: it is a column in `status` and a word in the logs, and the names of all copies fit a text.
+pub const NODE_NAME_BYTES_MAX: usize = 63;
 
 /// Greatest handshake line, bytes: the longest legal one takes less than 64.
 pub const HANDSHAKE_BYTES_MAX: usize = 256;
@@ -247,6 +247,7 @@ pub const LOG_DAYS_MAX: usize = 30;
 pub const REGISTRO_RANGES_MAX: usize = 256;
 
 const _: () = assert!(FRAME_BYTES_MAX > MESSAGE_BYTES_MAX);
+const _: () = assert!(REPLICAS_MAX * (NODE_NAME_BYTES_MAX + 1) <= TEXT_BYTES_MAX);
 const _: () = assert!(CLIENT_IN_FLIGHT_BYTES_MAX >= MESSAGE_BYTES_MAX);
 const _: () = assert!(NODE_WINDOW_BYTES_MAX >= FRAME_BYTES_MAX);
 const _: () = assert!(HEAD_IN_FLIGHT_BYTES_MAX >= CLIENT_IN_FLIGHT_BYTES_MAX);

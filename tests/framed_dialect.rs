@@ -121,10 +121,10 @@ impl Node {
     }
 }
 
-/// What a Put holds behind its client: first sequence number, count, messages.
+/// What a Put of one copy holds behind its client: first sequence number, no names, count, messages.
 fn put_body(first_seq: u64, messages: &[&str]) -> Vec<u8> {
     let count = messages.len() as u16;
-    [&first_seq.to_be_bytes()[..], &count.to_be_bytes(), &block(messages)].concat()
+    [&first_seq.to_be_bytes()[..], &[0, 0], &count.to_be_bytes(), &block(messages)].concat()
 }
 
 /// The body of an Acked with one copy, synced, without its id.
@@ -261,7 +261,7 @@ fn a_data_node_over_a_bare_socket_keeps_messages() {
     let mut line = head.line();
     line.send("hola");
     let (kind, body) = node.next();
-    assert_eq!((kind, &body[28..]), (0x11, &[&[0, 1][..], &block(&["mensaje: hola"])].concat()[..]));
+    assert_eq!((kind, &body[28..]), (0x11, &[&[0, 0, 0, 1][..], &block(&["mensaje: hola"])].concat()[..]));
     node.ack(2);
     assert_eq!(line.read(), "127.0.0.1 , mensaje: recibido");
 }

@@ -116,7 +116,7 @@ fn frames() -> Vec<Frame> {
         Frame::Ping(1),
         Frame::Pong(1),
         Frame::Register { node: 1, name: "data1".to_owned(), sync, report: report.clone() },
-        Frame::Put { first, client, first_seq: 1, messages },
+        Frame::Put { first, client, first_seq: 1, copies: String::new(), messages },
         Frame::PutAck { up_to: 1, sync },
         Frame::PutRefused { number: 1, refusal },
         Frame::NodeState(report),

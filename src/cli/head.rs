@@ -34,6 +34,14 @@ pub struct Head {
     #[arg(long, env = "ACOPIO_MAX_CLIENTS", value_name = "N", default_value_t = limits::CLIENTS_MAX_DEFAULT as u64,
         value_parser = clap::value_parser!(u64).range(1..=10_000))]
     max_clients: u64,
+    /// Copies of each message, each on another data node, drawn at random; with fewer nodes there are fewer copies
+    #[arg(long, env = "ACOPIO_REPLICAS", value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(1..=limits::REPLICAS_MAX as u64))]
+    replicas: u64,
+    /// Copies without which a message is refused; at most --replicas
+    #[arg(long, env = "ACOPIO_MIN_COPIES", value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(1..=limits::REPLICAS_MAX as u64))]
+    min_copies: u64,
     /// Time between two heartbeats of the data nodes
     #[arg(long, env = "ACOPIO_HEARTBEAT", value_name = "TIME", default_value = "5s", value_parser = values::duration)]
     heartbeat: Duration,
@@ -72,6 +80,15 @@ impl Head {
     }
 
     async fn serve(self, shutdown: Shutdown) -> Result<()> {
+        if self.min_copies > self.replicas {
+            let (least, replicas) = (self.min_copies, self.replicas);
+            anyhow::bail!(
+                "--min-copies {least} is more than --replicas {replicas}; raise --replicas or lower --min-copies"
+            );
+        }
+        if self.solo && self.replicas > 1 {
+            anyhow::bail!("a solo head keeps one copy; leave out --replicas, or --solo");
+        }
         let listener = bind(&self.listen).await?;
         let address = listener.local_addr().context("cannot tell the address listened on; start the head again")?;
         let mut config = self.config();
@@ -92,6 +109,8 @@ impl Head {
             heartbeat: self.heartbeat,
             icmp: !self.no_icmp,
             solo: None,
+            replicas: usize::try_from(self.replicas).unwrap_or(usize::MAX),
+            copies_min: usize::try_from(self.min_copies).unwrap_or(usize::MAX),
             seed: rand::random(),
         }
     }

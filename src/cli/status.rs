@@ -83,6 +83,12 @@ fn table(report: &StatusReport) -> String {
         report.rate_1s,
         report.rate_10s,
     );
+    if report.replicas > 1 {
+        let (replicas, least, short) = (report.replicas, report.copies_min, report.short_of_copies);
+        text.push_str(&format!(
+            "copies     {replicas}, at least {least}; {short} messages were kept with fewer than {replicas}\n"
+        ));
+    }
     if report.nodes.is_empty() {
         text.push_str("\nno hay dataNodes: start one with 'acopio data --head <this head>'\n");
         return text;

@@ -44,6 +44,10 @@ pub struct Up {
     #[arg(long, env = "ACOPIO_NODES", value_name = "N", default_value_t = 3,
         value_parser = clap::value_parser!(u64).range(0..=limits::UP_NODES_MAX as u64))]
     nodes: u64,
+    /// Copies of each message, each on another data node
+    #[arg(long, env = "ACOPIO_REPLICAS", value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(1..=limits::REPLICAS_MAX as u64))]
+    replicas: u64,
     /// Clients that send random numbers
     #[arg(long, env = "ACOPIO_CLIENTS", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u64).range(0..=limits::UP_CLIENTS_MAX as u64))]
@@ -80,6 +84,7 @@ impl Up {
                 every: values::show(self.every),
                 heartbeat: values::show(self.heartbeat),
                 sync: self.sync.to_string(),
+                replicas: usize::try_from(self.replicas).unwrap_or(usize::MAX),
                 nodes: usize::try_from(self.nodes).unwrap_or(usize::MAX),
                 clients: usize::try_from(self.clients).unwrap_or(usize::MAX),
             },

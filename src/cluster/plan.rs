@@ -19,6 +19,8 @@ pub struct Settings {
     pub heartbeat: String,
     /// When data nodes sync.
     pub sync: String,
+    /// Copies of each message.
+    pub replicas: usize,
     /// Number of data nodes.
     pub nodes: usize,
     /// Number of clients.
@@ -71,7 +73,8 @@ impl Settings {
     fn head(&self) -> Member {
         let listen = SocketAddr::new(self.listen_ip, self.port).to_string();
         let member = self.member(Kind::Head, "head".to_owned());
-        member.flag("--listen", listen).flag("--heartbeat", &self.heartbeat).folder("--logs")
+        let member = member.flag("--listen", listen).flag("--heartbeat", &self.heartbeat);
+        member.flag("--replicas", self.replicas.to_string()).folder("--logs")
     }
 
     fn data(&self, i: usize, has_address: &impl Fn(Ipv4Addr) -> bool) -> Member {
@@ -131,6 +134,7 @@ mod tests {
             every: "3s".to_owned(),
             heartbeat: "5s".to_owned(),
             sync: "always".to_owned(),
+            replicas: 1,
             nodes: 3,
             clients: 1,
         }
@@ -145,7 +149,7 @@ mod tests {
         let members = settings().members(|_| true);
         let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
         assert_eq!(names, ["head", "data1", "data2", "data3", "client1"]);
-        assert!(text(&members[0]).ends_with("--listen 0.0.0.0:5000 --heartbeat 5s --logs logs/head"));
+        assert!(text(&members[0]).ends_with("--listen 0.0.0.0:5000 --heartbeat 5s --replicas 1 --logs logs/head"));
         assert!(text(&members[2]).contains("--head 127.0.0.1:5000 --name data2 --sync always --dir logs/data2"));
         assert!(text(&members[2]).ends_with("--bind 127.0.0.3"));
         assert!(text(&members[4]).ends_with("--every 3s --logs logs/client1"));

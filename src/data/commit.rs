@@ -155,24 +155,26 @@ impl Commit {
         }
     }
 
-    /// Formats the messages of one Put into the buffer.
+    /// Formats the messages of one Put of a session into the buffer. `copies` names the nodes that are to keep them,
+    /// parted by commas; it is empty if this is the only one.
     ///
     /// # Errors
     /// A record that has no line; nothing of the Put is in the buffer then.
     pub fn add(
         &self,
-        session: u64,
-        number: u64,
+        (session, number): (u64, u64),
         first: RecordId,
-        client: ClientId,
-        first_seq: u64,
+        (client, first_seq): (ClientId, u64),
+        copies: &str,
         messages: &Messages,
     ) -> Result<(), BadRecord> {
         let mut filling = self.filling.borrow_mut();
         let lines = &mut *filling;
         let before = lines.bytes.len();
+        let copies = (!copies.is_empty()).then_some(copies);
         for (k, payload) in (0..).zip(messages.iter()) {
-            if let Err(error) = record::encode(&mut lines.bytes, first.plus(k), client, first_seq + k, None, payload) {
+            if let Err(error) = record::encode(&mut lines.bytes, first.plus(k), client, first_seq + k, copies, payload)
+            {
                 lines.bytes.truncate(before);
                 return Err(error.into());
             }

@@ -87,7 +87,7 @@ pub struct Folder {
     disk: Disk,
     node_id: u64,
     is_new: bool,
-    _lock: File,
+    lock: File,
 }
 
 impl Folder {
@@ -110,7 +110,7 @@ impl Folder {
                 (id.0, true)
             }
         };
-        Ok(Self { disk, node_id, is_new, _lock: lock })
+        Ok(Self { disk, node_id, is_new, lock })
     }
 
     /// The node's identity, below 2^60.
@@ -129,6 +129,15 @@ impl Folder {
     #[must_use]
     pub fn disk(&self) -> &Disk {
         &self.disk
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closing would do, were the descriptor not shared for a moment with whatever this process is just starting.
+        if let Err(error) = self.lock.unlock() {
+            tracing::debug!("the lock of {} is released when the process ends: {error}", self.disk.path().display());
+        }
     }
 }
 

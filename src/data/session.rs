@@ -200,11 +200,11 @@ async fn follow(
     loop {
         while let Some(frame) = Frame::decode(buffer).map_err(|error| Ended::Refused(error.refusal()))? {
             match frame {
-                Frame::Put { first, client, first_seq, messages } => {
+                Frame::Put { first, client, first_seq, copies, messages } => {
                     commit.room().await;
                     number += 1;
                     commit
-                        .add(session, number, first, client, first_seq, &messages)
+                        .add((session, number), first, (client, first_seq), &copies, &messages)
                         .map_err(|error| protocol(error.to_string()))?;
                 }
                 Frame::Ping(n) => sender.outbox.with(|out| frame::pong(out, n)),

@@ -16,6 +16,10 @@ pub struct Config {
     pub icmp: bool,
     /// A solo head: the identity of its embedded data node, the only one it takes. It echoes text messages.
     pub solo: Option<u64>,
+    /// Copies that each message is to have, on as many nodes.
+    pub replicas: usize,
+    /// Copies without which a message is refused.
+    pub copies_min: usize,
     /// Seed of every random choice: the incarnation and the placement.
     pub seed: u64,
 }

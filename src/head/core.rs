@@ -7,6 +7,7 @@
 //! acknowledgement is one number. A batch is settled when no node is still asked for it.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -69,6 +70,8 @@ pub enum Effect {
     Put {
         /// The node.
         node: NodeKey,
+        /// Names of all nodes that are to keep it, parted by commas; none if this is the only one.
+        copies: Option<Rc<str>>,
         /// The batch.
         batch: Batch,
     },
@@ -76,9 +79,9 @@ pub enum Effect {
     Kept {
         /// The batch.
         batch: Batch,
-        /// The nodes that keep it and are still registered.
-        nodes: Vec<NodeKey>,
-        /// Whether every copy was synced before it was acknowledged.
+        /// Addresses of the nodes that keep it.
+        nodes: Vec<Rc<str>>,
+        /// The weakest promise among its copies.
         sync: SyncMode,
     },
     /// Nobody keeps the batch: tell its origin why.
@@ -110,9 +113,19 @@ pub struct Window {
     pub messages: usize,
 }
 
+/// How a node is called in answers and in records.
+#[derive(Clone, Debug)]
+pub struct Label {
+    /// Its address.
+    pub ip: Rc<str>,
+    /// Its name.
+    pub name: Rc<str>,
+}
+
 #[derive(Debug)]
 struct Node {
     serial: u64,
+    label: Label,
     window: Window,
     writable: bool,
     leaving: bool,
@@ -133,11 +146,16 @@ impl Node {
 #[derive(Debug)]
 struct Flight {
     batch: Batch,
-    /// Copies still wanted beyond those asked for or kept.
+    /// Nodes that were sent it and have not settled it.
     asked: NodeSet,
+    /// Nodes that keep it and are registered.
     kept: NodeSet,
+    /// Nodes that did not want it.
     refused: NodeSet,
+    /// Addresses of nodes that kept it and then left: their copies lie on their disks.
+    gone: Vec<Rc<str>>,
     sync: SyncMode,
+    /// It waits among the orphans for room on a node.
     queued: bool,
 }
 
@@ -152,6 +170,8 @@ pub struct Counters {
     pub in_flight: u64,
     /// Bytes in flight now.
     pub in_flight_bytes: usize,
+    /// Messages acknowledged with fewer copies than were asked for.
+    pub short: u64,
 }
 
 /// What the head shows of one node's queue.
@@ -171,6 +191,7 @@ pub struct Core {
     clock: IdClock,
     rng: SmallRng,
     replicas: usize,
+    copies_min: usize,
     nodes: Slab<Node>,
     next_serial: u64,
     flights: Slab<Flight>,
@@ -191,15 +212,17 @@ fn size(messages: &Messages) -> (usize, usize) {
 }
 
 impl Core {
-    /// A core that wants `replicas` copies; incarnation and placement come from `seed`.
+    /// A core that wants `replicas` copies of each message and is content with `copies_min` when there are no more
+    /// nodes; incarnation and placement come from `seed`.
     #[must_use]
-    pub fn new(seed: u64, replicas: usize) -> Self {
+    pub fn new(seed: u64, replicas: usize, copies_min: usize) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let incarnation = rng.random();
         Self {
             clock: IdClock::new(incarnation),
             rng,
             replicas: replicas.clamp(1, limits::REPLICAS_MAX),
+            copies_min: copies_min.clamp(1, replicas.clamp(1, limits::REPLICAS_MAX)),
             nodes: Slab::new(),
             next_serial: 1,
             flights: Slab::new(),
@@ -238,7 +261,7 @@ impl Core {
     ///
     /// # Errors
     /// The table holds [`limits::NODES_MAX`] nodes.
-    pub fn register(&mut self, writable: bool, window: Window) -> Result<NodeKey, Refusal> {
+    pub fn register(&mut self, label: Label, writable: bool, window: Window) -> Result<NodeKey, Refusal> {
         if self.nodes.len() >= limits::NODES_MAX {
             let text = format!("this head has {} data nodes, its limit; start another head", limits::NODES_MAX);
             return Err(Refusal::new(Code::Full, text));
@@ -247,6 +270,7 @@ impl Core {
         self.next_serial += 1;
         let place = self.nodes.insert(Node {
             serial,
+            label,
             window,
             writable,
             leaving: false,
@@ -301,25 +325,23 @@ impl Core {
             self.held = true;
             return Err(NotTaken::Hold);
         }
-        let Some(first_node) = self.choose(0, bytes, count) else {
-            if self.candidates(0) == 0 {
-                return Err(NotTaken::Refused(self.nobody()));
-            }
+        let able = self.candidates(0);
+        if able < self.copies_min {
+            return Err(NotTaken::Refused(self.too_few(able)));
+        }
+        let chosen = self.choose(0, self.replicas.min(able), bytes, count);
+        if size_of_set(chosen) < self.replicas.min(able) {
             self.held = true;
             return Err(NotTaken::Hold);
-        };
+        }
         let first = self.clock.take(wall_ns, count as u64);
         let batch = Batch { first, client, first_seq, messages: messages.clone(), origin };
         self.counters.in_flight += count as u64;
         self.counters.in_flight_bytes += bytes;
         let flight =
-            self.flights.insert(Flight { batch, asked: 0, kept: 0, refused: 0, sync: SyncMode::Always, queued: false });
-        self.put(flight, first_node);
-        for _ in 1..self.replicas {
-            let taken = self.flights.get(flight).map_or(0, |f| f.asked);
-            let Some(place) = self.choose(taken, bytes, count) else { break };
-            self.put(flight, place);
-        }
+            Flight { batch, asked: 0, kept: 0, refused: 0, gone: Vec::new(), sync: SyncMode::Always, queued: false };
+        let flight = self.flights.insert(flight);
+        self.put(flight, chosen);
         Ok(())
     }
 
@@ -356,7 +378,7 @@ impl Core {
                 node.acked += count as u64;
             }
             if done {
-                self.settle_kept(flight);
+                self.finish(flight, None);
             }
         }
         self.settle_orphans();
@@ -403,16 +425,23 @@ impl Core {
             return 0;
         }
         let node = self.nodes.remove(key.place);
-        for (_, entry) in &mut self.flights {
-            // The place may be given to another node: what the old one kept or refused says nothing of the new one.
-            entry.refused &= !bit(key.place);
-            entry.kept &= !bit(key.place);
-        }
-        for flight in node.queue {
-            if let Some(entry) = self.flights.get_mut(flight) {
-                entry.asked &= !bit(key.place);
-                self.place_again(flight, None);
+        let mut short = Vec::new();
+        for (flight, entry) in &mut self.flights {
+            let here = bit(key.place);
+            if entry.kept & here != 0 {
+                entry.gone.push(Rc::clone(&node.label.ip));
             }
+            if (entry.kept | entry.asked) & here != 0 {
+                short.push((entry.batch.first, flight));
+            }
+            // The place may be given to another node: what the old one kept or refused says nothing of the new one.
+            entry.asked &= !here;
+            entry.kept &= !here;
+            entry.refused &= !here;
+        }
+        short.sort_unstable();
+        for (_, flight) in short {
+            self.place_again(flight, None);
         }
         self.settle_orphans();
         self.wake();
@@ -432,50 +461,78 @@ impl Core {
         self.nodes.iter().filter(|(place, node)| node.writable && !node.leaving && except & bit(*place) == 0).count()
     }
 
-    /// A node chosen uniformly among those that can take the batch now: one pass, each equally likely.
-    fn choose(&mut self, except: NodeSet, bytes: usize, count: usize) -> Option<usize> {
-        let mut chosen = None;
-        let mut seen = 0_u32;
+    /// At most `wanted` distinct nodes, every set of them equally likely among those that can take the batch now: one
+    /// pass that keeps a random sample (Vitter's algorithm R).
+    fn choose(&mut self, except: NodeSet, wanted: usize, bytes: usize, count: usize) -> NodeSet {
+        let mut sample = [0; limits::REPLICAS_MAX];
+        let mut seen = 0;
         for (place, node) in &self.nodes {
             if node.writable && !node.leaving && except & bit(place) == 0 && node.has_room(bytes, count) {
-                seen += 1;
-                if seen == 1 || self.rng.random_range(0..seen) == 0 {
-                    chosen = Some(place);
+                let slot = if seen < wanted { seen } else { self.rng.random_range(0..=seen) };
+                if let Some(slot) = sample.get_mut(..wanted).and_then(|sample| sample.get_mut(slot)) {
+                    *slot = place;
                 }
+                seen += 1;
             }
         }
-        chosen
+        sample.iter().take(wanted.min(seen)).fold(0, |set, place| set | bit(*place))
     }
 
-    fn put(&mut self, flight: usize, place: usize) {
-        let (Some(entry), Some(node)) = (self.flights.get_mut(flight), self.nodes.get_mut(place)) else { return };
+    /// Sends a batch to these nodes.
+    fn put(&mut self, flight: usize, chosen: NodeSet) {
+        let Some(entry) = self.flights.get_mut(flight) else { return };
         let (bytes, count) = size(&entry.batch.messages);
-        entry.asked |= bit(place);
+        entry.asked |= chosen;
         entry.queued = false;
-        node.queue.push_back(flight);
-        node.bytes += bytes;
-        node.messages += count;
-        let key = NodeKey { place, serial: node.serial };
-        self.effects.push_back(Effect::Put { node: key, batch: entry.batch.clone() });
+        let holders = entry.asked | entry.kept;
+        let mut copies: Option<Rc<str>> = None;
+        if self.replicas > 1 {
+            let named = self.nodes.iter().filter(|(place, _)| holders & bit(*place) != 0);
+            copies = Some(named.map(|(_, node)| &*node.label.name).collect::<Vec<_>>().join(",").into());
+        }
+        for (place, node) in &mut self.nodes {
+            if chosen & bit(place) != 0 {
+                node.queue.push_back(flight);
+                node.bytes += bytes;
+                node.messages += count;
+                let node = NodeKey { place, serial: node.serial };
+                self.effects.push_back(Effect::Put { node, copies: copies.clone(), batch: entry.batch.clone() });
+            }
+        }
     }
 
     /// A batch lost one of its nodes: another takes it now, or it waits for room, or it is settled as it is.
     fn place_again(&mut self, flight: usize, cause: Option<&Refusal>) {
         let Some(entry) = self.flights.get(flight) else { return };
-        let except = entry.asked | entry.kept | entry.refused;
+        let holders = entry.asked | entry.kept;
+        let except = holders | entry.refused;
         let (bytes, count) = size(&entry.batch.messages);
-        let (alone, kept) = (entry.asked == 0 && !entry.queued, entry.kept != 0);
-        if let Some(place) = self.choose(except, bytes, count) {
-            self.put(flight, place);
-        } else if self.candidates(except) > 0 {
+        let missing = self.replicas.saturating_sub(size_of_set(holders)).min(self.candidates(except));
+        let chosen = self.choose(except, missing, bytes, count);
+        if chosen != 0 {
+            self.put(flight, chosen);
+        }
+        if size_of_set(chosen) < missing {
             if let Some(entry) = self.flights.get_mut(flight).filter(|entry| !entry.queued) {
                 entry.queued = true;
                 self.orphans.push_back(flight);
             }
-        } else if alone && kept {
+        } else {
+            self.finish(flight, cause);
+        }
+    }
+
+    /// Settles a batch that nobody is asked for any more: kept if there are copies enough, else refused.
+    fn finish(&mut self, flight: usize, cause: Option<&Refusal>) {
+        let Some(entry) = self.flights.get(flight) else { return };
+        if entry.asked != 0 || entry.queued {
+            return;
+        }
+        let copies = size_of_set(entry.kept) + entry.gone.len();
+        if copies >= self.copies_min {
             self.settle_kept(flight);
-        } else if alone {
-            let refusal = cause.cloned().unwrap_or_else(|| self.nobody());
+        } else {
+            let refusal = cause.cloned().unwrap_or_else(|| self.too_few(copies));
             self.settle_refused(flight, refusal);
         }
     }
@@ -508,13 +565,14 @@ impl Core {
 
     fn settle_kept(&mut self, flight: usize) {
         let Some(entry) = self.forget(flight) else { return };
-        self.counters.acked += u64::from(entry.batch.messages.count());
-        let nodes = self
-            .nodes
-            .iter()
-            .filter(|(place, _)| entry.kept & bit(*place) != 0)
-            .map(|(place, node)| NodeKey { place, serial: node.serial })
-            .collect();
+        let count = u64::from(entry.batch.messages.count());
+        self.counters.acked += count;
+        let kept = self.nodes.iter().filter(|(place, _)| entry.kept & bit(*place) != 0);
+        let mut nodes: Vec<_> = kept.map(|(_, node)| Rc::clone(&node.label.ip)).collect();
+        nodes.extend(entry.gone);
+        if nodes.len() < self.replicas {
+            self.counters.short += count;
+        }
         self.effects.push_back(Effect::Kept { batch: entry.batch, nodes, sync: entry.sync });
     }
 
@@ -524,21 +582,29 @@ impl Core {
         self.effects.push_back(Effect::Refused { batch: entry.batch, refusal });
     }
 
-    /// Why nobody takes a batch: there is no node, or none that can write.
-    fn nobody(&self) -> Refusal {
+    /// Why a batch is not kept: there is no node, or none that can write, or fewer than have to keep it.
+    fn too_few(&self, copies: usize) -> Refusal {
         if self.nodes.is_empty() {
-            Refusal::new(
-                Code::NoNodes,
-                "no hay dataNodes; start one with 'acopio data --head <this head>', then send again",
-            )
-        } else {
-            let text = format!(
-                "none of the {} dataNodes can write; see 'acopio status' for the cause, then send again",
-                self.nodes.len()
-            );
-            Refusal::new(Code::DiskFull, text)
+            let text = "no hay dataNodes; start one with 'acopio data --head <this head>', then send again";
+            return Refusal::new(Code::NoNodes, text);
         }
+        let (registered, wanted) = (self.nodes.len(), self.copies_min);
+        if wanted == 1 {
+            let text = format!(
+                "none of the {registered} dataNodes can write; see 'acopio status' for the cause, then send again"
+            );
+            return Refusal::new(Code::DiskFull, text);
+        }
+        let text = format!(
+            "{wanted} copies have to be kept and {copies} can be; start more dataNodes or lower --min-copies, then send again"
+        );
+        Refusal::new(Code::NoNodes, text)
     }
+}
+
+/// How many nodes a set has.
+const fn size_of_set(set: NodeSet) -> usize {
+    set.count_ones() as usize
 }
 
 fn never_sent(number: u64, settled: u64) -> Refusal {

@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use tokio::sync::Notify;
 
 use super::config::Config;
-use super::core::{Batch, Core, Effect, NodeKey, NotTaken, Origin, Window};
+use super::core::{Batch, Core, Effect, Label, NodeKey, NotTaken, Origin, Window};
 use super::registro::{self, Registro};
 use crate::limits;
 use crate::net::Outbox;
@@ -49,7 +49,7 @@ pub trait NodeSink {
     /// The node is in the table; before its first Put.
     fn accepted(&self, incarnation: u32);
     /// The next Put.
-    fn put(&self, batch: &Batch);
+    fn put(&self, batch: &Batch, copies: &str);
     /// The node is evicted: let go of its socket.
     fn cut(&self, refusal: Option<&Refusal>);
     /// Sends an in-protocol ping, if the node speaks that; false if it does not.
@@ -145,7 +145,7 @@ impl Head {
     pub fn new(config: Config) -> Result<Self, crate::daily::Error> {
         let registro = Registro::open(&config.logs)?;
         Ok(Self {
-            core: RefCell::new(Core::new(config.seed, 1)),
+            core: RefCell::new(Core::new(config.seed, config.replicas, config.copies_min)),
             registro: RefCell::new(registro),
             registro_failed: Cell::new(false),
             clients: RefCell::default(),
@@ -306,14 +306,16 @@ impl Head {
                 return Err(Refusal::new(Code::NameTaken, text));
             }
         }
-        let key = self.core.borrow_mut().register(who.writable, who.window)?;
         let ip = who.peer.ip().to_canonical();
+        let ip_text: Rc<str> = ip.to_string().into();
+        let label = Label { ip: Rc::clone(&ip_text), name: who.name.as_str().into() };
+        let key = self.core.borrow_mut().register(label, who.writable, who.window)?;
         let entry = Rc::new(NodeEntry {
             key,
             name: who.name,
             id: who.id,
             ip,
-            ip_text: ip.to_string().into(),
+            ip_text,
             port: who.peer.port(),
             dialect: who.dialect,
             since: SystemTime::now(),
@@ -437,23 +439,20 @@ impl Head {
         loop {
             let Some(effect) = self.core.borrow_mut().next_effect() else { return };
             match effect {
-                Effect::Put { node, batch } => {
+                Effect::Put { node, copies, batch } => {
                     let nodes = self.nodes.borrow();
                     if let Some(entry) = nodes.iter().find(|entry| entry.key == node) {
                         let queued = self.core.borrow().load(node).map_or(0, |load| load.in_flight);
                         if queued == u64::from(batch.messages.count()) {
                             entry.progress.set(Instant::now());
                         }
-                        entry.sink.put(&batch);
+                        entry.sink.put(&batch, copies.as_deref().unwrap_or_default());
                     }
                 }
                 Effect::Kept { batch, nodes, sync } => {
                     let outcome = if self.registro_failed.get() {
                         Outcome::Refused(registro_refusal())
                     } else {
-                        let all = self.nodes.borrow();
-                        let named = all.iter().filter(|entry| nodes.contains(&entry.key));
-                        let nodes = named.map(|entry| Rc::clone(&entry.ip_text)).collect();
                         Outcome::Kept { first: batch.first, sync, nodes }
                     };
                     self.tell(&batch, outcome);
@@ -545,9 +544,9 @@ impl NodeSink for FramedSink {
         }
     }
 
-    fn put(&self, batch: &Batch) {
+    fn put(&self, batch: &Batch, copies: &str) {
         let written = self.outbox.with(|buffer: &mut BytesMut| {
-            frame::put(buffer, batch.first, batch.client, batch.first_seq, &batch.messages)
+            frame::put(buffer, batch.first, batch.client, batch.first_seq, copies, &batch.messages)
         });
         if let Err(error) = written {
             // The block came out of our own decoder, so it fits; were it not so, the node must not wait for it.

@@ -65,6 +65,9 @@ pub fn report(head: &Head) -> Vec<u8> {
         acked_messages: counters.acked,
         refused_messages: counters.refused,
         in_flight: counters.in_flight,
+        replicas: head.config.replicas,
+        copies_min: head.config.copies_min,
+        short_of_copies: counters.short,
         rate_1s: rates.over(1),
         rate_10s: rates.over(10),
     };

@@ -31,7 +31,7 @@ struct TextSink {
 impl NodeSink for TextSink {
     fn accepted(&self, _incarnation: u32) {}
 
-    fn put(&self, batch: &Batch) {
+    fn put(&self, batch: &Batch, _copies: &str) {
         self.queue.borrow_mut().push_back(batch.messages.clone());
         self.wake.notify_one();
     }

@@ -27,6 +27,12 @@ pub struct StatusReport {
     pub refused_messages: u64,
     /// Messages accepted and not yet answered.
     pub in_flight: u64,
+    /// Copies that each message is to have.
+    pub replicas: usize,
+    /// Copies without which a message is refused.
+    pub copies_min: usize,
+    /// Messages acknowledged since the start with fewer copies than they are to have.
+    pub short_of_copies: u64,
     /// Messages acknowledged a second, over the last second.
     pub rate_1s: f64,
     /// Messages acknowledged a second, over the last ten.

@@ -77,11 +77,15 @@ fn client_id(out: &mut BytesMut, client: ClientId) -> Result {
 }
 
 fn message_fields(out: &mut BytesMut, first_seq: u64, messages: &Messages) -> Result {
+    check_seqs(first_seq, u64::from(messages.count()))?;
+    out.put_u64(first_seq);
+    block_fields(out, messages)
+}
+
+fn block_fields(out: &mut BytesMut, messages: &Messages) -> Result {
     if messages.is_empty() {
         return Err(FrameError::Count(0));
     }
-    check_seqs(first_seq, u64::from(messages.count()))?;
-    out.put_u64(first_seq);
     out.put_u16(messages.count());
     out.put_slice(messages.block());
     Ok(())
@@ -100,13 +104,23 @@ pub fn store(out: &mut BytesMut, first_seq: u64, messages: &Messages) -> Result 
 ///
 /// # Errors
 /// An id, client or sequence number out of bounds, or no messages.
-pub fn put(out: &mut BytesMut, first: RecordId, client: ClientId, first_seq: u64, messages: &Messages) -> Result {
+pub fn put(
+    out: &mut BytesMut,
+    first: RecordId,
+    client: ClientId,
+    first_seq: u64,
+    copies: &str,
+    messages: &Messages,
+) -> Result {
     out.reserve(PREFIX + super::PUT_FIELDS + messages.block().len());
     frame(out, kind::PUT, |out| {
         check_id(first.plus(u64::from(messages.count())))?;
         id(out, first)?;
         client_id(out, client)?;
-        message_fields(out, first_seq, messages)
+        check_seqs(first_seq, u64::from(messages.count()))?;
+        out.put_u64(first_seq);
+        text(out, copies)?;
+        block_fields(out, messages)
     })
 }
 
@@ -258,7 +272,9 @@ impl Frame {
                 text(out, name)?;
                 explanation(out, &report.reason)
             }),
-            Self::Put { first, client, first_seq, messages } => put(out, *first, *client, *first_seq, messages),
+            Self::Put { first, client, first_seq, copies, messages } => {
+                put(out, *first, *client, *first_seq, copies, messages)
+            }
             Self::PutAck { up_to, sync } => {
                 put_ack(out, *up_to, *sync);
                 Ok(())

@@ -22,7 +22,7 @@ use crate::limits::{FRAME_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_
 const PREFIX: usize = 4;
 
 /// Bytes of a [`Frame::Put`] before its block, kind included: the most of the two frames that carry one.
-const PUT_FIELDS: usize = 1 + 12 + 8 + 8 + 2;
+const PUT_FIELDS: usize = 1 + 12 + 8 + 8 + 2 + TEXT_BYTES_MAX + 2;
 
 /// Greatest block of messages, bytes: what is stored fits the frame it is put with.
 pub const BLOCK_BYTES_MAX: usize = FRAME_BYTES_MAX - PUT_FIELDS;
@@ -184,6 +184,8 @@ pub enum Frame {
         client: ClientId,
         /// Sequence number of the first message.
         first_seq: u64,
+        /// Names of the nodes that are to keep them, parted by commas; empty if this is the only one.
+        copies: String,
         /// The messages.
         messages: Messages,
     },
@@ -306,13 +308,14 @@ fn decode_shared(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
         let copies = Copies { count: copies, block: body.split_off(at) };
         return Ok(Frame::Acked { first_seq, count, first, sync, copies });
     }
+    let copies = if kind == kind::PUT { fields.text()?.to_owned() } else { String::new() };
     let count = fields.u16()?;
     check_seqs(first_seq, u64::from(count))?;
     let at = body.len() - fields.rest.len();
     let messages = Messages::new(count, body.split_off(at))?;
     if kind == kind::PUT {
         check_id(id.plus(u64::from(count)))?;
-        Ok(Frame::Put { first: id, client, first_seq, messages })
+        Ok(Frame::Put { first: id, client, first_seq, copies, messages })
     } else {
         Ok(Frame::Store { first_seq, messages })
     }

@@ -125,8 +125,8 @@ fn encoders_refuse_what_decoders_do_and_leave_the_buffer() {
         store(&mut out, SEQ_END, &one),
         store(&mut out, u64::MAX, &one),
         store(&mut out, 1, &Messages::default()),
-        put(&mut out, wrong_id, client, 1, &one),
-        put(&mut out, id(1), wrong, 1, &one),
+        put(&mut out, wrong_id, client, 1, "", &one),
+        put(&mut out, id(1), wrong, 1, "", &one),
         acked(&mut out, 1, 0, id(1), SyncMode::Always, []),
         acked(&mut out, 1, 1, id(1), SyncMode::Always, ["x"; REPLICAS_MAX + 1]),
         acked(&mut out, 1, 1, id(1), SyncMode::Always, ["x".repeat(TEXT_BYTES_MAX + 1).as_str()]),
@@ -169,7 +169,7 @@ fn builders_stop_at_the_bounds() {
     // What fills a Store fits a Put as well.
     builder.push(&[&long[1..]]).unwrap();
     while builder.push(&[b""]).is_ok() {}
-    put(&mut out, id(1), ClientId(1), 1, &builder.take().unwrap()).unwrap();
+    put(&mut out, id(1), ClientId(1), 1, "", &builder.take().unwrap()).unwrap();
     assert!(Frame::decode(&mut out).unwrap().is_some());
     let empty = StoreBuilder::begin(&mut out, 1);
     assert_eq!((empty.end(&mut out), out.len()), (0, 0));
@@ -240,12 +240,9 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             sync,
             report
         }),
-        (record(), client(), seq(), any_messages()).prop_map(|(first, client, first_seq, messages)| Frame::Put {
-            first,
-            client,
-            first_seq,
-            messages
-        }),
+        (record(), client(), seq(), "[a-z0-9,]{0,40}", any_messages()).prop_map(
+            |(first, client, first_seq, copies, messages)| Frame::Put { copies, first, client, first_seq, messages }
+        ),
         (any::<u64>(), sync()).prop_map(|(up_to, sync)| Frame::PutAck { up_to, sync }),
         (any::<u64>(), code(), text())
             .prop_map(|(number, code, text)| Frame::PutRefused { number, refusal: Refusal::new(code, text) }),
