@@ -30,7 +30,11 @@ pub struct Up {
     /// Folder for all files of the cluster: head/, data1/ …, client1/ …
     #[arg(long, env = "ACOPIO_DIR", value_name = "DIR", default_value = "logs")]
     dir: PathBuf,
-    /// Port of the head
+    /// Heads, all active; each has a port of its own, one after the other
+    #[arg(long, env = "ACOPIO_HEADS", value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u64).range(1..=limits::HEADS_MAX as u64))]
+    heads: u64,
+    /// Port of the (first) head
     #[arg(long, env = "ACOPIO_PORT", value_name = "PORT", default_value_t = 5000,
         value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
@@ -70,6 +74,12 @@ pub struct Up {
 impl Up {
     /// Runs the cluster until it is told to stop.
     pub fn run(self, global: Global) -> Result<Outcome> {
+        if u64::from(self.port) + self.heads - 1 > u64::from(u16::MAX) {
+            anyhow::bail!(
+                "{} heads need as many ports and there are none after 65535; choose a lower --port",
+                self.heads
+            );
+        }
         let program = std::env::current_exe().context("cannot find the acopio program; start it by its full path")?;
         let settings = cluster::up::Settings {
             program,
@@ -81,6 +91,7 @@ impl Up {
                 dir: self.dir,
                 listen_ip: self.listen_ip,
                 port: self.port,
+                heads: usize::try_from(self.heads).unwrap_or(usize::MAX),
                 every: values::show(self.every),
                 heartbeat: values::show(self.heartbeat),
                 sync: self.sync.to_string(),

@@ -11,8 +11,10 @@ pub struct Settings {
     pub dir: PathBuf,
     /// Address the head listens on.
     pub listen_ip: IpAddr,
-    /// Port of the head.
+    /// Port of the first head; the others have the ones after it.
     pub port: u16,
+    /// Number of heads, all active.
+    pub heads: usize,
     /// Time between two messages of a client.
     pub every: String,
     /// Time between two heartbeats.
@@ -53,33 +55,53 @@ pub struct Member {
 }
 
 impl Settings {
-    /// The address at which this machine's processes reach the head.
+    /// The addresses at which this machine's processes reach the heads.
     #[must_use]
-    pub fn head_address(&self) -> SocketAddr {
-        let ip = match self.listen_ip {
+    pub fn head_addresses(&self) -> Vec<SocketAddr> {
+        self.ports().map(|port| SocketAddr::new(self.head_ip(), port)).collect()
+    }
+
+    /// The addresses on which the heads listen.
+    #[must_use]
+    pub fn listen_addresses(&self) -> Vec<SocketAddr> {
+        self.ports().map(|port| SocketAddr::new(self.listen_ip, port)).collect()
+    }
+
+    fn ports(&self) -> impl Iterator<Item = u16> {
+        (self.port..=u16::MAX).take(self.heads)
+    }
+
+    /// All heads in one flag.
+    fn heads_flag(&self) -> String {
+        let heads: Vec<String> = self.head_addresses().iter().map(ToString::to_string).collect();
+        heads.join(",")
+    }
+
+    fn head_ip(&self) -> IpAddr {
+        match self.listen_ip {
             ip if !ip.is_unspecified() => ip,
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
             IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-        };
-        SocketAddr::new(ip, self.port)
+        }
     }
 
     /// All processes, in the order in which they are started. `has_address` tells whether this machine has an address.
     pub fn members(&self, has_address: impl Fn(Ipv4Addr) -> bool) -> Vec<Member> {
         let nodes = (1..=self.nodes).map(|i| self.data(i, &has_address));
-        std::iter::once(self.head()).chain(nodes).chain((1..=self.clients).map(|i| self.client(i))).collect()
+        let heads = (1..).zip(self.listen_addresses()).map(|(i, address)| self.head(i, address));
+        heads.chain(nodes).chain((1..=self.clients).map(|i| self.client(i))).collect()
     }
 
-    fn head(&self) -> Member {
-        let listen = SocketAddr::new(self.listen_ip, self.port).to_string();
-        let member = self.member(Kind::Head, "head".to_owned());
-        let member = member.flag("--listen", listen).flag("--heartbeat", &self.heartbeat);
+    fn head(&self, i: usize, listen: SocketAddr) -> Member {
+        let name = if self.heads == 1 { "head".to_owned() } else { format!("head{i}") };
+        let member = self.member(Kind::Head, name);
+        let member = member.flag("--listen", listen.to_string()).flag("--heartbeat", &self.heartbeat);
         member.flag("--replicas", self.replicas.to_string()).folder("--logs")
     }
 
     fn data(&self, i: usize, has_address: &impl Fn(Ipv4Addr) -> bool) -> Member {
         let name = format!("data{i}");
-        let member = self.member(Kind::Data, name.clone()).flag("--head", self.head_address().to_string());
+        let member = self.member(Kind::Data, name.clone()).flag("--head", self.heads_flag());
         let member = member.flag("--name", name).flag("--sync", &self.sync).folder("--dir");
         match self.address_of(i).filter(|&ip| has_address(ip)) {
             Some(ip) => member.flag("--bind", ip.to_string()),
@@ -89,14 +111,14 @@ impl Settings {
 
     /// A loopback address for data node `i`, counted from 1; none if the head is not on loopback.
     fn address_of(&self, i: usize) -> Option<Ipv4Addr> {
-        let on_loopback = self.head_address().ip().is_loopback() && self.head_address().is_ipv4();
+        let on_loopback = self.head_ip().is_loopback() && self.head_ip().is_ipv4();
         let last = u8::try_from(i + 1).ok().filter(|&last| last < u8::MAX)?;
         on_loopback.then_some(Ipv4Addr::new(127, 0, 0, last))
     }
 
     fn client(&self, i: usize) -> Member {
         let member = self.member(Kind::Client, format!("client{i}"));
-        member.flag("--head", self.head_address().to_string()).flag("--every", &self.every).folder("--logs")
+        member.flag("--head", self.heads_flag()).flag("--every", &self.every).folder("--logs")
     }
 
     fn member(&self, kind: Kind, name: String) -> Member {
@@ -131,6 +153,7 @@ mod tests {
             dir: "logs".into(),
             listen_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             port: 5000,
+            heads: 1,
             every: "3s".to_owned(),
             heartbeat: "5s".to_owned(),
             sync: "always".to_owned(),
@@ -153,6 +176,17 @@ mod tests {
         assert!(text(&members[2]).contains("--head 127.0.0.1:5000 --name data2 --sync always --dir logs/data2"));
         assert!(text(&members[2]).ends_with("--bind 127.0.0.3"));
         assert!(text(&members[4]).ends_with("--every 3s --logs logs/client1"));
+    }
+
+    #[test]
+    fn several_heads_have_ports_in_a_row_and_everybody_knows_all_of_them() {
+        let members = Settings { heads: 2, ..settings() }.members(|_| true);
+        assert!(
+            text(&members[1]).contains("--listen 0.0.0.0:5001") && text(&members[1]).ends_with("--logs logs/head2")
+        );
+        for member in &members[2..] {
+            assert!(text(member).contains("--head 127.0.0.1:5000,127.0.0.1:5001"), "{}", member.name);
+        }
     }
 
     #[test]

@@ -89,9 +89,10 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), Error> {
 async fn start_watch_end(settings: Settings, shutdown: Shutdown, screen: Screen) -> Result<(), Error> {
     let dir = &settings.plan.dir;
     probe(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
-    let address = SocketAddr::new(settings.plan.listen_ip, settings.plan.port);
-    // The head would say so as well, but with its own flags for a remedy. Let go of at once, the address is free for it.
-    TcpListener::bind(address).map(drop).map_err(|source| Error::Listen { address, source })?;
+    // A head would say so as well, but with its own flags for a remedy. Let go of at once, the address is free for it.
+    for address in settings.plan.listen_addresses() {
+        TcpListener::bind(address).map(drop).map_err(|source| Error::Listen { address, source })?;
+    }
     let members = settings.plan.members(has_address);
     let shared = Rc::new(Shared {
         program: settings.program.clone(),
@@ -231,17 +232,25 @@ async fn end(groups: [(Kind, Group); 3], screen: &Screen) {
 
 /// Says what runs where, and what to try.
 fn introduce(settings: &Settings, members: &[Member], pids: &[Option<u32>], screen: &Screen) {
-    let head = settings.plan.head_address();
+    let heads = settings.plan.head_addresses();
+    let listen: Vec<String> = heads.iter().map(ToString::to_string).collect();
+    let listen = match &listen[..] {
+        [one] => format!("Its head listens on {one}"),
+        all => format!("Its heads listen on {}, all of them active", all.join(" and ")),
+    };
+    let Some(head) = heads.first() else { return };
     let dir = settings.plan.dir.display();
-    screen.say(format!("\nThe cluster runs. Its head listens on {head}; all files are in {dir}/."));
+    screen.say(format!("\nThe cluster runs. {listen}; all files are in {dir}/."));
     for (member, pid) in members.iter().zip(pids) {
         screen.say(format!("  {:8} pid {:<8} {}/", member.name, pid.unwrap_or_default(), member.dir.display()));
     }
     let (ip, port) = (head.ip(), head.port());
     screen.say("Try, from another terminal:");
     screen.say(format!("  printf 'peticion\\nhola\\n' | nc -N {ip} {port}    send a message"));
-    screen.say(format!("  tail -F {dir}/head/heartbeat.log"));
-    screen.say(format!("  tail -F {dir}/head/registro.log"));
+    for member in members.iter().filter(|member| member.kind == Kind::Head).take(1) {
+        screen.say(format!("  tail -F {}/heartbeat.log", member.dir.display()));
+        screen.say(format!("  tail -F {}/registro.log", member.dir.display()));
+    }
     let victim = members.iter().zip(pids).filter(|(member, _)| member.kind == Kind::Data).take(2).last();
     if let Some((member, Some(pid))) = victim {
         screen.say(format!("  tail -F {}/data.txt", member.dir.display()));
