@@ -7,7 +7,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 install_missing() {
     local missing=() sudo=()
     local pair
-    for pair in nc:netcat-openbsd strace:strace ip:iproute2 python3:python3 unshare:util-linux mkfs.ext4:e2fsprogs mount:mount; do
+    for pair in nc:netcat-openbsd strace:strace python3:python3 mkfs.ext4:e2fsprogs mount:mount; do
         PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
     done
     [ "${#missing[@]}" -eq 0 ] && return
