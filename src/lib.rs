@@ -7,6 +7,7 @@ pub mod daily;
 pub mod data;
 pub mod head;
 pub mod limits;
+pub mod lock;
 pub mod net;
 pub mod shutdown;
 pub mod wire;

@@ -158,6 +158,9 @@ pub const CLIENT_RETRY_TIME_DEFAULT: Duration = Duration::from_secs(10);
 
 // ---- ending ---------------------------------------------------------------------------------------------------------
 
+/// Time `up` waits for a data node to register before it starts the next process.
+pub const UP_NODE_TIME_MAX: Duration = Duration::from_secs(2);
+
 /// Time a role has to finish what it accepted after SIGTERM; the process is gone within ten seconds.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(6);
 

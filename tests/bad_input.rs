@@ -265,3 +265,15 @@ fn a_half_closed_peer_that_said_nothing() {
     assert!(rest.is_empty());
     cluster.still_serves();
 }
+
+#[test]
+fn a_second_head_in_the_same_folder_of_logs() {
+    let cluster = Cluster::start(&[]);
+    let mut command = acopio();
+    command.args(["head", "--listen", "127.0.0.1:0", "--logs"]).arg(&cluster.head.logs);
+    let (code, _, said) = Process::start(command).finish();
+    assert_eq!(code, Some(1), "{said}");
+    let pid = cluster.head.process.pid();
+    assert!(said.contains(&format!("is in use by another process (pid {pid} name head)")), "{said}");
+    cluster.still_serves();
+}

@@ -108,3 +108,24 @@ fn a_client_whose_head_answers_nothing_ends_in_time() {
     assert!(asked.elapsed().as_secs() < 10, "{:?}", asked.elapsed());
     client.wait_for("has no answer yet at the end; it may be kept or not");
 }
+
+#[test]
+fn a_head_that_stops_answers_even_what_a_hung_node_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut head = Head::start(dir.path(), &["--heartbeat", "60s"]);
+    let stopped = head.node(dir.path(), 1, &[]);
+    stopped.signal(Signal::STOP);
+    let mut client = head.line();
+    client.send("uno\ndos");
+    common::eventually("both are in flight", || {
+        let output = acopio().args(["status", "--head", &head.at(), "--format", "json"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().replace(' ', "").contains("\"in_flight\":2").then_some(())
+    });
+    head.process.signal(Signal::TERM);
+    for _ in 0..2 {
+        let answer = client.read();
+        assert!(answer.starts_with("error: no hay dataNodes; "), "{answer}");
+    }
+    assert_eq!(client.read(), "error: the head stops; connect again and send what was not answered");
+    assert_eq!(head.process.wait().code(), Some(0), "{}", head.process.all());
+}

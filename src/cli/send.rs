@@ -56,7 +56,8 @@ pub struct Send {
 impl Send {
     /// Sends everything there is.
     pub fn run(self, global: Global) -> Result<Outcome> {
-        logging::start(global, &[])?;
+        // It prints nothing but errors; that a head is tried again is for who wants to know.
+        logging::start(Global { quiet: global.quiet || !global.verbose, ..global }, &[])?;
         values::heads(&self.head)?;
         let (bar, input): (_, Box<dyn BufRead + std::marker::Send>) = match &self.file {
             Some(path) => open(path, global)?,

@@ -42,6 +42,7 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>) {
     let mut rng = SmallRng::seed_from_u64(rand::random());
     let mut backoff = Backoff::default();
     let mut turn = 0;
+    let mut said = String::new();
     while wait_for_work(&shared).await {
         let Some(head) = config.heads.get(turn % config.heads.len().max(1)) else { break };
         let ended = converse(head, &shared, &config, &mut backoff).await;
@@ -59,12 +60,16 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>) {
                 }
                 ended => {
                     let waited = config.retry_for;
-                    let text =
-                        format!("head {head}: {ended}; nothing was kept for {waited:?}, see that a head runs there");
+                    let text = format!("head {head}: {ended}; it is tried for {waited:?}, see that a head runs there");
                     Refusal { code: Code::Timeout, text, retry: true }
                 }
             }
         };
+        let cause = refusal.text.clone();
+        if cause != said {
+            tracing::warn!("{cause}; trying again");
+            said = cause;
+        }
         turn += 1;
         tell_if_given_up(&shared, &config, &refusal);
         let wait = backoff.next(&mut rng);

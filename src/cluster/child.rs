@@ -12,9 +12,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::LISTENING;
 use super::plan::Member;
 use super::screen::Screen;
+use super::{LISTENING, REGISTERED};
 
 /// A process could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +67,7 @@ impl Running {
         self.child.id()
     }
 
-    /// Waits until the child says that it listens; false if it ended or closed its standard error before.
+    /// Waits until the child says that it listens, or that it is registered with a head; false if it ended or closed its standard error before.
     pub async fn listens(&mut self) -> bool {
         match self.listens.take() {
             Some(listens) => listens.await.is_ok(),
@@ -110,7 +110,7 @@ async fn show(stderr: ChildStderr, member: Member, screen: Screen, listening: on
     let mut listening = Some(listening);
     let mut last_error = None;
     while let Ok(Some(line)) = lines.next_line().await {
-        if line.contains(LISTENING)
+        if (line.contains(LISTENING) || line.contains(REGISTERED))
             && let Some(listening) = listening.take()
         {
             let _nobody_waits_any_more = listening.send(());

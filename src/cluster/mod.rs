@@ -10,3 +10,6 @@ pub mod up;
 
 /// What a head says on standard error, before its address, once it listens: `up` waits for it.
 pub const LISTENING: &str = "listening on ";
+
+/// What a data node says once it is registered with a head.
+pub const REGISTERED: &str = "registered as ";

@@ -14,6 +14,7 @@ use super::child::{self, Running};
 use super::plan::{self, Kind, Member};
 use super::screen::Screen;
 use crate::limits;
+use crate::lock::Lock;
 use crate::shutdown::{self, Shutdown, Trigger};
 
 /// Settings of a cluster on this machine.
@@ -58,6 +59,9 @@ pub enum Error {
     /// A process can't be started.
     #[error(transparent)]
     Start(#[from] child::Error),
+    /// Another cluster runs in the folder.
+    #[error(transparent)]
+    InUse(#[from] crate::lock::Error),
 }
 
 /// What every watcher of a member shares.
@@ -72,7 +76,7 @@ struct Shared {
 struct Group {
     trigger: Trigger,
     shutdown: Shutdown,
-    watchers: JoinSet<Option<Running>>,
+    watchers: JoinSet<Option<(String, Running)>>,
 }
 
 /// Runs a cluster until it is told to stop or its time is over. Needs a `LocalSet`.
@@ -89,6 +93,7 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), Error> {
 async fn start_watch_end(settings: Settings, shutdown: Shutdown, screen: Screen) -> Result<(), Error> {
     let dir = &settings.plan.dir;
     probe(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
+    let _lock = Lock::take(dir, "up.lock", "up")?;
     // A head would say so as well, but with its own flags for a remedy. Let go of at once, the address is free for it.
     for address in settings.plan.listen_addresses() {
         TcpListener::bind(address).map(drop).map_err(|source| Error::Listen { address, source })?;
@@ -135,6 +140,12 @@ async fn start(
                 ready = head_listens(&mut running) => ready,
                 () = shutdown.stopping() => Ok(()),
             }
+        } else if member.kind == Kind::Data {
+            // Clients are started when there is somebody to keep what they send; a node that takes longer is not waited for.
+            tokio::select! {
+                _registered_or_not = timeout(limits::UP_NODE_TIME_MAX, running.listens()) => Ok(()),
+                () = shutdown.stopping() => Ok(()),
+            }
         } else {
             Ok(())
         };
@@ -167,14 +178,14 @@ async fn head_listens(running: &mut Running) -> Result<(), Error> {
 }
 
 /// Watches over one process and starts it again, until the end is asked for; the process that runs then.
-async fn watch(member: Member, first: Running, shared: Rc<Shared>, stop: Shutdown) -> Option<Running> {
+async fn watch(member: Member, first: Running, shared: Rc<Shared>, stop: Shutdown) -> Option<(String, Running)> {
     let mut running = Some(first);
     loop {
         if let Some(mut child) = running.take() {
             let pid = child.pid().unwrap_or_default();
             tokio::select! {
                 how = child.ended() => shared.told_of_end(&member, pid, &how),
-                () = stop.stopping() => return Some(child),
+                () = stop.stopping() => return Some((format!("{} (pid {pid})", member.name), child)),
             }
         }
         tokio::select! {
@@ -210,21 +221,19 @@ impl Group {
 
 /// Ends group after group; all of one at the same time.
 async fn end(groups: [(Kind, Group); 3], screen: &Screen) {
-    let overall = Instant::now() + limits::STOP_TIME_MAX;
-    for (kind, mut group) in groups {
+    let overall = Instant::now() + limits::STOP_TIME_MAX - limits::UP_GROUP_STOP_TIME_MIN;
+    for (_, mut group) in groups {
         let deadline = overall.max(Instant::now() + limits::UP_GROUP_STOP_TIME_MIN);
         group.trigger.stop();
         let mut ends = JoinSet::new();
         while let Some(watched) = group.watchers.join_next().await {
-            if let Ok(Some(running)) = watched {
-                ends.spawn_local(running.end(deadline));
+            if let Ok(Some((name, running))) = watched {
+                ends.spawn_local(async move { (name, running.end(deadline).await) });
             }
         }
-        while let Some(in_order) = ends.join_next().await {
-            if !in_order.unwrap_or(false) {
-                screen.say(format!(
-                    "a {kind:?} process did not end in time and was killed; acknowledged messages are kept"
-                ));
+        while let Some(ended) = ends.join_next().await {
+            if let Ok((name, false)) = ended {
+                screen.say(format!("{name} did not end in time and was killed; acknowledged messages are kept"));
             }
         }
     }

@@ -6,9 +6,9 @@
 use super::segments;
 use super::storage::{Disk, Storage};
 use crate::limits::NODE_NAME_BYTES_MAX;
+use crate::lock::{self, Lock};
 use crate::wire::id::ClientId;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The file that holds the identity: `acopio-data 1 <10 characters>`.
@@ -87,7 +87,7 @@ pub struct Folder {
     disk: Disk,
     node_id: u64,
     is_new: bool,
-    lock: File,
+    _lock: Lock,
 }
 
 impl Folder {
@@ -110,7 +110,7 @@ impl Folder {
                 (id.0, true)
             }
         };
-        Ok(Self { disk, node_id, is_new, lock })
+        Ok(Self { disk, node_id, is_new, _lock: lock })
     }
 
     /// The node's identity, below 2^60.
@@ -132,54 +132,16 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // Closing would do, were the descriptor not shared for a moment with whatever this process is just starting.
-        if let Err(error) = self.lock.unlock() {
-            tracing::debug!("the lock of {} is released when the process ends: {error}", self.disk.path().display());
-        }
-    }
-}
-
-fn lock(path: &Path, name: &str) -> Result<File, FolderError> {
-    let failed = |what| move |source| FolderError::Disk { path: path.to_owned(), what, source };
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    let mut file = options.open(path.join(LOCK)).map_err(failed("opening its lock"))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(FolderError::InUse { path: path.to_owned(), holder: holder(&file) });
-        }
-        Err(TryLockError::Error(source)) => return Err(failed("locking it")(source)),
-    }
-    let name: String = name.chars().filter(|c| !c.is_control()).take(NODE_NAME_BYTES_MAX).collect();
-    let text = format!("pid {} name {name}\n", std::process::id());
-    file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(failed("writing its lock"))?;
-    Ok(file)
-}
-
-/// What the holder of a lock wrote into it.
-fn holder(file: &File) -> String {
-    let mut text = String::new();
-    match file.take(SMALL_BYTES_MAX as u64).read_to_string(&mut text) {
-        Ok(read) if read > 0 => text.trim_end().to_owned(),
-        _ => "it has not said its name yet".to_owned(),
-    }
+fn lock(path: &Path, name: &str) -> Result<Lock, FolderError> {
+    Lock::take(path, LOCK, name).map_err(|error| match error {
+        lock::Error::InUse { path, holder } => FolderError::InUse { path, holder },
+        lock::Error::Disk { path, source } => FolderError::Disk { path, what: "locking it", source },
+    })
 }
 
 /// The node that runs on a folder, as it wrote itself into the lock; `None` if none does. Leaves no lock behind.
 pub fn running(path: &Path) -> io::Result<Option<String>> {
-    let file = match File::open(path.join(LOCK)) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    match file.try_lock_shared() {
-        Ok(()) => Ok(None),
-        Err(TryLockError::WouldBlock) => Ok(Some(holder(&file))),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
+    lock::held(&path.join(LOCK))
 }
 
 fn read_identity(path: &Path, disk: &Disk) -> Result<Option<u64>, FolderError> {

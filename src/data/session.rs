@@ -92,13 +92,21 @@ pub async fn keep(head: &str, me: &Identity, commit: &Commit, shutdown: &Shutdow
         if shutdown.is_stopping() {
             return;
         }
+        let stops;
         let cause = match ended {
             Ok(()) => continue,
-            Err(ended) => format!("head {head}: {ended}"),
+            Err(ended) => {
+                stops = matches!(&ended, Ended::Refused(refusal) if refusal.code == Code::Stopping);
+                format!("head {head}: {ended}")
+            }
         };
         // The same trouble again is said once.
         if cause != said {
-            tracing::warn!("{cause}; trying again until it works");
+            if stops {
+                tracing::info!("head {head} stops; trying again until it is back");
+            } else {
+                tracing::warn!("{cause}; trying again until it works");
+            }
             said = cause;
         }
         tokio::select! {

@@ -120,6 +120,8 @@ pub struct Label {
     pub ip: Rc<str>,
     /// Its name.
     pub name: Rc<str>,
+    /// The identity of its folder; none for nodes that speak text.
+    pub id: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -152,8 +154,10 @@ struct Flight {
     kept: NodeSet,
     /// Nodes that did not want it.
     refused: NodeSet,
-    /// Addresses of nodes that kept it and then left: their copies lie on their disks.
-    gone: Vec<Rc<str>>,
+    /// Nodes that kept it and then left: their copies lie on their disks.
+    gone: Vec<Label>,
+    /// Why a node did not want it, the last time.
+    cause: Option<Refusal>,
     sync: SyncMode,
     /// It waits among the orphans for room on a node.
     queued: bool,
@@ -268,6 +272,7 @@ impl Core {
         }
         let serial = self.next_serial;
         self.next_serial += 1;
+        let id = label.id;
         let place = self.nodes.insert(Node {
             serial,
             label,
@@ -280,6 +285,16 @@ impl Core {
             messages: 0,
             acked: 0,
         });
+        if id.is_some() {
+            // A node that kept a copy, left and is back still has it: it is one copy, not two.
+            for (_, entry) in &mut self.flights {
+                let before = entry.gone.len();
+                entry.gone.retain(|label| label.id != id);
+                if entry.gone.len() < before {
+                    entry.kept |= bit(place);
+                }
+            }
+        }
         self.settle_orphans();
         self.wake();
         Ok(NodeKey { place, serial })
@@ -338,8 +353,16 @@ impl Core {
         let batch = Batch { first, client, first_seq, messages: messages.clone(), origin };
         self.counters.in_flight += count as u64;
         self.counters.in_flight_bytes += bytes;
-        let flight =
-            Flight { batch, asked: 0, kept: 0, refused: 0, gone: Vec::new(), sync: SyncMode::Always, queued: false };
+        let flight = Flight {
+            batch,
+            asked: 0,
+            kept: 0,
+            refused: 0,
+            gone: Vec::new(),
+            cause: None,
+            sync: SyncMode::Always,
+            queued: false,
+        };
         let flight = self.flights.insert(flight);
         self.put(flight, chosen);
         Ok(())
@@ -378,7 +401,7 @@ impl Core {
                 node.acked += count as u64;
             }
             if done {
-                self.finish(flight, None);
+                self.finish(flight);
             }
         }
         self.settle_orphans();
@@ -406,13 +429,14 @@ impl Core {
         if let Some(entry) = self.flights.get_mut(flight) {
             entry.asked &= !bit(key.place);
             entry.refused |= bit(key.place);
+            entry.cause = Some(refusal.clone());
             let (bytes, count) = size(&entry.batch.messages);
             refused = Some(entry.batch.clone());
             if let Some(node) = self.node_mut(key) {
                 node.bytes -= bytes;
                 node.messages -= count;
             }
-            self.place_again(flight, Some(refusal));
+            self.place_again(flight);
         }
         self.settle_orphans();
         self.wake();
@@ -429,7 +453,7 @@ impl Core {
         for (flight, entry) in &mut self.flights {
             let here = bit(key.place);
             if entry.kept & here != 0 {
-                entry.gone.push(Rc::clone(&node.label.ip));
+                entry.gone.push(node.label.clone());
             }
             if (entry.kept | entry.asked) & here != 0 {
                 short.push((entry.batch.first, flight));
@@ -441,7 +465,7 @@ impl Core {
         }
         short.sort_unstable();
         for (_, flight) in short {
-            self.place_again(flight, None);
+            self.place_again(flight);
         }
         self.settle_orphans();
         self.wake();
@@ -502,7 +526,7 @@ impl Core {
     }
 
     /// A batch lost one of its nodes: another takes it now, or it waits for room, or it is settled as it is.
-    fn place_again(&mut self, flight: usize, cause: Option<&Refusal>) {
+    fn place_again(&mut self, flight: usize) {
         let Some(entry) = self.flights.get(flight) else { return };
         let holders = entry.asked | entry.kept;
         let except = holders | entry.refused;
@@ -518,12 +542,12 @@ impl Core {
                 self.orphans.push_back(flight);
             }
         } else {
-            self.finish(flight, cause);
+            self.finish(flight);
         }
     }
 
     /// Settles a batch that nobody is asked for any more: kept if there are copies enough, else refused.
-    fn finish(&mut self, flight: usize, cause: Option<&Refusal>) {
+    fn finish(&mut self, flight: usize) {
         let Some(entry) = self.flights.get(flight) else { return };
         if entry.asked != 0 || entry.queued {
             return;
@@ -532,7 +556,7 @@ impl Core {
         if copies >= self.copies_min {
             self.settle_kept(flight);
         } else {
-            let refusal = cause.cloned().unwrap_or_else(|| self.too_few(copies));
+            let refusal = entry.cause.clone().unwrap_or_else(|| self.too_few(copies));
             self.settle_refused(flight, refusal);
         }
     }
@@ -543,7 +567,7 @@ impl Core {
             let Some(flight) = self.orphans.pop_front() else { break };
             if let Some(entry) = self.flights.get_mut(flight) {
                 entry.queued = false;
-                self.place_again(flight, None);
+                self.place_again(flight);
             }
         }
     }
@@ -569,7 +593,7 @@ impl Core {
         self.counters.acked += count;
         let kept = self.nodes.iter().filter(|(place, _)| entry.kept & bit(*place) != 0);
         let mut nodes: Vec<_> = kept.map(|(_, node)| Rc::clone(&node.label.ip)).collect();
-        nodes.extend(entry.gone);
+        nodes.extend(entry.gone.into_iter().map(|label| label.ip));
         if nodes.len() < self.replicas {
             self.counters.short += count;
         }
@@ -589,6 +613,10 @@ impl Core {
             return Refusal::new(Code::NoNodes, text);
         }
         let (registered, wanted) = (self.nodes.len(), self.copies_min);
+        if self.nodes.iter().all(|(_, node)| node.leaving) {
+            let text = "all dataNodes are leaving; start another, then send again";
+            return Refusal::new(Code::NoNodes, text);
+        }
         if wanted == 1 {
             let text = format!(
                 "none of the {registered} dataNodes can write; see 'acopio status' for the cause, then send again"

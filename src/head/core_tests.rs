@@ -19,8 +19,13 @@ fn messages(count: usize) -> Messages {
 }
 
 fn register(core: &mut Core) -> NodeKey {
-    let n = core.nodes.len() + 1;
-    let label = Label { ip: format!("127.0.0.{n}").into(), name: format!("data{n}").into() };
+    let n = core.next_serial;
+    register_as(core, n)
+}
+
+/// The node number `n`, with an identity of its own.
+fn register_as(core: &mut Core, n: u64) -> NodeKey {
+    let label = Label { ip: format!("127.0.0.{n}").into(), name: format!("data{n}").into(), id: Some(n) };
     core.register(label, true, WINDOW).unwrap()
 }
 
@@ -243,9 +248,25 @@ fn fewer_nodes_than_copies_are_counted_and_below_the_least_refused() {
     assert!(matches!(&effects(&mut core)[..], [Effect::Refused { .. }]), "one copy is less than two");
 }
 
+#[test]
+fn one_disk_is_never_two_copies() {
+    let mut core = Core::new(1, 2, 2);
+    let (a, b) = (register_as(&mut core, 1), register_as(&mut core, 2));
+    store(&mut core, 1, 1).unwrap();
+    effects(&mut core);
+    core.acked(a, 1, SyncMode::Always, &mut Vec::new()).unwrap();
+    core.leave(a);
+    let back = register_as(&mut core, 1);
+    assert!(puts(&effects(&mut core)).is_empty(), "it has its copy already");
+    core.leave(b);
+    assert!(matches!(&effects(&mut core)[..], [Effect::Refused { .. }]), "the one copy of {back:?} is not two");
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Register,
+    /// One that left comes back.
+    Return,
     Store(usize),
     Ack(usize, u64),
     Refuse(usize),
@@ -256,6 +277,7 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         1 => Just(Op::Register),
+        1 => Just(Op::Return),
         8 => (1..=16usize).prop_map(Op::Store),
         6 => (0..8usize, 1..4u64).prop_map(|(n, k)| Op::Ack(n, k)),
         1 => (0..8usize).prop_map(Op::Refuse),
@@ -266,6 +288,8 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// What a node was sent and has not settled, by Put number.
 struct Sent {
+    /// Its identity.
+    n: u64,
     key: NodeKey,
     settled: u64,
     puts: Vec<u64>,
@@ -274,13 +298,14 @@ struct Sent {
 proptest! {
     /// Every batch that was taken is settled exactly once, kept only if a node acknowledged it, whatever happens.
     #[test]
-    fn each_batch_is_settled_once(seed: u64, replicas in 1..4usize, ops in prop::collection::vec(op(), 1..200)) {
-        let mut core = Core::new(seed, replicas, 1);
+    fn each_batch_is_settled_once(seed: u64, replicas in 1..4usize, least in 1..4usize, ops in prop::collection::vec(op(), 1..200)) {
+        let mut core = Core::new(seed, replicas, least);
         let mut nodes: Vec<Sent> = Vec::new();
         let mut open = BTreeSet::new();
-        let mut acked_by = BTreeMap::<u64, usize>::new();
+        let mut acked_by = BTreeMap::<u64, BTreeSet<u64>>::new();
         let mut ticket = 0;
-        let drain = |core: &mut Core, nodes: &mut Vec<Sent>, open: &mut BTreeSet<u64>, acked: &BTreeMap<u64, usize>| {
+        let (mut next, mut away) = (0, Vec::new());
+        let drain = |core: &mut Core, nodes: &mut Vec<Sent>, open: &mut BTreeSet<u64>, acked: &BTreeMap<u64, BTreeSet<u64>>| {
             while let Some(effect) = core.next_effect() {
                 match effect {
                     Effect::Put { node, batch, .. } => {
@@ -288,7 +313,11 @@ proptest! {
                         sent.puts.push(batch.origin.ticket);
                         assert!(open.contains(&batch.origin.ticket), "nothing settled is sent again");
                     }
-                    Effect::Kept { batch, .. } => {
+                    Effect::Kept { batch, nodes, .. } => {
+                        let distinct: BTreeSet<_> = nodes.iter().collect();
+                        assert_eq!(distinct.len(), nodes.len(), "one disk is never two copies");
+                        assert!(nodes.len() >= least.min(replicas), "no fewer copies than the least");
+                        assert!(acked[&batch.origin.ticket].len() >= nodes.len(), "each of them said so");
                         assert!(open.remove(&batch.origin.ticket), "settled once");
                         assert!(acked.contains_key(&batch.origin.ticket), "kept means that a node said so");
                     }
@@ -299,7 +328,13 @@ proptest! {
         };
         for op in ops {
             match op {
-                Op::Register => nodes.push(Sent { key: register(&mut core), settled: 0, puts: Vec::new() }),
+                Op::Register => {
+                    next += 1;
+                    nodes.push(Sent { n: next, key: register_as(&mut core, next), settled: 0, puts: Vec::new() });
+                }
+                Op::Return => if let Some(n) = away.pop() {
+                    nodes.push(Sent { n, key: register_as(&mut core, n), settled: 0, puts: Vec::new() });
+                },
                 Op::Store(count) => {
                     ticket += 1;
                     open.insert(ticket);
@@ -310,7 +345,7 @@ proptest! {
                 Op::Ack(n, k) => if let Some(sent) = nodes.get_mut(n) {
                     let up_to = (sent.settled + k).min(sent.puts.len() as u64);
                     for put in &sent.puts[sent.settled as usize..up_to as usize] {
-                        *acked_by.entry(*put).or_default() += 1;
+                        acked_by.entry(*put).or_default().insert(sent.n);
                     }
                     sent.settled = up_to;
                     core.acked(sent.key, up_to, SyncMode::Always, &mut Vec::new()).unwrap();
@@ -324,6 +359,7 @@ proptest! {
                 },
                 Op::Leave(n) => if n < nodes.len() {
                     let gone = nodes.remove(n);
+                    away.push(gone.n);
                     core.leave(gone.key);
                 },
             }
@@ -333,12 +369,12 @@ proptest! {
         for sent in &nodes {
             core.set_writable(sent.key, true);
         }
-        nodes.push(Sent { key: register(&mut core), settled: 0, puts: Vec::new() });
+        nodes.push(Sent { n: next + 1, key: register_as(&mut core, next + 1), settled: 0, puts: Vec::new() });
         for _ in 0..500 {
             drain(&mut core, &mut nodes, &mut open, &acked_by);
             for sent in &mut nodes {
                 for put in &sent.puts[sent.settled as usize..] {
-                    *acked_by.entry(*put).or_default() += 1;
+                    acked_by.entry(*put).or_default().insert(sent.n);
                 }
                 sent.settled = sent.puts.len() as u64;
                 core.acked(sent.key, sent.settled, SyncMode::Always, &mut Vec::new()).unwrap();

@@ -116,7 +116,8 @@ where
     let settled = async {
         tokio::select! {
             () = flow.idle() => {}
-            () = after_stop(shutdown, limits::DRAIN_TIME_MAX) => {
+            // The head lets go of its nodes after the same time, and with them of what they have not acknowledged.
+            () = after_stop(shutdown, limits::DRAIN_TIME_MAX + Duration::from_secs(1)) => {
                 tracing::warn!("a client leaves with {} messages unanswered", flow.messages());
             }
         }

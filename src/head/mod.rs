@@ -32,6 +32,7 @@ use tokio::time::{sleep, timeout};
 pub use config::Config;
 
 use crate::limits;
+use crate::lock::Lock;
 use crate::shutdown::{self, Shutdown};
 use state::Head;
 
@@ -41,6 +42,9 @@ pub enum Error {
     /// The registro can't be opened.
     #[error(transparent)]
     Registro(#[from] crate::daily::Error),
+    /// Another head writes its logs there.
+    #[error(transparent)]
+    InUse(#[from] crate::lock::Error),
 }
 
 /// Runs a head on this listener until it is asked to stop, then finishes what it accepted. Call it inside a
@@ -49,7 +53,10 @@ pub enum Error {
 /// # Errors
 /// The registro can't be opened.
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), Error> {
+    let logs = config.logs.clone();
     let head = Rc::new(Head::new(config)?);
+    // Two heads in one registro could not be told apart.
+    let _lock = Lock::take(&logs, "head.lock", "head")?;
     // Data nodes are let go only when clients have their answers.
     let (finish, finished) = shutdown::pair();
     let mut connections = JoinSet::new();
@@ -100,8 +107,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         tracing::warn!("stopping with {} messages unanswered", head.core(|core| core.counters().in_flight));
     }
     finish.stop();
+    // What no node acknowledged is refused now, and its clients read that.
     let gone = async { while connections.join_next().await.is_some() {} };
-    if timeout(Duration::from_secs(1), gone).await.is_err() {
+    if timeout(limits::CLOSE_TIME_MAX, gone).await.is_err() {
         tracing::debug!("some connections are cut");
     }
     chores.shutdown().await;

@@ -163,6 +163,9 @@ async fn follow(
             return Ok(LEAVING);
         }
         if !read_some(socket, buffer, finished).await {
+            if finished.is_stopping() {
+                sink.outbox.with(|out| frame::failure(out, &super::flow::stopping()));
+            }
             return Ok(if finished.is_stopping() { STOPPING } else { "its connection was closed" });
         }
     }

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use crate::daily::{self, DailyFile};
 use crate::limits;
-use crate::wire::id::RecordId;
+use crate::wire::id::{self, RecordId};
 
 /// The registro could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -69,14 +69,14 @@ impl Registro {
     /// Notes that a message of a client was not kept, and why.
     pub fn refused(&mut self, client: &str, first_seq: u64, count: u32, cause: &str) {
         self.start_line();
-        let last = first_seq + u64::from(count) - 1;
+        let (first, last) = (seq_text(first_seq), seq_text(first_seq + u64::from(count) - 1));
         self.lines.push_str("Problema: mensaje no fue guardado en dataNode: ");
         for c in cause.chars() {
             // The cause may be a peer's words: one refusal stays one line.
             if c.is_control() { self.lines.extend(c.escape_default()) } else { self.lines.push(c) }
         }
         // A String takes whatever is written to it.
-        let _infallible = writeln!(self.lines, " cliente={client} seq={first_seq}..{last}");
+        let _infallible = writeln!(self.lines, " cliente={client} seq={first}..{last}");
     }
 
     /// Hands the lines to the operating system.
@@ -111,6 +111,13 @@ impl Registro {
     }
 }
 
+/// A sequence number as it stands in `data.txt`.
+fn seq_text(seq: u64) -> String {
+    let mut digits = vec![b'-'; id::digits(seq)];
+    id::put_fixed(&mut digits, seq);
+    String::from_utf8(digits).unwrap_or_default()
+}
+
 impl std::fmt::Debug for Registro {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Registro").field("folder", &self.folder).field("failed", &self.failed).finish_non_exhaustive()
@@ -137,7 +144,7 @@ mod tests {
             [
                 format!("recibido en dataNode 127.0.0.2 data1 {id}"),
                 format!("recibido en dataNode 127.0.0.2 data1 {}..+17 {}", id.plus(1), id.plus(100)),
-                "Problema: mensaje no fue guardado en dataNode: no hay dataNodes cliente=---------- seq=7..8"
+                "Problema: mensaje no fue guardado en dataNode: no hay dataNodes cliente=---------- seq=6..7"
                     .to_owned(),
             ]
         );

@@ -308,7 +308,7 @@ impl Head {
         }
         let ip = who.peer.ip().to_canonical();
         let ip_text: Rc<str> = ip.to_string().into();
-        let label = Label { ip: Rc::clone(&ip_text), name: who.name.as_str().into() };
+        let label = Label { ip: Rc::clone(&ip_text), name: who.name.as_str().into(), id: who.id };
         let key = self.core.borrow_mut().register(label, who.writable, who.window)?;
         let entry = Rc::new(NodeEntry {
             key,
