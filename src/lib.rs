@@ -1,4 +1,22 @@
 //! acopio: a storage cluster for messages and measurements that arrive over plain TCP.
+//!
+//! A *head* ([`head`]) listens on one port, gives every message an id and a random data node, and answers when it is
+//! kept. A *data node* ([`data`]) appends what it is sent to a readable `data.txt`, syncs it, and acknowledges. A *client*
+//! is anything with a socket; [`client`] is the library that also goes on when a head is lost.
+//!
+//! # A message's way
+//!
+//! Client socket → [`wire`] decodes → [`head::core`] gives an id and chooses nodes → a Put in the node's queue → the
+//! node's commit buffer → one append and one `fdatasync` for all that waits → a range is acknowledged → the registro's
+//! line → the answer. Every queue on it has a bound in [`limits`], and a full one stops the read before it.
+//!
+//! # The modules
+//!
+//! [`wire`] is the words on the wire and imports nobody: no socket, no clock, no file. `head`, `data` and `client` speak
+//! it and never import each other; [`net`], [`daily`], [`lock`] and [`shutdown`] are the small things they share.
+//! [`check`] reads what data nodes wrote, offline; [`cluster`] runs whole clusters on one machine. The command line is
+//! in the binary: nothing here reads flags or the environment. `ARCHITECTURE.md`, `docs/wire.md` and `docs/data-log.md`
+//! are the pages beside this one.
 
 pub mod check;
 pub mod client;

@@ -479,155 +479,6 @@ impl Core {
     fn node_mut(&mut self, key: NodeKey) -> Option<&mut Node> {
         self.nodes.get_mut(key.place).filter(|node| node.serial == key.serial)
     }
-
-    /// How many nodes could take a batch at some time: registered, writable, not leaving and not in `except`.
-    fn candidates(&self, except: NodeSet) -> usize {
-        self.nodes.iter().filter(|(place, node)| node.writable && !node.leaving && except & bit(*place) == 0).count()
-    }
-
-    /// At most `wanted` distinct nodes, every set of them equally likely among those that can take the batch now: one
-    /// pass that keeps a random sample (Vitter's algorithm R).
-    fn choose(&mut self, except: NodeSet, wanted: usize, bytes: usize, count: usize) -> NodeSet {
-        let mut sample = [0; limits::REPLICAS_MAX];
-        let mut seen = 0;
-        for (place, node) in &self.nodes {
-            if node.writable && !node.leaving && except & bit(place) == 0 && node.has_room(bytes, count) {
-                let slot = if seen < wanted { seen } else { self.rng.random_range(0..=seen) };
-                if let Some(slot) = sample.get_mut(..wanted).and_then(|sample| sample.get_mut(slot)) {
-                    *slot = place;
-                }
-                seen += 1;
-            }
-        }
-        sample.iter().take(wanted.min(seen)).fold(0, |set, place| set | bit(*place))
-    }
-
-    /// Sends a batch to these nodes.
-    fn put(&mut self, flight: usize, chosen: NodeSet) {
-        let Some(entry) = self.flights.get_mut(flight) else { return };
-        let (bytes, count) = size(&entry.batch.messages);
-        entry.asked |= chosen;
-        entry.queued = false;
-        let holders = entry.asked | entry.kept;
-        let mut copies: Option<Rc<str>> = None;
-        if self.replicas > 1 {
-            let named = self.nodes.iter().filter(|(place, _)| holders & bit(*place) != 0);
-            copies = Some(named.map(|(_, node)| &*node.label.name).collect::<Vec<_>>().join(",").into());
-        }
-        for (place, node) in &mut self.nodes {
-            if chosen & bit(place) != 0 {
-                node.queue.push_back(flight);
-                node.bytes += bytes;
-                node.messages += count;
-                let node = NodeKey { place, serial: node.serial };
-                self.effects.push_back(Effect::Put { node, copies: copies.clone(), batch: entry.batch.clone() });
-            }
-        }
-    }
-
-    /// A batch lost one of its nodes: another takes it now, or it waits for room, or it is settled as it is.
-    fn place_again(&mut self, flight: usize) {
-        let Some(entry) = self.flights.get(flight) else { return };
-        let holders = entry.asked | entry.kept;
-        let except = holders | entry.refused;
-        let (bytes, count) = size(&entry.batch.messages);
-        let missing = self.replicas.saturating_sub(size_of_set(holders)).min(self.candidates(except));
-        let chosen = self.choose(except, missing, bytes, count);
-        if chosen != 0 {
-            self.put(flight, chosen);
-        }
-        if size_of_set(chosen) < missing {
-            if let Some(entry) = self.flights.get_mut(flight).filter(|entry| !entry.queued) {
-                entry.queued = true;
-                self.orphans.push_back(flight);
-            }
-        } else {
-            self.finish(flight);
-        }
-    }
-
-    /// Settles a batch that nobody is asked for any more: kept if there are copies enough, else refused.
-    fn finish(&mut self, flight: usize) {
-        let Some(entry) = self.flights.get(flight) else { return };
-        if entry.asked != 0 || entry.queued {
-            return;
-        }
-        let copies = size_of_set(entry.kept) + entry.gone.len();
-        if copies >= self.copies_min {
-            self.settle_kept(flight);
-        } else {
-            let refusal = entry.cause.clone().unwrap_or_else(|| self.too_few(copies));
-            self.settle_refused(flight, refusal);
-        }
-    }
-
-    /// Gives waiting batches to nodes that have room now.
-    fn settle_orphans(&mut self) {
-        for _ in 0..self.orphans.len() {
-            let Some(flight) = self.orphans.pop_front() else { break };
-            if let Some(entry) = self.flights.get_mut(flight) {
-                entry.queued = false;
-                self.place_again(flight);
-            }
-        }
-    }
-
-    fn wake(&mut self) {
-        if self.held {
-            self.held = false;
-            self.effects.push_back(Effect::Room);
-        }
-    }
-
-    fn forget(&mut self, flight: usize) -> Option<Flight> {
-        let entry = self.flights.try_remove(flight)?;
-        let (bytes, count) = size(&entry.batch.messages);
-        self.counters.in_flight -= count as u64;
-        self.counters.in_flight_bytes -= bytes;
-        Some(entry)
-    }
-
-    fn settle_kept(&mut self, flight: usize) {
-        let Some(entry) = self.forget(flight) else { return };
-        let count = u64::from(entry.batch.messages.count());
-        self.counters.acked += count;
-        let kept = self.nodes.iter().filter(|(place, _)| entry.kept & bit(*place) != 0);
-        let mut nodes: Vec<_> = kept.map(|(_, node)| Rc::clone(&node.label.ip)).collect();
-        nodes.extend(entry.gone.into_iter().map(|label| label.ip));
-        if nodes.len() < self.replicas {
-            self.counters.short += count;
-        }
-        self.effects.push_back(Effect::Kept { batch: entry.batch, nodes, sync: entry.sync });
-    }
-
-    fn settle_refused(&mut self, flight: usize, refusal: Refusal) {
-        let Some(entry) = self.forget(flight) else { return };
-        self.counters.refused += u64::from(entry.batch.messages.count());
-        self.effects.push_back(Effect::Refused { batch: entry.batch, refusal });
-    }
-
-    /// Why a batch is not kept: there is no node, or none that can write, or fewer than have to keep it.
-    fn too_few(&self, copies: usize) -> Refusal {
-        if self.nodes.is_empty() {
-            let text = "no hay dataNodes; start one with 'acopio data --head <this head>', then send again";
-            return Refusal::new(Code::NoNodes, text);
-        }
-        let (registered, wanted) = (self.nodes.len(), self.copies_min);
-        if self.nodes.iter().all(|(_, node)| node.leaving) {
-            let text = "all dataNodes are leaving; start another, then send again";
-            return Refusal::new(Code::NoNodes, text);
-        }
-        if wanted == 1 {
-            let text = format!(
-                "none of the {registered} dataNodes can write; see 'acopio status' for the cause, then send again"
-            );
-            return Refusal::new(Code::DiskFull, text);
-        }
-        let text = format!(
-            "{wanted} copies have to be kept and {copies} can be; start more dataNodes or lower --min-copies, then send again"
-        );
-        Refusal::new(Code::NoNodes, text)
-    }
 }
 
 /// How many nodes a set has.
@@ -639,6 +490,9 @@ fn never_sent(number: u64, settled: u64) -> Refusal {
     let text = format!("a data node settled message {number} out of turn after {settled}; it is closed");
     Refusal::new(Code::Protocol, text)
 }
+
+#[path = "placement.rs"]
+mod placement;
 
 #[cfg(test)]
 #[path = "core_tests.rs"]
