@@ -115,8 +115,8 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 pub const KEEPALIVE_RETRIES: u32 = 3;
 
 /// Time a text peer that has been confirmed may leave a word unfinished that could still become part of the handshake;
-/// then it is a message.
-pub const HANDSHAKE_DOUBT_TIME_MAX: Duration = Duration::from_millis(200);
+/// then it is a message. Longer than a lost packet takes to be sent again.
+pub const HANDSHAKE_DOUBT_TIME_MAX: Duration = Duration::from_secs(1);
 
 // ---- heartbeat ------------------------------------------------------------------------------------------------------
 

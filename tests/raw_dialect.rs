@@ -97,3 +97,14 @@ fn a_newline_a_packet_later_makes_a_line_client() {
     client.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "\n127.0.0.2 , mensaje: recibido\n127.0.0.2 , mensaje: recibido\n");
 }
+
+#[test]
+fn a_first_message_that_could_begin_a_handshake_word_is_a_message_when_nothing_follows() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let _node = head.node(dir.path(), 1, &[]);
+    let mut client = head.raw();
+    client.write_all(b" ").unwrap();
+    assert_eq!(read_once(&mut client), "127.0.0.2 , mensaje: recibido");
+    assert_eq!(payloads(dir.path()).keys().collect::<Vec<_>>(), ["mensaje:  "]);
+}

@@ -184,7 +184,7 @@ fn a_long_input_with_nobody_to_keep_it_is_given_up_once() {
     let command = send(&head, &["--retry-for", "2s", "--file", file.to_str().unwrap()]);
     let started = std::time::Instant::now();
     let (code, _, err) = piped(command, b"");
-    assert!(started.elapsed().as_secs() < 15, "not --retry-for again for every window: {:?}", started.elapsed());
+    assert!(started.elapsed().as_secs() < 40, "not --retry-for again for every window: {:?}", started.elapsed());
     assert_eq!(code, Some(1));
     assert!(err.starts_with(&format!("line 1: head {head}: ")) && err.contains("see that a head runs there"), "{err}");
     let last = err.lines().last().unwrap();

@@ -230,7 +230,7 @@ fn the_processes_end_by_themselves_when_up_is_killed() {
     up.wait();
     let started = Instant::now();
     eventually("the children end", || none_runs(&pids, &logs).then_some(()));
-    assert!(started.elapsed().as_secs() < 12, "{:?}", started.elapsed());
+    assert!(started.elapsed().as_secs() < 25, "{:?}", started.elapsed());
     assert!(up.log("head/head.log").trim_end().ends_with(" stopped"), "{}", up.log("head/head.log"));
     for k in 1..=3 {
         assert!(up.log(&format!("data{k}/node.log")).contains("stopped with "), "data{k} ended in order");
