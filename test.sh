@@ -5,19 +5,73 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # Debian packages the tests need, each with a command that shows whether it is there.
 install_missing() {
-    local missing=() sudo=()
+    local missing=()
     local pair
-    for pair in nc:netcat-openbsd strace:strace python3:python3 mkfs.ext4:e2fsprogs mount:mount; do
-        PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+    for pair in nc.openbsd:netcat-openbsd strace:strace python3:python3 mkfs.ext4:e2fsprogs mount:mount \
+        docker-compose:docker-compose; do
+        have "${pair%%:*}" || missing+=("${pair##*:}")
     done
+    engine_answers || have dockerd || missing+=(docker.io)
     [ "${#missing[@]}" -eq 0 ] && return
     if ! command -v apt-get >/dev/null; then
         echo "test.sh: please install ${missing[*]}" >&2
         exit 1
     fi
-    [ "$(id -u)" -eq 0 ] || sudo=(sudo)
-    "${sudo[@]}" apt-get update -q
-    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"
+    as_root apt-get update -q
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"
+}
+
+have() {
+    PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+docker_socket() {
+    local host="${DOCKER_HOST:-}"
+    if [ -n "$host" ]; then echo "${host#unix://}"; else echo /var/run/docker.sock; fi
+}
+
+# Whether a docker engine answers. A socket that this user may not open is another matter: the tests say so.
+engine_answers() {
+    have python3 && python3 - "$(docker_socket)" <<'PYTHON'
+import socket, sys
+engine = socket.socket(socket.AF_UNIX)
+engine.settimeout(10)
+try:
+    engine.connect(sys.argv[1])
+    engine.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+    sys.exit(0 if b" 200 " in engine.recv(64) else 1)
+except PermissionError:
+    sys.exit(0)
+except OSError:
+    sys.exit(1)
+PYTHON
+}
+
+# The tests of containers need an engine. Where no service manager starts it, it is started here and goes on running.
+start_engine() {
+    engine_answers && return
+    local log
+    log="$(mktemp -t dockerd-XXXXXX.log)"
+    echo "== starting the docker engine"
+    if [ -d /run/systemd/system ]; then
+        as_root systemctl start docker >"$log" 2>&1 || true
+    else
+        # Of its own session, so that it outlives this script; what it says goes to a file.
+        as_root setsid sh -c 'PATH="$PATH:/usr/sbin:/sbin" exec dockerd' >"$log" 2>&1 </dev/null &
+    fi
+    local second
+    for second in $(seq 60); do
+        engine_answers && return
+        sleep 1
+    done
+    echo "test.sh: no docker engine answers at $(docker_socket) after $second s; the tests of containers need one." >&2
+    echo "test.sh: what was heard of it ($log):" >&2
+    tail -n 20 "$log" >&2
+    exit 1
 }
 
 step() {
@@ -26,13 +80,17 @@ step() {
 }
 
 install_missing
+start_engine
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 
 step cargo fmt --check
 step cargo clippy --locked --all-targets --all-features -- -D warnings
-step cargo test --locked --all-features
+# All failures in one run, not only the first file with one.
+step cargo test --locked --all-features --no-fail-fast
 export RUSTDOCFLAGS=-Dwarnings
 step cargo doc --locked --no-deps --document-private-items
 step cargo bench --locked --no-run
+# acopio beside the least that a program of its shape does: fails only if it is many times slower than that.
+step cargo bench --locked --bench peers -- --quick
 echo "== all passed"

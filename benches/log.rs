@@ -1,10 +1,12 @@
-//! What the data node's log costs: a record's line, its checksum, an append with its sync, and recovery.
+//! What the data node's log costs: a record's line, its checksum, an append with its sync, recovery, and pages.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark may stop at a surprise")]
 
+use acopio::data::index::Summary;
 use acopio::data::log::{Log, Settings, SyncPolicy};
 use acopio::data::record::{decode, encode};
 use acopio::data::recover::scan;
+use acopio::data::scan::{Query, ScanBounds, Scanner};
 use acopio::data::storage::Disk;
 use acopio::wire::id::{ClientId, RecordId};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -50,10 +52,11 @@ fn append(c: &mut Criterion) {
         let mut log = Log::open(Disk::new(dir.path()), settings).unwrap().0;
         let mut batch = Vec::new();
         lines(&mut batch, count, &[b'm'; 100]);
+        let summary = Summary::of(&batch);
         group.throughput(Throughput::Bytes(batch.len() as u64));
         group.bench_function(format!("{count} records"), |b| {
             b.iter(|| {
-                log.append(&batch, count, START, START.plus(count)).unwrap();
+                log.append(&batch, &summary).unwrap();
                 log.sync().unwrap();
             });
         });
@@ -78,5 +81,37 @@ fn recovery(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, record, append, recovery);
+fn pages(c: &mut Criterion) {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = Settings { segment_bytes: 32 << 20, sync: SyncPolicy::Never };
+    let mut log = Log::open(Disk::new(dir.path()), settings).unwrap().0;
+    let mut batch = Vec::new();
+    for k in 0..440_u64 {
+        batch.clear();
+        for n in 0..1000 {
+            let id = START.plus((k * 1000 + n) * 10_000);
+            encode(&mut batch, id, ClientId(7), 1_000_000 + n, None, &[b'm'; 100]).unwrap();
+        }
+        log.append(&batch, &Summary::of(&batch)).unwrap();
+    }
+    let view = log.view();
+    let mut group = c.benchmark_group("scan");
+    group.sample_size(10).throughput(Throughput::Bytes(view.bytes()));
+    group.bench_function("440,000 sorted records in pages of 256 KiB", |b| {
+        b.iter(|| {
+            let mut scanner = Scanner::new(Disk::new(dir.path()), ScanBounds::default());
+            let mut query = Query { from: RecordId::ZERO, until: RecordId::MAX, client: None, bytes_max: 256 << 10 };
+            let mut records = 0;
+            while query.from < query.until {
+                let page = scanner.page(&view, &query).unwrap();
+                records += page.records;
+                query.from = page.next;
+            }
+            assert_eq!(u64::from(records), view.records());
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, record, append, recovery, pages);
 criterion_main!(benches);

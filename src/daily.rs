@@ -5,7 +5,7 @@
 //! system, also before a kill -9. What a line says is the caller's business, and so is a failed write.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -58,6 +58,18 @@ impl DailyFile {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.dir.join(format!("{}.log", self.name))
+    }
+
+    /// Whether today's file ends in the middle of a line: a process was killed while it wrote.
+    #[must_use]
+    pub fn ends_open(&self) -> bool {
+        let mut last = [0];
+        let read = fs::File::open(self.path()).and_then(|mut file| {
+            file.seek(io::SeekFrom::End(-1))?;
+            file.read_exact(&mut last)
+        });
+        // An empty file has no last byte, and no open line.
+        read.is_ok() && last != *b"\n"
     }
 
     /// A writer for some lines; they go to one file. The link is renewed when the day has changed.

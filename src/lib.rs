@@ -13,13 +13,15 @@
 //! # The modules
 //!
 //! [`wire`] is the words on the wire and imports nobody: no socket, no clock, no file. `head`, `data` and `client` speak
-//! it and never import each other; [`net`], [`daily`], [`lock`] and [`shutdown`] are the small things they share.
-//! [`check`] reads what data nodes wrote, offline; [`cluster`] runs whole clusters on one machine. The command line is
+//! it and never import each other; [`net`], [`clock`], [`daily`], [`lock`] and [`shutdown`] are the small things they share.
+//! [`check`] reads what data nodes wrote, offline; [`cluster`] runs whole clusters on one machine, as
+//! processes or in containers. The command line is
 //! in the binary: nothing here reads flags or the environment. `ARCHITECTURE.md`, `docs/wire.md` and `docs/data-log.md`
 //! are the pages beside this one.
 
 pub mod check;
 pub mod client;
+pub mod clock;
 pub mod cluster;
 pub mod daily;
 pub mod data;
@@ -28,4 +30,6 @@ pub mod limits;
 pub mod lock;
 pub mod net;
 pub mod shutdown;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod wire;

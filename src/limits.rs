@@ -1,9 +1,18 @@
 //! Every bound of the system, in one place, with its reason.
 //!
 //! A bound that is not here does not exist: queues, buffers, tables, waits and messages all name a constant of this
-//! file. Relations between bounds are asserted at compile time at the end. This file holds no logic.
+//! page. Those of a data node's disk are in `limits/data.rs`, those of the checks in `limits/check.rs`, those of
+//! containers in `limits/docker.rs`. Relations between bounds are asserted at compile time at the end. Nothing here is logic.
+
+mod check;
+mod data;
+mod docker;
 
 use std::time::Duration;
+
+pub use check::*;
+pub use data::*;
+pub use docker::*;
 
 // ---- messages and frames ------------------------------------------------------------------------------------------
 
@@ -26,6 +35,9 @@ pub const FRAME_BYTES_MAX: usize = MESSAGE_BYTES_MAX + FRAME_HEADER_BYTES_MAX;
 
 /// Most messages in one frame. A frame is placed as a whole number of batches, so more would gain nothing.
 pub const FRAME_MESSAGES_MAX: usize = 1024;
+
+/// Greatest frame with lines of `data.txt` in it, bytes: it holds the longest line and the frame's own fields.
+pub const LINES_FRAME_BYTES_MAX: usize = RECORD_LINE_BYTES_MAX + FRAME_HEADER_BYTES_MAX;
 
 /// Greatest text of an error, a name or an address on the wire, bytes.
 pub const TEXT_BYTES_MAX: usize = 512;
@@ -67,6 +79,15 @@ pub const CONNECTIONS_EXTRA: usize = 256;
 /// Registered data nodes of one head.
 pub const NODES_MAX: usize = 128;
 
+/// Data nodes that a head remembers, away ones included.
+pub const MEMBERS_MAX: usize = 4 * NODES_MAX;
+
+/// Greatest name of a cluster, bytes.
+pub const CLUSTER_NAME_BYTES_MAX: usize = 63;
+
+/// Name of a cluster that was given none.
+pub const CLUSTER_DEFAULT: &str = "acopio";
+
 /// Messages one client connection may have in flight; past it the head stops reading from that socket.
 pub const CLIENT_IN_FLIGHT_MESSAGES_MAX: usize = 4096;
 
@@ -89,6 +110,12 @@ pub const HEAD_IN_FLIGHT_BYTES_MAX: usize = 24 * 1024 * 1024;
 
 /// Read buffer of a framed or line connection, bytes: one read gives a batch of messages.
 pub const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Capacity that an idle connection keeps for what it writes, bytes: a burst's memory is given back.
+pub const OUTBOX_KEEP_BYTES: usize = 64 * 1024;
+
+/// Wait after a connection that could not be accepted: what the system lacks does not come back at once.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Time a peer may leave a full socket unread while the head wants to close; then it is cut off.
 pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
@@ -142,6 +169,112 @@ pub const HEAD_PING_AFTER: Duration = HEARTBEAT_DEFAULT;
 /// Silence of a head after which a data node dials again: its host may be gone without a goodbye.
 pub const HEAD_SILENCE_MAX: Duration = Duration::from_secs(15);
 
+// ---- reading ------------------------------------------------------------------------------------------------------------
+
+/// Most bytes of lines in one page, unless one line is longer: few enough round trips for a disk's speed, and small
+/// beside a head's memory.
+pub const PAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// Least size of a page that is asked for, bytes: a reader of many nodes still makes progress.
+pub const PAGE_BYTES_MIN: usize = 16 * 1024;
+
+/// Pages that one reader holds from one node: one is merged while the next is on its way.
+pub const READ_PAGES_MAX: usize = 2;
+
+/// Bytes of pages that one reader asks for from all nodes together; its pages are smaller where there are many nodes.
+pub const READ_PAGES_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Readers of one head at the same time. Memory of the head follows from it.
+pub const READERS_MAX: usize = 64;
+
+/// Scans of one head that a data node has open: one of each reader, and as many of readers that have left.
+pub const NODE_SCANS_MAX: usize = 2 * READERS_MAX;
+
+/// Records that wait in the head for one reader to take them, bytes; past it no more are merged, so that a reader that
+/// does not read slows itself alone.
+pub const READ_ANSWERS_BYTES_MAX: usize = 512 * 1024;
+
+/// Time after which a node that had nothing new is asked again.
+pub const READ_POLL: Duration = Duration::from_millis(20);
+
+/// The same for a follower to whom nothing has come for a while.
+pub const READ_POLL_MAX: Duration = Duration::from_millis(100);
+
+/// A page that ends this close to the present is the end of what there is now, not one of many.
+pub const READ_LIVE: Duration = Duration::from_secs(1);
+
+/// Time between two frames to a reader that has nothing to read: it learns how far the answer is complete.
+pub const READ_PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// Time that a read waits for data nodes that are away: longer than one takes to start again and to register.
+pub const READ_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Time that a data node may take over one page before it counts as missing.
+pub const READ_PAGE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Scans in a row that a data node may fail before it counts as missing.
+pub const SCAN_FAILURES_MAX: u32 = 3;
+
+/// Time that a data node waits for other heads to say what is safe, before it answers with what is complete.
+pub const SAFE_WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// Answers of one head that wait in a data node until what was put before them is settled; later ones are joined.
+pub const SAFES_PENDING_MAX: usize = 16;
+
+/// Time for which a head gives the same answer to what is safe to all its readers' Scans: finding it passes over all
+/// that is in flight.
+pub const SAFE_FRESH: Duration = Duration::from_millis(5);
+
+/// How far ahead of the head's clock an id of a peer may be and still move the clock: heads that agree on the day.
+pub const CLOCK_LEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How far ahead of what it calls safe a head writes down that it has, in the time of ids: one small file a second while
+/// somebody reads. A head that starts again gives ids above that, so they run ahead by as much at most.
+pub const CLOCK_AHEAD: Duration = Duration::from_secs(2);
+
+/// Greatest `clock.txt` that is read, bytes: one short line.
+pub const CLOCK_BYTES_MAX: u64 = 128;
+
+/// Time between two lists of members to the data nodes: many that come at once are told together.
+pub const MEMBERS_TELL_EVERY: Duration = Duration::from_millis(100);
+
+/// Age from which a report counts after a node went away: what it says was looked at since.
+pub const MEMBER_SETTLE_AFTER: Duration = Duration::from_secs(2);
+
+/// Greatest `members.txt` that is read, bytes: every member takes less than 256.
+pub const MEMBERS_BYTES_MAX: u64 = 256 * MEMBERS_MAX as u64;
+
+/// Shortest time between two counts of the records that are short of copies, at changes: a busy log changes a thousand
+/// times a second.
+pub const COUNT_EVERY: Duration = Duration::from_millis(50);
+
+/// Time between two reports of a data node when nothing changed.
+pub const REPORT_EVERY: Duration = HEARTBEAT_DEFAULT;
+
+// ---- what is wrong with a cluster ------------------------------------------------------------------------------------
+
+/// How far the wall clock of a head may be behind the ids it has given before it says so: what NTP mends without a jump
+/// is far less, and readers that ask by time notice no less.
+pub const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(60);
+
+/// Time between two looks of a head at its clock and at the number of copies: soon enough to be told, rare enough that
+/// a node which comes back at once is not mentioned.
+pub const ALARM_EVERY: Duration = Duration::from_secs(1);
+
+/// Refused data nodes that a head remembers, so that it names each once though it comes back every few seconds.
+pub const REFUSED_NODES_MAX: usize = 64;
+
+/// Time after which a head names a refused data node again, if it still comes.
+pub const REFUSED_NODE_SAID_EVERY: Duration = Duration::from_secs(600);
+
+/// Time for which a head may answer a node it knew with "taken" before the node says that there are two of it: longer
+/// than two heartbeats, in which a head notices a lost connection.
+pub const TAKEN_DOUBT_TIME: Duration = Duration::from_secs(30);
+
+/// The same for a head that has not taken this process in yet: the one before it may have been there. Just above two
+/// heartbeats, so that a copied folder is told soon.
+pub const TAKEN_NEW_DOUBT_TIME: Duration = Duration::from_secs(12);
+
 // ---- reconnecting ---------------------------------------------------------------------------------------------------
 
 /// First wait before a lost head is dialled again; it doubles up to [`BACKOFF_MAX`].
@@ -155,6 +288,58 @@ pub const DIAL_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Time a client of the library goes on trying to get a message stored while heads are away or refuse for now.
 pub const CLIENT_RETRY_TIME_DEFAULT: Duration = Duration::from_secs(10);
+
+// ---- a silent head ----------------------------------------------------------------------------------------------------
+
+/// Silence of a head after which a client with something in flight asks whether it is there. Answers usually come within
+/// milliseconds, and a head that takes nothing for now says so as often as [`CLIENT_WORD_EVERY`].
+pub const CLIENT_PING_AFTER: Duration = Duration::from_secs(1);
+
+/// Silence after which a client with something in flight goes on with the next head. Three of its words are missing by
+/// then; going on for nothing costs second copies, which readers drop, and nothing else.
+pub const CLIENT_SILENCE_MAX: Duration = Duration::from_secs(3);
+
+/// The same for a client that knows one head: it has nowhere to go, and dialling again would only send all once more.
+pub const CLIENT_SILENCE_ALONE_MAX: Duration = Duration::from_secs(10);
+
+/// Time between two Pings of a head to a client whose frames it takes in no further, because what is in flight is enough.
+/// Without them the client could not tell it from a dead one: it does not read the client's Ping, either.
+pub const CLIENT_WORD_EVERY: Duration = CLIENT_PING_AFTER;
+
+// ---- a reader of the library ------------------------------------------------------------------------------------------
+
+/// How far a retry may disturb the order of a client's messages, in time of their ids, and a reader still mends it. Longer than
+/// a client takes to find the next head and send again what was not answered.
+pub const READER_HOLD_TIME: Duration = Duration::from_secs(30);
+
+/// Bytes of records that a reader holds back while one before them is missing; past it the oldest is let go first.
+pub const READER_HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// What a record that is held back takes beside its line, bytes: its place in two trees.
+pub const READER_HELD_EXTRA_BYTES: usize = 256;
+
+/// Clients whose sequence numbers a reader remembers; past it the half that was silent longest is forgotten.
+pub const READER_CLIENTS_MAX: usize = 4096;
+
+/// Ranges of sequence numbers that a reader remembers of one client: as many as what a client has in flight can be
+/// torn into. Past it the lowest half is forgotten.
+pub const READER_CLIENT_RANGES_MAX: usize = CLIENT_IN_FLIGHT_MESSAGES_MAX / 2;
+
+/// The same of all clients together, 16 bytes each.
+pub const READER_RANGES_MAX: usize = 64 * READER_CLIENT_RANGES_MAX;
+
+/// Frames that a reader takes from its socket before anybody asks for them. One, so that a slow reader is felt by the
+/// head at once.
+pub const READER_FRAMES_AHEAD: usize = 1;
+
+/// Time a reader that does not follow goes on trying while no head answers, or waits for a data node that is away.
+pub const READER_RETRY_TIME_DEFAULT: Duration = Duration::from_secs(30);
+
+/// The first time that is looked at for the last messages.
+pub const READER_LAST_TIME: Duration = Duration::from_secs(1);
+
+/// How much longer the next time is that is looked at, if there were too few messages.
+pub const READER_LAST_FACTOR: u64 = 8;
 
 // ---- ending ---------------------------------------------------------------------------------------------------------
 
@@ -186,6 +371,9 @@ pub const UP_CLIENTS_MAX: usize = CLIENTS_MAX_DEFAULT;
 /// not fit is counted, and it is in the log files.
 pub const SCREEN_LINES_MAX: usize = 1024;
 
+/// Time that what still waits to be shown has at the end of `acopio up`: a terminal that stands still ends nobody's patience.
+pub const SCREEN_END_TIME_MAX: Duration = Duration::from_secs(1);
+
 // ---- the command line -----------------------------------------------------------------------------------------------
 
 /// Longest duration that a flag takes: a year is surely a mistake.
@@ -197,49 +385,20 @@ pub const DURATION_FLAG_MIN: Duration = Duration::from_millis(1);
 /// Heads that one data node or client can be told of.
 pub const HEADS_MAX: usize = 16;
 
+/// Bytes that `acopio read` gathers before it writes them out.
+pub const READ_OUTPUT_BYTES: usize = 64 * 1024;
+
+/// Greatest memory of the pattern that `acopio read --grep` looks for, bytes.
+pub const GREP_BYTES_MAX: usize = 1024 * 1024;
+
+/// Lines that `acopio send` reads ahead of the network: the file is read while answers are on their way.
+pub const SEND_LINES_AHEAD: usize = 1024;
+
+/// Time between two looks of `acopio drain` at how far it is: nodes report every second meanwhile.
+pub const DRAIN_LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Refused lines that `acopio send` lists; the rest is counted.
 pub const SEND_REFUSALS_SHOWN_MAX: usize = 20;
-
-// ---- the data node's log ----------------------------------------------------------------------------------------------
-
-/// Default size at which `data.txt` is sealed, bytes.
-pub const SEGMENT_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
-
-/// Least size at which `data.txt` may be sealed, bytes: below it a folder fills with files.
-pub const SEGMENT_BYTES_MIN: u64 = 4 * 1024;
-
-/// Fields of a record beside its payload, bytes, newline included, for a client's first 16.7 million messages
-/// (DESIGN page, section 10: 45 or less). Longer sequence numbers add one byte for every factor of 64.
-pub const RECORD_FIELDS_BYTES: usize = 45;
-
-/// Greatest line of `data.txt`, bytes, newline included: every payload byte escaped as `\xNN`, the words a head puts
-/// in front of text, and the fields with the longest sequence number and every copy named.
-pub const RECORD_LINE_BYTES_MAX: usize = 4 * (MESSAGE_BYTES_MAX + TEXT_BYTES_MAX) + 1024;
-
-/// Read size of a scan over a log, bytes.
-pub const SCAN_CHUNK_BYTES: usize = 1024 * 1024;
-
-/// Quarantined places that recovery lists for one file; more than this and the file is past mending line by line.
-pub const QUARANTINE_PLACES_MAX: usize = 10_000;
-
-/// Formatted bytes that wait for the commit thread. It holds the windows of several heads with room for escapes;
-/// past it the node stops reading.
-pub const COMMIT_BUFFER_BYTES_MAX: usize = 32 * 1024 * 1024;
-
-/// Greatest `quarantine.txt`, bytes; past it nothing more is listed, only counted.
-pub const QUARANTINE_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// Greatest `segments.txt` that is read, bytes: some 150,000 sealed files. A larger one is made anew.
-pub const SEGMENTS_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// Capacity that an idle commit buffer keeps, bytes: a burst's memory is given back.
-pub const COMMIT_BUFFER_KEEP_BYTES: usize = 4 * 1024 * 1024;
-
-/// Free space a full disk must have again before the node takes messages, bytes.
-pub const DISK_RESUME_BYTES_MIN: u64 = 16 * 1024 * 1024;
-
-/// Time between two looks at the free space of a full disk.
-pub const DISK_RESUME_EVERY: Duration = Duration::from_secs(1);
 
 // ---- the log files of a head ----------------------------------------------------------------------------------------
 
@@ -250,15 +409,17 @@ pub const LOG_DAYS_MAX: usize = 30;
 pub const REGISTRO_RANGES_MAX: usize = 256;
 
 const _: () = assert!(FRAME_BYTES_MAX > MESSAGE_BYTES_MAX);
+const _: () = assert!(CLIENT_SILENCE_MAX.as_millis() >= 2 * CLIENT_WORD_EVERY.as_millis());
+const _: () = assert!(CLIENT_SILENCE_ALONE_MAX.as_millis() >= CLIENT_SILENCE_MAX.as_millis());
 const _: () = assert!(REPLICAS_MAX * (NODE_NAME_BYTES_MAX + 1) <= TEXT_BYTES_MAX);
 const _: () = assert!(CLIENT_IN_FLIGHT_BYTES_MAX >= MESSAGE_BYTES_MAX);
 const _: () = assert!(NODE_WINDOW_BYTES_MAX >= FRAME_BYTES_MAX);
 const _: () = assert!(HEAD_IN_FLIGHT_BYTES_MAX >= CLIENT_IN_FLIGHT_BYTES_MAX);
 const _: () = assert!(LINE_BYTES_MAX <= MESSAGE_BYTES_MAX && RAW_READ_BYTES_MAX <= MESSAGE_BYTES_MAX);
 const _: () = assert!(BATCH_MESSAGES_MAX <= FRAME_MESSAGES_MAX);
-const _: () = assert!(COMMIT_BUFFER_BYTES_MAX >= 2 * RECORD_LINE_BYTES_MAX);
-const _: () = assert!(SCAN_CHUNK_BYTES >= 4096);
-const _: () = assert!(
-    RECORD_LINE_BYTES_MAX >= 4 * MESSAGE_BYTES_MAX + REPLICAS_MAX * (NODE_NAME_BYTES_MAX + 1) + RECORD_FIELDS_BYTES
-);
+const _: () = assert!(TAKEN_DOUBT_TIME.as_millis() > TAKEN_NEW_DOUBT_TIME.as_millis());
+const _: () = assert!(TAKEN_NEW_DOUBT_TIME.as_millis() > 2 * HEARTBEAT_DEFAULT.as_millis());
 const _: () = assert!(DRAIN_TIME_MAX.as_millis() < STOP_TIME_MAX.as_millis());
+const _: () =
+    assert!(PAGE_BYTES_MIN <= PAGE_BYTES_MAX && PAGE_BYTES_MAX + FRAME_HEADER_BYTES_MAX <= LINES_FRAME_BYTES_MAX);
+const _: () = assert!(SAFE_WAIT_MAX.as_millis() < READ_PAGE_TIME_MAX.as_millis());

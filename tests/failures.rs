@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use common::{Head, Process, Signal, eventually, payloads, read_once, verify_clean};
+use common::{Head, Process, Signal, eventually, need, payloads, read_once, verify_clean};
 
 /// Line clients that send without a pause until told to stop; each returns what was acknowledged.
 struct Load {
@@ -95,7 +95,7 @@ fn nothing_acknowledged_is_lost_by_kill_9_and_clients_see_no_error() {
 #[test]
 fn a_stopped_node_is_evicted_by_the_heartbeat_and_comes_back() {
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &["--heartbeat", "500ms"]);
+    let head = Head::start(dir.path(), &["--heartbeat", "3s"]);
     let stopped = head.node(dir.path(), 1, &[]);
     let _other = head.node(dir.path(), 2, &[]);
     let load = Load::start(&head, 4);
@@ -122,14 +122,16 @@ fn a_client_that_reads_no_answers_does_not_slow_the_others_and_memory_stays_boun
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &[]);
     let node = head.node(dir.path(), 1, &[]);
-    let mut deaf: Vec<_> = (0..4).map(|_| head.connect()).collect();
+    let mut deaf = Vec::new();
     let lines = "x\n".repeat(32 << 10);
-    for client in &mut deaf {
+    for _ in 0..4 {
+        let mut client = head.connect();
         client.set_write_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
         client.write_all(b"peticion\n").unwrap();
         // Sends until the pressure has reached its own socket for good: the head has stopped reading it.
         let pressed = (0..1_000).any(|_| client.write_all(lines.as_bytes()).is_err());
-        assert!(pressed, "the head reads on and on for a client that reads nothing");
+        assert!(pressed, "the head reads on and on for a client that reads nothing:\n{}", head.process.all());
+        deaf.push(client);
     }
     let mut quick = head.line();
     for k in 0..200 {
@@ -145,11 +147,9 @@ struct Tmpfs(tempfile::TempDir);
 impl Tmpfs {
     fn mount(size: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let status = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(dir.path())
-            .status();
-        assert!(status.expect("mount").success(), "a tmpfs can be mounted: this test needs root");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(dir.path());
+        need("a file system in memory", &mut mount);
         Self(dir)
     }
 }
@@ -197,6 +197,7 @@ fn with_every_disk_full_clients_are_told_and_nothing_hangs() {
 
 /// data1, whose fdatasync fails from a certain call on.
 fn sick_node(head: &Head, dir: &std::path::Path, from: &str, sync: &str) -> Process {
+    need("the tracing of a process", Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]));
     let mut command = Command::new("strace");
     let inject = format!("inject=fdatasync:error=EIO:when={from}");
     command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", &inject]);
@@ -242,7 +243,7 @@ fn a_failed_sync_poisons_the_node_and_its_messages_go_elsewhere() {
 #[test]
 fn a_raw_client_waits_out_the_death_of_a_node() {
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &["--heartbeat", "500ms"]);
+    let head = Head::start(dir.path(), &["--heartbeat", "3s"]);
     let stopped = head.node(dir.path(), 1, &[]);
     stopped.signal(Signal::STOP);
     let mut client = head.raw();

@@ -41,7 +41,9 @@ fn store(first_seq: u64, messages: &[&str]) -> Vec<u8> {
 
 /// Register of a writable node with this id and name, that syncs always.
 fn register(id: u64, name: &str) -> Vec<u8> {
-    frame(0x10, &[&id.to_be_bytes()[..], &[1], &[0; 16], &[0], &text(name), &text("")].concat())
+    // No records, no bytes, none short, none sole, no syncs, no greatest id; then the policy and three texts.
+    let report = [&[1][..], &[0; 8 + 8 + 8 + 8 + 8 + 12]].concat();
+    frame(0x10, &[&id.to_be_bytes()[..], &report, &[0], &text(name), &text(""), &text("")].concat())
 }
 
 /// Reads one frame: kind and body.
@@ -70,9 +72,9 @@ fn client(head: &Head) -> TcpStream {
 
 fn welcomed(socket: &mut TcpStream, messages: u32, bytes: u32) {
     let (kind, body) = read(socket);
-    assert_eq!((kind, body.len()), (2, 12));
+    assert_eq!((kind, body.len()), (2, 14 + usize::from(body[13])), "it ends in the name of the cluster");
     assert!(u32::from_be_bytes(body[..4].try_into().unwrap()) < 1 << 30, "an incarnation has 30 bits");
-    assert_eq!(body[4..], [messages.to_be_bytes(), bytes.to_be_bytes()].concat());
+    assert_eq!(body[4..12], [messages.to_be_bytes(), bytes.to_be_bytes()].concat());
 }
 
 /// A data node over a bare socket, registered.
@@ -88,11 +90,12 @@ impl Node {
         Self(socket)
     }
 
-    /// The next frame that is no Ping; Pings are answered.
+    /// The next frame that is no Ping and no list of members; Pings are answered.
     fn next(&mut self) -> (u8, Vec<u8>) {
         loop {
             match read(&mut self.0) {
                 (9, n) => self.say(0x0a, &n),
+                (0x1b, _) => {}
                 other => return other,
             }
         }
@@ -249,7 +252,7 @@ fn without_data_nodes_a_client_is_refused_and_may_retry() {
 #[test]
 fn a_data_node_over_a_bare_socket_keeps_messages() {
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &["--heartbeat", "300ms"]);
+    let head = Head::start(dir.path(), &[]);
     let mut node = Node::register(&head, 9, "propio");
     let mut client = client(&head);
     client.write_all(&store(1, &["uno", "dos"])).unwrap();

@@ -6,9 +6,8 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::process::Stdio;
 
-use common::{Head, Process, acopio, eventually, payloads, records, verify_clean};
+use common::{Head, Process, Signal, eventually, payloads, records, sending, verify_clean};
 
 /// Two heads and three data nodes that are registered with both.
 struct Cluster {
@@ -56,14 +55,7 @@ fn both_heads_take_messages_for_the_same_nodes() {
 #[test]
 fn a_client_whose_head_dies_goes_on_with_the_next_under_the_same_numbers() {
     let cluster = Cluster::start(&["--replicas", "2"]);
-    let mut send = acopio()
-        .args(["send", "--head", &cluster.heads()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut input = send.stdin.take().unwrap();
+    let (send, mut input) = sending(&cluster.heads(), &[]);
     for k in 0..10_000 {
         writeln!(input, "linea {k}").unwrap();
     }
@@ -86,6 +78,21 @@ fn a_client_whose_head_dies_goes_on_with_the_next_under_the_same_numbers() {
     assert!(copies.values().all(|n| *n >= 2), "with its copies");
     assert!(numbers.values().all(|payloads| payloads.len() == 1), "one number never stands for two messages");
     assert_eq!(numbers.len(), 20_000, "what was sent twice has one number");
+}
+
+#[test]
+fn a_client_whose_head_falls_silent_goes_on_with_the_next_before_its_patience_ends() {
+    let cluster = Cluster::start(&[]);
+    let (send, mut input) = sending(&cluster.heads(), &["--retry-for", "25s"]);
+    writeln!(input, "uno").unwrap();
+    eventually("the first head has taken one", || payloads(cluster.dir.path()).contains_key("uno").then_some(()));
+    cluster.first.process.signal(Signal::STOP);
+    writeln!(input, "dos").unwrap();
+    drop(input);
+    let output = send.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    assert!(payloads(cluster.dir.path()).contains_key("dos"));
 }
 
 #[test]

@@ -2,16 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, its helpers too")]
 
-use std::process::{Command, Output};
+mod common;
 
-const SUBCOMMANDS: [&str; 7] = ["up", "head", "data", "client", "send", "status", "verify"];
+use std::process::Output;
+
+use common::Port;
+
+const SUBCOMMANDS: [&str; 14] = [
+    "up", "demo", "health", "head", "data", "client", "send", "read", "status", "drain", "verify", "audit", "torture",
+    "bench",
+];
 
 fn acopio(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_acopio"));
-    for (variable, _) in std::env::vars_os().filter(|(variable, _)| variable.to_string_lossy().starts_with("ACOPIO_")) {
-        command.env_remove(variable);
-    }
-    command.args(args).output().unwrap()
+    common::acopio().args(args).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -37,7 +40,7 @@ fn every_subcommand_has_help_with_examples_and_variables() {
 
 #[test]
 fn bad_usage_is_exit_code_2_with_what_would_be_right() {
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 11] = [
         (&["data"], "--head <HOST:PORT>"),
         (&["data", "--head", "nowhere"], "write HOST:PORT"),
         (&["data", "--head", "h:1", "--name", "two words"], "one word"),
@@ -47,6 +50,8 @@ fn bad_usage_is_exit_code_2_with_what_would_be_right() {
         (&["head", "--max-clients", "0"], "1..=10000"),
         (&["head", "--heartbeat", "5"], "250ms, 5s or 2m"),
         (&["up", "--port", "0"], "1..=65535"),
+        (&["torture", "--faults", "kill,sleep"], "no such fault; write kill, stop,"),
+        (&["torture", "--copies-within", "soon"], "or never"),
     ];
     for (args, wanted) in cases {
         let output = acopio(args);
@@ -58,7 +63,7 @@ fn bad_usage_is_exit_code_2_with_what_would_be_right() {
 
 #[test]
 fn a_variable_is_a_flag() {
-    let output = Command::new(env!("CARGO_BIN_EXE_acopio")).arg("head").env("ACOPIO_HEARTBEAT", "0s").output().unwrap();
+    let output = common::acopio().arg("head").env("ACOPIO_HEARTBEAT", "0s").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("too short"));
 }
@@ -95,8 +100,8 @@ fn a_folder_that_cannot_be_written_is_told_with_a_remedy() {
 
 #[test]
 fn up_says_why_its_head_does_not_start() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let port = free.port().to_string();
+    let free = Port::reserve();
+    let port = free.number().to_string();
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("head"), "a file where the head's folder is to be").unwrap();
     let output = acopio(&["up", "--listen-ip", "127.0.0.1", "--port", &port, "--dir", dir.path().to_str().unwrap()]);

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
 use common::{Head, payloads, verify_clean};
@@ -14,12 +14,14 @@ fn the_readmes_line_with_netcat_prints_confirmacion_and_two_answers() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &[]);
     let _node = head.node(dir.path(), 1, &[]);
-    let mut nc = Command::new("nc")
-        .args(["-N", "127.0.0.1", &head.address.port().to_string()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("nc, from the package netcat-openbsd, is needed");
+    // Under a name that no other netcat has, where the system tells them apart.
+    let nc = |name| {
+        let mut nc = Command::new(name);
+        nc.args(["-N", "127.0.0.1", &head.address.port().to_string()]);
+        nc.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+    };
+    let nc = nc("nc.openbsd").or_else(|_| nc("nc"));
+    let mut nc = nc.expect("nc, from the package netcat-openbsd, is needed");
     nc.stdin.take().unwrap().write_all(b"peticion\nhola\nadios\n").unwrap();
     let output = nc.wait_with_output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("confirmacion\n{ANSWER}{ANSWER}"));
@@ -57,6 +59,32 @@ fn a_pipelined_client_is_answered_in_order_and_stored_in_batches() {
     assert!(acknowledgements < 20_000 / 10, "{acknowledgements} acknowledgements for 20,000 messages are no batches");
     drop(nodes);
     verify_clean(dir.path(), &["data1", "data2", "data3"]);
+}
+
+#[test]
+fn a_line_that_a_reset_cuts_off_is_no_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let _node = head.node(dir.path(), 1, &[]);
+    let mut cut = head.line();
+    assert_eq!(cut.ask("entera"), ANSWER.trim_end());
+    let mut socket = head.connect();
+    socket.write_all(b"peticion\notra\nmed").unwrap();
+    let mut answers = String::new();
+    while answers.len() < "confirmacion\n".len() + ANSWER.len() {
+        let mut bytes = [0; 256];
+        let count = socket.read(&mut bytes).unwrap();
+        answers.push_str(std::str::from_utf8(&bytes[..count]).unwrap());
+    }
+    // A close without lingering is a reset.
+    socket2::SockRef::from(&socket).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(socket);
+    for k in 0..20 {
+        assert_eq!(cut.ask(&format!("despues {k}")), ANSWER.trim_end());
+    }
+    let kept = payloads(dir.path());
+    assert!(!kept.contains_key("mensaje: med"), "{kept:?}");
+    assert_eq!(kept.len(), 22);
 }
 
 #[test]

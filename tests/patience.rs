@@ -7,29 +7,24 @@ mod common;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 
+use acopio::limits;
+use acopio::wire::frame::{Frame, StoreBuilder};
+use acopio::wire::id::ClientId;
+use bytes::BytesMut;
+use common::frames::{Frames, NODE_OPENING, register};
 use common::{Head, PATIENCE, Signal, acopio, eventually};
 
-/// A framed data node that is scripted byte for byte: registered, and then it does what the test says.
-fn framed_node(head: &Head, name: &str, id: u8) -> TcpStream {
-    let mut socket = head.connect();
-    let mut register = vec![0x10, 0, 0, 0, 0, 0, 0, 0, id, 1];
-    register.extend([0; 16]);
-    register.push(0);
-    register.extend((name.len() as u16).to_be_bytes());
-    register.extend(name.as_bytes());
-    register.extend([0, 0]);
-    socket.write_all(b"peticion acopio/1\ndataNode\n").unwrap();
-    socket.write_all(&(register.len() as u32).to_be_bytes()).unwrap();
-    socket.write_all(&register).unwrap();
+/// A framed data node that is scripted: registered, and then it does what the test says.
+fn framed_node(head: &Head, name: &str, id: u64) -> TcpStream {
+    let mut node = Frames::open(head.connect(), NODE_OPENING);
+    node.say(&register(id, name));
     head.process.wait_for(&format!("dataNode {name} registered"));
-    socket
+    node.socket
 }
 
 /// Answers every Ping of the head, and nothing else, until the connection ends.
 fn pong_for_ever(mut socket: TcpStream) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
-        let mut welcome = [0; 22];
-        socket.read_exact(&mut welcome).unwrap();
         let mut length = [0; 4];
         while socket.read_exact(&mut length).is_ok() {
             let mut body = vec![0; u32::from_be_bytes(length) as usize];
@@ -50,10 +45,11 @@ fn pong_for_ever(mut socket: TcpStream) -> std::thread::JoinHandle<()> {
 #[test]
 fn a_node_that_answers_pings_and_acknowledges_nothing_is_evicted() {
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &["--heartbeat", "500ms"]);
+    let head = Head::start(dir.path(), &[]);
     let hung = pong_for_ever(framed_node(&head, "hung", 1));
     let mut client = head.line();
     client.send("uno");
+    head.wait_in_flight(1);
     let _good = head.node(dir.path(), 1, &[]);
     assert_eq!(client.read(), "127.0.0.2 , mensaje: recibido");
     head.process.wait_for("dataNode hung at 127.0.0.1 evicted: it answers the ping and acknowledges nothing");
@@ -94,16 +90,32 @@ fn questions_whose_answers_nobody_reads_take_no_memory() {
 }
 
 #[test]
+fn a_head_that_takes_in_no_more_says_that_it_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &["--heartbeat", "60s"]);
+    let _hung = pong_for_ever(framed_node(&head, "hung", 1));
+    let mut out = BytesMut::from(&b"peticion acopio/1\ncliente\n"[..]);
+    Frame::Hello { client: ClientId(7), text: false }.encode(&mut out).unwrap();
+    let each = limits::FRAME_MESSAGES_MAX as u64;
+    for k in 0..=limits::CLIENT_IN_FLIGHT_MESSAGES_MAX as u64 / each {
+        let mut store = StoreBuilder::begin(&mut out, 1 + k * each);
+        (0..each).for_each(|_| store.push(&mut out, b"x").unwrap());
+        store.end(&mut out);
+    }
+    // The node hangs, so nothing is acknowledged; a client that hears nothing at all would take the head for dead.
+    let mut client = Frames::open(head.connect(), &out);
+    let said = client.hear_but(|_, frame| matches!(frame, Frame::Welcome { .. }));
+    assert!(matches!(said, Frame::Ping(_)), "{said:?}");
+}
+
+#[test]
 fn answers_that_wait_for_their_turn_stop_the_reading() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &["--heartbeat", "60s"]);
     let _hung = pong_for_ever(framed_node(&head, "hung", 1));
     let mut client = head.line();
     client.send("first");
-    eventually("the first message is with the node that hangs", || {
-        let output = acopio().args(["status", "--head", &head.at(), "--format", "json"]).output().unwrap();
-        String::from_utf8(output.stdout).unwrap().replace(' ', "").contains("\"in_flight\":1").then_some(())
-    });
+    head.wait_in_flight(1);
     let _good = head.node(dir.path(), 1, &[]);
     let socket = client.0.get_mut();
     socket.set_write_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
@@ -124,7 +136,7 @@ fn a_data_node_dials_again_when_its_head_falls_silent() {
     let welcome = |listener: &TcpListener| {
         let (mut socket, _) = listener.accept().unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.write_all(b"confirmacion acopio/1\n\0\0\0\x0d\x02\0\0\0\x01\0\0\x10\0\0\x80\0\0").unwrap();
+        socket.write_all(b"confirmacion acopio/1\n\0\0\0\x0f\x02\0\0\0\x01\0\0\x10\0\0\x80\0\0\0\0").unwrap();
         socket
     };
     let silent = welcome(&listener);
@@ -138,11 +150,13 @@ fn a_data_node_dials_again_when_its_head_falls_silent() {
 #[test]
 fn a_refused_data_node_waits_longer_and_longer() {
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &[]);
+    // Only who wants to know is told of every attempt.
+    let head = Head::start(dir.path(), &["--verbose"]);
     let _first = head.node(dir.path(), 1, &[]);
     let other = tempfile::tempdir().unwrap();
     let second = head.start_node(other.path(), 1, &[]);
     second.wait_for("the name data1 is registered");
-    eventually("three attempts", || (head.process.count("was refused: the name data1") >= 3).then_some(()));
+    eventually("three attempts", || (head.process.count("was refused again: the name data1") >= 2).then_some(()));
+    assert_eq!(head.process.count("was refused: the name data1"), 1);
     assert_eq!(second.count("registered as data1"), 0, "a refused node was never in");
 }

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Head, payloads, verify_clean};
+use common::{Head, need, payloads, verify_clean};
 
 /// An ext4 in a file; unmounted when it is dropped.
 struct Ext4 {
@@ -27,7 +27,7 @@ struct Ext4 {
 fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{command:?} (this test needs root, loop devices and e2fsprogs): {said}");
+    assert!(output.status.success(), "{command:?} (this test needs e2fsprogs and python3): {said}");
 }
 
 impl Ext4 {
@@ -36,12 +36,14 @@ impl Ext4 {
         std::fs::create_dir(&disk.mountpoint).unwrap();
         std::fs::File::create(&disk.image).unwrap().set_len(96 << 20).unwrap();
         run(Command::new("/sbin/mkfs.ext4").args(["-q", "-F"]).arg(&disk.image));
-        disk.mount();
+        need("a file system in a file", &mut disk.mounting());
         disk
     }
 
-    fn mount(&self) {
-        run(Command::new("mount").args(["-o", "loop"]).arg(&self.image).arg(&self.mountpoint));
+    fn mounting(&self) -> Command {
+        let mut command = Command::new("mount");
+        command.args(["-o", "loop"]).arg(&self.image).arg(&self.mountpoint);
+        command
     }
 
     fn unmount(&self) {
@@ -83,7 +85,7 @@ fn lose_power(dir: &Path, sync: &str) -> (BTreeSet<String>, BTreeSet<String>) {
     disk.cut();
     node.kill();
     disk.unmount();
-    disk.mount();
+    run(&mut disk.mounting());
     let kept = payloads(&disk.mountpoint).into_keys().collect();
     let back = head.node(&disk.mountpoint, 1, &["--segment-bytes", "64KiB"]);
     back.kill();

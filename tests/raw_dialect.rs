@@ -27,7 +27,7 @@ fn the_originals_client_gets_the_originals_answers() {
 #[test]
 fn the_originals_data_node_keeps_messages() {
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &["--heartbeat", "300ms"]);
+    let head = Head::start(dir.path(), &["--heartbeat", "300ms", "--no-icmp"]);
     let mut node = head.raw();
     node.write_all(b"dataNode").unwrap();
     head.process.wait_for("dataNode raw-");

@@ -28,4 +28,13 @@ fn a_solo_head_keeps_and_echoes() {
     let head = Head::start(dir.path(), &more);
     assert_eq!(head.nc(b"peticion\notra vez\n"), "confirmacion\notra vez\n");
     assert_eq!(payloads(dir.path()).len(), 5, "a second start goes on with the data");
+    head.process.kill();
+    std::fs::remove_file(data.join("data.txt")).unwrap();
+    let mut command = common::acopio();
+    command.args(["head", "--listen", "127.0.0.1:0", "--logs"]).arg(dir.path().join("head")).args(more);
+    let (code, _, said) = common::Process::start(command).finish();
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("its log is lost; restore it from a backup, or start once with --new-id"), "{said}");
+    let head = Head::start(dir.path(), &[&more[..], &["--new-id"]].concat());
+    assert_eq!(head.nc(b"peticion\nde nuevo\n"), "confirmacion\nde nuevo\n");
 }

@@ -6,20 +6,14 @@ mod common;
 
 use std::net::TcpListener;
 
-use common::{Head, Process, acopio, eventually};
+use common::{Head, Port, acopio, eventually, ran};
 use serde_json::Value;
 
 /// Exit code, standard output and standard error of `acopio status`.
 fn status(head: &str, more: &[&str]) -> (Option<i32>, String, String) {
     let mut command = acopio();
     command.args(["status", "--head", head]).args(more);
-    Process::start(command).finish()
-}
-
-fn json(head: &Head) -> Value {
-    let (code, out, err) = status(&head.at(), &["--format", "json"]);
-    assert_eq!(code, Some(0), "{err}");
-    serde_json::from_str(&out).expect(&out)
+    ran(command)
 }
 
 fn node<'a>(report: &'a Value, name: &str) -> Option<&'a Value> {
@@ -31,7 +25,7 @@ fn json_has_every_field_and_counts_grow() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &["--max-clients", "7"]);
     let _one = head.node(dir.path(), 1, &[]);
-    let before = json(&head);
+    let before = head.status();
     assert_eq!(before["clients_max"], 7);
     assert_eq!(before["acked_messages"], 0);
     assert_eq!(node(&before, "data1").unwrap()["records"], 0);
@@ -41,7 +35,7 @@ fn json_has_every_field_and_counts_grow() {
     }
     // A node tells of its records within a second or so.
     let after = eventually("the records are told", || {
-        Some(json(&head)).filter(|report| node(report, "data1").is_some_and(|node| node["records"] == 20))
+        Some(head.status()).filter(|report| node(report, "data1").is_some_and(|node| node["records"] == 20))
     });
     assert_eq!(after["clients"], 1, "who asks for the status takes no place: {after}");
     assert_eq!((&after["acked_messages"], &after["refused_messages"]), (&20.into(), &0.into()));
@@ -74,7 +68,7 @@ fn the_table_is_for_people() {
     assert_eq!(code, Some(0));
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     let titles = rows.iter().position(|row| row.first() == Some(&"NODE")).expect(&table);
-    assert_eq!(rows[titles][..7], ["NODE", "IP", "STATE", "SINCE", "RECORDS", "BYTES", "WRITABLE"]);
+    assert_eq!(rows[titles][..8], ["NODE", "IP", "STATE", "SINCE", "RECORDS", "SHORT", "BYTES", "WRITABLE"]);
     for (name, ip) in [("data1", "127.0.0.2"), ("data2", "127.0.0.3")] {
         assert!(rows.iter().any(|row| row.starts_with(&[name, ip, "disponible"]) && row.contains(&"yes")), "{table}");
     }
@@ -88,16 +82,17 @@ fn a_dead_node_is_no_longer_listed() {
     let head = Head::start(dir.path(), &[]);
     let one = head.node(dir.path(), 1, &[]);
     let _two = head.node(dir.path(), 2, &[]);
-    assert!(node(&json(&head), "data1").is_some());
+    assert!(node(&head.status(), "data1").is_some());
     one.kill();
     head.process.wait_for("dataNode data1 at 127.0.0.2 evicted");
-    let report = json(&head);
+    let report = head.status();
     assert!(node(&report, "data1").is_none() && node(&report, "data2").is_some(), "{report}");
 }
 
 #[test]
 fn without_a_head_it_says_so() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let port = Port::reserve();
+    let nobody = port.at();
     let (code, out, err) = status(&nobody, &[]);
     assert_eq!((code, out.as_str(), err.lines().count()), (Some(1), "", 1), "{err}");
     assert!(err.contains(&nobody) && err.contains("; see that a head runs there"), "{err}");
@@ -116,6 +111,6 @@ fn a_listener_that_never_answers_is_given_up() {
 fn the_next_head_is_asked_when_the_first_is_away() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &[]);
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    assert_eq!(status(&format!("{nobody},{}", head.at()), &[]).0, Some(0));
+    let nobody = Port::reserve();
+    assert_eq!(status(&format!("{},{}", nobody.at(), head.at()), &[]).0, Some(0));
 }

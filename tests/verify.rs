@@ -12,7 +12,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Head, Process, Signal, acopio, records, verify_clean};
+use common::{Head, Process, Signal, acopio, ran, records, sealed_files, verify_clean};
 
 /// A head with one data node, whose folder is damaged while the node is away.
 struct Cluster {
@@ -61,8 +61,7 @@ impl Cluster {
     }
 
     fn sealed(&self) -> Vec<PathBuf> {
-        let is_sealed = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("data-");
-        self.files("txt").into_iter().filter(is_sealed).collect()
+        sealed_files(&self.folder())
     }
 }
 
@@ -70,7 +69,7 @@ impl Cluster {
 fn verify(dir: &Path, more: &[&str]) -> (Option<i32>, String, String) {
     let mut command = acopio();
     command.arg("verify").arg(dir).args(more);
-    Process::start(command).finish()
+    ran(command)
 }
 
 /// Flips a bit of the last payload byte of a line, the first of a file being 1.
@@ -91,7 +90,8 @@ fn a_clean_folder_is_clean() {
     assert!(out.contains(&format!(": 200 records in {files} files, ")) && out.contains(" bytes: clean\n"), "{out}");
     let (code, json, _) = verify(&cluster.folder(), &["--format", "json"]);
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((code, &report[0]["records"], &report[0]["problem_count"]), (Some(0), &200.into(), &0.into()));
+    let folder = &report["folders"][0];
+    assert_eq!((code, &folder["records"], &folder["problem_count"]), (Some(0), &200.into(), &0.into()));
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_flipped_bit_in_a_sealed_file_is_named_by_file_and_line() {
     assert!(out.contains(": 1 faults\n") && out.contains(&format!("{} line 7, ", sealed.display())), "{out}");
     let (code, json, _) = verify(&cluster.folder(), &["--format", "json"]);
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();
-    let problem = &report[0]["problems"][0];
+    let problem = &report["folders"][0]["problems"][0];
     assert_eq!((code, &problem["kind"], &problem["line"]), (Some(1), &"rot".into(), &7.into()), "{problem}");
     assert_eq!(problem["file"], sealed.file_name().unwrap().to_str().unwrap());
     assert_eq!(fs::read(&sealed).unwrap().len(), before.len(), "verify changes nothing");
@@ -173,7 +173,7 @@ fn what_is_no_folder_of_a_node_is_named_with_a_remedy() {
     for path in [file.as_path(), &dir.path().join("missing"), dir.path()] {
         let (code, out, err) = verify(path, &[]);
         assert_eq!((code, out.as_str(), err.lines().count()), (Some(1), "", 1), "{err}");
-        assert!(err.contains(path.to_str().unwrap()) && err.ends_with("; name the data folder of a node"), "{err}");
+        assert!(err.contains(path.to_str().unwrap()) && err.ends_with("; name the data folder of a node\n"), "{err}");
         assert_eq!(err.matches("os error").count(), usize::from(path != dir.path()), "a cause is told once: {err}");
     }
 }

@@ -102,11 +102,23 @@ fn the_codes_are_those_of_the_code() {
 fn frames() -> Vec<Frame> {
     let messages = Messages::new(1, Bytes::from_static(&[0, 0, 0, 0])).unwrap();
     let refusal = Refusal::new(Code::Busy, "x");
-    let report = NodeReport { writable: true, records: 0, bytes: 0, reason: String::new() };
+    let greatest = RecordId::ZERO;
+    let report = NodeReport {
+        writable: true,
+        records: 0,
+        bytes: 0,
+        short: 0,
+        sole: 0,
+        syncs: 0,
+        greatest,
+        reason: String::new(),
+    };
     let (first, client, sync) = (RecordId::default(), ClientId(1), SyncMode::Always);
+    let (from, until, next, lines, name) = (first, first, first, Bytes::new(), String::new());
+    let request = 1;
     vec![
         Frame::Hello { client, text: false },
-        Frame::Welcome { incarnation: 1, window_messages: 1, window_bytes: 1 },
+        Frame::Welcome { incarnation: 1, window_messages: 1, window_bytes: 1, cluster: name.clone() },
         Frame::Store { first_seq: 1, messages: messages.clone() },
         Frame::Acked { first_seq: 1, count: 1, first, sync, copies: Copies::default() },
         Frame::Refused { first_seq: 1, count: 1, refusal: refusal.clone() },
@@ -115,12 +127,26 @@ fn frames() -> Vec<Frame> {
         Frame::Failure(refusal.clone()),
         Frame::Ping(1),
         Frame::Pong(1),
-        Frame::Register { node: 1, name: "data1".to_owned(), sync, report: report.clone() },
+        Frame::Read { from, until, client: None, follow: false, partial: false },
+        Frame::Records { next, lines: lines.clone() },
+        Frame::ReadEnd { next, missing: name.clone() },
+        Frame::Waiting { nodes: name.clone() },
+        Frame::Drain { gone: false, name: name.clone() },
+        Frame::Register { node: 1, name: "data1".to_owned(), cluster: name.clone(), sync, report: report.clone() },
         Frame::Put { first, client, first_seq: 1, copies: String::new(), messages },
         Frame::PutAck { up_to: 1, sync },
-        Frame::PutRefused { number: 1, refusal },
+        Frame::PutRefused { number: 1, refusal: refusal.clone() },
         Frame::NodeState(report),
         Frame::Leave,
+        Frame::Scan { request, from, until, client: None, bytes_max: 1, safe: first },
+        Frame::Page { request, next, greatest, rotten: 0, lines: lines.clone() },
+        Frame::ScanFailed { request, refusal },
+        Frame::SafeQuery { at_least: first },
+        Frame::Safe { id: first },
+        Frame::Members { replicas: 1, members: Vec::new() },
+        Frame::Copy { number: 1, to: name.clone(), holders: String::new(), lines: lines.clone() },
+        Frame::CopyPut { number: 1, copies: name.clone(), lines },
+        Frame::CopyAck { number: 1, node: name, refusal: None },
     ]
 }
 
@@ -143,6 +169,7 @@ fn the_bounds_are_those_of_the_code() {
         ("LINE_BYTES_MAX", limits::LINE_BYTES_MAX),
         ("RAW_READ_BYTES_MAX", limits::RAW_READ_BYTES_MAX),
         ("FRAME_BYTES_MAX", limits::FRAME_BYTES_MAX),
+        ("LINES_FRAME_BYTES_MAX", limits::LINES_FRAME_BYTES_MAX),
         ("FRAME_MESSAGES_MAX", limits::FRAME_MESSAGES_MAX),
         ("TEXT_BYTES_MAX", limits::TEXT_BYTES_MAX),
         ("NODE_NAME_BYTES_MAX", limits::NODE_NAME_BYTES_MAX),
@@ -159,6 +186,12 @@ fn the_bounds_are_those_of_the_code() {
         ("CLIENT_ANSWERS_BYTES_MAX", limits::CLIENT_ANSWERS_BYTES_MAX),
         ("NODE_WINDOW_MESSAGES_MAX", limits::NODE_WINDOW_MESSAGES_MAX),
         ("NODE_WINDOW_BYTES_MAX", limits::NODE_WINDOW_BYTES_MAX),
+        ("READERS_MAX", limits::READERS_MAX),
+        ("NODE_SCANS_MAX", limits::NODE_SCANS_MAX),
+        ("PAGE_BYTES_MAX", limits::PAGE_BYTES_MAX),
+        ("COPY_BYTES_MAX", limits::COPY_BYTES_MAX),
+        ("CLIENT_WORD_EVERY", seconds(limits::CLIENT_WORD_EVERY)),
+        ("READ_WAIT_MAX", seconds(limits::READ_WAIT_MAX)),
         ("RAW_NODE_ANSWER_TIME_MAX", seconds(limits::RAW_NODE_ANSWER_TIME_MAX)),
         ("HEARTBEAT_DEFAULT", seconds(limits::HEARTBEAT_DEFAULT)),
         ("DRAIN_TIME_MAX", seconds(limits::DRAIN_TIME_MAX)),

@@ -1,3 +1,21 @@
 //! Checks on a cluster from outside: what its files hold, and whether it keeps its promises.
+//!
+//! `verify` reads one data folder, `across` compares several, `audit` compares them with the registros of the heads;
+//! `torture` fails a cluster on purpose, `bench` measures one.
+//! The rest is what they are made of: `sort` orders more than fits in memory, `copies` and `promises` are its entries,
+//! group by group, `registro` reads a line, `sources` finds files.
 
+pub mod across;
+pub mod audit;
+pub mod bench;
+mod copies;
+pub mod drill;
+mod promises;
+mod registro;
+pub mod sort;
+pub mod sources;
+pub mod torture;
 pub mod verify;
+
+#[cfg(test)]
+mod audit_tests;

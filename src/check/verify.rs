@@ -1,16 +1,23 @@
 //! Reads every record of a data folder and says what is torn, rotten or out of place. Changes nothing.
 //!
 //! It needs no node, and does not mind one: while a node runs on the folder, a last line without its newline is a write
-//! in progress and no fault. Whether the records of several nodes agree is not its business.
+//! in progress and no fault. Whether the records of several nodes agree is not decided here, but in
+//! [`across`](super::across), which is shown every record.
 
+use super::sort;
 use crate::data::folder;
+use crate::data::index::Block;
+use crate::data::mend::list::List;
 use crate::data::record::Line;
 use crate::data::recover::{self, Place, Scan};
-use crate::data::segments::{CURRENT, sealed_id};
-use crate::data::storage::{DiskFile, LogFile};
-use crate::limits::{QUARANTINE_PLACES_MAX, SCAN_CHUNK_BYTES};
+use crate::data::segments::{CURRENT, QUARANTINE, sealed_id, sealed_name};
+use crate::data::sidecar;
+use crate::data::storage::{Disk, DiskFile, LogFile};
+use crate::limits::{QUARANTINE_PLACES_MAX, SCAN_CHUNK_BYTES, VERIFY_PROBLEMS_MAX};
 use crate::wire::id::{ClientId, RecordId};
 use serde::Serialize;
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -32,6 +39,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// What was done with the records could not go on.
+    #[error(transparent)]
+    Sort(#[from] sort::Error),
 }
 
 fn remedy(error: &io::Error) -> &'static str {
@@ -54,6 +64,9 @@ pub enum Kind {
     Name,
     /// The same id twice in a row, with different contents.
     Forked,
+    /// A record that the file's sidecar leaves out, so that readers pass it over: remove the sidecar, and the next start
+    /// makes it again. A sidecar that is missing or garbled is no fault, for readers see that.
+    Index,
 }
 
 /// A fault and where it is.
@@ -94,9 +107,14 @@ pub struct Report {
     pub running: Option<String>,
     /// Bytes of a write in progress at the end of `data.txt`, while a node runs.
     pub growing_bytes: u64,
+    /// Rotten places that are not mended: bad lines, and bad ends of sealed files.
+    pub rotten: u64,
+    /// Rotten places whose records `quarantine.txt` says were fetched again, and are here: no fault.
+    pub mended: u64,
     /// Faults in all; [`problems`](Self::problems) lists the first ones of each file.
     pub problem_count: u64,
-    /// The faults, file by file; at most [`QUARANTINE_PLACES_MAX`] of each kind for a file.
+    /// The faults, file by file; at most [`QUARANTINE_PLACES_MAX`] of each kind for a file, and
+    /// [`VERIFY_PROBLEMS_MAX`] in all.
     pub problems: Vec<Problem>,
 }
 
@@ -108,11 +126,15 @@ impl Report {
     }
 }
 
+/// Shown every good record with the CRC-32C of its payload as written; an error ends the reading.
+pub type Each<'a> = dyn FnMut(&Line<'_>, u32) -> Result<(), sort::Error> + 'a;
+
 /// A file to read, and how much of it.
 struct Part {
     name: String,
-    file: DiskFile,
     len: u64,
+    /// `data.txt` is held open, since its name may become another file's; sealed files are opened one by one.
+    file: Option<DiskFile>,
 }
 
 /// Reads every record of every file in `dir`. `progress` is told bytes done and bytes in all, about once a megabyte.
@@ -121,18 +143,46 @@ struct Part {
 /// The folder or a file cannot be read, or the folder holds no file of records. A fault in a record is no error: it
 /// stands in the report.
 pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, Error> {
+    verify_each(dir, progress, &mut |_, _| Ok(()))
+}
+
+/// As [`verify`], and shows every good record to `each`.
+///
+/// # Errors
+/// As [`verify`], and those of `each`.
+pub fn verify_each(dir: &Path, progress: &mut dyn FnMut(u64, u64), each: &mut Each<'_>) -> Result<Report, Error> {
     let running = holder(dir)?;
     let parts = parts(dir)?;
     let total = parts.iter().map(|part| part.len).sum();
-    let mut report = Report { running, files: parts.len() as u64, bytes: total, ..Report::default() };
+    let mut report = Report { running, ..Report::default() };
     let mut done = 0;
     let mut ids: Option<(RecordId, RecordId)> = None;
-    for part in parts {
-        let found = verify_part(dir, &part, &mut report, &mut |bytes| progress(done + bytes, total), &mut ids)?;
+    let marks = List::read(&Disk::new(dir)).map_err(failed(&dir.join(QUARANTINE)))?;
+    let mut missing: BTreeSet<RecordId> = marks.all_mended().flat_map(|(_, ids)| ids).copied().collect();
+    let mut mended = Vec::new();
+    let each: &mut Each<'_> = &mut |line, hash| {
+        missing.remove(&line.id);
+        each(line, hash)
+    };
+    for mut part in parts {
+        if let Some(file) = part.open(dir)? {
+            let found = verify_part(
+                dir,
+                &part,
+                &file,
+                &mut report,
+                &mut |bytes| progress(done + bytes, total),
+                &mut ids,
+                each,
+            )?;
+            report.files += 1;
+            report.bytes += part.len;
+            judge(dir, &part, found, &mut report, (&marks, &mut mended))?;
+        }
         done += part.len;
         progress(done, total);
-        judge(dir, &part, found, &mut report)?;
     }
+    judge_mended(mended, &missing, &mut report);
     if let Some((least, greatest)) = ids {
         (report.first_id, report.last_id) = (Some(least.to_string()), Some(greatest.to_string()));
     }
@@ -147,19 +197,32 @@ fn holder(dir: &Path) -> Result<Option<String>, Error> {
     folder::running(dir).map_err(failed(&dir.join(folder::LOCK)))
 }
 
+impl Part {
+    /// The file; `None` if it was a sealed one and has been removed meanwhile.
+    fn open(&mut self, dir: &Path) -> Result<Option<DiskFile>, Error> {
+        if let Some(file) = self.file.take() {
+            return Ok(Some(file));
+        }
+        let path = dir.join(&self.name);
+        match DiskFile::open_read(&path) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            opened => opened.map(Some).map_err(failed(&path)),
+        }
+    }
+}
+
 /// Opens `data.txt` before it lists the sealed files: if it is sealed meanwhile, it is not missed but met twice, and
 /// known by its inode.
 fn parts(dir: &Path) -> Result<Vec<Part>, Error> {
-    let open = |name: &str| -> Result<(Part, (u64, u64)), Error> {
-        let path = dir.join(name);
-        let file = DiskFile::open_read(&path).map_err(failed(&path))?;
-        let metadata = file.file().metadata().map_err(failed(&path))?;
-        Ok((Part { name: name.to_owned(), file, len: metadata.len() }, (metadata.dev(), metadata.ino())))
-    };
-    let current = match open(CURRENT) {
-        Ok(part) => Some(part),
-        Err(Error::Disk { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
+    let path = dir.join(CURRENT);
+    let current = match DiskFile::open_read(&path) {
+        Ok(file) => {
+            let metadata = file.file().metadata().map_err(failed(&path))?;
+            let part = Part { name: CURRENT.to_owned(), len: metadata.len(), file: Some(file) };
+            Some((part, (metadata.dev(), metadata.ino())))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(failed(&path)(error)),
     };
     let mut names = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(failed(dir))? {
@@ -172,9 +235,15 @@ fn parts(dir: &Path) -> Result<Vec<Part>, Error> {
     names.sort_unstable();
     let mut parts = Vec::with_capacity(names.len() + 1);
     for (_, name) in names {
-        let (part, inode) = open(&name)?;
+        let path = dir.join(&name);
+        let metadata = match std::fs::metadata(&path) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(failed(&path)(error)),
+        };
+        let inode = (metadata.dev(), metadata.ino());
         if current.as_ref().is_none_or(|(_, of_current)| inode != *of_current) {
-            parts.push(part);
+            parts.push(Part { name, len: metadata.len(), file: None });
         }
     }
     parts.extend(current.map(|(part, _)| part));
@@ -189,20 +258,54 @@ struct Before {
     text_hash: u32,
 }
 
+/// The sidecar of a file, to be compared with its records as they come.
+struct Sidecar {
+    blocks: Vec<Block>,
+    at: usize,
+}
+
+impl Sidecar {
+    fn of(dir: &Path, part: &Part) -> Option<Self> {
+        sealed_id(&part.name)?;
+        let index = sidecar::read(&Disk::new(dir), &part.name, part.len)?;
+        Some(Self { blocks: index.blocks, at: 0 })
+    }
+
+    /// Whether a reader that asks for this record looks here.
+    fn covers(&mut self, place: Place, id: RecordId) -> bool {
+        while self.blocks.get(self.at).is_some_and(|block| block.offset + block.bytes <= place.offset) {
+            self.at += 1;
+        }
+        self.blocks.get(self.at).is_some_and(|block| {
+            block.offset <= place.offset
+                && place.offset + place.len <= block.offset + block.bytes
+                && (block.least..=block.greatest).contains(&id)
+        })
+    }
+}
+
 fn verify_part(
     dir: &Path,
     part: &Part,
+    file: &DiskFile,
     report: &mut Report,
     progress: &mut dyn FnMut(u64),
     ids: &mut Option<(RecordId, RecordId)>,
+    each: &mut Each<'_>,
 ) -> Result<Scan, Error> {
+    let (stopped, mut stop) = (Cell::new(false), None);
     let mut before: Option<Before> = None;
-    let (mut listed, mut first) = (0, true);
+    let mut sidecar = Sidecar::of(dir, part);
+    let (mut listed, mut left_out, mut first) = (0, 0, true);
     let visit = |place: Place, line: &Line<'_>| {
         let (least, greatest) = ids.unwrap_or((line.id, line.id));
         *ids = Some((least.min(line.id), greatest.max(line.id)));
         if std::mem::take(&mut first) && place.line == 1 {
             check_name(part, place, line, report);
+        }
+        if sidecar.as_mut().is_some_and(|sidecar| !sidecar.covers(place, line.id)) {
+            let reason = "the file's .index leaves this record out; remove it, and the node makes it again";
+            add_bounded(report, Kind::Index, part, place, reason.to_owned(), &mut left_out);
         }
         let text_hash = crc32c::crc32c(line.text.as_bytes());
         let now = Before { id: line.id, client: line.client, seq: line.seq, text_hash };
@@ -210,6 +313,12 @@ fn verify_part(
             compare(part, place, before, &now, report, &mut listed);
         }
         before = Some(now);
+        if !stopped.get()
+            && let Err(error) = each(line, text_hash)
+        {
+            stopped.set(true);
+            stop = Some(error);
+        }
     };
     let mut reported = 0;
     let read = |buffer: &mut [u8], at: u64| {
@@ -217,9 +326,11 @@ fn verify_part(
             reported = at;
             progress(at);
         }
-        part.file.read_at(buffer, at)
+        // Nothing more is read once nobody wants it; the error is told below.
+        if stopped.get() { Ok(0) } else { file.read_at(buffer, at) }
     };
-    recover::scan(part.len, read, visit).map_err(failed(&dir.join(&part.name)))
+    let found = recover::scan(part.len, read, visit).map_err(failed(&dir.join(&part.name)))?;
+    stop.map_or(Ok(found), |error| Err(error.into()))
 }
 
 fn check_name(part: &Part, place: Place, line: &Line<'_>, report: &mut Report) {
@@ -235,27 +346,78 @@ fn compare(part: &Part, place: Place, before: &Before, now: &Before, report: &mu
     } else if now.id == before.id {
         if (now.client, now.seq, now.text_hash) == (before.client, before.seq, before.text_hash) {
             report.repeated += 1;
-        } else if *listed < QUARANTINE_PLACES_MAX {
-            *listed += 1;
-            let reason = format!("it has the id of the line before, {}, but not its contents", now.id);
-            add(report, Kind::Forked, part, place, reason);
         } else {
-            report.problem_count += 1;
+            let reason = format!("it has the id of the line before, {}, but not its contents", now.id);
+            add_bounded(report, Kind::Forked, part, place, reason, listed);
         }
     }
 }
 
+/// Adds a problem, of which so many of its kind are listed for the file.
+fn add_bounded(report: &mut Report, kind: Kind, part: &Part, place: Place, reason: String, listed: &mut usize) {
+    if *listed < QUARANTINE_PLACES_MAX {
+        *listed += 1;
+        add(report, kind, part, place, reason);
+    } else {
+        report.problem_count += 1;
+    }
+}
+
 fn add(report: &mut Report, kind: Kind, part: &Part, place: Place, reason: String) {
-    let file = part.name.clone();
     report.problem_count += 1;
+    if report.problems.len() >= VERIFY_PROBLEMS_MAX {
+        return;
+    }
+    let file = part.name.clone();
     report.problems.push(Problem { kind, file, offset: place.offset, len: place.len, line: place.line, reason });
 }
 
-/// Takes what the scan of a file found into the report.
-fn judge(dir: &Path, part: &Part, found: Scan, report: &mut Report) -> Result<(), Error> {
+/// A rotten line that `quarantine.txt` says was mended: the file, where, what is wrong with it, and its records.
+type Marked<'a> = (String, Place, String, &'a [RecordId]);
+
+/// Places are mended if what they say was fetched again is here, whole.
+fn judge_mended(marked: Vec<Marked<'_>>, missing: &BTreeSet<RecordId>, report: &mut Report) {
+    for (name, place, reason, ids) in marked {
+        match ids.iter().find(|id| missing.contains(id)) {
+            None => {
+                report.rotten -= 1;
+                report.mended += 1;
+            }
+            Some(id) => {
+                let part = Part { name, len: 0, file: None };
+                let reason = format!("{reason}; {QUARANTINE} says it was fetched again as {id}, which is not here");
+                add(report, Kind::Rot, &part, place, reason);
+            }
+        }
+    }
+}
+
+/// The name that a file has for good, as far as it can be told: `data.txt` is called after its first record.
+fn lasting_name(part: &Part, found: &Scan) -> String {
+    match found.first_id {
+        Some(first) if part.name == CURRENT => sealed_name(first, 1),
+        _ => part.name.clone(),
+    }
+}
+
+/// Takes what the scan of a file found into the report. Lines that are marked as mended are put aside.
+fn judge<'a>(
+    dir: &Path,
+    part: &Part,
+    found: Scan,
+    report: &mut Report,
+    (marks, marked): (&'a List, &mut Vec<Marked<'a>>),
+) -> Result<(), Error> {
     report.records += found.records;
+    report.rotten += found.rot_lines;
+    let name = lasting_name(part, &found);
     for bad in &found.rot {
-        add(report, Kind::Rot, part, bad.place, bad.reason.to_string());
+        let ids = marks.records(&(name.clone(), bad.place.offset));
+        if ids.is_empty() {
+            add(report, Kind::Rot, part, bad.place, bad.reason.to_string());
+        } else {
+            marked.push((part.name.clone(), bad.place, bad.reason.to_string(), ids));
+        }
     }
     report.problem_count += found.rot_lines - found.rot.len() as u64;
     let Some(tail) = found.torn else { return Ok(()) };
@@ -271,7 +433,14 @@ fn judge(dir: &Path, part: &Part, found: Scan, report: &mut Report) -> Result<()
         }
     }
     let place = Place { offset: tail.offset, len: tail.len, line: tail.line };
+    let ids = marks.records(&(name, tail.offset));
+    if !is_current && !ids.is_empty() {
+        report.rotten += 1;
+        marked.push((part.name.clone(), place, tail.reason.to_string(), ids));
+        return Ok(());
+    }
     let kind = if is_current && report.running.is_none() { Kind::Torn } else { Kind::Rot };
+    report.rotten += u64::from(kind == Kind::Rot);
     add(report, kind, part, place, tail.reason.to_string());
     Ok(())
 }
@@ -280,6 +449,7 @@ fn judge(dir: &Path, part: &Part, found: Scan, report: &mut Report) -> Result<()
 mod tests {
     use super::*;
     use crate::data::folder::Folder;
+    use crate::data::index::Summary;
     use crate::data::log::{Log, Settings, SyncPolicy};
     use crate::data::record::encode;
     use std::fs;
@@ -301,7 +471,7 @@ mod tests {
         let mut log = Log::open(folder.disk().clone(), settings).unwrap().0;
         for (first, count) in [(0, 10), (10, 10), (20, 5)] {
             let lines: Vec<u8> = (first..first + count).flat_map(|n| line(n, "mensaje: hola")).collect();
-            log.append(&lines, count, id(first), id(first + count - 1)).unwrap();
+            log.append(&lines, &Summary::of(&lines)).unwrap();
         }
         log.sync().unwrap();
         folder
@@ -340,6 +510,29 @@ mod tests {
     }
 
     #[test]
+    fn rot_that_was_fetched_again_is_no_fault_if_it_is_here() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(folder(dir.path()));
+        for (file, first, again) in [(format!("data-{}.txt", id(10)), 10, 24), (CURRENT.to_owned(), 20, 23)] {
+            let mut bytes = fs::read(dir.path().join(&file)).unwrap();
+            bytes[45] ^= 1;
+            fs::write(dir.path().join(&file), &bytes).unwrap();
+            assert_eq!((check(dir.path()).problem_count, check(dir.path()).mended), (1, 0));
+            let sealed = format!("data-{}.txt", id(first + u64::from(file == CURRENT)));
+            let mark = |id: RecordId| format!("{sealed} 0 59 the fourth field is not a checksum mended {id}\n");
+            fs::write(dir.path().join(QUARANTINE), mark(id(99))).unwrap();
+            let report = check(dir.path());
+            assert_eq!((report.problem_count, report.rotten, report.mended), (1, 1, 0));
+            assert!(report.problems[0].reason.contains(&format!("fetched again as {}, which is not", id(99))));
+            fs::write(dir.path().join(QUARANTINE), mark(id(again))).unwrap();
+            let report = check(dir.path());
+            assert_eq!((report.problem_count, report.rotten, report.mended), (0, 0, 1), "{report:?}");
+            bytes[45] ^= 1;
+            fs::write(dir.path().join(&file), &bytes).unwrap();
+        }
+    }
+
+    #[test]
     fn a_tail_is_torn_unless_a_node_is_writing_it() {
         let dir = tempfile::tempdir().unwrap();
         let node = folder(dir.path());
@@ -352,6 +545,28 @@ mod tests {
         drop(node);
         let report = check(dir.path());
         assert_eq!((report.problems[0].kind, report.problems[0].line, report.problem_count), (Kind::Torn, 6, 1));
+    }
+
+    #[test]
+    fn a_sidecar_that_leaves_records_out_is_told_and_a_garbled_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = folder(dir.path());
+        let name = format!("data-{}.txt", id(0));
+        let path = dir.path().join(sidecar::sidecar_name(&name));
+        let len = fs::metadata(dir.path().join(&name)).unwrap().len();
+        let mut index = sidecar::read(folder.disk(), &name, len).unwrap();
+        drop(folder);
+        index.blocks[0].greatest = id(7);
+        fs::write(&path, index.to_text()).unwrap();
+        let report = check(dir.path());
+        let problems: Vec<_> = report.problems.iter().map(|problem| (problem.kind, problem.line)).collect();
+        assert_eq!(problems, [(Kind::Index, 9), (Kind::Index, 10)]);
+        for text in ["acopio-index 1", &index.to_text()[1..]] {
+            fs::write(&path, text).unwrap();
+            assert!(check(dir.path()).is_clean());
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(check(dir.path()).is_clean());
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct Client {
     /// Heads to send to, the first that answers; several with commas, or the flag several times
     #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", required = true, value_delimiter = ',',
         value_parser = values::address)]
-    head: Vec<String>,
+    pub(super) head: Vec<String>,
     /// Time between two messages
     #[arg(long, env = "ACOPIO_EVERY", value_name = "TIME", default_value = "3s", value_parser = values::duration)]
     every: Duration,

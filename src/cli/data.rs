@@ -4,18 +4,21 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use acopio::data::log::SyncPolicy;
+use acopio::net::Net;
 use acopio::{data, limits};
 use anyhow::Result;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
 use super::logging::{self, LogFile, Takes};
+use super::upkeep::Upkeep;
 use super::{Global, Outcome, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
   acopio data --head 10.0.0.1:5000                    keeps data.txt in logs/data
   acopio data --head h1:5000,h2:5000 --dir /var/acopio --name cellar
+  acopio data --head h1:5000 --keep 30d --keep-bytes 100GB
   acopio data --head h1:5000 --sync 50ms              faster on a slow disk; up to 50 ms can be lost with the power
 
 A lost head is dialled again until it is back. Files in the folder: data.txt, data-<first id>.txt, node.id, node.log.";
@@ -27,7 +30,7 @@ pub struct Data {
     /// Heads to register with; several with commas, or the flag several times
     #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", required = true, value_delimiter = ',',
         value_parser = values::address)]
-    head: Vec<String>,
+    pub(super) head: Vec<String>,
     /// Folder for data.txt and the node's identity
     #[arg(long, env = "ACOPIO_DIR", value_name = "DIR", default_value = "logs/data")]
     dir: PathBuf,
@@ -41,6 +44,11 @@ pub struct Data {
     #[arg(long, env = "ACOPIO_SEGMENT_BYTES", value_name = "SIZE", default_value = "256MiB",
         value_parser = values::segment_bytes)]
     segment_bytes: u64,
+    #[command(flatten)]
+    upkeep: Upkeep,
+    /// Give the folder a new identity, once: its log was lost, or it is a copy of another node's. What it holds stays
+    #[arg(long, env = "ACOPIO_NEW_ID", value_parser = BoolishValueParser::new())]
+    new_id: bool,
     /// Local address to dial from, which is the one the head knows the node by [default: what the system picks]
     #[arg(long, env = "ACOPIO_BIND", value_name = "IP")]
     bind: Option<IpAddr>,
@@ -50,17 +58,31 @@ pub struct Data {
 }
 
 impl Data {
+    /// Its name: the one given, or this machine's.
+    pub fn name(&self) -> String {
+        self.name.clone().unwrap_or_else(values::host_name)
+    }
+
     /// Runs the data node until it is told to stop.
     pub fn run(self, global: Global) -> Result<Outcome> {
         values::heads(&self.head)?;
         logging::start(global, &[LogFile { dir: &self.dir, name: "node", takes: Takes::All }])?;
+        let name = self.name();
         let config = data::Config {
             dir: self.dir,
-            name: self.name.unwrap_or_else(values::host_name),
+            name,
             heads: self.head,
             bind: self.bind,
+            net: Net::Tcp,
             sync: policy(self.sync),
             segment_bytes: self.segment_bytes,
+            repair: data::repair::Settings {
+                after: self.upkeep.repair_after,
+                bytes_per_second: self.upkeep.repair_rate,
+            },
+            clock: acopio::clock::Clock::default(),
+            retention: data::retention::Policy { keep: self.upkeep.keep, keep_bytes: self.upkeep.keep_bytes },
+            new_id: self.new_id,
             seed: rand::random(),
         };
         runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| {

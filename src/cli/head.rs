@@ -4,12 +4,13 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use acopio::clock::Clock;
+use acopio::net::{Listener, Net};
 use acopio::shutdown::Shutdown;
 use acopio::{cluster, data, head, limits};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use tokio::net::TcpListener;
 
 use super::logging::{self, HEARTBEAT, LogFile, Takes};
 use super::{Global, Outcome, runtime, values};
@@ -20,7 +21,8 @@ Examples:
   acopio head --listen 127.0.0.1:5001 --logs /tmp/h  elsewhere
   acopio head --solo                                 no data nodes: it keeps the messages itself, and echoes them
 
-Files in the folder of the logs: registro.log (who keeps what), heartbeat.log (the state of the nodes), head.log.";
+Files in the folder of the logs: registro.log (who keeps what), heartbeat.log (the state of the nodes), head.log,
+members.txt (the data nodes it has known), clock.txt (what it has called safe to readers).";
 
 /// A headNode: takes messages from clients and has data nodes keep them
 #[derive(Debug, Args)]
@@ -34,6 +36,10 @@ pub struct Head {
     #[arg(long, env = "ACOPIO_MAX_CLIENTS", value_name = "N", default_value_t = limits::CLIENTS_MAX_DEFAULT as u64,
         value_parser = clap::value_parser!(u64).range(1..=10_000))]
     max_clients: u64,
+    /// Name of the cluster: data nodes whose records belong to another are refused
+    #[arg(long, env = "ACOPIO_CLUSTER", value_name = "NAME", default_value = limits::CLUSTER_DEFAULT,
+        value_parser = values::cluster)]
+    cluster: String,
     /// Copies of each message, each on another data node, drawn at random; with fewer nodes there are fewer copies
     #[arg(long, env = "ACOPIO_REPLICAS", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u64).range(1..=limits::REPLICAS_MAX as u64))]
@@ -54,6 +60,9 @@ pub struct Head {
     /// Folder for data.txt of a solo head
     #[arg(long, env = "ACOPIO_DIR", value_name = "DIR", default_value = "logs/head")]
     dir: PathBuf,
+    /// Give the folder of a solo head a new identity, once: its log was lost, or it is a copy. What it holds stays
+    #[arg(long, env = "ACOPIO_NEW_ID", value_parser = BoolishValueParser::new())]
+    new_id: bool,
     /// When a solo head syncs: always (before every answer), an interval, or never
     #[arg(long, env = "ACOPIO_SYNC", value_name = "WHEN", default_value = "always", value_parser = values::sync)]
     sync: values::Sync,
@@ -66,6 +75,20 @@ pub struct Head {
 }
 
 impl Head {
+    /// The address at which this machine reaches it.
+    pub fn reached_at(&self) -> Result<String> {
+        let (host, port) = self.listen.rsplit_once(':').unwrap_or((&self.listen, "0"));
+        if port == "0" {
+            anyhow::bail!("the head with pid 1 listens on a port that nobody chose; name it with --ask");
+        }
+        let host = match host {
+            "0.0.0.0" => "127.0.0.1",
+            "[::]" => "[::1]",
+            host => host,
+        };
+        Ok(format!("{host}:{port}"))
+    }
+
     /// Runs the head until it is told to stop.
     pub fn run(self, global: Global) -> Result<Outcome> {
         logging::start(
@@ -96,8 +119,9 @@ impl Head {
             tracing::info!("{}{address}", cluster::LISTENING);
             return Ok(head::run(config, listener, shutdown).await?);
         }
-        let node = self.embedded();
-        config.solo = Some(data::node_id(&node.dir, &node.name, node.seed)?);
+        let mut node = self.embedded();
+        config.solo = Some(data::node_id(&node)?);
+        node.new_id = false;
         tracing::info!("{}{address}, solo: messages are kept in {}", cluster::LISTENING, node.dir.display());
         Ok(cluster::solo::run(config, node, listener, shutdown).await?)
     }
@@ -109,8 +133,10 @@ impl Head {
             heartbeat: self.heartbeat,
             icmp: !self.no_icmp,
             solo: None,
+            cluster: self.cluster.clone(),
             replicas: usize::try_from(self.replicas).unwrap_or(usize::MAX),
             copies_min: usize::try_from(self.min_copies).unwrap_or(usize::MAX),
+            clock: Clock::System,
             seed: rand::random(),
         }
     }
@@ -122,15 +148,20 @@ impl Head {
             name: "solo".to_owned(),
             heads: Vec::new(),
             bind: None,
+            net: Net::Tcp,
             sync: super::data::policy(self.sync),
             segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
+            repair: data::repair::Settings::default(),
+            clock: acopio::clock::Clock::default(),
+            retention: data::retention::Policy::default(),
+            new_id: self.new_id,
             seed: rand::random(),
         }
     }
 }
 
-async fn bind(listen: &str) -> Result<TcpListener> {
-    TcpListener::bind(listen).await.map_err(|e| {
+async fn bind(listen: &str) -> Result<Listener> {
+    Listener::bind(listen).await.map_err(|e| {
         let remedy = match e.kind() {
             io::ErrorKind::AddrInUse => "stop what listens there, or choose another port with --listen",
             io::ErrorKind::PermissionDenied => "choose a port above 1023 with --listen",

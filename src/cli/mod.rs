@@ -8,14 +8,23 @@ use anyhow::Result;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+mod audit;
+mod bench;
 mod client;
 mod data;
+mod demo;
+mod drain;
 mod head;
+mod health;
 mod logging;
+mod moment;
+mod read;
 mod runtime;
 mod send;
 mod status;
+mod torture;
 mod up;
+mod upkeep;
 mod values;
 mod verify;
 
@@ -26,6 +35,8 @@ pub enum Outcome {
     Done,
     /// It ran, and found damage or could not do all of it; the user has been told.
     Failed,
+    /// It could not run, and found out nothing; the user has been told. For commands whose 1 is a finding.
+    Unusable,
 }
 
 impl From<Outcome> for ExitCode {
@@ -33,6 +44,7 @@ impl From<Outcome> for ExitCode {
         match outcome {
             Outcome::Done => Self::SUCCESS,
             Outcome::Failed => Self::FAILURE,
+            Outcome::Unusable => Self::from(2),
         }
     }
 }
@@ -40,17 +52,22 @@ impl From<Outcome> for ExitCode {
 const AFTER_HELP: &str = "\
 Examples:
   acopio up                                                    a whole cluster on this machine
+  acopio demo --for 30s                                        the same in containers on a docker network
   printf 'peticion\\nhola\\n' | nc -N 127.0.0.1 5000             store a message from any shell
   acopio send --head 127.0.0.1:5000 hola                       the same, and exit 0 only if it is kept
+  acopio read --head 127.0.0.1:5000 --last 10 --follow         the last ten messages, then what comes
   acopio status --head 127.0.0.1:5000                          who is there, and what they keep
   acopio verify logs/data*                                     check every record on disk
+  acopio audit --registro logs --data logs                     is everything there that was acknowledged?
 
 Every flag is an environment variable too: --max-clients is ACOPIO_MAX_CLIENTS. A flag wins over its variable.
 
 Exit codes:
   0    done
-  1    something failed: the reason is on standard error (for verify: damage; for send: not all is kept)
-  2    bad usage
+  1    something failed: the reason is on standard error (for verify: damage; for send: not all is kept;
+       for read: something is missing; for audit: something acknowledged is missing; for torture: a promise was
+       broken; for health: not healthy)
+  2    bad usage; for audit also input that cannot be read
   130  forced to end by a second signal";
 
 /// A storage cluster for messages and measurements that arrive over plain TCP.
@@ -82,12 +99,19 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(up::Up),
+    Demo(demo::Demo),
     Head(head::Head),
     Data(data::Data),
     Client(client::Client),
     Send(send::Send),
+    Read(read::Read),
     Status(status::Status),
+    Health(health::Health),
+    Drain(drain::Drain),
     Verify(verify::Verify),
+    Audit(audit::Audit),
+    Torture(torture::Torture),
+    Bench(bench::Bench),
 }
 
 /// Runs what was asked for.
@@ -97,12 +121,19 @@ enum Command {
 pub fn run(cli: Cli) -> Result<Outcome> {
     match cli.command {
         Command::Up(args) => args.run(cli.global),
+        Command::Demo(args) => args.run(cli.global),
         Command::Head(args) => args.run(cli.global),
         Command::Data(args) => args.run(cli.global),
         Command::Client(args) => args.run(cli.global),
         Command::Send(args) => args.run(cli.global),
+        Command::Read(args) => args.run(cli.global),
         Command::Status(args) => args.run(cli.global),
+        Command::Health(args) => args.run(cli.global),
+        Command::Drain(args) => args.run(cli.global),
         Command::Verify(args) => args.run(cli.global),
+        Command::Audit(args) => args.run(cli.global),
+        Command::Torture(args) => args.run(cli.global),
+        Command::Bench(args) => args.run(cli.global),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use acopio::shutdown::{self, Shutdown};
 use anyhow::{Context as _, Result, bail};
+use rustix::process::{Signal as Posix, set_parent_process_death_signal};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -100,6 +101,11 @@ impl Signals {
 async fn stdin_closes(wanted: bool) {
     if !wanted {
         return std::future::pending().await;
+    }
+    // A paused process (SIGSTOP) reads nothing: its parent's death wakes it, wherever it is adopted. Where the system
+    // refuses this, all but a paused process still ends.
+    if let Err(error) = set_parent_process_death_signal(Some(Posix::CONT)) {
+        tracing::debug!(%error, "the death of the parent will not wake this process if it is paused");
     }
     let (sender, receiver) = oneshot::channel::<()>();
     std::thread::spawn(move || {

@@ -28,9 +28,6 @@ Examples:
 It exits with 0 only if every message is kept. Otherwise standard error says which are not: `line 7: <cause>`. When
 nothing is kept for --retry-for, it gives up: the rest of the input is not sent.";
 
-/// Lines read ahead of the network.
-const LINES_AHEAD: usize = 1024;
-
 /// Stores messages, and tells which were not kept
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
@@ -96,7 +93,7 @@ struct Line {
 
 /// Reads texts and lines on a thread of its own: reading standard input can block for ever.
 fn read(texts: Vec<String>, mut input: Box<dyn BufRead + std::marker::Send>, bar: ProgressBar) -> mpsc::Receiver<Line> {
-    let (sender, receiver) = mpsc::channel(LINES_AHEAD);
+    let (sender, receiver) = mpsc::channel(limits::SEND_LINES_AHEAD);
     std::thread::spawn(move || {
         let mut number = 0;
         for text in texts {

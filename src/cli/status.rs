@@ -71,9 +71,10 @@ async fn ask(heads: &[String], timeout: Duration) -> Result<StatusReport> {
 fn table(report: &StatusReport) -> String {
     let solo = if report.solo { ", solo" } else { "" };
     let mut text = format!(
-        "head       acopio {}, up {}{solo}\nclients    {} of {}\nmessages   {} acknowledged, {} refused, {} in flight\n\
+        "head       acopio {}, cluster {}, up {}{solo}\nclients    {} of {}\nmessages   {} acknowledged, {} refused, {} in flight\n\
          rate       {:.1} messages/s over the last second, {:.1} over the last ten\n",
         report.version,
+        plain(&report.cluster),
         humantime::format_duration(Duration::from_secs(report.uptime_s)),
         report.clients,
         report.clients_max,
@@ -83,17 +84,16 @@ fn table(report: &StatusReport) -> String {
         report.rate_1s,
         report.rate_10s,
     );
-    if report.replicas > 1 {
+    if report.replicas > 1 || report.short_of_copies > 0 {
         let (replicas, least, short) = (report.replicas, report.copies_min, report.short_of_copies);
-        text.push_str(&format!(
-            "copies     {replicas}, at least {least}; {short} messages were kept with fewer than {replicas}\n"
-        ));
+        text.push_str(&format!("copies     {replicas}, at least {least}; {short} records are short of copies\n"));
     }
     if report.nodes.is_empty() {
         text.push_str("\nno hay dataNodes: start one with 'acopio data --head <this head>'\n");
+        text.push_str(&away(report));
         return text;
     }
-    let titles = ["NODE", "IP", "STATE", "SINCE", "RECORDS", "BYTES", "WRITABLE", "SYNC", "IN FLIGHT", "PING"];
+    let titles = ["NODE", "IP", "STATE", "SINCE", "RECORDS", "SHORT", "BYTES", "WRITABLE", "SYNC", "IN FLIGHT", "PING"];
     let mut rows = vec![titles.map(str::to_owned)];
     rows.extend(report.nodes.iter().map(row));
     text.push('\n');
@@ -101,16 +101,33 @@ fn table(report: &StatusReport) -> String {
     for node in report.nodes.iter().filter(|node| !node.reason.is_empty()) {
         text.push_str(&format!("{}: {}\n", plain(&node.name), plain(&node.reason)));
     }
+    text.push_str(&away(report));
     text
 }
 
-fn row(node: &NodeStatus) -> [String; 10] {
+/// The data nodes that were there once.
+fn away(report: &StatusReport) -> String {
+    if report.members_away.is_empty() {
+        return String::new();
+    }
+    let mut rows = vec![["AWAY", "ID", "STATE", "SINCE"].map(str::to_owned)];
+    rows.extend(
+        report
+            .members_away
+            .iter()
+            .map(|member| [plain(&member.name), plain(&member.id), "no disponible".to_owned(), plain(&member.since)]),
+    );
+    format!("\n{}", columns(&rows))
+}
+
+fn row(node: &NodeStatus) -> [String; 11] {
     [
         plain(&node.name),
         node.ip.to_string(),
         plain(&node.state),
         node.since.clone(),
         node.records.to_string(),
+        node.short.to_string(),
         indicatif::HumanBytes(node.bytes).to_string(),
         if node.writable { "yes" } else { "no" }.to_owned(),
         node.sync.clone(),
@@ -125,7 +142,7 @@ fn plain(text: &str) -> String {
 }
 
 /// Rows as columns, each as wide as its longest text.
-fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+pub fn columns<const N: usize>(rows: &[[String; N]]) -> String {
     let mut widths = [0; N];
     for row in rows {
         for (width, text) in widths.iter_mut().zip(row) {

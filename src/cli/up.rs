@@ -8,6 +8,7 @@ use acopio::{cluster, limits};
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use super::upkeep::Upkeep;
 use super::{Global, Outcome, runtime, values};
 
 const AFTER_HELP: &str = "\
@@ -41,6 +42,10 @@ pub struct Up {
     /// Address the head listens on
     #[arg(long, env = "ACOPIO_LISTEN_IP", value_name = "IP", default_value = "0.0.0.0")]
     listen_ip: IpAddr,
+    /// Name of the cluster: data nodes whose records belong to another are refused
+    #[arg(long, env = "ACOPIO_CLUSTER", value_name = "NAME", default_value = limits::CLUSTER_DEFAULT,
+        value_parser = values::cluster)]
+    cluster: String,
     /// Time between two messages of each client
     #[arg(long, env = "ACOPIO_EVERY", value_name = "TIME", default_value = "3s", value_parser = values::duration)]
     every: Duration,
@@ -65,6 +70,8 @@ pub struct Up {
     /// When data nodes sync: always (before every answer), an interval such as 50ms, or never
     #[arg(long, env = "ACOPIO_SYNC", value_name = "WHEN", default_value = "always", value_parser = values::sync)]
     sync: values::Sync,
+    #[command(flatten)]
+    upkeep: Upkeep,
     /// Time after which a process that died is started again, or never
     #[arg(long, env = "ACOPIO_RESTART_AFTER", value_name = "TIME", default_value = "5s",
         value_parser = values::or_never)]
@@ -89,12 +96,16 @@ impl Up {
             restart_after: self.restart_after.0,
             plan: cluster::plan::Settings {
                 dir: self.dir,
-                listen_ip: self.listen_ip,
-                port: self.port,
+                place: cluster::plan::Place::Machine { listen_ip: self.listen_ip, port: self.port },
                 heads: usize::try_from(self.heads).unwrap_or(usize::MAX),
                 every: values::show(self.every),
                 heartbeat: values::show(self.heartbeat),
                 sync: self.sync.to_string(),
+                repair_after: values::show(self.upkeep.repair_after),
+                repair_rate: self.upkeep.repair_rate,
+                cluster: self.cluster,
+                keep: self.upkeep.keep.map(values::show),
+                keep_bytes: self.upkeep.keep_bytes,
                 replicas: usize::try_from(self.replicas).unwrap_or(usize::MAX),
                 nodes: usize::try_from(self.nodes).unwrap_or(usize::MAX),
                 clients: usize::try_from(self.clients).unwrap_or(usize::MAX),

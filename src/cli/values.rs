@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use acopio::limits;
+use acopio::wire::peer::is_name;
 
 /// A refusal, in the words that clap prints after the flag's name.
 type Refused = String;
@@ -17,6 +18,16 @@ pub fn duration(text: &str) -> Result<Duration, Refused> {
     }
     if value > limits::DURATION_FLAG_MAX {
         return Err(format!("more than {} is too long; write 5s or 2m", show(limits::DURATION_FLAG_MAX)));
+    }
+    Ok(value)
+}
+
+/// The time for which records are kept: more than a second, and as long as anybody likes.
+pub fn keep(text: &str) -> Result<Duration, Refused> {
+    let value =
+        humantime::parse_duration(text).map_err(|e| format!("{e}; write a number and a unit, such as 30d or 1year"))?;
+    if value < limits::KEEP_MIN {
+        return Err(format!("less than {} is too short; write 30d or 12h", show(limits::KEEP_MIN)));
     }
     Ok(value)
 }
@@ -99,6 +110,15 @@ pub fn segment_bytes(text: &str) -> Result<u64, Refused> {
     Ok(value)
 }
 
+/// A pace in bytes a second: some kilobytes at least, or nothing would ever be done.
+pub fn rate(text: &str) -> Result<u64, Refused> {
+    let value = bytes(text)?;
+    if value < limits::REPAIR_RATE_MIN {
+        return Err(format!("too slow to be of use; {} or more", limits::REPAIR_RATE_MIN));
+    }
+    Ok(value)
+}
+
 /// `HOST:PORT` of somebody to dial; the name is looked up each time it is dialled.
 pub fn address(text: &str) -> Result<String, Refused> {
     let (_, port) = host_and_port(text)?;
@@ -136,6 +156,15 @@ pub fn name(text: &str) -> Result<String, Refused> {
     Ok(text.to_owned())
 }
 
+/// A cluster's name: a word in the logs and the last one of `node.id`.
+pub fn cluster(text: &str) -> Result<String, Refused> {
+    if !is_name(text, limits::CLUSTER_NAME_BYTES_MAX) {
+        let bytes = limits::CLUSTER_NAME_BYTES_MAX;
+        return Err(format!("a cluster's name is one word of 1 to {bytes} bytes without commas and plus signs"));
+    }
+    Ok(text.to_owned())
+}
+
 /// This machine's name, made fit for a node; `data` if it has none.
 pub fn host_name() -> String {
     let host = gethostname::gethostname();
@@ -167,6 +196,8 @@ mod tests {
         for text in ["", "5", "0s", "1us", "2years", "soon", "-1s"] {
             assert!(duration(text).is_err(), "{text}");
         }
+        assert_eq!(keep("10years").map(show).as_deref(), Ok("10years"));
+        assert!(keep("0s").is_err() && keep("30").is_err());
         assert!(duration("0s").unwrap_err().contains("too short"));
         assert_eq!(or_never("never"), Ok(OrNever(None)));
         assert_eq!(or_never("5s"), Ok(OrNever(Some(Duration::from_secs(5)))));
@@ -218,5 +249,6 @@ mod tests {
             assert!(name(text).is_err(), "{text}");
         }
         assert!(name(&host_name()).is_ok());
+        assert!(cluster("casa").is_ok() && cluster("two words").is_err());
     }
 }

@@ -3,18 +3,25 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
+use acopio::check::across::{self, Checked, Copies};
 use acopio::check::verify;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::status::Format;
-use super::{Global, Outcome, logging};
+use super::{Global, Outcome, audit, logging};
 
 const AFTER_HELP: &str = "\
 Examples:
   acopio verify logs/data1
   acopio verify logs/data* --format json
+
+Of several folders it also says how many copies of each record there are, which records have
+fewer than their own line names nodes (no fault: not every folder may be named), and which copies
+differ (a fault). What is missing everywhere only `acopio audit` can tell.
+
+A rotten line whose record the node has fetched again from a copy, and has, is no fault.
 
 Nothing is changed. A node that runs may be writing its last line: then that line can look torn.";
 
@@ -28,6 +35,9 @@ pub struct Verify {
     /// How to print what is found
     #[arg(long, env = "ACOPIO_FORMAT", value_name = "FORMAT", value_enum, default_value = "table")]
     format: Format,
+    /// Folder for temporary files, 20 bytes for a record; used for several folders only [default: the system's]
+    #[arg(long, env = "ACOPIO_TEMP", value_name = "DIR")]
+    temp: Option<PathBuf>,
 }
 
 impl Verify {
@@ -37,32 +47,44 @@ impl Verify {
         let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
         let style = "{msg} {bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        let mut checked = Vec::new();
-        for dir in self.dirs {
+        let temp = self.temp.unwrap_or_else(std::env::temp_dir);
+        let report = across::verify(self.dirs, &temp, &mut |dir, done, total| {
             bar.set_message(dir.display().to_string());
-            let report = verify::verify(&dir, &mut |done, total| {
-                bar.set_length(total);
-                bar.set_position(done);
-            })?;
-            checked.push(Checked { dir, report });
-        }
+            bar.set_length(total);
+            bar.set_position(done);
+        })?;
         bar.finish_and_clear();
-        let clean = checked.iter().all(|one| one.report.is_clean());
         let text = match self.format {
-            Format::Table => checked.iter().map(table).collect(),
-            Format::Json => serde_json::to_string_pretty(&checked).context("cannot write the report as JSON")? + "\n",
+            Format::Table => {
+                report.folders.iter().map(table).chain(report.copies.as_ref().map(together)).collect::<String>()
+            }
+            Format::Json => serde_json::to_string_pretty(&report).context("cannot write the report as JSON")? + "\n",
         };
         std::io::stdout().write_all(text.as_bytes()).context("cannot print the report; give it a standard output")?;
-        Ok(if clean { Outcome::Done } else { Outcome::Failed })
+        Ok(if report.is_clean() { Outcome::Done } else { Outcome::Failed })
     }
 }
 
-/// A folder and what was found in it.
-#[derive(serde::Serialize)]
-struct Checked {
-    dir: PathBuf,
-    #[serde(flatten)]
-    report: verify::Report,
+/// What the folders hold together.
+fn together(all: &Copies) -> String {
+    let mut text = format!("together: {} different records", all.ids);
+    for (copies, ids) in &all.by_copies {
+        text += &format!("; {ids} with {copies} {}", if *copies == 1 { "copy" } else { "copies" });
+    }
+    text += "\n";
+    if all.short > 0 {
+        text += &format!("  {} have fewer copies here than their own line names nodes\n", all.short);
+    }
+    for one in &all.short_first {
+        text += &format!("    {} names {} nodes and is in {}\n", one.id, one.named, audit::list(&one.dirs));
+    }
+    if all.differing > 0 {
+        text += &format!("  {} have copies that differ: a fault\n", all.differing);
+    }
+    for one in &all.differing_first {
+        text += &format!("    {} in {}\n", one.id, audit::list(&one.dirs));
+    }
+    text
 }
 
 /// A line for the folder, what is usual, and then every fault with its place.
@@ -83,6 +105,10 @@ fn table(one: &Checked) -> String {
         text += &format!(
             "  {late} records are older than the one before them, {twice} repeat it: sent again after a loss, no fault\n"
         );
+    }
+    if report.mended > 0 {
+        text +=
+            &format!("  {} rotten lines are mended: their records were fetched again, and are here\n", report.mended);
     }
     if let Some(holder) = &report.running {
         let growing = report.growing_bytes;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::limits;
+use crate::net::Net;
 use crate::wire::id::ClientId;
 
 /// Settings of a [`Client`](super::Client).
@@ -10,7 +11,8 @@ use crate::wire::id::ClientId;
 pub struct Config {
     /// Heads, `host:port` each; the first that answers is used, the next when it is lost.
     pub heads: Vec<String>,
-    /// The client's identity: a retry repeats it, so that a reader can drop a second copy.
+    /// The client's identity: a retry repeats it, so that a reader can drop a second copy, and looks for one
+    /// only if the id [`may_retry`](ClientId::may_retry).
     pub id: ClientId,
     /// Whether messages are stored as those of text clients are, with `mensaje: ` in front.
     pub text: bool,
@@ -20,6 +22,10 @@ pub struct Config {
     pub window_messages: usize,
     /// Payload bytes accepted and not settled.
     pub window_bytes: usize,
+    /// How it dials.
+    pub net: Net,
+    /// Seed of the jitter of its waits.
+    pub seed: u64,
 }
 
 impl Config {
@@ -28,11 +34,13 @@ impl Config {
     pub fn new(heads: Vec<String>) -> Self {
         Self {
             heads,
-            id: ClientId::from_random(rand::random()),
+            id: ClientId::of_library(rand::random()),
             text: false,
             retry_for: limits::CLIENT_RETRY_TIME_DEFAULT,
             window_messages: limits::CLIENT_IN_FLIGHT_MESSAGES_MAX,
             window_bytes: limits::CLIENT_IN_FLIGHT_BYTES_MAX,
+            net: Net::default(),
+            seed: rand::random(),
         }
     }
 }

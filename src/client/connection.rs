@@ -1,57 +1,40 @@
 //! The client's task: dials heads, moves frames, and hands outcomes to the ledger.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{Ack, Config, Shared};
 use crate::limits;
-use crate::net::{Backoff, dial};
+use crate::net::framed::{self, Ended, next_frame};
+use crate::net::{Backoff, Net, Stream};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame};
-use crate::wire::text::{FRAMED_CLIENT_OPENING, FRAMED_CONFIRMATION, quote};
-
-/// Why a connection ended.
-#[derive(Debug, thiserror::Error)]
-pub enum Ended {
-    /// The system's word.
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    /// The head's word.
-    #[error("{0}")]
-    Refused(Refusal),
-    /// The head closed.
-    #[error("it closed the connection")]
-    Closed,
-    /// Something else listens there.
-    #[error("it answered \"{0}\" in place of confirmacion acopio/1; is it an acopio head of this version?")]
-    NotAHead(String),
-    /// Nothing came in time.
-    #[error("it does not answer")]
-    Silent,
-}
+use crate::wire::text::FRAMED_CLIENT_OPENING;
 
 /// Runs until the sender is gone and everything is settled, or the receipts are gone.
 pub async fn run(shared: Arc<Shared>, config: Arc<Config>) {
-    let mut rng = SmallRng::seed_from_u64(rand::random());
+    let mut rng = SmallRng::seed_from_u64(config.seed);
     let mut backoff = Backoff::default();
     let mut turn = 0;
     let mut said = String::new();
     while wait_for_work(&shared).await {
         let Some(head) = config.heads.get(turn % config.heads.len().max(1)) else { break };
         let ended = converse(head, &shared, &config, &mut backoff).await;
+        let other_version;
         let refusal = {
             let mut state = shared.lock();
             state.ledger.rewind();
             let Err(ended) = ended else { continue };
             match ended {
-                Ended::Refused(refusal) if !refusal.retry => {
+                // A head of another version says nothing of the next one.
+                Ended::Refused(refusal) if !refusal.retry && refusal.code != Code::Version => {
                     state.ledger.give_up(&refusal, Duration::ZERO, Instant::now());
                     drop(state);
                     shared.told.notify_one();
@@ -60,14 +43,21 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>) {
                 }
                 ended => {
                     let waited = config.retry_for;
-                    let text = format!("head {head}: {ended}; it is tried for {waited:?}, see that a head runs there");
+                    other_version = matches!(&ended, Ended::Unconfirmed(_) | Ended::Garbled(_) | Ended::OutOfPlace(_));
+                    let remedy = if other_version { "" } else { ", see that a head runs there" };
+                    let text = format!("head {head}: {ended}; it is tried for {waited:?}{remedy}");
                     Refusal { code: Code::Timeout, text, retry: true }
                 }
             }
         };
         let cause = refusal.text.clone();
         if cause != said {
-            tracing::warn!("{cause}; trying again");
+            // A lost head comes back; one of another version has to be mended, though the next one serves.
+            if other_version {
+                tracing::error!("{cause}; trying the next one");
+            } else {
+                tracing::warn!("{cause}; trying again");
+            }
             said = cause;
         }
         turn += 1;
@@ -109,73 +99,59 @@ async fn wait_for_work(shared: &Shared) -> bool {
 }
 
 /// A framed connection to a head, after the handshake.
-pub async fn open(head: &str) -> Result<(TcpStream, BytesMut), Ended> {
-    let mut socket = dial(head, None).await?;
-    socket.write_all(FRAMED_CLIENT_OPENING).await?;
+pub async fn open(net: &Net, head: &str) -> Result<(Stream, BytesMut), Ended> {
+    let mut socket = net.dial(head, None).await?;
     let mut buffer = BytesMut::with_capacity(limits::READ_BUFFER_BYTES);
-    let confirmed = async {
-        while buffer.len() < FRAMED_CONFIRMATION.len() && FRAMED_CONFIRMATION.starts_with(&buffer) {
-            if socket.read_buf(&mut buffer).await? == 0 {
-                return Err(Ended::Closed);
-            }
-        }
-        if !buffer.starts_with(FRAMED_CONFIRMATION) {
-            return Err(Ended::NotAHead(quote(&buffer)));
-        }
-        buffer.advance(FRAMED_CONFIRMATION.len());
-        Ok(())
-    };
-    match timeout(limits::HANDSHAKE_TIME_MAX, confirmed).await {
-        Ok(done) => done?,
-        Err(_) => return Err(Ended::Silent),
-    }
+    framed::open(&mut socket, FRAMED_CLIENT_OPENING, &mut buffer).await?;
+    tracing::debug!(target: "acopio::client", "{head}: peticion acopio/1, confirmacion");
     Ok((socket, buffer))
-}
-
-/// The next frame of a connection.
-pub async fn next_frame(socket: &mut (impl AsyncReadExt + Unpin), buffer: &mut BytesMut) -> Result<Frame, Ended> {
-    loop {
-        if let Some(frame) = Frame::decode(buffer).map_err(|error| Ended::Refused(error.refusal()))? {
-            return Ok(frame);
-        }
-        if socket.read_buf(buffer).await? == 0 {
-            return Err(Ended::Closed);
-        }
-    }
 }
 
 /// Talks to one head until all is settled and nothing more comes (`Ok`), or the connection is lost.
 async fn converse(head: &str, shared: &Shared, config: &Config, backoff: &mut Backoff) -> Result<(), Ended> {
-    let (mut socket, mut buffer) = open(head).await?;
+    let silence_max = silence_max(config.heads.len());
+    let opened = timeout(silence_max, open(&config.net, head)).await;
+    let (mut socket, mut buffer) = opened.unwrap_or(Err(Ended::Silent(silence_max)))?;
     let mut out = BytesMut::new();
     let hello = Frame::Hello { client: config.id, text: config.text };
     hello.encode(&mut out).map_err(|error| Ended::Refused(error.refusal()))?;
     socket.write_all(&out).await?;
     out.clear();
-    match timeout(limits::HANDSHAKE_TIME_MAX, next_frame(&mut socket, &mut buffer)).await {
+    let patience = limits::HANDSHAKE_TIME_MAX.min(silence_max);
+    match timeout(patience, next_frame(&mut socket, &mut buffer)).await {
         Ok(Ok(Frame::Welcome { .. })) => {}
         Ok(Ok(Frame::Failure(refusal))) => return Err(Ended::Refused(refusal)),
-        Ok(Ok(other)) => return Err(Ended::NotAHead(format!("frame {:#04x}", other.kind()))),
+        Ok(Ok(other)) => return Err(Ended::OutOfPlace(other.kind())),
         Ok(Err(ended)) => return Err(ended),
-        Err(_) => return Err(Ended::Silent),
+        Err(_) => return Err(Ended::Silent(patience)),
     }
     let (mut read_half, mut write_half) = socket.split();
-    let pongs = tokio::sync::Notify::new();
-    let ping = Mutex::new(None);
+    let words = tokio::sync::Notify::new();
+    let (ask, ping) = (AtomicBool::new(false), Mutex::new(None));
+    let drained = AtomicBool::new(false);
     let reader = async {
+        let mut asked = false;
         loop {
-            match timeout(limits::HEARTBEAT_DEFAULT * 2, receive(&mut read_half, &mut buffer, shared, config, backoff))
-                .await
-            {
-                Ok(Ok(None)) => {}
-                Ok(Ok(Some(n))) => {
-                    *ping.lock().unwrap_or_else(PoisonError::into_inner) = Some(n);
-                    pongs.notify_one();
+            let patience = if asked { silence_max - limits::CLIENT_PING_AFTER } else { limits::CLIENT_PING_AFTER };
+            match timeout(patience, receive(&mut read_half, &mut buffer, shared, config, backoff)).await {
+                Ok(Ok(number)) => {
+                    asked = false;
+                    if number.is_some() {
+                        *ping.lock().unwrap_or_else(PoisonError::into_inner) = number;
+                        words.notify_one();
+                    }
                 }
                 Ok(Err(ended)) => return ended,
+                Err(_) if !shared.lock().ledger.is_waiting() => asked = false,
+                // It takes in what is sent, slowly, and can't answer what it has not got yet.
+                Err(_) if drained.swap(false, Ordering::Relaxed) => asked = false,
                 // A head that keeps what it has may take as long as its nodes do; one that answers no ping is gone.
-                Err(_) if shared.lock().ledger.is_waiting() => return Ended::Silent,
-                Err(_) => {}
+                Err(_) if asked => return Ended::Silent(silence_max),
+                Err(_) => {
+                    asked = true;
+                    ask.store(true, Ordering::Relaxed);
+                    words.notify_one();
+                }
             }
         }
     };
@@ -191,9 +167,19 @@ async fn converse(head: &str, shared: &Shared, config: &Config, backoff: &mut Ba
             if let Some(n) = asked {
                 frame::pong(&mut out, n);
             }
+            if ask.swap(false, Ordering::Relaxed) {
+                frame::ping(&mut out, 0);
+            }
             if !out.is_empty() {
-                write_half.write_all(&out).await?;
-                out.clear();
+                let mut more = false;
+                while !out.is_empty() {
+                    if write_half.write_buf(&mut out).await? == 0 {
+                        return Err(Ended::Closed);
+                    }
+                    // The system took a part before and has room now: somebody reads.
+                    drained.fetch_or(more, Ordering::Relaxed);
+                    more = true;
+                }
                 continue;
             }
             if done {
@@ -201,26 +187,29 @@ async fn converse(head: &str, shared: &Shared, config: &Config, backoff: &mut Ba
             }
             let held = async {
                 match hold {
-                    Some(until) => sleep_until(until.into()).await,
+                    Some(until) => sleep_until(until).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
+                biased;
                 () = work => {}
+                () = words.notified() => {}
                 () = held => {}
-                () = pongs.notified() => {}
-                () = sleep(limits::HEARTBEAT_DEFAULT) => {
-                    if shared.lock().ledger.is_waiting() {
-                        frame::ping(&mut out, 0);
-                    }
-                }
             }
         }
     };
+    // The writer comes first: its window ends it, while a head may always have something to say.
     tokio::select! {
-        ended = reader => Err(ended),
+        biased;
         result = writer => result,
+        ended = reader => Err(ended),
     }
+}
+
+/// How long a head may say nothing while something is in flight: less if there is another to go on with.
+pub const fn silence_max(heads: usize) -> Duration {
+    if heads > 1 { limits::CLIENT_SILENCE_MAX } else { limits::CLIENT_SILENCE_ALONE_MAX }
 }
 
 /// Reads once and hands every whole frame to the ledger; the number of a ping to answer, if one came.
@@ -236,7 +225,7 @@ async fn receive(
     let mut given_up = None;
     {
         let mut state = shared.lock();
-        while let Some(frame) = Frame::decode(buffer).map_err(|error| Ended::Refused(error.refusal()))? {
+        while let Some(frame) = Frame::decode(buffer)? {
             match frame {
                 Frame::Acked { first_seq, count, first, sync, copies } => {
                     let nodes = copies.iter().map(ToOwned::to_owned).collect();
@@ -253,7 +242,7 @@ async fn receive(
                 Frame::Ping(n) => ping = Some(n),
                 Frame::Pong(_) | Frame::Welcome { .. } => {}
                 Frame::Failure(refusal) => return Err(Ended::Refused(refusal)),
-                other => return Err(Ended::NotAHead(format!("frame {:#04x}", other.kind()))),
+                other => return Err(Ended::OutOfPlace(other.kind())),
             }
         }
     }

@@ -4,9 +4,10 @@
 //! same sequence numbers.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
 
 use super::{Ack, Outcome};
 use crate::limits;

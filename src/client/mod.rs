@@ -3,22 +3,23 @@
 //! [`connect`] gives two halves. A [`Sender`] accepts messages while its window has room; [`Receipts`] tells what became
 //! of them, in ranges of sequence numbers. A task behind them owns the socket, goes on with the next head when one is
 //! lost, and repeats what is not settled under the same client id and sequence number. [`Client`] is the simple form for
-//! one message at a time. This module stores nothing on disk: what is not acknowledged when the process ends is unknown.
+//! one message at a time, and [`reader`] reads back. This module stores nothing on disk: what is not acknowledged when the process ends is unknown.
 
 mod config;
 mod connection;
 mod ledger;
 pub mod numbers;
+pub mod reader;
 mod status;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 pub use config::Config;
-pub use status::status;
+pub use status::{drain, drain_on, status, status_on};
 
 use crate::limits;
 use crate::wire::error::Refusal;

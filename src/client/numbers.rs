@@ -38,12 +38,15 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     let mut left = config.count;
     while left != Some(0) {
         tokio::select! {
-            _ = ticks.tick() => {}
+            biased;
             () = shutdown.stopping() => break,
+            _ = ticks.tick() => {}
         }
         left = left.map(|left| left - 1);
         let text = format!("numero random: {}", rng.random_range(0..=100));
+        tracing::debug!(target: "acopio::client", "envia: {text}");
         let stored = tokio::select! {
+            biased;
             stored = client.store(text.clone().into()) => stored,
             () = out_of_time(&shutdown) => {
                 tracing::warn!(target: "acopio::client", "\"{text}\" has no answer yet at the end; it may be kept or not");

@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::plan::Member;
+use super::said::Said;
 use super::screen::Screen;
-use super::{LISTENING, REGISTERED};
 
 /// A process could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,15 @@ pub struct Error {
     name: String,
     #[source]
     source: std::io::Error,
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub struct End {
+    /// In words, after its name.
+    pub words: String,
+    /// Whether its exit code was 0.
+    pub in_order: bool,
 }
 
 /// A process that was started.
@@ -55,9 +64,8 @@ impl Running {
         // A Ctrl-C on the terminal is for `up`, which ends the others in their order.
         command.process_group(0);
         let mut child = command.spawn().map_err(|source| Error { name: member.name.clone(), source })?;
-        let (listening, listens) = oneshot::channel();
-        let lines =
-            child.stderr.take().map(|stderr| tokio::spawn(show(stderr, member.clone(), screen.clone(), listening)));
+        let (said, listens) = Said::new(member.kind, &member.name, screen.clone());
+        let lines = child.stderr.take().map(|stderr| tokio::spawn(show(stderr, said)));
         Ok(Self { _stdin: child.stdin.take(), child, listens: Some(listens), lines })
     }
 
@@ -76,8 +84,10 @@ impl Running {
     }
 
     /// Waits until the process is gone; how it ended, in words.
-    pub async fn ended(&mut self) -> String {
-        self.child.wait().await.map_or_else(|e| format!("is lost: {e}"), in_words)
+    pub async fn ended(&mut self) -> End {
+        let status = self.child.wait().await;
+        let in_order = status.as_ref().is_ok_and(ExitStatus::success);
+        End { in_order, words: status.map_or_else(|e| format!("is lost: {e}"), in_words) }
     }
 
     /// The last error that the process told, once it is gone.
@@ -105,22 +115,12 @@ fn is_ours(variable: &OsString) -> bool {
     variable.as_encoded_bytes().starts_with(b"ACOPIO_")
 }
 
-async fn show(stderr: ChildStderr, member: Member, screen: Screen, listening: oneshot::Sender<()>) -> Option<String> {
+async fn show(stderr: ChildStderr, mut said: Said) -> Option<String> {
     let mut lines = BufReader::new(stderr).lines();
-    let mut listening = Some(listening);
-    let mut last_error = None;
     while let Ok(Some(line)) = lines.next_line().await {
-        if (line.contains(LISTENING) || line.contains(REGISTERED))
-            && let Some(listening) = listening.take()
-        {
-            let _nobody_waits_any_more = listening.send(());
-        }
-        if let Some(error) = line.strip_prefix("acopio: ") {
-            last_error = Some(error.to_owned());
-        }
-        screen.show(member.kind, &member.name, &line);
+        said.line(&line);
     }
-    last_error
+    said.last_error()
 }
 
 fn in_words(status: ExitStatus) -> String {
@@ -150,9 +150,9 @@ mod tests {
     #[tokio::test]
     async fn its_end_is_told_in_words_with_its_last_error() {
         let mut child = start("echo 'acopio: no such thing; do that' >&2; exit 3").await;
-        assert_eq!(child.ended().await, "ended with exit code 3");
+        assert_eq!(child.ended().await.words, "ended with exit code 3");
         assert_eq!(child.last_error().await.as_deref(), Some("no such thing; do that"));
-        assert_eq!(start("kill -9 $$").await.ended().await, "was killed by signal 9");
+        assert_eq!(start("kill -9 $$").await.ended().await.words, "was killed by signal 9");
     }
 
     #[tokio::test]
@@ -168,6 +168,6 @@ mod tests {
         assert!(!deaf.end(Instant::now() + std::time::Duration::from_millis(100)).await);
         let mut child = start("echo 'listening on x' >&2; read x").await;
         assert!(child.listens().await);
-        assert!(child.end(Instant::now() + std::time::Duration::from_secs(5)).await);
+        assert!(child.end(Instant::now() + std::time::Duration::from_secs(30)).await);
     }
 }

@@ -1,9 +1,13 @@
-//! Whole clusters on this machine: as separate processes (`up`), or head and data node in one (`solo`).
+//! Whole clusters on this machine: as separate processes (`up`), as containers (`docker`), or head and data node in one
+//! (`solo`).
 //!
 //! This stands above the roles: it starts and stops them and knows nothing of the wire.
 
 pub mod child;
+pub mod docker;
+pub mod files;
 pub mod plan;
+pub mod said;
 pub mod screen;
 pub mod solo;
 pub mod up;

@@ -1,18 +1,22 @@
-//! Who runs in a cluster on this machine, with which flags: no process is started here.
+//! Who runs in a cluster of this machine, with which flags: neither a process nor a container is started here.
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+
+/// Where each container has its member's folder.
+pub const CONTAINER_DIR: &str = "/data";
+
+/// The port of every head that is in a container.
+pub const CONTAINER_PORT: u16 = 5000;
 
 /// What a cluster is made of. Durations are in the words of the flags that take them.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Folder for all files of the cluster.
     pub dir: PathBuf,
-    /// Address the head listens on.
-    pub listen_ip: IpAddr,
-    /// Port of the first head; the others have the ones after it.
-    pub port: u16,
+    /// Where the members run.
+    pub place: Place,
     /// Number of heads, all active.
     pub heads: usize,
     /// Time between two messages of a client.
@@ -21,12 +25,36 @@ pub struct Settings {
     pub heartbeat: String,
     /// When data nodes sync.
     pub sync: String,
+    /// Time that a data node may be away before its copies are made again.
+    pub repair_after: String,
+    /// Pace of those copies, bytes a second.
+    pub repair_rate: u64,
+    /// Name of the cluster.
+    pub cluster: String,
     /// Copies of each message.
     pub replicas: usize,
+    /// Time for which data nodes keep records; for ever if there is none.
+    pub keep: Option<String>,
+    /// Bytes that each data node keeps; no limit if there is none.
+    pub keep_bytes: Option<u64>,
     /// Number of data nodes.
     pub nodes: usize,
     /// Number of clients.
     pub clients: usize,
+}
+
+/// Where the members run, and so how they find each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Processes of this machine, which end when their standard input does.
+    Machine {
+        /// Address the heads listen on.
+        listen_ip: IpAddr,
+        /// Port of the first head; the others have the ones after it.
+        port: u16,
+    },
+    /// Containers on one network: each has a name there, and its folder at the same place.
+    Containers,
 }
 
 /// What a process of the cluster is, in the order in which they are started. They end clients first, then heads, so
@@ -41,6 +69,11 @@ pub enum Kind {
     Client,
 }
 
+impl Kind {
+    /// The order in which they end.
+    pub const STOP_ORDER: [Self; 3] = [Self::Client, Self::Head, Self::Data];
+}
+
 /// One process of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -48,77 +81,91 @@ pub struct Member {
     pub kind: Kind,
     /// Its name: `head`, `data1`, `client1`.
     pub name: String,
-    /// Its folder.
+    /// Its folder on this machine.
     pub dir: PathBuf,
     /// Its arguments, beginning with the subcommand.
     pub args: Vec<OsString>,
 }
 
 impl Settings {
-    /// The addresses at which this machine's processes reach the heads.
+    /// The addresses at which this machine's processes reach the heads; none if they are in containers.
     #[must_use]
     pub fn head_addresses(&self) -> Vec<SocketAddr> {
-        self.ports().map(|port| SocketAddr::new(self.head_ip(), port)).collect()
+        self.addresses(Place::reached_at)
     }
 
-    /// The addresses on which the heads listen.
+    /// The addresses of this machine on which the heads listen; none if they are in containers.
     #[must_use]
     pub fn listen_addresses(&self) -> Vec<SocketAddr> {
-        self.ports().map(|port| SocketAddr::new(self.listen_ip, port)).collect()
+        self.addresses(|place| match place {
+            Place::Machine { listen_ip, .. } => Some(listen_ip),
+            Place::Containers => None,
+        })
     }
 
-    fn ports(&self) -> impl Iterator<Item = u16> {
-        (self.port..=u16::MAX).take(self.heads)
+    fn addresses(&self, ip: impl Fn(Place) -> Option<IpAddr>) -> Vec<SocketAddr> {
+        match (ip(self.place), self.place) {
+            (Some(ip), Place::Machine { port, .. }) => {
+                (port..=u16::MAX).take(self.heads).map(|port| SocketAddr::new(ip, port)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn head_name(&self, i: usize) -> String {
+        if self.heads == 1 { "head".to_owned() } else { format!("head{i}") }
     }
 
     /// All heads in one flag.
     fn heads_flag(&self) -> String {
-        let heads: Vec<String> = self.head_addresses().iter().map(ToString::to_string).collect();
+        let heads: Vec<String> = match self.place {
+            Place::Machine { .. } => self.head_addresses().iter().map(ToString::to_string).collect(),
+            Place::Containers => (1..=self.heads).map(|i| format!("{}:{CONTAINER_PORT}", self.head_name(i))).collect(),
+        };
         heads.join(",")
-    }
-
-    fn head_ip(&self) -> IpAddr {
-        match self.listen_ip {
-            ip if !ip.is_unspecified() => ip,
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-        }
     }
 
     /// All processes, in the order in which they are started. `has_address` tells whether this machine has an address.
     pub fn members(&self, has_address: impl Fn(Ipv4Addr) -> bool) -> Vec<Member> {
         let nodes = (1..=self.nodes).map(|i| self.data(i, &has_address));
-        let heads = (1..).zip(self.listen_addresses()).map(|(i, address)| self.head(i, address));
+        let heads = (1..=self.heads).map(|i| self.head(i));
         heads.chain(nodes).chain((1..=self.clients).map(|i| self.client(i))).collect()
     }
 
-    fn head(&self, i: usize, listen: SocketAddr) -> Member {
-        let name = if self.heads == 1 { "head".to_owned() } else { format!("head{i}") };
-        let member = self.member(Kind::Head, name);
-        let member = member.flag("--listen", listen.to_string()).flag("--heartbeat", &self.heartbeat);
-        member.flag("--replicas", self.replicas.to_string()).folder("--logs")
+    fn head(&self, i: usize) -> Member {
+        let member = self.member(Kind::Head, self.head_name(i)).flag("--cluster", &self.cluster);
+        let listen = match self.listen_addresses().get(i - 1) {
+            Some(address) => address.to_string(),
+            None => format!("0.0.0.0:{CONTAINER_PORT}"),
+        };
+        let member = member.flag("--listen", listen).flag("--heartbeat", &self.heartbeat);
+        self.folder(member.flag("--replicas", self.replicas.to_string()), "--logs")
     }
 
     fn data(&self, i: usize, has_address: &impl Fn(Ipv4Addr) -> bool) -> Member {
         let name = format!("data{i}");
-        let member = self.member(Kind::Data, name.clone()).flag("--head", self.heads_flag());
-        let member = member.flag("--name", name).flag("--sync", &self.sync).folder("--dir");
-        match self.address_of(i).filter(|&ip| has_address(ip)) {
+        let mut member = self.member(Kind::Data, name.clone()).flag("--repair-after", &self.repair_after);
+        member = member.flag("--repair-rate", self.repair_rate.to_string()).flag("--head", self.heads_flag());
+        if self.place != Place::Containers {
+            // A container is called by its host name, which is the node's by default.
+            member = member.flag("--name", name);
+        }
+        member = self.folder(member.flag("--sync", &self.sync), "--dir");
+        if let Some(keep) = &self.keep {
+            member = member.flag("--keep", keep);
+        }
+        if let Some(bytes) = self.keep_bytes {
+            member = member.flag("--keep-bytes", bytes.to_string());
+        }
+        match self.place.address_of(i).filter(|&ip| has_address(ip)) {
             Some(ip) => member.flag("--bind", ip.to_string()),
             None => member,
         }
     }
 
-    /// A loopback address for data node `i`, counted from 1; none if the head is not on loopback.
-    fn address_of(&self, i: usize) -> Option<Ipv4Addr> {
-        let on_loopback = self.head_ip().is_loopback() && self.head_ip().is_ipv4();
-        let last = u8::try_from(i + 1).ok().filter(|&last| last < u8::MAX)?;
-        on_loopback.then_some(Ipv4Addr::new(127, 0, 0, last))
-    }
-
     fn client(&self, i: usize) -> Member {
         let member = self.member(Kind::Client, format!("client{i}"));
-        member.flag("--head", self.heads_flag()).flag("--every", &self.every).folder("--logs")
+        self.folder(member.flag("--head", self.heads_flag()).flag("--every", &self.every), "--logs")
     }
 
     fn member(&self, kind: Kind, name: String) -> Member {
@@ -127,8 +174,39 @@ impl Settings {
             Kind::Data => "data",
             Kind::Client => "client",
         };
-        let args = vec![command.into(), "--until-stdin-closes".into()];
+        let mut args = vec![command.into()];
+        if self.place != Place::Containers {
+            args.push("--until-stdin-closes".into());
+        }
         Member { kind, dir: self.dir.join(&name), name, args }
+    }
+
+    /// Its folder, under the path at which it finds it.
+    fn folder(&self, member: Member, flag: &str) -> Member {
+        let dir = match self.place {
+            Place::Machine { .. } => member.dir.clone(),
+            Place::Containers => CONTAINER_DIR.into(),
+        };
+        member.flag(flag, dir)
+    }
+}
+
+impl Place {
+    /// The address at which processes of this machine reach the heads.
+    fn reached_at(self) -> Option<IpAddr> {
+        match self {
+            Self::Machine { listen_ip, .. } if !listen_ip.is_unspecified() => Some(listen_ip),
+            Self::Machine { listen_ip: IpAddr::V4(_), .. } => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            Self::Machine { listen_ip: IpAddr::V6(_), .. } => Some(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)),
+            Self::Containers => None,
+        }
+    }
+
+    /// A loopback address for data node `i`, counted from 1; none if the head is not on loopback.
+    fn address_of(self, i: usize) -> Option<Ipv4Addr> {
+        let on_loopback = self.reached_at().is_some_and(|ip| ip.is_loopback() && ip.is_ipv4());
+        let last = u8::try_from(i + 1).ok().filter(|&last| last < u8::MAX)?;
+        on_loopback.then_some(Ipv4Addr::new(127, 0, 0, last))
     }
 }
 
@@ -136,11 +214,6 @@ impl Member {
     fn flag(mut self, flag: &str, value: impl Into<OsString>) -> Self {
         self.args.extend([flag.into(), value.into()]);
         self
-    }
-
-    fn folder(self, flag: &str) -> Self {
-        let dir = self.dir.clone();
-        self.flag(flag, dir)
     }
 }
 
@@ -151,13 +224,17 @@ mod tests {
     fn settings() -> Settings {
         Settings {
             dir: "logs".into(),
-            listen_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            port: 5000,
+            place: Place::Machine { listen_ip: IpAddr::V4(Ipv4Addr::UNSPECIFIED), port: 5000 },
             heads: 1,
             every: "3s".to_owned(),
             heartbeat: "5s".to_owned(),
             sync: "always".to_owned(),
+            repair_after: "60s".to_owned(),
+            repair_rate: 10_000_000,
+            cluster: "acopio".to_owned(),
             replicas: 1,
+            keep: None,
+            keep_bytes: None,
             nodes: 3,
             clients: 1,
         }
@@ -173,9 +250,19 @@ mod tests {
         let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
         assert_eq!(names, ["head", "data1", "data2", "data3", "client1"]);
         assert!(text(&members[0]).ends_with("--listen 0.0.0.0:5000 --heartbeat 5s --replicas 1 --logs logs/head"));
+        assert!(text(&members[0]).contains("--cluster acopio"));
         assert!(text(&members[2]).contains("--head 127.0.0.1:5000 --name data2 --sync always --dir logs/data2"));
         assert!(text(&members[2]).ends_with("--bind 127.0.0.3"));
+        assert!(text(&members[2]).contains(" --repair-after 60s --repair-rate 10000000 "));
         assert!(text(&members[4]).ends_with("--every 3s --logs logs/client1"));
+    }
+
+    #[test]
+    fn data_nodes_are_told_how_long_to_keep_records() {
+        let members = Settings { keep: Some("30d".to_owned()), keep_bytes: Some(5000), ..settings() }.members(|_| true);
+        for member in &members {
+            assert_eq!(text(member).contains("--keep 30d --keep-bytes 5000"), member.kind == Kind::Data);
+        }
     }
 
     #[test]
@@ -196,9 +283,22 @@ mod tests {
 
     #[test]
     fn a_head_on_a_real_address_is_not_dialled_from_loopback() {
-        let settings = Settings { listen_ip: "192.0.2.1".parse().unwrap(), ..settings() };
+        let settings =
+            Settings { place: Place::Machine { listen_ip: "192.0.2.1".parse().unwrap(), port: 5000 }, ..settings() };
         let members = settings.members(|_| true);
         assert!(text(&members[1]).contains("--head 192.0.2.1:5000"));
         assert!(!text(&members[1]).contains("--bind"));
+    }
+
+    #[test]
+    fn containers_find_each_other_by_name_and_are_told_no_names() {
+        let members = Settings { place: Place::Containers, heads: 2, ..settings() }.members(|_| true);
+        assert_eq!(
+            text(&members[0]),
+            "head --cluster acopio --listen 0.0.0.0:5000 --heartbeat 5s --replicas 1 --logs /data"
+        );
+        assert!(text(&members[2]).ends_with("--head head1:5000,head2:5000 --sync always --dir /data"));
+        assert_eq!(text(&members[5]), "client --head head1:5000,head2:5000 --every 3s --logs /data");
+        assert_eq!(members[2].dir, PathBuf::from("logs/data1"));
     }
 }

@@ -16,9 +16,6 @@ use crate::limits;
 /// Width of the names' column.
 const NAME_WIDTH: usize = 8;
 
-/// Time the writer has at the end to show what waits.
-const END_TIME_MAX: Duration = Duration::from_secs(1);
-
 /// Where lines are shown; clones share one queue.
 #[derive(Clone, Debug)]
 pub struct Screen {
@@ -63,7 +60,7 @@ impl Screen {
 impl Writer {
     /// Waits, not for long, until everything is shown; every [`Screen`] must be dropped by then.
     pub fn finish(self) {
-        let end = Instant::now() + END_TIME_MAX;
+        let end = Instant::now() + limits::SCREEN_END_TIME_MAX;
         while !self.0.is_finished() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -84,12 +81,19 @@ fn write(mut out: impl Write, lines: &Receiver<String>, lost: &AtomicU64) {
 
 /// `data1   |`, coloured by what the process is.
 fn prefix(kind: Kind, name: &str, colours: bool) -> String {
-    let colour = match kind {
-        Kind::Head => 33,
-        Kind::Data => 36,
-        Kind::Client => 32,
-    };
+    let colour = colour(kind, name);
     if colours { format!("\x1b[{colour}m{name:NAME_WIDTH$}|\x1b[0m") } else { format!("{name:NAME_WIDTH$}|") }
+}
+
+/// Each member has a colour of its own, of those of its kind, as long as there are enough.
+fn colour(kind: Kind, name: &str) -> u8 {
+    let colours: &[u8] = match kind {
+        Kind::Head => &[33, 93],
+        Kind::Data => &[36, 35, 34, 96, 95, 94],
+        Kind::Client => &[32, 92],
+    };
+    let number: usize = name.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(1);
+    colours.iter().cycle().nth(number.saturating_sub(1) % colours.len()).copied().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -100,6 +104,7 @@ mod tests {
     fn prefixes_are_a_column() {
         assert_eq!(prefix(Kind::Head, "head", false), "head    |");
         assert_eq!(prefix(Kind::Data, "data12", false), "data12  |");
+        assert_eq!(prefix(Kind::Data, "data2", true), "\x1b[35mdata2   |\x1b[0m");
         assert_eq!(prefix(Kind::Client, "client1", true), "\x1b[32mclient1 |\x1b[0m");
     }
 

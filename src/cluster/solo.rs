@@ -5,11 +5,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::thread;
 
-use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
+use crate::net::Listener;
 use crate::shutdown::{self, Shutdown};
 use crate::{data, head};
 
@@ -38,7 +38,7 @@ pub enum Error {
 pub async fn run(
     head: head::Config,
     mut node: data::Config,
-    listener: TcpListener,
+    listener: Listener,
     shutdown: Shutdown,
 ) -> Result<(), Error> {
     node.heads = vec![dialled(listener.local_addr().map_err(Error::Start)?).to_string()];

@@ -1,16 +1,15 @@
 //! `acopio up`: starts the cluster, watches over it, starts again what dies, and ends it in order.
 
-use std::fs;
-use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::child::{self, Running};
+use super::child::{self, End, Running};
+use super::files;
 use super::plan::{self, Kind, Member};
 use super::screen::Screen;
 use crate::limits;
@@ -38,13 +37,8 @@ pub struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The folder of the cluster can't be written.
-    #[error("cannot write in {}: {source}; name another folder with --dir or make this one writable", dir.display())]
-    Folder {
-        /// The folder.
-        dir: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Folder(#[from] files::Error),
     /// The head cannot listen there.
     #[error("cannot listen on {address}: {source}; {}", listen_remedy(source))]
     Listen {
@@ -92,7 +86,7 @@ pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), Error> {
 
 async fn start_watch_end(settings: Settings, shutdown: Shutdown, screen: Screen) -> Result<(), Error> {
     let dir = &settings.plan.dir;
-    probe(dir).map_err(|source| Error::Folder { dir: dir.clone(), source })?;
+    files::probe(dir)?;
     let _lock = Lock::take(dir, "up.lock", "up")?;
     // A head would say so as well, but with its own flags for a remedy. Let go of at once, the address is free for it.
     for address in settings.plan.listen_addresses() {
@@ -105,8 +99,7 @@ async fn start_watch_end(settings: Settings, shutdown: Shutdown, screen: Screen)
         restart_after: settings.restart_after,
         screen: screen.clone(),
     });
-    let kinds = [Kind::Client, Kind::Head, Kind::Data];
-    let mut groups = kinds.map(|kind| (kind, Group::new()));
+    let mut groups = Kind::STOP_ORDER.map(|kind| (kind, Group::new()));
     let mut pids = Vec::new();
     let started = start(&members, &shared, &mut groups, &mut pids, &shutdown).await;
     if matches!(started, Ok(true)) {
@@ -119,7 +112,7 @@ async fn start_watch_end(settings: Settings, shutdown: Shutdown, screen: Screen)
     screen.say("stopping: clients, then the head, then the data nodes");
     end(groups, &screen).await;
     if matches!(started, Ok(true)) {
-        summarise(&members, &screen);
+        files::summarise(&members, &screen);
     }
     started.map(drop)
 }
@@ -167,7 +160,7 @@ async fn head_listens(running: &mut Running) -> Result<(), Error> {
     match timeout(limits::UP_START_TIME_MAX, running.listens()).await {
         Ok(true) => Ok(()),
         Ok(false) => {
-            let how = running.ended().await;
+            let how = running.ended().await.words;
             Err(Error::Head(running.last_error().await.unwrap_or_else(|| format!("it {how}; see what it said above"))))
         }
         Err(_) => Err(Error::Head(format!(
@@ -184,7 +177,13 @@ async fn watch(member: Member, first: Running, shared: Rc<Shared>, stop: Shutdow
         if let Some(mut child) = running.take() {
             let pid = child.pid().unwrap_or_default();
             tokio::select! {
-                how = child.ended() => shared.told_of_end(&member, pid, &how),
+                end = child.ended() => {
+                    shared.told_of_end(&member, pid, &end);
+                    if shared.stays_ended(&member, &end) {
+                        stop.stopping().await;
+                        return None;
+                    }
+                }
                 () = stop.stopping() => return Some((format!("{} (pid {pid})", member.name), child)),
             }
         }
@@ -203,12 +202,18 @@ async fn watch(member: Member, first: Running, shared: Rc<Shared>, stop: Shutdow
 }
 
 impl Shared {
-    fn told_of_end(&self, member: &Member, pid: u32, how: &str) {
-        let next = self.restart_after.map_or_else(
-            || "it is not started again (--restart-after never)".to_owned(),
-            |after| format!("it is started again in {}", humantime::format_duration(after)),
-        );
-        self.screen.say(format!("{} (pid {pid}) {how}; {next}", member.name));
+    fn told_of_end(&self, member: &Member, pid: u32, end: &End) {
+        let next = match self.restart_after {
+            _ if self.stays_ended(member, end) => "it was drained or told to end, and is not started again".to_owned(),
+            None => "it is not started again (--restart-after never)".to_owned(),
+            Some(after) => format!("it is started again in {}", humantime::format_duration(after)),
+        };
+        self.screen.say(format!("{} (pid {pid}) {}; {next}", member.name, end.words));
+    }
+
+    /// A data node that ends without an error was asked to: a drained one must not come back.
+    fn stays_ended(&self, member: &Member, end: &End) -> bool {
+        end.in_order && member.kind == Kind::Data
     }
 }
 
@@ -268,42 +273,6 @@ fn introduce(settings: &Settings, members: &[Member], pids: &[Option<u32>], scre
     screen.say("Ctrl-C stops everything.\n");
 }
 
-/// Says what the data nodes keep, now that nobody writes any more.
-fn summarise(members: &[Member], screen: &Screen) {
-    screen.say("\nStopped. What is on disk:");
-    for member in members.iter().filter(|member| member.kind == Kind::Data) {
-        match kept(&member.dir) {
-            Ok((records, bytes)) => {
-                screen.say(format!("  {}/data.txt    {records} records, {bytes} bytes", member.dir.display()));
-            }
-            Err(error) => screen.say(format!("  {}: cannot be read: {error}", member.dir.display())),
-        }
-    }
-}
-
-/// Lines and bytes of the files with records in a data node's folder.
-fn kept(dir: &Path) -> std::io::Result<(u64, u64)> {
-    let (mut records, mut bytes) = (0, 0);
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name == "data.txt" || (name.starts_with("data-") && name.ends_with(".txt")) {
-            let mut file = fs::File::open(entry.path())?;
-            let mut chunk = vec![0; limits::READ_BUFFER_BYTES];
-            loop {
-                let n = file.read(&mut chunk)?;
-                let Some(read) = chunk.get(..n).filter(|read| !read.is_empty()) else {
-                    break;
-                };
-                records += read.iter().filter(|&&byte| byte == b'\n').count() as u64;
-                bytes += n as u64;
-            }
-        }
-    }
-    Ok((records, bytes))
-}
-
 /// Resolves after a time, or never.
 async fn after(time: Option<Duration>) {
     match time {
@@ -320,34 +289,7 @@ fn listen_remedy(error: &std::io::Error) -> &'static str {
     }
 }
 
-fn probe(dir: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(dir)?;
-    let file = dir.join(format!(".writable-{}", std::process::id()));
-    fs::write(&file, b"")?;
-    fs::remove_file(file)
-}
-
 /// Whether this machine has an address: only then can something be bound to it.
 fn has_address(ip: Ipv4Addr) -> bool {
     TcpListener::bind((ip, 0)).is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn records_are_lines_of_data_files_and_no_others() {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, text) in [("data.txt", "a\nb\n"), ("data-1.txt", "c\n"), ("node.log", "d\n"), ("data.torn", "e\n")] {
-            fs::write(dir.path().join(name), text).unwrap();
-        }
-        assert_eq!(kept(dir.path()).unwrap(), (3, 6));
-    }
-
-    #[test]
-    fn a_folder_that_is_a_file_cannot_be_written() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(probe(&file.path().join("logs")).is_err());
-    }
 }

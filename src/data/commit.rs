@@ -1,20 +1,25 @@
-//! Group commit: one buffer is filled with lines while the other is written and synced by a thread.
+//! Group commit: one buffer is filled with lines while the other is written and synced by a worker, mostly a thread.
 //!
 //! What arrived during the last sync is the next batch, so no timer is needed. The buffer remembers which session sent
-//! up to which Put; when the thread has done its work, each session is told once. Nothing here knows a socket.
+//! up to which Put; when the worker has done its work, each session is told once. Nothing here knows a socket.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::mpsc as orders;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
 
+use super::index::{Piece, Summary};
 use super::log::{Log, LogError, SyncPolicy};
 use super::record;
+use super::retention::{Keeper, Look, Policy, Retained};
 use super::storage::Storage;
+use super::view::View;
+use super::worker::{Executor, Worker};
+use crate::clock::Clock;
 use crate::limits;
 use crate::wire::frame::Messages;
 use crate::wire::id::{ClientId, RecordId};
@@ -41,6 +46,8 @@ pub struct LogState {
     pub records: u64,
     /// Bytes of the files.
     pub bytes: u64,
+    /// Syncs of the files since the node started.
+    pub syncs: u64,
     /// Why nothing is written; empty if all is well.
     pub reason: String,
 }
@@ -56,17 +63,17 @@ struct Mark {
 #[derive(Default)]
 struct Lines {
     bytes: Vec<u8>,
-    records: u64,
-    span: Option<(RecordId, RecordId)>,
+    summary: Summary,
     marks: Vec<Mark>,
+    /// The serial of the last Put in here.
+    last: u64,
 }
 
 impl Lines {
     fn clear(&mut self) {
         self.bytes.clear();
         self.bytes.shrink_to(limits::COMMIT_BUFFER_KEEP_BYTES);
-        self.records = 0;
-        self.span = None;
+        self.summary.clear();
         self.marks.clear();
     }
 }
@@ -75,6 +82,10 @@ enum Order {
     Write(Lines),
     /// Look whether a full disk has room again.
     Resume,
+    /// Sync what was acknowledged: its interval is over.
+    Sync,
+    /// Remove what was kept long enough.
+    Retain(Look),
     /// Sync what an interval left unsynced, and end.
     End,
 }
@@ -83,6 +94,12 @@ struct Done {
     lines: Lines,
     result: Result<(), LogError>,
     state: LogState,
+    /// What readers see from now on; `None` if that did not change.
+    view: Option<Arc<View>>,
+    /// When what is unsynced has to be synced, under a policy with an interval.
+    sync_due: Option<Instant>,
+    /// What was removed.
+    retained: Option<Retained>,
 }
 
 /// The front of the log: sessions add lines, and are told when they are kept.
@@ -93,9 +110,16 @@ pub struct Commit {
     senders: RefCell<HashMap<u64, Rc<dyn Sender>>>,
     next_session: Cell<u64>,
     state: RefCell<LogState>,
+    view: RefCell<Arc<View>>,
+    added: Cell<u64>,
+    settled: Cell<u64>,
     /// Told when the log's state changed.
     pub changed: Notify,
+    /// Told when [`settled`](Self::settled) has moved on.
+    pub progress: Notify,
     poisoned: RefCell<Option<LogError>>,
+    /// How long records are kept.
+    pub keeper: Keeper,
 }
 
 /// A bad id: the head is at fault.
@@ -104,9 +128,9 @@ pub struct Commit {
 pub struct BadRecord(#[from] record::EncodeError);
 
 impl Commit {
-    /// A front for a log in this state.
+    /// A front for a log in this state, with this view of it.
     #[must_use]
-    pub fn new(state: LogState) -> Self {
+    pub fn new(state: LogState, view: View) -> Self {
         Self {
             filling: RefCell::default(),
             wake: Notify::new(),
@@ -114,9 +138,20 @@ impl Commit {
             senders: RefCell::default(),
             next_session: Cell::new(1),
             state: RefCell::new(state),
+            view: RefCell::new(Arc::new(view)),
+            added: Cell::new(0),
+            settled: Cell::new(0),
             changed: Notify::new(),
+            progress: Notify::new(),
             poisoned: RefCell::new(None),
+            keeper: Keeper::default(),
         }
+    }
+
+    /// The same, keeping records as long as this policy says.
+    #[must_use]
+    pub fn keeping(self, policy: Policy, clock: Clock) -> Self {
+        Self { keeper: Keeper::new(policy, clock), ..self }
     }
 
     /// A session that will add lines.
@@ -136,6 +171,35 @@ impl Commit {
     #[must_use]
     pub fn state(&self) -> LogState {
         self.state.borrow().clone()
+    }
+
+    /// What readers see: everything that was told to be kept, and nothing that was refused.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// The serial of the last Put that was added: they are counted from 1, whatever session they are from.
+    #[must_use]
+    pub fn added(&self) -> u64 {
+        self.added.get()
+    }
+
+    /// The serial up to which every Put is kept, and visible in [`view`](Self::view), or refused.
+    #[must_use]
+    pub fn settled(&self) -> u64 {
+        self.settled.get()
+    }
+
+    /// Waits until every Put up to this serial is kept or refused. Does not end if the log is poisoned before that.
+    pub async fn until_settled(&self, serial: u64) {
+        loop {
+            let progress = self.progress.notified();
+            if self.settled.get() >= serial {
+                return;
+            }
+            progress.await;
+        }
     }
 
     /// Why the node has to leave the cluster, once its log is poisoned.
@@ -179,10 +243,12 @@ impl Commit {
                 return Err(error.into());
             }
         }
-        let count = u64::from(messages.count());
-        lines.records += count;
-        let last = first.plus(count - 1);
-        lines.span = Some(lines.span.map_or((first, last), |(low, high)| (low, high.max(last))));
+        let records = u64::from(messages.count());
+        let bytes = (lines.bytes.len() - before) as u64;
+        let greatest = first.plus(records.saturating_sub(1));
+        lines.summary.add(first, Piece { bytes, records, least: first, greatest }, copies.unwrap_or_default());
+        self.added.set(self.added.get() + 1);
+        lines.last = self.added.get();
         match lines.marks.last_mut() {
             Some(mark) if mark.session == session && mark.last + 1 == number => mark.last = number,
             _ => lines.marks.push(Mark { session, first: number, last: number }),
@@ -191,6 +257,60 @@ impl Commit {
             self.wake.notify_one();
         }
         Ok(())
+    }
+
+    /// Formats records that are copied here into the buffer, as Put `number` of a session. `names` are the nodes that hold
+    /// them from now on, parted by commas.
+    ///
+    /// # Errors
+    /// Names that fit no line; nothing is in the buffer then.
+    pub fn add_copies(
+        &self,
+        (session, number): (u64, u64),
+        names: &str,
+        records: &[record::Line<'_>],
+    ) -> Result<(), BadRecord> {
+        self.add_lines((session, number), records.iter().map(|line| record::Line { copies: Some(names), ..*line }))
+    }
+
+    /// Formats records into the buffer as they are, names and all, as Put `number` of a session.
+    ///
+    /// # Errors
+    /// A record that has no line; nothing is in the buffer then.
+    pub fn add_lines<'a>(
+        &self,
+        (session, number): (u64, u64),
+        records: impl Iterator<Item = record::Line<'a>>,
+    ) -> Result<(), BadRecord> {
+        let mut filling = self.filling.borrow_mut();
+        let lines = &mut *filling;
+        let before = lines.bytes.len();
+        let mut pieces = Vec::new();
+        for line in records {
+            let start = lines.bytes.len();
+            let payload = line.payload();
+            if let Err(error) = record::encode(&mut lines.bytes, line.id, line.client, line.seq, line.copies, &payload)
+            {
+                lines.bytes.truncate(before);
+                return Err(error.into());
+            }
+            let piece = Piece::line((lines.bytes.len() - start) as u64, line.id);
+            pieces.push((line.id, piece, line.copies.unwrap_or_default()));
+        }
+        pieces.into_iter().for_each(|(id, piece, names)| lines.summary.add(id, piece, names));
+        self.added.set(self.added.get() + 1);
+        lines.last = self.added.get();
+        lines.marks.push(Mark { session, first: number, last: number });
+        if before == 0 {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Formatted bytes that wait for the commit thread.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.filling.borrow().bytes.len()
     }
 
     /// Tells each session what became of its Puts.
@@ -210,6 +330,18 @@ impl Commit {
         error
     }
 
+    /// The log looked for files that go; what is left is what readers see.
+    fn removed(&self, done: Done) -> Result<(), LogError> {
+        self.note(done.state);
+        if let Some(view) = done.view {
+            self.view.replace(view);
+        }
+        if let Some(retained) = &done.retained {
+            self.keeper.told(retained);
+        }
+        done.result.map_err(|error| self.poison(error))
+    }
+
     fn note(&self, state: LogState) {
         if *self.state.borrow() != state {
             self.state.replace(state);
@@ -218,42 +350,63 @@ impl Commit {
     }
 }
 
-/// Keeps the commit thread busy until `end` resolves, then has what is left written and synced.
+/// Keeps a commit worker busy until `end` resolves, then has what is left written and synced.
 ///
 /// # Errors
 /// The log is poisoned.
 pub async fn run<S: Storage + 'static>(
     commit: &Commit,
     log: Log<S>,
+    executor: &Executor,
     end: impl Future<Output = ()>,
 ) -> Result<(), LogError>
 where
     S::File: 'static,
 {
-    let mut thread = match CommitThread::start(log) {
-        Ok(thread) => thread,
+    let mut writer = Writer { log, unsynced_since: None };
+    let mut worker = match Worker::start(executor, "commit", move |order| writer.carry_out(order)) {
+        Ok(worker) => worker,
         Err(error) => return Err(commit.poison(lost_thread(&error.to_string()))),
     };
+    let mut sync_due = None;
     let mut spare = Lines::default();
     tokio::pin!(end);
     let mut ending = false;
     loop {
+        let look = if ending { None } else { commit.keeper.look(&commit.view(), tokio::time::Instant::now()) };
+        if let Some(look) = look {
+            let Some(done) = worker.work(Order::Retain(look)).await else {
+                return Err(commit.poison(lost_thread("the commit thread is gone")));
+            };
+            commit.removed(done)?;
+            continue;
+        }
         let full = !commit.state.borrow().reason.is_empty();
         if commit.filling.borrow().bytes.is_empty() {
             if ending {
-                return thread.end().await;
+                return match worker.work(Order::End).await {
+                    Some(done) => done.result,
+                    None => Err(lost_thread("the commit thread is gone")),
+                };
             }
             tokio::select! {
-                () = commit.wake.notified() => {}
+                biased;
                 () = &mut end => ending = true,
-                Some(done) = thread.done.recv() => {
+                () = commit.wake.notified() => {}
+                () = sleep_until(sync_due.unwrap_or_else(Instant::now)), if sync_due.is_some() => {
+                    let Some(done) = worker.work(Order::Sync).await else {
+                        return Err(commit.poison(lost_thread("the commit thread is gone")));
+                    };
                     commit.note(done.state);
+                    sync_due = done.sync_due;
+                    // Nobody asked, and everybody has to know: what was acknowledged since the last sync may be lost.
                     if let Err(error) = done.result {
                         return Err(commit.poison(error));
                     }
                 }
-                () = tokio::time::sleep(limits::DISK_RESUME_EVERY), if full => {
-                    if let Some(done) = thread.work(Order::Resume).await {
+                () = until(commit.keeper.next()) => {}
+                () = sleep(limits::DISK_RESUME_EVERY), if full => {
+                    if let Some(done) = worker.work(Order::Resume).await {
                         commit.note(done.state);
                     }
                 }
@@ -262,16 +415,22 @@ where
         }
         std::mem::swap(&mut *commit.filling.borrow_mut(), &mut spare);
         commit.room.notify_waiters();
-        let Some(mut done) = thread.work(Order::Write(std::mem::take(&mut spare))).await else {
+        let Some(mut done) = worker.work(Order::Write(std::mem::take(&mut spare))).await else {
             return Err(commit.poison(lost_thread("the commit thread is gone")));
         };
-        // The state first: who hears a refusal hears its reason.
+        sync_due = done.sync_due;
+        // The state first: who hears a refusal hears its reason. And the view: who hears that it is kept can read it.
         commit.note(done.state);
+        if let Some(view) = done.view {
+            commit.view.replace(view);
+        }
         let verdict = match done.result {
             Ok(()) => Verdict::Kept,
             Err(error) => Verdict::NotKept(error),
         };
         commit.tell(&done.lines.marks, &verdict);
+        commit.settled.set(done.lines.last);
+        commit.progress.notify_waiters();
         if let Verdict::NotKept(error @ LogError::Poisoned { .. }) = verdict {
             return Err(commit.poison(error));
         }
@@ -280,75 +439,16 @@ where
     }
 }
 
+/// Resolves at a time, or never.
+async fn until(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn lost_thread(cause: &str) -> LogError {
     LogError::Poisoned { what: "run", cause: cause.into() }
-}
-
-/// The thread that owns the log. One order is under way at a time.
-struct CommitThread {
-    orders: orders::SyncSender<Order>,
-    done: mpsc::Receiver<Done>,
-}
-
-impl CommitThread {
-    fn start<S: Storage + 'static>(log: Log<S>) -> std::io::Result<Self>
-    where
-        S::File: 'static,
-    {
-        let (orders, taken) = orders::sync_channel(1);
-        let (told, done) = mpsc::channel(1);
-        let thread = thread::Builder::new().name("commit".to_owned());
-        thread.spawn(move || work(log, &taken, &told))?;
-        Ok(Self { orders, done })
-    }
-
-    async fn work(&mut self, order: Order) -> Option<Done> {
-        // The channel has one place and one order is under way at most, so this never blocks.
-        self.orders.try_send(order).ok()?;
-        self.done.recv().await
-    }
-
-    async fn end(&mut self) -> Result<(), LogError> {
-        match self.work(Order::End).await {
-            Some(done) => done.result,
-            None => Err(lost_thread("the commit thread is gone")),
-        }
-    }
-}
-
-fn work<S: Storage>(mut log: Log<S>, orders: &orders::Receiver<Order>, told: &mpsc::Sender<Done>) {
-    let mut unsynced_since: Option<Instant> = None;
-    loop {
-        let order = match (log.policy(), unsynced_since) {
-            (SyncPolicy::Every(every), Some(since)) => {
-                match orders.recv_timeout(every.saturating_sub(since.elapsed())) {
-                    Ok(order) => Some(order),
-                    Err(orders::RecvTimeoutError::Timeout) => None,
-                    Err(orders::RecvTimeoutError::Disconnected) => return,
-                }
-            }
-            _ => match orders.recv() {
-                Ok(order) => Some(order),
-                Err(orders::RecvError) => return,
-            },
-        };
-        let Some(order) = order else {
-            unsynced_since = None;
-            if let Err(error) = log.sync() {
-                // Nobody asked, and everybody has to know: what was acknowledged since the last sync may be lost.
-                let done = Done { lines: Lines::default(), result: Err(error), state: state_of(&log) };
-                drop(told.blocking_send(done));
-                return;
-            }
-            continue;
-        };
-        let end = matches!(order, Order::End);
-        let (lines, result) = carry_out(&mut log, order, &mut unsynced_since);
-        let state = state_of(&log);
-        if told.blocking_send(Done { lines, result, state }).is_err() || end {
-            return;
-        }
-    }
 }
 
 /// What the node says of its log.
@@ -356,35 +456,65 @@ pub fn state_of<S: Storage>(log: &Log<S>) -> LogState {
     LogState {
         records: log.records(),
         bytes: log.bytes(),
+        syncs: log.syncs(),
         reason: log.stopped().map(ToString::to_string).unwrap_or_default(),
     }
 }
 
-fn carry_out<S: Storage>(
-    log: &mut Log<S>,
-    order: Order,
-    unsynced_since: &mut Option<Instant>,
-) -> (Lines, Result<(), LogError>) {
-    match order {
-        Order::Write(lines) => {
-            let (first, last) = lines.span.unwrap_or_default();
-            let mut result = log.append(&lines.bytes, lines.records, first, last);
-            if result.is_ok() {
-                match log.policy() {
-                    SyncPolicy::Always => result = log.sync(),
-                    SyncPolicy::Every(every) => {
-                        let since = *unsynced_since.get_or_insert_with(Instant::now);
-                        if since.elapsed() >= every.max(Duration::from_millis(1)) {
-                            *unsynced_since = None;
-                            result = log.sync();
-                        }
-                    }
-                    SyncPolicy::Never => {}
-                }
+/// The log and its sync timer: what the worker owns.
+struct Writer<S: Storage> {
+    log: Log<S>,
+    unsynced_since: Option<Instant>,
+}
+
+impl<S: Storage> Writer<S> {
+    fn carry_out(&mut self, order: Order) -> Done {
+        let (lines, result) = match order {
+            Order::Write(lines) => {
+                let result = self.write(&lines);
+                (lines, result)
             }
-            (lines, result)
+            Order::Resume => (Lines::default(), self.log.try_resume().map(|_resumed| ())),
+            Order::Retain(look) => return self.retain(&look),
+            Order::Sync => (Lines::default(), self.sync()),
+            Order::End => (Lines::default(), if self.log.is_unsynced() { self.log.sync() } else { Ok(()) }),
+        };
+        let view = (result.is_ok() && !lines.bytes.is_empty()).then(|| Arc::new(self.log.view()));
+        Done { lines, result, state: state_of(&self.log), view, sync_due: self.sync_due(), retained: None }
+    }
+
+    fn sync_due(&self) -> Option<Instant> {
+        match self.log.policy() {
+            SyncPolicy::Every(every) => self.unsynced_since.map(|since| since + every),
+            SyncPolicy::Always | SyncPolicy::Never => None,
         }
-        Order::Resume => (Lines::default(), log.try_resume().map(|_resumed| ())),
-        Order::End => (Lines::default(), if log.is_unsynced() { log.sync() } else { Ok(()) }),
+    }
+
+    fn retain(&mut self, look: &Look) -> Done {
+        let (retained, result) = match self.log.retain(look) {
+            Ok(retained) => (Some(retained), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        let removed = retained.as_ref().is_some_and(|retained| !retained.removed.is_empty());
+        let view = removed.then(|| Arc::new(self.log.view()));
+        let state = state_of(&self.log);
+        Done { lines: Lines::default(), result, state, view, sync_due: self.sync_due(), retained }
+    }
+
+    fn write(&mut self, lines: &Lines) -> Result<(), LogError> {
+        self.log.append(&lines.bytes, &lines.summary)?;
+        match self.log.policy() {
+            SyncPolicy::Always => self.log.sync(),
+            SyncPolicy::Every(every) => {
+                let since = *self.unsynced_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= every.max(Duration::from_millis(1)) { self.sync() } else { Ok(()) }
+            }
+            SyncPolicy::Never => Ok(()),
+        }
+    }
+
+    fn sync(&mut self) -> Result<(), LogError> {
+        self.unsynced_since = None;
+        self.log.sync()
     }
 }

@@ -4,6 +4,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::log::SyncPolicy;
+use super::retention::Policy;
+use crate::clock::Clock;
+use crate::net::Net;
 
 /// Settings of one data node.
 #[derive(Clone, Debug)]
@@ -16,10 +19,20 @@ pub struct Config {
     pub heads: Vec<String>,
     /// Local address to dial from.
     pub bind: Option<IpAddr>,
+    /// How it dials.
+    pub net: Net,
     /// When records are synced.
     pub sync: SyncPolicy,
     /// Size at which `data.txt` is sealed, bytes.
     pub segment_bytes: u64,
+    /// When and how fast missing copies are made again.
+    pub repair: super::repair::Settings,
+    /// How long records are kept.
+    pub retention: Policy,
+    /// The wall clock that ages are told by.
+    pub clock: Clock,
+    /// Give the folder a new identity, whatever it had: its log was lost, or it is a copy.
+    pub new_id: bool,
     /// Seed of its random choices: the identity of a new folder, and the jitter of its waits.
     pub seed: u64,
 }

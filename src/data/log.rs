@@ -4,11 +4,15 @@
 //! answers nothing but that error, for a disk that failed once has lost what nobody knows. A full disk only makes it
 //! read-only. `opening` finishes what a crash left; `docs/data-log.md` is the contract.
 
+use super::index::{BlockSizes, Indexer, Summary};
 use super::opening::{self, OpenError, OpenReport};
 use super::recover::BadPlace;
-use super::segments::{CURRENT, INDEX, Segment, sealed_name};
-use super::storage::{LogFile, Storage, is_full};
-use crate::limits::DISK_RESUME_BYTES_MIN;
+use super::retention::{self, Look, Retained};
+use super::segments::{CURRENT, INDEX, REMOVED, Segment, sealed_id, sealed_name};
+use super::sidecar::{FileIndex, sidecar_name};
+use super::storage::{LogFile, ReadAt, Storage, is_full};
+use super::view::{CurrentFile, Sealed, SealedFile, View};
+use crate::limits::{DISK_RESUME_BYTES_MIN, RETENTION_BYTES_MAX};
 use crate::wire::id::RecordId;
 use std::fmt;
 use std::io;
@@ -94,15 +98,16 @@ pub enum LogError {
 /// The file that is being written.
 pub(super) struct Current<F> {
     pub(super) file: F,
-    pub(super) len: u64,
-    pub(super) records: u64,
+    pub(super) reader: Arc<dyn ReadAt>,
     pub(super) first_id: Option<RecordId>,
-    pub(super) max_id: Option<RecordId>,
+    /// The name that it will have when it is sealed.
+    pub(super) name: Option<Arc<str>>,
+    pub(super) index: Indexer,
 }
 
-impl<F> Current<F> {
-    pub(super) fn empty(file: F) -> Self {
-        Self { file, len: 0, records: 0, first_id: None, max_id: None }
+impl<F: LogFile> Current<F> {
+    pub(super) fn new(file: F, first_id: Option<RecordId>, index: Indexer) -> Self {
+        Self { reader: file.reader(), file, first_id, name: None, index }
     }
 }
 
@@ -110,13 +115,18 @@ impl<F> Current<F> {
 pub struct Log<S: Storage> {
     storage: S,
     settings: Settings,
+    block_sizes: BlockSizes,
     /// `None` after a seal, if the disk was too full to create the next file.
     current: Option<Current<S::File>>,
-    sealed: Vec<Segment>,
+    /// The number of the current file, or of the next one if there is none.
+    serial: u64,
+    sealed: Arc<Sealed>,
     index: Option<S::File>,
     /// Whether `segments.txt` ends in a whole line; if not, nothing is added until it is made anew.
     index_whole: bool,
     unsynced: bool,
+    /// Syncs of data files since it was opened.
+    syncs: u64,
     /// [`LogError::Full`] or [`LogError::Poisoned`].
     stopped: Option<LogError>,
 }
@@ -125,17 +135,33 @@ impl<S: Storage> Log<S> {
     /// Opens the log of a folder and finishes what a crash left: cuts and keeps aside a torn tail, lists rot. What it
     /// then holds is synced. Reads all of `data.txt`, but sealed files only if `segments.txt` does not know them.
     pub fn open(storage: S, settings: Settings) -> Result<(Self, OpenReport), OpenError> {
-        let opened = opening::open(&storage)?;
+        Self::open_with_blocks(storage, settings, BlockSizes::default())
+    }
+
+    /// [`open`](Self::open) with blocks of another size, so that a test has many of them in short files.
+    pub fn open_with_blocks(
+        storage: S,
+        settings: Settings,
+        block_sizes: BlockSizes,
+    ) -> Result<(Self, OpenReport), OpenError> {
+        let opened = opening::open(&storage, block_sizes)?;
         let mut log = Self {
             storage,
             settings,
+            block_sizes,
             current: opened.current,
-            sealed: opened.sealed,
+            serial: opened.sealed.len() as u64,
+            sealed: Arc::new(Sealed::new(opened.sealed)),
             index: None,
             index_whole: opened.index_whole,
             unsynced: false,
+            syncs: 0,
             stopped: None,
         };
+        let named = log.current.as_ref().and_then(|current| current.first_id);
+        if let Some((current, first)) = log.current.as_mut().zip(named) {
+            current.name = Some(free_name(first, log.sealed.files()).into());
+        }
         if log.current.is_none() {
             match log.start_file() {
                 Ok(()) | Err(LogError::Full { .. }) => {}
@@ -143,28 +169,22 @@ impl<S: Storage> Log<S> {
             }
         }
         let mut report = opened.report;
-        (report.records, report.bytes, report.segments) = (log.records(), log.bytes(), log.sealed.len());
+        (report.records, report.bytes, report.segments) = (log.records(), log.bytes(), log.sealed().len());
         Ok((log, report))
     }
 
     /// Adds a batch of whole lines; they stay together in one file. Once [`sync`](Self::sync) returns they are kept.
     ///
-    /// `first_id` is the id of the first record and `last_id` the greatest of the batch. After an error none of the
-    /// batch counts: with [`LogError::Full`] it is gone, with [`LogError::Poisoned`] nobody knows.
-    pub fn append(
-        &mut self,
-        lines: &[u8],
-        records: u64,
-        first_id: RecordId,
-        last_id: RecordId,
-    ) -> Result<(), LogError> {
+    /// `summary` says what the lines are. After an error none of the batch counts: with [`LogError::Full`] it is gone,
+    /// with [`LogError::Poisoned`] nobody knows.
+    pub fn append(&mut self, lines: &[u8], summary: &Summary) -> Result<(), LogError> {
         if let Some(error) = &self.stopped {
             return Err(error.clone());
         }
-        if lines.last() != Some(&b'\n') {
+        if lines.last() != Some(&b'\n') || summary.bytes() != lines.len() as u64 {
             return Err(LogError::NotLines);
         }
-        if self.current.as_ref().is_some_and(|current| current.len >= self.settings.segment_bytes) {
+        if self.current.as_ref().is_some_and(|current| current.index.bytes() >= self.settings.segment_bytes) {
             self.seal()?;
         }
         if self.current.is_none() {
@@ -177,15 +197,16 @@ impl<S: Storage> Log<S> {
             if !is_full(&error) {
                 return Err(self.poison("write", &error));
             }
-            return Err(match current.file.truncate(current.len) {
+            return Err(match current.file.truncate(current.index.bytes()) {
                 Ok(()) => self.full(&error),
                 Err(error) => self.poison("take back a half-written batch", &error),
             });
         }
-        current.len += lines.len() as u64;
-        current.records += records;
-        current.first_id = current.first_id.or(Some(first_id));
-        current.max_id = current.max_id.max(Some(last_id));
+        current.index.append(summary);
+        if current.first_id.is_none() {
+            current.first_id = summary.first();
+            current.name = current.first_id.map(|id| free_name(id, self.sealed.files()).into());
+        }
         self.unsynced = true;
         Ok(())
     }
@@ -197,9 +218,11 @@ impl<S: Storage> Log<S> {
         }
         if self.unsynced
             && let Some(current) = self.current.as_mut()
-            && let Err(error) = current.file.sync()
         {
-            return Err(self.poison("sync", &error));
+            if let Err(error) = current.file.sync() {
+                return Err(self.poison("sync", &error));
+            }
+            self.syncs += 1;
         }
         self.unsynced = false;
         Ok(())
@@ -221,6 +244,11 @@ impl<S: Storage> Log<S> {
         }
     }
 
+    /// Syncs of data files since it was opened.
+    pub const fn syncs(&self) -> u64 {
+        self.syncs
+    }
+
     /// Why the log takes no batches now.
     pub fn stopped(&self) -> Option<&LogError> {
         self.stopped.as_ref()
@@ -238,19 +266,33 @@ impl<S: Storage> Log<S> {
 
     /// Good records in all files.
     pub fn records(&self) -> u64 {
-        let sealed: u64 = self.sealed.iter().map(|segment| segment.records).sum();
-        sealed + self.current.as_ref().map_or(0, |current| current.records)
+        self.sealed.records() + self.current.as_ref().map_or(0, |current| current.index.records())
     }
 
     /// Length of all files of records, bytes.
     pub fn bytes(&self) -> u64 {
-        let sealed: u64 = self.sealed.iter().map(|segment| segment.bytes).sum();
-        sealed + self.current.as_ref().map_or(0, |current| current.len)
+        self.sealed.bytes() + self.current.as_ref().map_or(0, |current| current.index.bytes())
     }
 
-    /// The sealed files, oldest first id first; files sealed since the log was opened come last.
-    pub fn sealed(&self) -> &[Segment] {
-        &self.sealed
+    /// The sealed files, in the order in which they were sealed.
+    pub fn sealed(&self) -> &[Arc<SealedFile>] {
+        self.sealed.files()
+    }
+
+    /// What the log holds now, with everything appended so far: take it when that is committed.
+    pub fn view(&self) -> View {
+        let current = self.current.as_ref().map(|current| CurrentFile {
+            serial: self.serial,
+            name: current.name.clone(),
+            reader: Arc::clone(&current.reader),
+            bytes: current.index.bytes(),
+            records: current.index.records(),
+            greatest: current.index.greatest(),
+            full: current.index.full_blocks(),
+            open: current.index.open_block(),
+            holdings: Arc::clone(current.index.holdings()),
+        });
+        View::new(Arc::clone(&self.sealed), current)
     }
 
     /// Seals `data.txt`. A crash between any two steps leaves a folder that opens right: with a `data.txt` that is
@@ -260,16 +302,18 @@ impl<S: Storage> Log<S> {
         let Some(current) = self.current.as_ref() else {
             return Ok(());
         };
-        let Some((first_id, max_id)) = current.first_id.zip(current.max_id) else {
+        let ids = current.first_id.zip(current.index.least()).zip(current.index.greatest());
+        let Some(((first_id, least), greatest)) = ids else {
             return Ok(());
         };
         let segment = Segment {
-            file: free_name(first_id, &self.sealed),
-            records: current.records,
-            bytes: current.len,
-            first_id,
-            max_id,
+            file: free_name(first_id, self.sealed.files()),
+            records: current.index.records(),
+            bytes: current.index.bytes(),
+            least,
+            greatest,
         };
+        let index = FileIndex::of(&current.index, segment.bytes);
         match self.storage.rename(CURRENT, &segment.file) {
             Err(error) if is_full(&error) => return Err(self.full(&error)),
             Err(error) => return Err(self.poison("seal data.txt", &error)),
@@ -279,9 +323,17 @@ impl<S: Storage> Log<S> {
         if let Err(error) = self.storage.sync_dir() {
             return Err(self.poison("sync the folder", &error));
         }
-        let line = segment.to_line();
-        self.sealed.push(segment);
+        let (line, sidecar) = (segment.to_line(), sidecar_name(&segment.file));
+        let holdings = Arc::clone(&index.holdings);
+        Arc::make_mut(&mut self.sealed).push(Arc::new(SealedFile { serial: self.serial, segment, holdings }));
+        self.serial += 1;
         self.add_to_index(&line)?;
+        match self.storage.write_small(&sidecar, index.to_text().as_bytes()) {
+            // It is made again when somebody reads the file, or when the log is opened.
+            Err(error) if is_full(&error) => {}
+            Err(error) => return Err(self.poison("write an index", &error)),
+            Ok(()) => {}
+        }
         self.start_file()
     }
 
@@ -308,10 +360,86 @@ impl<S: Storage> Log<S> {
         Ok(())
     }
 
+    /// Removes the sealed files that were kept long enough, and writes into `retention.txt` which. `segments.txt` forgets
+    /// a file before it goes: one that it lists and that is not there was lost. Serves while the disk is full.
+    ///
+    /// # Errors
+    /// [`LogError::Poisoned`]. A file that can't be removed stays, and is no error.
+    pub fn retain(&mut self, look: &Look) -> Result<Retained, LogError> {
+        if let Some(error @ LogError::Poisoned { .. }) = &self.stopped {
+            return Err(error.clone());
+        }
+        let plan = retention::plan(&self.view(), look.now_ns, &look.policy, |file| (look.is_short)(file));
+        let held = plan.held.map(|file| file.segment.file.clone());
+        let mut retained = Retained { held, ..Retained::default() };
+        if plan.remove.is_empty() {
+            return Ok(retained);
+        }
+        let goes = |file: &SealedFile| plan.remove.iter().any(|other| other.serial == file.serial);
+        let mut rest: Vec<_> = self.sealed.files().iter().filter(|file| !goes(file)).map(Arc::clone).collect();
+        self.note_removal(&plan.remove)?;
+        self.forget(&rest)?;
+        for file in plan.remove {
+            match remove_both(&self.storage, &file.segment.file) {
+                Ok(()) => retained.removed.push(file.segment.clone()),
+                Err(error) => {
+                    retained.failed = Some(format!("cannot remove {}: {error}", file.segment.file));
+                    rest.push(file);
+                }
+            }
+        }
+        rest.sort_by_key(|file| file.serial);
+        self.sealed = Arc::new(Sealed::new(rest));
+        self.storage.sync_dir().map_err(|error| self.poison("sync the folder", &error))?;
+        Ok(retained)
+    }
+
+    /// Writes into `retention.txt` what is about to go; a disk too full for that is to get room.
+    fn note_removal(&mut self, files: &[Arc<SealedFile>]) -> Result<(), LogError> {
+        let lines: String = files.iter().map(|file| file.segment.to_line()).collect();
+        let file = match self.storage.open_append(REMOVED) {
+            Ok(file) if file.len().is_ok_and(|len| len < RETENTION_BYTES_MAX) => Ok(file),
+            Ok(_) => self.storage.remove(REMOVED).and_then(|()| self.storage.create(REMOVED)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.storage.create(REMOVED),
+            Err(error) => Err(error),
+        };
+        let noted = file.and_then(|mut file| {
+            let len = file.len()?;
+            // Half a line would spoil the next one.
+            file.append(lines.as_bytes()).or_else(|error| file.truncate(len).and(Err(error)))?;
+            file.sync()
+        });
+        match noted {
+            Err(error) if !is_full(&error) => Err(self.poison("write retention.txt", &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes `segments.txt` list these files and no others. If the disk is too full for that, it lists none: it is made
+    /// again when the log is opened.
+    fn forget(&mut self, rest: &[Arc<SealedFile>]) -> Result<(), LogError> {
+        let text: String = rest.iter().map(|file| file.segment.to_line()).collect();
+        // The open one is replaced.
+        self.index = None;
+        let written = match self.storage.write_small(INDEX, text.as_bytes()) {
+            Ok(()) => {
+                self.index_whole = true;
+                return Ok(());
+            }
+            Err(error) if is_full(&error) => self.storage.remove(INDEX).and_then(|()| self.storage.sync_dir()),
+            Err(error) => Err(error),
+        };
+        self.index_whole = false;
+        match written {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.poison("write segments.txt", &error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Creates an empty `data.txt`.
     fn start_file(&mut self) -> Result<(), LogError> {
         match self.storage.create(CURRENT) {
-            Ok(file) => self.current = Some(Current::empty(file)),
+            Ok(file) => self.current = Some(Current::new(file, None, Indexer::new(self.block_sizes))),
             Err(error) if is_full(&error) => return Err(self.full(&error)),
             Err(error) => return Err(self.poison("create data.txt", &error)),
         }
@@ -331,13 +459,25 @@ impl<S: Storage> Log<S> {
     }
 }
 
+/// Removes a sealed file, its index first; that either is gone already is fine.
+fn remove_both<S: Storage>(storage: &S, file: &str) -> io::Result<()> {
+    for name in [&sidecar_name(file), file] {
+        match storage.remove(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// The name that a file with this first record gets when it is sealed beside these.
-pub(super) fn free_name(first: RecordId, sealed: &[Segment]) -> String {
-    let copies = sealed.iter().filter(|segment| segment.first_id == first).count();
+pub(super) fn free_name(first: RecordId, sealed: &[Arc<SealedFile>]) -> String {
+    let named = |file: &SealedFile| sealed_id(&file.segment.file).is_some_and(|(id, _)| id == first);
+    let copies = sealed.iter().filter(|file| named(file)).count();
     let mut copy = u32::try_from(copies).unwrap_or(u32::MAX).saturating_add(1);
     loop {
         let name = sealed_name(first, copy);
-        if sealed.iter().all(|segment| segment.file != name) {
+        if sealed.iter().all(|file| file.segment.file != name) {
             return name;
         }
         copy = copy.saturating_add(1);
@@ -370,7 +510,9 @@ mod tests {
         for copy in 1..4 {
             let file = free_name(id, &sealed);
             assert_eq!(file, sealed_name(id, copy));
-            sealed.push(Segment { file, records: 1, bytes: 1, first_id: id, max_id: id });
+            // A record with a lesser id may follow the first one.
+            let segment = Segment { file, records: 1, bytes: 1, least: RecordId::ZERO, greatest: id };
+            sealed.push(Arc::new(SealedFile { serial: u64::from(copy), segment, holdings: Arc::default() }));
         }
     }
 }

@@ -2,18 +2,38 @@
 //!
 //! This page is the contents: [`run`] opens the folder and starts the sessions, `session` talks to one head, `commit`
 //! groups, `log` appends and seals, `opening` and `recover` mend after a crash, `record` is one line, `folder` is the
-//! lock and the identity, `storage` is the disk. A data node decides nothing about placement: heads do.
+//! lock and the identity, `membership` is what it is to its cluster, `storage` is the disk, `worker` the thread that
+//! waits for it, `retention` says what has been kept long enough. `index`, `holdings` and `sidecar` say what is where in
+//! the files, `view` is a snapshot of that, `scan` and `window` read it in the order of ids, `scans` is their thread;
+//! `answers` and `frontier` say how far that is complete, `promise` keeps what readers were told of it, `hearsay` tells
+//! each head of the nodes that others have. `repair` makes copies again that lost nodes had, `mend` fetches
+//! rotten lines again. A data node decides nothing about placement: heads do.
 
-mod commit;
+mod answers;
+pub mod commit;
 mod config;
 pub mod folder;
+mod frontier;
+mod hearsay;
+pub mod holdings;
+pub mod index;
 pub mod log;
+pub mod membership;
+pub mod mend;
 pub mod opening;
-pub mod record;
+mod promise;
 pub mod recover;
+pub mod repair;
+pub mod retention;
+pub mod scan;
+pub mod scans;
 pub mod segments;
 mod session;
+pub mod sidecar;
 pub mod storage;
+pub mod view;
+mod window;
+pub mod worker;
 
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulated;
@@ -21,19 +41,34 @@ pub mod simulated;
 #[cfg(test)]
 mod model_tests;
 
-use std::path::Path;
+#[cfg(test)]
+mod retention_tests;
+
+#[cfg(test)]
+mod scan_tests;
+
 use std::rc::Rc;
 
+pub use crate::wire::record;
 pub use config::Config;
 
 use tokio::task::JoinSet;
 
 use crate::shutdown::{self, Shutdown};
+use answers::Answers;
 use commit::Commit;
 use folder::{Folder, FolderError};
 use log::{Log, LogError, Settings};
+use membership::Membership;
+use mend::Rot;
 use opening::{OpenError, OpenReport};
+use promise::Promise;
+use scans::Scans;
+use segments::CURRENT;
 use session::Identity;
+use storage::Storage;
+use view::View;
+use worker::{Blocking, Executor};
 
 /// Why a data node could not run, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +84,14 @@ pub enum Error {
         /// Cause and remedy.
         cause: OpenError,
     },
+    /// The system gives no thread to read with.
+    #[error("dataNode {name} cannot start its scan thread: {source}; raise the limit of threads of this user")]
+    Thread {
+        /// The node.
+        name: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A write or a sync failed: nothing is acknowledged after that.
     #[error("dataNode {name} leaves the cluster: {cause}")]
     Log {
@@ -59,12 +102,23 @@ pub enum Error {
     },
 }
 
-/// The identity of the folder at `dir`, made if it has none yet.
+/// The identity of the node's folder, made if it has none yet or a new one is asked for. Leave `new_id` out of what
+/// [`run`] gets after that.
 ///
 /// # Errors
 /// The folder can't be used.
-pub fn node_id(dir: &Path, name: &str, seed: u64) -> Result<u64, FolderError> {
-    Ok(Folder::open(dir, name, identity_from(seed))?.node_id())
+pub fn node_id(config: &Config) -> Result<u64, FolderError> {
+    Ok(open_folder(config)?.node_id())
+}
+
+fn open_folder(config: &Config) -> Result<Folder, FolderError> {
+    let open = if config.new_id { Folder::open_with_new_id } else { Folder::open };
+    let folder = open(&config.dir, &config.name, identity_from(config.seed))?;
+    if config.new_id {
+        let id = crate::wire::id::ClientId(folder.node_id());
+        tracing::warn!("{} has the new identity {id}; start it without --new-id from now on", config.dir.display());
+    }
+    Ok(folder)
 }
 
 /// Runs a data node until it is asked to stop: everything it was sent is then settled and synced. Call it inside a
@@ -73,19 +127,68 @@ pub fn node_id(dir: &Path, name: &str, seed: u64) -> Result<u64, FolderError> {
 /// # Errors
 /// The folder or the log can't be opened, or the log is poisoned.
 pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
-    let folder = Folder::open(&config.dir, &config.name, identity_from(config.seed))?;
+    let folder = Rc::new(open_folder(&config)?);
+    let joined = Rc::clone(&folder);
+    let membership = Membership::new(folder.node_id(), folder.cluster(), move |cluster| joined.join(cluster));
+    run_on(config, membership, folder.disk().clone(), &Executor::Thread, shutdown).await
+}
+
+/// As [`run`], on a storage that is open and locked already, under this identity.
+///
+/// # Errors
+/// The log can't be opened, or is poisoned.
+pub async fn run_on<S: Storage + Clone + 'static>(
+    config: Config,
+    membership: Membership,
+    storage: S,
+    executor: &Executor,
+    shutdown: Shutdown,
+) -> Result<(), Error>
+where
+    S::File: 'static,
+{
     let settings = Settings { segment_bytes: config.segment_bytes, sync: config.sync };
     let dir = config.dir.display().to_string();
-    let (log, report) =
-        Log::open(folder.disk().clone(), settings).map_err(|cause| Error::Open { dir: dir.clone(), cause })?;
-    tell_opening(&dir, &report);
-    let commit = Rc::new(Commit::new(commit::state_of(&log)));
-    let me = Rc::new(Identity { id: folder.node_id(), config });
+    let (scanned, disk) = (storage.clone(), storage.clone());
+    let (log, report) = Log::open(storage, settings).map_err(|cause| Error::Open { dir: dir.clone(), cause })?;
+    let unusable = |what| {
+        let path = config.dir.clone();
+        move |source| FolderError::Disk { path, what, source }
+    };
+    let rot = Rc::new(mend::open(&disk).map_err(unusable("reading what is rotten"))?);
+    tell_opening(&dir, &report, &rot, &log.view());
+    let front = Commit::new(commit::state_of(&log), log.view());
+    let commit = Rc::new(front.keeping(config.retention, config.clock.clone()));
+    let scans = Scans::on(executor, scanned, Rc::clone(&commit))
+        .map_err(|source| Error::Thread { name: config.name.clone(), source })?;
+    let scans = scans.telling(Rc::clone(&rot));
+    let who = (config.name.as_str(), membership.node());
+    let repair = repair::open(&disk, who, (config.repair, config.clock.clone()), &log.view())
+        .map_err(unusable("reading what repair has done"))?;
+    let (repair, scans) = (Rc::new(repair), Rc::new(scans));
+    let judge = Rc::clone(&repair);
+    commit.keeper.set_short(move |file| judge.is_short(file));
+    let promise = Promise::open(disk.clone(), executor).map_err(unusable("reading what it has promised"))?;
+    let answers = Rc::new(Answers::new(Rc::clone(&commit), Rc::clone(&scans), promise));
+    let me = Rc::new(Identity { membership: Rc::new(membership), config, repair, scans });
+    let blocking =
+        Blocking::start(executor, "repair").map_err(|source| Error::Thread { name: me.config.name.clone(), source })?;
+    let (letting_go, shutdown) = until(shutdown);
+    let own = (Rc::clone(&commit), Rc::clone(&me.scans));
+    let mending = mend::run(rot, &me, own, disk.clone(), executor)
+        .map_err(|source| Error::Thread { name: me.config.name.clone(), source })?;
+    let mender = tokio::task::spawn_local(mending);
+    let (repairing, repaired) = (Rc::clone(&me), Rc::clone(&commit));
+    let repairer = tokio::task::spawn_local(async move {
+        repair::sweep::run(&repairing.repair, &repaired, (disk, blocking), letting_go).await;
+    });
     let (all_gone, end) = shutdown::pair();
     let mut sessions = JoinSet::new();
+    answers.expect(me.config.heads.len());
     for head in me.config.heads.clone() {
         let (me, commit, shutdown) = (Rc::clone(&me), Rc::clone(&commit), shutdown.clone());
-        sessions.spawn_local(async move { session::keep(&head, &me, &commit, &shutdown).await });
+        let answers = Rc::clone(&answers);
+        sessions.spawn_local(async move { session::keep(&head, &me, &commit, &answers, &shutdown).await });
     }
     let gone = async {
         while let Some(ended) = sessions.join_next().await {
@@ -96,11 +199,27 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
                 std::panic::resume_unwind(panic);
             }
         }
+        repairer.abort();
+        mender.abort();
         all_gone.stop();
     };
-    let (result, ()) = tokio::join!(commit::run(&commit, log, end.stopping()), gone);
+    let (result, ()) = tokio::join!(commit::run(&commit, log, executor, end.stopping()), gone);
     tracing::info!("stopped with {} records", commit.state().records);
     result.map_err(|cause| Error::Log { name: me.config.name.clone(), cause })
+}
+
+/// A request to end that the node itself can make, too.
+fn until(asked: Shutdown) -> (shutdown::Trigger, Shutdown) {
+    let ((trigger, shutdown), (outer, either)) = (shutdown::pair(), shutdown::pair());
+    tokio::task::spawn_local(async move {
+        tokio::select! {
+            biased;
+            () = asked.stopping() => {}
+            () = shutdown.stopping() => {}
+        }
+        outer.stop();
+    });
+    (trigger, either)
 }
 
 /// The identity of a new folder: other random bits than the jitter's.
@@ -109,7 +228,7 @@ const fn identity_from(seed: u64) -> u64 {
 }
 
 /// Says what opening the log found.
-fn tell_opening(dir: &str, report: &OpenReport) {
+fn tell_opening(dir: &str, report: &OpenReport, known: &Rot, view: &View) {
     tracing::info!("{dir} holds {} records in {} bytes", report.records, report.bytes);
     if let Some(cut) = &report.torn {
         let kept = cut.kept.as_deref().unwrap_or("nothing: it was zeros");
@@ -119,7 +238,15 @@ fn tell_opening(dir: &str, report: &OpenReport) {
         );
     }
     for rot in &report.rot {
-        tracing::warn!("{dir}: {} rotten lines in {}; quarantine.txt lists them", rot.lines, rot.file);
+        let for_good = view.current().filter(|_| rot.file == CURRENT).and_then(|current| current.name.as_deref());
+        let offsets = rot.places.iter().map(|bad| bad.place.offset);
+        let open = known.open_in(for_good.unwrap_or(&rot.file), offsets) + rot.lines - rot.places.len() as u64;
+        if open > 0 {
+            tracing::warn!("{dir}: {open} rotten lines in {}; quarantine.txt lists them", rot.file);
+        }
+    }
+    for shorter in &report.shorter {
+        tracing::warn!("{dir}: {shorter}; restore it, or see whether other nodes have its records");
     }
     for file in &report.unwritten {
         tracing::warn!("{dir}: {file} could not be written, the disk is full");

@@ -3,8 +3,10 @@
 //! The checker asks of every reopened log: what was synced is there, whole and in order; nothing is there that was not
 //! appended; no batch is split; the totals are right; and the log goes on. Planted faults show that it can fail.
 
+use super::index::Summary;
 use super::log::{Log, LogError, Settings, SyncPolicy};
 use super::record::{decode, encode};
+use super::scan::{Query, ScanBounds, Scanner};
 use super::segments::{CURRENT, INDEX, QUARANTINE, sealed_id};
 use super::simulated::{Lie, SimDisk};
 use super::storage::{LogFile, Storage};
@@ -28,7 +30,8 @@ fn batch(first: u64, count: u64) -> Vec<u8> {
 }
 
 fn append(log: &mut Log<SimDisk>, first: u64, count: u64) -> Result<(), LogError> {
-    log.append(&batch(first, count), count, id(first), id(first + count - 1))
+    let lines = batch(first, count);
+    log.append(&lines, &Summary::of(&lines))
 }
 
 fn open(disk: &SimDisk) -> Log<SimDisk> {
@@ -86,6 +89,14 @@ impl Model {
         }
         if log.records() != found.len() as u64 {
             return Err(format!("the log counts {} records and there are {}", log.records(), found.len()));
+        }
+        let query = Query { from: RecordId::ZERO, until: RecordId::MAX, client: None, bytes_max: usize::MAX };
+        let page = Scanner::new(disk.clone(), ScanBounds::default()).page(&log.view(), &query);
+        let page = page.map_err(|error| error.to_string())?;
+        let lines =
+            page.lines.split_inclusive(|b| *b == b'\n').filter_map(|line| decode(line.strip_suffix(b"\n")?).ok());
+        if !lines.map(|line| line.id.time_ns - id(0).time_ns).eq(found.iter().copied()) {
+            return Err(format!("a reader gets {} records and there are {}", page.records, found.len()));
         }
         // What is found after opening is on the disk for good.
         self.synced.clone_from(&found);
@@ -284,10 +295,29 @@ fn a_garbled_list_of_segments_is_made_again() {
     disk.flip(INDEX, 8 * 30);
     let (_, report) = Log::open(disk.clone(), SETTINGS).unwrap();
     assert_eq!((report.rescanned.len(), report.records), (1, 240));
-    assert_eq!(disk.contents(INDEX), before);
+    let (first, rest) = before.split_at(before.iter().position(|b| *b == b'\n').unwrap() + 1);
+    let made = [rest, first].concat();
+    assert_eq!(disk.contents(INDEX), made, "what it does not list may be the newest");
     disk.open_append(INDEX).unwrap().truncate(before.len() as u64 - 3).unwrap();
     assert_eq!(Log::open(disk.clone(), SETTINGS).unwrap().1.rescanned.len(), 1);
-    assert_eq!(disk.contents(INDEX), before);
+    assert_eq!(disk.contents(INDEX), made);
+}
+
+#[test]
+fn files_stay_in_the_order_in_which_they_were_sealed() {
+    let disk = SimDisk::default();
+    let mut log = open(&disk);
+    for n in [5, 0, 7, 3] {
+        append(&mut log, n * 40, 40).unwrap();
+    }
+    log.sync().unwrap();
+    let names = |log: &Log<SimDisk>| log.sealed().iter().map(|file| file.segment.file.clone()).collect::<Vec<_>>();
+    let before = names(&log);
+    assert_eq!(before, [200, 0, 280].map(|n| format!("data-{}.txt", id(n))));
+    drop(log);
+    let log = open(&disk);
+    assert_eq!(names(&log), before);
+    assert!(log.view().sealed().iter().map(|file| file.serial).eq(0..3));
 }
 
 #[test]
@@ -297,7 +327,7 @@ fn two_files_with_the_same_first_record_get_two_names() {
     for _ in 0..3 {
         append(&mut log, 0, 40).unwrap();
     }
-    let names: Vec<_> = log.sealed().iter().map(|segment| segment.file.clone()).collect();
+    let names: Vec<_> = log.sealed().iter().map(|file| file.segment.file.clone()).collect();
     assert_eq!(names, [format!("data-{}.txt", id(0)), format!("data-{}.2.txt", id(0))]);
 }
 
@@ -305,7 +335,7 @@ fn two_files_with_the_same_first_record_get_two_names() {
 fn a_batch_that_ends_no_line_is_refused() {
     let disk = SimDisk::default();
     let mut log = open(&disk);
-    assert_eq!(log.append(b"", 0, id(0), id(0)), Err(LogError::NotLines));
-    assert_eq!(log.append(b"x", 1, id(0), id(0)), Err(LogError::NotLines));
+    assert_eq!(log.append(b"", &Summary::default()), Err(LogError::NotLines));
+    assert_eq!(log.append(b"x", &Summary::of(b"x")), Err(LogError::NotLines));
     assert!(disk.contents(CURRENT).is_empty());
 }

@@ -3,13 +3,17 @@
 //! Nothing is ever deleted: the torn tail goes to a `.torn` file before it is cut off, rot stays where it is and is
 //! listed in `quarantine.txt`. Crashing anywhere in here and opening again comes to the same end.
 
+use super::index::{BlockSizes, Indexer};
 use super::log::{Current, LogError, free_name, quarantine_line};
 use super::recover::{self, BadPlace, Scan, TornTail};
 use super::segments::{CURRENT, INDEX, QUARANTINE, Segment, parse_index, sealed_id};
+use super::sidecar::{self, FileIndex, sidecar_name};
 use super::storage::{LogFile, Storage, is_full};
+use super::view::SealedFile;
 use crate::limits::{QUARANTINE_BYTES_MAX, SCAN_CHUNK_BYTES, SEGMENTS_BYTES_MAX};
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::sync::Arc;
 
 /// Why a log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +74,10 @@ pub struct OpenReport {
     pub torn: Option<Cut>,
     /// Rot in the files that were read.
     pub rot: Vec<Rot>,
-    /// Sealed files that were read because `segments.txt` did not know them.
+    /// Sealed files that were read because `segments.txt` or their sidecar did not know them.
     pub rescanned: Vec<String>,
+    /// Sealed files that are shorter than `segments.txt` says, and by how much.
+    pub shorter: Vec<String>,
     /// What could not be written down because the disk is full; it is tried again at the next start.
     pub unwritten: Vec<String>,
 }
@@ -79,7 +85,7 @@ pub struct OpenReport {
 /// A log that is ready to go on.
 pub(super) struct Opened<F> {
     pub(super) current: Option<Current<F>>,
-    pub(super) sealed: Vec<Segment>,
+    pub(super) sealed: Vec<Arc<SealedFile>>,
     pub(super) index_whole: bool,
     pub(super) report: OpenReport,
 }
@@ -89,12 +95,12 @@ fn failed<'a>(what: &'static str, file: &'a str) -> impl FnOnce(io::Error) -> Op
 }
 
 /// Opens everything in the folder but does not create `data.txt`.
-pub(super) fn open<S: Storage>(storage: &S) -> Result<Opened<S::File>, OpenError> {
+pub(super) fn open<S: Storage>(storage: &S, sizes: BlockSizes) -> Result<Opened<S::File>, OpenError> {
     let mut report = OpenReport::default();
     let names = storage.list().map_err(failed("list", "the folder"))?;
-    let (sealed, index_whole) = open_sealed(storage, &names, &mut report)?;
+    let (sealed, index_whole) = open_sealed(storage, sizes, &names, &mut report)?;
     let current = if names.iter().any(|name| name == CURRENT) {
-        Some(open_current(storage, &names, &sealed, &mut report)?)
+        Some(open_current(storage, sizes, &names, &sealed, &mut report)?)
     } else {
         None
     };
@@ -103,20 +109,20 @@ pub(super) fn open<S: Storage>(storage: &S) -> Result<Opened<S::File>, OpenError
     Ok(Opened { current, sealed, index_whole, report })
 }
 
-fn scan<F: LogFile>(file: &F, name: &str) -> Result<(Scan, u64), OpenError> {
+fn scan<F: LogFile>(file: &F, name: &str, sizes: BlockSizes) -> Result<(Indexer, Scan), OpenError> {
     let len = file.len().map_err(failed("look at", name))?;
-    let found = recover::scan(len, |buffer, at| file.read_at(buffer, at), |_, _| {}).map_err(failed("read", name))?;
-    Ok((found, len))
+    sidecar::build(&*file.reader(), len, sizes).map_err(failed("read", name))
 }
 
 fn open_current<S: Storage>(
     storage: &S,
+    sizes: BlockSizes,
     names: &[String],
-    sealed: &[Segment],
+    sealed: &[Arc<SealedFile>],
     report: &mut OpenReport,
 ) -> Result<Current<S::File>, OpenError> {
     let mut file = storage.open_append(CURRENT).map_err(failed("open", CURRENT))?;
-    let (found, _) = scan(&file, CURRENT)?;
+    let (index, found) = scan(&file, CURRENT, sizes)?;
     if let Some(tail) = found.torn {
         let name = torn_name(&found, names);
         let kept =
@@ -129,7 +135,7 @@ fn open_current<S: Storage>(
     if let Some(first_id) = found.first_id {
         quarantine(storage, &free_name(first_id, sealed), CURRENT, &found, report)?;
     }
-    Ok(Current { file, len: found.valid_len, records: found.records, first_id: found.first_id, max_id: found.max_id })
+    Ok(Current::new(file, found.first_id, index))
 }
 
 /// A name for the torn tail that no file has yet.
@@ -182,25 +188,35 @@ fn keep_aside<S: Storage>(storage: &S, file: &S::File, tail: TornTail, name: &st
     Ok(true)
 }
 
-/// Finds the sealed files; answers them by first id, and whether `segments.txt` is whole now.
+/// Finds the sealed files; answers them in the order in which they were sealed, and whether `segments.txt` is whole now.
+/// Those that it does not list are taken for the newest: what was written last has to be known.
 fn open_sealed<S: Storage>(
     storage: &S,
+    sizes: BlockSizes,
     names: &[String],
     report: &mut OpenReport,
-) -> Result<(Vec<Segment>, bool), OpenError> {
+) -> Result<(Vec<Arc<SealedFile>>, bool), OpenError> {
     let mut files: Vec<_> = names.iter().filter_map(|name| Some((sealed_id(name)?, name))).collect();
-    files.sort_unstable();
     let (mut known, mut whole) = read_index(storage, names)?;
+    files.sort_unstable_by_key(|(id, name)| (known.get(*name).map_or(usize::MAX, |(place, _)| *place), *id));
     let mut sealed = Vec::with_capacity(files.len());
-    for ((id, _), name) in files {
+    for (serial, ((id, _), name)) in (0..).zip(files) {
         let file = storage.open_append(name).map_err(failed("open", name))?;
         let len = file.len().map_err(failed("look at", name))?;
-        if let Some(segment) = known.remove(name).filter(|segment| segment.bytes == len) {
-            sealed.push(segment);
+        let listed = known.remove(name).map(|(_, segment)| segment);
+        if let Some(listed) = listed.as_ref().filter(|listed| listed.bytes > len) {
+            report.shorter.push(format!("{name} has {len} bytes and had {}: its end is lost", listed.bytes));
+        }
+        let known = listed.filter(|segment| segment.bytes == len);
+        let index = sidecar::read(storage, name, len);
+        if let (Some(segment), Some(index)) = (&known, index)
+            && segment.records == index.records()
+        {
+            let holdings = index.holdings;
+            sealed.push(Arc::new(SealedFile { serial, segment: segment.clone(), holdings }));
             continue;
         }
-        whole = false;
-        let mut found = scan(&file, name)?.0;
+        let (index, mut found) = scan(&file, name, sizes)?;
         // A sealed file was synced whole: what is bad at its end is rot like any other.
         if let Some(tail) = found.torn {
             found.rot_lines += 1;
@@ -209,27 +225,41 @@ fn open_sealed<S: Storage>(
         }
         quarantine(storage, name, name, &found, report)?;
         report.rescanned.push(name.clone());
-        sealed.push(Segment {
+        let index = FileIndex::of(&index, len);
+        let sidecar = sidecar_name(name);
+        write_down(storage.write_small(&sidecar, index.to_text().as_bytes()), &sidecar, report)?;
+        let segment = Segment {
             file: name.clone(),
             records: found.records,
             bytes: len,
-            first_id: found.first_id.unwrap_or(id),
-            max_id: found.max_id.unwrap_or(id),
-        });
+            least: index.blocks.iter().map(|block| block.least).min().unwrap_or(id),
+            greatest: index.blocks.iter().map(|block| block.greatest).max().unwrap_or(id),
+        };
+        whole &= known.as_ref() == Some(&segment);
+        sealed.push(Arc::new(SealedFile { serial, segment, holdings: index.holdings }));
     }
     if !whole || !known.is_empty() {
-        let text: String = sealed.iter().map(Segment::to_line).collect();
+        let text: String = sealed.iter().map(|file| file.segment.to_line()).collect();
+        // A file that is listed has its name for good: one that is listed and not there was lost.
+        storage.sync_dir().map_err(failed("sync", "the folder"))?;
         whole = write_down(storage.write_small(INDEX, text.as_bytes()), INDEX, report)?;
     }
     Ok((sealed, whole))
 }
 
-fn read_index<S: Storage>(storage: &S, names: &[String]) -> Result<(HashMap<String, Segment>, bool), OpenError> {
+/// Which files `segments.txt` lists, and at which place; and whether it is whole.
+type Listed = (HashMap<String, (usize, Segment)>, bool);
+
+fn read_index<S: Storage>(storage: &S, names: &[String]) -> Result<Listed, OpenError> {
     if !names.iter().any(|name| name == INDEX) {
         return Ok((HashMap::new(), true));
     }
     match storage.read_small(INDEX, SEGMENTS_BYTES_MAX) {
-        Ok(text) => Ok(parse_index(&text)),
+        Ok(text) => {
+            let (listed, whole) = parse_index(&text);
+            let places = listed.into_iter().enumerate();
+            Ok((places.map(|(place, segment)| (segment.file.clone(), (place, segment))).collect(), whole))
+        }
         Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok((HashMap::new(), false)),
         Err(error) => Err(failed("read", INDEX)(error)),
     }

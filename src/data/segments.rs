@@ -5,7 +5,6 @@
 
 use super::record::CRC_CHARS;
 use crate::wire::id::{RecordId, put_fixed};
-use std::collections::HashMap;
 
 /// The file that is being written.
 pub const CURRENT: &str = "data.txt";
@@ -16,6 +15,9 @@ pub const INDEX: &str = "segments.txt";
 /// The list of rotten places.
 pub const QUARANTINE: &str = "quarantine.txt";
 
+/// The list of files that were removed because they were kept long enough, in lines as those of [`INDEX`].
+pub const REMOVED: &str = "retention.txt";
+
 /// A sealed file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
@@ -25,17 +27,17 @@ pub struct Segment {
     pub records: u64,
     /// Its length, bytes.
     pub bytes: u64,
-    /// Id of its first good record.
-    pub first_id: RecordId,
+    /// Least id in it: a reader that ends there may pass it over. The first one is in its name.
+    pub least: RecordId,
     /// Greatest id in it: a reader that starts later may pass it over.
-    pub max_id: RecordId,
+    pub greatest: RecordId,
 }
 
 impl Segment {
     /// Its line in `segments.txt`, newline included.
     #[must_use]
     pub fn to_line(&self) -> String {
-        let fields = format!("{} {} {} {} {}", self.file, self.records, self.bytes, self.first_id, self.max_id);
+        let fields = format!("{} {} {} {} {}", self.file, self.records, self.bytes, self.least, self.greatest);
         format!("{fields} {}\n", checksum(&fields))
     }
 
@@ -49,18 +51,18 @@ impl Segment {
             file: fields.next().filter(|name| sealed_id(name).is_some())?.to_owned(),
             records: fields.next()?.parse().ok()?,
             bytes: fields.next()?.parse().ok()?,
-            first_id: fields.next()?.parse().ok()?,
-            max_id: fields.next()?.parse().ok()?,
+            least: fields.next()?.parse().ok()?,
+            greatest: fields.next()?.parse().ok()?,
         };
         fields.next().is_none().then_some(segment)
     }
 }
 
-/// CRC-32C of a line's other fields, in the six characters that records use.
-fn checksum(fields: &str) -> String {
-    let mut text = [0; CRC_CHARS];
-    put_fixed(&mut text, u64::from(crc32c::crc32c(fields.as_bytes())));
-    text.iter().copied().map(char::from).collect()
+/// CRC-32C of a text, in the six characters that records use.
+pub(super) fn checksum(text: &str) -> String {
+    let mut digits = [0; CRC_CHARS];
+    put_fixed(&mut digits, u64::from(crc32c::crc32c(text.as_bytes())));
+    digits.iter().copied().map(char::from).collect()
 }
 
 /// The name of a file sealed with this first record; `copy` counts from 1 where names would collide.
@@ -88,14 +90,15 @@ pub fn is_data(name: &str) -> bool {
     name == CURRENT || sealed_id(name).is_some()
 }
 
-/// The lines of `segments.txt` that can be read, by file; and whether all of them could.
+/// The lines of `segments.txt` that can be read, in the order in which the files were sealed; and whether all of them
+/// could.
 #[must_use]
-pub fn parse_index(text: &[u8]) -> (HashMap<String, Segment>, bool) {
-    let mut segments = HashMap::new();
+pub fn parse_index(text: &[u8]) -> (Vec<Segment>, bool) {
+    let mut segments = Vec::new();
     let mut whole = true;
     for line in String::from_utf8_lossy(text).split_inclusive('\n') {
         match Segment::from_line(line) {
-            Some(segment) => drop(segments.insert(segment.file.clone(), segment)),
+            Some(segment) => segments.push(segment),
             None => whole = false,
         }
     }
@@ -115,10 +118,10 @@ mod tests {
         for name in ["data.txt", "data-.txt", "data-1795234260----0----6.1.txt", "data-1795234260----0----6.torn"] {
             assert_eq!(sealed_id(name), None, "{name}");
         }
-        let segment = Segment { file: sealed_name(id, 1), records: 3, bytes: 200, first_id: id, max_id: id.plus(2) };
+        let segment = Segment { file: sealed_name(id, 1), records: 3, bytes: 200, least: id, greatest: id.plus(2) };
         let line = segment.to_line();
         assert_eq!(Segment::from_line(&line), Some(segment.clone()));
         let (read, whole) = parse_index(format!("{line}\0\0 x\n{}", &line[..line.len() - 1]).as_bytes());
-        assert_eq!((read.values().collect::<Vec<_>>(), whole), (vec![&segment], false));
+        assert_eq!((read, whole), (vec![segment], false));
     }
 }

@@ -2,75 +2,100 @@
 //!
 //! The records go to [`super::commit`]; this file moves frames.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
-use super::commit::{Commit, LogState, Sender, Verdict};
+use super::answers::{Answers, Question};
+use super::commit::{Commit, Sender, Verdict};
 use super::config::Config;
 use super::log::{LogError, SyncPolicy};
+use super::membership::{Doubt, Membership};
+use super::repair::{self, Desk, Repair};
+use super::scans::Scans;
 use crate::limits;
-use crate::net::{Backoff, Outbox, dial, read_some};
+use crate::net::framed::{self, Ended};
+use crate::net::{Backoff, Outbox, ReadHalf, Stream, read_some};
 use crate::shutdown::Shutdown;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, NodeReport, SyncMode};
-use crate::wire::text::{FRAMED_CONFIRMATION, FRAMED_NODE_OPENING, quote};
+use crate::wire::text::FRAMED_NODE_OPENING;
 
 /// Who this node is, for every session.
 pub struct Identity {
     /// Settings.
     pub config: Config,
-    /// The identity in its folder.
-    pub id: u64,
+    /// What it is to its cluster.
+    pub membership: Rc<Membership>,
+    /// Its repair.
+    pub repair: Rc<Repair>,
+    /// What reads its records.
+    pub scans: Rc<Scans>,
 }
 
-/// Why a connection to a head ended.
-#[derive(Debug, thiserror::Error)]
-enum Ended {
-    #[error("{0}; see that a head runs there")]
-    Io(#[from] std::io::Error),
-    #[error("{0}")]
-    Refused(Refusal),
-    #[error("the head closed the connection; see its log for the cause")]
-    Closed,
-    #[error("it answered \"{0}\" in place of confirmacion acopio/1; is it an acopio head of this version?")]
-    NotAHead(String),
-    #[error("nothing was heard from it for {0:?}; see that it runs and can be reached")]
-    Silent(Duration),
+/// What to do about it, where the cause does not say so.
+const fn remedy(ended: &Ended) -> &'static str {
+    match ended {
+        Ended::Io(_) => "; see that a head runs there",
+        Ended::Closed => "; see its log for the cause",
+        Ended::Silent(_) => "; see that it runs and can be reached",
+        _ => "",
+    }
 }
 
 struct HeadSender {
-    outbox: Outbox,
+    outbox: Rc<Outbox>,
+    repair: Rc<Repair>,
+    /// The last Put that was answered.
+    answered: Cell<u64>,
+    /// Puts that came too late, and wait for their turn to be refused: no more than the window.
+    late: RefCell<VecDeque<u64>>,
     /// When the head was heard last.
     heard: Cell<Instant>,
     sync: SyncMode,
 }
+
+impl HeadSender {
+    /// Refuses a Put that came too late, once all before it are answered.
+    fn refuse(&self, number: u64) {
+        self.repair.refused();
+        self.late.borrow_mut().push_back(number);
+        self.refuse_next();
+    }
+
+    fn refuse_next(&self) {
+        let next = || self.late.borrow_mut().pop_front_if(|number| *number == self.answered.get() + 1);
+        while let Some(number) = next() {
+            self.answered.set(number);
+            self.outbox.with(|out| frame::put_refused(out, number, Code::Busy, LATE));
+        }
+    }
+}
+
+/// Why a Put is refused whose ids a reader has passed.
+const LATE: &str = "readers of another head have passed the id of this message; send it again and it gets a new one";
 
 impl Sender for HeadSender {
     fn settled(&self, first: u64, last: u64, verdict: &Verdict) {
         match verdict {
             Verdict::Kept => self.outbox.with(|out| frame::put_ack(out, last, self.sync)),
             Verdict::NotKept(error) => {
+                self.repair.refused();
                 let code = if matches!(error, LogError::Full { .. }) { Code::DiskFull } else { Code::Storage };
                 let why = error.to_string();
                 self.outbox.with(|out| (first..=last).for_each(|number| frame::put_refused(out, number, code, &why)));
             }
         }
+        self.answered.set(last);
+        self.refuse_next();
     }
-}
-
-/// The log's state as a head hears it; the reason is cut to what fits.
-fn report(state: &LogState) -> NodeReport {
-    let end = state.reason.floor_char_boundary(limits::TEXT_BYTES_MAX);
-    let reason = state.reason.get(..end).unwrap_or_default().to_owned();
-    NodeReport { writable: state.reason.is_empty(), records: state.records, bytes: state.bytes, reason }
 }
 
 /// The promise that an acknowledgement makes under this policy.
@@ -83,21 +108,27 @@ const fn sync_mode(policy: SyncPolicy) -> SyncMode {
 }
 
 /// Keeps this node registered with one head until it is asked to stop or its log is poisoned.
-pub async fn keep(head: &str, me: &Identity, commit: &Commit, shutdown: &Shutdown) {
+pub async fn keep(head: &str, me: &Identity, commit: &Rc<Commit>, answers: &Rc<Answers>, shutdown: &Shutdown) {
     let mut rng = SmallRng::seed_from_u64(me.config.seed);
     let mut backoff = Backoff::default();
     let mut said = String::new();
+    let mut doubt = Doubt::default();
+    let mut untried = Some(Untried(answers));
     while !shutdown.is_stopping() && commit.poisoned().is_none() {
-        let ended = once(head, me, commit, shutdown, &mut backoff).await;
+        let ended = once(head, me, (commit, answers), shutdown, (&mut backoff, &mut doubt, &mut untried)).await;
+        untried = None;
         if shutdown.is_stopping() {
             return;
         }
-        let stops;
+        let (stops, waits);
         let cause = match ended {
             Ok(()) => continue,
             Err(ended) => {
+                say_if_twice(head, &ended, me, &mut doubt);
+                // A head that was understood up to there will say the same again.
+                waits = matches!(&ended, Ended::Garbled(_));
                 stops = matches!(&ended, Ended::Refused(refusal) if refusal.code == Code::Stopping);
-                format!("head {head}: {ended}")
+                format!("head {head}: {ended}{}", remedy(&ended))
             }
         };
         // The same trouble again is said once.
@@ -110,9 +141,38 @@ pub async fn keep(head: &str, me: &Identity, commit: &Commit, shutdown: &Shutdow
             said = cause;
         }
         tokio::select! {
-            () = sleep(backoff.next(&mut rng)) => {}
+            biased;
             () = shutdown.stopping() => return,
+            () = sleep(if waits { limits::BACKOFF_MAX } else { backoff.next(&mut rng) }) => {}
         }
+    }
+}
+
+/// A head that was not reached yet; dropped once it was, or was not.
+struct Untried<'a>(&'a Answers);
+
+impl Drop for Untried<'_> {
+    fn drop(&mut self) {
+        self.0.tried();
+    }
+}
+
+/// A head refused this node because another is registered under its identity or name: says so if that is no shadow of
+/// this one.
+fn say_if_twice(head: &str, ended: &Ended, me: &Identity, doubt: &mut Doubt) {
+    let Ended::Refused(refusal) = ended else { return };
+    let (what, remedy) = match refusal.code {
+        Code::IdTaken => ("identity", "stop one of them, and start the one whose folder is a copy with --new-id"),
+        Code::NameTaken => ("name", "give one of them another --name"),
+        _ => return,
+    };
+    let elsewhere = me.membership.heads();
+    if doubt.taken(Instant::now(), elsewhere) {
+        tracing::error!(
+            "two dataNodes have the {what} of {}: head {head} serves the other one, and {elsewhere} of the other heads \
+             serve this one; {remedy}",
+            me.config.name
+        );
     }
 }
 
@@ -120,16 +180,17 @@ pub async fn keep(head: &str, me: &Identity, commit: &Commit, shutdown: &Shutdow
 async fn once(
     head: &str,
     me: &Identity,
-    commit: &Commit,
+    (commit, answers): (&Rc<Commit>, &Rc<Answers>),
     shutdown: &Shutdown,
-    backoff: &mut Backoff,
+    (backoff, doubt, untried): (&mut Backoff, &mut Doubt, &mut Option<Untried<'_>>),
 ) -> Result<(), Ended> {
     let mut socket = tokio::select! {
-        dialled = dial(head, me.config.bind) => dialled?,
+        biased;
         () = shutdown.stopping() => return Ok(()),
+        dialled = me.config.net.dial(head, me.config.bind) => dialled?,
     };
     let mut buffer = BytesMut::with_capacity(limits::READ_BUFFER_BYTES);
-    match timeout(limits::HANDSHAKE_TIME_MAX, register(&mut socket, me, commit, &mut buffer)).await {
+    match timeout(limits::HANDSHAKE_TIME_MAX, register(&mut socket, me, (commit, answers), &mut buffer)).await {
         Ok(registered) => registered?,
         Err(_) => return Err(Ended::Silent(limits::HANDSHAKE_TIME_MAX)),
     }
@@ -140,24 +201,40 @@ async fn once(
         me.config.name
     );
     backoff.reset();
+    doubt.registered();
+    let _registered = me.membership.enter();
     let sender = Rc::new(HeadSender {
-        outbox: Outbox::default(),
+        outbox: Rc::default(),
+        repair: Rc::clone(&me.repair),
+        answered: Cell::new(0),
+        late: RefCell::default(),
         heard: Cell::new(Instant::now()),
         sync: sync_mode(me.config.sync),
     });
     let session = commit.enter(Rc::clone(&sender) as Rc<dyn Sender>);
+    answers.enter(session, &sender.outbox);
+    *untried = None;
+    let link = || Rc::clone(&sender.outbox);
+    let (receiver, keeping) =
+        repair::receive::pair(link(), me.config.name.clone(), Rc::clone(commit), Rc::clone(&me.scans));
+    let desk = Desk { repair: Rc::clone(&me.repair), head: me.repair.enter(link()), receiver };
     let (mut read_half, write_half) = socket.split();
     let pump = sender.outbox.pump(write_half);
     tokio::pin!(pump);
+    // The reader comes last: one that always finds something must not keep acknowledgements from being written.
     let ended = tokio::select! {
-        ended = follow(&mut read_half, &sender, session, commit, &mut buffer) => ended,
-        ended = tell(&sender, commit, shutdown) => ended,
+        biased;
         broken = &mut pump => {
             commit.exit(session);
+            answers.exit(session);
             return broken.map_err(Ended::from);
         }
+        ended = tell((&sender, &desk), session, me, (commit, answers), shutdown) => ended,
+        () = keeping => Err(Ended::Closed),
+        ended = follow(&mut read_half, (&sender, &desk), session, (commit, answers), &mut buffer) => ended,
     };
     commit.exit(session);
+    answers.exit(session);
     sender.outbox.close();
     if timeout(limits::CLOSE_TIME_MAX, pump).await.is_err() {
         tracing::debug!("head {head} does not read; its connection is cut");
@@ -166,59 +243,81 @@ async fn once(
 }
 
 /// The handshake and the Register frame, up to the head's Welcome.
-async fn register(socket: &mut TcpStream, me: &Identity, commit: &Commit, buffer: &mut BytesMut) -> Result<(), Ended> {
+async fn register(
+    socket: &mut Stream,
+    me: &Identity,
+    (commit, answers): (&Commit, &Answers),
+    buffer: &mut BytesMut,
+) -> Result<(), Ended> {
     let mut out = BytesMut::from(FRAMED_NODE_OPENING);
     let (name, sync) = (me.config.name.clone(), sync_mode(me.config.sync));
-    let hello = Frame::Register { node: me.id, name, sync, report: report(&commit.state()) };
+    let (node, cluster) = (me.membership.node(), me.membership.cluster());
+    let hello = Frame::Register { node, name, cluster, sync, report: report(me, commit, answers) };
     hello.encode(&mut out).map_err(|error| Ended::Refused(error.refusal()))?;
-    socket.write_all(&out).await?;
-    while buffer.len() < FRAMED_CONFIRMATION.len() {
-        let known = FRAMED_CONFIRMATION.starts_with(buffer);
-        if !known || socket.read_buf(buffer).await? == 0 {
-            return Err(if buffer.is_empty() { Ended::Closed } else { Ended::NotAHead(quote(buffer)) });
-        }
-    }
-    if !buffer.starts_with(FRAMED_CONFIRMATION) {
-        return Err(Ended::NotAHead(quote(buffer)));
-    }
-    buffer.advance(FRAMED_CONFIRMATION.len());
-    loop {
-        match Frame::decode(buffer).map_err(|error| Ended::Refused(error.refusal()))? {
-            Some(Frame::Welcome { .. }) => return Ok(()),
-            Some(Frame::Failure(refusal)) => return Err(Ended::Refused(refusal)),
-            Some(other) => return Err(Ended::NotAHead(format!("frame {:#04x}", other.kind()))),
-            None if socket.read_buf(buffer).await? == 0 => return Err(Ended::Closed),
-            None => {}
-        }
+    framed::open(socket, &out, buffer).await?;
+    match framed::next_frame(socket, buffer).await? {
+        Frame::Welcome { cluster, .. } => me.membership.join(&cluster).map_err(|error| Ended::Unfit(error.to_string())),
+        Frame::Failure(refusal) => Err(Ended::Refused(refusal)),
+        other => Err(Ended::OutOfPlace(other.kind())),
     }
 }
 
 /// The reader: every Put of a read goes into the commit buffer, pings are answered at once.
 async fn follow(
-    socket: &mut tokio::net::tcp::ReadHalf<'_>,
-    sender: &HeadSender,
+    socket: &mut ReadHalf<'_>,
+    (sender, desk): (&HeadSender, &Desk),
     session: u64,
-    commit: &Commit,
+    (commit, answers): (&Commit, &Rc<Answers>),
     buffer: &mut BytesMut,
 ) -> Result<(), Ended> {
     let protocol = |text: String| Ended::Refused(Refusal::new(Code::Protocol, text));
     // The end comes from the head, or with the connection: this node goes on reading until then.
     let (_trigger, never) = crate::shutdown::pair();
     let mut number = 0;
+    // Pages that are being made; they end with the connection.
+    let mut pages = JoinSet::new();
     loop {
-        while let Some(frame) = Frame::decode(buffer).map_err(|error| Ended::Refused(error.refusal()))? {
+        while let Some(frame) = Frame::decode(buffer)? {
             match frame {
                 Frame::Put { first, client, first_seq, copies, messages } => {
                     commit.room().await;
                     number += 1;
+                    if answers.is_late(first) {
+                        sender.refuse(number);
+                        continue;
+                    }
+                    desk.put(first, messages.count());
                     commit
                         .add((session, number), first, (client, first_seq), &copies, &messages)
                         .map_err(|error| protocol(error.to_string()))?;
                 }
                 Frame::Ping(n) => sender.outbox.with(|out| frame::pong(out, n)),
                 Frame::Pong(_) => {}
+                Frame::Scan { request, from, until, client, bytes_max, safe } => {
+                    desk.safe(safe);
+                    let question = Question { session, request, from, until, client, bytes_max, safe };
+                    answers.hear(&question);
+                    while pages.try_join_next().is_some() {}
+                    if pages.len() >= limits::NODE_SCANS_MAX {
+                        refuse_scan(&sender.outbox, request);
+                    } else {
+                        let (answers, outbox) = (Rc::clone(answers), Rc::clone(&sender.outbox));
+                        pages.spawn_local(async move { answers.answer(question, &outbox).await });
+                    }
+                }
+                Frame::Safe { id } => {
+                    desk.safe(id);
+                    answers.safe(session, id);
+                }
                 Frame::Failure(refusal) => return Err(Ended::Refused(refusal)),
-                other => return Err(protocol(format!("frame {:#04x} is out of place from a head", other.kind()))),
+                other => {
+                    if let Frame::Members { members, .. } = &other {
+                        answers.members(session, members);
+                    }
+                    if let Some(other) = desk.take(other).map_err(Ended::Refused)? {
+                        return Err(protocol(format!("frame {:#04x} is out of place from a head", other.kind())));
+                    }
+                }
             }
         }
         if !read_some(socket, buffer, &never).await {
@@ -228,26 +327,69 @@ async fn follow(
     }
 }
 
-/// Tells the head how the log is, at most once a second and only if that changed; and asks to leave when this node
-/// stops. Ends only if the head does not let go in time.
-async fn tell(sender: &HeadSender, commit: &Commit, shutdown: &Shutdown) -> Result<(), Ended> {
-    let mut said = LogState::default();
+fn refuse_scan(outbox: &Outbox, request: u32) {
+    let text = format!("{} pages are being made for this head already; ask again later", limits::NODE_SCANS_MAX);
+    let refusal = Refusal::new(Code::Busy, text);
+    // Its fields are fixed, so it fits.
+    outbox.with(|out| Frame::ScanFailed { request, refusal }.encode(out)).unwrap_or_default();
+}
+
+/// What a head hears of this node.
+fn report(me: &Identity, commit: &Commit, answers: &Answers) -> NodeReport {
+    answers.report(&commit.state(), me.repair.counts(&commit.view()))
+}
+
+/// Resolves when a head has to hear something before the second is over: that this node can write, or can't; that it has
+/// records, or such that nobody else has, which decides whether readers wait for it; that some are short of copies.
+async fn news(said: Option<&NodeReport>, me: &Identity, commit: &Commit) {
+    let Some(said) = said else { return };
+    let mut counted: Option<Instant> = None;
+    loop {
+        let (changed, told) = (commit.changed.notified(), me.repair.changed());
+        let state = commit.state();
+        let first = said.records == 0 && state.records > 0;
+        if state.reason != said.reason || first || commit.poisoned().is_some() {
+            return;
+        }
+        let due = counted.map_or_else(Instant::now, |at| at + limits::COUNT_EVERY);
+        let wait = Instant::now() < due;
+        if !wait {
+            counted = Some(Instant::now());
+            let counts = me.repair.counts(&commit.view());
+            if (said.sole == 0 && counts.sole > 0) || (said.short == 0 && counts.short > 0) {
+                return;
+            }
+        }
+        tokio::select! {
+            biased;
+            () = changed => {}
+            () = told => {}
+            () = sleep_until(due), if wait => {}
+        }
+    }
+}
+
+/// Tells the head how the log is, at most once a second if that changed, and now and then if it did not; at once when
+/// it stops or goes on writing, or has its first record; asks how far what it put is settled; and asks to leave when this
+/// node stops. Ends only if the head
+/// does not let go in time.
+async fn tell(
+    (sender, desk): (&HeadSender, &Desk),
+    session: u64,
+    me: &Identity,
+    (commit, answers): (&Commit, &Answers),
+    shutdown: &Shutdown,
+) -> Result<(), Ended> {
+    let mut said: Option<NodeReport> = None;
+    let mut said_at = Instant::now();
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let urgent = async {
-            loop {
-                let changed = commit.changed.notified();
-                if commit.state().reason != said.reason || commit.poisoned().is_some() {
-                    return;
-                }
-                changed.await;
-            }
-        };
         tokio::select! {
-            _ = ticks.tick() => {}
-            () = urgent => {}
+            biased;
             () = shutdown.stopping() => break,
+            () = news(said.as_ref(), me, commit) => {}
+            _ = ticks.tick() => {}
         }
         let silence = sender.heard.get().elapsed();
         if silence > limits::HEAD_SILENCE_MAX {
@@ -255,19 +397,27 @@ async fn tell(sender: &HeadSender, commit: &Commit, shutdown: &Shutdown) -> Resu
         } else if silence > limits::HEAD_PING_AFTER && sender.outbox.is_empty() {
             sender.outbox.with(|out| frame::ping(out, 0));
         }
-        let state = commit.state();
-        if state != said {
+        if let Some(id) = desk.asks(&commit.view()) {
+            answers.ask_one(session, id);
+        }
+        let report = report(me, commit, answers);
+        let now = said_at.elapsed() >= limits::REPORT_EVERY || me.repair.is_draining();
+        if said.as_ref() != Some(&report) || now {
             sender
                 .outbox
-                .with(|out| Frame::NodeState(report(&state)).encode(out))
+                .with(|out| Frame::NodeState(report.clone()).encode(out))
                 .map_err(|e| Ended::Refused(e.refusal()))?;
-            said = state;
+            (said, said_at) = (Some(report), Instant::now());
         }
         if let Some(error) = commit.poisoned() {
             return Err(Ended::Refused(Refusal::new(Code::Storage, error.to_string())));
         }
     }
-    sender.outbox.with(|out| Frame::Leave.encode(out)).map_err(|e| Ended::Refused(e.refusal()))?;
+    // Whether it keeps something alone is not known to anyone else once it is away.
+    let last = Frame::NodeState(report(me, commit, answers));
+    for frame in [last, Frame::Leave] {
+        sender.outbox.with(|out| frame.encode(out)).map_err(|e| Ended::Refused(e.refusal()))?;
+    }
     sleep(limits::DRAIN_TIME_MAX).await;
     Ok(())
 }

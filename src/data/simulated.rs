@@ -5,7 +5,7 @@
 //! as a disk may:
 //! - of the bytes appended since the last sync, a random number stays, and each page of them on its own is whole,
 //!   zeros or garbage, and the last one may be torn anywhere; a cut that was not synced may not have happened;
-//! - of the names made or changed since the last `sync_dir`, each on its own stays or is lost; a file without a name is
+//! - of the names made, changed or removed since the last `sync_dir`, each on its own stays or is lost; a file without a name is
 //!   gone.
 //!
 //! On demand: a capacity (a write past it leaves a part and says `StorageFull`), the n-th write, sync or directory sync
@@ -14,7 +14,7 @@
 //! program, to show that a checker sees them. Not modelled: loss of synced data other than by flips, hard links,
 //! directories in directories.
 
-use super::storage::{LogFile, Storage};
+use super::storage::{LogFile, ReadAt, Storage};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
@@ -65,14 +65,15 @@ struct Inner {
     names: BTreeMap<String, usize>,
     faults: Faults,
     syncs: u64,
+    bytes_read: u64,
 }
 
 /// A simulated disk. Clones are handles on the same one.
 #[derive(Debug, Clone, Default)]
 pub struct SimDisk(Arc<Mutex<Inner>>);
 
-/// An open file of a [`SimDisk`].
-#[derive(Debug)]
+/// An open file of a [`SimDisk`]. Reading sees what was written, synced or not, as a page cache would show it.
+#[derive(Debug, Clone)]
 pub struct SimFile {
     disk: SimDisk,
     node: usize,
@@ -174,6 +175,10 @@ impl Inner {
                     None if before.is_some_and(|node| names.values().filter(|n| *n == node).count() > 1) => {
                         names.remove(&name);
                     }
+                    // A removal stays or is lost like any other change. A name that is gone for a rename is another matter.
+                    None if before.is_some_and(|node| self.names.values().all(|n| n != node)) => {
+                        names.remove(&name);
+                    }
                     None => {}
                 }
             }
@@ -226,10 +231,22 @@ impl SimDisk {
         inner.names.get(name).and_then(|node| inner.nodes.get(*node)).map(|node| node.cache.clone()).unwrap_or_default()
     }
 
+    /// Bytes that all files together hold.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.inner().used()
+    }
+
     /// How many times a file was synced.
     #[must_use]
     pub fn syncs(&self) -> u64 {
         self.inner().syncs
+    }
+
+    /// Bytes that were read from open files.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        self.inner().bytes_read
     }
 
     fn file(&self, node: usize) -> SimFile {
@@ -243,6 +260,10 @@ impl Storage for SimDisk {
     fn open_append(&self, name: &str) -> Result<SimFile> {
         let node = self.inner().names.get(name).copied().ok_or(ErrorKind::NotFound)?;
         Ok(self.file(node))
+    }
+
+    fn open_read(&self, name: &str) -> Result<Arc<dyn ReadAt>> {
+        self.open_append(name).map(|file| file.reader())
     }
 
     fn create(&self, name: &str) -> Result<SimFile> {
@@ -270,6 +291,12 @@ impl Storage for SimDisk {
         let node = inner.names.remove(from).ok_or(ErrorKind::NotFound)?;
         inner.names.insert(to.to_owned(), node);
         Ok(())
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        let mut inner = self.inner();
+        inner.alive()?;
+        inner.names.remove(name).map(drop).ok_or_else(|| ErrorKind::NotFound.into())
     }
 
     fn sync_dir(&self) -> Result<()> {
@@ -327,14 +354,11 @@ impl LogFile for SimFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
-        let mut inner = self.disk.inner();
-        let cache = &inner.node(self.node)?.cache;
-        let rest = usize::try_from(offset).ok().and_then(|at| cache.get(at..)).unwrap_or_default();
-        let len = rest.len().min(buffer.len());
-        if let (Some(to), Some(from)) = (buffer.get_mut(..len), rest.get(..len)) {
-            to.copy_from_slice(from);
-        }
-        Ok(len)
+        ReadAt::read_at(self, buffer, offset)
+    }
+
+    fn reader(&self) -> Arc<dyn ReadAt> {
+        Arc::new(self.clone())
     }
 
     fn truncate(&mut self, len: u64) -> Result<()> {
@@ -349,5 +373,20 @@ impl LogFile for SimFile {
 
     fn len(&self) -> Result<u64> {
         Ok(self.disk.inner().node(self.node)?.cache.len() as u64)
+    }
+}
+
+impl ReadAt for SimFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        let mut inner = self.disk.inner();
+        let inner = &mut *inner;
+        let cache = &inner.nodes.get(self.node).ok_or(ErrorKind::NotFound)?.cache;
+        let rest = usize::try_from(offset).ok().and_then(|at| cache.get(at..)).unwrap_or_default();
+        let len = rest.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..len), rest.get(..len)) {
+            to.copy_from_slice(from);
+        }
+        inner.bytes_read += len as u64;
+        Ok(len)
     }
 }

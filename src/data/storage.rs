@@ -7,10 +7,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// A folder of files. Names are plain file names without a slash.
 ///
-/// A created or renamed file survives a crash only after [`sync_dir`](Storage::sync_dir).
+/// A created or renamed file survives a crash only after [`sync_dir`](Storage::sync_dir); without it, a removed one may
+/// come back.
 pub trait Storage: Send {
     /// An open file of this folder.
     type File: LogFile;
@@ -19,13 +21,19 @@ pub trait Storage: Send {
     /// can be made to tell. Errors: `NotFound`, and whatever the disk says.
     fn open_append(&self, name: &str) -> io::Result<Self::File>;
 
+    /// Opens a file that exists, for reading only. Errors: `NotFound`, and whatever the disk says.
+    fn open_read(&self, name: &str) -> io::Result<Arc<dyn ReadAt>>;
+
     /// Creates an empty file. Errors: `AlreadyExists`, and whatever the disk says.
     fn create(&self, name: &str) -> io::Result<Self::File>;
 
     /// Renames a file. Never replaces: `AlreadyExists` if `to` is taken.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
-    /// Makes creations and renames up to now survive a crash.
+    /// Removes a file; open handles still read it. Errors: `NotFound`, and whatever the disk says.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes creations, renames and removals up to now survive a crash.
     fn sync_dir(&self) -> io::Result<()>;
 
     /// The names of all files, in no particular order.
@@ -41,6 +49,13 @@ pub trait Storage: Send {
     fn free_bytes(&self) -> io::Result<u64>;
 }
 
+/// A file as readers share it. It stays readable when it is renamed or removed. What was appended may be read before it
+/// is synced.
+pub trait ReadAt: Send + Sync {
+    /// Reads from `offset` into `buffer`; answers how many bytes, 0 only at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+}
+
 /// One file of a [`Storage`].
 pub trait LogFile: Send {
     /// Writes all of `bytes` at the end. After an error any part of them may be there.
@@ -51,6 +66,9 @@ pub trait LogFile: Send {
 
     /// Reads from `offset` into `buffer`; answers how many bytes, 0 only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// The same open file, for other threads to read.
+    fn reader(&self) -> Arc<dyn ReadAt>;
 
     /// Cuts the file to `len` bytes.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
@@ -98,11 +116,15 @@ impl Storage for Disk {
     type File = DiskFile;
 
     fn open_append(&self, name: &str) -> io::Result<DiskFile> {
-        OpenOptions::new().read(true).append(true).open(self.at(name)).map(DiskFile)
+        OpenOptions::new().read(true).append(true).open(self.at(name)).map(DiskFile::new)
+    }
+
+    fn open_read(&self, name: &str) -> io::Result<Arc<dyn ReadAt>> {
+        Ok(File::open(self.at(name)).map(DiskFile::new)?.reader())
     }
 
     fn create(&self, name: &str) -> io::Result<DiskFile> {
-        OpenOptions::new().read(true).append(true).create_new(true).open(self.at(name)).map(DiskFile)
+        OpenOptions::new().read(true).append(true).create_new(true).open(self.at(name)).map(DiskFile::new)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -111,6 +133,10 @@ impl Storage for Disk {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         std::fs::rename(self.at(from), self.at(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.at(name))
     }
 
     fn sync_dir(&self) -> io::Result<()> {
@@ -154,12 +180,16 @@ impl Storage for Disk {
 
 /// A file on a real disk.
 #[derive(Debug)]
-pub struct DiskFile(File);
+pub struct DiskFile(Arc<File>);
 
 impl DiskFile {
+    fn new(file: File) -> Self {
+        Self(Arc::new(file))
+    }
+
     /// Opens any file for reading only: appending to it fails.
     pub fn open_read(path: &Path) -> io::Result<Self> {
-        File::open(path).map(Self)
+        File::open(path).map(Self::new)
     }
 
     /// The open file itself.
@@ -169,9 +199,20 @@ impl DiskFile {
     }
 }
 
+impl ReadAt for File {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        loop {
+            match FileExt::read_at(self, buffer, offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+}
+
 impl LogFile for DiskFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
+        (&*self.0).write_all(bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -179,12 +220,11 @@ impl LogFile for DiskFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        loop {
-            match self.0.read_at(buffer, offset) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
-            }
-        }
+        ReadAt::read_at(&*self.0, buffer, offset)
+    }
+
+    fn reader(&self) -> Arc<dyn ReadAt> {
+        Arc::clone(&self.0) as Arc<dyn ReadAt>
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
@@ -219,11 +259,23 @@ mod tests {
         assert_eq!(disk.read_small("b", 2).unwrap(), b"22");
         assert_eq!(disk.read_small("b", 1).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         assert_eq!(disk.rename("a", "b").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        let reader = file.reader();
         disk.rename("a", "c").unwrap();
+        file.append(b"yz").unwrap();
+        for reader in [reader, disk.open_read("c").unwrap()] {
+            let mut buffer = [0; 9];
+            assert_eq!(reader.read_at(&mut buffer, 5).unwrap(), 3);
+            assert_eq!(&buffer[..3], b"xyz");
+        }
+        assert_eq!(disk.open_read("a").err().map(|error| error.kind()), Some(io::ErrorKind::NotFound));
         disk.sync_dir().unwrap();
         let mut names = disk.list().unwrap();
         names.sort();
         assert_eq!(names, ["b", "c"]);
+        disk.remove("c").unwrap();
+        assert_eq!(disk.remove("c").unwrap_err().kind(), io::ErrorKind::NotFound);
+        let mut buffer = [0; 9];
+        assert_eq!(file.read_at(&mut buffer, 5).unwrap(), 3, "it is read to the end by who has it open");
         assert!(disk.free_bytes().unwrap() > 0);
     }
 }

@@ -1,7 +1,8 @@
 //! The head's hybrid clock: hands out record ids that never go back.
 //!
 //! It reads no clock of its own: the wall time is handed in. A wall clock that jumps back an hour changes nothing but
-//! that ids run a little ahead of it until it has caught up (DESIGN page, section 5).
+//! that ids run ahead of it until it has caught up (DESIGN page, section 5). Until then they go at half its pace: readers
+//! that follow wait in time of ids for what may still come, so ids must not stand still.
 
 use crate::wire::id::RecordId;
 
@@ -9,6 +10,8 @@ use crate::wire::id::RecordId;
 #[derive(Debug)]
 pub struct IdClock {
     next_ns: u64,
+    /// While ids are ahead of the wall clock: what that showed, and what the next id was, when they got there.
+    ahead: (u64, u64),
     incarnation: u32,
 }
 
@@ -16,14 +19,52 @@ impl IdClock {
     /// A clock for a head that drew this incarnation when it started; only the low 30 bits are used.
     #[must_use]
     pub const fn new(incarnation: u32) -> Self {
-        Self { next_ns: 0, incarnation: incarnation & ((1 << RecordId::INCARNATION_BITS) - 1) }
+        Self { next_ns: 0, ahead: (0, 0), incarnation: incarnation & ((1 << RecordId::INCARNATION_BITS) - 1) }
     }
 
     /// The first of `count` consecutive ids, at `wall_ns` or later. All are greater than every id given before.
     pub const fn take(&mut self, wall_ns: u64, count: u64) -> RecordId {
-        let first_ns = if wall_ns > self.next_ns { wall_ns } else { self.next_ns };
+        let first_ns = self.first_ns(wall_ns);
         self.next_ns = first_ns.saturating_add(count);
         RecordId { time_ns: first_ns, incarnation: self.incarnation }
+    }
+
+    const fn first_ns(&mut self, wall_ns: u64) -> u64 {
+        if wall_ns >= self.next_ns {
+            return wall_ns;
+        }
+        let (wall_before, next_before) = self.ahead;
+        let paced_ns = next_before.saturating_add(wall_ns.saturating_sub(wall_before) / 2);
+        if wall_ns >= wall_before && paced_ns >= self.next_ns {
+            return paced_ns;
+        }
+        self.ahead = (wall_ns, self.next_ns);
+        self.next_ns
+    }
+
+    /// The least id that [`take`](Self::take) can give from now on, were it asked at `wall_ns` or later.
+    pub const fn now(&mut self, wall_ns: u64) -> RecordId {
+        self.take(wall_ns, 0)
+    }
+
+    /// Ids given from now on are greater than this one.
+    pub const fn advance(&mut self, beyond: RecordId) {
+        let next_ns = beyond.time_ns.saturating_add(1);
+        if next_ns > self.next_ns {
+            self.next_ns = next_ns;
+        }
+    }
+
+    /// Whether all ids given from now on are greater than this one anyway.
+    #[must_use]
+    pub const fn is_beyond(&self, id: RecordId) -> bool {
+        self.next_ns > id.time_ns
+    }
+
+    /// The least time of the next id, ns since 1970: 0 before the first.
+    #[must_use]
+    pub const fn next_ns(&self) -> u64 {
+        self.next_ns
     }
 
     /// The incarnation in every id of this clock.
@@ -44,5 +85,38 @@ mod tests {
         let b = clock.take(500, 1);
         assert_eq!(b, a.plus(16));
         assert_eq!(clock.take(2_000_000, 1).time_ns, 2_000_000);
+    }
+
+    #[test]
+    fn ids_that_are_ahead_go_on_at_half_the_pace_until_the_wall_clock_is_there() {
+        let mut clock = IdClock::new(3);
+        clock.advance(RecordId { time_ns: 3_599, incarnation: 0 });
+        assert_eq!(clock.now(0).time_ns, 3_600);
+        assert_eq!(clock.now(600).time_ns, 3_900);
+        assert_eq!(clock.now(100).time_ns, 3_900, "another jump back");
+        assert_eq!(clock.take(300, 50).time_ns, 4_000);
+        assert_eq!(clock.now(340).time_ns, 4_050, "many were given");
+        assert_eq!(clock.now(4_040).time_ns, 5_900);
+        assert_eq!(clock.now(5_901).time_ns, 5_901, "it is there");
+    }
+
+    #[test]
+    fn what_was_called_the_least_id_stays_so() {
+        let mut clock = IdClock::new(3);
+        let least = clock.now(1000);
+        assert_eq!(clock.take(10, 1), least);
+        assert!(clock.now(10) > least);
+    }
+
+    #[test]
+    fn a_clock_goes_beyond_the_ids_of_others() {
+        for incarnation in [2, 3, 4] {
+            let mut clock = IdClock::new(3);
+            let other = RecordId { time_ns: 5000, incarnation };
+            clock.advance(other);
+            assert!(clock.take(10, 1) > other);
+            clock.advance(RecordId::ZERO);
+            assert!(clock.take(10, 1) > other);
+        }
     }
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::clock::Clock;
+
 /// Settings of one head.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -16,10 +18,14 @@ pub struct Config {
     pub icmp: bool,
     /// A solo head: the identity of its embedded data node, the only one it takes. It echoes text messages.
     pub solo: Option<u64>,
+    /// Name of the cluster, which its data nodes keep with their records.
+    pub cluster: String,
     /// Copies that each message is to have, on as many nodes.
     pub replicas: usize,
     /// Copies without which a message is refused.
     pub copies_min: usize,
-    /// Seed of every random choice: the incarnation and the placement.
+    /// The wall clock: ids and log lines show its time.
+    pub clock: Clock,
+    /// Seed of every random choice: the incarnation, the placement, the client ids of text clients.
     pub seed: u64,
 }

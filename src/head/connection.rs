@@ -6,27 +6,23 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::state::{Head, Place};
 use super::{framed_client, node, text_client, text_node};
 use crate::limits;
-use crate::net;
+use crate::net::{ReadHalf, Stream, WriteHalf};
 use crate::shutdown::Shutdown;
 use crate::wire::text::{self, DATANODE, Dialect, Handshake, Opening, Role, Step};
 
 /// Serves one connection to its end. `stopping` ends clients, `finished` ends data nodes, later.
-pub async fn serve(head: Rc<Head>, mut socket: TcpStream, peer: SocketAddr, stopping: Shutdown, finished: Shutdown) {
-    if let Err(error) = socket.set_nodelay(true).and_then(|()| net::keep_alive(&socket)) {
-        tracing::debug!("{peer}: {error}");
-    }
+pub async fn serve(head: Rc<Head>, mut socket: Stream, peer: SocketAddr, stopping: Shutdown, finished: Shutdown) {
     let (mut read_half, mut write_half) = socket.split();
     let mut buffer = BytesMut::with_capacity(limits::READ_BUFFER_BYTES);
     let shaken = tokio::select! {
-        shaken = handshake(&head, &mut read_half, &mut write_half, &mut buffer) => shaken,
+        biased;
         () = stopping.stopping() => return,
+        shaken = handshake(&head, &mut read_half, &mut write_half, &mut buffer) => shaken,
     };
     let (opening, place) = match shaken {
         Ok(Some(done)) => done,
@@ -95,7 +91,9 @@ async fn handshake<'a>(
                     true => Instant::now() + limits::HANDSHAKE_DOUBT_TIME_MAX,
                     false => deadline,
                 };
+                // What has come counts, however late this task is; a line's bound ends a peer that never stops.
                 let read = tokio::select! {
+                    biased;
                     read = read_half.read_buf(buffer) => read,
                     // What is there is no word of the handshake, or it would have gone on: it is the first message.
                     () = sleep_until(until), if silent => {

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -83,6 +84,8 @@ pub enum Effect {
         nodes: Vec<Rc<str>>,
         /// The weakest promise among its copies.
         sync: SyncMode,
+        /// The identity of the node that keeps the only copy, and whether the record names others besides.
+        alone: Option<(u64, bool)>,
     },
     /// Nobody keeps the batch: tell its origin why.
     Refused {
@@ -102,6 +105,19 @@ pub enum NotTaken {
     Hold,
     /// It can't be kept now: tell the client.
     Refused(Refusal),
+}
+
+/// An id of a peer that would drag this head's clock along.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "the id {id} is {ahead:?} ahead of this head's clock, and {max:?} is the most that is followed; set the clocks right",
+    max = limits::CLOCK_LEAD_MAX
+)]
+pub struct TooFarAhead {
+    /// The id.
+    pub id: RecordId,
+    /// How far it is ahead.
+    pub ahead: Duration,
 }
 
 /// What a node is allowed to have unsettled.
@@ -159,8 +175,24 @@ struct Flight {
     /// Why a node did not want it, the last time.
     cause: Option<Refusal>,
     sync: SyncMode,
+    /// Nodes whose Put named one that did not keep it.
+    misnamed: NodeSet,
+    /// Most nodes that a Put of it named.
+    named: usize,
     /// It waits among the orphans for room on a node.
     queued: bool,
+}
+
+impl Flight {
+    /// The node at this place does not answer for the batch any more. If it does not keep it either, the records of the
+    /// others name one too many.
+    const fn drop_asked(&mut self, place: usize) {
+        let fails = self.asked & bit(place) != 0 && self.kept & bit(place) == 0;
+        self.asked &= !bit(place);
+        if fails {
+            self.misnamed |= self.asked | self.kept;
+        }
+    }
 }
 
 /// Counters since the head started.
@@ -243,10 +275,44 @@ impl Core {
         self.clock.incarnation()
     }
 
+    /// The time of the next id that is given while the wall clock stands before it, ns since 1970; 0 before the first.
+    #[must_use]
+    pub const fn clock_ns(&self) -> u64 {
+        self.clock.next_ns()
+    }
+
+    /// Nodes that take new messages: registered, writable and not leaving.
+    #[must_use]
+    pub fn able(&self) -> usize {
+        self.candidates(0)
+    }
+
     /// Counters since the start.
     #[must_use]
     pub const fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// The least id that may still be put on a node: that of the oldest batch in flight, or the clock's if there is none.
+    /// Passes over all that is in flight.
+    pub fn safe(&mut self, wall_ns: u64) -> RecordId {
+        let oldest = self.flights.iter().map(|(_, flight)| flight.batch.first).min();
+        #[cfg(feature = "simulation")]
+        let oldest = oldest.filter(|_| !HURRIES.get());
+        oldest.unwrap_or_else(|| self.clock.now(wall_ns))
+    }
+
+    /// Ids given from now on are greater than this one, which a peer has seen.
+    ///
+    /// # Errors
+    /// The id is more than [`limits::CLOCK_LEAD_MAX`] ahead of the wall clock; nothing is changed.
+    pub fn advance(&mut self, beyond: RecordId, wall_ns: u64) -> Result<(), TooFarAhead> {
+        let ahead = Duration::from_nanos(beyond.time_ns.saturating_sub(wall_ns));
+        if ahead > limits::CLOCK_LEAD_MAX && !self.clock.is_beyond(beyond) {
+            return Err(TooFarAhead { id: beyond, ahead: Duration::from_secs(ahead.as_secs()) });
+        }
+        self.clock.advance(beyond);
+        Ok(())
     }
 
     /// What is to be done next, in the order in which it was decided.
@@ -361,6 +427,8 @@ impl Core {
             gone: Vec::new(),
             cause: None,
             sync: SyncMode::Always,
+            misnamed: 0,
+            named: 0,
             queued: false,
         };
         let flight = self.flights.insert(flight);
@@ -427,7 +495,7 @@ impl Core {
         }
         let mut refused = None;
         if let Some(entry) = self.flights.get_mut(flight) {
-            entry.asked &= !bit(key.place);
+            entry.drop_asked(key.place);
             entry.refused |= bit(key.place);
             entry.cause = Some(refusal.clone());
             let (bytes, count) = size(&entry.batch.messages);
@@ -459,11 +527,16 @@ impl Core {
                 short.push((entry.batch.first, flight));
             }
             // The place may be given to another node: what the old one kept or refused says nothing of the new one.
-            entry.asked &= !here;
+            entry.drop_asked(key.place);
             entry.kept &= !here;
             entry.refused &= !here;
+            entry.misnamed &= !here;
         }
         short.sort_unstable();
+        #[cfg(feature = "simulation")]
+        if FORGETS.get() {
+            short.clear();
+        }
         for (_, flight) in short {
             self.place_again(flight);
         }
@@ -479,6 +552,15 @@ impl Core {
     fn node_mut(&mut self, key: NodeKey) -> Option<&mut Node> {
         self.nodes.get_mut(key.place).filter(|node| node.serial == key.serial)
     }
+}
+
+#[cfg(feature = "simulation")]
+thread_local! {
+    /// A fault that a simulation plants in the heads of its thread: what a lost node had in flight is forgotten.
+    pub static FORGETS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+
+    /// Another one: what is in flight is called safe.
+    pub static HURRIES: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 /// How many nodes a set has.

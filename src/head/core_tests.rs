@@ -97,6 +97,86 @@ fn what_a_dead_node_had_goes_to_another_under_the_same_id() {
 }
 
 #[test]
+fn what_is_safe_is_the_oldest_in_flight_or_the_clock() {
+    let mut core = Core::new(1, 1, 1);
+    let node = register(&mut core);
+    let clock = core.safe(5_000);
+    store(&mut core, 1, 3).unwrap();
+    let (_, oldest) = only_put(&effects(&mut core));
+    assert_eq!(oldest, clock, "the clock does not go back behind what was called safe");
+    store(&mut core, 2, 1).unwrap();
+    assert_eq!(core.safe(9_000), oldest);
+    core.acked(node, 1, SyncMode::Always, &mut Vec::new()).unwrap();
+    assert_eq!(core.safe(9_000), oldest.plus(3));
+    core.acked(node, 2, SyncMode::Always, &mut Vec::new()).unwrap();
+    assert_eq!(core.safe(9_000).time_ns, 9_000);
+}
+
+#[test]
+fn a_batch_that_waits_for_room_on_another_node_is_not_safe_to_pass() {
+    let mut core = Core::new(1, 1, 1);
+    let nodes = [register(&mut core), register(&mut core)];
+    store(&mut core, 1, 64).unwrap();
+    let (dies, oldest) = only_put(&effects(&mut core));
+    let lives = nodes.into_iter().find(|node| *node != dies).unwrap();
+    store(&mut core, 2, 64).unwrap();
+    assert_eq!(only_put(&effects(&mut core)).0, lives);
+    core.leave(dies);
+    assert!(effects(&mut core).is_empty(), "there is no room for it");
+    assert_eq!(core.safe(9_000), oldest);
+    core.acked(lives, 1, SyncMode::Always, &mut Vec::new()).unwrap();
+    assert_eq!(only_put(&effects(&mut core)), (lives, oldest));
+    assert_eq!(core.safe(9_000), oldest);
+    core.acked(lives, 2, SyncMode::Always, &mut Vec::new()).unwrap();
+    assert_eq!(core.safe(9_000).time_ns, 9_000);
+}
+
+#[test]
+fn the_clock_follows_others_but_not_into_another_age() {
+    let mut core = Core::new(1, 1, 1);
+    register(&mut core);
+    let hour = 3_600_000_000_000;
+    let at = |time_ns| RecordId { time_ns, incarnation: 1 };
+    core.advance(at(10 * hour), hour).unwrap();
+    assert!(core.safe(hour) > at(10 * hour));
+    let far = core.advance(at(26 * hour), hour).unwrap_err();
+    assert_eq!(far.ahead, std::time::Duration::from_secs(25 * 3600));
+    assert!(far.to_string().contains("25h") || far.to_string().contains("90000s"), "{far}");
+    assert!(core.safe(hour) < at(11 * hour), "nothing was changed");
+    core.advance(at(9 * hour), 0).unwrap();
+    core.advance(at(30 * hour), 10 * hour).unwrap();
+    core.advance(at(29 * hour), 0).expect("it is there already");
+    store(&mut core, 1, 1).unwrap();
+    assert!(only_put(&effects(&mut core)).1 > at(30 * hour));
+}
+
+#[test]
+fn a_batch_that_one_node_keeps_is_told_apart() {
+    let alone = |core: &mut Core| {
+        effects(core).into_iter().find_map(|effect| match effect {
+            Effect::Kept { alone, .. } => Some(alone),
+            _ => None,
+        })
+    };
+    let mut core = Core::new(1, 2, 1);
+    let one = register_as(&mut core, 1);
+    store(&mut core, 1, 1).unwrap();
+    core.acked(one, 1, SyncMode::Always, &mut Vec::new()).unwrap();
+    assert_eq!(alone(&mut core), Some(Some((1, false))), "its record names itself alone");
+    let two = register_as(&mut core, 2);
+    store(&mut core, 2, 1).unwrap();
+    core.acked(one, 2, SyncMode::Always, &mut Vec::new()).unwrap();
+    core.acked(two, 1, SyncMode::Always, &mut Vec::new()).unwrap();
+    assert_eq!(alone(&mut core), Some(None), "two keep it");
+    store(&mut core, 3, 1).unwrap();
+    core.acked(one, 3, SyncMode::Always, &mut Vec::new()).unwrap();
+    core.leave(two);
+    assert_eq!(alone(&mut core), None, "its record names a node that does not have it");
+    core.acked(one, 4, SyncMode::Always, &mut Vec::new()).unwrap();
+    assert_eq!(alone(&mut core), Some(Some((1, false))));
+}
+
+#[test]
 fn when_the_last_node_dies_its_messages_are_refused() {
     let mut core = Core::new(1, 1, 1);
     let node = register(&mut core);
@@ -226,6 +306,35 @@ fn a_copy_lost_in_flight_is_replaced_under_the_same_id() {
     core.acked(third, 1, SyncMode::Always, &mut Vec::new()).unwrap();
     assert!(matches!(&effects(&mut core)[..], [Effect::Kept { nodes, .. }] if nodes.len() == 3));
     assert_eq!(core.counters().short, 0);
+}
+
+#[test]
+fn who_keeps_a_batch_hears_of_it_when_a_node_that_its_record_names_does_not() {
+    let mut core = Core::new(1, 2, 1);
+    let (a, b) = (register(&mut core), register(&mut core));
+    // One dies with its copy on the way, and nobody can take its place.
+    store(&mut core, 1, 1).unwrap();
+    assert_eq!(puts(&effects(&mut core)), [(a, "data1,data2".to_owned()), (b, "data1,data2".to_owned())]);
+    core.acked(a, 1, SyncMode::Always, &mut Vec::new()).unwrap();
+    core.leave(b);
+    assert_eq!(puts(&effects(&mut core)), [(a, "data1".to_owned())], "it would count on a copy that was never made");
+    core.acked(a, 2, SyncMode::Always, &mut Vec::new()).unwrap();
+    assert!(
+        matches!(&effects(&mut core)[..], [Effect::Kept { nodes, alone: Some((1, false)), .. }] if nodes.len() == 1)
+    );
+    // One refuses it, and another takes its place.
+    let (b, c) = (register(&mut core), register(&mut core));
+    core.set_writable(c, false);
+    store(&mut core, 2, 1).unwrap();
+    effects(&mut core);
+    core.set_writable(c, true);
+    core.refused(b, 1, &Refusal::new(Code::DiskFull, "full")).unwrap();
+    assert_eq!(puts(&effects(&mut core)), [(c, "data1,data4".to_owned())]);
+    core.acked(a, 3, SyncMode::Always, &mut Vec::new()).unwrap();
+    core.acked(c, 1, SyncMode::Always, &mut Vec::new()).unwrap();
+    assert_eq!(puts(&effects(&mut core)), [(a, "data1,data4".to_owned())]);
+    core.leave(a);
+    assert!(matches!(&effects(&mut core)[..], [Effect::Kept { nodes, .. }] if nodes.len() == 2), "it keeps it already");
 }
 
 #[test]

@@ -62,6 +62,13 @@ impl Flow {
         }
     }
 
+    /// Waits until the connection's answers are being read, however much it has in flight.
+    pub async fn answers_read(&self, outbox: &Outbox) {
+        while outbox.len() >= limits::CLIENT_ANSWERS_BYTES_MAX {
+            outbox.drained().await;
+        }
+    }
+
     /// Waits until nothing is in flight.
     pub async fn idle(&self) {
         loop {
@@ -107,14 +114,17 @@ where
 {
     let pump = outbox.pump(&mut write_half);
     tokio::pin!(pump);
+    // The reader comes last: one that always finds something must not keep answers from being written.
     let (mut read_half, words) = tokio::select! {
-        end = reader => end,
+        biased;
         broken = &mut pump => return broken,
+        end = reader => end,
     };
     // Nodes that die or hang are evicted in bounded time and their messages go elsewhere, so this ends by itself; only a
     // head that stops cannot wait for it.
     let settled = async {
         tokio::select! {
+            biased;
             () = flow.idle() => {}
             // The head lets go of its nodes after the same time, and with them of what they have not acknowledged.
             () = after_stop(shutdown, limits::DRAIN_TIME_MAX + Duration::from_secs(1)) => {
@@ -123,12 +133,14 @@ where
         }
     };
     tokio::select! {
-        () = settled => {}
+        biased;
         broken = &mut pump => return broken,
+        () = settled => {}
     }
     outbox.with(|buffer| buffer.extend_from_slice(&words));
     outbox.close();
     tokio::select! {
+        biased;
         written = &mut pump => written?,
         () = tokio::time::sleep(limits::LINGER_TIME_MAX) => return Ok(()),
         () = after_stop(shutdown, limits::CLOSE_TIME_MAX) => return Ok(()),

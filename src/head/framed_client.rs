@@ -1,18 +1,18 @@
 //! A client session in frames: Store in, Acked and Refused out, in any order, many in flight.
 
+use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::BytesMut;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::core::{Batch, Origin};
 use super::flow::{Flow, LastWords, drive, stopping};
+use super::reads::{self, Wanted};
 use super::state::{Client, Head, Outcome, Place};
 use super::{status, text_client};
 use crate::limits;
-use crate::net::Outbox;
-use crate::net::read_some;
+use crate::net::{Outbox, ReadHalf, WriteHalf, read_some};
 use crate::shutdown::Shutdown;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, Messages};
@@ -22,6 +22,15 @@ use crate::wire::text::full_text;
 struct FramedClient {
     outbox: Outbox,
     flow: Flow,
+}
+
+impl FramedClient {
+    /// Has a client that is kept waiting know that this head is there.
+    fn say_a_word(&self) {
+        if self.outbox.len() < limits::CLIENT_ANSWERS_BYTES_MAX {
+            self.outbox.with(|out| frame::ping(out, 0));
+        }
+    }
 }
 
 impl Client for FramedClient {
@@ -79,7 +88,7 @@ async fn read_frames(
     shutdown: &Shutdown,
 ) -> Result<(), Refusal> {
     let mut hello: Option<(ClientId, bool, Place<'_>)> = None;
-    let deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;
+    let mut deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;
     loop {
         while let Some(frame) = Frame::decode(buffer).map_err(|error| error.refusal())? {
             match (frame, &hello) {
@@ -98,14 +107,34 @@ async fn read_frames(
                     let report = status::report(head);
                     client.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())?;
                 }
-                (Frame::Ping(n), _) => {
+                (Frame::Drain { gone, name }, _) => {
+                    head.drain(&name, gone)?;
                     client.flow.room(&client.outbox).await;
+                    let report = status::report(head);
+                    client.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())?;
+                }
+                (Frame::Ping(n), _) => {
+                    // However much is in flight: who asks wants to know whether somebody is there.
+                    client.flow.answers_read(&client.outbox).await;
                     client.outbox.with(|out| frame::pong(out, n));
                 }
                 (Frame::Pong(_), _) => {}
                 (Frame::Store { first_seq, messages }, Some((id, text, _))) => {
                     let writer = Writer { head, client, session, id: *id, text: *text };
-                    writer.store(first_seq, messages).await;
+                    let mut stored = pin!(writer.store(first_seq, messages));
+                    while timeout(limits::CLIENT_WORD_EVERY, &mut stored).await.is_err() {
+                        client.say_a_word();
+                    }
+                }
+                (Frame::Read { from, until, client: of, follow, partial }, _) => {
+                    client.flow.room(&client.outbox).await;
+                    let wanted = Wanted { from, until, client: of, follow, partial };
+                    tokio::select! {
+                        biased;
+                        ended = beside_read(head, client, socket, buffer, shutdown) => return ended,
+                        answered = reads::run(head, &client.outbox, wanted) => answered?,
+                    }
+                    deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;
                 }
                 (frame, _) => return Err(out_of_place(&frame)),
             }
@@ -118,6 +147,39 @@ async fn read_frames(
             timeout_at(deadline, read_some(socket, buffer, shutdown)).await.map_err(late)?
         };
         if !more {
+            return Ok(());
+        }
+    }
+}
+
+/// What a connection may say while a read is answered. A peer that has closed its sending side still reads: whether it is
+/// gone shows when something is written. Resolves only when the head stops or the peer is at fault.
+async fn beside_read(
+    head: &Head,
+    client: &FramedClient,
+    socket: &mut ReadHalf<'_>,
+    buffer: &mut BytesMut,
+    shutdown: &Shutdown,
+) -> Result<(), Refusal> {
+    loop {
+        loop {
+            // Dropped at any await, so nothing is taken out of the buffer before there is room for its answer.
+            while client.outbox.len() >= limits::READ_ANSWERS_BYTES_MAX {
+                client.outbox.drained().await;
+            }
+            match Frame::decode(buffer).map_err(|error| error.refusal())? {
+                Some(Frame::Ping(n)) => client.outbox.with(|out| frame::pong(out, n)),
+                Some(Frame::StatusQuery) => {
+                    let report = status::report(head);
+                    client.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())?;
+                }
+                Some(Frame::Pong(_)) => {}
+                Some(frame) => return Err(out_of_place(&frame)),
+                None => break,
+            }
+        }
+        if !read_some(socket, buffer, shutdown).await {
+            shutdown.stopping().await;
             return Ok(());
         }
     }
@@ -179,6 +241,9 @@ fn failure(refusal: &Refusal) -> LastWords {
 }
 
 fn out_of_place(frame: &Frame) -> Refusal {
-    let text = format!("frame {:#04x} is out of place from a client; say Hello once, then Store", frame.kind());
+    let text = format!(
+        "frame {:#04x} is out of place from a client; say Hello once, then Store; nothing but Ping during a Read",
+        frame.kind()
+    );
     Refusal::new(Code::Protocol, text)
 }

@@ -12,7 +12,8 @@ use std::time::Duration;
 use surge_ping::{Client, Config, ICMP, PingIdentifier, PingSequence, SurgeError};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
-use super::state::{Head, NodeEntry};
+use super::registered::NodeEntry;
+use super::state::Head;
 use crate::limits;
 use crate::shutdown::Shutdown;
 
@@ -82,8 +83,9 @@ pub async fn run(head: Rc<Head>, shutdown: Shutdown) {
     let mut beat = 0_u64;
     loop {
         tokio::select! {
-            _ = ticks.tick() => {}
+            biased;
             () = shutdown.stopping() => return,
+            _ = ticks.tick() => {}
         }
         beat += 1;
         evict_silent(&head);
@@ -131,8 +133,9 @@ async fn wait_for_pongs(head: &Head, beat: u64, deadline: Instant) {
             return;
         }
         tokio::select! {
-            () = changed => {}
+            biased;
             () = sleep_until(deadline) => return,
+            () = changed => {}
         }
     }
 }

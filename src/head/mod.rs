@@ -3,17 +3,28 @@
 //!
 //! This page is the contents: [`run`] accepts, `connection` shakes hands, `text_client`, `framed_client`, `node` and
 //! `text_node` are the four kinds of session, `core` decides, `heartbeat` watches, `registro` remembers, `status`
-//! tells. A head keeps no messages: data nodes do.
+//! tells. `reads` answers readers with what `merge` puts together; `members` and `membership` know the data nodes that
+//! were ever seen, `floor` how far the clock may be called safe; `alarms` says what is wrong. A head keeps no messages: data nodes do.
 
+mod alarms;
 mod clock;
 mod config;
 mod connection;
+mod copies;
 pub mod core;
+mod drain;
+mod floor;
 mod flow;
 mod framed_client;
 mod heartbeat;
+mod members;
+mod membership;
+mod merge;
 mod node;
-mod registro;
+mod reads;
+mod registered;
+pub mod registro;
+pub mod shelf;
 mod state;
 mod status;
 mod text_client;
@@ -22,9 +33,7 @@ mod text_node;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -33,7 +42,10 @@ pub use config::Config;
 
 use crate::limits;
 use crate::lock::Lock;
+use crate::net::{Listener, Stream};
 use crate::shutdown::{self, Shutdown};
+use registro::Registro;
+use shelf::{Shelf, Shelves};
 use state::Head;
 
 /// Why a head could not run.
@@ -52,25 +64,38 @@ pub enum Error {
 ///
 /// # Errors
 /// The registro can't be opened.
-pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), Error> {
-    let logs = config.logs.clone();
-    let head = Rc::new(Head::new(config)?);
+pub async fn run(config: Config, listener: Listener, shutdown: Shutdown) -> Result<(), Error> {
+    let registro = Registro::open(&config.logs, config.clock.clone())?;
     // Two heads in one registro could not be told apart.
-    let _lock = Lock::take(&logs, "head.lock", "head")?;
+    let _lock = Lock::take(&config.logs, "head.lock", "head")?;
+    let shelf = |file| Shelf::Path(config.logs.join(file));
+    let shelves = Shelves { members: shelf(membership::FILE), clock: shelf(floor::FILE) };
+    run_on(config, (registro, shelves), listener, shutdown).await;
+    Ok(())
+}
+
+/// As [`run`], with a registro that is open and locked already, and places for the small files.
+pub async fn run_on(config: Config, (registro, shelves): (Registro, Shelves), listener: Listener, shutdown: Shutdown) {
+    let head = Rc::new(Head::new(config, registro, shelves));
     // Data nodes are let go only when clients have their answers.
     let (finish, finished) = shutdown::pair();
     let mut connections = JoinSet::new();
     let mut chores = JoinSet::new();
     chores.spawn_local(heartbeat::run(Rc::clone(&head), shutdown.clone()));
+    chores.spawn_local(Rc::clone(&head).keep_members());
+    chores.spawn_local(Rc::clone(&head).keep_floor());
     let sampled = Rc::clone(&head);
     chores.spawn_local(async move { status::sample(&sampled).await });
+    let watched = Rc::clone(&head);
+    chores.spawn_local(async move { alarms::run(&watched).await });
     let places = Arc::new(Semaphore::new(head.config.clients_max + limits::CONNECTIONS_EXTRA));
     let mut failing = false;
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
-            accepted = accept(&listener, &places) => accepted,
+            biased;
             () = shutdown.stopping() => break,
+            accepted = accept(&listener, &places) => accepted,
         };
         match accepted {
             Ok((socket, peer, place)) => {
@@ -88,7 +113,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
                         "connections cannot be accepted: {error}; raise the limit of open files (ulimit -n)"
                     );
                 }
-                sleep(ACCEPT_PAUSE).await;
+                sleep(limits::ACCEPT_PAUSE).await;
             }
         }
     }
@@ -114,16 +139,12 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     }
     chores.shutdown().await;
     tracing::info!("stopped");
-    Ok(())
 }
 
-/// Wait after a failed accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-
 async fn accept(
-    listener: &TcpListener,
+    listener: &Listener,
     places: &Arc<Semaphore>,
-) -> io::Result<(tokio::net::TcpStream, std::net::SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(Stream, std::net::SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     let (socket, peer) = listener.accept().await?;
     Ok((socket, peer, place))

@@ -6,19 +6,21 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::BytesMut;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, timeout};
 
 use super::core::Window;
 use super::heartbeat;
-use super::state::{Candidate, FramedSink, Head, LEAVING, NodeEntry, NodeSink, Report, STOPPING};
+use super::reads::Answer;
+use super::registered::{Candidate, FramedSink, NodeEntry, NodeSink, Report};
+use super::state::{Head, LEAVING, STOPPING};
 use crate::limits;
-use crate::net::Outbox;
-use crate::net::read_some;
+use crate::net::{Outbox, ReadHalf, WriteHalf, read_some};
 use crate::shutdown::Shutdown;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, NodeReport, SyncMode};
-use crate::wire::text::Dialect;
+use crate::wire::id::RecordId;
+use crate::wire::peer::is_name;
+use crate::wire::text::{Dialect, quote};
 
 /// Serves a data node until it leaves, is evicted or the head has finished.
 ///
@@ -31,7 +33,8 @@ pub async fn serve(
     mut buffer: BytesMut,
     finished: &Shutdown,
 ) {
-    let sink = Rc::new(FramedSink { outbox: Rc::new(Outbox::default()), cut: tokio::sync::Notify::new() });
+    let cluster = head.config.cluster.clone();
+    let sink = Rc::new(FramedSink { outbox: Rc::new(Outbox::default()), cut: tokio::sync::Notify::new(), cluster });
     let pump = sink.outbox.pump(write_half);
     tokio::pin!(pump);
     let registered: RefCell<Option<Rc<NodeEntry>>> = RefCell::default();
@@ -41,11 +44,11 @@ pub async fn serve(
         let entry = match taken_in.await {
             Ok(Ok(Some(entry))) => entry,
             Ok(Ok(None)) => return,
-            Ok(Err(refusal)) => return refuse(&sink, peer, &refusal),
+            Ok(Err(refusal)) => return refuse(head, &sink, peer, &refusal),
             Err(_) => {
                 let text =
                     format!("no Register within {:?}; send it right after the handshake", limits::HANDSHAKE_TIME_MAX);
-                return refuse(&sink, peer, &Refusal::new(Code::Timeout, text));
+                return refuse(head, &sink, peer, &Refusal::new(Code::Timeout, text));
             }
         };
         registered.replace(Some(Rc::clone(&entry)));
@@ -59,8 +62,9 @@ pub async fn serve(
         head.remove(&entry, &cause, None);
     };
     tokio::pin!(session);
+    // The reader comes last: one that always finds something must not keep Puts and pings from being written.
     tokio::select! {
-        () = &mut session => {}
+        biased;
         () = sink.cut.notified() => {}
         broken = &mut pump => {
             tracing::debug!("the connection of the dataNode at {peer} broke: {broken:?}");
@@ -69,6 +73,7 @@ pub async fn serve(
             }
             return;
         }
+        () = &mut session => {}
     }
     if let Some(entry) = registered.borrow().as_ref() {
         head.remove(entry, "a message could not be sent to it", None);
@@ -79,8 +84,13 @@ pub async fn serve(
     }
 }
 
-fn refuse(sink: &FramedSink, peer: SocketAddr, refusal: &Refusal) {
-    tracing::warn!("a dataNode at {peer} was refused: {refusal}");
+fn refuse(head: &Head, sink: &FramedSink, peer: SocketAddr, refusal: &Refusal) {
+    // It comes back every few seconds.
+    if head.alarms.borrow_mut().refused.is_news(peer.ip(), &refusal.text, Instant::now()) {
+        tracing::warn!("a dataNode at {peer} was refused: {refusal}");
+    } else {
+        tracing::debug!("a dataNode at {peer} was refused again: {refusal}");
+    }
     sink.outbox.with(|out| frame::failure(out, refusal));
 }
 
@@ -100,18 +110,30 @@ async fn register(
             None => return Ok(None),
         }
     };
-    let Frame::Register { node: id, name, sync, report } = frame else {
+    let Frame::Register { node: id, name, cluster, sync, report } = frame else {
         let text = format!("frame {:#04x} is out of place from a dataNode; say Register first", frame.kind());
         return Err(Refusal::new(Code::Protocol, text));
     };
-    let name_fits = !name.is_empty() && name.len() <= limits::NODE_NAME_BYTES_MAX;
-    if !name_fits || name.chars().any(|c| c.is_whitespace() || c.is_control() || c == ',' || c == '+') {
+    if !is_name(&name, limits::NODE_NAME_BYTES_MAX) {
         let text = format!(
             "a dataNode's name takes 1 to {} bytes without blanks, commas and plus signs; give it another --name",
             limits::NODE_NAME_BYTES_MAX
         );
         return Err(Refusal::new(Code::Protocol, text));
     }
+    let ours = &head.config.cluster;
+    if !cluster.is_empty() && cluster != *ours {
+        let text = format!(
+            "the records of dataNode {name} belong to cluster {} and this head to cluster {ours}; give the node the \
+             heads of its cluster with --head, or a folder of its own with --dir",
+            quote(cluster.as_bytes())
+        );
+        return Err(Refusal::new(Code::Role, text));
+    }
+    // Before its first Put: no id that this head gives may be below what the node has called complete.
+    head.core_mut(|core| core.advance(report.greatest, head.config.clock.wall_ns())).map_err(|error| {
+        Refusal::new(Code::Protocol, format!("dataNode {name} has records of a time to come: {error}"))
+    })?;
     let (messages, bytes_max) = (limits::NODE_WINDOW_MESSAGES_MAX, limits::NODE_WINDOW_BYTES_MAX);
     let who = Candidate {
         name,
@@ -126,7 +148,16 @@ async fn register(
 }
 
 fn from_wire(report: NodeReport, sync: SyncMode) -> Report {
-    Report { records: report.records, bytes: report.bytes, sync, reason: report.reason, leaving: false }
+    Report {
+        records: report.records,
+        bytes: report.bytes,
+        sole: report.sole,
+        short: report.short,
+        syncs: report.syncs,
+        sync,
+        reason: report.reason,
+        leaving: false,
+    }
 }
 
 /// Follows the node; returns why it left.
@@ -138,7 +169,7 @@ async fn follow(
     buffer: &mut BytesMut,
     finished: &Shutdown,
 ) -> Result<&'static str, Refusal> {
-    let mut leaving = false;
+    let (mut leaving, mut warned) = (false, false);
     loop {
         while let Some(frame) = Frame::decode(buffer).map_err(|error| error.refusal())? {
             entry.pulse.borrow_mut().heard_at = Some(Instant::now());
@@ -151,7 +182,18 @@ async fn follow(
                     let sync = entry.report.borrow().sync;
                     head.node_state(entry, report.writable, from_wire(report, sync));
                 }
+                Frame::Copy { number, to, holders, lines } => head.copy(entry, number, (&to, &holders), lines)?,
+                Frame::CopyAck { number, node: _, refusal } => head.copy_answered(entry, number, refusal),
+                Frame::Members { members, .. } => {
+                    entry.heard.replace(members);
+                    head.member_heard();
+                }
                 Frame::Leave => leaving = true,
+                Frame::Page { request, next, greatest, rotten, lines } => {
+                    entry.scans.answer(request, Answer::Page { next, greatest, rotten, lines });
+                }
+                Frame::ScanFailed { request, refusal } => entry.scans.answer(request, Answer::Failed(refusal)),
+                Frame::SafeQuery { at_least } => say_safe(head, entry, at_least, &mut warned),
                 Frame::Failure(refusal) => return Err(refusal),
                 other => {
                     let text = format!("frame {:#04x} is out of place from a dataNode; it is closed", other.kind());
@@ -168,5 +210,20 @@ async fn follow(
             }
             return Ok(if finished.is_stopping() { STOPPING } else { "its connection was closed" });
         }
+        // A part of a frame is a sign of life, too: a page may take longer than a heartbeat on a slow road.
+        entry.pulse.borrow_mut().heard_at = Some(Instant::now());
     }
+}
+
+/// Answers what is safe, with a clock that is beyond what the reader of another head has seen.
+fn say_safe(head: &Head, entry: &NodeEntry, at_least: RecordId, warned: &mut bool) {
+    let advanced = head.core_mut(|core| core.advance(at_least, head.config.clock.wall_ns()));
+    if let Err(error) = advanced
+        && !std::mem::replace(warned, true)
+    {
+        tracing::warn!("dataNode {} asks for a time to come, on behalf of another head: {error}", entry.name);
+    }
+    let id = head.safe_now();
+    head.owe_safe(entry.key.serial(), at_least, id);
+    entry.tell(&Frame::Safe { id });
 }

@@ -33,6 +33,23 @@ impl Core {
         sample.iter().take(wanted.min(seen)).fold(0, |set, place| set | bit(*place))
     }
 
+    /// A node for a copy: uniformly one of those that can take it, have an identity and are neither `source` nor named
+    /// in `held`.
+    pub fn choose_other(&mut self, source: NodeKey, held: &[&str]) -> Option<NodeKey> {
+        let mut chosen = None;
+        let mut seen = 0;
+        for (place, node) in &self.nodes {
+            let able = node.writable && !node.leaving && node.label.id.is_some();
+            if able && place != source.place && !held.contains(&&*node.label.name) {
+                if self.rng.random_range(0..=seen) == 0 {
+                    chosen = Some(NodeKey { place, serial: node.serial });
+                }
+                seen += 1;
+            }
+        }
+        chosen
+    }
+
     /// Sends a batch to these nodes.
     pub(super) fn put(&mut self, flight: usize, chosen: NodeSet) {
         let Some(entry) = self.flights.get_mut(flight) else { return };
@@ -40,6 +57,7 @@ impl Core {
         entry.asked |= chosen;
         entry.queued = false;
         let holders = entry.asked | entry.kept;
+        entry.named = entry.named.max(size_of_set(holders));
         let mut copies: Option<Rc<str>> = None;
         if self.replicas > 1 {
             let named = self.nodes.iter().filter(|(place, _)| holders & bit(*place) != 0);
@@ -84,7 +102,17 @@ impl Core {
             return;
         }
         let copies = size_of_set(entry.kept) + entry.gone.len();
-        if copies >= self.copies_min {
+        // Who counts on a copy that was never made keeps a record with the right names beside the first: repair, drains
+        // and retention go by the names.
+        let framed = self.nodes.iter().filter(|(_, node)| node.label.id.is_some());
+        let framed = framed.fold(0, |set, (place, _)| set | bit(place));
+        let again = entry.misnamed & entry.kept & framed;
+        if copies >= self.copies_min && again != 0 {
+            if let Some(entry) = self.flights.get_mut(flight) {
+                (entry.misnamed, entry.named) = (0, 0);
+            }
+            self.put(flight, again);
+        } else if copies >= self.copies_min {
             self.settle_kept(flight);
         } else {
             let refusal = entry.cause.clone().unwrap_or_else(|| self.too_few(copies));
@@ -124,11 +152,17 @@ impl Core {
         self.counters.acked += count;
         let kept = self.nodes.iter().filter(|(place, _)| entry.kept & bit(*place) != 0);
         let mut nodes: Vec<_> = kept.map(|(_, node)| Rc::clone(&node.label.ip)).collect();
+        let mut alone = None;
+        if nodes.len() + entry.gone.len() == 1 {
+            let kept = self.nodes.iter().find(|(place, _)| entry.kept & bit(*place) != 0);
+            let only = kept.map(|(_, node)| &node.label).or(entry.gone.first());
+            alone = only.and_then(|label| label.id).map(|id| (id, entry.named > 1));
+        }
         nodes.extend(entry.gone.into_iter().map(|label| label.ip));
         if nodes.len() < self.replicas {
             self.counters.short += count;
         }
-        self.effects.push_back(Effect::Kept { batch: entry.batch, nodes, sync: entry.sync });
+        self.effects.push_back(Effect::Kept { batch: entry.batch, nodes, sync: entry.sync, alone });
     }
 
     fn settle_refused(&mut self, flight: usize, refusal: Refusal) {

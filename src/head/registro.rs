@@ -7,8 +7,8 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
+use crate::clock::Clock;
 use crate::daily::{self, DailyFile};
 use crate::limits;
 use crate::wire::id::{self, RecordId};
@@ -23,10 +23,32 @@ pub struct Error {
     pub cause: String,
 }
 
+/// Where the lines go.
+enum Sink {
+    Files(Box<DailyFile>),
+    /// The text of a simulated head's registro.
+    #[cfg(feature = "simulation")]
+    Memory(std::sync::Arc<std::sync::Mutex<String>>),
+}
+
+impl Sink {
+    fn write(&self, lines: &str) -> std::io::Result<()> {
+        match self {
+            Self::Files(file) => file.writer().and_then(|mut file| file.write_all(lines.as_bytes())),
+            #[cfg(feature = "simulation")]
+            Self::Memory(text) => {
+                text.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push_str(lines);
+                Ok(())
+            }
+        }
+    }
+}
+
 /// The head's acknowledgement log.
 pub struct Registro {
     folder: PathBuf,
-    file: DailyFile,
+    sink: Sink,
+    clock: Clock,
     lines: String,
     failed: Option<String>,
 }
@@ -36,9 +58,19 @@ impl Registro {
     ///
     /// # Errors
     /// The folder can't be made or written.
-    pub fn open(folder: &Path) -> Result<Self, daily::Error> {
+    pub fn open(folder: &Path, clock: Clock) -> Result<Self, daily::Error> {
         let file = DailyFile::open(folder, "registro", None)?;
-        Ok(Self { folder: folder.to_owned(), file, lines: String::new(), failed: None })
+        // Half a line that a killed head left must not become the beginning of ours.
+        let lines = if file.ends_open() { "\n".to_owned() } else { String::new() };
+        Ok(Self { folder: folder.to_owned(), sink: Sink::Files(Box::new(file)), clock, lines, failed: None })
+    }
+
+    /// A registro that is added to a text.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn in_memory(text: std::sync::Arc<std::sync::Mutex<String>>, clock: Clock) -> Self {
+        let sink = Sink::Memory(text);
+        Self { folder: PathBuf::from("memory"), sink, clock, lines: String::new(), failed: None }
     }
 
     /// Notes that a data node keeps these ranges of ids. Nothing is on its way to the disk until [`write`](Self::write).
@@ -86,7 +118,7 @@ impl Registro {
     pub fn write(&mut self) -> Result<(), Error> {
         if self.failed.is_none()
             && !self.lines.is_empty()
-            && let Err(error) = self.file.writer().and_then(|mut file| file.write_all(self.lines.as_bytes()))
+            && let Err(error) = self.sink.write(&self.lines)
         {
             self.failed = Some(error.to_string());
         }
@@ -98,7 +130,7 @@ impl Registro {
     }
 
     fn start_line(&mut self) {
-        let now = humantime::format_rfc3339_micros(SystemTime::now());
+        let now = humantime::format_rfc3339_micros(self.clock.now());
         let _infallible = write!(self.lines, "{now} ");
     }
 
@@ -131,7 +163,7 @@ mod tests {
     #[test]
     fn a_line_names_the_node_and_the_ids_as_ranges() {
         let dir = tempfile::tempdir().unwrap();
-        let mut registro = Registro::open(dir.path()).unwrap();
+        let mut registro = Registro::open(dir.path(), Clock::System).unwrap();
         let id = RecordId { time_ns: 1_795_234_260_000_000_000, incarnation: 1 };
         registro.kept("127.0.0.2", "data1", &[(id, 1)]);
         registro.kept("127.0.0.2", "data1", &[(id.plus(1), 2), (id.plus(3), 16), (id.plus(100), 1)]);
@@ -151,9 +183,29 @@ mod tests {
     }
 
     #[test]
+    fn half_a_line_of_a_killed_head_stays_on_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = RecordId { time_ns: 1_795_234_260_000_000_000, incarnation: 1 };
+        for _ in 0..2 {
+            let mut registro = Registro::open(dir.path(), Clock::System).unwrap();
+            registro.kept("127.0.0.2", "data1", &[(id, 1)]);
+            registro.write().unwrap();
+        }
+        let path = dir.path().join("registro.log");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, &text[..text.len() - 3]).unwrap();
+        let mut registro = Registro::open(dir.path(), Clock::System).unwrap();
+        registro.kept("127.0.0.2", "data1", &[(id, 1)]);
+        registro.write().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.lines().last().unwrap().ends_with(&id.to_string()), "{text}");
+    }
+
+    #[test]
     fn a_folder_that_is_a_file_is_named_with_its_path() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let error = Registro::open(&file.path().join("head")).unwrap_err().to_string();
+        let error = Registro::open(&file.path().join("head"), Clock::System).unwrap_err().to_string();
         assert!(error.contains(file.path().to_str().unwrap()), "{error}");
     }
 }

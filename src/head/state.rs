@@ -5,22 +5,26 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use bytes::BytesMut;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::config::Config;
-use super::core::{Batch, Core, Effect, Label, NodeKey, NotTaken, Origin, Window};
+use super::core::{Batch, Core, Effect, Label, NotTaken, Origin};
+use super::floor::Floor;
+use super::membership::Roster;
+use super::reads::{Open, Readers};
+use super::registered::{Candidate, NodeEntry, NodeSink, Report, word};
 use super::registro::{self, Registro};
+use super::shelf::Shelves;
 use crate::limits;
-use crate::net::Outbox;
 use crate::wire::error::{Code, Refusal};
-use crate::wire::frame::{self, Frame, Messages, SyncMode};
+use crate::wire::frame::{Frame, Messages, SyncMode};
 use crate::wire::id::{ClientId, RecordId};
-use crate::wire::text::Dialect;
 
 /// The outcome of one batch, for the session that sent it.
 #[derive(Debug)]
@@ -44,78 +48,6 @@ pub trait Client {
     fn settled(&self, ticket: u64, batch: &Batch, outcome: Outcome);
 }
 
-/// Where the Puts of a node go.
-pub trait NodeSink {
-    /// The node is in the table; before its first Put.
-    fn accepted(&self, incarnation: u32);
-    /// The next Put.
-    fn put(&self, batch: &Batch, copies: &str);
-    /// The node is evicted: let go of its socket.
-    fn cut(&self, refusal: Option<&Refusal>);
-    /// Sends an in-protocol ping, if the node speaks that; false if it does not.
-    fn ping(&self, n: u64) -> bool;
-}
-
-/// What is known of a registered node beside its queue.
-pub struct NodeEntry {
-    /// Its key in the core.
-    pub key: NodeKey,
-    /// Unique among the registered nodes.
-    pub name: String,
-    /// Identity that lies with its data; none for nodes that speak text.
-    pub id: Option<u64>,
-    /// The address it came from.
-    pub ip: IpAddr,
-    /// The same as text, shared by every answer that names it.
-    pub ip_text: Rc<str>,
-    /// The port it came from.
-    pub port: u16,
-    /// How it speaks.
-    pub dialect: Dialect,
-    /// When it registered.
-    pub since: SystemTime,
-    /// What it said of its log last.
-    pub report: RefCell<Report>,
-    /// Heartbeat state.
-    pub pulse: RefCell<super::heartbeat::Pulse>,
-    /// When it settled something last, or was given something to settle after it had nothing.
-    pub progress: Cell<Instant>,
-    sink: Rc<dyn NodeSink>,
-}
-
-/// What a node says of its log.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// Records it keeps.
-    pub records: u64,
-    /// Bytes of its files.
-    pub bytes: u64,
-    /// Its sync policy, in its own words.
-    pub sync: SyncMode,
-    /// Why it can't write; empty if it can.
-    pub reason: String,
-    /// It asked for no new messages.
-    pub leaving: bool,
-}
-
-/// Who wants to be a data node.
-pub struct Candidate {
-    /// Unique name.
-    pub name: String,
-    /// Identity, for nodes that have one.
-    pub id: Option<u64>,
-    /// Address and port it came from.
-    pub peer: std::net::SocketAddr,
-    /// How it speaks.
-    pub dialect: Dialect,
-    /// Whether it can write now.
-    pub writable: bool,
-    /// What it may have unsettled.
-    pub window: Window,
-    /// What it says of its log.
-    pub report: Report,
-}
-
 /// The shared state of one head.
 pub struct Head {
     /// Settings.
@@ -133,19 +65,36 @@ pub struct Head {
     /// Told at every change of the list of nodes, every pong and every settled queue.
     pub changed: Notify,
     ranges: RefCell<Vec<(RecordId, u32)>>,
+    /// Copies under way between data nodes.
+    pub copies: RefCell<super::copies::Copies>,
+    /// Nodes that are being drained.
+    pub drains: RefCell<super::drain::Drains>,
     /// Rates for `status`.
     pub rates: RefCell<super::status::Rates>,
+    /// The data nodes that were seen.
+    pub roster: Roster,
+    /// How far its clock may be called safe.
+    pub floor: Floor,
+    /// What all readers share.
+    pub readers: Readers,
+    rng: RefCell<SmallRng>,
+    /// What was said of it already, so that it is said once.
+    pub alarms: RefCell<super::alarms::Alarms>,
 }
 
 impl Head {
     /// The state of a head that has no connection yet.
-    ///
-    /// # Errors
-    /// The registro can't be opened.
-    pub fn new(config: Config) -> Result<Self, crate::daily::Error> {
-        let registro = Registro::open(&config.logs)?;
-        Ok(Self {
-            core: RefCell::new(Core::new(config.seed, config.replicas, config.copies_min)),
+    #[must_use]
+    pub fn new(config: Config, registro: Registro, shelves: Shelves) -> Self {
+        let floor = Floor::open(shelves.clock);
+        let mut core = Core::new(config.seed, config.replicas, config.copies_min);
+        if let Err(error) = core.advance(floor.kept(), config.clock.wall_ns()) {
+            tracing::error!(
+                "what this head has called safe before is of a time to come: {error}; followers may miss messages"
+            );
+        }
+        Self {
+            core: RefCell::new(core),
             registro: RefCell::new(registro),
             registro_failed: Cell::new(false),
             clients: RefCell::default(),
@@ -155,10 +104,24 @@ impl Head {
             room: Notify::new(),
             changed: Notify::new(),
             ranges: RefCell::default(),
+            copies: RefCell::default(),
+            drains: RefCell::default(),
             rates: RefCell::default(),
+            roster: Roster::open(shelves.members, (config.replicas, config.copies_min), &config.clock),
+            floor,
+            readers: Readers::default(),
+            alarms: RefCell::default(),
             started: Instant::now(),
+            // Other bits than the core's.
+            rng: RefCell::new(SmallRng::seed_from_u64(!config.seed)),
             config,
-        })
+        }
+    }
+
+    /// Random bits.
+    #[must_use]
+    pub fn random(&self) -> u64 {
+        self.rng.borrow_mut().random()
     }
 
     /// The incarnation of this head.
@@ -170,12 +133,22 @@ impl Head {
     /// The answer to a Hello or a Register: what may be in flight, messages and bytes.
     #[must_use]
     pub fn welcome(&self, window: (u32, u32)) -> Frame {
-        Frame::Welcome { incarnation: self.incarnation(), window_messages: window.0, window_bytes: window.1 }
+        Frame::Welcome {
+            incarnation: self.incarnation(),
+            window_messages: window.0,
+            window_bytes: window.1,
+            cluster: self.config.cluster.clone(),
+        }
     }
 
     /// Reads the core: counters and loads.
     pub fn core<T>(&self, read: impl FnOnce(&Core) -> T) -> T {
         read(&self.core.borrow())
+    }
+
+    /// Asks the core for something that has no effects.
+    pub fn core_mut<T>(&self, ask: impl FnOnce(&mut Core) -> T) -> T {
+        ask(&mut self.core.borrow_mut())
     }
 
     // ---- clients ----
@@ -234,7 +207,7 @@ impl Head {
                 return Err(registro_refusal());
             }
             let room = self.room.notified();
-            let taken = self.core.borrow_mut().store(wall_ns(), client, first_seq, messages, origin);
+            let taken = self.core.borrow_mut().store(self.config.clock.wall_ns(), client, first_seq, messages, origin);
             match taken {
                 Ok(()) => {
                     self.apply();
@@ -295,7 +268,7 @@ impl Head {
             let from = format!("{}:{}", node.ip, node.port);
             if node.id.is_some() && node.id == who.id {
                 let text = format!(
-                    "the identity of {} is registered from {from} already; one folder serves one dataNode: if it is a copy, remove its node.id",
+                    "the identity of {} is registered from {from} already; one folder serves one dataNode: if this one is a copy, start it with --new-id",
                     who.name
                 );
                 return Err(Refusal::new(Code::IdTaken, text));
@@ -309,7 +282,11 @@ impl Head {
         let ip = who.peer.ip().to_canonical();
         let ip_text: Rc<str> = ip.to_string().into();
         let label = Label { ip: Rc::clone(&ip_text), name: who.name.as_str().into(), id: who.id };
-        let key = self.core.borrow_mut().register(label, who.writable, who.window)?;
+        if let Some(id) = who.id {
+            self.member_here(&who.name, id, who.report.kept())?;
+        }
+        let key = self.core.borrow_mut().register(label, who.writable, who.window);
+        let key = key.inspect_err(|_| who.id.into_iter().for_each(|id| self.member_away(id)))?;
         let entry = Rc::new(NodeEntry {
             key,
             name: who.name,
@@ -318,13 +295,19 @@ impl Head {
             ip_text,
             port: who.peer.port(),
             dialect: who.dialect,
-            since: SystemTime::now(),
+            since: self.config.clock.now(),
             report: RefCell::new(who.report),
             pulse: RefCell::default(),
             progress: Cell::new(Instant::now()),
+            scans: Open::default(),
+            heard: RefCell::default(),
             sink,
         });
         entry.sink.accepted(self.incarnation());
+        self.drain_again(&entry);
+        self.tell_members(&entry);
+        // Before its first Put: they tell the other heads, whose readers have to wait for it.
+        self.nodes().iter().for_each(|node| self.tell_members(node));
         self.nodes.borrow_mut().push(Rc::clone(&entry));
         tracing::info!(target: "acopio::heartbeat", "{} disponible name={} registered dialect={}", entry.ip, entry.name, word(entry.dialect));
         tracing::info!("dataNode {} registered from {}:{}", entry.name, entry.ip, entry.port);
@@ -340,8 +323,11 @@ impl Head {
         if self.nodes.borrow().len() == before {
             return;
         }
+        entry.id.into_iter().for_each(|id| self.member_away(id));
+        self.member_heard();
         let moved = self.core.borrow_mut().leave(entry.key);
         entry.sink.cut(refusal);
+        self.copies_left(entry.key);
         let quiet = cause == STOPPING || cause == LEAVING;
         tracing::info!(target: "acopio::heartbeat", "{} no disponible, eliminado name={} cause={cause:?} in_flight={moved}", entry.ip, entry.name);
         if quiet {
@@ -371,11 +357,7 @@ impl Head {
         ranges.clear();
         let result = self.core.borrow_mut().acked(entry.key, up_to, sync, &mut ranges);
         if !ranges.is_empty() {
-            let mut registro = self.registro.borrow_mut();
-            registro.kept(&entry.ip_text, &entry.name, &ranges);
-            let written = registro.write();
-            drop(registro);
-            self.registro_written(written);
+            self.note_kept(entry, &ranges);
         }
         self.ranges.replace(ranges);
         self.apply();
@@ -383,6 +365,15 @@ impl Head {
             self.changed.notify_waiters();
         }
         result
+    }
+
+    /// A line in the registro: a node keeps these.
+    pub fn note_kept(&self, entry: &NodeEntry, ranges: &[(RecordId, u32)]) {
+        let mut registro = self.registro.borrow_mut();
+        registro.kept(&entry.ip_text, &entry.name, ranges);
+        let written = registro.write();
+        drop(registro);
+        self.registro_written(written);
     }
 
     /// A node refused one Put: it goes to another.
@@ -409,10 +400,12 @@ impl Head {
             tracing::info!(target: "acopio::heartbeat", "{} disponible name={} {words}", entry.ip, entry.name);
             tracing::warn!("dataNode {} at {}: {words}", entry.name, entry.ip);
         }
+        entry.id.into_iter().for_each(|id| self.member_reported(id, report.kept()));
         let leaving = entry.report.borrow().leaving;
         entry.report.replace(Report { leaving, ..report });
         self.core.borrow_mut().set_writable(entry.key, writable);
         self.apply();
+        self.drain_reported(entry);
     }
 
     /// A node asked for no new messages. True once everything it was sent is settled.
@@ -449,7 +442,11 @@ impl Head {
                         entry.sink.put(&batch, copies.as_deref().unwrap_or_default());
                     }
                 }
-                Effect::Kept { batch, nodes, sync } => {
+                Effect::Kept { batch, nodes, sync, alone } => {
+                    if let Some((id, named)) = alone {
+                        self.member_keeps_alone(id, u64::from(batch.messages.count()), named);
+                    }
+                    self.member_copies(nodes.len());
                     let outcome = if self.registro_failed.get() {
                         Outcome::Refused(registro_refusal())
                     } else {
@@ -508,64 +505,3 @@ pub const STOPPING: &str = "the head stops";
 
 /// A node leaves because it was asked to.
 pub const LEAVING: &str = "it leaves in order";
-
-/// A dialect's word in `status` and the logs.
-#[must_use]
-pub const fn word(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::Raw => "raw",
-        Dialect::Line => "line",
-        Dialect::Framed => "framed",
-    }
-}
-
-/// The wall clock, ns since the Unix epoch; 0 on a machine whose clock stands before it.
-#[must_use]
-pub fn wall_ns() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Puts of a framed node: encoded straight into its outbox.
-pub struct FramedSink {
-    /// The connection's outgoing side.
-    pub outbox: Rc<Outbox>,
-    /// Told when the node is evicted.
-    pub cut: Notify,
-}
-
-impl NodeSink for FramedSink {
-    fn accepted(&self, incarnation: u32) {
-        let (messages, bytes) = (limits::NODE_WINDOW_MESSAGES_MAX as u32, limits::NODE_WINDOW_BYTES_MAX as u32);
-        let welcome = Frame::Welcome { incarnation, window_messages: messages, window_bytes: bytes };
-        if let Err(error) = self.outbox.with(|out| welcome.encode(out)) {
-            tracing::error!("a Welcome cannot be encoded: {error}");
-            self.cut.notify_one();
-        }
-    }
-
-    fn put(&self, batch: &Batch, copies: &str) {
-        let written = self.outbox.with(|buffer: &mut BytesMut| {
-            frame::put(buffer, batch.first, batch.client, batch.first_seq, copies, &batch.messages)
-        });
-        if let Err(error) = written {
-            // The block came out of our own decoder, so it fits; were it not so, the node must not wait for it.
-            tracing::error!("a batch cannot be sent on: {error}");
-            self.cut.notify_one();
-        }
-    }
-
-    fn cut(&self, refusal: Option<&Refusal>) {
-        if let Some(refusal) = refusal {
-            self.outbox.with(|buffer| frame::failure(buffer, refusal));
-        }
-        self.cut.notify_one();
-    }
-
-    fn ping(&self, n: u64) -> bool {
-        self.outbox.with(|buffer| frame::ping(buffer, n));
-        true
-    }
-}
-
-const _: () = assert!(limits::NODE_WINDOW_BYTES_MAX >= limits::BATCH_BYTES_MAX);

@@ -1,13 +1,15 @@
 //! What `acopio status` shows: the head's state as one JSON report, and the rates in it.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::{Duration, UNIX_EPOCH};
 
-use super::state::{Head, NodeEntry};
+use super::members::Away;
+use super::registered::NodeEntry;
+use super::state::Head;
 use crate::limits;
 use crate::wire::frame::SyncMode;
 use crate::wire::id::ClientId;
-use crate::wire::status::{NodeDialect, NodeStatus, StatusReport};
+use crate::wire::status::{MemberAway, NodeDialect, NodeStatus, StatusReport};
 use crate::wire::text::Dialect;
 
 /// Acknowledged messages, sampled every second for the rates of the last 1 and 10 s.
@@ -56,18 +58,20 @@ pub fn report(head: &Head) -> Vec<u8> {
     let rates = head.rates.borrow();
     let report = StatusReport {
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        cluster: head.config.cluster.clone(),
         incarnation: head.incarnation(),
-        uptime_s: Instant::now().duration_since(head.started).as_secs(),
+        uptime_s: head.started.elapsed().as_secs(),
         solo: head.config.solo.is_some(),
         clients: head.clients_now(),
         clients_max: head.config.clients_max,
         nodes: head.nodes().iter().map(|node| node_status(head, node)).collect(),
+        members_away: head.members_away().into_iter().map(member_away).collect(),
         acked_messages: counters.acked,
         refused_messages: counters.refused,
         in_flight: counters.in_flight,
         replicas: head.config.replicas,
         copies_min: head.config.copies_min,
-        short_of_copies: counters.short,
+        short_of_copies: head.nodes().iter().map(|node| node.report.borrow().short).sum(),
         rate_1s: rates.over(1),
         rate_10s: rates.over(10),
     };
@@ -77,11 +81,22 @@ pub fn report(head: &Head) -> Vec<u8> {
     json
 }
 
+fn member_away(away: Away) -> MemberAway {
+    let since = UNIX_EPOCH + Duration::from_secs(away.since_unix_s);
+    MemberAway {
+        name: away.name,
+        id: ClientId(away.id).to_string(),
+        since: humantime::format_rfc3339_seconds(since).to_string(),
+    }
+}
+
 fn node_status(head: &Head, node: &NodeEntry) -> NodeStatus {
     let load = head.core(|core| core.load(node.key));
     let said = node.report.borrow();
     let pulse = node.pulse.borrow();
-    let state = if said.leaving {
+    let state = if node.id.is_some_and(|id| head.drains.borrow().contains(id)) {
+        "vaciando"
+    } else if said.leaving {
         "saliendo"
     } else if !load.is_some_and(|load| load.writable) {
         "solo lectura"
@@ -103,7 +118,9 @@ fn node_status(head: &Head, node: &NodeEntry) -> NodeStatus {
         state: state.to_owned(),
         since: humantime::format_rfc3339_seconds(node.since).to_string(),
         records: said.records,
+        short: said.short,
         bytes: said.bytes,
+        syncs: said.syncs,
         writable: load.is_some_and(|load| load.writable),
         reason: said.reason.clone(),
         in_flight: load.map_or(0, |load| load.in_flight),

@@ -8,14 +8,12 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bytes::{BufMut, BytesMut};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::core::{Batch, Origin};
 use super::flow::{Flow, LastWords, drive, stopping};
 use super::state::{Client, Head, Outcome};
 use crate::limits;
-use crate::net::Outbox;
-use crate::net::read_some;
+use crate::net::{self, Outbox, Read, ReadHalf, WriteHalf};
 use crate::shutdown::Shutdown;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{FrameError, Messages, MessagesBuilder};
@@ -108,7 +106,7 @@ pub async fn serve(
     let client = Rc::new(TextClient { outbox, flow: Flow::default(), dialect, pending: RefCell::default() });
     head.enter(session, Rc::clone(&client) as Rc<dyn Client>);
     let reader = async {
-        let writer = Writer { head, client: &client, session, id: ClientId::from_random(rand::random()), next_seq: 1 };
+        let writer = Writer { head, client: &client, session, id: ClientId::of_connection(head.random()), next_seq: 1 };
         let ended = match dialect {
             Dialect::Raw => writer.read_raw(&mut read_half, &mut buffer, shutdown).await,
             Dialect::Line | Dialect::Framed => writer.read_lines(&mut read_half, &mut buffer, shutdown).await,
@@ -179,11 +177,17 @@ impl Writer<'_> {
                 return Err(refused);
             }
             let count = drained.map_err(|too_long| Refusal::new(Code::TooLong, too_long.to_string()))?;
-            if count < limits::BATCH_MESSAGES_MAX && !read_some(socket, buffer, shutdown).await {
-                break;
+            if count == limits::BATCH_MESSAGES_MAX {
+                continue;
+            }
+            match net::read(socket, buffer, shutdown).await {
+                Read::Some => {}
+                Read::End => break,
+                // What has no newline yet may be half a line: it is not a message.
+                Read::Broken | Read::Stopping => return Ok(()),
             }
         }
-        if !buffer.is_empty() && !shutdown.is_stopping() {
+        if !buffer.is_empty() {
             let line = buffer.strip_suffix(b"\r").unwrap_or(buffer);
             push_text(&mut batch, line)?;
             self.place(&mut batch).await;
@@ -211,8 +215,9 @@ async fn read_raw_some(socket: &mut ReadHalf<'_>, buffer: &mut BytesMut, shutdow
     buffer.reserve(limits::RAW_READ_BYTES_MAX);
     let mut limited = buffer.limit(limits::RAW_READ_BYTES_MAX);
     tokio::select! {
-        read = tokio::io::AsyncReadExt::read_buf(socket, &mut limited) => matches!(read, Ok(n) if n > 0),
+        biased;
         () = shutdown.stopping() => false,
+        read = tokio::io::AsyncReadExt::read_buf(socket, &mut limited) => matches!(read, Ok(n) if n > 0),
     }
 }
 

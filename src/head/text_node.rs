@@ -9,13 +9,14 @@ use std::rc::Rc;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::core::{Batch, Window};
-use super::state::{Candidate, Head, NodeEntry, NodeSink, Report, STOPPING, word};
+use super::registered::{Candidate, NodeEntry, NodeSink, Report, word};
+use super::state::{Head, STOPPING};
 use crate::limits;
+use crate::net::{ReadHalf, WriteHalf};
 use crate::shutdown::Shutdown;
 use crate::wire::error::Refusal;
 use crate::wire::frame::{Messages, SyncMode};
@@ -62,7 +63,16 @@ pub async fn serve(
         dialect,
         writable: true,
         window: Window { bytes: limits::NODE_WINDOW_BYTES_MAX, messages: limits::TEXT_NODE_WINDOW_MESSAGES_MAX },
-        report: Report { records: 0, bytes: 0, sync: SyncMode::Never, reason: String::new(), leaving: false },
+        report: Report {
+            records: 0,
+            bytes: 0,
+            sole: 0,
+            syncs: 0,
+            short: 0,
+            sync: SyncMode::Never,
+            reason: String::new(),
+            leaving: false,
+        },
     };
     let entry = match head.register(who, Rc::clone(&sink) as Rc<dyn NodeSink>) {
         Ok(entry) => entry,
@@ -76,9 +86,10 @@ pub async fn serve(
     };
     let session = Session { head, entry: &entry, sink: &sink, newline: dialect == Dialect::Line };
     let cause = tokio::select! {
-        cause = session.run(&mut read_half, &mut write_half) => cause,
+        biased;
         () = sink.cut.notified() => return,
         () = finished.stopping() => STOPPING.to_owned(),
+        cause = session.run(&mut read_half, &mut write_half) => cause,
     };
     head.remove(&entry, &cause, None);
 }
@@ -99,6 +110,7 @@ impl Session<'_> {
             let next = self.sink.queue.borrow_mut().pop_front();
             let Some(messages) = next else {
                 tokio::select! {
+                    biased;
                     () = self.sink.wake.notified() => continue,
                     read = read_half.read_buf(&mut buffer) => match read {
                         Ok(n) if n > 0 => return format!("it said \"{}\" without being asked", quote(&buffer)),
@@ -110,7 +122,7 @@ impl Session<'_> {
                 if let Err(cause) = self.one(message, read_half, write_half, &mut buffer).await {
                     return cause;
                 }
-                self.entry.progress.set(std::time::Instant::now());
+                self.entry.progress.set(Instant::now());
             }
             number += 1;
             // The original answers once its logger has the line; it makes no promise about the disk.

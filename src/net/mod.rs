@@ -1,78 +1,68 @@
-//! What every connection of every role shares: a buffer that waits to be written, a bounded read, a bounded dial.
+//! What every connection of every role shares: the connection itself, a buffer that waits to be written, a bounded
+//! read, a bounded dial.
 //!
-//! No protocol and no decision is here.
+//! No decision is here, and of the protocol only what every caller of a head does alike.
 
+pub mod framed;
 mod outbox;
+#[cfg(feature = "simulation")]
+pub mod simulated;
+mod stream;
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use rand::RngExt;
 use rand::rngs::SmallRng;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::net::{TcpSocket, TcpStream, lookup_host};
-use tokio::time::timeout;
 
 pub use outbox::Outbox;
+pub use stream::{Listener, Net, ReadHalf, Stream, WriteHalf};
 
 use crate::limits;
 use crate::shutdown::Shutdown;
 
+/// What one read brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Read {
+    /// Bytes.
+    Some,
+    /// The peer has said everything.
+    End,
+    /// The connection broke, maybe in the middle of a word.
+    Broken,
+    /// Nothing: the role is stopping.
+    Stopping,
+}
+
 /// Reads once, or ends: false at the end of input, when the role is stopping, or when the connection breaks.
 pub async fn read_some(socket: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut, shutdown: &Shutdown) -> bool {
+    read(socket, buffer, shutdown).await == Read::Some
+}
+
+/// Reads once, unless the role is stopping.
+pub async fn read(socket: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut, shutdown: &Shutdown) -> Read {
+    make_room(buffer);
+    // First: a peer that always has more to say must not hold up the end.
+    if shutdown.is_stopping() {
+        return Read::Stopping;
+    }
+    tokio::select! {
+        biased;
+        read = socket.read_buf(buffer) => match read {
+            Ok(0) => Read::End,
+            Ok(_) => Read::Some,
+            Err(_) => Read::Broken,
+        },
+        () = shutdown.stopping() => Read::Stopping,
+    }
+}
+
+/// Sees that the next read of a connection is not a small one.
+pub fn make_room(buffer: &mut BytesMut) {
     if buffer.capacity() - buffer.len() < limits::READ_BUFFER_BYTES / 8 {
         buffer.reserve(limits::READ_BUFFER_BYTES);
     }
-    tokio::select! {
-        read = socket.read_buf(buffer) => matches!(read, Ok(n) if n > 0),
-        () = shutdown.stopping() => false,
-    }
-}
-
-/// Connects to `host:port`, trying each address the name has, from a given local address if there is one.
-///
-/// # Errors
-/// The name is not known, or none of its addresses answers within [`limits::DIAL_TIME_MAX`] each: the last cause.
-pub async fn dial(host: &str, bind: Option<IpAddr>) -> io::Result<TcpStream> {
-    let addresses = match timeout(limits::DIAL_TIME_MAX, lookup_host(host)).await {
-        Ok(found) => found?,
-        Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the name server does not answer")),
-    };
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match timeout(limits::DIAL_TIME_MAX, connect(address, bind)).await {
-            Ok(Ok(socket)) => return Ok(socket),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, "no answer"),
-        }
-    }
-    Err(last)
-}
-
-async fn connect(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(ip) = bind {
-        socket.bind(SocketAddr::new(ip, 0))?;
-    }
-    let stream = socket.connect(address).await?;
-    stream.set_nodelay(true)?;
-    keep_alive(&stream)?;
-    Ok(stream)
-}
-
-/// Lets the system find out that a peer is gone without a goodbye.
-///
-/// # Errors
-/// The system does not know keepalive; the connection works all the same.
-pub fn keep_alive(socket: &TcpStream) -> io::Result<()> {
-    let keepalive = TcpKeepalive::new()
-        .with_time(limits::KEEPALIVE_TIME)
-        .with_interval(limits::KEEPALIVE_INTERVAL)
-        .with_retries(limits::KEEPALIVE_RETRIES);
-    SockRef::from(socket).set_tcp_keepalive(&keepalive)
 }
 
 /// Waits between attempts: doubling, with jitter, so that many who lost one head do not come back in step.

@@ -11,8 +11,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 
-/// Capacity that an idle outbox keeps, bytes.
-const KEEP_BYTES: usize = 64 * 1024;
+use crate::limits;
 
 /// The outgoing side of one connection.
 #[derive(Debug, Default)]
@@ -76,7 +75,7 @@ impl Outbox {
             }
             socket.write_all(&writing).await?;
             writing.clear();
-            if writing.capacity() > KEEP_BYTES {
+            if writing.capacity() > limits::OUTBOX_KEEP_BYTES {
                 writing = BytesMut::new();
             }
             self.written.notify_waiters();

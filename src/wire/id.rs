@@ -48,6 +48,24 @@ impl RecordId {
     /// fields stay within 45 bytes.
     pub const INCARNATION_BITS: u32 = 30;
 
+    /// The least id there can be.
+    pub const ZERO: Self = Self { time_ns: 0, incarnation: 0 };
+
+    /// The greatest id that [`is_valid`](Self::is_valid).
+    pub const MAX: Self = Self { time_ns: SECONDS_END * NS_PER_S - 1, incarnation: (1 << Self::INCARNATION_BITS) - 1 };
+
+    /// The least id above this one: the end of a half-open range that holds it. That of [`MAX`](Self::MAX) is `MAX`.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        if self.incarnation < Self::MAX.incarnation {
+            Self { time_ns: self.time_ns, incarnation: self.incarnation + 1 }
+        } else if self.time_ns < Self::MAX.time_ns {
+            Self { time_ns: self.time_ns + 1, incarnation: 0 }
+        } else {
+            Self::MAX
+        }
+    }
+
     /// The id `n` places after this one in a batch: ids of a batch are consecutive.
     #[must_use]
     pub const fn plus(self, n: u64) -> Self {
@@ -120,6 +138,9 @@ impl FromStr for RecordId {
 }
 
 /// A client's identity: random, below 2^60. A retry repeats it together with the sequence number.
+///
+/// Its top bit says whether there are retries at all: readers look for second copies only of clients that
+/// [`may_retry`](Self::may_retry).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct ClientId(pub u64);
 
@@ -131,6 +152,28 @@ impl ClientId {
     #[must_use]
     pub const fn from_random(random: u64) -> Self {
         Self(random & ((1 << Self::BITS) - 1))
+    }
+
+    /// The bit of a client that sends again what was not answered.
+    const RETRIES: u64 = 1 << (Self::BITS - 1);
+
+    /// A client of a library, from any random number: it may send a message again under the same sequence number.
+    #[must_use]
+    pub const fn of_library(random: u64) -> Self {
+        Self(Self::from_random(random).0 | Self::RETRIES)
+    }
+
+    /// What a head calls a connection in text, from any random number: nothing on it is ever sent again.
+    #[must_use]
+    pub const fn of_connection(random: u64) -> Self {
+        Self(Self::from_random(random).0 & !Self::RETRIES)
+    }
+
+    /// Whether the client may send a message again: then there may be a second copy of it, and a later message may
+    /// have a lower id.
+    #[must_use]
+    pub const fn may_retry(self) -> bool {
+        self.0 & Self::RETRIES != 0
     }
 
     /// Whether it fits its ten characters.
@@ -209,6 +252,27 @@ mod tests {
         for text in ["", "1795234260----0----", "179523426x----0----6", "1795234260zzzzz----6", "1795234260--+-0----6"]
         {
             assert!(text.parse::<RecordId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_next_id_is_the_least_one_above() {
+        let id = |time_ns, incarnation| RecordId { time_ns, incarnation };
+        let last = RecordId::MAX.incarnation;
+        assert_eq!(RecordId::ZERO.next(), id(0, 1));
+        assert_eq!(id(5, last).next(), id(6, 0));
+        assert_eq!(RecordId::MAX.next(), RecordId::MAX);
+        assert!(RecordId::MAX.is_valid() && !RecordId::MAX.plus(1).is_valid());
+        assert!(!id(0, last + 1).is_valid());
+    }
+
+    #[test]
+    fn the_first_character_of_a_client_tells_whether_it_retries() {
+        for random in [0, 7, 1 << 59, (1 << 59) - 1, u64::MAX] {
+            let (library, connection) = (ClientId::of_library(random), ClientId::of_connection(random));
+            assert!(library.is_valid() && library.may_retry() && library.to_text()[0] >= b'V');
+            assert!(connection.is_valid() && !connection.may_retry() && connection.to_text()[0] < b'V');
+            assert_eq!(library.0 - connection.0, 1 << 59);
         }
     }
 

@@ -1,7 +1,10 @@
-//! The words on the wire, pure: no sockets, no clocks, no files. `docs/wire.md` is the contract this implements.
+//! The words on the wire, pure: no sockets, no clocks, no files. `docs/wire.md` is the contract this implements;
+//! that of [`record`] is `docs/data-log.md`.
 
 pub mod error;
 pub mod frame;
 pub mod id;
+pub mod peer;
+pub mod record;
 pub mod status;
 pub mod text;

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 pub struct StatusReport {
     /// The head's version.
     pub version: String,
+    /// Name of its cluster; empty from a head that does not tell.
+    #[serde(default)]
+    pub cluster: String,
     /// The head's incarnation.
     pub incarnation: u32,
     /// Seconds since the head started.
@@ -21,6 +24,9 @@ pub struct StatusReport {
     pub clients_max: usize,
     /// The data nodes it knows.
     pub nodes: Vec<NodeStatus>,
+    /// The data nodes it has known that are away; `no disponible`.
+    #[serde(default)]
+    pub members_away: Vec<MemberAway>,
     /// Messages acknowledged since the start.
     pub acked_messages: u64,
     /// Messages refused since the start.
@@ -31,12 +37,24 @@ pub struct StatusReport {
     pub replicas: usize,
     /// Copies without which a message is refused.
     pub copies_min: usize,
-    /// Messages acknowledged since the start with fewer copies than they are to have.
+    /// Records that have fewer copies on registered nodes than they are to have, by the word of those that answer for
+    /// them.
     pub short_of_copies: u64,
     /// Messages acknowledged a second, over the last second.
     pub rate_1s: f64,
     /// Messages acknowledged a second, over the last ten.
     pub rate_10s: f64,
+}
+
+/// A data node that a head has known and that is away.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MemberAway {
+    /// Its name.
+    pub name: String,
+    /// Its identity in text.
+    pub id: String,
+    /// Since when it is away, RFC 3339, UTC.
+    pub since: String,
 }
 
 /// How a node speaks.
@@ -64,14 +82,20 @@ pub struct NodeStatus {
     pub id: String,
     /// How it speaks.
     pub dialect: NodeDialect,
-    /// `disponible`, `lleno`, `saliendo`, …
+    /// `disponible`, `solo lectura`, `vaciando`, `saliendo` or `sin respuesta`.
     pub state: String,
     /// Since when it is registered, RFC 3339, UTC.
     pub since: String,
     /// Records it keeps, by its own account.
     pub records: u64,
+    /// Records it answers for that are short of copies, by its own account.
+    #[serde(default)]
+    pub short: u64,
     /// Bytes of its log, by its own account.
     pub bytes: u64,
+    /// Syncs of its files since it started, by its own account.
+    #[serde(default)]
+    pub syncs: u64,
     /// Whether it takes messages.
     pub writable: bool,
     /// Why it does not, or empty.

@@ -12,13 +12,16 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 pub use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
+
+pub mod frames;
 
 /// The longest any single event may take on a slow, shared machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -122,9 +125,64 @@ impl Process {
 
     /// Peak resident memory, KiB.
     pub fn peak_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM")).expect("VmHWM");
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        peak_kib(self.child.id()).expect("it runs")
+    }
+}
+
+/// Peak resident memory of a process, KiB; `None` once it has ended.
+pub fn peak_kib(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// An `acopio send` to these heads under way, and the standard input that it sends.
+pub fn sending(heads: &str, more: &[&str]) -> (Child, ChildStdin) {
+    let mut command = acopio();
+    command.args(["send", "--head", heads]).args(more);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let input = child.stdin.take().unwrap();
+    (child, input)
+}
+
+/// Runs it to its end: exit code, standard output, standard error.
+pub fn ran(mut command: Command) -> (Option<i32>, String, String) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// Does something out of the ordinary that a test needs. A machine that does not permit it is not fit for the tests:
+/// they fail there and say what is missing, rather than pass without having looked.
+pub fn need(what: &str, command: &mut Command) {
+    let cause = match command.stdin(Stdio::null()).output() {
+        Ok(output) if output.status.success() => return,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    panic!("this test needs {what}, and the machine does not permit it: {command:?}: {cause}");
+}
+
+/// A port of the loopback address on which nobody listens and that nobody is given by the system while this lives: one
+/// who is told of it can listen there, again and again.
+pub struct Port(Socket);
+
+impl Port {
+    pub fn reserve() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        // Without it nobody else could listen there.
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        Self(socket)
+    }
+
+    pub fn at(&self) -> String {
+        self.0.local_addr().unwrap().as_socket().unwrap().to_string()
+    }
+
+    pub fn number(&self) -> u16 {
+        self.0.local_addr().unwrap().as_socket().unwrap().port()
     }
 }
 
@@ -154,14 +212,18 @@ pub struct Head {
     pub process: Process,
     pub address: SocketAddr,
     pub logs: PathBuf,
+    /// Nobody else gets its port, should it be started there again.
+    port: Option<Port>,
 }
 
 impl Head {
     pub fn start(dir: &Path, more: &[&str]) -> Self {
-        Self::start_at(dir, "127.0.0.1:0", more)
+        let port = Port::reserve();
+        let head = Self::start_at(dir, &port.at(), more);
+        Self { port: Some(port), ..head }
     }
 
-    /// A head on an address that is known before.
+    /// A head on an address that is known before, and reserved.
     pub fn start_at(dir: &Path, listen: &str, more: &[&str]) -> Self {
         let logs = dir.join("head");
         let mut command = acopio();
@@ -169,7 +231,7 @@ impl Head {
         let process = Process::start(command);
         let line = process.wait_for("listening on ");
         let address = line.split("listening on ").nth(1).unwrap().split([',', ' ']).next().unwrap();
-        Self { address: address.parse().unwrap(), process, logs }
+        Self { address: address.parse().unwrap(), process, logs, port: None }
     }
 
     pub fn at(&self) -> String {
@@ -201,6 +263,20 @@ impl Head {
         command.args(["data", "--head", &self.at(), "--name", name]);
         command.args(["--bind", &format!("127.0.0.{}", k + 1), "--dir"]).arg(dir.join(format!("data{k}"))).args(more);
         Process::start(command)
+    }
+
+    /// What `acopio status` tells of it.
+    pub fn status(&self) -> serde_json::Value {
+        let mut command = acopio();
+        command.args(["status", "--format", "json", "--timeout", "30s", "--head", &self.at()]);
+        let (code, out, err) = ran(command);
+        assert_eq!(code, Some(0), "{err}");
+        serde_json::from_str(&out).expect(&out)
+    }
+
+    /// Waits until so many messages are with data nodes and not acknowledged.
+    pub fn wait_in_flight(&self, messages: u64) {
+        eventually("messages are in flight", || (self.status()["in_flight"] == messages).then_some(()));
     }
 
     fn registered(&self, k: u8) -> usize {
@@ -267,6 +343,20 @@ impl LineClient {
         self.send(line);
         self.read()
     }
+
+    /// Sends so many numbered messages, ten at a time, all of which have to be acknowledged; returns them as they are
+    /// stored.
+    pub fn send_all(&mut self, what: &str, messages: usize) -> Vec<String> {
+        let texts: Vec<String> = (0..messages).map(|k| format!("{what} {k}")).collect();
+        for ten in texts.chunks(10) {
+            self.send(&ten.join("\n"));
+            for text in ten {
+                let answer = self.read();
+                assert!(answer.ends_with(" , mensaje: recibido"), "{text}: {answer}");
+            }
+        }
+        texts.iter().map(|text| format!("mensaje: {text}")).collect()
+    }
 }
 
 /// Every payload in the data files below `dir`, and how often it is there. Checks nothing: `verify` does.
@@ -291,16 +381,35 @@ pub struct Record {
 pub fn records(dir: &Path) -> Vec<Record> {
     let mut found = Vec::new();
     for node in std::fs::read_dir(dir).unwrap() {
-        let Ok(files) = std::fs::read_dir(node.unwrap().path()) else { continue };
-        for file in files {
-            let file = file.unwrap().path();
-            let name = file.file_name().unwrap().to_str().unwrap();
-            if name == "data.txt" || (name.starts_with("data-") && name.ends_with(".txt")) {
-                found.extend(std::fs::read_to_string(&file).unwrap().lines().map(record));
-            }
+        for file in data_files(&node.unwrap().path()) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            // The node may be in the middle of the last one.
+            let whole = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+            found.extend(whole.map(record));
         }
     }
     found
+}
+
+/// The sealed files of a node's folder, by their names, which is oldest first.
+pub fn sealed_files(folder: &Path) -> Vec<PathBuf> {
+    // What is no folder has none.
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    let is_sealed = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.starts_with("data-") && name.ends_with(".txt")
+    };
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).filter(is_sealed).collect();
+    files.sort();
+    files
+}
+
+/// All files of records of a node's folder: the sealed ones, then `data.txt` if it is there.
+pub fn data_files(folder: &Path) -> Vec<PathBuf> {
+    let current = folder.join("data.txt");
+    let mut files = sealed_files(folder);
+    files.extend(current.is_file().then_some(current));
+    files
 }
 
 fn record(line: &str) -> Record {

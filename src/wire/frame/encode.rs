@@ -2,11 +2,11 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::{
-    Copies, Frame, FrameError, Messages, NodeReport, PREFIX, SyncMode, check_client, check_id, check_seqs, kind,
-    messages,
+use super::decode::{check_client, check_id, check_seqs};
+use super::{Copies, Frame, FrameError, Member, Messages, NodeReport, PREFIX, SyncMode, kind, messages};
+use crate::limits::{
+    FRAME_BYTES_MAX, LINES_FRAME_BYTES_MAX, MEMBERS_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX,
 };
-use crate::limits::{FRAME_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::id::{ClientId, RecordId};
 
@@ -17,19 +17,36 @@ const STORE_FIELDS: usize = PREFIX + 1 + 8 + 2;
 
 /// Writes a frame of this kind: the body, then its length into the prefix; on an error the buffer is as before.
 fn frame(out: &mut BytesMut, kind: u8, body: impl FnOnce(&mut BytesMut) -> Result) -> Result {
+    bounded(out, kind, FRAME_BYTES_MAX, body)
+}
+
+/// The same for a frame that ends in lines of `data.txt`.
+fn lines_frame(out: &mut BytesMut, kind: u8, lines: &[u8], fields: impl FnOnce(&mut BytesMut) -> Result) -> Result {
+    if !matches!(lines.last(), None | Some(b'\n')) {
+        return Err(FrameError::Lines { kind });
+    }
+    out.reserve(lines.len() + super::PUT_FIELDS);
+    bounded(out, kind, LINES_FRAME_BYTES_MAX, |out| {
+        fields(out)?;
+        out.put_slice(lines);
+        Ok(())
+    })
+}
+
+fn bounded(out: &mut BytesMut, kind: u8, bytes_max: usize, body: impl FnOnce(&mut BytesMut) -> Result) -> Result {
     let start = out.len();
     out.put_u32(0);
     out.put_u8(kind);
-    let result = body(out).and_then(|()| patch_length(out, start));
+    let result = body(out).and_then(|()| patch_length(out, start, bytes_max));
     if result.is_err() {
         out.truncate(start);
     }
     result
 }
 
-fn patch_length(out: &mut BytesMut, start: usize) -> Result {
+fn patch_length(out: &mut BytesMut, start: usize, bytes_max: usize) -> Result {
     let length = out.len().saturating_sub(start + PREFIX);
-    if length == 0 || length > FRAME_BYTES_MAX {
+    if length == 0 || length > bytes_max {
         return Err(FrameError::Length(length));
     }
     patch(out, start, &(length as u32).to_be_bytes());
@@ -230,10 +247,87 @@ pub fn status_report(out: &mut BytesMut, json: &[u8]) -> Result {
     })
 }
 
-fn report_numbers(out: &mut BytesMut, report: &NodeReport) {
+fn report_numbers(out: &mut BytesMut, report: &NodeReport) -> Result {
     out.put_u8(report.writable.into());
     out.put_u64(report.records);
     out.put_u64(report.bytes);
+    out.put_u64(report.short);
+    out.put_u64(report.sole);
+    out.put_u64(report.syncs);
+    id(out, report.greatest)
+}
+
+fn maybe_client(out: &mut BytesMut, client: Option<ClientId>) -> Result {
+    match client {
+        Some(client) => client_id(out, client),
+        None => u64_only(out, u64::MAX),
+    }
+}
+
+fn member_fields(out: &mut BytesMut, replicas: u8, members: &[Member]) -> Result {
+    if members.len() > MEMBERS_MAX {
+        return Err(FrameError::Members(members.len()));
+    }
+    out.put_u8(replicas);
+    out.put_u16(members.len() as u16);
+    for member in members {
+        client_id(out, ClientId(member.id))?;
+        out.put_u8(member.state as u8);
+        out.put_u8(member.sync as u8);
+        text(out, &member.name)?;
+    }
+    Ok(())
+}
+
+/// A Records.
+///
+/// # Errors
+/// An id out of bounds, lines that do not end in a newline or are too many.
+pub fn records(out: &mut BytesMut, next: RecordId, lines: &[u8]) -> Result {
+    lines_frame(out, kind::RECORDS, lines, |out| id(out, next))
+}
+
+/// A Page that answers this request.
+///
+/// # Errors
+/// An id out of bounds, lines that do not end in a newline or are too many.
+pub fn page(
+    out: &mut BytesMut,
+    request: u32,
+    (next, greatest): (RecordId, RecordId),
+    rotten: u32,
+    lines: &[u8],
+) -> Result {
+    lines_frame(out, kind::PAGE, lines, |out| {
+        out.put_u32(request);
+        id(out, next)?;
+        id(out, greatest)?;
+        out.put_u32(rotten);
+        Ok(())
+    })
+}
+
+/// A Copy of these lines, which `holders` hold, for the node `to` or, if that is empty, another one.
+///
+/// # Errors
+/// A text that is too long, lines that do not end in a newline or are too many.
+pub fn copy(out: &mut BytesMut, number: u64, (to, holders): (&str, &str), lines: &[u8]) -> Result {
+    lines_frame(out, kind::COPY, lines, |out| {
+        out.put_u64(number);
+        text(out, to)?;
+        text(out, holders)
+    })
+}
+
+/// A CopyPut of these lines, which `copies` are to hold.
+///
+/// # Errors
+/// A text that is too long, lines that do not end in a newline or are too many.
+pub fn copy_put(out: &mut BytesMut, number: u64, copies: &str, lines: &[u8]) -> Result {
+    lines_frame(out, kind::COPY_PUT, lines, |out| {
+        out.put_u64(number);
+        text(out, copies)
+    })
 }
 
 impl Frame {
@@ -249,11 +343,11 @@ impl Frame {
                 out.put_u8((*text).into());
                 Ok(())
             }),
-            Self::Welcome { incarnation, window_messages, window_bytes } => frame(out, kind::WELCOME, |out| {
+            Self::Welcome { incarnation, window_messages, window_bytes, cluster } => frame(out, kind::WELCOME, |out| {
                 out.put_u32(*incarnation);
                 out.put_u32(*window_messages);
                 out.put_u32(*window_bytes);
-                Ok(())
+                text(out, cluster)
             }),
             Self::Store { first_seq, messages } => store(out, *first_seq, messages),
             Self::Acked { first_seq, count, first, sync, copies } => {
@@ -265,11 +359,12 @@ impl Frame {
             Self::Failure(refusal) => frame(out, kind::FAILURE, |out| refusal_fields(out, refusal)),
             Self::Ping(n) => frame(out, kind::PING, |out| u64_only(out, *n)),
             Self::Pong(n) => frame(out, kind::PONG, |out| u64_only(out, *n)),
-            Self::Register { node, name, sync, report } => frame(out, kind::REGISTER, |out| {
+            Self::Register { node, name, cluster, sync, report } => frame(out, kind::REGISTER, |out| {
                 client_id(out, ClientId(*node))?;
-                report_numbers(out, report);
+                report_numbers(out, report)?;
                 out.put_u8(*sync as u8);
                 text(out, name)?;
+                text(out, cluster)?;
                 explanation(out, &report.reason)
             }),
             Self::Put { first, client, first_seq, copies, messages } => {
@@ -284,10 +379,64 @@ impl Frame {
                 Ok(())
             }
             Self::NodeState(report) => frame(out, kind::NODE_STATE, |out| {
-                report_numbers(out, report);
+                report_numbers(out, report)?;
                 explanation(out, &report.reason)
             }),
             Self::Leave => frame(out, kind::LEAVE, |_| Ok(())),
+            other => other.encode_reading(out),
+        }
+    }
+
+    /// The frames of reading and of repair.
+    fn encode_reading(&self, out: &mut BytesMut) -> Result {
+        match self {
+            Self::Read { from, until, client, follow, partial } => frame(out, kind::READ, |out| {
+                id(out, *from)?;
+                id(out, *until)?;
+                maybe_client(out, *client)?;
+                out.put_slice(&[(*follow).into(), (*partial).into()]);
+                Ok(())
+            }),
+            Self::Records { next, lines } => records(out, *next, lines),
+            Self::ReadEnd { next, missing } => frame(out, kind::READ_END, |out| {
+                id(out, *next)?;
+                explanation(out, missing)
+            }),
+            Self::Waiting { nodes } => frame(out, kind::WAITING, |out| explanation(out, nodes)),
+            Self::Drain { gone, name } => frame(out, kind::DRAIN, |out| {
+                out.put_u8((*gone).into());
+                text(out, name)
+            }),
+            Self::Scan { request, from, until, client, bytes_max, safe } => frame(out, kind::SCAN, |out| {
+                out.put_u32(*request);
+                id(out, *from)?;
+                id(out, *until)?;
+                maybe_client(out, *client)?;
+                out.put_u32(*bytes_max);
+                id(out, *safe)
+            }),
+            Self::Page { request, next, greatest, rotten, lines } => {
+                page(out, *request, (*next, *greatest), *rotten, lines)
+            }
+            Self::ScanFailed { request, refusal } => frame(out, kind::SCAN_FAILED, |out| {
+                out.put_u32(*request);
+                refusal_fields(out, refusal)
+            }),
+            Self::SafeQuery { at_least } => frame(out, kind::SAFE_QUERY, |out| id(out, *at_least)),
+            Self::Safe { id: safe } => frame(out, kind::SAFE, |out| id(out, *safe)),
+            Self::Members { replicas, members } => {
+                frame(out, kind::MEMBERS, |out| member_fields(out, *replicas, members))
+            }
+            Self::Copy { number, to, holders, lines } => copy(out, *number, (to, holders), lines),
+            Self::CopyPut { number, copies, lines } => copy_put(out, *number, copies, lines),
+            Self::CopyAck { number, node, refusal } => frame(out, kind::COPY_ACK, |out| {
+                out.put_u64(*number);
+                text(out, node)?;
+                out.put_u8(refusal.is_some().into());
+                refusal.as_ref().map_or(Ok(()), |refusal| refusal_fields(out, refusal))
+            }),
+            // `encode` has every other kind.
+            other => Err(FrameError::Kind(other.kind())),
         }
     }
 }

@@ -5,7 +5,7 @@ use thiserror::Error;
 use super::super::error::{Code, Refusal, UnknownCode};
 use super::{BLOCK_BYTES_MAX, SEQ_END};
 use crate::limits::{
-    FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, MESSAGE_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX,
+    FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, MEMBERS_MAX, MESSAGE_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX,
 };
 
 /// Why bytes are no frame of acopio/1; encoders give the same errors for what the decoder would refuse.
@@ -72,6 +72,15 @@ pub enum FrameError {
     /// Unknown flags, or a truth value that is neither 0 nor 1.
     #[error("a flags byte is {0:#04x}; only bit 0 is defined, so leave the others 0")]
     Flags(u8),
+    /// Lines that do not end in a newline.
+    #[error("a frame of kind {kind:#04x} does not end in a whole line; send whole lines of data.txt")]
+    Lines {
+        /// The frame's kind.
+        kind: u8,
+    },
+    /// Too many members.
+    #[error("{0} members are named; at most {MEMBERS_MAX} are")]
+    Members(usize),
     /// An unknown sync setting.
     #[error("a sync byte is {0}; it is 0 (always), 1 (interval) or 2 (never)")]
     Sync(u8),

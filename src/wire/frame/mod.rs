@@ -1,22 +1,27 @@
-//! The framed dialect: what a frame is, and its decoder. Encoders are in `encode`, blocks of messages in `messages`.
+//! The framed dialect: what a frame is. The decoder is in `decode`, encoders in `encode`, blocks of messages in
+//! `messages`.
 //!
 //! A frame is `u32 length | u8 kind | body`, big endian. Decoding copies no payload and allocates nothing for frames
 //! with messages; a length is checked before room is made for it. Payload slices keep the read buffer alive.
 
+mod decode;
 mod encode;
 mod error;
 mod messages;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 
 pub use self::encode::{
-    StoreBuilder, acked, failure, ping, pong, put, put_ack, put_refused, refused, status_query, status_report, store,
+    StoreBuilder, acked, copy, copy_put, failure, page, ping, pong, put, put_ack, put_refused, records, refused,
+    status_query, status_report, store,
 };
 pub use self::error::FrameError;
 pub use self::messages::{Messages, MessagesBuilder};
-use super::error::{Code, Refusal};
+use super::error::Refusal;
 use super::id::{ClientId, RecordId};
-use crate::limits::{FRAME_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::limits::{FRAME_BYTES_MAX, TEXT_BYTES_MAX};
+#[cfg(doc)]
+use crate::limits::{MEMBERS_MAX, REPLICAS_MAX};
 
 /// Bytes of the length prefix.
 const PREFIX: usize = 4;
@@ -42,12 +47,26 @@ pub(crate) mod kind {
     pub const FAILURE: u8 = 0x08;
     pub const PING: u8 = 0x09;
     pub const PONG: u8 = 0x0a;
+    pub const READ: u8 = 0x0b;
+    pub const RECORDS: u8 = 0x0c;
+    pub const READ_END: u8 = 0x0d;
+    pub const WAITING: u8 = 0x0e;
+    pub const DRAIN: u8 = 0x0f;
     pub const REGISTER: u8 = 0x10;
     pub const PUT: u8 = 0x11;
     pub const PUT_ACK: u8 = 0x12;
     pub const PUT_REFUSED: u8 = 0x13;
     pub const NODE_STATE: u8 = 0x14;
     pub const LEAVE: u8 = 0x15;
+    pub const SCAN: u8 = 0x16;
+    pub const PAGE: u8 = 0x17;
+    pub const SCAN_FAILED: u8 = 0x18;
+    pub const SAFE_QUERY: u8 = 0x19;
+    pub const SAFE: u8 = 0x1a;
+    pub const MEMBERS: u8 = 0x1b;
+    pub const COPY: u8 = 0x1c;
+    pub const COPY_PUT: u8 = 0x1d;
+    pub const COPY_ACK: u8 = 0x1e;
 }
 
 /// Under which sync setting something is kept.
@@ -103,8 +122,43 @@ pub struct NodeReport {
     pub records: u64,
     /// Bytes of its log.
     pub bytes: u64,
+    /// Records it answers for that have fewer copies on registered nodes than they are to have.
+    pub short: u64,
+    /// Records that, by its own account, only it keeps.
+    pub sole: u64,
+    /// Syncs of its files since it started.
+    pub syncs: u64,
+    /// The greatest id it has, or has called complete: a head gives it greater ones.
+    pub greatest: RecordId,
     /// Why it is not writable, or empty.
     pub reason: String,
+}
+
+/// How a head sees a data node that it has known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum MemberState {
+    /// It is registered.
+    Here = 0,
+    /// It is registered, and its records are to be moved away.
+    Draining = 1,
+    /// It is not registered.
+    Away = 2,
+    /// It has been drained or given up: nobody waits for it.
+    Gone = 3,
+}
+
+/// A data node that a head has known.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Its identity, below 2^60. A name that comes with another identity is another node.
+    pub id: u64,
+    /// Whether it is there.
+    pub state: MemberState,
+    /// Its sync setting while it is registered, and [`SyncMode::Always`] if it is not.
+    pub sync: SyncMode,
 }
 
 /// A frame, decoded. `docs/wire.md` has the byte tables.
@@ -125,6 +179,8 @@ pub enum Frame {
         window_messages: u32,
         /// Payload bytes that may be in flight.
         window_bytes: u32,
+        /// Name of the cluster.
+        cluster: String,
     },
     /// Client to head: message k has sequence number `first_seq + k`.
     Store {
@@ -165,12 +221,53 @@ pub enum Frame {
     Ping(u64),
     /// Answer to Ping.
     Pong(u64),
+    /// Client to head: send me the records with `from <= id < until`. It takes the connection.
+    Read {
+        /// The least id.
+        from: RecordId,
+        /// The first id that is not wanted; [`RecordId::MAX`] for all that are kept when the read begins.
+        until: RecordId,
+        /// Only records of this client.
+        client: Option<ClientId>,
+        /// Go on with what comes.
+        follow: bool,
+        /// Leave out nodes that are away in place of waiting for them.
+        partial: bool,
+    },
+    /// Head to client: lines of `data.txt` in the order of ids, each id once.
+    Records {
+        /// Everything below this id has been sent.
+        next: RecordId,
+        /// Whole lines.
+        lines: Bytes,
+    },
+    /// Head to client: the read is over.
+    ReadEnd {
+        /// Everything below this id has been sent.
+        next: RecordId,
+        /// Names of the nodes that are missing from the answer, parted by commas.
+        missing: String,
+    },
+    /// Head to client: the read waits for nodes that are away, or goes on if none is named.
+    Waiting {
+        /// Their names, parted by commas.
+        nodes: String,
+    },
+    /// Client to head: move the records of a node away, then let it go. Answered with a StatusReport or a Failure.
+    Drain {
+        /// Give up a node that is away for good: what only it has is lost.
+        gone: bool,
+        /// Its name.
+        name: String,
+    },
     /// Node to head, first.
     Register {
         /// The node's identity, below 2^60.
         node: u64,
         /// Its name.
         name: String,
+        /// Name of the cluster that its folder belongs to; empty if it is new.
+        cluster: String,
         /// Its sync setting.
         sync: SyncMode,
         /// Its state.
@@ -207,49 +304,90 @@ pub enum Frame {
     NodeState(NodeReport),
     /// Node to head: no new Puts please; closes when all are answered.
     Leave,
+    /// Head to node: which records with `from <= id < until` are there?
+    Scan {
+        /// The answer has the same number.
+        request: u32,
+        /// The least id.
+        from: RecordId,
+        /// The first id that is not wanted.
+        until: RecordId,
+        /// Only records of this client.
+        client: Option<ClientId>,
+        /// Bytes of lines wanted at most, unless one line is longer.
+        bytes_max: u32,
+        /// As in [`Frame::Safe`].
+        safe: RecordId,
+    },
+    /// Node to head: the answer to a Scan.
+    Page {
+        /// The Scan's.
+        request: u32,
+        /// Everything that the node will ever have from `from` up to this id is in `lines`.
+        next: RecordId,
+        /// The greatest id the node has.
+        greatest: RecordId,
+        /// Lines that were passed over because their checksum is wrong, and that are not mended.
+        rotten: u32,
+        /// Whole lines of `data.txt` in the order of ids, each id once.
+        lines: Bytes,
+    },
+    /// Node to head: a Scan that cannot be answered.
+    ScanFailed {
+        /// The Scan's.
+        request: u32,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Node to head: what is safe? The head gives no new ids below `at_least` from now on.
+    SafeQuery {
+        /// As far as a reader has come.
+        at_least: RecordId,
+    },
+    /// Head to node: nothing below this id will be put on this connection any more.
+    Safe {
+        /// The least id in flight, or the head's clock.
+        id: RecordId,
+    },
+    /// Head to node, after Welcome and at every change: the nodes it knows. Node to head: those that its other heads know.
+    Members {
+        /// Copies that each record is to have; 0 from a node.
+        replicas: u8,
+        /// At most [`MEMBERS_MAX`].
+        members: Vec<Member>,
+    },
+    /// Node to head: these records need another copy.
+    Copy {
+        /// The CopyAck has the same number.
+        number: u64,
+        /// Name of the node that is to have them, if it lacks them; empty for any that is not among the holders.
+        to: String,
+        /// Names of the nodes that hold them, parted by commas: a copy for anybody goes elsewhere.
+        holders: String,
+        /// Whole lines of `data.txt`.
+        lines: Bytes,
+    },
+    /// Head to node: keep these copies.
+    CopyPut {
+        /// The CopyAck has the same number.
+        number: u64,
+        /// Names of the nodes that hold them from now on, parted by commas.
+        copies: String,
+        /// Whole lines of `data.txt`, with the names that stood there before.
+        lines: Bytes,
+    },
+    /// Node to head, then head to node: the copies are kept, or not.
+    CopyAck {
+        /// The number of the Copy or CopyPut.
+        number: u64,
+        /// The node that keeps them.
+        node: String,
+        /// Why they are not kept.
+        refusal: Option<Refusal>,
+    },
 }
 
 impl Frame {
-    /// Takes the next whole frame off `buffer`; `None` if it has not all arrived (room for the rest is then reserved).
-    ///
-    /// # Errors
-    /// When the bytes are no frame of acopio/1. The stream cannot go on; what is left in `buffer` means nothing.
-    pub fn decode(buffer: &mut BytesMut) -> Result<Option<Self>, FrameError> {
-        let Some(prefix) = buffer.first_chunk::<PREFIX>() else {
-            return Ok(None);
-        };
-        let length = u32::from_be_bytes(*prefix) as usize;
-        if length == 0 || length > FRAME_BYTES_MAX {
-            return Err(FrameError::Length(length));
-        }
-        let missing = (PREFIX + length).saturating_sub(buffer.len());
-        if missing > 0 {
-            if let Some(&kind) = buffer.get(PREFIX) {
-                check_kind(kind)?;
-            }
-            buffer.reserve(missing);
-            return Ok(None);
-        }
-        buffer.advance(PREFIX);
-        let Some(&kind) = buffer.first() else {
-            return Ok(None);
-        };
-        match kind {
-            kind::STORE | kind::PUT | kind::ACKED | kind::STATUS_REPORT => {
-                let mut body = buffer.split_to(length).freeze();
-                body.advance(1);
-                decode_shared(kind, body).map(Some)
-            }
-            _ => {
-                let mut fields = Fields { kind, rest: buffer.get(1..length).unwrap_or_default() };
-                let frame = decode_small(&mut fields)?;
-                fields.end()?;
-                buffer.advance(length);
-                Ok(Some(frame))
-            }
-        }
-    }
-
     /// The kind byte.
     #[must_use]
     pub const fn kind(&self) -> u8 {
@@ -270,197 +408,20 @@ impl Frame {
             Self::PutRefused { .. } => kind::PUT_REFUSED,
             Self::NodeState(_) => kind::NODE_STATE,
             Self::Leave => kind::LEAVE,
-        }
-    }
-}
-
-fn check_kind(kind: u8) -> Result<(), FrameError> {
-    match kind {
-        kind::HELLO..=kind::PONG | kind::REGISTER..=kind::LEAVE => Ok(()),
-        _ => Err(FrameError::Kind(kind)),
-    }
-}
-
-/// Frames that keep a part of the buffer.
-fn decode_shared(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
-    let mut fields = Fields { kind, rest: &body };
-    let (id, client) = match kind {
-        kind::STATUS_REPORT if body.len() > STATUS_BYTES_MAX => {
-            return Err(FrameError::StatusLong(body.len()));
-        }
-        kind::STATUS_REPORT => return Ok(Frame::StatusReport(body)),
-        kind::PUT => (fields.id()?, fields.client()?),
-        _ => (RecordId::default(), ClientId::default()),
-    };
-    let first_seq = fields.u64()?;
-    if kind == kind::ACKED {
-        let (count, first) = (fields.u32()?, fields.id()?);
-        check_seqs(first_seq, u64::from(count))?;
-        let (sync, copies) = (fields.sync()?, fields.u8()?);
-        if usize::from(copies) > REPLICAS_MAX {
-            return Err(FrameError::Copies(copies));
-        }
-        let at = body.len() - fields.rest.len();
-        for _ in 0..copies {
-            fields.text()?;
-        }
-        fields.end()?;
-        let copies = Copies { count: copies, block: body.split_off(at) };
-        return Ok(Frame::Acked { first_seq, count, first, sync, copies });
-    }
-    let copies = if kind == kind::PUT { fields.text()?.to_owned() } else { String::new() };
-    let count = fields.u16()?;
-    check_seqs(first_seq, u64::from(count))?;
-    let at = body.len() - fields.rest.len();
-    let messages = Messages::new(count, body.split_off(at))?;
-    if kind == kind::PUT {
-        check_id(id.plus(u64::from(count)))?;
-        Ok(Frame::Put { first: id, client, first_seq, copies, messages })
-    } else {
-        Ok(Frame::Store { first_seq, messages })
-    }
-}
-
-fn decode_small(fields: &mut Fields<'_>) -> Result<Frame, FrameError> {
-    Ok(match fields.kind {
-        kind::HELLO => {
-            let client = fields.client()?;
-            let flags = fields.u8()?;
-            if flags > 1 {
-                return Err(FrameError::Flags(flags));
-            }
-            Frame::Hello { client, text: flags == 1 }
-        }
-        kind::WELCOME => {
-            Frame::Welcome { incarnation: fields.u32()?, window_messages: fields.u32()?, window_bytes: fields.u32()? }
-        }
-        kind::REFUSED => {
-            let (first_seq, count) = (fields.u64()?, fields.u32()?);
-            check_seqs(first_seq, u64::from(count))?;
-            Frame::Refused { first_seq, count, refusal: fields.refusal()? }
-        }
-        kind::STATUS_QUERY => Frame::StatusQuery,
-        kind::FAILURE => Frame::Failure(fields.refusal()?),
-        kind::PING => Frame::Ping(fields.u64()?),
-        kind::PONG => Frame::Pong(fields.u64()?),
-        kind::REGISTER => {
-            let node = fields.client()?.0;
-            let (writable, records, bytes) = (fields.bool()?, fields.u64()?, fields.u64()?);
-            let (sync, name, reason) = (fields.sync()?, fields.text()?.to_owned(), fields.text()?.to_owned());
-            Frame::Register { node, name, sync, report: NodeReport { writable, records, bytes, reason } }
-        }
-        kind::PUT_ACK => Frame::PutAck { up_to: fields.u64()?, sync: fields.sync()? },
-        kind::PUT_REFUSED => {
-            let (number, code) = (fields.u64()?, fields.code()?);
-            Frame::PutRefused { number, refusal: Refusal::new(code, fields.text()?) }
-        }
-        kind::NODE_STATE => {
-            let (writable, records, bytes) = (fields.bool()?, fields.u64()?, fields.u64()?);
-            Frame::NodeState(NodeReport { writable, records, bytes, reason: fields.text()?.to_owned() })
-        }
-        kind::LEAVE => Frame::Leave,
-        other => return Err(FrameError::Kind(other)),
-    })
-}
-
-fn check_seqs(first: u64, count: u64) -> Result<(), FrameError> {
-    if count == 0 {
-        return Err(FrameError::Empty);
-    }
-    match first.checked_add(count) {
-        Some(end) if end <= SEQ_END => Ok(()),
-        _ => Err(FrameError::Sequence { first, count }),
-    }
-}
-
-fn check_id(id: RecordId) -> Result<(), FrameError> {
-    if id.is_valid() { Ok(()) } else { Err(FrameError::Id { time_ns: id.time_ns, incarnation: id.incarnation }) }
-}
-
-fn check_client(client: ClientId) -> Result<(), FrameError> {
-    if client.is_valid() { Ok(()) } else { Err(FrameError::Identity(client.0)) }
-}
-
-/// Reads a frame's fields one after the other.
-struct Fields<'a> {
-    kind: u8,
-    rest: &'a [u8],
-}
-
-impl<'a> Fields<'a> {
-    fn chunk<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
-        let short = FrameError::Short { kind: self.kind, wanted: N, left: self.rest.len() };
-        let (chunk, rest) = self.rest.split_first_chunk::<N>().ok_or(short)?;
-        self.rest = rest;
-        Ok(*chunk)
-    }
-
-    fn u8(&mut self) -> Result<u8, FrameError> {
-        self.chunk::<1>().map(u8::from_be_bytes)
-    }
-
-    fn u16(&mut self) -> Result<u16, FrameError> {
-        self.chunk().map(u16::from_be_bytes)
-    }
-
-    fn u32(&mut self) -> Result<u32, FrameError> {
-        self.chunk().map(u32::from_be_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64, FrameError> {
-        self.chunk().map(u64::from_be_bytes)
-    }
-
-    fn bool(&mut self) -> Result<bool, FrameError> {
-        match self.u8()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            other => Err(FrameError::Flags(other)),
-        }
-    }
-
-    fn id(&mut self) -> Result<RecordId, FrameError> {
-        let id = RecordId { time_ns: self.u64()?, incarnation: self.u32()? };
-        check_id(id).map(|()| id)
-    }
-
-    fn client(&mut self) -> Result<ClientId, FrameError> {
-        let client = ClientId(self.u64()?);
-        check_client(client).map(|()| client)
-    }
-
-    fn sync(&mut self) -> Result<SyncMode, FrameError> {
-        match self.u8()? {
-            0 => Ok(SyncMode::Always),
-            1 => Ok(SyncMode::Interval),
-            2 => Ok(SyncMode::Never),
-            other => Err(FrameError::Sync(other)),
-        }
-    }
-
-    fn code(&mut self) -> Result<Code, FrameError> {
-        self.u16()?.try_into().map_err(FrameError::Code)
-    }
-
-    fn refusal(&mut self) -> Result<Refusal, FrameError> {
-        Ok(Refusal { code: self.code()?, retry: self.bool()?, text: self.text()?.to_owned() })
-    }
-
-    fn text(&mut self) -> Result<&'a str, FrameError> {
-        let len = usize::from(self.u16()?);
-        if len > TEXT_BYTES_MAX {
-            return Err(FrameError::TextLong(len));
-        }
-        let short = FrameError::Short { kind: self.kind, wanted: len, left: self.rest.len() };
-        let (text, rest) = self.rest.split_at_checked(len).ok_or(short)?;
-        self.rest = rest;
-        std::str::from_utf8(text).map_err(|error| FrameError::Utf8(error.valid_up_to()))
-    }
-
-    fn end(&self) -> Result<(), FrameError> {
-        match self.rest.len() {
-            0 => Ok(()),
-            left => Err(FrameError::Trailing { kind: self.kind, left }),
+            Self::Read { .. } => kind::READ,
+            Self::Records { .. } => kind::RECORDS,
+            Self::ReadEnd { .. } => kind::READ_END,
+            Self::Waiting { .. } => kind::WAITING,
+            Self::Drain { .. } => kind::DRAIN,
+            Self::Scan { .. } => kind::SCAN,
+            Self::Page { .. } => kind::PAGE,
+            Self::ScanFailed { .. } => kind::SCAN_FAILED,
+            Self::SafeQuery { .. } => kind::SAFE_QUERY,
+            Self::Safe { .. } => kind::SAFE,
+            Self::Members { .. } => kind::MEMBERS,
+            Self::Copy { .. } => kind::COPY,
+            Self::CopyPut { .. } => kind::COPY_PUT,
+            Self::CopyAck { .. } => kind::COPY_ACK,
         }
     }
 }

@@ -2,8 +2,11 @@
 
 use proptest::prelude::*;
 
+use bytes::BytesMut;
+
 use super::*;
-use crate::limits::{FRAME_MESSAGES_MAX, MESSAGE_BYTES_MAX};
+use crate::limits::{FRAME_MESSAGES_MAX, LINES_FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX};
+use crate::wire::error::Code;
 
 fn id(time_ns: u64) -> RecordId {
     RecordId { time_ns, incarnation: 7 }
@@ -59,13 +62,19 @@ fn the_bytes_are_those_of_the_contract() {
 
 #[test]
 fn a_length_out_of_bounds_is_refused_before_room_is_made() {
-    for length in [0_u32, FRAME_BYTES_MAX as u32 + 1, u32::MAX] {
-        let mut buffer = BytesMut::from(length.to_be_bytes().as_slice());
+    let wrong = [
+        (0_u32, vec![]),
+        (LINES_FRAME_BYTES_MAX as u32 + 1, vec![]),
+        (u32::MAX, vec![]),
+        (FRAME_BYTES_MAX as u32 + 1, vec![kind::STORE]),
+    ];
+    for (length, body) in wrong {
+        let mut buffer = BytesMut::from([&length.to_be_bytes()[..], &body].concat().as_slice());
         let room = buffer.capacity();
         assert_eq!(Frame::decode(&mut buffer), Err(FrameError::Length(length as usize)));
         assert_eq!(buffer.capacity(), room);
     }
-    let mut buffer = BytesMut::from((FRAME_BYTES_MAX as u32).to_be_bytes().as_slice());
+    let mut buffer = BytesMut::from([&(FRAME_BYTES_MAX as u32).to_be_bytes()[..], &[kind::STORE]].concat().as_slice());
     assert_eq!(Frame::decode(&mut buffer), Ok(None));
     assert!(buffer.capacity() >= FRAME_BYTES_MAX);
     let mut unknown = BytesMut::from(b"\0\x0f\0\0\x7f".as_slice());
@@ -195,28 +204,45 @@ fn any_messages() -> impl Strategy<Value = Messages> {
         .prop_map(|all| messages(&all.iter().map(Vec::as_slice).collect::<Vec<_>>()))
 }
 
+fn sync_mode() -> impl Strategy<Value = SyncMode> {
+    prop::sample::select(vec![SyncMode::Always, SyncMode::Interval, SyncMode::Never])
+}
+
 fn any_frame() -> impl Strategy<Value = Frame> {
     let seq = || 0..SEQ_END - 100;
     let client = || (0..1_u64 << 60).prop_map(ClientId);
     let record =
         || (0..1_u64 << 62, 0..1_u32 << 30).prop_map(|(time_ns, incarnation)| RecordId { time_ns, incarnation });
-    let sync = || prop::sample::select(vec![SyncMode::Always, SyncMode::Interval, SyncMode::Never]);
     let code = || prop::sample::select(Code::ALL.to_vec());
     let text = || "\\PC{0,40}";
     let refusal = move || (code(), any::<bool>(), text()).prop_map(|(code, retry, text)| Refusal { code, text, retry });
-    let report =
-        move || {
-            (any::<bool>(), any::<u64>(), any::<u64>(), text())
-                .prop_map(|(writable, records, bytes, reason)| NodeReport { writable, records, bytes, reason })
-        };
+    let report = move || {
+        (any::<bool>(), any::<u64>(), any::<u64>(), any::<[u64; 3]>(), record(), text()).prop_map(
+            |(writable, records, bytes, [short, sole, syncs], greatest, reason)| NodeReport {
+                writable,
+                records,
+                bytes,
+                short,
+                sole,
+                syncs,
+                greatest,
+                reason,
+            },
+        )
+    };
     let copies = prop::collection::vec(text(), 0..=REPLICAS_MAX);
     prop_oneof![
         (client(), any::<bool>()).prop_map(|(client, text)| Frame::Hello { client, text }),
-        (any::<u32>(), any::<u32>(), any::<u32>()).prop_map(|(incarnation, window_messages, window_bytes)| {
-            Frame::Welcome { incarnation, window_messages, window_bytes }
-        }),
+        (any::<u32>(), any::<u32>(), any::<u32>(), text()).prop_map(
+            |(incarnation, window_messages, window_bytes, cluster)| Frame::Welcome {
+                incarnation,
+                window_messages,
+                window_bytes,
+                cluster
+            }
+        ),
         (seq(), any_messages()).prop_map(|(first_seq, messages)| Frame::Store { first_seq, messages }),
-        (seq(), 1..100_u32, record(), sync(), copies).prop_map(|(first_seq, count, first, sync, ips)| {
+        (seq(), 1..100_u32, record(), sync_mode(), copies).prop_map(|(first_seq, count, first, sync, ips)| {
             let mut out = BytesMut::new();
             acked(&mut out, first_seq, count, first, sync, ips.iter().map(String::as_str)).unwrap();
             let frame = Frame::decode(&mut out).unwrap().unwrap();
@@ -234,20 +260,79 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         refusal().prop_map(Frame::Failure),
         any::<u64>().prop_map(Frame::Ping),
         any::<u64>().prop_map(Frame::Pong),
-        (client(), text(), sync(), report()).prop_map(|(id, name, sync, report)| Frame::Register {
-            node: id.0,
-            name,
-            sync,
-            report
-        }),
+        (client(), text(), text(), sync_mode(), report())
+            .prop_map(|(id, name, cluster, sync, report)| Frame::Register { node: id.0, name, cluster, sync, report }),
         (record(), client(), seq(), "[a-z0-9,]{0,40}", any_messages()).prop_map(
             |(first, client, first_seq, copies, messages)| Frame::Put { copies, first, client, first_seq, messages }
         ),
-        (any::<u64>(), sync()).prop_map(|(up_to, sync)| Frame::PutAck { up_to, sync }),
+        (any::<u64>(), sync_mode()).prop_map(|(up_to, sync)| Frame::PutAck { up_to, sync }),
         (any::<u64>(), code(), text())
             .prop_map(|(number, code, text)| Frame::PutRefused { number, refusal: Refusal::new(code, text) }),
         report().prop_map(Frame::NodeState),
         Just(Frame::Leave),
+        reading_frame(),
+    ]
+}
+
+/// The frames of reading and of repair.
+fn reading_frame() -> impl Strategy<Value = Frame> {
+    let record =
+        || (0..1_u64 << 62, 0..1_u32 << 30).prop_map(|(time_ns, incarnation)| RecordId { time_ns, incarnation });
+    let client = || prop::option::of((0..1_u64 << 60).prop_map(ClientId));
+    let text = || "\\PC{0,40}";
+    let lines = || "([a-z]{0,20}\n){0,3}".prop_map(Bytes::from);
+    let refusal = || {
+        (prop::sample::select(Code::ALL.to_vec()), any::<bool>(), text()).prop_map(|(code, retry, text)| Refusal {
+            code,
+            text,
+            retry,
+        })
+    };
+    let state =
+        prop::sample::select(vec![MemberState::Here, MemberState::Draining, MemberState::Away, MemberState::Gone]);
+    let member = (text(), 0..1_u64 << 60, state, sync_mode()).prop_map(|(name, id, state, sync)| Member {
+        name,
+        id,
+        state,
+        sync,
+    });
+    prop_oneof![
+        (record(), record(), client(), any::<bool>(), any::<bool>())
+            .prop_map(|(from, until, client, follow, partial)| Frame::Read { from, until, client, follow, partial }),
+        (record(), lines()).prop_map(|(next, lines)| Frame::Records { next, lines }),
+        (record(), text()).prop_map(|(next, missing)| Frame::ReadEnd { next, missing }),
+        text().prop_map(|nodes| Frame::Waiting { nodes }),
+        (any::<bool>(), text()).prop_map(|(gone, name)| Frame::Drain { gone, name }),
+        (any::<u32>(), record(), record(), client(), any::<u32>(), record()).prop_map(
+            |(request, from, until, client, bytes_max, safe)| Frame::Scan {
+                request,
+                from,
+                until,
+                client,
+                bytes_max,
+                safe
+            }
+        ),
+        (any::<u32>(), record(), record(), any::<u32>(), lines()).prop_map(
+            |(request, next, greatest, rotten, lines)| Frame::Page { request, next, greatest, rotten, lines }
+        ),
+        (any::<u32>(), refusal()).prop_map(|(request, refusal)| Frame::ScanFailed { request, refusal }),
+        record().prop_map(|at_least| Frame::SafeQuery { at_least }),
+        record().prop_map(|id| Frame::Safe { id }),
+        (1..9_u8, prop::collection::vec(member, 0..5))
+            .prop_map(|(replicas, members)| Frame::Members { replicas, members }),
+        (any::<u64>(), text(), text(), lines()).prop_map(|(number, to, holders, lines)| Frame::Copy {
+            number,
+            to,
+            holders,
+            lines
+        }),
+        (any::<u64>(), text(), lines()).prop_map(|(number, copies, lines)| Frame::CopyPut { number, copies, lines }),
+        (any::<u64>(), text(), prop::option::of(refusal())).prop_map(|(number, node, refusal)| Frame::CopyAck {
+            number,
+            node,
+            refusal
+        }),
     ]
 }
 
@@ -302,7 +387,7 @@ proptest! {
 
     #[test]
     fn random_bytes_never_break_the_decoder(
-        stream in prop::collection::vec(any::<u8>(), 0..300), length in 0..64_u32, kind in 0..0x18_u8,
+        stream in prop::collection::vec(any::<u8>(), 0..300), length in 0..64_u32, kind in 0..0x20_u8,
     ) {
         check_hostile(BytesMut::from(stream.as_slice()))?;
         let framed = [&length.to_be_bytes(), [kind].as_slice(), &stream].concat();
@@ -317,13 +402,13 @@ fn check_hostile(mut stream: BytesMut) -> Result<(), TestCaseError> {
     for frame in frames {
         let mut out = BytesMut::new();
         prop_assert_eq!(frame.encode(&mut out), Ok(()));
-        prop_assert!(out.len() <= PREFIX + FRAME_BYTES_MAX);
+        prop_assert!(out.len() <= PREFIX + LINES_FRAME_BYTES_MAX);
     }
     if let Some(error) = error {
         prop_assert!(error.to_string().len() <= TEXT_BYTES_MAX, "it fits a Failure");
     }
     let before = stream.len();
     while let Ok(Some(_)) = Frame::decode(&mut stream) {}
-    prop_assert!(stream.capacity() <= 2 * (before + PREFIX + FRAME_BYTES_MAX));
+    prop_assert!(stream.capacity() <= 2 * (before + PREFIX + LINES_FRAME_BYTES_MAX));
     Ok(())
 }

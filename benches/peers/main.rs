@@ -1,0 +1,194 @@
+//! acopio beside its peers and the floor, in one run, in turn, several rounds: medians and ratios as a Markdown table.
+//!
+//! `benches/peers/run` installs the peers and starts this. `--quick` is the short form for CI: acopio against the floor
+//! alone, which fails only if acopio is many times slower than it should be.
+
+#![allow(missing_docs, clippy::indexing_slicing, reason = "a benchmark may stop at a surprise")]
+
+mod codec;
+mod contender;
+mod floor;
+mod load;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+
+use contender::Contender;
+use load::{Measured, Shape};
+
+/// The least share of the floor's rate that `--quick` bears, at 100 connections with 64 in flight. A machine that does
+/// other things at the same time moves this ratio by tenths, not to a tenth.
+const QUICK_RATIO_MIN: f64 = 0.1;
+
+/// acopio beside its peers
+#[derive(Parser)]
+struct Args {
+    /// Rounds; medians are told
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds that are measured, each time
+    #[arg(long = "for", default_value_t = 3.0)]
+    run_for: f64,
+    /// Only cases whose name holds this
+    #[arg(long, default_value = "")]
+    case: String,
+    /// Folder for all files, on the disk that is to be measured
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Two cases against the floor alone, for CI; fails if acopio is far behind
+    #[arg(long)]
+    quick: bool,
+    /// What cargo says to every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+struct Case {
+    name: &'static str,
+    clients: usize,
+    in_flight: usize,
+    /// The first is who the others are compared with.
+    contenders: Vec<Contender>,
+}
+
+const fn acopio(dialect: &'static str, nodes: usize, copies: usize, sync: &'static str) -> Contender {
+    Contender::Acopio { dialect, nodes, copies, sync }
+}
+
+const fn floor(nodes: usize, copies: usize, sync: bool) -> Contender {
+    Contender::Floor { nodes, copies, sync }
+}
+
+fn cases() -> Vec<Case> {
+    let case = |name, clients, in_flight, contenders: &[Contender]| {
+        let contenders = contenders.to_vec();
+        Case { name, clients, in_flight, contenders }
+    };
+    let (one, redis) = (acopio("framed", 1, 1, "always"), Contender::Redis("always"));
+    vec![
+        case("100 x 64", 100, 64, &[one, floor(1, 1, true), redis]),
+        case("100 x 64, three data nodes", 100, 64, &[acopio("framed", 3, 1, "always"), floor(3, 1, true), redis]),
+        case("8 x 1000", 8, 1000, &[one, floor(1, 1, true)]),
+        case("1 x 64, lines", 1, 64, &[acopio("line", 1, 1, "always"), redis]),
+        case(
+            "100 x 1, raw",
+            100,
+            1,
+            &[acopio("raw", 1, 1, "always"), floor(1, 1, true), redis, Contender::Beanstalkd, Contender::Original],
+        ),
+        case("1 x 1", 1, 1, &[one, acopio("raw", 1, 1, "always"), floor(1, 1, true), redis]),
+        case("100 x 64, two copies", 100, 64, &[acopio("framed", 2, 2, "always"), floor(2, 2, true)]),
+        case(
+            "100 x 64, no sync before the answer",
+            100,
+            64,
+            &[acopio("framed", 1, 1, "never"), acopio("framed", 1, 1, "2m"), floor(1, 1, false), Contender::Nats],
+        ),
+        case("100 x 64, a sync a second", 100, 64, &[acopio("framed", 1, 1, "1s"), Contender::Redis("everysec")]),
+        case("1000 x 6", 1000, 6, &[one]),
+        case("5000 x 1", 5000, 1, &[one]),
+    ]
+}
+
+fn main() -> Result<()> {
+    let mut words = std::env::args().skip(1);
+    match words.next().as_deref() {
+        Some("floor-head") => return floor_head(&words.collect::<Vec<_>>()),
+        Some("floor-data") => return floor_data(&words.collect::<Vec<_>>()),
+        _ => {}
+    }
+    let args = Args::parse();
+    if args.quick {
+        return quick();
+    }
+    let dir = args.dir.clone().unwrap_or_else(std::env::temp_dir);
+    println!("| case | who | messages/s | p50 | of the first |\n|---|---|---|---|---|");
+    for case in cases().iter().filter(|case| case.name.contains(&args.case)) {
+        for row in measure(case, &args, &dir)? {
+            println!("{row}");
+        }
+    }
+    Ok(())
+}
+
+/// The rows of a case. In each round everybody has a turn, so that what the machine does meanwhile hits all of them.
+fn measure(case: &Case, args: &Args, dir: &std::path::Path) -> Result<Vec<String>> {
+    let shape = shape(case, args.run_for);
+    let mut all: Vec<Vec<Measured>> = vec![Vec::new(); case.contenders.len()];
+    for round in 0..args.rounds {
+        for (place, contender) in case.contenders.iter().enumerate() {
+            eprintln!("round {} of {}: {}: {}", round + 1, args.rounds, case.name, contender.name());
+            all[place].push(one(*contender, dir, shape)?);
+        }
+    }
+    let rate = |place: usize| all[place].iter().map(|one| one.messages_per_s).collect::<Vec<_>>();
+    let rows = case.contenders.iter().enumerate().map(|(place, contender)| {
+        // The ratio of each round first: two turns of one round had the same machine.
+        let ratios = rate(place).iter().zip(rate(0)).map(|(this, first)| this / first).collect::<Vec<_>>();
+        let p50 = median(all[place].iter().map(|one| one.p50).collect());
+        let (rate, name) = (median(rate(place)), contender.name());
+        format!("| {} | {name} | {rate:.0} | {p50:.0} us | {:.2} |", case.name, median(ratios))
+    });
+    Ok(rows.collect())
+}
+
+fn quick() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let case = Case { name: "100 x 64", clients: 100, in_flight: 64, contenders: Vec::new() };
+    let mut ratios = Vec::new();
+    for _ in 0..3 {
+        let acopio = one(acopio("framed", 1, 1, "always"), dir.path(), shape(&case, 1.0))?;
+        let floor = one(floor(1, 1, true), dir.path(), shape(&case, 1.0))?;
+        ratios.push(acopio.messages_per_s / floor.messages_per_s);
+    }
+    let ratio = median(ratios);
+    println!("acopio reaches {ratio:.2} of the floor at 100 connections with 64 messages in flight");
+    if ratio < QUICK_RATIO_MIN {
+        bail!("that is less than {QUICK_RATIO_MIN}: something is many times slower than it should be");
+    }
+    Ok(())
+}
+
+fn shape(case: &Case, run_for: f64) -> Shape {
+    let (warm_up, run_for) = (Duration::from_secs(1), Duration::from_secs_f64(run_for));
+    Shape { clients: case.clients, in_flight: case.in_flight, size: 100, warm_up, run_for }
+}
+
+fn one(contender: Contender, dir: &std::path::Path, shape: Shape) -> Result<Measured> {
+    let dir = tempfile::Builder::new().prefix("acopio-peers-").tempdir_in(dir)?;
+    local(contender.measure(dir.path(), shape))
+}
+
+fn local<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, work)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn floor_head(words: &[String]) -> Result<()> {
+    let [listen, data, size, copies] = words else { bail!("floor-head ADDRESS DATA,… SIZE COPIES") };
+    let data = data.split(',').map(str::parse).collect::<Result<Vec<SocketAddr>, _>>()?;
+    let (size, copies) = (size.parse()?, copies.parse()?);
+    local(async {
+        let listener = tokio::net::TcpListener::bind(listen).await?;
+        Ok(floor::head(listener, data, size, copies).await?)
+    })
+}
+
+fn floor_data(words: &[String]) -> Result<()> {
+    let [listen, file, size, sync] = words else { bail!("floor-data ADDRESS FILE SIZE SYNC") };
+    let (size, sync) = (size.parse()?, sync.parse()?);
+    local(async {
+        let listener = tokio::net::TcpListener::bind(listen).await?;
+        std::fs::write(format!("{file}.ready"), "").context("cannot say that it is ready")?;
+        Ok(floor::data(listener, std::path::Path::new(file), size, sync).await?)
+    })
+}

@@ -1,0 +1,333 @@
+//! `audit`: every acknowledgement in the heads' registros against every record in the data folders.
+//!
+//! Both sides are sorted by id in temporary files and merged, so memory does not grow with what is audited. The registros
+//! are read first: what is acknowledged while the audit runs is then only a record too many. Nothing is changed, and
+//! nothing is mended.
+
+use std::cmp::Ordering;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::across::{Checked, Differing, named};
+use super::copies::{self, Copied, Sent};
+use super::promises::{self, Promise};
+pub use super::promises::{Error as RegistroError, LineAt};
+use super::sort::{self, Bounds, Sorted, Sorter};
+use super::sources;
+use super::verify::{self, Kind};
+use crate::data::record::Line;
+use crate::limits::FINDINGS_SHOWN_MAX;
+use crate::wire::id::RecordId;
+
+/// What to audit.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Registros, folders of them, or folders around such folders.
+    pub registros: Vec<PathBuf>,
+    /// Data folders, or folders around them.
+    pub data: Vec<PathBuf>,
+    /// The least id that counts, on both sides; older ones may have been removed.
+    pub since: RecordId,
+    /// Folder for temporary files: about 24 bytes for each range of ids in a registro and 48 for each record.
+    pub temp: PathBuf,
+}
+
+/// Why nothing could be said.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is nothing to read.
+    #[error(transparent)]
+    Sources(#[from] sources::Error),
+    /// The registros cannot be read.
+    #[error(transparent)]
+    Registro(#[from] promises::Error),
+    /// A data folder cannot be read.
+    #[error(transparent)]
+    Data(#[from] verify::Error),
+    /// The temporary files cannot be used.
+    #[error(transparent)]
+    Sort(#[from] sort::Error),
+}
+
+/// What the registros say, and what the folders hold of it. The names of its fields are those of `--format json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// The least id that counted, if there was one.
+    pub since: Option<String>,
+    /// The registros.
+    pub registros: Registros,
+    /// The data folders.
+    pub folders: Vec<Folder>,
+    /// Ids in the registros.
+    pub acknowledged: u64,
+    /// Those of which there is a good copy.
+    pub found: u64,
+    /// Those of which there is none.
+    pub missing: u64,
+    /// The first of those.
+    pub missing_first: Vec<Short>,
+    /// Those of which there are fewer copies than nodes that acknowledged them, but at least one.
+    pub fewer: u64,
+    /// The first of those.
+    pub fewer_first: Vec<Short>,
+    /// Ids whose copies have not the same contents, acknowledged or not.
+    pub differing: u64,
+    /// The first of those.
+    pub differing_first: Vec<Differing>,
+    /// Bad lines in files of records, whatever time they are from.
+    pub checksum_errors: u64,
+    /// Bad ends of files that were being written, with no node on them.
+    pub torn_tails: u64,
+    /// The first bad lines and torn ends.
+    pub damage_first: Vec<Damage>,
+    /// Ids in the folders that no registro holds: usual after a head was killed.
+    pub unacknowledged: u64,
+    /// Lines that repeat an id of the same folder, with the same contents: usual after a copy was sent again.
+    pub duplicates: u64,
+    /// Messages of a client that are kept under several ids: usual after a client tried again.
+    pub sent_twice: u64,
+}
+
+impl Report {
+    /// Whether every acknowledged record is there.
+    #[must_use]
+    pub fn keeps_its_word(&self) -> bool {
+        self.missing == 0
+    }
+}
+
+/// What was read of registros.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Registros {
+    /// The files.
+    pub files: Vec<PathBuf>,
+    /// Their lines.
+    pub lines: u64,
+    /// Refusals among them.
+    pub refusals: u64,
+    /// Lines that were never written whole, or not yet: nobody was told of them.
+    pub torn_lines: u64,
+    /// Lines that are no registro's.
+    pub unreadable_lines: u64,
+    /// The first of those.
+    pub unreadable_first: Vec<LineAt>,
+    /// Names of the data nodes in them.
+    pub nodes: Vec<String>,
+}
+
+/// What was read of a data folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Folder {
+    /// The folder.
+    pub dir: PathBuf,
+    /// Files of records.
+    pub files: u64,
+    /// Good records.
+    pub records: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+}
+
+/// An acknowledged id with too few copies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Short {
+    /// The id.
+    pub id: String,
+    /// The nodes that acknowledged it.
+    pub nodes: Vec<String>,
+    /// The folders that hold it.
+    pub dirs: Vec<PathBuf>,
+    /// The registro with one of the acknowledgements.
+    pub registro: PathBuf,
+    /// Its line there.
+    pub line: u32,
+}
+
+/// A place in a file of records that is no record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Damage {
+    /// The file.
+    pub file: PathBuf,
+    /// The first line of it.
+    pub line: u64,
+    /// Where it begins, bytes from the start of the file.
+    pub offset: u64,
+    /// Whether it is a torn end rather than a bad line.
+    pub torn: bool,
+    /// What is wrong, in words.
+    pub reason: String,
+}
+
+/// What an audit is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// Reading a registro; progress in bytes.
+    Registro(&'a Path),
+    /// Reading a data folder; progress in bytes.
+    Folder(&'a Path),
+    /// Comparing; progress in entries.
+    Comparing,
+}
+
+/// Told what is done, how much of it, and how much there is.
+pub type Progress<'a> = dyn FnMut(Step<'_>, u64, u64) + 'a;
+
+/// Audits. What is missing or damaged is no error: it stands in the report.
+///
+/// # Errors
+/// Something that was named cannot be read or is something else, or the temporary files cannot be used.
+pub fn audit(settings: &Settings, progress: &mut Progress<'_>) -> Result<Report, Error> {
+    let files = sources::registros(&settings.registros)?;
+    let dirs = sources::data_folders(&settings.data)?;
+    let (registros, promises) = read_registros(files, settings, progress)?;
+    let since = (settings.since > RecordId::default()).then(|| settings.since.to_string());
+    let mut report = Report { since, registros, ..Report::default() };
+    let (copied, sent) = read_folders(&dirs, settings, &mut report, progress)?;
+    let total = promises.entries() + copied.entries() + sent.entries();
+    let mut done = 0;
+    let mut tick = || {
+        done += 1;
+        if done % TICK == 0 || done == total {
+            progress(Step::Comparing, done, total);
+        }
+    };
+    report.compare(promises, copied, &dirs, &mut tick)?;
+    report.sent_twice = copies::sent_twice(sent, &mut tick)?;
+    Ok(report)
+}
+
+/// Entries compared between two words of progress.
+const TICK: u64 = 1 << 16;
+
+fn read_registros(
+    files: Vec<PathBuf>,
+    settings: &Settings,
+    progress: &mut Progress<'_>,
+) -> Result<(Registros, Sorted<Promise>), Error> {
+    let mut promises = Sorter::new(&settings.temp, Bounds::default());
+    let mut reader = promises::Reader::new(settings.since, &mut promises);
+    for (number, path) in (0_u16..).zip(&files) {
+        let len = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        reader.file(number, path, &mut |done| progress(Step::Registro(path), done, len.max(done)))?;
+    }
+    let promises::Tally { nodes, lines, refusals, torn_lines, unreadable_lines, unreadable } = reader.into_tally();
+    let registros =
+        Registros { files, lines, refusals, torn_lines, unreadable_lines, unreadable_first: unreadable, nodes };
+    Ok((registros, promises.finish()?))
+}
+
+fn read_folders(
+    dirs: &[PathBuf],
+    settings: &Settings,
+    report: &mut Report,
+    progress: &mut Progress<'_>,
+) -> Result<(Sorted<Copied>, Sorted<Sent>), Error> {
+    let mut copied = Sorter::new(&settings.temp, Bounds::default());
+    let mut sent = Sorter::new(&settings.temp, Bounds::default());
+    let mut each = |folder: u16, line: &Line<'_>, text_hash: u32| {
+        if line.id < settings.since {
+            return Ok(());
+        }
+        sent.push(Sent { client: line.client, seq: line.seq, id: line.id })?;
+        copied.push(Copied::new(line, text_hash, folder))
+    };
+    let mut in_folder = |dir: &Path, done, total| progress(Step::Folder(dir), done, total);
+    for (number, dir) in (0_u16..).zip(dirs) {
+        report.folder(copies::read_folder(number, dir, &mut in_folder, &mut each)?);
+    }
+    Ok((copied.finish()?, sent.finish()?))
+}
+
+impl Report {
+    fn folder(&mut self, Checked { dir, report: found }: Checked) {
+        self.checksum_errors += found.rotten;
+        for problem in found.problems {
+            let torn = match problem.kind {
+                Kind::Rot => false,
+                Kind::Torn => true,
+                // Differing copies are found by id; names and sidecars are no record's.
+                Kind::Forked | Kind::Name | Kind::Index => continue,
+            };
+            self.torn_tails += u64::from(torn);
+            if self.damage_first.len() < FINDINGS_SHOWN_MAX {
+                let file = dir.join(problem.file);
+                let (line, offset, reason) = (problem.line, problem.offset, problem.reason);
+                self.damage_first.push(Damage { file, line, offset, torn, reason });
+            }
+        }
+        self.folders.push(Folder { dir, files: found.files, records: found.records, bytes: found.bytes });
+    }
+
+    /// Walks both sides in the order of ids.
+    fn compare(
+        &mut self,
+        promises: Sorted<Promise>,
+        copied: Sorted<Copied>,
+        dirs: &[PathBuf],
+        tick: &mut dyn FnMut(),
+    ) -> Result<(), Error> {
+        let (mut promises, mut promised) = (promises::Groups::new(promises), promises::Group::default());
+        let (mut copied, mut kept) = (copies::Groups::new(copied), copies::Group::default());
+        let mut more_promised = promises.next(&mut promised, &mut *tick)?;
+        let mut more_kept = copied.next(&mut kept, &mut *tick)?;
+        while more_promised || more_kept {
+            let order = match (more_promised, more_kept) {
+                (true, true) => promised.id.cmp(&kept.id),
+                (true, false) => Ordering::Less,
+                (false, _) => Ordering::Greater,
+            };
+            if order.is_ge() {
+                self.kept(&kept, dirs);
+            }
+            match order {
+                Ordering::Less => self.promised(&promised, &[], dirs),
+                Ordering::Equal => self.promised(&promised, &kept.folders, dirs),
+                Ordering::Greater => self.unacknowledged += 1,
+            }
+            if order.is_le() {
+                more_promised = promises.next(&mut promised, &mut *tick)?;
+            }
+            if order.is_ge() {
+                more_kept = copied.next(&mut kept, &mut *tick)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the folders hold of an id.
+    fn kept(&mut self, kept: &copies::Group, dirs: &[PathBuf]) {
+        self.duplicates += kept.repeated;
+        if kept.differing {
+            self.differing += 1;
+            if self.differing_first.len() < FINDINGS_SHOWN_MAX {
+                self.differing_first.push(Differing::new(kept, dirs));
+            }
+        }
+    }
+
+    /// Takes an acknowledged id and the folders that hold it.
+    fn promised(&mut self, promised: &promises::Group, folders: &[u16], dirs: &[PathBuf]) {
+        self.acknowledged += 1;
+        self.found += u64::from(!folders.is_empty());
+        if folders.len() >= promised.nodes.len() {
+            return;
+        }
+        let (count, first) = if folders.is_empty() {
+            (&mut self.missing, &mut self.missing_first)
+        } else {
+            (&mut self.fewer, &mut self.fewer_first)
+        };
+        *count += 1;
+        if first.len() < FINDINGS_SHOWN_MAX {
+            let name = |node: &u16| self.registros.nodes.get(usize::from(*node)).cloned();
+            first.push(Short {
+                id: promised.id.to_string(),
+                nodes: promised.nodes.iter().filter_map(name).collect(),
+                dirs: named(folders, dirs),
+                registro: self.registros.files.get(usize::from(promised.file)).cloned().unwrap_or_default(),
+                line: promised.line,
+            });
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Copies of records as they are found in data folders, brought together id by id.
+//!
+//! Two copies are the same if client, sequence number and payload are; the names of the nodes that were to keep them
+//! may differ, since a batch that was sent again names others. What a copy too few or too many means is not decided here.
+
+use std::path::{Path, PathBuf};
+
+use super::sort::{self, Entry, Fields, Sorted};
+use super::verify::{self, Report};
+use crate::data::record::Line;
+use crate::wire::id::{ClientId, RecordId};
+
+/// One good record of one folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Copied {
+    /// Its id.
+    pub id: RecordId,
+    /// Which folder it lies in.
+    pub folder: u16,
+    /// CRC-32C of client, sequence number and payload.
+    pub content: u32,
+    /// How many nodes its line names, 1 if it names none.
+    pub named: u16,
+}
+
+impl Copied {
+    /// What is remembered of a line; `text_hash` is the CRC-32C of its payload.
+    #[must_use]
+    pub fn new(line: &Line<'_>, text_hash: u32, folder: u16) -> Self {
+        let content = crc32c::crc32c_append(text_hash, &line.client.0.to_le_bytes());
+        let content = crc32c::crc32c_append(content, &line.seq.to_le_bytes());
+        let named = u16::try_from(line.copies().count()).unwrap_or(u16::MAX).max(1);
+        Self { id: line.id, folder, content, named }
+    }
+}
+
+impl Entry for Copied {
+    const BYTES: usize = 20;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        put_id(out, self.id);
+        out.extend_from_slice(&self.folder.to_le_bytes());
+        out.extend_from_slice(&self.content.to_le_bytes());
+        out.extend_from_slice(&self.named.to_le_bytes());
+    }
+
+    fn get(mut fields: Fields<'_>) -> Self {
+        Self { id: get_id(&mut fields), folder: fields.u16(), content: fields.u32(), named: fields.u16() }
+    }
+}
+
+/// Writes an id as [`get_id`] reads it.
+pub fn put_id(out: &mut Vec<u8>, id: RecordId) {
+    out.extend_from_slice(&id.time_ns.to_le_bytes());
+    out.extend_from_slice(&id.incarnation.to_le_bytes());
+}
+
+/// Reads an id.
+pub fn get_id(fields: &mut Fields<'_>) -> RecordId {
+    RecordId { time_ns: fields.u64(), incarnation: fields.u32() }
+}
+
+/// Under which id a client's message is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sent {
+    /// The client.
+    pub client: ClientId,
+    /// Its number for the message.
+    pub seq: u64,
+    /// The record's id.
+    pub id: RecordId,
+}
+
+impl Entry for Sent {
+    const BYTES: usize = 28;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.client.0.to_le_bytes());
+        out.extend_from_slice(&self.seq.to_le_bytes());
+        put_id(out, self.id);
+    }
+
+    fn get(mut fields: Fields<'_>) -> Self {
+        Self { client: ClientId(fields.u64()), seq: fields.u64(), id: get_id(&mut fields) }
+    }
+}
+
+/// How many messages are kept under more than one id: a client's retries.
+pub fn sent_twice(sent: Sorted<Sent>, mut each: impl FnMut()) -> Result<u64, sort::Error> {
+    let (mut before, mut counted, mut twice) = (None::<Sent>, false, 0);
+    for entry in sent {
+        each();
+        let entry = entry?;
+        let same = before.filter(|before| (before.client, before.seq) == (entry.client, entry.seq));
+        let again = same.is_some_and(|before| before.id != entry.id);
+        if again && !counted {
+            twice += 1;
+        }
+        counted = same.is_some() && (counted || again);
+        before = Some(entry);
+    }
+    Ok(twice)
+}
+
+/// All copies of one id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Group {
+    /// The id.
+    pub id: RecordId,
+    /// The folders that hold it, each once.
+    pub folders: Vec<u16>,
+    /// Lines beyond the first in the same folder, with the same content.
+    pub repeated: u64,
+    /// Whether not all copies have the same content.
+    pub differing: bool,
+    /// Most names that any copy's line has.
+    pub named: u16,
+}
+
+/// Copies in the order of ids, one group an id.
+#[derive(Debug)]
+pub struct Groups {
+    copies: std::iter::Peekable<Sorted<Copied>>,
+}
+
+impl Groups {
+    /// Groups of these copies.
+    #[must_use]
+    pub fn new(copies: Sorted<Copied>) -> Self {
+        Self { copies: copies.peekable() }
+    }
+
+    /// Puts the copies of the next id into `group`; false at the end. `each` is told of every copy.
+    pub fn next(&mut self, group: &mut Group, mut each: impl FnMut()) -> Result<bool, sort::Error> {
+        let Some(first) = self.copies.next().transpose()? else { return Ok(false) };
+        each();
+        group.folders.clear();
+        group.folders.push(first.folder);
+        (group.id, group.repeated, group.differing, group.named) = (first.id, 0, false, first.named);
+        let mut before = first;
+        while let Some(copy) = self.copies.next_if(|next| next.as_ref().map_or(true, |next| next.id == first.id)) {
+            each();
+            let copy = copy?;
+            group.differing |= copy.content != first.content;
+            group.named = group.named.max(copy.named);
+            if copy.folder != before.folder {
+                group.folders.push(copy.folder);
+            } else if copy.content == before.content {
+                group.repeated += 1;
+            }
+            before = copy;
+        }
+        Ok(true)
+    }
+}
+
+/// A folder and what `verify` finds in it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Checked {
+    /// The folder.
+    pub dir: PathBuf,
+    /// What it holds.
+    #[serde(flatten)]
+    pub report: Report,
+}
+
+/// Reads a folder, the `number`th, showing its good records to `each`. `progress` is told the folder, bytes done in it
+/// and its bytes in all.
+pub fn read_folder(
+    number: u16,
+    dir: &Path,
+    progress: &mut dyn FnMut(&Path, u64, u64),
+    each: &mut dyn FnMut(u16, &Line<'_>, u32) -> Result<(), sort::Error>,
+) -> Result<Checked, verify::Error> {
+    let mut in_folder = |line: &Line<'_>, text_hash: u32| each(number, line, text_hash);
+    let report = verify::verify_each(dir, &mut |done, total| progress(dir, done, total), &mut in_folder)?;
+    Ok(Checked { dir: dir.to_owned(), report })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sort::{Bounds, Sorter};
+    use super::*;
+
+    fn sorted<E: Entry>(entries: &[E]) -> Sorted<E> {
+        let dir = tempfile::tempdir().unwrap();
+        // A run of one entry each: everything goes through the files.
+        let mut sorter = Sorter::new(dir.path(), Bounds { run_bytes: 1, ..Bounds::default() });
+        entries.iter().for_each(|entry| sorter.push(*entry).unwrap());
+        sorter.finish().unwrap()
+    }
+
+    fn id(n: u64) -> RecordId {
+        RecordId { time_ns: n, incarnation: 3 }
+    }
+
+    #[test]
+    fn copies_come_together_by_id() {
+        let copy = |n, folder, content, named| Copied { id: id(n), folder, content, named };
+        let copies = [
+            copy(9, 1, 7, 2),
+            copy(5, 0, 1, 1),
+            copy(9, 0, 7, 1),
+            copy(5, 0, 1, 1),
+            copy(5, 0, 1, 1),
+            copy(7, 2, 1, 2),
+            copy(7, 2, 2, 1),
+        ];
+        let mut groups = Groups::new(sorted(&copies));
+        let (mut group, mut found, mut seen) = (Group::default(), Vec::new(), 0);
+        while groups.next(&mut group, || seen += 1).unwrap() {
+            found.push(group.clone());
+        }
+        let group = |n, folders: &[u16], repeated, differing, named| Group {
+            id: id(n),
+            folders: folders.to_vec(),
+            repeated,
+            differing,
+            named,
+        };
+        assert_eq!(found, [group(5, &[0], 2, false, 1), group(7, &[2], 0, true, 2), group(9, &[0, 1], 0, false, 2)]);
+        assert_eq!(seen, copies.len());
+    }
+
+    #[test]
+    fn a_message_under_two_ids_was_sent_twice_and_two_copies_of_one_id_were_not() {
+        let sent = |client, seq, n| Sent { client: ClientId(client), seq, id: id(n) };
+        let all = [sent(1, 1, 5), sent(1, 1, 5), sent(1, 2, 6), sent(1, 2, 7), sent(1, 2, 8), sent(2, 2, 9)];
+        assert_eq!(sent_twice(sorted(&all), || {}).unwrap(), 1);
+        let again = [sent(1, 1, 5), sent(1, 1, 6), sent(2, 1, 7), sent(2, 1, 8), sent(2, 1, 8)];
+        assert_eq!(sent_twice(sorted(&again), || {}).unwrap(), 2);
+        assert_eq!(sent_twice(sorted(&[]), || {}).unwrap(), 0);
+    }
+}

@@ -1,0 +1,227 @@
+//! `acopio audit`: whether everything that was acknowledged is there.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use acopio::check::audit::{self, Report, Short, Step};
+use acopio::wire::id::RecordId;
+use anyhow::{Context as _, Result};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::status::Format;
+use super::{Global, Outcome, logging, values};
+
+const AFTER_HELP: &str = "\
+Examples:
+  acopio audit --registro logs --data logs            all of an `acopio up`: its heads and its nodes
+  acopio audit --registro head1/logs head2/logs --data /mnt/data1 /mnt/data2 /mnt/data3
+  acopio audit --registro logs/head --data logs --since 24h --format json | jq .missing
+
+Every id in a registro has to be in a data folder. The lines of the report:
+  missing           acknowledged, and no good copy in any folder: this alone exits with 1
+  fewer copies      in fewer folders than nodes acknowledged it. Usual when a node was replaced or
+                    copies are being made again: name the old node's folder too, or wait
+  differing copies  the same id with different contents, each with the right checksum
+  checksum errors   bad lines before a good one or in a sealed file, whatever time they are from;
+                    an id with another good copy is not missing
+  torn ends         the bad end of a data.txt, which the node cuts off when it starts: no records
+  not acknowledged  there, but in no registro: the head was killed before it could write it down
+  duplicates        lines that repeat an id in the same folder: a copy was sent again
+  sent twice        messages of a client that are kept under two ids: it tried again
+
+Give the registros of all heads and the folders of all nodes: what is not named counts as not
+there. A cluster that runs can be audited: registros are read first, and a last line without its
+end is passed over. Raw data nodes (the original's programs) have no folder that can be read, so
+their records are missing here. --since leaves out what is older, on both sides: use it when old
+files have been removed. Nothing is changed.
+
+Memory stays below 200 MiB. Temporary files take 24 bytes for each range of ids in a registro and
+48 for each record; they have no names and are gone with the process.
+
+Exit codes:
+  0    every acknowledged record is there
+  1    at least one is missing
+  2    bad usage, or something that was named cannot be read";
+
+/// Compares the heads' registros with the nodes' data: is everything there that was acknowledged?
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Audit {
+    /// Registros, folders of heads' logs (all days in them), or a folder around such folders
+    #[arg(long, env = "ACOPIO_REGISTRO", value_name = "FILE", required = true, num_args = 1..)]
+    registro: Vec<PathBuf>,
+    /// Folders of data nodes, or a folder around them
+    #[arg(long, env = "ACOPIO_DATA", value_name = "DIR", required = true, num_args = 1..)]
+    data: Vec<PathBuf>,
+    /// Leave out what is older: than a time (2026-11-21T07:00:00Z, always UTC), a time ago (24h), or a record's id
+    #[arg(long, env = "ACOPIO_SINCE", value_name = "TIME", value_parser = since)]
+    since: Option<RecordId>,
+    /// Folder for temporary files [default: the system's]
+    #[arg(long, env = "ACOPIO_TEMP", value_name = "DIR")]
+    temp: Option<PathBuf>,
+    /// How to print what is found
+    #[arg(long, env = "ACOPIO_FORMAT", value_name = "FORMAT", value_enum, default_value = "table")]
+    format: Format,
+}
+
+impl Audit {
+    /// Audits; fails if anything acknowledged is missing.
+    pub fn run(self, global: Global) -> Result<Outcome> {
+        logging::start(global, &[])?;
+        let settings = audit::Settings {
+            registros: self.registro,
+            data: self.data,
+            since: self.since.unwrap_or_default(),
+            temp: self.temp.unwrap_or_else(std::env::temp_dir),
+        };
+        let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
+        let style = ProgressStyle::with_template("{msg} {bar:40} {percent}%, {eta} left");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let mut shown = None;
+        let audited = audit::audit(&settings, &mut |step, done, total| {
+            let message = match step {
+                Step::Registro(path) | Step::Folder(path) => path.display().to_string(),
+                Step::Comparing => "comparing".to_owned(),
+            };
+            if shown.as_ref() != Some(&message) {
+                bar.reset();
+                bar.set_message(message.clone());
+                shown = Some(message);
+            }
+            bar.set_length(total);
+            bar.set_position(done);
+        });
+        bar.finish_and_clear();
+        let report = match audited {
+            Ok(report) => report,
+            Err(error) => {
+                // Not through `main`: 1 is for what is missing, and nothing has been found out here.
+                writeln!(std::io::stderr(), "acopio: {error}").context("cannot print the error")?;
+                return Ok(Outcome::Unusable);
+            }
+        };
+        let text = match self.format {
+            Format::Table => table(&report),
+            Format::Json => serde_json::to_string_pretty(&report).context("cannot write the report as JSON")? + "\n",
+        };
+        std::io::stdout().write_all(text.as_bytes()).context("cannot print the report; give it a standard output")?;
+        Ok(if report.keeps_its_word() { Outcome::Done } else { Outcome::Failed })
+    }
+}
+
+/// A time, a time ago, or an id.
+fn since(text: &str) -> Result<RecordId, String> {
+    if let Ok(id) = text.parse() {
+        return Ok(id);
+    }
+    let time = if text.contains('-') || text.contains(':') {
+        humantime::parse_rfc3339_weak(text)
+            .map_err(|error| format!("{error}; write 2026-11-21T07:00:00Z, 24h, or a record's id"))?
+    } else {
+        SystemTime::now() - values::duration(text)?
+    };
+    let time_ns = time.duration_since(UNIX_EPOCH).map_err(|_| "before 1970; write a later time".to_owned())?.as_nanos();
+    let id = RecordId { time_ns: u64::try_from(time_ns).unwrap_or(u64::MAX), incarnation: 0 };
+    if id.is_valid() { Ok(id) } else { Err("later than any record can be; write an earlier time".to_owned()) }
+}
+
+/// A line for each number, then what was found, with its place.
+pub fn table(report: &Report) -> String {
+    let registros = &report.registros;
+    let (records, bytes) =
+        report.folders.iter().fold((0, 0), |(records, bytes), one| (records + one.records, bytes + one.bytes));
+    let mut text = format!(
+        "{} lines in {} registros of {} data nodes; {records} records in {} data folders, {bytes} bytes\n",
+        registros.lines,
+        registros.files.len(),
+        registros.nodes.len(),
+        report.folders.len(),
+    );
+    if let Some(since) = &report.since {
+        text += &format!("counted from id {since} on\n");
+    }
+    let rows = [
+        ("acknowledged", report.acknowledged),
+        ("found", report.found),
+        ("missing", report.missing),
+        ("fewer copies", report.fewer),
+        ("differing copies", report.differing),
+        ("checksum errors", report.checksum_errors),
+        ("torn ends", report.torn_tails),
+        ("not acknowledged", report.unacknowledged),
+        ("duplicates", report.duplicates),
+        ("sent twice", report.sent_twice),
+        ("refusals", registros.refusals),
+    ];
+    for (what, count) in rows {
+        text += &format!("  {what:<16} {count:>12}\n");
+    }
+    for one in &report.missing_first {
+        text += &format!("missing: {}\n", short(one));
+    }
+    text += &unlisted("missing", report.missing, report.missing_first.len());
+    for one in &report.fewer_first {
+        text += &format!("fewer copies: {}, found in {}\n", short(one), list(&one.dirs));
+    }
+    text += &unlisted("with fewer copies", report.fewer, report.fewer_first.len());
+    for one in &report.differing_first {
+        text += &format!("differing copies: {} in {}\n", one.id, list(&one.dirs));
+    }
+    text += &unlisted("with differing copies", report.differing, report.differing_first.len());
+    for one in &report.damage_first {
+        let what = if one.torn { "torn end" } else { "checksum error" };
+        text += &format!("{what}: {} line {}: {}\n", one.file.display(), one.line, one.reason);
+    }
+    text += &unlisted("damaged places", report.checksum_errors + report.torn_tails, report.damage_first.len());
+    for one in &registros.unreadable_first {
+        text += &format!("not a registro's line, passed over: {} line {}\n", one.registro.display(), one.line);
+    }
+    text += &unlisted("such lines", registros.unreadable_lines, registros.unreadable_first.len());
+    if registros.torn_lines > 0 {
+        text += &format!(
+            "{} unfinished lines in the registros are passed over: a head was killed in the write or is writing now, and no client was told\n",
+            registros.torn_lines
+        );
+    }
+    text += &match report.missing {
+        0 => "every acknowledged record is there\n".to_owned(),
+        missing => format!("{missing} acknowledged records are missing\n"),
+    };
+    text
+}
+
+fn short(one: &Short) -> String {
+    let nodes = one.nodes.join(", ");
+    format!("{} acknowledged by {nodes} ({} line {})", one.id, one.registro.display(), one.line)
+}
+
+fn unlisted(what: &str, count: u64, listed: usize) -> String {
+    match count.saturating_sub(listed as u64) {
+        0 => String::new(),
+        more => format!("  {more} more {what} are not listed\n"),
+    }
+}
+
+/// Folders in one line.
+pub fn list(dirs: &[PathBuf]) -> String {
+    dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn since_takes_times_durations_and_ids() {
+        let wanted = RecordId { time_ns: 1_795_234_260_000_000_000, incarnation: 0 };
+        for text in ["2026-11-21T04:11:00Z", "2026-11-21 04:11:00", &wanted.to_string()] {
+            assert_eq!(since(text), Ok(wanted), "{text}");
+        }
+        assert!(since("1h").unwrap() < since("1ms").unwrap());
+        for text in ["", "yesterday", "2026-13-01", "1960-01-01T00:00:00Z", "0s"] {
+            assert!(since(text).is_err(), "{text}");
+        }
+    }
+}

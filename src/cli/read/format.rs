@@ -1,0 +1,174 @@
+//! How a message is printed: for people, for programs, as it was sent, or as it stands in `data.txt`.
+
+use std::io::Write as _;
+
+use acopio::client::reader::Message;
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::cli::moment;
+
+/// How messages are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Time and payload, one line each; what could move a cursor is escaped
+    Text,
+    /// An object a line: id, time, client, seq, copies, and text or, where it is no UTF-8, base64
+    Json,
+    /// RFC 4180 with a header: id, time, client, seq, copies, text, base64
+    Csv,
+    /// The bytes as they were sent, and a newline
+    Raw,
+    /// The line of data.txt, with its checksum
+    Line,
+}
+
+/// The header of CSV, with its end of line.
+const CSV_HEADER: &[u8] = b"id,time,client,seq,copies,text,base64\r\n";
+
+#[derive(Serialize)]
+struct Object<'a> {
+    id: String,
+    time: String,
+    client: String,
+    seq: u64,
+    copies: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+}
+
+impl<'a> From<&'a Message> for Object<'a> {
+    fn from(message: &'a Message) -> Self {
+        let text = std::str::from_utf8(&message.payload).ok();
+        Self {
+            id: message.id.to_string(),
+            time: moment::show(message.id),
+            client: message.client.to_string(),
+            seq: message.seq,
+            copies: message.copies().collect(),
+            text,
+            base64: text.is_none().then(|| base64(&message.payload)),
+        }
+    }
+}
+
+impl Format {
+    /// What stands before the first message.
+    pub const fn header(self) -> &'static [u8] {
+        match self {
+            Self::Csv => CSV_HEADER,
+            Self::Text | Self::Json | Self::Raw | Self::Line => b"",
+        }
+    }
+
+    /// Appends a message.
+    ///
+    /// # Errors
+    /// None that is known of: memory takes every byte.
+    pub fn write(self, out: &mut Vec<u8>, message: &Message) -> std::io::Result<()> {
+        match self {
+            Self::Text => writeln!(out, "{} {}", moment::show(message.id), message.text()),
+            Self::Line => out.write_all(&message.line),
+            Self::Raw => {
+                out.extend_from_slice(&message.payload);
+                out.write_all(b"\n")
+            }
+            Self::Json => {
+                serde_json::to_writer(&mut *out, &Object::from(message))?;
+                out.write_all(b"\n")
+            }
+            Self::Csv => {
+                let Object { id, time, client, seq, copies, text, base64 } = Object::from(message);
+                write!(out, "{id},{time},{client},{seq},")?;
+                field(out, &copies.join(" "));
+                out.push(b',');
+                field(out, text.unwrap_or_default());
+                write!(out, ",{}\r\n", base64.unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// A field of CSV: quoted where it has to be.
+fn field(out: &mut Vec<u8>, text: &str) {
+    if !text.contains(['"', ',', '\r', '\n']) {
+        return out.extend_from_slice(text.as_bytes());
+    }
+    out.push(b'"');
+    for part in text.split_inclusive('"') {
+        out.extend_from_slice(part.as_bytes());
+        if part.ends_with('"') {
+            out.push(b'"');
+        }
+    }
+    out.push(b'"');
+}
+
+/// Base 64 of RFC 4648, with its padding.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: [char; 64] = {
+        let mut digits = ['='; 64];
+        let text = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut k = 0;
+        #[allow(clippy::indexing_slicing, reason = "evaluated by the compiler, which refuses an index out of bounds")]
+        while k < 64 {
+            digits[k] = text[k] as char;
+            k += 1;
+        }
+        digits
+    };
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let byte = |k: usize| u32::from(chunk.get(k).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for k in 0..4_usize {
+            let digit = DIGITS.get((bits >> (18 - 6 * k) & 63) as usize).filter(|_| k <= chunk.len());
+            text.push(digit.copied().unwrap_or('='));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use acopio::wire::id::{ClientId, RecordId};
+    use acopio::wire::record;
+
+    fn written(format: Format, copies: Option<&str>, payload: &[u8]) -> String {
+        let id = RecordId { time_ns: 1_795_234_260_123_456_789, incarnation: 7 };
+        let (mut line, mut out) = (Vec::new(), Vec::new());
+        record::encode(&mut line, id, ClientId(5), 70, copies, payload).unwrap();
+        format.write(&mut out, &Message::decode(line.into()).unwrap()).unwrap();
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    #[test]
+    fn a_message_is_printed_in_every_format() {
+        let all = |payload: &[u8]| {
+            Format::value_variants().iter().map(|format| written(*format, Some("a,b"), payload)).collect::<Vec<_>>()
+        };
+        let [text, json, csv, raw, line] = &all(b"x,\"y\"\n")[..] else { panic!("five formats") };
+        assert_eq!(text, "2026-11-21T04:11:00.123456Z x,\"y\"\\n\n");
+        let fields = r#""time":"2026-11-21T04:11:00.123456Z","client":"---------4","seq":70,"copies":["a","b"]"#;
+        assert_eq!(json, &format!("{{\"id\":\"{}\",{fields},\"text\":\"x,\\\"y\\\"\\n\"}}\n", &line[..20]));
+        assert_eq!(
+            csv,
+            &format!("{},2026-11-21T04:11:00.123456Z,---------4,70,a b,\"x,\"\"y\"\"\n\",\r\n", &line[..20])
+        );
+        assert_eq!(raw, "x,\"y\"\n\n");
+        assert!(line.ends_with(" x,\"y\"\\n\n") && line.contains("+a,b "), "{line}");
+    }
+
+    #[test]
+    fn what_is_no_text_is_base64() {
+        assert!(written(Format::Json, None, b"\xff\x00").ends_with("\"copies\":[],\"base64\":\"/wA=\"}\n"));
+        assert!(written(Format::Csv, None, b"\xff").ends_with(",70,,,/w==\r\n"));
+        assert!(written(Format::Csv, None, b"hola").ends_with(",70,,hola,\r\n"));
+        for (bytes, wanted) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
+            assert_eq!(base64(bytes.as_bytes()), wanted);
+        }
+    }
+}

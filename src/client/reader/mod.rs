@@ -1,0 +1,295 @@
+//! Reading back: the cluster's messages as an async stream, merged in the order of ids, each once.
+//!
+//! [`read`] gives a [`Reader`], a [`Stream`] of [`Event`]s over any head of a list. It checks each record's checksum,
+//! drops second copies, puts each client's messages in the order in which they were sent, and goes on with the next
+//! head where it was when one is lost. It reads ahead of who asks by a frame and no more, so a reader that stops asking
+//! slows only itself. Nothing is remembered over two reads.
+//!
+//! ```no_run
+//! # async fn show() -> Result<(), acopio::client::reader::ReadError> {
+//! use acopio::client::reader::{Event, Query, read};
+//!
+//! let mut reader = read(vec!["127.0.0.1:5000".to_owned()], Query::default());
+//! while let Some(event) = reader.next().await {
+//!     if let Event::Message(message) = event? {
+//!         println!("{} {}", message.id, message.text());
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What holds for each client that sends again under the same number (see [`ClientId::may_retry`]):
+//!
+//! - each of its messages comes once, unless its second copy is hours and millions of messages behind the first
+//!   (the bounds are in [`limits`]);
+//! - its messages come in the order of their numbers where a retry disturbed it by no more than
+//!   [`limits::READER_HOLD_TIME`]. A message whose predecessor never comes waits for that long, in time of ids; a read
+//!   that does not follow delivers what waits at its end.
+//!
+//! Messages of clients in text come in the order of ids, which is that in which their head read them.
+
+mod error;
+mod last;
+mod link;
+mod message;
+mod order;
+mod seen;
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_core::Stream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+pub use error::ReadError;
+pub use last::{Last, find_last};
+pub use message::Message;
+
+use crate::limits;
+use crate::net::Net;
+use crate::wire::frame::Frame;
+use crate::wire::id::{ClientId, RecordId};
+use link::{Delivery, Link, Source};
+use order::Order;
+#[cfg(feature = "simulation")]
+pub use order::{PLANTED, Planted};
+
+/// Where to read from.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Heads, `host:port` each; the first that answers is used, the next when it is lost.
+    pub heads: Vec<String>,
+    /// Time a read that does not follow goes on trying while no head answers, or waits for data nodes that are away.
+    /// One that follows tries for ever.
+    pub retry_for: Duration,
+    /// How it dials.
+    pub net: Net,
+    /// Seed of the jitter of its waits.
+    pub seed: u64,
+}
+
+impl From<Vec<String>> for Config {
+    fn from(heads: Vec<String>) -> Self {
+        let (retry_for, net, seed) = (limits::READER_RETRY_TIME_DEFAULT, Net::default(), rand::random());
+        Self { heads, retry_for, net, seed }
+    }
+}
+
+/// What to read; by default everything that is kept when the read begins.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// The least id.
+    pub from: RecordId,
+    /// The first id that is not wanted; [`RecordId::MAX`] for all that are kept when the read begins, or with `follow`
+    /// for all that will ever be.
+    pub until: RecordId,
+    /// Only messages of this client.
+    pub client: Option<ClientId>,
+    /// Go on with what comes.
+    pub follow: bool,
+    /// Leave out data nodes that are away in place of waiting for them; they are named at the end.
+    pub partial: bool,
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self { from: RecordId::ZERO, until: RecordId::MAX, client: None, follow: false, partial: false }
+    }
+}
+
+impl Query {
+    const fn frame(&self) -> Frame {
+        let Self { from, until, client, follow, partial } = *self;
+        Frame::Read { from, until, client, follow, partial }
+    }
+}
+
+/// What a reader delivers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A message.
+    Message(Message),
+    /// The read waits for data nodes that are away, or goes on if none is named.
+    Waiting {
+        /// Their names.
+        nodes: Vec<String>,
+    },
+    /// A head was lost or refused for now; the next is asked. Told once for each cause.
+    Lost {
+        /// The head.
+        head: String,
+        /// What it did.
+        cause: String,
+    },
+    /// The last event of a read: everything there is has been delivered.
+    End {
+        /// Everything below this id has been delivered: a later read can begin there.
+        next: RecordId,
+        /// Data nodes that are missing from the answer; only with [`Query::partial`].
+        missing: Vec<String>,
+    },
+}
+
+/// Begins to read. It must be called on a tokio runtime: a task of it talks to the heads.
+#[must_use]
+pub fn read(config: impl Into<Config>, query: Query) -> Reader {
+    let (sender, deliveries) = mpsc::channel(limits::READER_FRAMES_AHEAD);
+    let may_retry = query.client.is_none_or(ClientId::may_retry);
+    let from = if may_retry { order::warm_up(query.from) } else { query.from };
+    let order = Order::new(query.from);
+    let partial = query.partial;
+    let task = tokio::spawn(Link::new(config.into(), Query { from, ..query }, sender).run());
+    Reader {
+        deliveries,
+        task,
+        order,
+        partial,
+        source: None,
+        last: None,
+        lines: Lines::default(),
+        told: VecDeque::new(),
+        over: false,
+    }
+}
+
+/// Lines that were received and not yet looked at.
+#[derive(Debug, Default)]
+struct Lines {
+    rest: Bytes,
+    /// What is covered once they are all taken.
+    next: Option<RecordId>,
+}
+
+/// A read under way. Dropping it ends it.
+#[derive(Debug)]
+pub struct Reader {
+    deliveries: mpsc::Receiver<Delivery>,
+    task: JoinHandle<()>,
+    order: Order,
+    partial: bool,
+    /// The connection that `lines` came on.
+    source: Option<Source>,
+    /// The last id of any connection.
+    last: Option<RecordId>,
+    lines: Lines,
+    /// What is told once the order stage has nothing.
+    told: VecDeque<Result<Event, ReadError>>,
+    /// Nothing more is received.
+    over: bool,
+}
+
+impl Reader {
+    /// The next event; none after [`Event::End`] and after an error other than [`ReadError::Line`]. Dropping the future
+    /// loses nothing.
+    pub async fn next(&mut self) -> Option<Result<Event, ReadError>> {
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, ReadError>>> {
+        loop {
+            if let Some(message) = self.order.pop() {
+                return Poll::Ready(Some(Ok(Event::Message(message))));
+            }
+            if let Some(told) = self.told.pop_front() {
+                return Poll::Ready(Some(told));
+            }
+            if self.over {
+                return Poll::Ready(None);
+            }
+            if self.take_line() {
+                continue;
+            }
+            match self.deliveries.poll_recv(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(delivery)) => self.take(delivery),
+                Poll::Ready(None) => self.over = true,
+            }
+        }
+    }
+
+    fn take(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::Lines { source, next, lines } => {
+                self.lines = Lines { rest: lines, next: Some(next) };
+                if self.source.as_ref().is_none_or(|old| old.number != source.number) {
+                    self.source = Some(source);
+                }
+            }
+            Delivery::Event(event) => self.told.push_back(Ok(event)),
+            Delivery::End { missing, .. } if !missing.is_empty() && !self.partial => {
+                self.end(Err(ReadError::Missing { nodes: missing }));
+            }
+            Delivery::End { next, missing } => self.end(Ok(Event::End { next, missing })),
+            Delivery::Failed(error) => self.end(Err(error)),
+        }
+    }
+
+    /// The last word; what is held is delivered before it.
+    fn end(&mut self, last: Result<Event, ReadError>) {
+        self.order.finish();
+        self.told.push_back(last);
+        self.over = true;
+        self.lines = Lines::default();
+        self.task.abort();
+    }
+
+    /// Moves a line to the order stage, or what is covered after the last one; false if there is neither.
+    fn take_line(&mut self) -> bool {
+        let Some(at) = memchr::memchr(b'\n', &self.lines.rest) else {
+            let Some(next) = self.lines.next.take() else { return false };
+            // Nothing keeps the frame alive while the next is waited for.
+            self.lines.rest = Bytes::new();
+            self.order.covered(next);
+            return true;
+        };
+        let line = self.lines.rest.split_to(at + 1);
+        let start: Bytes = line.slice(..line.len().min(crate::wire::id::ID_CHARS));
+        match Message::decode(line) {
+            Ok(message) => self.accept(message),
+            Err(cause) => {
+                let start = String::from_utf8_lossy(&start).trim_end().to_owned();
+                self.told.push_back(Err(ReadError::Line { head: self.head(), start, cause }));
+            }
+        }
+        true
+    }
+
+    /// A connection sends ids in order; what a new one repeats is left out.
+    fn accept(&mut self, message: Message) {
+        let id = message.id;
+        let Some(source) = &mut self.source else { return };
+        if id < source.from {
+            let head = source.head.to_string();
+            return self.end(Err(ReadError::Disorder { head, id }));
+        }
+        source.from = id.next();
+        if self.last.is_none_or(|last| id > last) {
+            self.last = Some(id);
+            self.order.push(message);
+        }
+    }
+
+    fn head(&self) -> String {
+        self.source.as_ref().map(|source| source.head.to_string()).unwrap_or_default()
+    }
+}
+
+impl Stream for Reader {
+    type Item = Result<Event, ReadError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_event(cx)
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,181 @@
+//! What containers say and write, as it comes: their output by way of the engine, their files from this machine.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use tokio::time::sleep;
+
+use super::engine::{Engine, State, next};
+use crate::cluster::plan::Kind;
+use crate::cluster::said::Said;
+use crate::cluster::screen::Screen;
+use crate::limits;
+use crate::shutdown::Shutdown;
+
+/// Shows what a container says, also after it was started again, until the end was asked for and it ended.
+pub async fn output(engine: Engine, id: String, name: String, mut said: Said, ending: Shutdown, screen: Screen) {
+    let mut lines = Lines::default();
+    loop {
+        let mut pieces = engine.logs(&id, lines.since());
+        while let Some(Ok(piece)) = next(&mut pieces).await {
+            lines.take(&piece, |line| said.line(line));
+        }
+        // It ended, or the engine closed the connection; it may run again.
+        let mut told = false;
+        loop {
+            match engine.state(&id).await {
+                Ok(State::Running) => break,
+                Ok(State::Gone) => return,
+                _ if ending.is_stopping() => return,
+                Ok(State::Ended(code)) if !told => {
+                    screen.say(format!("{name} ended with exit code {code}"));
+                    told = true;
+                }
+                _ => {}
+            }
+            sleep(limits::CONTAINER_POLL).await;
+        }
+        sleep(limits::CONTAINER_POLL).await;
+    }
+}
+
+/// Puts pieces of output together to lines, each once though the output is asked for again.
+#[derive(Debug, Default)]
+struct Lines {
+    rest: String,
+    /// Time of the last whole line, as the engine writes it: of one width, so that text compares like time.
+    last: String,
+}
+
+impl Lines {
+    /// The second from which output is asked for.
+    fn since(&self) -> i32 {
+        let time = humantime::parse_rfc3339(&self.last).ok();
+        let seconds = time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        seconds.and_then(|time| i32::try_from(time.as_secs()).ok()).unwrap_or_default()
+    }
+
+    fn take(&mut self, piece: &[u8], mut show: impl FnMut(&str)) {
+        for part in String::from_utf8_lossy(piece).split_inclusive('\n') {
+            let room = limits::CONTAINER_LINE_BYTES_MAX.saturating_sub(self.rest.len());
+            let end = part.floor_char_boundary(room);
+            self.rest.push_str(part.get(..end).unwrap_or_default());
+            if part.ends_with('\n') {
+                let whole = std::mem::take(&mut self.rest);
+                let (time, line) = whole.trim_end().split_once(' ').unwrap_or((whole.trim_end(), ""));
+                if time > self.last.as_str() {
+                    show(line);
+                    self.last = time.to_owned();
+                }
+            }
+        }
+    }
+}
+
+/// Shows the lines that come to a file, until the end was asked for.
+pub async fn file(path: PathBuf, kind: Kind, name: String, screen: Screen, ending: Shutdown) {
+    let label = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut tail = Tail::at_end(path);
+    while !ending.is_stopping() {
+        // A file that can't be read now is told of by who writes it.
+        for line in tail.lines().unwrap_or_default() {
+            screen.show(kind, &name, &format!("{label}: {line}"));
+        }
+        sleep(limits::CONTAINER_POLL).await;
+    }
+}
+
+/// A file whose new lines are read; it may not be there yet, and may be replaced by another one.
+#[derive(Debug)]
+pub struct Tail {
+    path: PathBuf,
+    at: u64,
+    rest: Vec<u8>,
+}
+
+impl Tail {
+    /// Begins behind what is there.
+    #[must_use]
+    pub fn at_end(path: PathBuf) -> Self {
+        let at = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        Self { path, at, rest: Vec::new() }
+    }
+
+    /// The whole lines that came since; some at a time.
+    ///
+    /// # Errors
+    /// The file can't be read. That it is not there is none.
+    pub fn lines(&mut self) -> io::Result<Vec<String>> {
+        let mut file = match File::open(&self.path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            file => file?,
+        };
+        if file.metadata()?.len() < self.at {
+            // A new file under the old name: a sealed data.txt, or another day.
+            self.at = 0;
+            self.rest.clear();
+        }
+        file.seek(SeekFrom::Start(self.at))?;
+        let read = file.take(limits::TAIL_BYTES_MAX as u64).read_to_end(&mut self.rest)?;
+        self.at += read as u64;
+        let Some(end) = memchr::memrchr(b'\n', &self.rest) else {
+            if self.rest.len() > limits::TAIL_BYTES_MAX {
+                self.rest.clear();
+            }
+            return Ok(Vec::new());
+        };
+        let whole: Vec<u8> = self.rest.drain(..=end).collect();
+        Ok(String::from_utf8_lossy(&whole).lines().map(str::to_owned).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_in_pieces_is_shown_in_lines_each_once() {
+        let mut lines = Lines::default();
+        let mut shown = Vec::new();
+        let first = b"2026-11-21T11:08:01.000000001Z one\n2026-11-21T11:08:01.000000002Z tw";
+        lines.take(first, |line| shown.push(line.to_owned()));
+        lines.take(b"o words\n", |line| shown.push(line.to_owned()));
+        assert_eq!(lines.since(), 1_795_259_281);
+        // Asked for again from that second on.
+        lines.take(first, |line| shown.push(line.to_owned()));
+        lines.take(b"o words\n2026-11-21T11:08:02.000000001Z three\n", |line| shown.push(line.to_owned()));
+        assert_eq!(shown, ["one", "two words", "three"]);
+    }
+
+    #[test]
+    fn a_line_without_end_takes_no_memory() {
+        let mut lines = Lines::default();
+        let mut shown = Vec::new();
+        lines.take(b"2026-11-21T11:08:01.000000001Z ", |_| {});
+        for _ in 0..100 {
+            lines.take(&[b'x'; 4096], |_| {});
+            assert!(lines.rest.len() <= limits::CONTAINER_LINE_BYTES_MAX);
+        }
+        lines.take(b"\n2026-11-21T11:08:01.000000002Z next\n", |line| shown.push(line.len()));
+        assert_eq!(shown, [limits::CONTAINER_LINE_BYTES_MAX - 31, 4]);
+    }
+
+    #[test]
+    fn a_tail_tells_what_came_and_starts_over_with_a_new_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.txt");
+        std::fs::write(&path, "old\n").unwrap();
+        let mut tail = Tail::at_end(path.clone());
+        assert_eq!(tail.lines().unwrap(), Vec::<String>::new());
+        std::fs::write(&path, "old\nnew\nhal").unwrap();
+        assert_eq!(tail.lines().unwrap(), ["new"]);
+        std::fs::write(&path, "old\nnew\nhalf\n").unwrap();
+        assert_eq!(tail.lines().unwrap(), ["half"]);
+        std::fs::write(&path, "1\n").unwrap();
+        assert_eq!(tail.lines().unwrap(), ["1"]);
+        std::fs::remove_file(&path).unwrap();
+        assert!(tail.lines().unwrap().is_empty());
+    }
+}

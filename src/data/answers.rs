@@ -1,0 +1,243 @@
+//! What this node answers to the heads' questions for records: pages that are complete as far as they say.
+//!
+//! How far that is, [`super::frontier`] knows; the lines come from [`super::scans`]. A Scan that wants more than is
+//! complete has the other heads asked, and waits a moment for them. One for all sessions of a node.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use super::commit::{Commit, LogState};
+use super::frontier::Frontier;
+use super::hearsay::Hearsay;
+use super::promise::Promise;
+use super::repair::Counts;
+use super::scan::{Page, Query, ScanError};
+use super::scans::Scans;
+use crate::limits;
+use crate::net::Outbox;
+use crate::wire::error::{Code, Refusal};
+use crate::wire::frame::{self, Frame, Member, NodeReport};
+use crate::wire::id::{ClientId, RecordId};
+
+/// A head's question, and which session asked it.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    /// The session.
+    pub session: u64,
+    /// The head's number for it.
+    pub request: u32,
+    /// The least id.
+    pub from: RecordId,
+    /// The first id that is not wanted.
+    pub until: RecordId,
+    /// Only records of this client.
+    pub client: Option<ClientId>,
+    /// Most bytes of lines.
+    pub bytes_max: u32,
+    /// What is safe, as the head says.
+    pub safe: RecordId,
+}
+
+/// Answers questions, with what all heads said.
+pub struct Answers {
+    commit: Rc<Commit>,
+    scans: Rc<Scans>,
+    frontier: RefCell<Frontier>,
+    promise: Promise,
+    heads: RefCell<BTreeMap<u64, Rc<Outbox>>>,
+    /// Told when a head said something, or left.
+    moved: Notify,
+    /// Goes out before the pages that count on it.
+    hearsay: Hearsay,
+}
+
+impl Answers {
+    /// Answers from this log, and holds to what was promised before.
+    #[must_use]
+    pub fn new(commit: Rc<Commit>, scans: Rc<Scans>, promise: Promise) -> Self {
+        let mut frontier = Frontier::default();
+        frontier.promise(promise.kept());
+        let (frontier, heads) = (RefCell::new(frontier), RefCell::default());
+        Self { commit, scans, frontier, promise, heads, moved: Notify::new(), hearsay: Hearsay::default() }
+    }
+
+    /// A head has taken this node in. It is asked what is safe at once if readers were told something since the node
+    /// registered, or ever before.
+    pub fn enter(&self, session: u64, outbox: &Rc<Outbox>) {
+        self.heads.borrow_mut().insert(session, Rc::clone(outbox));
+        self.frontier.borrow_mut().enter(session);
+        self.hearsay.enter(session, outbox);
+        let promised = self.frontier.borrow().promised();
+        self.ask(promised, |other| other == session);
+    }
+
+    /// A head is gone.
+    pub fn exit(&self, session: u64) {
+        self.heads.borrow_mut().remove(&session);
+        self.frontier.borrow_mut().exit(session, self.commit.added());
+        self.hearsay.exit(session);
+        self.moved.notify_waiters();
+    }
+
+    /// The heads that this node dials from now on.
+    pub fn expect(&self, heads: usize) {
+        self.frontier.borrow_mut().expect(heads);
+    }
+
+    /// One of them was reached and has entered, or was not reached. Once for each.
+    pub fn tried(&self) {
+        self.frontier.borrow_mut().tried();
+        self.moved.notify_waiters();
+    }
+
+    /// A head told which nodes it knows.
+    pub fn members(&self, session: u64, members: &[Member]) {
+        self.hearsay.told(session, members);
+    }
+
+    /// A head answered what is safe.
+    pub fn safe(&self, session: u64, id: RecordId) {
+        let mut frontier = self.frontier.borrow_mut();
+        frontier.answered(session);
+        frontier.safe(session, id, self.commit.added());
+        self.moved.notify_waiters();
+    }
+
+    /// Whether a record comes too late: readers were told that everything up to there has come.
+    #[must_use]
+    pub fn is_late(&self, id: RecordId) -> bool {
+        id < self.frontier.borrow().promised()
+    }
+
+    /// The greatest id that the log has or that a reader was told to be past.
+    #[must_use]
+    pub fn greatest(&self) -> RecordId {
+        let has = self.commit.view().greatest().unwrap_or_default();
+        has.max(self.frontier.borrow().promised())
+    }
+
+    /// The log's state as a head hears it; the reason is cut to what fits.
+    #[must_use]
+    pub fn report(&self, state: &LogState, counts: Counts) -> NodeReport {
+        let end = state.reason.floor_char_boundary(limits::TEXT_BYTES_MAX);
+        NodeReport {
+            writable: state.reason.is_empty(),
+            records: state.records,
+            bytes: state.bytes,
+            short: counts.short,
+            sole: counts.sole,
+            syncs: state.syncs,
+            greatest: self.greatest(),
+            reason: state.reason.get(..end).unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// Asks one head, unless it has said that it is past this id or is being asked.
+    pub fn ask_one(&self, session: u64, id: RecordId) {
+        self.ask(id, |other| other == session);
+    }
+
+    /// Asks the heads that have to say something before `target` can be complete.
+    fn ask(&self, target: RecordId, whom: impl Fn(u64) -> bool) {
+        let asked = self.frontier.borrow_mut().ask(target, whom);
+        for session in asked {
+            let head = self.heads.borrow().get(&session).map(Rc::clone);
+            // The id came off the wire or is ours, so it fits.
+            if let Some(head) = head
+                && let Err(error) = head.with(|out| Frame::SafeQuery { at_least: target }.encode(out))
+            {
+                tracing::error!("a question cannot be sent: {error}");
+            }
+        }
+    }
+
+    /// Waits until what a question wants is complete, as far as that is to be had, for a bounded time. Returns up to
+    /// where it is.
+    async fn complete(&self, question: &Question) -> RecordId {
+        let target = question.until.min(question.safe);
+        let deadline = Instant::now() + limits::SAFE_WAIT_MAX;
+        let asked = RefCell::new(BTreeSet::from([question.session]));
+        loop {
+            let (progress, moved) = (self.commit.progress.notified(), self.moved.notified());
+            let least = {
+                let mut frontier = self.frontier.borrow_mut();
+                frontier.settle(self.commit.settled());
+                frontier.least()
+            };
+            if least >= target {
+                return least;
+            }
+            self.ask(target, |head| asked.borrow_mut().insert(head));
+            if !self.frontier.borrow().moves(target) {
+                return least;
+            }
+            tokio::select! {
+                biased;
+                () = progress => {}
+                () = moved => {}
+                () = sleep_until(deadline) => return least,
+            }
+        }
+    }
+
+    /// Promises that everything below some id has come, `until` at most, and returns that id. It is on the disk by then.
+    async fn promise(&self, until: RecordId) -> Result<RecordId, ScanError> {
+        self.promise.keep(until).await.map_err(|error| ScanError::Unkept(error.to_string().into()))?;
+        let mut frontier = self.frontier.borrow_mut();
+        // A head that came while that was written may put what it likes above the promise before this one.
+        let until = until.min(frontier.least());
+        frontier.promise(until);
+        Ok(until)
+    }
+
+    /// The page that answers a question.
+    async fn page(&self, question: &Question) -> Result<Page, ScanError> {
+        let from = question.from;
+        let mut page = Page { next: from, ..Page::default() };
+        if from < question.until {
+            let until = self.complete(question).await.min(question.until);
+            if from < until {
+                // Before the files are looked at: a head that comes meanwhile must put nothing into this page's range.
+                let until = self.promise(until).await?;
+                if until <= from {
+                    return Ok(page);
+                }
+                let bytes_max = (question.bytes_max as usize).min(limits::PAGE_BYTES_MAX);
+                page = self.scans.page(Query { from, until, client: question.client, bytes_max }).await?;
+            }
+        }
+        Ok(page)
+    }
+
+    /// Takes what a question says of its head. Called in order with its Puts.
+    pub fn hear(&self, question: &Question) {
+        self.frontier.borrow_mut().safe(question.session, question.safe, self.commit.added());
+        self.moved.notify_waiters();
+    }
+
+    /// Answers a question that was heard.
+    pub async fn answer(&self, question: Question, outbox: &Outbox) {
+        let request = question.request;
+        let sent = match self.page(&question).await {
+            Ok(page) => {
+                let ends = (page.next, self.greatest());
+                outbox.with(|out| frame::page(out, request, ends, page.rotten, &page.lines))
+            }
+            Err(error) => {
+                let code = if error == ScanError::Busy { Code::Busy } else { Code::Storage };
+                let refusal = Refusal::new(code, error.to_string());
+                outbox.with(|out| Frame::ScanFailed { request, refusal }.encode(out))
+            }
+        };
+        if let Err(error) = sent {
+            tracing::error!("a page cannot be sent: {error}");
+            let refusal = Refusal::new(Code::Storage, "a page does not fit its frame; look at the log of the node");
+            // Its fields are fixed, so it fits.
+            outbox.with(|out| Frame::ScanFailed { request, refusal }.encode(out)).unwrap_or_default();
+        }
+    }
+}

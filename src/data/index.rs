@@ -1,0 +1,399 @@
+//! The index of one file of records: which runs of lines hold which ids, and for which nodes.
+//!
+//! Files are nearly sorted, so a file is described by blocks of some 256 KiB with the least and the greatest id of
+//! each. A block ends early where the order jumps, so that a run of old copies between new records does not widen the
+//! blocks around it. Pure: the log feeds it with what it appends, `sidecar` with what a file holds.
+
+use super::holdings::Holdings;
+use super::record;
+use crate::limits;
+use crate::wire::id::RecordId;
+use std::sync::Arc;
+
+/// A run of whole lines of one file. Rotten lines may lie in it; they are not counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block {
+    /// Where it begins, bytes from the start of the file.
+    pub offset: u64,
+    /// Its length, bytes.
+    pub bytes: u64,
+    /// Good records in it, at least 1.
+    pub records: u64,
+    /// Least id of a good record.
+    pub least: RecordId,
+    /// Greatest id of a good record.
+    pub greatest: RecordId,
+}
+
+/// Lines that go to a file together, as far as the index has to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece {
+    /// Their length, bytes.
+    pub bytes: u64,
+    /// How many they are.
+    pub records: u64,
+    /// Least id.
+    pub least: RecordId,
+    /// Greatest id.
+    pub greatest: RecordId,
+}
+
+impl Piece {
+    /// A piece of one line, newline included.
+    #[must_use]
+    pub const fn line(bytes: u64, id: RecordId) -> Self {
+        Self { bytes, records: 1, least: id, greatest: id }
+    }
+}
+
+/// What a batch of lines holds, gathered while it is formatted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    first: Option<RecordId>,
+    bytes: u64,
+    records: u64,
+    pieces: Vec<Piece>,
+    holdings: Holdings,
+}
+
+impl Summary {
+    /// Adds the lines that follow: their first one has the id `first`, and `names` is what their sequence field says of
+    /// the nodes that are to keep them.
+    pub fn add(&mut self, first: RecordId, piece: Piece, names: &str) {
+        if piece.records == 0 {
+            return;
+        }
+        self.first = self.first.or(Some(first));
+        self.bytes += piece.bytes;
+        self.records += piece.records;
+        self.holdings.add(names, piece.records);
+        match self.pieces.last_mut() {
+            Some(last)
+                if last.bytes + piece.bytes <= limits::PIECE_BYTES_MAX
+                    && !is_behind(piece.least, last.greatest)
+                    && !is_behind(last.least, piece.greatest) =>
+            {
+                last.bytes += piece.bytes;
+                last.records += piece.records;
+                last.least = last.least.min(piece.least);
+                last.greatest = last.greatest.max(piece.greatest);
+            }
+            _ => self.pieces.push(piece),
+        }
+    }
+
+    /// What these lines hold, by decoding them; lines that are no records are left out.
+    #[must_use]
+    pub fn of(lines: &[u8]) -> Self {
+        let mut summary = Self::default();
+        for whole in lines.split_inclusive(|b| *b == b'\n') {
+            if let Some(Ok(line)) = whole.strip_suffix(b"\n").map(record::decode) {
+                let piece = Piece::line(whole.len() as u64, line.id);
+                summary.add(line.id, piece, line.copies.unwrap_or_default());
+            }
+        }
+        summary
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.first = None;
+        self.bytes = 0;
+        self.records = 0;
+        self.pieces.clear();
+        self.holdings = Holdings::default();
+    }
+
+    /// Id of the first record.
+    #[must_use]
+    pub const fn first(&self) -> Option<RecordId> {
+        self.first
+    }
+
+    /// Length of the lines, bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Records.
+    #[must_use]
+    pub const fn records(&self) -> u64 {
+        self.records
+    }
+}
+
+/// Whether `id` is so far below `other` that the order of ids jumps there.
+fn is_behind(id: RecordId, other: RecordId) -> bool {
+    let jump = u64::try_from(limits::BLOCK_JUMP.as_nanos()).unwrap_or(u64::MAX);
+    id.time_ns.saturating_add(jump) < other.time_ns
+}
+
+/// How large blocks are. Only tests take others than the default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockSizes {
+    /// Size past which a block is cut, bytes.
+    pub full: u64,
+    /// Least size of a block that is cut where the order jumps, bytes.
+    pub least: u64,
+}
+
+impl Default for BlockSizes {
+    fn default() -> Self {
+        Self { full: limits::BLOCK_BYTES, least: limits::BLOCK_BYTES_MIN }
+    }
+}
+
+/// A list of blocks that grows at its end and whose clones share what they have in common.
+#[derive(Debug, Clone, Default)]
+pub struct Blocks {
+    full: Arc<Vec<Arc<Vec<Block>>>>,
+    tail: Arc<Vec<Block>>,
+}
+
+impl Blocks {
+    fn push(&mut self, block: Block) {
+        let tail = Arc::make_mut(&mut self.tail);
+        tail.push(block);
+        if tail.len() >= limits::BLOCKS_SHARED {
+            let part = std::mem::take(tail);
+            Arc::make_mut(&mut self.full).push(Arc::new(part));
+        }
+    }
+
+    /// All blocks, in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = &Block> {
+        self.full.iter().flat_map(|part| part.iter()).chain(self.tail.iter())
+    }
+}
+
+/// Cuts the lines of one file into blocks as they come.
+#[derive(Debug, Default)]
+pub struct Indexer {
+    sizes: BlockSizes,
+    blocks: Blocks,
+    open: Option<Block>,
+    /// Whether the open block began far below `before`: it holds old copies.
+    behind: bool,
+    /// Greatest id of the blocks before the open one.
+    before: Option<RecordId>,
+    least: Option<RecordId>,
+    bytes: u64,
+    records: u64,
+    holdings: Arc<Holdings>,
+}
+
+impl Indexer {
+    /// An index of an empty file.
+    #[must_use]
+    pub fn new(sizes: BlockSizes) -> Self {
+        Self { sizes, ..Self::default() }
+    }
+
+    /// Takes the lines of a batch.
+    pub fn append(&mut self, summary: &Summary) {
+        summary.pieces.iter().for_each(|piece| self.add(*piece));
+        Arc::make_mut(&mut self.holdings).merge(&summary.holdings);
+    }
+
+    /// Takes one good line of `bytes` bytes, newline included, that begins at `offset`; what lies between it and the
+    /// line before is rot.
+    pub fn line(&mut self, offset: u64, bytes: u64, id: RecordId, names: &str) {
+        self.rot(offset.saturating_sub(self.bytes));
+        self.add(Piece::line(bytes, id));
+        Arc::make_mut(&mut self.holdings).add(names, 1);
+    }
+
+    fn add(&mut self, piece: Piece) {
+        if self.open.is_some_and(|open| self.ends_before(&open, &piece)) {
+            self.cut();
+        }
+        match &mut self.open {
+            Some(open) => {
+                open.bytes += piece.bytes;
+                open.records += piece.records;
+                open.least = open.least.min(piece.least);
+                open.greatest = open.greatest.max(piece.greatest);
+            }
+            None => {
+                let Piece { bytes, records, least, greatest } = piece;
+                self.behind = self.before.is_some_and(|before| is_behind(greatest, before));
+                self.open = Some(Block { offset: self.bytes, bytes, records, least, greatest });
+            }
+        }
+        self.least = Some(self.least.map_or(piece.least, |least| least.min(piece.least)));
+        self.bytes += piece.bytes;
+        self.records += piece.records;
+    }
+
+    fn ends_before(&self, open: &Block, piece: &Piece) -> bool {
+        if open.bytes < self.sizes.least {
+            return false;
+        }
+        let returns = self.behind && self.before.is_some_and(|before| !is_behind(piece.least, before));
+        open.bytes + piece.bytes > self.sizes.full || is_behind(piece.least, open.greatest) || returns
+    }
+
+    /// Counts bytes that are no records. Much of it belongs to no block: nobody shall read it.
+    fn rot(&mut self, bytes: u64) {
+        match &mut self.open {
+            Some(open) if open.bytes + bytes <= self.sizes.full => open.bytes += bytes,
+            _ if bytes > 0 => self.cut(),
+            _ => {}
+        }
+        self.bytes += bytes;
+    }
+
+    fn cut(&mut self) {
+        if let Some(block) = self.open.take() {
+            self.before = self.before.max(Some(block.greatest));
+            self.blocks.push(block);
+        }
+    }
+
+    /// The blocks that do not change any more; they share their memory with the index.
+    #[must_use]
+    pub fn full_blocks(&self) -> Blocks {
+        self.blocks.clone()
+    }
+
+    /// The last block, which still grows.
+    #[must_use]
+    pub const fn open_block(&self) -> Option<Block> {
+        self.open
+    }
+
+    /// All blocks, in the order of the file.
+    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+        self.blocks.iter().chain(self.open.as_ref())
+    }
+
+    /// Bytes up to the end of the last line.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Good records.
+    #[must_use]
+    pub const fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Least id.
+    #[must_use]
+    pub const fn least(&self) -> Option<RecordId> {
+        self.least
+    }
+
+    /// Greatest id.
+    #[must_use]
+    pub fn greatest(&self) -> Option<RecordId> {
+        self.before.max(self.open.map(|open| open.greatest))
+    }
+
+    /// How many records are to be kept by which nodes.
+    #[must_use]
+    pub const fn holdings(&self) -> &Arc<Holdings> {
+        &self.holdings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const KIB: u64 = 1024;
+
+    fn id(seconds: u64) -> RecordId {
+        RecordId { time_ns: seconds * SECOND, incarnation: 1 }
+    }
+
+    /// Seconds and size of each line.
+    fn cut(lines: &[(u64, u64)]) -> Vec<(u64, u64, u64)> {
+        let mut index = Indexer::new(BlockSizes::default());
+        for (seconds, bytes) in lines {
+            index.line(index.bytes(), *bytes, id(*seconds), "");
+        }
+        index.blocks().map(|b| (b.bytes / KIB, b.least.time_ns / SECOND, b.greatest.time_ns / SECOND)).collect()
+    }
+
+    #[test]
+    fn blocks_end_when_they_are_full() {
+        let lines: Vec<_> = (0..10).map(|n| (100 + n / 4, 100 * KIB)).collect();
+        assert_eq!(cut(&lines).iter().map(|b| b.0).collect::<Vec<_>>(), [200; 5]);
+        assert_eq!(cut(&[(1, KIB), (1, 4096 * KIB), (1, KIB)]), [(4097, 1, 1), (1, 1, 1)]);
+    }
+
+    #[test]
+    fn old_copies_get_blocks_of_their_own() {
+        let old = [(5, 10 * KIB), (6, 10 * KIB), (7, 10 * KIB)];
+        let lines = [&[(100, 10 * KIB), (101, 10 * KIB)][..], &old, &[(102, 10 * KIB), (103, 10 * KIB)]].concat();
+        assert_eq!(cut(&lines), [(20, 100, 101), (30, 5, 7), (20, 102, 103)]);
+        // A block that is too small for that goes on.
+        let lines = [(100, 20 * KIB), (5, KIB), (101, KIB), (102, 20 * KIB), (103, KIB)];
+        assert_eq!(cut(&lines), [(20, 100, 100), (22, 5, 102), (1, 103, 103)]);
+        // A little disorder is none.
+        assert_eq!(cut(&[(100, 20 * KIB), (99, 20 * KIB), (101, 20 * KIB)]), [(60, 99, 101)]);
+    }
+
+    #[test]
+    fn rot_lies_in_a_block_or_in_none() {
+        let mut index = Indexer::new(BlockSizes::default());
+        index.line(10, 100, id(1), "a,b");
+        index.line(150, 100, id(2), "a,b");
+        index.line(1 << 30, 100, id(3), "");
+        let blocks: Vec<_> = index.blocks().map(|b| (b.offset, b.bytes, b.records)).collect();
+        assert_eq!(blocks, [(10, 240, 2), (1 << 30, 100, 1)]);
+        assert_eq!((index.bytes(), index.records()), ((1 << 30) + 100, 3));
+        assert_eq!(index.holdings().iter().collect::<Vec<_>>(), [("", 1), ("a,b", 2)]);
+    }
+
+    #[test]
+    fn a_snapshot_stays_as_it_was() {
+        let mut index = Indexer::new(BlockSizes { full: 1, least: 1 });
+        let mut snapshots = Vec::new();
+        for n in 0..2 * limits::BLOCKS_SHARED as u64 + 5 {
+            index.line(n, 1, id(n), "");
+            snapshots.push(index.full_blocks());
+        }
+        for (n, blocks) in snapshots.iter().enumerate() {
+            assert_eq!(blocks.iter().count(), n);
+            assert!(blocks.iter().zip(0..).all(|(block, n)| block.offset == n && block.least == id(n)));
+        }
+    }
+
+    proptest! {
+        /// Whatever the order: blocks follow each other, and each says truly what it holds.
+        #[test]
+        fn blocks_cover_their_lines(lines in prop::collection::vec((0..40_u64, 1..30_u64, 0..3_u8), 1..200), batch in 1..9_usize) {
+            let mut index = Indexer::new(BlockSizes { full: 200, least: 40 });
+            for lines in lines.chunks(batch) {
+                let mut summary = Summary::default();
+                for (seconds, bytes, names) in lines {
+                    summary.add(id(*seconds), Piece::line(*bytes, id(*seconds)), ["", "a", "a,b"][*names as usize]);
+                }
+                index.append(&summary);
+            }
+            let mut rest = lines.as_slice();
+            let (mut offset, mut count) = (0, 0);
+            for block in index.blocks() {
+                prop_assert_eq!(block.offset, offset);
+                offset += block.bytes;
+                let (these, others) = rest.split_at(block.records as usize);
+                rest = others;
+                count += 1;
+                prop_assert_eq!(these.iter().map(|line| line.1).sum::<u64>(), block.bytes);
+                prop_assert_eq!(these.iter().map(|line| id(line.0)).min(), Some(block.least));
+                prop_assert_eq!(these.iter().map(|line| id(line.0)).max(), Some(block.greatest));
+            }
+            prop_assert!(rest.is_empty() && offset == index.bytes());
+            prop_assert!(count <= 1 + offset / 40);
+            prop_assert_eq!(index.least(), lines.iter().map(|line| id(line.0)).min());
+            prop_assert_eq!(index.greatest(), lines.iter().map(|line| id(line.0)).max());
+            prop_assert_eq!(index.holdings().iter().map(|held| held.1).sum::<u64>(), index.records());
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Keeps copies that other nodes send through a head: each line is checked, written with the names of its holders, and
+//! acknowledged when it is as safe as any other record. A record that is here already is not written again.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use crate::data::commit::{Commit, Sender, Verdict};
+use crate::data::record::{self, Line};
+use crate::data::scan::Query;
+use crate::data::scans::Scans;
+use crate::limits;
+use crate::net::Outbox;
+use crate::wire::error::{Code, Refusal};
+use crate::wire::frame::Frame;
+use crate::wire::id::{ID_CHARS, RecordId};
+
+/// Lines to keep.
+struct Put {
+    number: u64,
+    copies: String,
+    lines: Bytes,
+}
+
+/// The front: it takes what a session reads.
+pub struct Receiver(mpsc::Sender<Put>);
+
+impl Receiver {
+    /// Takes lines to keep.
+    ///
+    /// # Errors
+    /// The head sent more than it may have under way.
+    pub fn put(&self, number: u64, copies: String, lines: Bytes) -> Result<(), Refusal> {
+        self.0.try_send(Put { number, copies, lines }).map_err(|_| {
+            let text = format!("more than {} copies wait to be kept; it is closed", limits::COPIES_WAITING_MAX);
+            Refusal::new(Code::Protocol, text)
+        })
+    }
+}
+
+/// Acknowledges copies when they are settled.
+struct Settler {
+    link: Rc<Outbox>,
+    me: String,
+    /// The head's numbers, by the numbers of this session.
+    waiting: RefCell<BTreeMap<u64, u64>>,
+}
+
+impl Settler {
+    fn answer(&self, number: u64, refusal: Option<Refusal>) {
+        let frame = Frame::CopyAck { number, node: self.me.clone(), refusal };
+        if let Err(error) = self.link.with(|out| frame.encode(out)) {
+            tracing::error!("a CopyAck cannot be encoded: {error}");
+        }
+    }
+}
+
+impl Sender for Settler {
+    fn settled(&self, first: u64, last: u64, verdict: &Verdict) {
+        for own in first..=last {
+            let number = self.waiting.borrow_mut().remove(&own);
+            let refusal = match verdict {
+                Verdict::Kept => None,
+                Verdict::NotKept(error) => Some(Refusal::new(Code::Storage, error.to_string())),
+            };
+            number.into_iter().for_each(|number| self.answer(number, refusal.clone()));
+        }
+    }
+}
+
+/// A receiver for one session, and what does its work: run it beside the session.
+pub fn pair(
+    link: Rc<Outbox>,
+    me: String,
+    commit: Rc<Commit>,
+    scans: Rc<Scans>,
+) -> (Receiver, impl Future<Output = ()>) {
+    let (sender, mut puts) = mpsc::channel::<Put>(limits::COPIES_WAITING_MAX);
+    let work = async move {
+        let settler = Rc::new(Settler { link, me, waiting: RefCell::default() });
+        let session = commit.enter(Rc::clone(&settler) as Rc<dyn Sender>);
+        let _leave = Leave { commit: Rc::clone(&commit), session };
+        let last = Cell::new(0);
+        while let Some(put) = puts.recv().await {
+            commit.room().await;
+            // What is under way to the disk is here, too.
+            commit.until_settled(commit.added()).await;
+            match missing(&scans, &put.lines).await {
+                Err(refusal) => settler.answer(put.number, Some(refusal)),
+                Ok(records) if records.is_empty() => settler.answer(put.number, None),
+                Ok(records) => {
+                    last.set(last.get() + 1);
+                    settler.waiting.borrow_mut().insert(last.get(), put.number);
+                    if let Err(error) = commit.add_copies((session, last.get()), &put.copies, &records) {
+                        settler.waiting.borrow_mut().remove(&last.get());
+                        settler.answer(put.number, Some(Refusal::new(Code::Protocol, error.to_string())));
+                    }
+                }
+            }
+        }
+    };
+    (Receiver(sender), work)
+}
+
+struct Leave {
+    commit: Rc<Commit>,
+    session: u64,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.commit.exit(self.session);
+    }
+}
+
+/// The records of these lines that are not here.
+async fn missing<'a>(scans: &Scans, lines: &'a [u8]) -> Result<Vec<Line<'a>>, Refusal> {
+    let mut records = Vec::new();
+    for line in lines.split_inclusive(|b| *b == b'\n') {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let line = record::decode(line).map_err(|error| {
+            Refusal::new(Code::Protocol, format!("a line that came to be kept is no record: {error}"))
+        })?;
+        records.push(line);
+    }
+    let mut lacks = records.iter().map(|line| line.id).collect();
+    drop_present(scans, &mut lacks).await?;
+    // Of a record that comes twice the first line is kept.
+    records.retain(|line| lacks.remove(&line.id));
+    Ok(records)
+}
+
+/// Drops the ids that are here. A range with very many records is not looked through: a second copy does no harm.
+async fn drop_present(scans: &Scans, lacks: &mut BTreeSet<RecordId>) -> Result<(), Refusal> {
+    let until = lacks.last().map_or(RecordId::ZERO, |id| id.next());
+    let mut at = RecordId::ZERO;
+    for _ in 0..limits::COPY_PAGES_MAX {
+        let Some(from) = lacks.range(at..).next().copied() else { break };
+        let query = Query { from, until, client: None, bytes_max: limits::COPY_BYTES_MAX };
+        let page = scans.page(query).await.map_err(|error| Refusal::new(Code::Busy, error.to_string()))?;
+        for line in page.lines.split_inclusive(|b| *b == b'\n') {
+            line.get(..ID_CHARS).and_then(RecordId::from_text).map(|id| lacks.remove(&id));
+        }
+        at = page.next;
+    }
+    Ok(())
+}

@@ -1,0 +1,350 @@
+//! The scan against a model: files in any disorder, with copies, rot, seals and lost sidecars, read by several readers.
+//!
+//! The checker asks of every page: it holds exactly what the model has between its beginning and its `next`, in order
+//! and once, within its bounds; and it comes to an end.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests stop at the first surprise, too")]
+
+use super::index::{BlockSizes, Summary};
+use super::log::{Log, Settings, SyncPolicy};
+use super::record::{decode, encode};
+use super::scan::{Page, Query, ScanBounds, ScanError, Scanner};
+use super::segments::INDEX;
+use super::sidecar::{self, sidecar_name};
+use super::simulated::SimDisk;
+use super::storage::{Disk, Storage};
+use super::view::View;
+use crate::wire::id::{ClientId, RecordId};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use std::collections::BTreeSet;
+
+const SETTINGS: Settings = Settings { segment_bytes: 3000, sync: SyncPolicy::Always };
+const SIZES: BlockSizes = BlockSizes { full: 500, least: 120 };
+const BOUNDS: ScanBounds =
+    ScanBounds { window_bytes: 900, read_bytes: 1500, cursors: 2, cursors_bytes: 3000, blocks: 9 };
+
+fn id(n: u64) -> RecordId {
+    RecordId { time_ns: n * 700_000_000, incarnation: 3 }
+}
+
+fn number(id: RecordId) -> u64 {
+    id.time_ns / 700_000_000
+}
+
+fn client(n: u64) -> ClientId {
+    ClientId(n % 3)
+}
+
+/// The line of record `n`, the same every time.
+fn line(out: &mut Vec<u8>, n: u64) {
+    let names = [None, Some("a,b"), Some("a,c")][n as usize % 3];
+    let payload = "mensaje ".repeat(n as usize % 7);
+    encode(out, id(n), client(n), n, names, payload.as_bytes()).unwrap();
+}
+
+fn append<S: Storage>(log: &mut Log<S>, numbers: impl IntoIterator<Item = u64>) {
+    let mut lines = Vec::new();
+    numbers.into_iter().for_each(|n| line(&mut lines, n));
+    log.append(&lines, &Summary::of(&lines)).unwrap();
+}
+
+fn open<S: Storage>(storage: S) -> Log<S> {
+    Log::open_with_blocks(storage, SETTINGS, SIZES).unwrap().0
+}
+
+fn all(bytes_max: usize) -> Query {
+    Query { from: RecordId::ZERO, until: RecordId::MAX, client: None, bytes_max }
+}
+
+fn numbers(page: &Page) -> Vec<u64> {
+    page.lines
+        .split_inclusive(|b| *b == b'\n')
+        .map(|line| number(decode(&line[..line.len() - 1]).unwrap().id))
+        .collect()
+}
+
+/// Reads to the end of the range and gives the records.
+fn read<S: Storage>(scanner: &mut Scanner<S>, view: &View, mut query: Query) -> (Vec<u64>, u32) {
+    let (mut found, mut rotten) = (Vec::new(), 0);
+    while query.from < query.until {
+        let page = scanner.page(view, &query).unwrap();
+        assert!(page.next > query.from);
+        found.extend(numbers(&page));
+        rotten += page.rotten;
+        query.from = page.next;
+    }
+    (found, rotten)
+}
+
+/// Asks for a page and checks it; answers where to go on.
+fn check<S: Storage>(scanner: &mut Scanner<S>, view: &View, model: &BTreeSet<u64>, query: &Query) -> RecordId {
+    let page = scanner.page(view, query).unwrap();
+    assert!(page.next > query.from && page.next <= query.until, "{query:?} {page:?}");
+    let fits =
+        |n: &u64| id(*n) >= query.from && id(*n) < page.next && query.client.is_none_or(|wanted| wanted == client(*n));
+    let expected: Vec<u64> = model.iter().copied().filter(fits).collect();
+    assert_eq!(numbers(&page), expected, "{query:?}");
+    assert_eq!((page.records as usize, page.rotten), (expected.len(), 0));
+    assert!(page.lines.len() <= query.bytes_max || page.records == 1);
+    page.next
+}
+
+fn random_query(rng: &mut SmallRng, end: u64) -> Query {
+    let (a, b) = (rng.random_range(0..end + 2), rng.random_range(0..end + 2));
+    let until = if rng.random_bool(0.5) { RecordId::MAX } else { id(a.max(b)).next() };
+    let client = rng.random_bool(0.3).then(|| ClientId(rng.random_range(0..4)));
+    Query { from: id(a.min(b)), until, client, bytes_max: rng.random_range(0..800) }
+}
+
+/// Damages or removes the sidecar of a sealed file.
+fn damage(disk: &SimDisk, view: &View, rng: &mut SmallRng) {
+    let Some(file) = view.sealed().get(rng.random_range(0..view.sealed().len().max(1))) else {
+        return;
+    };
+    let name = sidecar_name(&file.segment.file);
+    match rng.random_range(0..3) {
+        0 => disk.flip(&name, rng.random_range(0..800)),
+        1 => disk.rename(&name, &format!("lost{}", rng.random::<u64>())).unwrap_or_default(),
+        _ => disk.write_small(&name, b"acopio-index 1 0 0\n").unwrap(),
+    }
+}
+
+/// A history of batches in some disorder, read meanwhile by several readers.
+fn history<S: Storage + Clone>(storage: &S, seed: u64, mut damage: impl FnMut(&View, &mut SmallRng)) {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let disorder = [0_u64, 3, 40, 400][rng.random_range(0..4)];
+    let mut log = open(storage.clone());
+    let mut scanner = Scanner::new(storage.clone(), BOUNDS);
+    let mut model = BTreeSet::new();
+    let mut readers: Vec<Query> = Vec::new();
+    let mut end = 0_u64;
+    for _ in 0..rng.random_range(1..60) {
+        let batch: Vec<u64> = (0..rng.random_range(1..9))
+            .map(|_| {
+                end += 1;
+                (end + rng.random_range(0..=disorder)).saturating_sub(rng.random_range(0..=disorder))
+            })
+            .collect();
+        append(&mut log, batch.iter().copied());
+        model.extend(batch);
+        if rng.random_bool(0.05) {
+            log.sync().unwrap();
+            drop(log);
+            damage(&scanner_view(storage), &mut rng);
+            log = open(storage.clone());
+            scanner = Scanner::new(storage.clone(), BOUNDS);
+        }
+        let view = log.view();
+        assert_eq!((view.records(), view.bytes()), (log.records(), log.bytes()));
+        assert_eq!(view.greatest(), model.last().copied().map(id));
+        assert_eq!(view.holdings().records(), view.records());
+        if rng.random_bool(0.2) {
+            readers.push(random_query(&mut rng, end));
+        }
+        for reader in &mut readers {
+            reader.from = check(&mut scanner, &view, &model, reader);
+        }
+        readers.retain(|reader| reader.from < reader.until);
+        readers.truncate(4);
+    }
+    let view = log.view();
+    damage(&view, &mut rng);
+    for mut query in [all(300), all(0), random_query(&mut rng, end), random_query(&mut rng, end)] {
+        while query.from < query.until {
+            query.from = check(&mut scanner, &view, &model, &query);
+        }
+    }
+}
+
+fn scanner_view<S: Storage + Clone>(storage: &S) -> View {
+    open(storage.clone()).view()
+}
+
+#[test]
+fn pages_are_what_the_model_says() {
+    for seed in 0..200 {
+        let disk = SimDisk::default();
+        history(&disk, seed, |view, rng| damage(&disk, view, rng));
+    }
+}
+
+#[test]
+fn a_real_disk_reads_the_same() {
+    for seed in 0..6 {
+        let dir = tempfile::tempdir().unwrap();
+        history(&Disk::new(dir.path()), seed, |_, _| {});
+    }
+}
+
+#[test]
+fn a_sequential_reader_parses_each_block_about_once() {
+    let disk = SimDisk::default();
+    let mut log = open(disk.clone());
+    for n in 0..400 {
+        append(&mut log, n * 5..n * 5 + 5);
+    }
+    let view = log.view();
+    let mut scanner = Scanner::new(disk.clone(), ScanBounds::default());
+    let before = disk.bytes_read();
+    assert_eq!(read(&mut scanner, &view, all(700)).0, (0..2000).collect::<Vec<_>>());
+    assert_eq!(disk.bytes_read() - before, view.bytes());
+    // Three readers that take turns.
+    let before = disk.bytes_read();
+    let mut readers = [all(700), all(300), Query { client: Some(ClientId(1)), ..all(500) }];
+    while readers.iter().any(|reader| reader.from < reader.until) {
+        for reader in readers.iter_mut().filter(|reader| reader.from < reader.until) {
+            reader.from = scanner.page(&view, reader).unwrap().next;
+        }
+    }
+    assert_eq!(disk.bytes_read() - before, 3 * view.bytes());
+}
+
+#[test]
+fn a_reader_that_follows_reads_only_what_is_new() {
+    let disk = SimDisk::default();
+    let mut log = Log::open(disk.clone(), SETTINGS).unwrap().0;
+    let mut scanner = Scanner::new(disk.clone(), ScanBounds::default());
+    let (before, mut from, mut found) = (disk.bytes_read(), RecordId::ZERO, Vec::new());
+    for n in 0..300 {
+        append(&mut log, [n]);
+        let page = scanner.page(&log.view(), &Query { from, until: id(n).next(), ..all(10_000) }).unwrap();
+        found.extend(numbers(&page));
+        from = page.next;
+    }
+    assert_eq!(found, (0..300).collect::<Vec<_>>());
+    assert_eq!(disk.bytes_read() - before, log.bytes());
+}
+
+#[test]
+fn memory_is_flat_in_any_disorder() {
+    let disk = SimDisk::default();
+    let mut log = open(disk.clone());
+    for n in 0..400 {
+        append(&mut log, (0..5).map(|k| (n * 5 + k) * 977 % 2003));
+    }
+    let mut expected: Vec<u64> = (0..2000).map(|n| n * 977 % 2003).collect();
+    expected.sort_unstable();
+    let view = log.view();
+    let bounds =
+        ScanBounds { window_bytes: 20_000, read_bytes: 10_000, cursors_bytes: 40_000, ..ScanBounds::default() };
+    let mut scanner = Scanner::new(disk, bounds);
+    let (mut query, mut found) = (all(1000), Vec::new());
+    while query.from < query.until {
+        let page = scanner.page(&view, &query).unwrap();
+        found.extend(numbers(&page));
+        query.from = page.next;
+        assert!(scanner.held() <= 40_000 + 600 * 64, "{}", scanner.held());
+    }
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_page_of_which_little_matches_ends_soon() {
+    let disk = SimDisk::default();
+    let mut log = open(disk.clone());
+    for n in 0..400 {
+        append(&mut log, n * 5..n * 5 + 5);
+    }
+    let view = log.view();
+    let mut scanner = Scanner::new(disk.clone(), BOUNDS);
+    let mut query = Query { client: Some(ClientId(9)), ..all(1000) };
+    let mut pages = 0;
+    while query.from < query.until {
+        let before = disk.bytes_read();
+        query.from = scanner.page(&view, &query).unwrap().next;
+        pages += 1;
+        assert!(disk.bytes_read() - before < BOUNDS.read_bytes + SIZES.full);
+    }
+    assert!(pages > 50, "{pages}");
+}
+
+#[test]
+fn rotten_lines_are_passed_over_and_counted() {
+    let disk = SimDisk::default();
+    let mut log = open(disk.clone());
+    (0..20).for_each(|n| append(&mut log, n * 10..n * 10 + 10));
+    let file = log.sealed()[1].segment.file.clone();
+    let first = number(decode(disk.contents(&file).split(|b| *b == b'\n').next().unwrap()).unwrap().id);
+    disk.flip(&file, 8 * 30);
+    let (found, rotten) = read(&mut Scanner::new(disk, BOUNDS), &log.view(), all(2000));
+    assert_eq!((found, rotten), ((0..200).filter(|n| *n != first).collect(), 1));
+}
+
+#[test]
+fn a_snapshot_outlives_sealing_and_knows_nothing_later() {
+    let disk = SimDisk::default();
+    let mut log = open(disk.clone());
+    append(&mut log, 0..10);
+    let view = log.view();
+    (1..20).for_each(|n| append(&mut log, n * 10..n * 10 + 10));
+    assert!(log.sealed().len() > 1 && view.sealed().is_empty());
+    let mut scanner = Scanner::new(disk, BOUNDS);
+    assert_eq!(read(&mut scanner, &view, all(200)).0, (0..10).collect::<Vec<_>>());
+    assert_eq!(read(&mut scanner, &log.view(), all(200)).0, (0..200).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_removed_file_is_told_apart() {
+    let disk = SimDisk::default();
+    let mut log = open(disk.clone());
+    (0..20).for_each(|n| append(&mut log, n * 10..n * 10 + 10));
+    let file = log.sealed()[0].segment.file.clone();
+    disk.rename(&file, "elsewhere").unwrap();
+    let mut scanner = Scanner::new(disk.clone(), BOUNDS);
+    let gone = || Err(ScanError::Gone { file: file.clone() });
+    assert_eq!(scanner.page(&log.view(), &all(200)), gone());
+    disk.rename(&sidecar_name(&file), "elsewhere too").unwrap();
+    assert_eq!(Scanner::new(disk.clone(), BOUNDS).page(&log.view(), &all(200)), gone());
+    let later = Query { from: log.sealed()[0].segment.greatest.next(), ..all(200) };
+    assert!(scanner.page(&log.view(), &later).is_ok());
+}
+
+#[test]
+fn sidecars_are_made_again() {
+    let disk = SimDisk::default();
+    let mut log = open(disk.clone());
+    (0..20).for_each(|n| append(&mut log, n * 10..n * 10 + 10));
+    log.sync().unwrap();
+    let files: Vec<_> = log.sealed().iter().map(|file| file.segment.clone()).collect();
+    let sidecar = |n: usize| sidecar_name(&files[n].file);
+    let before: Vec<_> = (0..files.len()).map(|n| disk.contents(&sidecar(n))).collect();
+    let (list, holdings) = (disk.contents(INDEX), log.view().holdings());
+    assert_eq!(holdings.iter().map(|held| held.0.to_owned()).collect::<Vec<_>>(), ["", "a,b", "a,c"]);
+    drop(log);
+    assert!(Log::open(disk.clone(), SETTINGS).unwrap().1.rescanned.is_empty());
+    disk.rename(&sidecar(0), "lost").unwrap();
+    disk.flip(&sidecar(1), 8 * 40);
+    disk.write_small(&sidecar(2), &before[1]).unwrap();
+    // Whole, but of another length of the file.
+    assert!(sidecar::read(&disk, &files[2].file, files[2].bytes).is_none());
+    let (log, report) = Log::open_with_blocks(disk.clone(), SETTINGS, SIZES).unwrap();
+    assert_eq!(report.rescanned, [0, 1, 2].map(|n| files[n].file.clone()));
+    assert_eq!((disk.contents(INDEX), log.view().holdings()), (list, holdings));
+    for (n, text) in before.iter().enumerate() {
+        // A batch was cut as a whole, a line alone is cut as it stands: the blocks may differ, not what they hold.
+        let (old, new) = (sidecar::FileIndex::parse(text), sidecar::FileIndex::parse(&disk.contents(&sidecar(n))));
+        let (old, new) = (old.unwrap(), new.unwrap());
+        assert_eq!((old.bytes, old.records(), old.holdings), (new.bytes, new.records(), new.holdings));
+    }
+    assert!(Log::open(disk, SETTINGS).unwrap().1.rescanned.is_empty());
+}
+
+#[test]
+fn a_full_disk_leaves_sidecars_out() {
+    let disk = SimDisk::default();
+    let mut log = open(disk.clone());
+    append(&mut log, 0..80);
+    disk.faults(|faults| faults.capacity = Some(log.bytes() + 400));
+    append(&mut log, 80..81);
+    let file = log.sealed()[0].segment.file.clone();
+    assert!(disk.contents(&sidecar_name(&file)).is_empty() && log.stopped().is_none());
+    let expected: Vec<u64> = (0..81).collect();
+    assert_eq!(read(&mut Scanner::new(disk.clone(), BOUNDS), &log.view(), all(300)).0, expected);
+    log.sync().unwrap();
+    let (_, report) = Log::open_with_blocks(disk.clone(), SETTINGS, SIZES).unwrap();
+    assert_eq!((report.rescanned, report.unwritten), (vec![file.clone()], vec![sidecar_name(&file)]));
+    disk.faults(|faults| faults.capacity = None);
+    assert!(Log::open(disk.clone(), SETTINGS).unwrap().1.unwritten.is_empty());
+    assert!(!disk.contents(&sidecar_name(&file)).is_empty());
+}

@@ -1,0 +1,249 @@
+//! Pages for the sessions: a thread that scans, with a bounded queue before it.
+//!
+//! A page is read from the newest snapshot of the log, so what was acknowledged is in it. What a page is, `scan` says;
+//! who asks for one and how it travels, the sessions.
+
+use super::commit::Commit;
+use super::mend::Rot;
+use super::scan::{Page, Query, ScanBounds, ScanError, Scanner};
+use super::segments::CURRENT;
+use super::storage::Storage;
+use super::view::View;
+use super::worker::Executor;
+use crate::limits;
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+use tokio::sync::oneshot;
+
+type Answer = Result<Page, ScanError>;
+
+struct Request {
+    view: Arc<View>,
+    query: Query,
+    answer: oneshot::Sender<Answer>,
+}
+
+type Scan = dyn FnMut(&View, &Query) -> Answer;
+
+enum Way {
+    Thread(mpsc::SyncSender<Request>),
+    Inline(RefCell<Box<Scan>>),
+}
+
+/// Answers questions for records of one log.
+pub struct Scans {
+    commit: Rc<Commit>,
+    way: Way,
+    rot: Rc<Rot>,
+}
+
+impl fmt::Debug for Scans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scans").finish_non_exhaustive()
+    }
+}
+
+impl Scans {
+    /// Reads where the other blocking work of this node is done.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn on<S: Storage + 'static>(executor: &Executor, storage: S, commit: Rc<Commit>) -> io::Result<Self> {
+        match executor {
+            Executor::Thread => Self::start(storage, commit),
+            #[cfg(feature = "simulation")]
+            Executor::Inline(_) => Ok(Self::inline(storage, commit)),
+        }
+    }
+
+    /// Starts the thread that reads the files of `storage`; it ends when this is dropped.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start<S: Storage + 'static>(storage: S, commit: Rc<Commit>) -> io::Result<Self> {
+        let (requests, taken) = mpsc::sync_channel(limits::SCAN_QUEUE_MAX);
+        let scanner = Scanner::new(storage, ScanBounds::default());
+        thread::Builder::new().name("scan".to_owned()).spawn(move || work(scanner, &taken))?;
+        Ok(Self { commit, way: Way::Thread(requests), rot: Rc::default() })
+    }
+
+    /// Reads on the thread that asks, for simulations: each page is there at once.
+    #[must_use]
+    pub fn inline<S: Storage + 'static>(storage: S, commit: Rc<Commit>) -> Self {
+        let mut scanner = Scanner::new(storage, ScanBounds::default());
+        let page = move |view: &View, query: &Query| scanner.page(view, query);
+        Self { commit, way: Way::Inline(RefCell::new(Box::new(page))), rot: Rc::default() }
+    }
+
+    /// The same, telling `rot` of every rotten line that is met. Those that it knows as mended are not counted.
+    #[must_use]
+    pub fn telling(self, rot: Rc<Rot>) -> Self {
+        Self { rot, ..self }
+    }
+
+    /// The next page of what `query` asks for, out of everything that is kept by now.
+    ///
+    /// Whoever removes a sealed file publishes a view without it first: then a page that meets the gap is read again.
+    ///
+    /// # Errors
+    /// Too many wait already, or a file cannot be read.
+    pub async fn page(&self, query: Query) -> Answer {
+        loop {
+            let view = self.commit.view();
+            let answer = self.ask(Arc::clone(&view), query).await.map(|mut page| {
+                self.rot.judge(&view, &mut page);
+                page
+            });
+            // A file that retention removed is not in the newest snapshot any more; one that is was lost.
+            match &answer {
+                Err(ScanError::Gone { file }) if !lists(&self.commit.view(), file) => {}
+                _ => return answer,
+            }
+        }
+    }
+
+    async fn ask(&self, view: Arc<View>, query: Query) -> Answer {
+        match &self.way {
+            Way::Inline(page) => (page.borrow_mut())(&view, &query),
+            Way::Thread(requests) => {
+                let (answer, answered) = oneshot::channel();
+                requests.try_send(Request { view, query, answer }).map_err(|error| match error {
+                    mpsc::TrySendError::Full(_) => ScanError::Busy,
+                    mpsc::TrySendError::Disconnected(_) => ScanError::Stopped,
+                })?;
+                answered.await.map_err(|_| ScanError::Stopped)?
+            }
+        }
+    }
+}
+
+fn lists(view: &View, file: &str) -> bool {
+    file == CURRENT || view.sealed().iter().any(|sealed| sealed.segment.file == file)
+}
+
+fn work<S: Storage>(mut scanner: Scanner<S>, requests: &mpsc::Receiver<Request>) {
+    loop {
+        match requests.recv_timeout(limits::SCAN_IDLE_TIME) {
+            Ok(Request { view, query, answer }) => {
+                // A reader that went away while it waited wants nothing any more.
+                if !answer.is_closed() {
+                    drop(answer.send(scanner.page(&view, &query)));
+                }
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => scanner.forget(),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::commit::{self, Sender, Verdict};
+    use crate::data::log::{Log, Settings, SyncPolicy};
+    use crate::data::simulated::SimDisk;
+    use crate::wire::frame::MessagesBuilder;
+    use crate::wire::id::{ClientId, RecordId};
+    use std::cell::Cell;
+
+    const QUERY: Query = Query { from: RecordId::ZERO, until: RecordId::MAX, client: None, bytes_max: 1 << 20 };
+
+    fn id(n: u64) -> RecordId {
+        RecordId { time_ns: n, incarnation: 1 }
+    }
+
+    fn commit(disk: &SimDisk) -> (Log<SimDisk>, Rc<Commit>) {
+        let settings = Settings { segment_bytes: 400, sync: SyncPolicy::Always };
+        let log = Log::open(disk.clone(), settings).unwrap().0;
+        let commit = Rc::new(Commit::new(commit::state_of(&log), log.view()));
+        (log, commit)
+    }
+
+    /// Looks at the commit at the moment of each verdict.
+    struct Witness {
+        commit: Rc<Commit>,
+        seen: Cell<u64>,
+        refused: Cell<u64>,
+    }
+
+    impl Sender for Witness {
+        fn settled(&self, _first: u64, last: u64, verdict: &Verdict) {
+            match verdict {
+                Verdict::Kept => assert_eq!(self.commit.view().records(), last - self.refused.get()),
+                Verdict::NotKept(_) => self.refused.set(self.refused.get() + 1),
+            }
+            self.seen.set(last);
+        }
+    }
+
+    fn add(commit: &Commit, session: u64, n: u64) {
+        let mut messages = MessagesBuilder::new();
+        messages.push(&[b"hola"]).unwrap();
+        commit.add((session, n), id(n), (ClientId(1), n), "", &messages.take().unwrap()).unwrap();
+        assert_eq!(commit.added(), n);
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(tokio::task::LocalSet::new().run_until(test));
+    }
+
+    #[test]
+    fn what_is_acknowledged_is_visible_and_what_is_refused_is_not() {
+        run(async {
+            let disk = SimDisk::default();
+            let (log, commit) = commit(&disk);
+            let witness = Rc::new(Witness { commit: Rc::clone(&commit), seen: Cell::new(0), refused: Cell::new(0) });
+            let session = commit.enter(Rc::clone(&witness) as Rc<dyn Sender>);
+            let way = [
+                Scans::start(disk.clone(), Rc::clone(&commit)).unwrap(),
+                Scans::inline(disk.clone(), Rc::clone(&commit)),
+            ];
+            let test = async {
+                for n in 1..=30 {
+                    if n == 25 {
+                        disk.faults(|faults| faults.capacity = Some(0));
+                    }
+                    add(&commit, session, n);
+                    assert!(commit.settled() < n);
+                    commit.until_settled(n).await;
+                    assert_eq!((commit.settled(), witness.seen.get()), (n, n));
+                    for scans in &way {
+                        assert_eq!(u64::from(scans.page(QUERY).await.unwrap().records), n.min(24));
+                    }
+                }
+                assert_eq!(witness.refused.get(), 6);
+            };
+            commit::run(&commit, log, &Executor::Thread, test).await.unwrap();
+        });
+    }
+
+    #[test]
+    fn too_many_readers_are_told_to_come_back_and_a_lost_file_is_named() {
+        run(async {
+            let disk = SimDisk::default();
+            let (_log, commit) = commit(&disk);
+            let (requests, taken) = mpsc::sync_channel(2);
+            let scans = Scans { commit, way: Way::Thread(requests), rot: Rc::default() };
+            let asks = async { tokio::join!(scans.page(QUERY), scans.page(QUERY), scans.page(QUERY)) };
+            let answers = async {
+                let first = taken.recv().unwrap();
+                first.answer.send(Err(ScanError::Gone { file: "x".to_owned() })).unwrap();
+                // It is in no newer snapshot, so the page is asked for again.
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+                drop(taken);
+            };
+            let ((first, second, third), ()) = tokio::join!(asks, answers);
+            assert_eq!(
+                (first, second, third),
+                (Err(ScanError::Stopped), Err(ScanError::Stopped), Err(ScanError::Busy))
+            );
+        });
+    }
+}

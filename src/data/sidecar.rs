@@ -1,0 +1,185 @@
+//! The index of a sealed file as a text file beside it, `data-<id>.index`.
+//!
+//! Derived data: one that is missing, garbled or that does not fit its file is made again by reading the file. The
+//! format is in `docs/data-log.md`.
+
+use super::holdings::{Holdings, OTHERS};
+use super::index::{Block, BlockSizes, Indexer};
+use super::recover::{self, Scan};
+use super::segments::checksum;
+use super::storage::{ReadAt, Storage};
+use crate::limits::SIDECAR_BYTES_MAX;
+use std::fmt::Write;
+use std::io;
+use std::sync::Arc;
+
+/// First words of a sidecar; the number is the version of its format.
+const FORMAT: &str = "acopio-index 1";
+
+/// What stands for no names; those that are names follow a plus.
+const NO_NAMES: &str = "-";
+
+/// What a sidecar says of its file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FileIndex {
+    /// Length of the file, bytes.
+    pub bytes: u64,
+    /// Its blocks, in the order of the file.
+    pub blocks: Vec<Block>,
+    /// How many of its records are to be kept by which nodes.
+    pub holdings: Arc<Holdings>,
+}
+
+/// The name of a sealed file's sidecar.
+#[must_use]
+pub fn sidecar_name(file: &str) -> String {
+    format!("{}.index", file.strip_suffix(".txt").unwrap_or(file))
+}
+
+impl FileIndex {
+    /// What an indexer knows of a file of `bytes` bytes that it has seen to its end.
+    #[must_use]
+    pub fn of(index: &Indexer, bytes: u64) -> Self {
+        Self { bytes, blocks: index.blocks().copied().collect(), holdings: Arc::clone(index.holdings()) }
+    }
+
+    /// Good records of the file.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.blocks.iter().map(|block| block.records).sum()
+    }
+
+    /// The sidecar's text.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut text = format!("{FORMAT} {} {}\n", self.bytes, self.records());
+        for Block { offset, bytes, records, least, greatest } in &self.blocks {
+            // Writing to a string does not fail.
+            writeln!(text, "block {offset} {bytes} {records} {least} {greatest}").unwrap_or_default();
+        }
+        for (names, records) in self.holdings.iter() {
+            let names = match names {
+                "" => NO_NAMES.to_owned(),
+                OTHERS => OTHERS.to_owned(),
+                names => format!("+{names}"),
+            };
+            writeln!(text, "held {records} {names}").unwrap_or_default();
+        }
+        let crc = checksum(&text);
+        writeln!(text, "crc {crc}").unwrap_or_default();
+        text
+    }
+
+    /// Reads a sidecar; `None` if it is not whole, or contradicts itself.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(text).ok()?;
+        let at = text.strip_suffix('\n')?.rfind('\n')? + 1;
+        let (covered, last) = text.split_at_checked(at)?;
+        if last.strip_prefix("crc ")?.strip_suffix('\n')? != checksum(covered) {
+            return None;
+        }
+        let mut lines = covered.lines();
+        let (bytes, records) = lines.next()?.strip_prefix(FORMAT)?.strip_prefix(' ')?.split_once(' ')?;
+        let (bytes, records): (u64, u64) = (bytes.parse().ok()?, records.parse().ok()?);
+        let (mut blocks, mut holdings) = (Vec::new(), Holdings::default());
+        let mut end = 0;
+        for line in lines {
+            if let Some(fields) = line.strip_prefix("block ") {
+                let block = parse_block(fields).filter(|block| block.offset >= end)?;
+                end = block.offset.checked_add(block.bytes).filter(|end| *end <= bytes)?;
+                blocks.push(block);
+            } else {
+                let (count, names) = line.strip_prefix("held ")?.split_once(' ')?;
+                let names = match names {
+                    NO_NAMES => "",
+                    OTHERS => OTHERS,
+                    names => names.strip_prefix('+')?,
+                };
+                holdings.add(names, count.parse().ok()?);
+            }
+        }
+        let index = Self { bytes, blocks, holdings: Arc::new(holdings) };
+        (index.records() == records && index.holdings.records() == records).then_some(index)
+    }
+}
+
+fn parse_block(fields: &str) -> Option<Block> {
+    let mut fields = fields.split(' ');
+    let block = Block {
+        offset: fields.next()?.parse().ok()?,
+        bytes: fields.next()?.parse().ok()?,
+        records: fields.next()?.parse().ok()?,
+        least: fields.next()?.parse().ok()?,
+        greatest: fields.next()?.parse().ok()?,
+    };
+    (fields.next().is_none() && block.least <= block.greatest).then_some(block)
+}
+
+/// Reads the sidecar of a sealed file; `None` if there is none that fits a file of `bytes` bytes.
+pub fn read<S: Storage>(storage: &S, file: &str, bytes: u64) -> Option<FileIndex> {
+    let text = storage.read_small(&sidecar_name(file), SIDECAR_BYTES_MAX).ok()?;
+    FileIndex::parse(&text).filter(|index| index.bytes == bytes)
+}
+
+/// Makes the index of a file by reading all of it. Errors: those of the disk.
+pub fn build(file: &dyn ReadAt, bytes: u64, sizes: BlockSizes) -> io::Result<(Indexer, Scan)> {
+    let mut index = Indexer::new(sizes);
+    let found = recover::scan(
+        bytes,
+        |buffer, at| file.read_at(buffer, at),
+        |place, line| index.line(place.offset, place.len, line.id, line.copies.unwrap_or_default()),
+    )?;
+    Ok((index, found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::id::RecordId;
+
+    fn index() -> FileIndex {
+        let mut index = Indexer::new(BlockSizes { full: 200, least: 40 });
+        for n in 0..10 {
+            let id = RecordId { time_ns: 1_795_234_260_000_000_000 + n, incarnation: 7 };
+            index.line(n * 60, 60, id, ["", "a,b", "*,c"][n as usize % 3]);
+        }
+        FileIndex::of(&index, 600)
+    }
+
+    #[test]
+    fn a_sidecar_round_trips() {
+        let index = index();
+        let text = index.to_text();
+        assert_eq!((index.blocks.len(), index.records()), (4, 10));
+        assert_eq!(text.lines().next(), Some("acopio-index 1 600 10"));
+        assert_eq!(FileIndex::parse(text.as_bytes()), Some(index));
+        let empty = FileIndex::default();
+        assert_eq!(FileIndex::parse(empty.to_text().as_bytes()), Some(empty));
+        assert_eq!(sidecar_name("data-1795234260----0----6.2.txt"), "data-1795234260----0----6.2.index");
+    }
+
+    #[test]
+    fn no_damage_goes_unnoticed() {
+        let text = index().to_text().into_bytes();
+        for at in 0..text.len() {
+            let mut damaged = text.clone();
+            damaged[at] ^= 1;
+            assert_eq!(FileIndex::parse(&damaged), None, "byte {at}");
+            assert_eq!(FileIndex::parse(&text[..at]), None, "cut to {at}");
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        let mut overlap = index();
+        overlap.blocks[1].offset -= 1;
+        let mut beyond = index();
+        beyond.bytes -= 1;
+        let mut uncounted = index();
+        Arc::make_mut(&mut uncounted.holdings).add("", 1);
+        for wrong in [overlap, beyond, uncounted] {
+            assert_eq!(FileIndex::parse(wrong.to_text().as_bytes()), None);
+        }
+    }
+}

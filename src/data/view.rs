@@ -1,0 +1,175 @@
+//! A snapshot of what a log holds, for readers: the sealed files, and `data.txt` as far as it is committed.
+//!
+//! Cheap to make after every commit and cheap to keep: what two snapshots have in common they share. A snapshot says
+//! which files there are and which ids are where; reading them is the business of `scan`.
+
+use super::holdings::Holdings;
+use super::index::{Block, Blocks};
+use super::segments::Segment;
+use super::storage::ReadAt;
+use crate::wire::id::RecordId;
+use std::fmt;
+use std::sync::Arc;
+
+/// A sealed file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedFile {
+    /// Its number, which it had as `data.txt` already; never used for another file while the log is open.
+    pub serial: u64,
+    /// Its name, its size and the ids in it.
+    pub segment: Segment,
+    /// How many of its records are to be kept by which nodes.
+    pub holdings: Arc<Holdings>,
+}
+
+/// All sealed files, and what they hold together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sealed {
+    files: Vec<Arc<SealedFile>>,
+    records: u64,
+    bytes: u64,
+    greatest: Option<RecordId>,
+    holdings: Holdings,
+}
+
+impl Sealed {
+    /// These files, by ascending serial.
+    #[must_use]
+    pub fn new(files: Vec<Arc<SealedFile>>) -> Self {
+        let mut sealed = Self::default();
+        files.into_iter().for_each(|file| sealed.push(file));
+        sealed
+    }
+
+    /// Adds a file.
+    pub fn push(&mut self, file: Arc<SealedFile>) {
+        self.records += file.segment.records;
+        self.bytes += file.segment.bytes;
+        if file.segment.records > 0 {
+            self.greatest = self.greatest.max(Some(file.segment.greatest));
+        }
+        self.holdings.merge(&file.holdings);
+        self.files.push(file);
+    }
+
+    /// The files: in the order in which they were sealed.
+    #[must_use]
+    pub fn files(&self) -> &[Arc<SealedFile>] {
+        &self.files
+    }
+
+    /// Good records in them.
+    #[must_use]
+    pub const fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Their length, bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// `data.txt` as far as it is committed. It stays readable after it was sealed.
+#[derive(Clone)]
+pub struct CurrentFile {
+    /// Its number, which it keeps when it is sealed.
+    pub serial: u64,
+    /// The name that it will have when it is sealed; `None` while it holds no record.
+    pub name: Option<Arc<str>>,
+    /// The open file.
+    pub reader: Arc<dyn ReadAt>,
+    /// Committed length, bytes.
+    pub bytes: u64,
+    /// Good records in it.
+    pub records: u64,
+    /// Greatest id in it.
+    pub greatest: Option<RecordId>,
+    /// Its blocks but the last.
+    pub full: Blocks,
+    /// Its last block, which grows: a later snapshot has it with the same offset and more bytes.
+    pub open: Option<Block>,
+    /// How many of its records are to be kept by which nodes.
+    pub holdings: Arc<Holdings>,
+}
+
+impl CurrentFile {
+    /// All of its blocks, in the order of the file.
+    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+        self.full.iter().chain(self.open.as_ref())
+    }
+}
+
+impl fmt::Debug for CurrentFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("CurrentFile");
+        out.field("serial", &self.serial).field("bytes", &self.bytes).field("records", &self.records);
+        out.finish_non_exhaustive()
+    }
+}
+
+/// What a log held at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    sealed: Arc<Sealed>,
+    current: Option<CurrentFile>,
+}
+
+impl View {
+    /// A snapshot of these files.
+    #[must_use]
+    pub const fn new(sealed: Arc<Sealed>, current: Option<CurrentFile>) -> Self {
+        Self { sealed, current }
+    }
+
+    /// The sealed files.
+    #[must_use]
+    pub fn sealed(&self) -> &[Arc<SealedFile>] {
+        self.sealed.files()
+    }
+
+    /// `data.txt`; `None` while the disk is too full to begin one.
+    #[must_use]
+    pub const fn current(&self) -> Option<&CurrentFile> {
+        self.current.as_ref()
+    }
+
+    /// The name that the file with this serial has for good: `data.txt` goes by the one that it will get.
+    #[must_use]
+    pub fn name(&self, serial: u64) -> Option<&str> {
+        if let Some(current) = self.current().filter(|current| current.serial == serial) {
+            return current.name.as_deref();
+        }
+        let at = self.sealed().binary_search_by_key(&serial, |file| file.serial).ok()?;
+        self.sealed().get(at).map(|file| file.segment.file.as_str())
+    }
+
+    /// Greatest id; `None` if there are no records.
+    #[must_use]
+    pub fn greatest(&self) -> Option<RecordId> {
+        self.sealed.greatest.max(self.current.as_ref().and_then(|current| current.greatest))
+    }
+
+    /// Good records, repeated ones included.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.sealed.records + self.current.as_ref().map_or(0, |current| current.records)
+    }
+
+    /// Length of all files, bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.sealed.bytes + self.current.as_ref().map_or(0, |current| current.bytes)
+    }
+
+    /// How many records are to be kept by which nodes.
+    #[must_use]
+    pub fn holdings(&self) -> Holdings {
+        let mut holdings = self.sealed.holdings.clone();
+        if let Some(current) = &self.current {
+            holdings.merge(&current.holdings);
+        }
+        holdings
+    }
+}

@@ -1,0 +1,206 @@
+//! Who does blocking work on a disk: a thread, which owns a state and does jobs in order; or, in a simulation, the task
+//! that asks, after as long as a simulated disk takes.
+//!
+//! It knows no job: the work is a function from a job to its answer.
+
+use std::fmt;
+use std::io;
+use std::sync::mpsc as orders;
+use std::thread;
+
+use tokio::sync::oneshot;
+
+/// Where work is done.
+#[derive(Clone, Debug, Default)]
+pub enum Executor {
+    /// On a thread of its own for each worker.
+    #[default]
+    Thread,
+    /// In the task that asks.
+    #[cfg(feature = "simulation")]
+    Inline(Latency),
+}
+
+/// How long the next job of a simulated disk takes.
+#[cfg(feature = "simulation")]
+#[derive(Clone)]
+pub struct Latency(pub std::sync::Arc<dyn Fn() -> std::time::Duration + Send + Sync>);
+
+#[cfg(feature = "simulation")]
+impl fmt::Debug for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Latency")
+    }
+}
+
+/// Does jobs, one at a time, in order.
+pub struct Worker<J, R>(Hand<J, R>);
+
+enum Hand<J, R> {
+    Thread {
+        orders: orders::SyncSender<(J, oneshot::Sender<R>)>,
+        /// The answer to the job in hand.
+        under_way: Option<oneshot::Receiver<R>>,
+    },
+    #[cfg(feature = "simulation")]
+    Inline { latency: Latency, work: Box<dyn FnMut(J) -> R> },
+}
+
+impl<J: Send + 'static, R: Send + 'static> Worker<J, R> {
+    /// A worker that does jobs with `work`; a thread of its has this name. It ends when the worker is dropped, once the
+    /// job in hand is done.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start(executor: &Executor, name: &str, mut work: impl FnMut(J) -> R + Send + 'static) -> io::Result<Self> {
+        match executor {
+            Executor::Thread => {
+                let (sender, taken) = orders::sync_channel::<(J, oneshot::Sender<R>)>(1);
+                thread::Builder::new().name(name.to_owned()).spawn(move || {
+                    while let Ok((job, answer)) = taken.recv() {
+                        // Who asked may be gone: the job is done all the same.
+                        drop(answer.send(work(job)));
+                    }
+                })?;
+                Ok(Self(Hand::Thread { orders: sender, under_way: None }))
+            }
+            #[cfg(feature = "simulation")]
+            Executor::Inline(latency) => Ok(Self(Hand::Inline { latency: latency.clone(), work: Box::new(work) })),
+        }
+    }
+
+    /// Does one job, after one whose answer nobody awaited. None if the thread is gone.
+    pub async fn work(&mut self, job: J) -> Option<R> {
+        match &mut self.0 {
+            Hand::Thread { orders, under_way } => {
+                if let Some(before) = under_way {
+                    drop(before.await);
+                }
+                let (answer, done) = oneshot::channel();
+                // The channel has one place and no job is under way, so this never blocks.
+                orders.try_send((job, answer)).ok()?;
+                let answer = under_way.insert(done).await.ok();
+                *under_way = None;
+                answer
+            }
+            #[cfg(feature = "simulation")]
+            Hand::Inline { latency, work } => {
+                let time = latency.0();
+                let mut pending = Pending { work: &mut **work, job: Some(job) };
+                tokio::time::sleep(time).await;
+                pending.finish()
+            }
+        }
+    }
+}
+
+impl<J, R> fmt::Debug for Worker<J, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Worker")
+    }
+}
+
+/// Something that may block.
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Does whatever it is handed, where it may block: one thing at a time, in order.
+#[derive(Debug)]
+pub struct Blocking {
+    worker: Worker<Job, ()>,
+    name: &'static str,
+}
+
+impl Blocking {
+    /// Starts it under this name.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(executor: &Executor, name: &'static str) -> io::Result<Self> {
+        Ok(Self { worker: Worker::start(executor, name, |job: Job| job())?, name })
+    }
+
+    /// Has `work` done.
+    ///
+    /// # Errors
+    /// Those of `work`, or the thread is gone.
+    pub async fn run<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let (answer, done) = oneshot::channel();
+        let job: Job = Box::new(move || drop(answer.send(work())));
+        let gone = || io::Error::other(format!("the thread {} is gone", self.name));
+        self.worker.work(job).await.ok_or_else(gone)?;
+        done.await.map_err(io::Error::other)?
+    }
+}
+
+/// A job that is under way: like one on a thread, it is done even if nobody awaits it any more.
+#[cfg(feature = "simulation")]
+struct Pending<'a, J, R> {
+    work: &'a mut dyn FnMut(J) -> R,
+    job: Option<J>,
+}
+
+#[cfg(feature = "simulation")]
+impl<J, R> Pending<'_, J, R> {
+    fn finish(&mut self) -> Option<R> {
+        self.job.take().map(|job| (self.work)(job))
+    }
+}
+
+#[cfg(feature = "simulation")]
+impl<J, R> Drop for Pending<'_, J, R> {
+    fn drop(&mut self) {
+        drop(self.finish());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_thread_keeps_its_state_and_does_what_nobody_awaits() {
+        let mut sum = 0;
+        let work = move |n: u64| {
+            sum += n;
+            sum
+        };
+        let mut worker = Worker::start(&Executor::Thread, "test", work).unwrap();
+        assert_eq!(worker.work(2).await, Some(2));
+        {
+            let dropped = worker.work(3);
+            tokio::pin!(dropped);
+            tokio::select! {
+                biased;
+                _ = &mut dropped => {}
+                () = std::future::ready(()) => {}
+            }
+        }
+        assert_eq!(worker.work(5).await, Some(10));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_thread_that_is_gone_is_told() {
+        let mut worker =
+            Worker::start(&Executor::Thread, "test", |_: ()| std::panic::resume_unwind(Box::new(()))).unwrap();
+        assert_eq!(worker.work(()).await, None::<()>);
+    }
+
+    #[cfg(feature = "simulation")]
+    #[tokio::test(start_paused = true)]
+    async fn in_a_simulation_a_job_takes_its_time_and_is_done_even_if_who_asked_is_gone() {
+        let latency = Latency(std::sync::Arc::new(|| std::time::Duration::from_secs(3)));
+        let sum = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let inside = std::sync::Arc::clone(&sum);
+        let work = move |n: u64| inside.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
+        let mut worker = Worker::start(&Executor::Inline(latency), "test", work).unwrap();
+        let started = tokio::time::Instant::now();
+        assert_eq!(worker.work(2).await, Some(0));
+        assert_eq!(started.elapsed().as_secs(), 3);
+        let dropped = tokio::time::timeout(std::time::Duration::from_secs(1), worker.work(5)).await;
+        assert!(dropped.is_err());
+        assert_eq!(sum.load(std::sync::atomic::Ordering::Relaxed), 7);
+    }
+}

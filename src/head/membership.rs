@@ -1,0 +1,179 @@
+//! Keeps the table of members up to date: in the head's memory, in `members.txt`, and with the data nodes.
+//!
+//! The rules are in [`super::members`]; this file is the I/O around them.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use super::members::{Away, Kept, Members};
+use super::registered::NodeEntry;
+use super::shelf::Shelf;
+use super::state::Head;
+use crate::clock::Clock;
+use crate::limits;
+use crate::wire::error::Refusal;
+use crate::wire::frame::{Frame, Member, MemberState};
+
+/// Name of the file in the folder of the logs.
+pub const FILE: &str = "members.txt";
+
+/// The members of one head, and where they are written down.
+pub struct Roster {
+    table: RefCell<Members>,
+    shelf: Shelf,
+    /// Told when the file is out of date.
+    dirty: Notify,
+    /// The file cannot be written, which was said once.
+    failed: Cell<bool>,
+}
+
+impl Roster {
+    /// The members that the head whose file lies there has known. A file that cannot be read is said loudly: reads may then be
+    /// complete only in appearance.
+    #[must_use]
+    pub fn open(shelf: Shelf, (replicas, copies_min): (usize, usize), clock: &Clock) -> Self {
+        let mut table = Members::new(replicas).with_least(copies_min);
+        match shelf.read(limits::MEMBERS_BYTES_MAX) {
+            Ok(text) => {
+                for line in table.add_text(&text, clock.wall_ns() / 1_000_000_000) {
+                    tracing::error!("line {line} of {shelf} makes no sense and is left out");
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::error!(
+                "{shelf} cannot be read: {error}; reads do not wait for dataNodes that were known before"
+            ),
+        }
+        Self { table: RefCell::new(table), shelf, dirty: Notify::new(), failed: Cell::new(false) }
+    }
+
+    /// Writes the file anew: whoever reads it sees the old one or the new one.
+    fn save(&self) {
+        let text = self.table.borrow().to_text();
+        let written = self.shelf.write(text.as_bytes());
+        match written {
+            Ok(()) => self.failed.set(false),
+            Err(error) => {
+                if !self.failed.replace(true) {
+                    tracing::error!("{} cannot be written: {error}; free space in the logs", self.shelf);
+                }
+            }
+        }
+    }
+}
+
+impl Head {
+    fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// A node with an identity is about to be registered.
+    ///
+    /// # Errors
+    /// Too many are known.
+    pub fn member_here(&self, name: &str, id: u64, kept: Kept) -> Result<(), Refusal> {
+        let uptime = self.uptime();
+        self.roster.table.borrow_mut().here(name, id, kept, uptime)?;
+        self.roster.dirty.notify_one();
+        Ok(())
+    }
+
+    /// A node with an identity is not registered any more.
+    pub fn member_away(&self, id: u64) {
+        let uptime = self.uptime();
+        self.roster.table.borrow_mut().away(id, uptime, self.config.clock.wall_ns() / 1_000_000_000);
+        self.roster.dirty.notify_one();
+    }
+
+    /// A node told what its other heads know, or is gone with what it told.
+    pub fn member_heard(&self) {
+        let nodes = self.nodes();
+        let heard: Vec<Member> = nodes.iter().flat_map(|node| node.heard.borrow().clone()).collect();
+        let now = (self.uptime(), self.config.clock.wall_ns() / 1_000_000_000);
+        if self.roster.table.borrow_mut().heard(&heard, now) {
+            self.roster.dirty.notify_one();
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// A node reported on its log.
+    pub fn member_reported(&self, id: u64, kept: Kept) {
+        let uptime = self.uptime();
+        if self.roster.table.borrow_mut().reported(id, kept, uptime) {
+            self.roster.dirty.notify_one();
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// A node keeps the only copy of messages that were acknowledged.
+    pub fn member_keeps_alone(&self, id: u64, records: u64, named: bool) {
+        if self.roster.table.borrow_mut().kept_alone(id, records, named) {
+            self.roster.dirty.notify_one();
+        }
+    }
+
+    /// Messages were acknowledged with so many copies.
+    pub fn member_copies(&self, copies: usize) {
+        if copies < self.config.replicas {
+            let uptime = self.uptime();
+            self.roster.table.borrow_mut().given(copies, uptime);
+        }
+    }
+
+    /// Names of the nodes that an answer lacks.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        self.roster.table.borrow().missing().into_iter().map(str::to_owned).collect()
+    }
+
+    /// The nodes that are away.
+    #[must_use]
+    pub fn members_away(&self) -> Vec<Away> {
+        self.roster.table.borrow().away_now().collect()
+    }
+
+    /// All that are known.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        let mut members = self.roster.table.borrow().list();
+        for node in self.nodes().iter() {
+            if let Some(member) = members.iter_mut().find(|member| Some(member.id) == node.id) {
+                member.sync = node.report.borrow().sync;
+            }
+        }
+        members
+    }
+
+    /// Sets the state of a member, for those who drain it or give it up.
+    pub fn set_member(&self, id: u64, state: MemberState) {
+        if self.roster.table.borrow_mut().set_state(id, state) {
+            self.roster.dirty.notify_one();
+        }
+    }
+
+    /// Tells one node who the members are.
+    pub fn tell_members(&self, node: &NodeEntry) {
+        let replicas = u8::try_from(self.config.replicas).unwrap_or(u8::MAX);
+        node.tell(&Frame::Members { replicas, members: self.members() });
+    }
+
+    /// Writes the file and tells the nodes at every change, until the head is dropped.
+    pub async fn keep_members(self: Rc<Self>) {
+        let mut told = self.members();
+        loop {
+            self.roster.dirty.notified().await;
+            self.roster.save();
+            let members = self.members();
+            if members != told {
+                self.nodes().iter().for_each(|node| self.tell_members(node));
+                told = members;
+            }
+            sleep(limits::MEMBERS_TELL_EVERY).await;
+        }
+    }
+}

@@ -1,0 +1,513 @@
+//! Reading back: one reader's answer, pulled in pages from all data nodes, merged and sent on as fast as it is read.
+//!
+//! A page is asked for only when there is room for it, so a reader that stops reading stops the pulling. Nobody else
+//! waits for it. [`super::merge`] puts the pages together, [`super::members`] knows who is missing; what a page may
+//! claim, each data node decides. The decisions here are when to ask, when to wait and when to end.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+use super::merge::Merge;
+use super::registered::NodeEntry;
+use super::state::Head;
+use crate::limits;
+use crate::net::Outbox;
+use crate::wire::error::{Code, Refusal};
+use crate::wire::frame::{self, Frame};
+use crate::wire::id::{ClientId, RecordId};
+use crate::wire::text::Dialect;
+
+/// What a reader asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// The least id.
+    pub from: RecordId,
+    /// The first id that is not wanted.
+    pub until: RecordId,
+    /// Only records of this client.
+    pub client: Option<ClientId>,
+    /// Go on with what comes.
+    pub follow: bool,
+    /// Leave out nodes that are away.
+    pub partial: bool,
+}
+
+/// What all readers of one head share.
+#[derive(Default)]
+pub struct Readers {
+    now: Cell<usize>,
+    safe: Cell<Option<(Instant, RecordId)>>,
+}
+
+/// A reader's place among [`limits::READERS_MAX`]; given back when it is dropped.
+struct Place<'a>(&'a Readers);
+
+impl<'a> Place<'a> {
+    fn take(readers: &'a Readers) -> Result<Self, Refusal> {
+        if readers.now.get() >= limits::READERS_MAX {
+            let text = format!("{} reads are under way on this head; try again later", limits::READERS_MAX);
+            return Err(Refusal::new(Code::Busy, text));
+        }
+        readers.now.set(readers.now.get() + 1);
+        Ok(Self(readers))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.now.set(self.0.now.get().saturating_sub(1));
+    }
+}
+
+impl Head {
+    /// Below this id nothing more comes from this head; a little old at most. See [`super::core::Core::safe`].
+    #[must_use]
+    pub fn safe(&self) -> RecordId {
+        match self.readers.safe.get() {
+            Some((at, id)) if at.elapsed() < limits::SAFE_FRESH => id,
+            _ => self.safe_now(),
+        }
+    }
+
+    /// The same as of now.
+    pub fn safe_now(&self) -> RecordId {
+        let id = self.floor.cap(self.core_mut(|core| core.safe(self.config.clock.wall_ns())));
+        self.readers.safe.set(Some((Instant::now(), id)));
+        id
+    }
+}
+
+/// A node's answer to a Scan.
+#[derive(Debug)]
+pub enum Answer {
+    /// A page.
+    Page {
+        /// Everything below is in it.
+        next: RecordId,
+        /// The greatest id that the node has, or has called complete.
+        greatest: RecordId,
+        /// Lines that were passed over.
+        rotten: u32,
+        /// The lines.
+        lines: Bytes,
+    },
+    /// None.
+    Failed(Refusal),
+}
+
+/// Where answers wait for one reader. It has at most one request open for each node.
+#[derive(Default)]
+struct Inbox {
+    answers: RefCell<Vec<(u64, Answer)>>,
+    wake: Notify,
+}
+
+/// The Scans that are open at one node.
+#[derive(Default)]
+pub struct Open {
+    next: Cell<u32>,
+    requests: RefCell<BTreeMap<u32, (u64, Weak<Inbox>)>>,
+}
+
+impl Open {
+    /// A number for a request; none if too many are open.
+    fn add(&self, source: u64, inbox: &Rc<Inbox>) -> Option<u32> {
+        let mut requests = self.requests.borrow_mut();
+        if requests.len() >= limits::NODE_SCANS_MAX {
+            return None;
+        }
+        let number = self.next.get();
+        self.next.set(number.wrapping_add(1));
+        requests.insert(number, (source, Rc::downgrade(inbox)));
+        Some(number)
+    }
+
+    /// Hands an answer to its reader, if that is still there.
+    pub fn answer(&self, request: u32, answer: Answer) {
+        let asked = self.requests.borrow_mut().remove(&request);
+        if let Some((source, inbox)) = asked
+            && let Some(inbox) = inbox.upgrade()
+        {
+            inbox.answers.borrow_mut().push((source, answer));
+            inbox.wake.notify_one();
+        }
+    }
+}
+
+/// A data node, as one reader sees it.
+struct Source {
+    node: Rc<NodeEntry>,
+    /// Its cursor in the merge; never given twice, so that late answers are known as such.
+    key: u64,
+    merged: bool,
+    /// The request that is open.
+    asked: Option<Asked>,
+    ask_at: Instant,
+    idle: Duration,
+    failures: u32,
+    /// The greatest id it has, from the first answer on.
+    greatest: Option<RecordId>,
+}
+
+/// A request that is open: when it was sent, from where, and up to where it can be answered at best.
+#[derive(Clone, Copy)]
+struct Asked {
+    at: Instant,
+    from: RecordId,
+    best: RecordId,
+}
+
+impl Source {
+    /// A node that was not asked yet and takes no part.
+    fn new(node: Rc<NodeEntry>, now: Instant) -> Self {
+        let idle = limits::READ_POLL;
+        Self { node, key: 0, merged: false, asked: None, ask_at: now, idle, failures: 0, greatest: None }
+    }
+
+    /// It is there and gives no answers.
+    fn fails(&self, now: Instant) -> bool {
+        self.failures >= limits::SCAN_FAILURES_MAX
+            || self.asked.is_some_and(|asked| now.duration_since(asked.at) >= limits::READ_PAGE_TIME_MAX)
+    }
+}
+
+/// One read.
+struct Reading<'a> {
+    head: &'a Head,
+    outbox: &'a Outbox,
+    wanted: Wanted,
+    /// Where it ends; none until the nodes have said what there is.
+    until: Option<RecordId>,
+    merge: Merge,
+    inbox: Rc<Inbox>,
+    /// By the serial number of the registration.
+    sources: BTreeMap<u64, Source>,
+    next_key: u64,
+    /// Names of nodes that the answer lacks for good.
+    skipped: BTreeSet<String>,
+    /// Since when it waits for nodes, and what the reader was told.
+    waiting: Option<(Instant, String)>,
+    told_at: Instant,
+    chunk: BytesMut,
+}
+
+/// What comes next in a read.
+enum Step {
+    Wait,
+    End,
+}
+
+/// Answers a read. Resolves after its `ReadEnd`; the caller watches the connection meanwhile.
+///
+/// # Errors
+/// The read cannot be answered: tell the reader.
+pub async fn run(head: &Head, outbox: &Outbox, wanted: Wanted) -> Result<(), Refusal> {
+    let _place = Place::take(&head.readers)?;
+    head.solo_ready().await;
+    head.floor_ready().await;
+    let mut reading = Reading {
+        head,
+        outbox,
+        wanted,
+        until: wanted.follow.then_some(wanted.until),
+        merge: Merge::new(wanted.from),
+        inbox: Rc::default(),
+        sources: BTreeMap::new(),
+        next_key: 0,
+        skipped: BTreeSet::new(),
+        waiting: None,
+        told_at: Instant::now(),
+        chunk: BytesMut::new(),
+    };
+    loop {
+        let changed = head.changed.notified();
+        match reading.step()? {
+            Step::End => return Ok(()),
+            Step::Wait => {}
+        }
+        let full = reading.is_full();
+        let inbox = Rc::clone(&reading.inbox);
+        tokio::select! {
+            biased;
+            () = inbox.wake.notified() => {}
+            () = changed => {}
+            () = outbox.drained(), if full => {}
+            () = sleep_until(reading.next_timer()) => {}
+        }
+    }
+}
+
+impl Reading<'_> {
+    /// Everything that can be done now.
+    fn step(&mut self) -> Result<Step, Refusal> {
+        let now = Instant::now();
+        self.follow_nodes(now);
+        self.take_answers(now);
+        let missing = self.missing(now);
+        let ready = self.ready(&missing, now)?;
+        if ready {
+            self.find_end()?;
+        }
+        self.ask(now);
+        if !ready {
+            return if self.gives_up(&missing, now) { self.end(missing).map(|()| Step::End) } else { Ok(Step::Wait) };
+        }
+        let Some(until) = self.until else { return Ok(Step::Wait) };
+        self.emit(now)?;
+        if self.merge.emitted() >= until && !self.is_full() {
+            return self.end(Vec::new()).map(|()| Step::End);
+        }
+        Ok(Step::Wait)
+    }
+
+    /// Takes in nodes that have registered, and lets go of those that are gone.
+    fn follow_nodes(&mut self, now: Instant) {
+        let nodes = self.head.nodes();
+        let before = self.sources.len();
+        self.sources.retain(|serial, _| nodes.iter().any(|node| node.key.serial() == *serial));
+        if self.sources.len() < before {
+            // What it had may have been copied to where the others were read already: they are asked again. Nothing
+            // of it is kept, or a node that comes and goes would fill the memory of a reader that rests.
+            self.merge.rewind();
+            self.sources.values_mut().for_each(|source| source.merged = false);
+        }
+        for node in nodes {
+            let serial = node.key.serial();
+            if node.dialect != Dialect::Framed {
+                self.skipped.insert(node.name.clone());
+            } else {
+                self.sources.entry(serial).or_insert_with(|| Source::new(node, now));
+            }
+        }
+        for source in self.sources.values_mut() {
+            let merged = !(self.wanted.partial && source.fails(now));
+            if merged && !source.merged {
+                self.next_key += 1;
+                // Whatever is on its way was asked for another place.
+                (source.key, source.asked, source.ask_at) = (self.next_key, None, source.ask_at.max(now));
+                self.merge.add(source.key);
+            } else if !merged && source.merged {
+                self.merge.remove(source.key);
+            }
+            source.merged = merged;
+        }
+    }
+
+    fn take_answers(&mut self, now: Instant) {
+        let answers = self.inbox.answers.take();
+        for (key, answer) in answers {
+            let Some(source) = self.sources.values_mut().find(|source| source.key == key) else { continue };
+            let Some(asked) = source.asked.take() else { continue };
+            match answer {
+                Answer::Page { greatest, .. } if source.greatest.is_none() && self.until.is_none() => {
+                    (source.greatest, source.failures) = (Some(greatest), 0);
+                }
+                Answer::Page { next, rotten, lines, .. } => {
+                    let len = lines.len();
+                    if let Err(bad) = self.merge.page(key, next, lines) {
+                        tracing::error!("dataNode {}: {bad}", source.node.name);
+                        fail(source, now);
+                        continue;
+                    }
+                    if rotten > 0 && self.head.config.replicas == 1 {
+                        self.skipped.insert(source.node.name.clone());
+                    }
+                    source.failures = 0;
+                    source.ask_at = now + pause(source, asked, next, len);
+                }
+                Answer::Failed(refusal) => {
+                    self.merge.asked(key, false);
+                    if refusal.code == Code::Busy {
+                        source.ask_at = now + limits::READ_POLL_MAX;
+                    } else {
+                        tracing::warn!("dataNode {} cannot be read: {refusal}", source.node.name);
+                        fail(source, now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Names of the nodes that the answer lacks now.
+    fn missing(&self, now: Instant) -> Vec<String> {
+        let mut missing = self.head.missing();
+        let failing = self.sources.values().filter(|source| source.fails(now));
+        missing.extend(failing.map(|source| source.node.name.clone()));
+        missing
+    }
+
+    /// Whether the read can go on with the nodes that are there; tells the reader when that changes.
+    fn ready(&mut self, missing: &[String], now: Instant) -> Result<bool, Refusal> {
+        let nobody = !self.sources.values().any(|source| source.merged);
+        if self.wanted.partial {
+            self.skipped.extend(missing.iter().cloned());
+        }
+        let ready = !nobody && (self.wanted.partial || missing.is_empty());
+        let words = match missing {
+            [] if ready => String::new(),
+            [] => "dataNodes".to_owned(),
+            names => names.join(","),
+        };
+        let told = self.waiting.as_ref().map(|(_, told)| told.as_str());
+        if !ready && told != Some(&words) {
+            let since = self.waiting.as_ref().map_or(now, |(since, _)| *since);
+            self.waiting = Some((since, words.clone()));
+            self.tell_waiting(words)?;
+        } else if ready && told.is_some() {
+            self.waiting = None;
+            self.tell_waiting(String::new())?;
+        }
+        Ok(ready)
+    }
+
+    fn tell_waiting(&self, nodes: String) -> Result<(), Refusal> {
+        self.outbox.with(|out| Frame::Waiting { nodes }.encode(out)).map_err(|error| error.refusal())
+    }
+
+    /// Whether a read that waits has waited long enough.
+    fn gives_up(&self, missing: &[String], now: Instant) -> bool {
+        let Some((since, _)) = &self.waiting else { return false };
+        // Nodes that speak text are all there is, or nobody is to be waited for.
+        let in_vain = !self.skipped.is_empty() && (missing.is_empty() || self.wanted.partial);
+        !self.wanted.follow && (in_vain || now.duration_since(*since) >= limits::READ_WAIT_MAX)
+    }
+
+    /// A read that does not follow ends behind what there is when it begins, once all nodes have said what that is.
+    fn find_end(&mut self) -> Result<(), Refusal> {
+        if self.until.is_some() {
+            return Ok(());
+        }
+        let mut greatest = RecordId::ZERO;
+        for source in self.sources.values().filter(|source| source.merged) {
+            let Some(known) = source.greatest else { return Ok(()) };
+            greatest = greatest.max(known);
+        }
+        let wall_ns = self.head.config.clock.wall_ns();
+        self.head.core_mut(|core| core.advance(greatest, wall_ns)).map_err(|error| {
+            tracing::error!("a read cannot be answered: {error}");
+            Refusal::new(Code::Storage, error.to_string())
+        })?;
+        self.until = Some(self.wanted.until.min(greatest.next()));
+        self.sources.values_mut().for_each(|source| source.ask_at = source.ask_at.min(Instant::now()));
+        Ok(())
+    }
+
+    /// Asks every node whose next page is wanted.
+    fn ask(&mut self, now: Instant) {
+        let count = self.sources.len().max(1) * limits::READ_PAGES_MAX;
+        let bytes = (limits::READ_PAGES_BYTES_MAX / count).clamp(limits::PAGE_BYTES_MIN, limits::PAGE_BYTES_MAX);
+        for source in self.sources.values_mut() {
+            if source.asked.is_some() || now < source.ask_at {
+                continue;
+            }
+            let (from, until, bytes) = match self.until {
+                // An empty range: it only says that it answers, and what its greatest id is.
+                _ if !source.merged => (RecordId::ZERO, RecordId::ZERO, 0),
+                None if source.greatest.is_none() => (RecordId::ZERO, RecordId::ZERO, 0),
+                None => continue,
+                Some(until) => match self.merge.wants(source.key, until) {
+                    Some(from) => (from, until, bytes),
+                    None => continue,
+                },
+            };
+            let Some(request) = source.node.scans.add(source.key, &self.inbox) else {
+                source.ask_at = now + limits::READ_POLL_MAX;
+                continue;
+            };
+            let safe = self.head.safe();
+            let client = self.wanted.client;
+            source.node.tell(&Frame::Scan { request, from, until, client, bytes_max: bytes as u32, safe });
+            source.asked = Some(Asked { at: now, from, best: until.min(safe) });
+            if bytes > 0 {
+                self.merge.asked(source.key, true);
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.outbox.len() >= limits::READ_ANSWERS_BYTES_MAX
+    }
+
+    /// Sends what is complete, as long as the reader takes it.
+    fn emit(&mut self, now: Instant) -> Result<(), Refusal> {
+        let mut next = self.merge.emitted();
+        while !self.is_full() {
+            self.chunk.clear();
+            next = self.merge.take(&mut self.chunk, limits::PAGE_BYTES_MAX);
+            if self.chunk.is_empty() {
+                break;
+            }
+            self.tell_records(next, now)?;
+        }
+        if !self.is_full() && now.duration_since(self.told_at) >= limits::READ_PROGRESS_EVERY {
+            self.chunk.clear();
+            self.tell_records(next, now)?;
+        }
+        Ok(())
+    }
+
+    fn tell_records(&mut self, next: RecordId, now: Instant) -> Result<(), Refusal> {
+        self.told_at = now;
+        self.outbox.with(|out| frame::records(out, next, &self.chunk)).map_err(|error| error.refusal())
+    }
+
+    /// The last word: what is missing now, and what the answer lacks for good.
+    fn end(&mut self, missing: Vec<String>) -> Result<(), Refusal> {
+        if missing.is_empty() && self.skipped.is_empty() && self.sources.is_empty() {
+            let text = "no hay dataNodes; start one with 'acopio data --head <this head>', then read again";
+            return Err(Refusal::new(Code::NoNodes, text));
+        }
+        self.skipped.extend(missing);
+        let names: Vec<&str> = self.skipped.iter().map(String::as_str).collect();
+        let end = Frame::ReadEnd { next: self.merge.emitted(), missing: names.join(",") };
+        self.outbox.with(|out| end.encode(out)).map_err(|error| error.refusal())
+    }
+
+    /// When something is to be done that nobody tells of.
+    fn next_timer(&self) -> Instant {
+        let now = Instant::now();
+        let mut timer = now + limits::READ_PROGRESS_EVERY;
+        if self.until.is_some() && self.waiting.is_none() && !self.is_full() {
+            timer = timer.min(self.told_at + limits::READ_PROGRESS_EVERY);
+        }
+        if let Some((since, _)) = self.waiting.as_ref().filter(|_| !self.wanted.follow) {
+            timer = timer.min(*since + limits::READ_WAIT_MAX);
+        }
+        for source in self.sources.values() {
+            let wants = self.until.is_none_or(|until| self.merge.wants(source.key, until).is_some());
+            match source.asked {
+                Some(asked) if !source.fails(now) => timer = timer.min(asked.at + limits::READ_PAGE_TIME_MAX),
+                None if wants && source.ask_at > now => timer = timer.min(source.ask_at),
+                _ => {}
+            }
+        }
+        timer
+    }
+}
+
+fn fail(source: &mut Source, now: Instant) {
+    source.failures = source.failures.saturating_add(1);
+    source.ask_at = now + limits::READ_POLL_MAX;
+}
+
+/// How long to wait before the next page is asked for: not at all while there is more of what is old, or much that is
+/// new. At the end of what there is, a moment, and a longer one each time that nothing came.
+fn pause(source: &mut Source, asked: Asked, next: RecordId, len: usize) -> Duration {
+    let behind = Duration::from_nanos(asked.best.time_ns.saturating_sub(next.time_ns));
+    let moved = next > asked.from;
+    if len > 0 {
+        source.idle = limits::READ_POLL;
+    }
+    if moved && (len >= limits::PAGE_BYTES_MIN / 2 || behind > limits::READ_LIVE) {
+        return Duration::ZERO;
+    }
+    let pause = source.idle;
+    source.idle = (pause * 2).min(limits::READ_POLL_MAX);
+    pause
+}

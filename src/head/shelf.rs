@@ -1,0 +1,95 @@
+//! Where a head keeps a small file of its own: in the folder of its logs, or in the memory of a simulation.
+//!
+//! What the file says is the caller's business. It is written anew as a whole: a reader sees the old one or the new one.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::path::PathBuf;
+
+/// A place for one small file.
+#[derive(Clone, Debug)]
+pub enum Shelf {
+    /// At this path.
+    Path(PathBuf),
+    /// In memory; nothing is there as long as it is empty.
+    #[cfg(feature = "simulation")]
+    Memory(std::sync::Arc<std::sync::Mutex<Vec<u8>>>),
+}
+
+impl Shelf {
+    /// Reads at most `bytes_max` bytes of the file.
+    ///
+    /// # Errors
+    /// `NotFound`, and whatever the disk says; `InvalidData` if it is not UTF-8.
+    pub fn read(&self, bytes_max: u64) -> io::Result<String> {
+        let mut text = String::new();
+        match self {
+            Self::Path(path) => File::open(path)?.take(bytes_max).read_to_string(&mut text)?,
+            #[cfg(feature = "simulation")]
+            Self::Memory(bytes) => {
+                let bytes = bytes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                if bytes.is_empty() {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
+                bytes.take(bytes_max).read_to_string(&mut text)?
+            }
+        };
+        Ok(text)
+    }
+
+    /// Puts `text` in place of what was there; it survives a crash once this returns.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    pub fn write(&self, text: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Path(path) => {
+                let new = path.with_extension("txt.new");
+                let mut file = File::create(&new)?;
+                file.write_all(text)?;
+                file.sync_all()?;
+                std::fs::rename(&new, path)
+            }
+            #[cfg(feature = "simulation")]
+            Self::Memory(bytes) => {
+                text.clone_into(&mut bytes.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+                Ok(())
+            }
+        }
+    }
+
+    /// As [`write`](Self::write), while others go on.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    pub async fn write_aside(&self, text: Vec<u8>) -> io::Result<()> {
+        match self {
+            Self::Path(_) => {
+                let shelf = self.clone();
+                tokio::task::spawn_blocking(move || shelf.write(&text)).await.map_err(io::Error::other)?
+            }
+            #[cfg(feature = "simulation")]
+            Self::Memory(_) => self.write(&text),
+        }
+    }
+}
+
+/// The places of a head's small files.
+#[derive(Clone, Debug)]
+pub struct Shelves {
+    /// The table of members.
+    pub members: Shelf,
+    /// What it has called safe.
+    pub clock: Shelf,
+}
+
+impl fmt::Display for Shelf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(f),
+            #[cfg(feature = "simulation")]
+            Self::Memory(_) => f.write_str("memory"),
+        }
+    }
+}

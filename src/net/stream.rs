@@ -1,0 +1,252 @@
+//! Connections and listeners: TCP, or the simulated network's. Chosen at run time, at the price of a match on an enum.
+//!
+//! Everything above uses only these types. The options of a real socket are set here and nowhere else.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host, tcp};
+use tokio::time::timeout;
+
+#[cfg(feature = "simulation")]
+use super::simulated::{SimHost, SimListener, SimStream};
+use crate::limits;
+
+/// How connections are made.
+#[derive(Clone, Debug, Default)]
+pub enum Net {
+    /// Over TCP.
+    #[default]
+    Tcp,
+    /// From a host of a simulated network.
+    #[cfg(feature = "simulation")]
+    Simulated(SimHost),
+}
+
+impl Net {
+    /// Connects to `host:port`, trying each address the name has, from a given local address if there is one.
+    ///
+    /// # Errors
+    /// The name is not known, or none of its addresses answers within [`limits::DIAL_TIME_MAX`] each: the last cause.
+    pub async fn dial(&self, host: &str, bind: Option<IpAddr>) -> io::Result<Stream> {
+        match self {
+            Self::Tcp => dial_tcp(host, bind).await.map(Stream::Tcp),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(from) => match timeout(limits::DIAL_TIME_MAX, from.dial(host)).await {
+                Ok(stream) => stream.map(Stream::Simulated),
+                Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer")),
+            },
+        }
+    }
+}
+
+async fn dial_tcp(host: &str, bind: Option<IpAddr>) -> io::Result<TcpStream> {
+    let addresses = match timeout(limits::DIAL_TIME_MAX, lookup_host(host)).await {
+        Ok(found) => found?,
+        Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the name server does not answer")),
+    };
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        match timeout(limits::DIAL_TIME_MAX, connect(address, bind)).await {
+            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, "no answer"),
+        }
+    }
+    Err(last)
+}
+
+async fn connect(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(ip) = bind {
+        socket.bind(SocketAddr::new(ip, 0))?;
+    }
+    let stream = socket.connect(address).await?;
+    tune(&stream)?;
+    Ok(stream)
+}
+
+/// Small writes leave at once, and the system finds out that a peer is gone without a goodbye.
+fn tune(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(limits::KEEPALIVE_TIME)
+        .with_interval(limits::KEEPALIVE_INTERVAL)
+        .with_retries(limits::KEEPALIVE_RETRIES);
+    SockRef::from(socket).set_tcp_keepalive(&keepalive)
+}
+
+/// Where connections come in.
+#[derive(Debug)]
+pub enum Listener {
+    /// Over TCP.
+    Tcp(TcpListener),
+    /// At a host of a simulated network.
+    #[cfg(feature = "simulation")]
+    Simulated(SimListener),
+}
+
+impl Listener {
+    /// Listens on `host:port` over TCP; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// The address is not to be had.
+    pub async fn bind(address: &str) -> io::Result<Self> {
+        TcpListener::bind(address).await.map(Self::Tcp)
+    }
+
+    /// The address that it listens on.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr(),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(listener) => Ok(listener.local_addr()),
+        }
+    }
+
+    /// The next connection, and who made it.
+    ///
+    /// # Errors
+    /// The system has no room for one, or the peer left at once: the next may succeed.
+    pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (socket, peer) = listener.accept().await?;
+                if let Err(error) = tune(&socket) {
+                    tracing::debug!("{peer}: {error}");
+                }
+                Ok((Stream::Tcp(socket), peer))
+            }
+            #[cfg(feature = "simulation")]
+            Self::Simulated(listener) => {
+                let (socket, peer) = listener.accept().await?;
+                Ok((Stream::Simulated(socket), peer))
+            }
+        }
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub enum Stream {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Between two hosts of a simulated network.
+    #[cfg(feature = "simulation")]
+    Simulated(SimStream),
+}
+
+/// The reading half of a [`Stream`].
+#[derive(Debug)]
+pub enum ReadHalf<'a> {
+    /// Over TCP.
+    Tcp(tcp::ReadHalf<'a>),
+    /// Between two hosts of a simulated network.
+    #[cfg(feature = "simulation")]
+    Simulated(&'a SimStream),
+}
+
+/// The writing half of a [`Stream`].
+#[derive(Debug)]
+pub enum WriteHalf<'a> {
+    /// Over TCP.
+    Tcp(tcp::WriteHalf<'a>),
+    /// Between two hosts of a simulated network.
+    #[cfg(feature = "simulation")]
+    Simulated(&'a SimStream),
+}
+
+impl Stream {
+    /// Halves that can be used at the same time; the connection closes when the stream is dropped.
+    pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+        match self {
+            Self::Tcp(socket) => {
+                let (read, write) = socket.split();
+                (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
+            }
+            #[cfg(feature = "simulation")]
+            Self::Simulated(socket) => (ReadHalf::Simulated(socket), WriteHalf::Simulated(socket)),
+        }
+    }
+
+    /// The address of this end.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(socket) => socket.local_addr(),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(socket) => Ok(socket.local_addr()),
+        }
+    }
+
+    /// The address of the other end.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(socket) => socket.peer_addr(),
+            #[cfg(feature = "simulation")]
+            Self::Simulated(socket) => Ok(socket.peer_addr()),
+        }
+    }
+}
+
+/// Reads and writes by what is inside.
+macro_rules! forward {
+    (read $kind:ty) => {
+        impl AsyncRead for $kind {
+            fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
+                    #[cfg(feature = "simulation")]
+                    Self::Simulated(socket) => socket.poll_read(cx, buf),
+                }
+            }
+        }
+    };
+    (write $kind:ty) => {
+        impl AsyncWrite for $kind {
+            fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+                match self.get_mut() {
+                    Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+                    #[cfg(feature = "simulation")]
+                    Self::Simulated(socket) => socket.poll_write(cx, bytes),
+                }
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    Self::Tcp(socket) => Pin::new(socket).poll_flush(cx),
+                    #[cfg(feature = "simulation")]
+                    Self::Simulated(_) => Poll::Ready(Ok(())),
+                }
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                match self.get_mut() {
+                    Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+                    #[cfg(feature = "simulation")]
+                    Self::Simulated(socket) => {
+                        socket.shut_down();
+                        Poll::Ready(Ok(()))
+                    }
+                }
+            }
+        }
+    };
+}
+
+forward!(read Stream);
+forward!(write Stream);
+forward!(read ReadHalf<'_>);
+forward!(write WriteHalf<'_>);

@@ -1,0 +1,99 @@
+//! A role that runs on a simulated host: it can be asked to stop, paused, or killed between two of its steps.
+//!
+//! Each has a LocalSet of its own, so that all its tasks are gone at once.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use tokio::task::{LocalSet, spawn_local};
+
+use crate::shutdown::{self, Shutdown, Trigger};
+
+#[derive(Default)]
+struct Gate {
+    set: RefCell<Option<LocalSet>>,
+    paused: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    ended: RefCell<Option<String>>,
+}
+
+/// A running role. Dropping it kills it.
+pub struct Process {
+    gate: Rc<Gate>,
+    trigger: Trigger,
+    asked: Cell<bool>,
+}
+
+/// Polls the tasks of a process, unless it is paused.
+struct Drive(Rc<Gate>);
+
+impl Future for Drive {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.waker.replace(Some(cx.waker().clone()));
+        match &mut *self.0.set.borrow_mut() {
+            Some(_) if self.0.paused.get() => Poll::Pending,
+            Some(set) => Pin::new(set).poll(cx),
+            None => Poll::Ready(()),
+        }
+    }
+}
+
+impl Process {
+    /// Starts a role; what it returns says how it ended. Call it inside a LocalSet.
+    pub fn start<F: Future<Output = String> + 'static>(role: impl FnOnce(Shutdown) -> F) -> Self {
+        let (trigger, shutdown) = shutdown::pair();
+        let gate = Rc::new(Gate::default());
+        let set = LocalSet::new();
+        let (role, told) = (role(shutdown), Rc::downgrade(&gate));
+        set.spawn_local(async move {
+            let ended = role.await;
+            if let Some(gate) = told.upgrade() {
+                gate.ended.replace(Some(ended));
+            }
+        });
+        gate.set.replace(Some(set));
+        spawn_local(Drive(Rc::clone(&gate)));
+        Self { gate, trigger, asked: Cell::new(false) }
+    }
+
+    /// Asks it to end in order.
+    pub fn stop(&self) {
+        self.asked.set(true);
+        self.trigger.stop();
+    }
+
+    /// Stops its steps, or lets them go on.
+    pub fn pause(&self, paused: bool) {
+        self.gate.paused.set(paused);
+        self.wake();
+    }
+
+    /// Whether it was asked to end and has not.
+    pub fn is_stopping(&self) -> bool {
+        self.asked.get() && self.ended().is_none()
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&self) -> Option<String> {
+        self.gate.ended.borrow().clone()
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.gate.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let set = self.gate.set.take();
+        drop(set);
+        self.wake();
+    }
+}

@@ -1,0 +1,129 @@
+//! Whether what was read is what was sent: everything that is kept, each message once, each client's in its order. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::verdict::{Problems, shown};
+use crate::limits;
+use crate::wire::id::{ClientId, RecordId};
+
+const HOLD_NS: u64 = limits::READER_HOLD_TIME.as_nanos() as u64;
+
+/// A message that a reader delivered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Delivered {
+    /// Its id.
+    pub id: RecordId,
+    /// Who sent it.
+    pub client: ClientId,
+    /// The client's number for it.
+    pub seq: u64,
+    /// Its bytes.
+    pub payload: Vec<u8>,
+}
+
+/// What one read has to be like.
+pub struct Expected<'a> {
+    /// Every payload that was sent.
+    pub sent: &'a BTreeSet<Vec<u8>>,
+    /// Lines of which a part may be stored.
+    pub torn: &'a [Vec<u8>],
+    /// Payloads that have to be there.
+    pub kept: &'a BTreeSet<Vec<u8>>,
+}
+
+/// What became of a read.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Outcome {
+    /// What must not be.
+    pub problems: Vec<String>,
+    /// Messages that came after a later one of their client because a retry came later than a reader waits.
+    pub late: u64,
+}
+
+/// What is missing, comes twice, was never sent, or is out of order.
+#[must_use]
+pub fn judge(delivered: &[Delivered], expected: &Expected<'_>) -> Outcome {
+    let mut problems = Problems::default();
+    let mut seen = BTreeSet::new();
+    for message in delivered {
+        let torn = || expected.torn.iter().any(|line| line.starts_with(&message.payload));
+        if !expected.sent.contains(&message.payload) {
+            if !torn() {
+                problems.add("read and never sent", format!("{message:?}"));
+            }
+        } else if !seen.insert(&message.payload) {
+            problems.add("delivered twice", at(message));
+        }
+    }
+    for payload in expected.kept.iter().filter(|payload| !seen.contains(payload)) {
+        problems.add("kept and not delivered", shown(payload));
+    }
+    let late = disordered(delivered, &mut problems);
+    Outcome { problems: problems.list(), late }
+}
+
+/// Messages that come after a later one of their client. The answer counts those whose id is so much greater that a
+/// reader does not wait for them.
+fn disordered(delivered: &[Delivered], problems: &mut Problems) -> u64 {
+    let mut late = 0;
+    // The greatest number so far of each client, and the least id of those that came too early at each step.
+    let mut before: BTreeMap<ClientId, BTreeMap<u64, RecordId>> = BTreeMap::new();
+    for message in delivered {
+        let earlier = before.entry(message.client).or_default();
+        let mut later = earlier.range(message.seq + 1..);
+        let too_early = later.clone().next().is_some();
+        if too_early {
+            // What followed the first that was let go went with it.
+            let given_up = later.any(|(_, id)| message.id.time_ns >= id.time_ns.saturating_add(HOLD_NS));
+            if given_up && message.client.may_retry() {
+                late += 1;
+            } else {
+                problems.add("out of order", at(message));
+            }
+        }
+        earlier.insert(message.seq, message.id);
+    }
+    late
+}
+
+fn at(message: &Delivered) -> String {
+    format!("{} of client {}, number {}, at {}", shown(&message.payload), message.client, message.seq, message.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(client: u64, seq: u64, second: u64) -> Delivered {
+        let id = RecordId { time_ns: second * 1_000_000_000, incarnation: 1 };
+        Delivered { id, client: ClientId::of_library(client), seq, payload: format!("{client} {seq}").into_bytes() }
+    }
+
+    fn judged(delivered: &[Delivered]) -> Outcome {
+        let kept = (1..4).map(|seq| format!("7 {seq}").into_bytes()).collect();
+        judge(delivered, &Expected { sent: &kept, torn: &[b"line".to_vec()], kept: &kept })
+    }
+
+    #[test]
+    fn everything_once_in_order_is_no_problem() {
+        let mut good: Vec<_> = (1..4).map(|seq| message(7, seq, seq)).collect();
+        assert_eq!(judged(&good), Outcome::default());
+        good.push(Delivered { payload: b"lin".to_vec(), ..message(8, 1, 9) });
+        assert_eq!(judged(&good), Outcome::default(), "the end of a line that was cut");
+        let late = [message(7, 1, 1), message(7, 3, 3), message(7, 2, 33)];
+        assert_eq!(judged(&late), Outcome { problems: Vec::new(), late: 1 });
+    }
+
+    #[test]
+    fn every_kind_of_problem_is_found() {
+        let cases = [
+            ("kept and not delivered", vec![message(7, 1, 1), message(7, 2, 2)]),
+            ("delivered twice", vec![message(7, 1, 1), message(7, 1, 1)]),
+            ("read and never sent", vec![message(9, 1, 1)]),
+            ("out of order", vec![message(7, 3, 3), message(7, 2, 32)]),
+        ];
+        for (kind, delivered) in cases {
+            assert!(judged(&delivered).problems.iter().any(|problem| problem.starts_with(kind)), "{kind}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! A cluster and its faults, drawn from a seed. Pure: the same seed is the same shape.
+
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::data::log::SyncPolicy;
+use crate::data::repair;
+use crate::limits;
+use crate::net::simulated::Weather;
+
+/// A host of the cluster.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Host {
+    /// A head, by number.
+    Head(usize),
+    /// A data node.
+    Node(usize),
+    /// A client.
+    Writer(usize),
+}
+
+/// A way in which a disk fails for good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskFault {
+    /// A write.
+    Write,
+    /// A sync.
+    Sync,
+    /// A sync of the folder.
+    SyncDir,
+}
+
+/// What goes wrong; how long it lasts, where it ends by itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// kill -9: the process is gone, its system is not.
+    Kill(Host, Duration),
+    /// The power is cut: unsynced data is lost, connections say nothing.
+    Power(Host, Duration),
+    /// SIGTERM; it is started again once it has ended.
+    Stop(Host),
+    /// The process stands still.
+    Pause(Host, Duration),
+    /// The power is cut and the disk lost: a new node comes in its place.
+    Wipe(usize, Duration),
+    /// Packets do not get through, one way or both ways.
+    Cut {
+        /// From this host.
+        from: Host,
+        /// To this one.
+        to: Host,
+        /// And back.
+        both: bool,
+        /// How long.
+        time: Duration,
+    },
+    /// All connections between two hosts break.
+    Reset(Host, Host),
+    /// A node's disk takes so long for everything.
+    Slow(usize, Duration, Duration),
+    /// A call to a node's disk fails: so many calls from now.
+    Fail(usize, DiskFault, u32),
+    /// A node's disk has so many bytes left.
+    Full(usize, u64, Duration),
+    /// The wall clock of a head jumps, ns.
+    Jump(usize, i64),
+}
+
+/// What one client does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Writing {
+    /// Whether it speaks lines in place of frames.
+    pub lines: bool,
+    /// Whether a framed one asks to be stored as text.
+    pub text: bool,
+    /// Messages it sends.
+    pub messages: u64,
+    /// Most messages it sends without a pause.
+    pub burst: u64,
+    /// Longest pause.
+    pub pause: Duration,
+    /// Longest payload, bytes.
+    pub bytes: usize,
+    /// How long a framed one goes on trying.
+    pub retry_for: Duration,
+    /// Messages it may have in flight.
+    pub window: usize,
+    /// It vanishes after so many messages.
+    pub vanishes: Option<u64>,
+}
+
+impl Writing {
+    /// The longest time that its pauses and what it tries in vain may take.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        let rounds = u32::try_from(self.messages.div_ceil(self.burst)).unwrap_or(u32::MAX);
+        (self.pause * 2).saturating_mul(rounds + 1) + self.retry_for * 8
+    }
+}
+
+/// A cluster and what happens to it.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// The seed it was drawn from, and from which everything else is drawn.
+    pub seed: u64,
+    /// Heads.
+    pub heads: usize,
+    /// Data nodes.
+    pub nodes: usize,
+    /// Copies asked for.
+    pub replicas: usize,
+    /// Copies without which a message is refused.
+    pub copies_min: usize,
+    /// Clients.
+    pub writers: Vec<Writing>,
+    /// Time between heartbeats.
+    pub heartbeat: Duration,
+    /// Size at which nodes seal a file, bytes.
+    pub segment_bytes: u64,
+    /// When nodes sync.
+    pub sync: SyncPolicy,
+    /// The network.
+    pub weather: Weather,
+    /// Shortest and longest time of a disk for one batch.
+    pub disk: (Duration, Duration),
+    /// How long things go wrong; then everything is mended.
+    pub trouble: Duration,
+    /// What goes wrong, and when.
+    pub faults: Vec<(Duration, Fault)>,
+    /// When and how fast nodes make missing copies again.
+    pub repair: repair::Settings,
+    /// How far the wall clock of each head is off at the start, ns.
+    pub skews: Vec<i64>,
+    /// Whether somebody follows from the start.
+    pub follows: bool,
+    /// Whether everything is read before the copies are made again, too.
+    pub reads_first: bool,
+    /// Whether all nodes lose their power before the disks are read.
+    pub dark_end: bool,
+}
+
+/// Longest payload of most clients, bytes.
+const SMALL_BYTES: usize = 200;
+
+/// A share of runs in which nothing goes wrong: they show that nothing is found where nothing is.
+const CALM_SHARE: f64 = 0.05;
+
+/// A share of runs in which somebody follows.
+const FOLLOWS_SHARE: f64 = 0.5;
+
+const HOUR_NS: i64 = 3_600_000_000_000;
+
+impl Shape {
+    /// The shape of a seed.
+    #[must_use]
+    pub fn draw(seed: u64) -> Self {
+        let rng = &mut SmallRng::seed_from_u64(seed);
+        let heads = 1 + usize::from(rng.random_bool(0.5));
+        let nodes = rng.random_range(1..=4);
+        let replicas = if rng.random_bool(0.4) { 1 } else { rng.random_range(2..=3) };
+        let calm = rng.random_bool(CALM_SHARE);
+        let trouble = millis(rng, 3_000..30_000);
+        let writers: Vec<_> = (0..rng.random_range(1..=4)).map(|_| writing(rng)).collect();
+        let mut shape = Self {
+            seed,
+            heads,
+            nodes,
+            replicas,
+            copies_min: rng.random_range(1..=replicas.min(nodes)),
+            writers,
+            heartbeat: millis(rng, 500..limits::HEARTBEAT_DEFAULT.as_millis() as u64 + 1),
+            segment_bytes: rng.random_range(limits::SEGMENT_BYTES_MIN..20 * limits::SEGMENT_BYTES_MIN),
+            sync: match rng.random_range(0..10) {
+                0 => SyncPolicy::Every(millis(rng, 1..2_000)),
+                1 => SyncPolicy::Never,
+                _ => SyncPolicy::Always,
+            },
+            weather: Weather {
+                delay: (Duration::from_micros(rng.random_range(10..500)), millis(rng, 1..20)),
+                slow_share: if rng.random_bool(0.5) { rng.random_range(0.0..0.1) } else { 0.0 },
+                split_share: if rng.random_bool(0.5) { rng.random_range(0.0..0.6) } else { 0.0 },
+                pipe_bytes: 1 << rng.random_range(9..18),
+            },
+            disk: (Duration::from_micros(rng.random_range(20..900)), millis(rng, 1..40)),
+            trouble,
+            faults: Vec::new(),
+            dark_end: rng.random_bool(0.7),
+            repair: repair::Settings { after: millis(rng, 3_000..20_000), bytes_per_second: 8 << 20 },
+            skews: skews(rng, heads),
+            follows: rng.random_bool(FOLLOWS_SHARE),
+            reads_first: rng.random_bool(0.5),
+        };
+        if shape.writers.iter().any(|writing| writing.bytes > SMALL_BYTES) {
+            // A ping waits behind the Put before it, so a road that takes longer than a heartbeat for one batch has no
+            // node that lives: 64 KiB in 5 s are asked for in earnest, and in proportion here.
+            shape.weather.pipe_bytes = shape.weather.pipe_bytes.max(8 * 1024);
+            shape.heartbeat = shape.heartbeat.max(Duration::from_secs(1));
+        }
+        if !calm {
+            let count = if rng.random_bool(0.7) { rng.random_range(1..=12) } else { rng.random_range(12..=40) };
+            shape.faults = (0..count).map(|_| (millis(rng, 0..trouble.as_millis() as u64), shape.fault(rng))).collect();
+            shape.faults.sort_by_key(|(at, _)| *at);
+        }
+        shape
+    }
+
+    /// How far the wall clock of a head is off at the start, ns.
+    #[must_use]
+    pub fn skew(&self, head: usize) -> i64 {
+        self.skews.get(head).copied().unwrap_or(0)
+    }
+
+    /// Whether the power of a node is cut while things go wrong.
+    #[must_use]
+    pub fn loses_power(&self) -> bool {
+        self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Power(Host::Node(_), _) | Fault::Wipe(..)))
+    }
+
+    fn fault(&self, rng: &mut SmallRng) -> Fault {
+        let node = rng.random_range(0..self.nodes);
+        let head = rng.random_range(0..self.heads);
+        let role = if rng.random_bool(0.7) { Host::Node(node) } else { Host::Head(head) };
+        let time = if rng.random_bool(0.7) { millis(rng, 1..3_000) } else { millis(rng, 1..25_000) };
+        let writer = Host::Writer(rng.random_range(0..self.writers.len().max(1)));
+        let other = if rng.random_bool(0.6) { Host::Node(node) } else { writer };
+        match rng.random_range(0..26) {
+            0..=3 => Fault::Kill(role, time),
+            4..=7 => Fault::Power(role, time),
+            8 => Fault::Stop(role),
+            9..=10 => Fault::Pause(role, time),
+            11 => Fault::Wipe(node, time),
+            12..=13 => Fault::Cut { from: Host::Head(head), to: other, both: true, time },
+            14 => Fault::Cut { from: Host::Head(head), to: other, both: false, time },
+            15 => Fault::Cut { from: other, to: Host::Head(head), both: false, time },
+            16 => Fault::Reset(Host::Head(head), other),
+            17 => Fault::Slow(node, millis(rng, 10..4_000), time),
+            18 => Fault::Fail(node, DiskFault::Write, rng.random_range(0..4)),
+            19 => Fault::Fail(node, DiskFault::Sync, rng.random_range(0..4)),
+            20 => Fault::Fail(node, DiskFault::SyncDir, rng.random_range(0..3)),
+            21..=22 => Fault::Full(node, rng.random_range(0..2_000), time),
+            23..=24 => Fault::Reset(Host::Head(head), writer),
+            _ => Fault::Jump(head, rng.random_range(-3_600_000_000_000..3_600_000_000_000)),
+        }
+    }
+}
+
+/// Most clocks are right; some are an hour behind or ahead.
+fn skews(rng: &mut SmallRng, heads: usize) -> Vec<i64> {
+    (0..heads)
+        .map(|_| match rng.random_range(0..10) {
+            0 => -HOUR_NS,
+            1 => HOUR_NS,
+            2 => rng.random_range(-60_000_000_000..60_000_000_000),
+            _ => 0,
+        })
+        .collect()
+}
+
+fn writing(rng: &mut SmallRng) -> Writing {
+    let messages = rng.random_range(5..250);
+    Writing {
+        lines: rng.random_bool(0.4),
+        text: rng.random_bool(0.3),
+        messages,
+        burst: rng.random_range(1..40),
+        pause: millis(rng, 1..2_000),
+        bytes: if rng.random_bool(0.9) {
+            rng.random_range(1..SMALL_BYTES)
+        } else {
+            rng.random_range(SMALL_BYTES..20_000)
+        },
+        retry_for: millis(rng, 1_000..30_000),
+        window: if rng.random_bool(0.5) { limits::CLIENT_IN_FLIGHT_MESSAGES_MAX } else { rng.random_range(1..64) },
+        vanishes: rng.random_bool(0.15).then(|| rng.random_range(0..messages)),
+    }
+}
+
+fn millis(rng: &mut SmallRng, range: std::ops::Range<u64>) -> Duration {
+    Duration::from_millis(rng.random_range(range))
+}

@@ -1,0 +1,181 @@
+//! Starts and kills the processes of a world; takes disks away and gives new ones.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use super::{CLUSTER, PORT, Step, World, ip};
+use crate::clock::Clock;
+use crate::data;
+use crate::data::membership::Membership;
+use crate::data::retention::Policy;
+use crate::data::simulated::SimDisk;
+use crate::data::worker::{Executor, Latency};
+use crate::head::{
+    self,
+    registro::Registro,
+    shelf::{Shelf, Shelves},
+};
+use crate::limits;
+use crate::net::simulated::Down;
+use crate::net::{Listener, Net};
+use crate::simulation::Planted;
+use crate::simulation::process::Process;
+use crate::simulation::shape::Host;
+use crate::wire::id::ClientId;
+
+impl World {
+    pub(super) fn start(&mut self, host: Host) {
+        match host {
+            Host::Head(n) => {
+                let seed = self.rng.random();
+                let shape = &self.shape;
+                let Some(head) = self.heads.get_mut(n).filter(|head| head.process.is_none()) else { return };
+                let config = head::Config {
+                    logs: PathBuf::new(),
+                    clients_max: limits::CLIENTS_MAX_DEFAULT,
+                    heartbeat: shape.heartbeat,
+                    icmp: false,
+                    solo: None,
+                    cluster: CLUSTER.to_owned(),
+                    replicas: shape.replicas,
+                    copies_min: shape.copies_min,
+                    clock: Clock::Simulated(head.clock.clone()),
+                    seed,
+                };
+                let registro = Registro::in_memory(Arc::clone(&head.registro), config.clock.clone());
+                let [members, clock] = [&head.members, &head.floor].map(|file| Shelf::Memory(Arc::clone(file)));
+                let shelves = Shelves { members, clock };
+                let listener = self.net.host(head.ip).listen(PORT);
+                head.process = Some(Process::start(|shutdown| async move {
+                    match listener {
+                        Ok(listener) => {
+                            head::run_on(config, (registro, shelves), Listener::Simulated(listener), shutdown).await;
+                            "in order".to_owned()
+                        }
+                        Err(error) => format!("it cannot listen: {error}"),
+                    }
+                }));
+            }
+            Host::Node(n) => {
+                let seed = self.rng.random();
+                let heads = self.heads.iter().map(|head| format!("{}:{PORT}", head.ip)).collect();
+                let shape = &self.shape;
+                let Some(node) = self.nodes.get_mut(n).filter(|node| node.process.is_none()) else { return };
+                let config = data::Config {
+                    dir: PathBuf::from(format!("data{n}")),
+                    name: format!("data{n}"),
+                    heads,
+                    bind: None,
+                    net: Net::Simulated(self.net.host(node.ip)),
+                    clock: Clock::Simulated(node.clock.clone()),
+                    sync: shape.sync,
+                    segment_bytes: shape.segment_bytes,
+                    repair: shape.repair,
+                    retention: Policy::default(),
+                    new_id: false,
+                    seed,
+                };
+                let executor = Executor::Inline(latency(seed, shape.disk, Arc::clone(&node.slow_ms)));
+                let (disk, cluster) = (node.disk.clone(), Rc::clone(&node.cluster));
+                let before = cluster.borrow().clone();
+                // The folder's small files are written whole and synced: what is written down is there after a crash.
+                let membership = Membership::new(node.identity, &before, move |name| {
+                    cluster.replace(name.to_owned());
+                    Ok(())
+                });
+                node.process = Some(Process::start(|shutdown| async move {
+                    match data::run_on(config, membership, disk, &executor, shutdown).await {
+                        Ok(()) => "in order".to_owned(),
+                        Err(error) => error.to_string(),
+                    }
+                }));
+            }
+            Host::Writer(_) => return,
+        }
+        self.note(&format!("{host:?} starts"));
+    }
+
+    pub(super) fn process(&mut self, host: Host) -> Option<&mut Option<Process>> {
+        match host {
+            Host::Head(n) => self.heads.get_mut(n).map(|head| &mut head.process),
+            Host::Node(n) => self.nodes.get_mut(n).map(|node| &mut node.process),
+            Host::Writer(_) => None,
+        }
+    }
+
+    pub(super) fn is_up(&mut self, host: Host) -> bool {
+        self.process(host).is_some_and(|process| process.is_some())
+    }
+
+    /// Ends a process between two of its steps, or in the middle of what its disk does; false if it was down.
+    pub(super) fn kill(&mut self, host: Host, how: Down) -> bool {
+        let Some(process) = self.process(host).and_then(Option::take) else { return false };
+        self.net.down(ip(host), how);
+        let (cut_at, seed) = (self.rng.random_range(0..6), self.rng.random());
+        let disk = match host {
+            Host::Node(n) => self.nodes.get(n).map(|node| node.disk.clone()),
+            _ => None,
+        };
+        if let Some(disk) = &disk {
+            disk.faults(|faults| faults.die = Some(cut_at));
+        }
+        drop(process);
+        if let Some(disk) = disk {
+            disk.faults(|faults| faults.die = None);
+            if how == Down::Dark {
+                disk.crash(seed);
+            }
+        }
+        true
+    }
+
+    pub(super) fn resume(&mut self, host: Host) {
+        if let Some(Some(process)) = self.process(host) {
+            process.pause(false);
+        }
+    }
+
+    pub(super) fn room(&mut self, n: usize) {
+        if let Some(node) = self.nodes.get(n) {
+            node.disk.faults(|faults| faults.capacity = None);
+        }
+    }
+
+    /// Cuts the power of a node and takes its disk away: another node comes in its place.
+    pub(super) fn wipe(&mut self, n: usize, time: Duration) {
+        let host = Host::Node(n);
+        if !self.is_up(host) {
+            return;
+        }
+        self.kill(host, Down::Dark);
+        let identity = ClientId::from_random(self.rng.random()).0;
+        let planted = self.planted;
+        if let Some(node) = self.nodes.get_mut(n) {
+            (node.disk, node.identity, node.cluster) = (disk(planted), identity, Rc::default());
+            self.wiped.insert(node.ip);
+        }
+        self.after(time, Step::Start(host));
+    }
+}
+
+/// A new disk, with the fault that is planted.
+pub(super) fn disk(planted: Option<Planted>) -> SimDisk {
+    let disk = SimDisk::default();
+    disk.faults(|faults| faults.lie = planted.and_then(Planted::lie));
+    disk
+}
+
+/// How long the jobs of a disk take.
+fn latency(seed: u64, (least, most): (Duration, Duration), slow_ms: Arc<AtomicU64>) -> Latency {
+    let rng = Mutex::new(SmallRng::seed_from_u64(seed));
+    Latency(Arc::new(move || {
+        let usual = rng.lock().unwrap_or_else(PoisonError::into_inner).random_range(least..=most);
+        usual + Duration::from_millis(slow_ms.load(Ordering::Relaxed))
+    }))
+}

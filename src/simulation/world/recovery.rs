@@ -1,0 +1,245 @@
+//! What has to be true once nothing is wrong any more: copies are made again, and everything is read back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use rand::RngExt;
+use tokio::time::Instant;
+
+use super::evidence::stored_in;
+use super::{MENDED_TIME_MAX, PORT, WATCH_EVERY, World, ip};
+use crate::client::{self, reader};
+use crate::data::segments;
+use crate::data::storage::Storage as _;
+use crate::limits;
+use crate::net::Net;
+use crate::simulation::readers::Reading;
+use crate::simulation::reading::{self, Expected};
+use crate::simulation::shape::Host;
+use crate::simulation::verdict::Stored;
+use crate::wire::frame::SyncMode;
+use crate::wire::status::StatusReport;
+
+/// Number of the host that asks heads for their status, and of the first that reads.
+const ASKER: usize = 100;
+
+/// Time without a record that is short of copies after which there is none: two reports and what they take.
+const CALM_TIME: Duration = Duration::from_secs(2 * limits::REPORT_EVERY.as_secs() + 2);
+
+/// Time in which all copies have to be there again, beside the time for which a node may be away.
+const REPAIR_TIME_MAX: Duration = Duration::from_secs(180);
+
+impl World {
+    /// Begins to read, over all heads.
+    pub(super) fn read(&mut self, follow: bool, partial: bool) -> Reading {
+        let number = ASKER + 1 + usize::from(follow);
+        let mut heads: Vec<String> = self.heads.iter().map(|head| format!("{}:{PORT}", head.ip)).collect();
+        let first = self.rng.random_range(0..heads.len().max(1));
+        heads.rotate_left(first);
+        let net = Net::Simulated(self.net.host(ip(Host::Writer(number))));
+        let config =
+            reader::Config { heads, retry_for: limits::READER_RETRY_TIME_DEFAULT, net, seed: self.rng.random() };
+        Reading::begin(config, reader::Query { follow, partial, ..reader::Query::default() })
+    }
+
+    /// Steps on until the condition holds; false if it does not in that time.
+    async fn wait_for(&mut self, time: Duration, mut done: impl FnMut(&Self) -> bool) -> bool {
+        let end = Instant::now() + time;
+        while !done(self) {
+            if Instant::now() >= end {
+                return false;
+            }
+            self.steps_until(Instant::now() + WATCH_EVERY).await;
+        }
+        true
+    }
+
+    /// Asks a head while the run goes on.
+    async fn ask<T>(&mut self, question: impl Future<Output = T>) -> T {
+        tokio::pin!(question);
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut question => return answer,
+                () = self.steps_until(Instant::now() + WATCH_EVERY) => {}
+            }
+        }
+    }
+
+    fn asker(&self) -> Net {
+        Net::Simulated(self.net.host(ip(Host::Writer(ASKER))))
+    }
+
+    /// Whoever runs the cluster says that the nodes whose disks were lost do not come back.
+    pub(super) async fn give_up_wiped(&mut self) {
+        let wiped: Vec<usize> = (0..self.nodes.len())
+            .filter(|n| self.nodes.get(*n).is_some_and(|node| self.wiped.contains(&node.ip)))
+            .collect();
+        let net = self.asker();
+        for n in wiped {
+            for head in 0..self.heads.len() {
+                let (head, name) = (format!("{}:{PORT}", ip(Host::Head(head))), format!("data{n}"));
+                let net = net.clone();
+                let given_up = self.ask(async move { client::drain_on(&net, &head, &name, true).await }).await;
+                if let Err(error) = given_up {
+                    // A head that has not known the old one has nothing to give up.
+                    self.note(&format!("data{n}: {error}"));
+                }
+            }
+        }
+    }
+
+    async fn statuses(&mut self) -> Vec<Option<StatusReport>> {
+        let mut reports = Vec::new();
+        let net = self.asker();
+        for head in 0..self.heads.len() {
+            let (head, net) = (format!("{}:{PORT}", ip(Host::Head(head))), net.clone());
+            reports.push(self.ask(async move { client::status_on(&net, &head).await.ok() }).await);
+        }
+        reports
+    }
+
+    /// Waits until no node says that a record is short of copies, and looks whether that is so.
+    pub(super) async fn repaired(&mut self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let wanted = self.shape.replicas.min(self.shape.nodes);
+        let synced = self.shape.sync == crate::data::log::SyncPolicy::Always;
+        // With fewer nodes than copies some record is always short: the disks alone can say when all is done.
+        let full = self.shape.nodes >= self.shape.replicas;
+        let end = Instant::now() + self.shape.repair.after + REPAIR_TIME_MAX;
+        let mut calm_since = Instant::now();
+        loop {
+            let reports = self.statuses().await;
+            let calm = reports.iter().all(|report| {
+                report.as_ref().is_some_and(|report| {
+                    report.nodes.len() == self.shape.nodes && (report.short_of_copies == 0 || !full)
+                })
+            });
+            if !calm {
+                calm_since = Instant::now();
+            }
+            let rests = calm_since.elapsed() >= CALM_TIME;
+            if rests && (!synced || self.short(wanted).is_empty()) {
+                break;
+            }
+            if Instant::now() >= end {
+                let told: Vec<String> = reports.iter().map(|report| told(report.as_ref())).collect();
+                if !rests {
+                    problems.push(format!("repair does not come to rest: {}", told.join("; ")));
+                }
+                break;
+            }
+            self.steps_until(Instant::now() + 2 * WATCH_EVERY).await;
+        }
+        self.note("repair rests");
+        self.repaired = true;
+        let short = self.short(wanted);
+        if synced && let Some((payload, nodes)) = short.first() {
+            problems.push(format!(
+                "short of copies after repair: {} messages, one on {nodes} nodes in place of {wanted}: {payload}",
+                short.len()
+            ));
+        }
+        problems
+    }
+
+    /// Acknowledged messages that are on fewer nodes than that, and on how many.
+    fn short(&self, wanted: usize) -> Vec<(String, usize)> {
+        let mut nodes: BTreeMap<Vec<u8>, BTreeSet<_>> = BTreeMap::new();
+        for record in self.stored() {
+            nodes.entry(record.payload).or_default().insert(record.node);
+        }
+        let book = self.book.borrow();
+        let acked: BTreeSet<&[u8]> = book.acks.iter().map(|ack| &*ack.payload).collect();
+        let on = acked.into_iter().filter_map(|payload| nodes.get(payload).map(|on| (payload, on.len())));
+        on.filter(|(_, on)| *on < wanted)
+            .map(|(payload, on)| (String::from_utf8_lossy(payload.get(..24).unwrap_or(payload)).into_owned(), on))
+            .collect()
+    }
+
+    /// What the disks hold now, as those who read them see it.
+    fn stored(&self) -> Vec<Stored> {
+        let mut stored = Vec::new();
+        for node in &self.nodes {
+            for name in node.disk.list().unwrap_or_default().iter().filter(|name| segments::is_data(name)) {
+                stored.extend(stored_in(node.ip, &node.disk.contents(name)));
+            }
+        }
+        stored
+    }
+
+    /// Messages that a reader has to deliver: acknowledged and on a disk, or synced by a node that did not lose its disk.
+    fn kept(&self) -> BTreeSet<Vec<u8>> {
+        let stored: BTreeSet<Vec<u8>> = self.stored().into_iter().map(|record| record.payload).collect();
+        let book = self.book.borrow();
+        let always = self.shape.sync == crate::data::log::SyncPolicy::Always;
+        let kept = book.acks.iter().filter(|ack| {
+            let safe =
+                always && ack.sync == SyncMode::Always && !ack.nodes.iter().any(|node| self.wiped.contains(node));
+            safe || stored.contains(&ack.payload)
+        });
+        kept.map(|ack| ack.payload.clone()).collect()
+    }
+
+    /// Reads everything once, and judges.
+    pub(super) async fn read_back(&mut self, partial: bool) -> Vec<String> {
+        let read = self.read(false, partial);
+        let ended = self.wait_for(MENDED_TIME_MAX, |_| read.is_over()).await;
+        // Nodes that are on their way back when a reader that waits for none asks are missing, and named.
+        let lacks = partial && read.notes.borrow().ended.as_ref().is_none_or(|missing| !missing.is_empty());
+        // While nodes come back, what they lost with the power for want of a sync may be only on those that are not there.
+        let synced = self.shape.sync == crate::data::log::SyncPolicy::Always;
+        let kept = if lacks || !(self.repaired || synced) { BTreeSet::new() } else { self.kept() };
+        let mut problems = self.judge_read("reader", &read, &kept);
+        // The power garbles what was not synced: where nothing else has it, the answer lacks those lines for good.
+        let partial = partial || self.shape.replicas == 1;
+        match &read.notes.borrow().ended {
+            _ if !ended => problems.push("reader: does not come to an end".to_owned()),
+            Some(missing) if !missing.is_empty() && !partial => {
+                problems.push(format!("reader: {} missing", missing.join(",")));
+            }
+            _ => {}
+        }
+        problems
+    }
+
+    /// Waits until a reader that follows has everything, and judges.
+    pub(super) async fn followed(&mut self, follower: &Reading) -> Vec<String> {
+        // What is lost with the power for want of a sync may be only on nodes that are not there when others have it again.
+        let synced = self.shape.sync == crate::data::log::SyncPolicy::Always;
+        let kept = if synced || !self.shape.loses_power() { self.kept() } else { BTreeSet::new() };
+        let has_all = self
+            .wait_for(MENDED_TIME_MAX, |_| {
+                let notes = follower.notes.borrow();
+                let has: BTreeSet<&[u8]> = notes.delivered.iter().map(|message| &*message.payload).collect();
+                kept.iter().all(|payload| has.contains(&**payload))
+            })
+            .await;
+        let mut problems = self.judge_read("follower", follower, &kept);
+        if !has_all {
+            problems.push("follower: does not get everything".to_owned());
+        }
+        problems
+    }
+
+    fn judge_read(&mut self, who: &str, read: &Reading, kept: &BTreeSet<Vec<u8>>) -> Vec<String> {
+        let notes = read.notes.borrow();
+        let outcome = {
+            let book = self.book.borrow();
+            let expected = Expected { sent: &book.sent, torn: &book.torn, kept };
+            reading::judge(&notes.delivered, &expected)
+        };
+        self.note(&format!("{who}: {} messages, {} late", notes.delivered.len(), outcome.late));
+        self.read += notes.delivered.len() as u64;
+        self.late += outcome.late;
+        let problems = outcome.problems.into_iter().chain(notes.errors.iter().cloned());
+        problems.map(|problem| format!("{who}: {problem}")).collect()
+    }
+}
+
+fn told(report: Option<&StatusReport>) -> String {
+    let Some(report) = report else { return "no answer".to_owned() };
+    let nodes: Vec<String> =
+        report.nodes.iter().map(|node| format!("{} {} short of {}", node.name, node.short, node.records)).collect();
+    nodes.join(", ")
+}

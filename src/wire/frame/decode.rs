@@ -1,0 +1,346 @@
+//! The decoder of the framed dialect: bytes become frames, or one named error.
+//!
+//! It copies no payload and reserves room only for lengths within the bound of the frame's kind.
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::{Copies, Frame, FrameError, Member, MemberState, Messages, NodeReport, PREFIX, SEQ_END, SyncMode, kind};
+use crate::limits::{
+    FRAME_BYTES_MAX, LINES_FRAME_BYTES_MAX, MEMBERS_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX,
+};
+use crate::wire::error::{Code, Refusal};
+use crate::wire::id::{ClientId, RecordId};
+
+impl Frame {
+    /// Takes the next whole frame off `buffer`; `None` if it has not all arrived (room for the rest is then reserved).
+    ///
+    /// # Errors
+    /// When the bytes are no frame of acopio/1. The stream cannot go on; what is left in `buffer` means nothing.
+    pub fn decode(buffer: &mut BytesMut) -> Result<Option<Self>, FrameError> {
+        let Some(prefix) = buffer.first_chunk::<PREFIX>() else {
+            return Ok(None);
+        };
+        let length = u32::from_be_bytes(*prefix) as usize;
+        if length == 0 || length > LINES_FRAME_BYTES_MAX {
+            return Err(FrameError::Length(length));
+        }
+        let Some(&kind) = buffer.get(PREFIX) else {
+            return Ok(None);
+        };
+        if length > bytes_max(kind)? {
+            return Err(FrameError::Length(length));
+        }
+        let missing = (PREFIX + length).saturating_sub(buffer.len());
+        if missing > 0 {
+            buffer.reserve(missing);
+            return Ok(None);
+        }
+        buffer.advance(PREFIX);
+        match kind {
+            kind::STORE | kind::PUT | kind::ACKED | kind::STATUS_REPORT => {
+                let mut body = buffer.split_to(length).freeze();
+                body.advance(1);
+                decode_shared(kind, body).map(Some)
+            }
+            kind::RECORDS | kind::PAGE | kind::COPY | kind::COPY_PUT => {
+                let mut body = buffer.split_to(length).freeze();
+                body.advance(1);
+                decode_lines(kind, body).map(Some)
+            }
+            _ => {
+                let mut fields = Fields { kind, rest: buffer.get(1..length).unwrap_or_default() };
+                let frame = decode_small(&mut fields)?;
+                fields.end()?;
+                buffer.advance(length);
+                Ok(Some(frame))
+            }
+        }
+    }
+}
+
+/// Greatest frame of this kind: those that carry lines of `data.txt` have to hold the longest line.
+const fn bytes_max(kind: u8) -> Result<usize, FrameError> {
+    match kind {
+        kind::RECORDS | kind::PAGE | kind::COPY | kind::COPY_PUT => Ok(LINES_FRAME_BYTES_MAX),
+        kind::HELLO..=kind::COPY_ACK => Ok(FRAME_BYTES_MAX),
+        _ => Err(FrameError::Kind(kind)),
+    }
+}
+
+/// Frames that end in lines of `data.txt`.
+fn decode_lines(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
+    let mut fields = Fields { kind, rest: &body };
+    let mut frame = match kind {
+        kind::RECORDS => Frame::Records { next: fields.id()?, lines: Bytes::new() },
+        kind::PAGE => {
+            let (request, next, greatest) = (fields.u32()?, fields.id()?, fields.id()?);
+            Frame::Page { request, next, greatest, rotten: fields.u32()?, lines: Bytes::new() }
+        }
+        kind::COPY => {
+            let (number, to, holders) = (fields.u64()?, fields.text()?.to_owned(), fields.text()?.to_owned());
+            Frame::Copy { number, to, holders, lines: Bytes::new() }
+        }
+        _ => Frame::CopyPut { number: fields.u64()?, copies: fields.text()?.to_owned(), lines: Bytes::new() },
+    };
+    let at = body.len() - fields.rest.len();
+    if !matches!(fields.rest.last(), None | Some(b'\n')) {
+        return Err(FrameError::Lines { kind });
+    }
+    if let Frame::Records { lines, .. }
+    | Frame::Page { lines, .. }
+    | Frame::Copy { lines, .. }
+    | Frame::CopyPut { lines, .. } = &mut frame
+    {
+        *lines = body.split_off(at);
+    }
+    Ok(frame)
+}
+
+/// Frames that keep a part of the buffer.
+fn decode_shared(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
+    let mut fields = Fields { kind, rest: &body };
+    let (id, client) = match kind {
+        kind::STATUS_REPORT if body.len() > STATUS_BYTES_MAX => {
+            return Err(FrameError::StatusLong(body.len()));
+        }
+        kind::STATUS_REPORT => return Ok(Frame::StatusReport(body)),
+        kind::PUT => (fields.id()?, fields.client()?),
+        _ => (RecordId::default(), ClientId::default()),
+    };
+    let first_seq = fields.u64()?;
+    if kind == kind::ACKED {
+        let (count, first) = (fields.u32()?, fields.id()?);
+        check_seqs(first_seq, u64::from(count))?;
+        let (sync, copies) = (fields.sync()?, fields.u8()?);
+        if usize::from(copies) > REPLICAS_MAX {
+            return Err(FrameError::Copies(copies));
+        }
+        let at = body.len() - fields.rest.len();
+        for _ in 0..copies {
+            fields.text()?;
+        }
+        fields.end()?;
+        let copies = Copies { count: copies, block: body.split_off(at) };
+        return Ok(Frame::Acked { first_seq, count, first, sync, copies });
+    }
+    let copies = if kind == kind::PUT { fields.text()?.to_owned() } else { String::new() };
+    let count = fields.u16()?;
+    check_seqs(first_seq, u64::from(count))?;
+    let at = body.len() - fields.rest.len();
+    let messages = Messages::new(count, body.split_off(at))?;
+    if kind == kind::PUT {
+        check_id(id.plus(u64::from(count)))?;
+        Ok(Frame::Put { first: id, client, first_seq, copies, messages })
+    } else {
+        Ok(Frame::Store { first_seq, messages })
+    }
+}
+
+fn decode_small(fields: &mut Fields<'_>) -> Result<Frame, FrameError> {
+    Ok(match fields.kind {
+        kind::HELLO => {
+            let client = fields.client()?;
+            let flags = fields.u8()?;
+            if flags > 1 {
+                return Err(FrameError::Flags(flags));
+            }
+            Frame::Hello { client, text: flags == 1 }
+        }
+        kind::WELCOME => {
+            let (incarnation, window_messages, window_bytes) = (fields.u32()?, fields.u32()?, fields.u32()?);
+            Frame::Welcome { incarnation, window_messages, window_bytes, cluster: fields.text()?.to_owned() }
+        }
+        kind::REFUSED => {
+            let (first_seq, count) = (fields.u64()?, fields.u32()?);
+            check_seqs(first_seq, u64::from(count))?;
+            Frame::Refused { first_seq, count, refusal: fields.refusal()? }
+        }
+        kind::STATUS_QUERY => Frame::StatusQuery,
+        kind::FAILURE => Frame::Failure(fields.refusal()?),
+        kind::PING => Frame::Ping(fields.u64()?),
+        kind::PONG => Frame::Pong(fields.u64()?),
+        kind::REGISTER => {
+            let node = fields.client()?.0;
+            let mut report = fields.report()?;
+            let (sync, name, cluster) = (fields.sync()?, fields.text()?.to_owned(), fields.text()?.to_owned());
+            report.reason = fields.text()?.to_owned();
+            Frame::Register { node, name, cluster, sync, report }
+        }
+        kind::PUT_ACK => Frame::PutAck { up_to: fields.u64()?, sync: fields.sync()? },
+        kind::PUT_REFUSED => {
+            let (number, code) = (fields.u64()?, fields.code()?);
+            Frame::PutRefused { number, refusal: Refusal::new(code, fields.text()?) }
+        }
+        kind::NODE_STATE => {
+            let report = fields.report()?;
+            Frame::NodeState(NodeReport { reason: fields.text()?.to_owned(), ..report })
+        }
+        kind::LEAVE => Frame::Leave,
+        kind::READ => {
+            let (from, until, client) = (fields.id()?, fields.id()?, fields.maybe_client()?);
+            Frame::Read { from, until, client, follow: fields.bool()?, partial: fields.bool()? }
+        }
+        kind::READ_END => Frame::ReadEnd { next: fields.id()?, missing: fields.text()?.to_owned() },
+        kind::WAITING => Frame::Waiting { nodes: fields.text()?.to_owned() },
+        kind::DRAIN => Frame::Drain { gone: fields.bool()?, name: fields.text()?.to_owned() },
+        kind::SCAN => {
+            let (request, from, until) = (fields.u32()?, fields.id()?, fields.id()?);
+            let (client, bytes_max, safe) = (fields.maybe_client()?, fields.u32()?, fields.id()?);
+            Frame::Scan { request, from, until, client, bytes_max, safe }
+        }
+        kind::SCAN_FAILED => Frame::ScanFailed { request: fields.u32()?, refusal: fields.refusal()? },
+        kind::SAFE_QUERY => Frame::SafeQuery { at_least: fields.id()? },
+        kind::SAFE => Frame::Safe { id: fields.id()? },
+        kind::MEMBERS => fields.members()?,
+        kind::COPY_ACK => {
+            let (number, node) = (fields.u64()?, fields.text()?.to_owned());
+            let refusal = if fields.bool()? { Some(fields.refusal()?) } else { None };
+            Frame::CopyAck { number, node, refusal }
+        }
+        other => return Err(FrameError::Kind(other)),
+    })
+}
+
+pub(super) fn check_seqs(first: u64, count: u64) -> Result<(), FrameError> {
+    if count == 0 {
+        return Err(FrameError::Empty);
+    }
+    match first.checked_add(count) {
+        Some(end) if end <= SEQ_END => Ok(()),
+        _ => Err(FrameError::Sequence { first, count }),
+    }
+}
+
+pub(super) fn check_id(id: RecordId) -> Result<(), FrameError> {
+    if id.is_valid() { Ok(()) } else { Err(FrameError::Id { time_ns: id.time_ns, incarnation: id.incarnation }) }
+}
+
+pub(super) fn check_client(client: ClientId) -> Result<(), FrameError> {
+    if client.is_valid() { Ok(()) } else { Err(FrameError::Identity(client.0)) }
+}
+
+/// Reads a frame's fields one after the other.
+struct Fields<'a> {
+    kind: u8,
+    rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    fn chunk<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
+        let short = FrameError::Short { kind: self.kind, wanted: N, left: self.rest.len() };
+        let (chunk, rest) = self.rest.split_first_chunk::<N>().ok_or(short)?;
+        self.rest = rest;
+        Ok(*chunk)
+    }
+
+    fn u8(&mut self) -> Result<u8, FrameError> {
+        self.chunk::<1>().map(u8::from_be_bytes)
+    }
+
+    fn u16(&mut self) -> Result<u16, FrameError> {
+        self.chunk().map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, FrameError> {
+        self.chunk().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, FrameError> {
+        self.chunk().map(u64::from_be_bytes)
+    }
+
+    fn bool(&mut self) -> Result<bool, FrameError> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(FrameError::Flags(other)),
+        }
+    }
+
+    fn id(&mut self) -> Result<RecordId, FrameError> {
+        let id = RecordId { time_ns: self.u64()?, incarnation: self.u32()? };
+        check_id(id).map(|()| id)
+    }
+
+    fn client(&mut self) -> Result<ClientId, FrameError> {
+        let client = ClientId(self.u64()?);
+        check_client(client).map(|()| client)
+    }
+
+    fn maybe_client(&mut self) -> Result<Option<ClientId>, FrameError> {
+        match self.u64()? {
+            u64::MAX => Ok(None),
+            id => check_client(ClientId(id)).map(|()| Some(ClientId(id))),
+        }
+    }
+
+    /// A report without its reason, which comes later in some frames.
+    fn report(&mut self) -> Result<NodeReport, FrameError> {
+        Ok(NodeReport {
+            writable: self.bool()?,
+            records: self.u64()?,
+            bytes: self.u64()?,
+            short: self.u64()?,
+            sole: self.u64()?,
+            syncs: self.u64()?,
+            greatest: self.id()?,
+            reason: String::new(),
+        })
+    }
+
+    fn members(&mut self) -> Result<Frame, FrameError> {
+        let (replicas, count) = (self.u8()?, usize::from(self.u16()?));
+        if count > MEMBERS_MAX {
+            return Err(FrameError::Members(count));
+        }
+        let mut members = Vec::new();
+        for _ in 0..count {
+            let (id, state, sync) = (self.client()?.0, self.u8()?, self.sync()?);
+            let name = self.text()?.to_owned();
+            let state = match state {
+                0 => MemberState::Here,
+                1 => MemberState::Draining,
+                2 => MemberState::Away,
+                3 => MemberState::Gone,
+                other => return Err(FrameError::Flags(other)),
+            };
+            members.push(Member { name, id, state, sync });
+        }
+        Ok(Frame::Members { replicas, members })
+    }
+
+    fn sync(&mut self) -> Result<SyncMode, FrameError> {
+        match self.u8()? {
+            0 => Ok(SyncMode::Always),
+            1 => Ok(SyncMode::Interval),
+            2 => Ok(SyncMode::Never),
+            other => Err(FrameError::Sync(other)),
+        }
+    }
+
+    fn code(&mut self) -> Result<Code, FrameError> {
+        self.u16()?.try_into().map_err(FrameError::Code)
+    }
+
+    fn refusal(&mut self) -> Result<Refusal, FrameError> {
+        Ok(Refusal { code: self.code()?, retry: self.bool()?, text: self.text()?.to_owned() })
+    }
+
+    fn text(&mut self) -> Result<&'a str, FrameError> {
+        let len = usize::from(self.u16()?);
+        if len > TEXT_BYTES_MAX {
+            return Err(FrameError::TextLong(len));
+        }
+        let short = FrameError::Short { kind: self.kind, wanted: len, left: self.rest.len() };
+        let (text, rest) = self.rest.split_at_checked(len).ok_or(short)?;
+        self.rest = rest;
+        std::str::from_utf8(text).map_err(|error| FrameError::Utf8(error.valid_up_to()))
+    }
+
+    fn end(&self) -> Result<(), FrameError> {
+        match self.rest.len() {
+            0 => Ok(()),
+            left => Err(FrameError::Trailing { kind: self.kind, left }),
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! One end of a framed connection that a test plays, with the project's codec; who checks the codec itself has bare
+//! sockets.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use acopio::wire::frame::{Frame, NodeReport, SyncMode};
+use acopio::wire::id::RecordId;
+use bytes::BytesMut;
+
+use super::PATIENCE;
+
+/// What a head answers to an opening of this version.
+pub const CONFIRMATION: &[u8] = b"confirmacion acopio/1\n";
+
+/// How a data node opens.
+pub const NODE_OPENING: &[u8] = b"peticion acopio/1\ndataNode\n";
+
+/// The first frame of a data node of the cluster `acopio` that keeps nothing yet and syncs always.
+pub fn register(node: u64, name: &str) -> Frame {
+    let (records, bytes, short, sole, greatest) = (0, 0, 0, 0, RecordId::ZERO);
+    let report = NodeReport { writable: true, records, bytes, short, sole, syncs: 0, greatest, reason: String::new() };
+    let (name, cluster) = (name.to_owned(), "acopio".to_owned());
+    Frame::Register { node, name, cluster, sync: SyncMode::Always, report }
+}
+
+/// A socket, and what was read from it and is no whole frame yet.
+pub struct Frames {
+    pub socket: TcpStream,
+    buffer: BytesMut,
+}
+
+impl Frames {
+    pub fn new(socket: TcpStream) -> Self {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { socket, buffer: BytesMut::new() }
+    }
+
+    /// Says the opening to a head, and hears that it is confirmed.
+    pub fn open(mut socket: TcpStream, opening: &[u8]) -> Self {
+        socket.write_all(opening).unwrap();
+        let mut answer = [0; CONFIRMATION.len()];
+        socket.read_exact(&mut answer).unwrap();
+        assert_eq!(answer, CONFIRMATION);
+        Self::new(socket)
+    }
+
+    pub fn say(&mut self, frame: &Frame) {
+        let mut out = BytesMut::new();
+        frame.encode(&mut out).unwrap();
+        self.socket.write_all(&out).unwrap();
+    }
+
+    /// The next frame.
+    pub fn hear(&mut self) -> Frame {
+        let mut chunk = vec![0; 64 * 1024];
+        loop {
+            if let Some(frame) = Frame::decode(&mut self.buffer).unwrap() {
+                return frame;
+            }
+            let n = self.socket.read(&mut chunk).unwrap();
+            assert!(n > 0, "the other side has gone");
+            self.buffer.extend_from_slice(&chunk[..n]);
+        }
+    }
+
+    /// The next frame but those that `passed` deals with, itself; others have to come at last.
+    pub fn hear_but(&mut self, mut passed: impl FnMut(&mut Self, &Frame) -> bool) -> Frame {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let frame = self.hear();
+            if !passed(self, &frame) {
+                return frame;
+            }
+            assert!(Instant::now() < deadline, "nothing came but frames such as {frame:?}");
+        }
+    }
+}
