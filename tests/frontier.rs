@@ -174,8 +174,9 @@ fn members(list: &[(&str, u64, MemberState)]) -> Frame {
         id,
         state,
         sync: SyncMode::Always,
+        sole: false,
     };
-    Frame::Members { replicas: 1, members: list.iter().map(member).collect() }
+    Frame::Members { replicas: 1, least: 0, members: list.iter().map(member).collect() }
 }
 
 #[test]
@@ -229,8 +230,12 @@ fn a_head_hears_of_another_heads_nodes_before_a_page_that_counts_on_it() {
     let heard = one.frame();
     let told = [("data8", 8, MemberState::Away), ("data9", 9, MemberState::Here)];
     let Frame::Members { members: told, .. } = members(&told) else { panic!("no Members") };
-    assert_eq!(heard, Frame::Members { replicas: 0, members: told });
+    assert_eq!(heard, Frame::Members { replicas: 0, least: 0, members: told });
     assert_eq!(one.page(), (vec![], 5000));
     drop(two);
-    assert_eq!(one.frame(), Frame::Members { replicas: 0, members: Vec::new() }, "nobody is left who would know");
+    assert_eq!(
+        one.frame(),
+        Frame::Members { replicas: 0, least: 0, members: Vec::new() },
+        "nobody is left who would know"
+    );
 }

@@ -71,9 +71,15 @@ impl Head {
     }
 
     fn members(&mut self, node: u64, data2: MemberState, sync: SyncMode) {
-        let me = Member { name: "data1".to_owned(), id: node, state: MemberState::Here, sync: SyncMode::Always };
-        let other = Member { name: "data2".to_owned(), id: 2, state: data2, sync };
-        self.say(&Frame::Members { replicas: 2, members: vec![me, other] });
+        let me = Member {
+            name: "data1".to_owned(),
+            id: node,
+            state: MemberState::Here,
+            sync: SyncMode::Always,
+            sole: false,
+        };
+        let other = Member { name: "data2".to_owned(), id: 2, state: data2, sync, sole: false };
+        self.say(&Frame::Members { replicas: 2, least: 0, members: vec![me, other] });
     }
 
     fn say(&mut self, frame: &Frame) {

@@ -143,7 +143,7 @@ fn frames() -> Vec<Frame> {
         Frame::ScanFailed { request, refusal },
         Frame::SafeQuery { at_least: first },
         Frame::Safe { id: first },
-        Frame::Members { replicas: 1, members: Vec::new() },
+        Frame::Members { replicas: 1, least: 0, members: Vec::new() },
         Frame::Copy { number: 1, to: name.clone(), holders: String::new(), lines: lines.clone() },
         Frame::CopyPut { number: 1, copies: name.clone(), lines },
         Frame::CopyAck { number: 1, node: name, refusal: None },

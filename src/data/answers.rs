@@ -94,9 +94,9 @@ impl Answers {
         self.moved.notify_waiters();
     }
 
-    /// A head told which nodes it knows.
-    pub fn members(&self, session: u64, members: &[Member]) {
-        self.hearsay.told(session, members);
+    /// A head told which nodes it knows, and how few copies it gave of late.
+    pub fn members(&self, session: u64, least: u8, members: &[Member]) {
+        self.hearsay.told(session, least, members);
     }
 
     /// A head answered what is safe.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::index::{Piece, Summary};
 use super::log::{Log, LogError, SyncPolicy};
@@ -369,6 +369,8 @@ where
         Err(error) => return Err(commit.poison(lost_thread(&error.to_string()))),
     };
     let mut sync_due = None;
+    // When to look next whether a full disk has room. What is tried and refused meanwhile does not put that off.
+    let mut resume_at: Option<Instant> = None;
     let mut spare = Lines::default();
     tokio::pin!(end);
     let mut ending = false;
@@ -382,6 +384,14 @@ where
             continue;
         }
         let full = !commit.state.borrow().reason.is_empty();
+        resume_at = full.then(|| resume_at.unwrap_or_else(|| Instant::now() + limits::DISK_RESUME_EVERY));
+        if resume_at.is_some_and(|at| at <= Instant::now()) {
+            resume_at = None;
+            if let Some(done) = worker.work(Order::Resume).await {
+                commit.note(done.state);
+            }
+            continue;
+        }
         if commit.filling.borrow().bytes.is_empty() {
             if ending {
                 return match worker.work(Order::End).await {
@@ -405,11 +415,7 @@ where
                     }
                 }
                 () = until(commit.keeper.next()) => {}
-                () = sleep(limits::DISK_RESUME_EVERY), if full => {
-                    if let Some(done) = worker.work(Order::Resume).await {
-                        commit.note(done.state);
-                    }
-                }
+                () = sleep_until(resume_at.unwrap_or_else(Instant::now)), if full => {}
             }
             continue;
         }
@@ -516,5 +522,46 @@ impl<S: Storage> Writer<S> {
     fn sync(&mut self) -> Result<(), LogError> {
         self.unsynced_since = None;
         self.log.sync()
+    }
+}
+
+#[cfg(all(test, feature = "simulation"))]
+mod tests {
+    use super::*;
+    use crate::data::log::Settings;
+    use crate::data::simulated::SimDisk;
+    use crate::data::worker::Latency;
+    use crate::wire::frame::MessagesBuilder;
+
+    struct Deaf;
+
+    impl Sender for Deaf {
+        fn settled(&self, _first: u64, _last: u64, _verdict: &Verdict) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_with_room_again_is_found_however_much_is_refused_meanwhile() {
+        let disk = SimDisk::default();
+        let settings = Settings { segment_bytes: 4_000, sync: SyncPolicy::Always };
+        let log = Log::open(disk.clone(), settings).unwrap().0;
+        let commit = Commit::new(state_of(&log), log.view());
+        let session = commit.enter(Rc::new(Deaf));
+        let executor = Executor::Inline(Latency(Arc::new(|| limits::DISK_RESUME_EVERY / 20)));
+        let test = async {
+            disk.faults(|faults| faults.capacity = Some(0));
+            for n in 1..=100 {
+                let mut messages = MessagesBuilder::new();
+                messages.push(&[b"hola"]).unwrap();
+                let id = RecordId { time_ns: n, incarnation: 1 };
+                commit.add((session, n), id, (ClientId(1), n), "", &messages.take().unwrap()).unwrap();
+                commit.until_settled(n).await;
+                if n == 1 {
+                    assert!(!commit.state().reason.is_empty());
+                    disk.faults(|faults| faults.capacity = None);
+                }
+            }
+            assert_eq!(commit.state().reason, "");
+        };
+        run(&commit, log, &executor, test).await.unwrap();
     }
 }

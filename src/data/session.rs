@@ -216,7 +216,7 @@ async fn once(
     *untried = None;
     let link = || Rc::clone(&sender.outbox);
     let (receiver, keeping) =
-        repair::receive::pair(link(), me.config.name.clone(), Rc::clone(commit), Rc::clone(&me.scans));
+        repair::receive::pair(link(), Rc::clone(&me.repair), Rc::clone(commit), Rc::clone(&me.scans));
     let desk = Desk { repair: Rc::clone(&me.repair), head: me.repair.enter(link()), receiver };
     let (mut read_half, write_half) = socket.split();
     let pump = sender.outbox.pump(write_half);
@@ -311,8 +311,8 @@ async fn follow(
                 }
                 Frame::Failure(refusal) => return Err(Ended::Refused(refusal)),
                 other => {
-                    if let Frame::Members { members, .. } = &other {
-                        answers.members(session, members);
+                    if let Frame::Members { least, members, .. } = &other {
+                        answers.members(session, *least, members);
                     }
                     if let Some(other) = desk.take(other).map_err(Ended::Refused)? {
                         return Err(protocol(format!("frame {:#04x} is out of place from a head", other.kind())));

@@ -458,6 +458,10 @@ impl Core {
             node.settled += 1;
             let Some(entry) = self.flights.get_mut(flight) else { continue };
             entry.asked &= !bit(key.place);
+            if entry.kept & bit(key.place) != 0 {
+                // It had it with names of nodes that failed, and has it with the right ones now.
+                entry.named = size_of_set(entry.kept);
+            }
             entry.kept |= bit(key.place);
             entry.sync = entry.sync.max(sync);
             let (bytes, count) = size(&entry.batch.messages);

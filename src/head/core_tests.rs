@@ -322,6 +322,15 @@ fn who_keeps_a_batch_hears_of_it_when_a_node_that_its_record_names_does_not() {
     assert!(
         matches!(&effects(&mut core)[..], [Effect::Kept { nodes, alone: Some((1, false)), .. }] if nodes.len() == 1)
     );
+    // The record with the right names does not fit: the first one names a node that does not have it.
+    let b = register(&mut core);
+    store(&mut core, 9, 1).unwrap();
+    core.acked(a, 3, SyncMode::Always, &mut Vec::new()).unwrap();
+    core.leave(b);
+    effects(&mut core);
+    core.refused(a, 4, &Refusal::new(Code::DiskFull, "full")).unwrap();
+    assert!(matches!(&effects(&mut core)[..], [Effect::Kept { alone: Some((1, true)), .. }]));
+    core.set_writable(a, true);
     // One refuses it, and another takes its place.
     let (b, c) = (register(&mut core), register(&mut core));
     core.set_writable(c, false);
@@ -329,10 +338,10 @@ fn who_keeps_a_batch_hears_of_it_when_a_node_that_its_record_names_does_not() {
     effects(&mut core);
     core.set_writable(c, true);
     core.refused(b, 1, &Refusal::new(Code::DiskFull, "full")).unwrap();
-    assert_eq!(puts(&effects(&mut core)), [(c, "data1,data4".to_owned())]);
-    core.acked(a, 3, SyncMode::Always, &mut Vec::new()).unwrap();
+    assert_eq!(puts(&effects(&mut core)), [(c, "data1,data5".to_owned())]);
+    core.acked(a, 5, SyncMode::Always, &mut Vec::new()).unwrap();
     core.acked(c, 1, SyncMode::Always, &mut Vec::new()).unwrap();
-    assert_eq!(puts(&effects(&mut core)), [(a, "data1,data4".to_owned())]);
+    assert_eq!(puts(&effects(&mut core)), [(a, "data1,data5".to_owned())]);
     core.leave(a);
     assert!(matches!(&effects(&mut core)[..], [Effect::Kept { nodes, .. }] if nodes.len() == 2), "it keeps it already");
 }

@@ -14,7 +14,6 @@ use tokio::sync::Notify;
 use super::shelf::Shelf;
 use super::state::Head;
 use crate::limits;
-use crate::wire::frame::Frame;
 use crate::wire::id::RecordId;
 
 /// Name of the file in the folder of the logs.
@@ -126,7 +125,7 @@ impl Head {
             if !owed.is_empty() {
                 let id = self.safe_now();
                 let nodes = self.nodes().into_iter().filter(|node| owed.contains(&node.key.serial()));
-                nodes.for_each(|node| node.tell(&Frame::Safe { id }));
+                nodes.for_each(|node| self.tell_safe(&node, id));
             }
         }
     }

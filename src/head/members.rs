@@ -48,6 +48,8 @@ struct Seen {
     hearsay: bool,
     /// Another head had it, and that head is gone: what it got alone there nobody knows until it is back.
     unseen: bool,
+    /// It has records that no other has, by the word of another head. Stays so if that head goes.
+    sole_elsewhere: bool,
 }
 
 impl Seen {
@@ -89,6 +91,8 @@ pub struct Members {
     copies_min: usize,
     /// The fewest copies that a message got of late, two at least, and when that was last so, if those were fewer than it was to get.
     fewest: Option<(usize, Duration)>,
+    /// The same of what other heads gave. Apart from it, or two heads would go on telling each other.
+    fewest_elsewhere: Option<(usize, Duration)>,
     seen: Vec<Seen>,
 }
 
@@ -96,7 +100,7 @@ impl Members {
     /// An empty table of a head that wants so many copies.
     #[must_use]
     pub const fn new(replicas: usize) -> Self {
-        Self { replicas, copies_min: replicas, fewest: None, seen: Vec::new() }
+        Self { replicas, copies_min: replicas, fewest: None, fewest_elsewhere: None, seen: Vec::new() }
     }
 
     /// The same for heads that are content with so many copies where there are no more nodes.
@@ -107,16 +111,16 @@ impl Members {
     }
 
     /// A node registered. One with the same identity is the same node, whatever its name; one with the same name and
-    /// another identity is another, and the old one stays away.
+    /// another identity is another, and the old one stays away. True if it was not known.
     ///
     /// # Errors
     /// [`MEMBERS_MAX`] nodes are known, and none of them is gone for good.
-    pub fn here(&mut self, name: &str, id: u64, kept: Kept, now: Duration) -> Result<(), Refusal> {
+    pub fn here(&mut self, name: &str, id: u64, kept: Kept, now: Duration) -> Result<bool, Refusal> {
         if let Some(seen) = self.of(id) {
             name.clone_into(&mut seen.name);
             (seen.state, seen.kept, seen.reported, seen.settled) = (MemberState::Here, kept, now, false);
-            (seen.hearsay, seen.unseen) = (false, false);
-            return Ok(());
+            (seen.hearsay, seen.unseen, seen.sole_elsewhere) = (false, false, false);
+            return Ok(false);
         }
         if self.seen.len() >= MEMBERS_MAX {
             let Some(place) = self.seen.iter().position(|seen| seen.state == MemberState::Gone) else {
@@ -139,8 +143,9 @@ impl Members {
             elsewhere: false,
             hearsay: false,
             unseen: false,
+            sole_elsewhere: false,
         });
-        Ok(())
+        Ok(true)
     }
 
     /// What the registered nodes hear of their other heads, all of it: who is registered there, and who was. True if that
@@ -149,6 +154,10 @@ impl Members {
         let before = self.seen.clone();
         let fewer = self.copies_min < self.replicas;
         let here = |id| told.iter().any(|member| member.id == id && member.state == MemberState::Here);
+        let sole = |id| {
+            let of = told.iter().filter(|member| member.id == id).map(|member| member.sole);
+            of.reduce(|one, other| one || other)
+        };
         let gone = |id| told.iter().filter(|member| member.id == id).all(|member| member.state == MemberState::Gone);
         for member in told {
             let is_new = member.state != MemberState::Gone && self.of(member.id).is_none();
@@ -166,6 +175,7 @@ impl Members {
                     elsewhere: false,
                     hearsay: true,
                     unseen: false,
+                    sole_elsewhere: false,
                 });
             }
         }
@@ -179,6 +189,9 @@ impl Members {
                 (seen.settled, seen.left) = (false, now);
             }
             seen.elsewhere = elsewhere;
+            if let Some(sole) = sole(seen.id) {
+                seen.sole_elsewhere = sole;
+            }
             if seen.hearsay && told.iter().any(|member| member.id == seen.id) && gone(seen.id) {
                 seen.state = MemberState::Gone;
             }
@@ -218,9 +231,21 @@ impl Members {
     /// A message was acknowledged with so many copies. One copy is [`kept_alone`](Self::kept_alone).
     pub fn given(&mut self, copies: usize, now: Duration) {
         if (2..self.replicas).contains(&copies) {
-            let fewest = self.fewest.map_or(copies, |(fewest, _)| fewest.min(copies));
-            self.fewest = Some((fewest, now));
+            self.fewest = Some(fewer(self.fewest, copies, now));
         }
+    }
+
+    /// Another head says that it gave a message so many copies.
+    pub fn given_elsewhere(&mut self, copies: usize, now: Duration) {
+        if (2..self.replicas).contains(&copies) {
+            self.fewest_elsewhere = Some(fewer(self.fewest_elsewhere, copies, now));
+        }
+    }
+
+    /// The fewest copies that a message got of late, if those were fewer than it was to get and more than one; else 0.
+    #[must_use]
+    pub fn least_given(&self) -> usize {
+        self.fewest.map_or(0, |(fewest, _)| fewest)
     }
 
     /// Sets the state of a node that is drained or given up. False if there is no such node.
@@ -232,7 +257,7 @@ impl Members {
 
     /// The names of the nodes that an answer lacks, in the order in which they were seen first.
     ///
-    /// A node that is away is missing if it has records that only it has, or if so many are away that all copies of
+    /// A node that is away is missing if it has records that only it has, by the word of any head, or if so many are away that all copies of
     /// some record may be on them: as many as there are copies, or fewer if messages got fewer of late, or as are copies at
     /// least if another head has one of them.
     #[must_use]
@@ -240,7 +265,7 @@ impl Members {
         // Another head may give its messages fewer copies, and this one hears nothing of those.
         let elsewhere = self.seen.iter().any(Seen::is_elsewhere);
         let many = self.unsettled() >= if elsewhere { self.copies_min } else { self.copies_least() };
-        let unknown = |seen: &Seen| seen.unseen || (many && seen.is_unsettled());
+        let unknown = |seen: &Seen| seen.unseen || seen.sole_elsewhere || (many && seen.is_unsettled());
         let lacks = |seen: &&Seen| seen.state == MemberState::Away && (seen.sole() > 0 || unknown(seen));
         self.seen.iter().filter(lacks).map(|seen| seen.name.as_str()).collect()
     }
@@ -255,7 +280,17 @@ impl Members {
     #[must_use]
     pub fn list(&self) -> Vec<Member> {
         let sync = SyncMode::Always;
-        self.seen.iter().map(|seen| Member { name: seen.name.clone(), id: seen.id, state: seen.state, sync }).collect()
+        let member = |seen: &Seen| {
+            // Not what others said: two heads would go on telling each other.
+            Member {
+                name: seen.name.clone(),
+                id: seen.id,
+                state: seen.state,
+                sync,
+                sole: seen.sole() > 0 && seen.state != MemberState::Gone,
+            }
+        };
+        self.seen.iter().map(member).collect()
     }
 
     fn of(&mut self, id: u64) -> Option<&mut Seen> {
@@ -271,7 +306,8 @@ impl Members {
 
     /// Copies that each record has that more than one node keeps.
     fn copies_least(&self) -> usize {
-        self.fewest.map_or(usize::MAX, |(fewest, _)| fewest).min(self.copies_most())
+        let given = self.fewest.into_iter().chain(self.fewest_elsewhere).map(|(fewest, _)| fewest);
+        given.fold(self.copies_most(), usize::min)
     }
 
     fn unsettled(&self) -> usize {
@@ -301,9 +337,8 @@ impl Members {
         }
         // Whatever got fewer copies has all of them by now.
         let all_there = self.unsettled() == 0;
-        if self.fewest.is_some_and(|(_, last)| all_there && looked >= last + MEMBER_SETTLE_AFTER) {
-            self.fewest = None;
-            changed = true;
+        for fewest in [&mut self.fewest, &mut self.fewest_elsewhere] {
+            changed |= fewest.take_if(|(_, last)| all_there && looked >= *last + MEMBER_SETTLE_AFTER).is_some();
         }
         changed
     }
@@ -315,7 +350,7 @@ impl Members {
         let mut text = String::new();
         for seen in &self.seen {
             let Seen { name, id, kept, alone, left_unix_s, settled, .. } = seen;
-            let settled = if seen.unseen { 2 } else { u8::from(*settled) };
+            let settled = if seen.unseen || seen.sole_elsewhere { 2 } else { u8::from(*settled) };
             let (id, state) = (ClientId(*id), word(seen.state));
             let (records, sole) = (kept.records, kept.sole);
             // Writing to a string cannot fail.
@@ -340,6 +375,11 @@ impl Members {
         }
         bad
     }
+}
+
+/// The fewer copies, and when a message got as few last, or fewer than it was to get.
+fn fewer(before: Option<(usize, Duration)>, copies: usize, now: Duration) -> (usize, Duration) {
+    (before.map_or(copies, |(fewest, _)| fewest.min(copies)), now)
 }
 
 const fn word(state: MemberState) -> &'static str {
@@ -377,6 +417,7 @@ fn parse(line: &str, unix_s: u64) -> Option<Seen> {
         elsewhere: false,
         hearsay: false,
         unseen: settled == "2",
+        sole_elsewhere: false,
     })
 }
 

@@ -171,7 +171,9 @@ fn a_head_that_starts_again_waits_for_whom_it_knew() {
 }
 
 fn told(list: &[(&str, u64, MemberState)]) -> Vec<Member> {
-    list.iter().map(|&(name, id, state)| Member { name: name.to_owned(), id, state, sync: SyncMode::Always }).collect()
+    list.iter()
+        .map(|&(name, id, state)| Member { name: name.to_owned(), id, state, sync: SyncMode::Always, sole: false })
+        .collect()
 }
 
 #[test]
@@ -244,4 +246,39 @@ fn a_node_that_only_others_know_counts_as_away() {
     members.heard(&told(&[("a", 1, MemberState::Gone)]), (s(6), 6));
     members.away(1, s(7), 7);
     assert_eq!(members.missing(), ["a"], "this head was not asked to give it up");
+}
+
+#[test]
+fn what_only_one_node_has_by_the_word_of_another_head_is_waited_for() {
+    let mut members = three(2);
+    let sole = |state, sole| vec![Member { sole, ..told(&[("b", 2, state)]).remove(0) }];
+    members.heard(&sole(MemberState::Here, true), (s(1), 1));
+    assert_eq!(members.missing(), NOBODY, "it is here, too");
+    members.away(2, s(5), 1000);
+    assert_eq!(members.missing(), ["b"]);
+    assert!(members.list().iter().all(|member| !member.sole), "two heads would go on telling each other");
+    members.heard(&[], (s(6), 6));
+    assert_eq!(members.missing(), ["b"], "the head that said so is gone");
+    let mut again = Members::new(2);
+    again.add_text(&members.to_text(), 7);
+    again.here("a", 1, kept(10, 0), s(1)).unwrap();
+    again.here("c", 3, kept(10, 0), s(1)).unwrap();
+    assert_eq!(again.missing(), ["b"], "after a restart, too");
+    members.heard(&sole(MemberState::Away, false), (s(7), 7));
+    assert_eq!(members.missing(), NOBODY, "it has been copied");
+    members.kept_alone(3, 1, false);
+    assert_eq!(members.list().iter().filter(|member| member.sole).map(|member| member.id).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
+fn another_head_may_have_given_fewer_copies() {
+    let mut members = three(3).with_least(1);
+    members.away(1, s(1), 1);
+    members.away(2, s(2), 2);
+    assert_eq!(members.missing(), NOBODY, "each record is on the third");
+    members.given_elsewhere(2, s(3));
+    assert_eq!(members.missing(), ["a", "b"]);
+    assert_eq!(members.least_given(), 0, "this head has not");
+    members.given(2, s(4));
+    assert_eq!(members.least_given(), 2);
 }

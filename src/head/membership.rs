@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::limits;
 use crate::wire::error::Refusal;
 use crate::wire::frame::{Frame, Member, MemberState};
+use crate::wire::id::RecordId;
 
 /// Name of the file in the folder of the logs.
 pub const FILE: &str = "members.txt";
@@ -72,13 +73,16 @@ impl Head {
         self.started.elapsed()
     }
 
-    /// A node with an identity is about to be registered.
+    /// A node with an identity is about to be registered. That there is such a node is on the disk before it gets a message.
     ///
     /// # Errors
     /// Too many are known.
     pub fn member_here(&self, name: &str, id: u64, kept: Kept) -> Result<(), Refusal> {
         let uptime = self.uptime();
-        self.roster.table.borrow_mut().here(name, id, kept, uptime)?;
+        let first = self.roster.table.borrow_mut().here(name, id, kept, uptime)?;
+        if first {
+            self.roster.save();
+        }
         self.roster.dirty.notify_one();
         Ok(())
     }
@@ -93,9 +97,14 @@ impl Head {
     /// A node told what its other heads know, or is gone with what it told.
     pub fn member_heard(&self) {
         let nodes = self.nodes();
-        let heard: Vec<Member> = nodes.iter().flat_map(|node| node.heard.borrow().clone()).collect();
+        let heard: Vec<Member> = nodes.iter().flat_map(|node| node.heard.borrow().1.clone()).collect();
+        let least = nodes.iter().map(|node| node.heard.borrow().0).filter(|least| *least > 0).min();
         let now = (self.uptime(), self.config.clock.wall_ns() / 1_000_000_000);
-        if self.roster.table.borrow_mut().heard(&heard, now) {
+        let mut table = self.roster.table.borrow_mut();
+        least.into_iter().for_each(|least| table.given_elsewhere(usize::from(least), now.0));
+        let changed = table.heard(&heard, now);
+        drop(table);
+        if changed {
             self.roster.dirty.notify_one();
             self.changed.notify_waiters();
         }
@@ -110,9 +119,12 @@ impl Head {
         }
     }
 
-    /// A node keeps the only copy of messages that were acknowledged.
+    /// A node keeps the only copy of messages that are about to be acknowledged. That it has such is on the disk when this
+    /// returns: a head that starts again must not take the node for one that others can stand in for.
     pub fn member_keeps_alone(&self, id: u64, records: u64, named: bool) {
-        if self.roster.table.borrow_mut().kept_alone(id, records, named) {
+        let first = self.roster.table.borrow_mut().kept_alone(id, records, named);
+        if first {
+            self.roster.save();
             self.roster.dirty.notify_one();
         }
     }
@@ -156,23 +168,29 @@ impl Head {
         }
     }
 
-    /// Tells one node who the members are.
+    /// Tells one node who the members are, if that is news.
     pub fn tell_members(&self, node: &NodeEntry) {
-        let replicas = u8::try_from(self.config.replicas).unwrap_or(u8::MAX);
-        node.tell(&Frame::Members { replicas, members: self.members() });
+        let least = self.roster.table.borrow().least_given();
+        let news = (u8::try_from(least).unwrap_or(u8::MAX), self.members());
+        if *node.told.borrow() != news {
+            node.told.replace(news.clone());
+            let replicas = u8::try_from(self.config.replicas).unwrap_or(u8::MAX);
+            node.tell(&Frame::Members { replicas, least: news.0, members: news.1 });
+        }
+    }
+
+    /// Tells one node what is safe. Who alone has records below that goes before: the readers of other heads wait for those.
+    pub fn tell_safe(&self, node: &NodeEntry, id: RecordId) {
+        self.tell_members(node);
+        node.tell(&Frame::Safe { id });
     }
 
     /// Writes the file and tells the nodes at every change, until the head is dropped.
     pub async fn keep_members(self: Rc<Self>) {
-        let mut told = self.members();
         loop {
             self.roster.dirty.notified().await;
             self.roster.save();
-            let members = self.members();
-            if members != told {
-                self.nodes().iter().for_each(|node| self.tell_members(node));
-                told = members;
-            }
+            self.nodes().iter().for_each(|node| self.tell_members(node));
             sleep(limits::MEMBERS_TELL_EVERY).await;
         }
     }

@@ -184,8 +184,8 @@ async fn follow(
                 }
                 Frame::Copy { number, to, holders, lines } => head.copy(entry, number, (&to, &holders), lines)?,
                 Frame::CopyAck { number, node: _, refusal } => head.copy_answered(entry, number, refusal),
-                Frame::Members { members, .. } => {
-                    entry.heard.replace(members);
+                Frame::Members { least, members, .. } => {
+                    entry.heard.replace((least, members));
                     head.member_heard();
                 }
                 Frame::Leave => leaving = true,
@@ -225,5 +225,5 @@ fn say_safe(head: &Head, entry: &NodeEntry, at_least: RecordId, warned: &mut boo
     }
     let id = head.safe_now();
     head.owe_safe(entry.key.serial(), at_least, id);
-    entry.tell(&Frame::Safe { id });
+    head.tell_safe(entry, id);
 }

@@ -109,7 +109,7 @@ impl Core {
         let again = entry.misnamed & entry.kept & framed;
         if copies >= self.copies_min && again != 0 {
             if let Some(entry) = self.flights.get_mut(flight) {
-                (entry.misnamed, entry.named) = (0, 0);
+                entry.misnamed = 0;
             }
             self.put(flight, again);
         } else if copies >= self.copies_min {

@@ -60,8 +60,10 @@ pub struct NodeEntry {
     pub progress: Cell<Instant>,
     /// Scans that it has to answer.
     pub scans: Open,
-    /// What its other heads say of data nodes.
-    pub heard: RefCell<Vec<Member>>,
+    /// What it was told last: the fewest copies given of late, and the members.
+    pub told: RefCell<(u8, Vec<Member>)>,
+    /// What its other heads say together, in the same way.
+    pub heard: RefCell<(u8, Vec<Member>)>,
     /// Where its Puts go.
     pub(super) sink: Rc<dyn NodeSink>,
 }

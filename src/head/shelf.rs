@@ -5,7 +5,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A place for one small file.
 #[derive(Clone, Debug)]
@@ -49,7 +49,10 @@ impl Shelf {
                 let mut file = File::create(&new)?;
                 file.write_all(text)?;
                 file.sync_all()?;
-                std::fs::rename(&new, path)
+                std::fs::rename(&new, path)?;
+                // The new name is on the disk only when the folder is.
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+                File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
             }
             #[cfg(feature = "simulation")]
             Self::Memory(bytes) => {

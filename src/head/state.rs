@@ -300,6 +300,7 @@ impl Head {
             pulse: RefCell::default(),
             progress: Cell::new(Instant::now()),
             scans: Open::default(),
+            told: RefCell::default(),
             heard: RefCell::default(),
             sink,
         });

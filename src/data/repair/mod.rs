@@ -162,6 +162,15 @@ impl Repair {
         }
     }
 
+    /// Lines here name these nodes, and who holds the same records says that they do not have them: one of them was not
+    /// the node any more that the line means when the line came.
+    fn misnamed(&self, names: BTreeSet<String>, view: &View) {
+        for name in names.iter().filter(|name| **name != self.me && self.is_expected(name)) {
+            self.doubts.borrow_mut().doubt(name, doubt::Place::default(), doubt::end(view));
+        }
+        self.change();
+    }
+
     /// A head put so many records, from this id on.
     pub fn put(&self, head: u64, first: RecordId, records: u16) {
         let last = first.plus(u64::from(records).saturating_sub(1));
@@ -428,7 +437,7 @@ impl Desk {
     /// A fault of the head.
     pub fn take(&self, frame: Frame) -> Result<Option<Frame>, Refusal> {
         match frame {
-            Frame::Members { replicas, members } => self.repair.members(self.head, replicas, members),
+            Frame::Members { replicas, members, .. } => self.repair.members(self.head, replicas, members),
             Frame::CopyAck { number, node, refusal } => self.repair.answered(number, node, refusal),
             Frame::CopyPut { number, copies, lines } => self.receiver.put(number, copies, lines)?,
             other => return Ok(Some(other)),

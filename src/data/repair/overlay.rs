@@ -250,6 +250,26 @@ impl Overlay {
         self.files.retain(|file, _| lengths.contains_key(file.as_str()));
     }
 
+    /// Sets how many records lie in each range of a file that ends there at most, as counted by who read it: by the names in
+    /// the lines and where the range begins. What was torn or has rotted is not there any more. True if that changes anything.
+    pub fn recount(&mut self, file: &str, bytes: u64, counted: &BTreeMap<(String, u64), u64>) -> bool {
+        let mut changed = false;
+        let sets = self.files.get_mut(file).into_iter().flatten();
+        for (written, ranges) in sets {
+            for range in ranges.values_mut().filter(|range| range.to <= bytes) {
+                let records = counted.get(&(written.clone(), range.from)).copied().unwrap_or(0);
+                if records != range.records {
+                    let totals = self.totals.entry(written.clone()).or_default();
+                    take(totals, &range.holders, range.records);
+                    *totals.entry(range.holders.clone()).or_default() += records;
+                    range.records = records;
+                    changed = true;
+                }
+            }
+        }
+        changed
+    }
+
     /// The node of this name is another one from here on: what was there is not. `held` is what lies in each file: its
     /// name and length, and how many records name which nodes.
     pub fn forget<'a>(&mut self, name: &str, held: impl Iterator<Item = (&'a str, u64, &'a str, u64)>) {
@@ -384,6 +404,20 @@ mod tests {
         assert_eq!(overlay.totals().collect::<Vec<_>>(), [("a,x", "a,b", 10)]);
         assert_eq!((ranges(&overlay), overlay.len()), (vec![(0, 100, "a,b", 10)], 1));
         assert!(overlay.note(note(100, 150, "a,b", 1, 0)));
+    }
+
+    #[test]
+    fn what_is_not_there_any_more_is_not_counted() {
+        let mut overlay = Overlay::default();
+        assert!(overlay.note(note(0, 100, "a", 4, 0)) && overlay.note(note(200, 300, "a,c", 2, 0)));
+        let file = note(0, 1, "a", 1, 0).file;
+        let written = note(0, 1, "a", 1, 0).written;
+        let counted = BTreeMap::from([((written.clone(), 0), 3), ((written.clone(), 200), 2)]);
+        assert!(overlay.recount(&file, 300, &counted));
+        assert_eq!(overlay.records(&written), 5);
+        assert!(!overlay.recount(&file, 300, &counted), "no news");
+        assert!(overlay.recount(&file, 100, &BTreeMap::new()), "what lies behind was not read");
+        assert_eq!(overlay.records(&written), 2);
     }
 
     #[test]

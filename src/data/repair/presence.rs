@@ -193,7 +193,7 @@ mod tests {
 
     fn members(list: &[(&str, u64, MemberState)]) -> Vec<Member> {
         list.iter()
-            .map(|&(name, id, state)| Member { name: name.to_owned(), id, state, sync: SyncMode::Always })
+            .map(|&(name, id, state)| Member { name: name.to_owned(), id, state, sync: SyncMode::Always, sole: false })
             .collect()
     }
 

@@ -8,6 +8,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::Repair;
+use super::need::names;
 use crate::data::commit::{Commit, Sender, Verdict};
 use crate::data::record::{self, Line};
 use crate::data::scan::Query;
@@ -44,14 +46,14 @@ impl Receiver {
 /// Acknowledges copies when they are settled.
 struct Settler {
     link: Rc<Outbox>,
-    me: String,
+    repair: Rc<Repair>,
     /// The head's numbers, by the numbers of this session.
     waiting: RefCell<BTreeMap<u64, u64>>,
 }
 
 impl Settler {
     fn answer(&self, number: u64, refusal: Option<Refusal>) {
-        let frame = Frame::CopyAck { number, node: self.me.clone(), refusal };
+        let frame = Frame::CopyAck { number, node: self.repair.me.clone(), refusal };
         if let Err(error) = self.link.with(|out| frame.encode(out)) {
             tracing::error!("a CopyAck cannot be encoded: {error}");
         }
@@ -74,13 +76,13 @@ impl Sender for Settler {
 /// A receiver for one session, and what does its work: run it beside the session.
 pub fn pair(
     link: Rc<Outbox>,
-    me: String,
+    repair: Rc<Repair>,
     commit: Rc<Commit>,
     scans: Rc<Scans>,
 ) -> (Receiver, impl Future<Output = ()>) {
     let (sender, mut puts) = mpsc::channel::<Put>(limits::COPIES_WAITING_MAX);
     let work = async move {
-        let settler = Rc::new(Settler { link, me, waiting: RefCell::default() });
+        let settler = Rc::new(Settler { link, repair, waiting: RefCell::default() });
         let session = commit.enter(Rc::clone(&settler) as Rc<dyn Sender>);
         let _leave = Leave { commit: Rc::clone(&commit), session };
         let last = Cell::new(0);
@@ -88,7 +90,12 @@ pub fn pair(
             commit.room().await;
             // What is under way to the disk is here, too.
             commit.until_settled(commit.added()).await;
-            match missing(&scans, &put.lines).await {
+            let mut misnamed = BTreeSet::new();
+            let lacks = missing(&scans, &put, &mut misnamed).await;
+            if !misnamed.is_empty() {
+                settler.repair.misnamed(misnamed, &commit.view());
+            }
+            match lacks {
                 Err(refusal) => settler.answer(put.number, Some(refusal)),
                 Ok(records) if records.is_empty() => settler.answer(put.number, None),
                 Ok(records) => {
@@ -116,10 +123,11 @@ impl Drop for Leave {
     }
 }
 
-/// The records of these lines that are not here.
-async fn missing<'a>(scans: &Scans, lines: &'a [u8]) -> Result<Vec<Line<'a>>, Refusal> {
+/// The records of these lines that are not here. Of those that are, the nodes that only the lines here name are added to
+/// `misnamed`.
+async fn missing<'a>(scans: &Scans, put: &'a Put, misnamed: &mut BTreeSet<String>) -> Result<Vec<Line<'a>>, Refusal> {
     let mut records = Vec::new();
-    for line in lines.split_inclusive(|b| *b == b'\n') {
+    for line in put.lines.split_inclusive(|b| *b == b'\n') {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = record::decode(line).map_err(|error| {
             Refusal::new(Code::Protocol, format!("a line that came to be kept is no record: {error}"))
@@ -127,14 +135,22 @@ async fn missing<'a>(scans: &Scans, lines: &'a [u8]) -> Result<Vec<Line<'a>>, Re
         records.push(line);
     }
     let mut lacks = records.iter().map(|line| line.id).collect();
-    drop_present(scans, &mut lacks).await?;
+    let named: BTreeSet<&str> = names(&put.copies).into_iter().collect();
+    let present = |line: Line<'_>| {
+        misnamed.extend(line.copies().filter(|name| !named.contains(name)).map(str::to_owned));
+    };
+    drop_present(scans, &mut lacks, present).await?;
     // Of a record that comes twice the first line is kept.
     records.retain(|line| lacks.remove(&line.id));
     Ok(records)
 }
 
-/// Drops the ids that are here. A range with very many records is not looked through: a second copy does no harm.
-async fn drop_present(scans: &Scans, lacks: &mut BTreeSet<RecordId>) -> Result<(), Refusal> {
+/// Drops the ids that are here, whose lines are shown to `present`. A range with very many records is not looked through: a second copy does no harm.
+async fn drop_present(
+    scans: &Scans,
+    lacks: &mut BTreeSet<RecordId>,
+    mut present: impl FnMut(Line<'_>),
+) -> Result<(), Refusal> {
     let until = lacks.last().map_or(RecordId::ZERO, |id| id.next());
     let mut at = RecordId::ZERO;
     for _ in 0..limits::COPY_PAGES_MAX {
@@ -142,7 +158,11 @@ async fn drop_present(scans: &Scans, lacks: &mut BTreeSet<RecordId>) -> Result<(
         let query = Query { from, until, client: None, bytes_max: limits::COPY_BYTES_MAX };
         let page = scans.page(query).await.map_err(|error| Refusal::new(Code::Busy, error.to_string()))?;
         for line in page.lines.split_inclusive(|b| *b == b'\n') {
-            line.get(..ID_CHARS).and_then(RecordId::from_text).map(|id| lacks.remove(&id));
+            let id = line.get(..ID_CHARS).and_then(RecordId::from_text);
+            if id.is_some_and(|id| lacks.remove(&id)) {
+                let line = record::decode(line.strip_suffix(b"\n").unwrap_or(line));
+                line.into_iter().for_each(&mut present);
+            }
         }
         at = page.next;
     }

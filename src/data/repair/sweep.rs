@@ -3,6 +3,7 @@
 //! One chunk is under way at a time: what became of it is noted, in memory and in `copies.txt`, before the next line is
 //! looked at. Files are read on another thread, a part at a time; nothing waits for repair.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -269,6 +270,7 @@ where
         let mut gather = Gather::new(file.name.to_string());
         let (mut at, mut copied) = (0, 0);
         let mut chunks = Vec::new();
+        let mut counted = BTreeMap::<(String, u64), u64>::new();
         while at < file.bytes {
             let (reader, end) = (Arc::clone(&reader), file.bytes);
             let part = self.blocking.run(move || read_part(&*reader, at, end)).await.map_err(on_disk)?;
@@ -277,6 +279,9 @@ where
                 let written = line.written.as_str();
                 let judge = |written: &str, holders: &str| self.repair.need(written, holders);
                 let place = (part.offset + line.at as u64, bytes);
+                if let Some(range) = self.repair.overlay.borrow().find(&file.name, place.0, written) {
+                    *counted.entry((written.to_owned(), range.from)).or_default() += 1;
+                }
                 gather.line(place, written, &self.repair.overlay.borrow(), judge, &mut chunks);
                 for chunk in chunks.drain(..) {
                     copied += self.copy(chunk).await?;
@@ -288,7 +293,18 @@ where
         for chunk in chunks {
             copied += self.copy(chunk).await?;
         }
+        if copied == 0 && self.repair.overlay.borrow_mut().recount(&file.name, file.bytes, &counted) {
+            // It was said to hold something that needs a copy, and does not.
+            self.rewrite().await.map_err(|error| Stopped::Disk(COPIES.to_owned(), error))?;
+        }
         Ok(copied)
+    }
+
+    /// Writes all that is known of copies anew.
+    async fn rewrite(&mut self) -> io::Result<()> {
+        self.notes = None;
+        let (text, storage) = (self.repair.overlay.borrow().to_text(), self.storage.clone());
+        self.blocking.run(move || storage.write_small(COPIES, text.as_bytes())).await
     }
 
     /// Has one chunk copied as often as it needs, and notes it.

@@ -70,11 +70,15 @@ impl World {
         Net::Simulated(self.net.host(ip(Host::Writer(ASKER))))
     }
 
-    /// Whoever runs the cluster says that the nodes whose disks were lost do not come back.
+    /// Whoever runs the cluster says that the nodes whose disks were lost do not come back. All others are there by then: what
+    /// is given up by its name while it is on its way back is not waited for either.
     pub(super) async fn give_up_wiped(&mut self) {
         let wiped: Vec<usize> = (0..self.nodes.len())
             .filter(|n| self.nodes.get(*n).is_some_and(|node| self.wiped.contains(&node.ip)))
             .collect();
+        if !wiped.is_empty() {
+            self.all_registered().await;
+        }
         let net = self.asker();
         for n in wiped {
             for head in 0..self.heads.len() {
@@ -86,6 +90,16 @@ impl World {
                     self.note(&format!("data{n}: {error}"));
                 }
             }
+        }
+    }
+
+    /// Waits until every head has every node.
+    async fn all_registered(&mut self) {
+        let end = Instant::now() + MENDED_TIME_MAX;
+        let nodes = self.shape.nodes;
+        let has_all = |report: &Option<StatusReport>| report.as_ref().is_some_and(|report| report.nodes.len() == nodes);
+        while Instant::now() < end && !self.statuses().await.iter().all(has_all) {
+            self.steps_until(Instant::now() + 2 * WATCH_EVERY).await;
         }
     }
 

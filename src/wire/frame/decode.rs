@@ -289,13 +289,13 @@ impl<'a> Fields<'a> {
     }
 
     fn members(&mut self) -> Result<Frame, FrameError> {
-        let (replicas, count) = (self.u8()?, usize::from(self.u16()?));
+        let (replicas, least, count) = (self.u8()?, self.u8()?, usize::from(self.u16()?));
         if count > MEMBERS_MAX {
             return Err(FrameError::Members(count));
         }
         let mut members = Vec::new();
         for _ in 0..count {
-            let (id, state, sync) = (self.client()?.0, self.u8()?, self.sync()?);
+            let (id, state, sync, sole) = (self.client()?.0, self.u8()?, self.sync()?, self.u8()?);
             let name = self.text()?.to_owned();
             let state = match state {
                 0 => MemberState::Here,
@@ -304,9 +304,14 @@ impl<'a> Fields<'a> {
                 3 => MemberState::Gone,
                 other => return Err(FrameError::Flags(other)),
             };
-            members.push(Member { name, id, state, sync });
+            let sole = match sole {
+                0 => false,
+                1 => true,
+                other => return Err(FrameError::Flags(other)),
+            };
+            members.push(Member { name, id, state, sync, sole });
         }
-        Ok(Frame::Members { replicas, members })
+        Ok(Frame::Members { replicas, least, members })
     }
 
     fn sync(&mut self) -> Result<SyncMode, FrameError> {

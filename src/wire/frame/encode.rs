@@ -264,16 +264,18 @@ fn maybe_client(out: &mut BytesMut, client: Option<ClientId>) -> Result {
     }
 }
 
-fn member_fields(out: &mut BytesMut, replicas: u8, members: &[Member]) -> Result {
+fn member_fields(out: &mut BytesMut, (replicas, least): (u8, u8), members: &[Member]) -> Result {
     if members.len() > MEMBERS_MAX {
         return Err(FrameError::Members(members.len()));
     }
     out.put_u8(replicas);
+    out.put_u8(least);
     out.put_u16(members.len() as u16);
     for member in members {
         client_id(out, ClientId(member.id))?;
         out.put_u8(member.state as u8);
         out.put_u8(member.sync as u8);
+        out.put_u8(u8::from(member.sole));
         text(out, &member.name)?;
     }
     Ok(())
@@ -424,8 +426,8 @@ impl Frame {
             }),
             Self::SafeQuery { at_least } => frame(out, kind::SAFE_QUERY, |out| id(out, *at_least)),
             Self::Safe { id: safe } => frame(out, kind::SAFE, |out| id(out, *safe)),
-            Self::Members { replicas, members } => {
-                frame(out, kind::MEMBERS, |out| member_fields(out, *replicas, members))
+            Self::Members { replicas, least, members } => {
+                frame(out, kind::MEMBERS, |out| member_fields(out, (*replicas, *least), members))
             }
             Self::Copy { number, to, holders, lines } => copy(out, *number, (to, holders), lines),
             Self::CopyPut { number, copies, lines } => copy_put(out, *number, copies, lines),

@@ -159,6 +159,8 @@ pub struct Member {
     pub state: MemberState,
     /// Its sync setting while it is registered, and [`SyncMode::Always`] if it is not.
     pub sync: SyncMode,
+    /// It has records that, as far as this head knows, no other node has.
+    pub sole: bool,
 }
 
 /// A frame, decoded. `docs/wire.md` has the byte tables.
@@ -353,6 +355,8 @@ pub enum Frame {
     Members {
         /// Copies that each record is to have; 0 from a node.
         replicas: u8,
+        /// The fewest copies that a message got of late, if those were fewer than that and more than one; else 0.
+        least: u8,
         /// At most [`MEMBERS_MAX`].
         members: Vec<Member>,
     },

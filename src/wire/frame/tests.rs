@@ -290,12 +290,8 @@ fn reading_frame() -> impl Strategy<Value = Frame> {
     };
     let state =
         prop::sample::select(vec![MemberState::Here, MemberState::Draining, MemberState::Away, MemberState::Gone]);
-    let member = (text(), 0..1_u64 << 60, state, sync_mode()).prop_map(|(name, id, state, sync)| Member {
-        name,
-        id,
-        state,
-        sync,
-    });
+    let member = (text(), 0..1_u64 << 60, state, sync_mode(), any::<bool>())
+        .prop_map(|(name, id, state, sync, sole)| Member { name, id, state, sync, sole });
     prop_oneof![
         (record(), record(), client(), any::<bool>(), any::<bool>())
             .prop_map(|(from, until, client, follow, partial)| Frame::Read { from, until, client, follow, partial }),
@@ -319,8 +315,11 @@ fn reading_frame() -> impl Strategy<Value = Frame> {
         (any::<u32>(), refusal()).prop_map(|(request, refusal)| Frame::ScanFailed { request, refusal }),
         record().prop_map(|at_least| Frame::SafeQuery { at_least }),
         record().prop_map(|id| Frame::Safe { id }),
-        (1..9_u8, prop::collection::vec(member, 0..5))
-            .prop_map(|(replicas, members)| Frame::Members { replicas, members }),
+        (1..9_u8, 0..9_u8, prop::collection::vec(member, 0..5)).prop_map(|(replicas, least, members)| Frame::Members {
+            replicas,
+            least,
+            members
+        }),
         (any::<u64>(), text(), text(), lines()).prop_map(|(number, to, holders, lines)| Frame::Copy {
             number,
             to,
