@@ -2,6 +2,7 @@
 //! after it.
 
 use std::fs::File;
+use std::io::{BufWriter, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,6 +18,8 @@ use crate::load::{self, Measured, Shape};
 pub enum Contender {
     /// acopio: dialect, data nodes, copies, `--sync`.
     Acopio { dialect: &'static str, nodes: usize, copies: usize, sync: &'static str },
+    /// acopio with one data node, and the lines of a file sent by this tool.
+    Lines(Tool),
     /// The floor: data processes, copies, whether it syncs.
     Floor { nodes: usize, copies: usize, sync: bool },
     /// Redis Streams: `appendfsync`.
@@ -29,6 +32,15 @@ pub enum Contender {
     Original,
 }
 
+/// Who sends a file line by line over one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// `acopio send --file`.
+    Send,
+    /// `nc`, which knows nothing of acopio: the line dialect.
+    Nc,
+}
+
 impl Contender {
     /// For the table.
     pub fn name(self) -> String {
@@ -36,6 +48,8 @@ impl Contender {
             Self::Acopio { dialect, nodes, copies, sync } => {
                 format!("acopio, {dialect}, {}, {}--sync {sync}", nodes_text(nodes), copies_text(copies))
             }
+            Self::Lines(Tool::Send) => "acopio send --file, --sync always".to_owned(),
+            Self::Lines(Tool::Nc) => "acopio, nc -N < file, --sync always".to_owned(),
             Self::Floor { nodes, copies, sync } => {
                 let sync = if sync { "fdatasync" } else { "no sync" };
                 format!("floor, {}, {}{sync}", nodes_text(nodes), copies_text(copies))
@@ -53,9 +67,12 @@ impl Contender {
         if let Self::Acopio { dialect, nodes, copies, sync } = self {
             return acopio(dir, shape, dialect, (nodes, copies), sync);
         }
+        if let Self::Lines(tool) = self {
+            return lines(dir, shape, tool);
+        }
         let (mut running, address) = self.start(dir, shape)?;
         let codec: fn(usize) -> Codec = match self {
-            Self::Floor { .. } | Self::Acopio { .. } => |_| Codec::Floor,
+            Self::Floor { .. } | Self::Acopio { .. } | Self::Lines(_) => |_| Codec::Floor,
             Self::Redis(_) => |_| Codec::Redis,
             Self::Nats => Codec::Nats,
             Self::Beanstalkd => |_| Codec::Beanstalkd,
@@ -75,7 +92,7 @@ impl Contender {
         let address = free_address()?;
         let port = address.port().to_string();
         match self {
-            Self::Acopio { .. } => bail!("acopio starts its own cluster"),
+            Self::Acopio { .. } | Self::Lines(_) => bail!("acopio starts its own cluster"),
             Self::Floor { nodes, copies, sync } => {
                 let mut data = Vec::new();
                 let of_us = || Ok::<_, anyhow::Error>(Command::new(std::env::current_exe()?));
@@ -140,6 +157,44 @@ fn acopio(dir: &Path, shape: Shape, dialect: &str, (nodes, copies): (usize, usiz
     Ok(Measured { messages_per_s: number(&report["messages_per_s"])?, p50: number(&report["latency_us"]["p50"])? })
 }
 
+/// A head, a data node, and a file of lines that are all distinct: the time from the start of the tool to its end, when
+/// every line was answered.
+fn lines(dir: &Path, shape: Shape, tool: Tool) -> Result<Measured> {
+    const PER_SECOND: usize = 400_000;
+    let count = (shape.run_for.as_secs_f64() * PER_SECOND as f64) as usize;
+    let path = dir.join("lines");
+    let mut file = BufWriter::new(File::create(&path)?);
+    for number in 0..count {
+        writeln!(file, "{number:0width$}", width = shape.size)?;
+    }
+    drop(file);
+    let acopio = || Command::new(env!("CARGO_BIN_EXE_acopio"));
+    let mut running = Running(Vec::new());
+    let head = free_address()?;
+    let text = head.to_string();
+    running.start(acopio().args(["head", "--listen", &text, "--logs"]).arg(dir.join("head")), dir)?;
+    wait_for(head, &mut running)?;
+    running.start(acopio().args(["data", "--name", "data1", "--head", &text, "--dir"]).arg(dir.join("data")), dir)?;
+    let is_ready = || acopio().args(["health", "--ask", &text, "--node", "data1"]).output();
+    wait_until(|| is_ready().is_ok_and(|output| output.status.success()))?;
+    let start = Instant::now();
+    let output = match tool {
+        Tool::Send => acopio().args(["send", "-q", "--head", &text, "--file"]).arg(&path).output()?,
+        Tool::Nc => {
+            let mut command = Command::new("sh");
+            let script =
+                format!("(echo peticion; cat '{}') | nc.openbsd -N {} {}", path.display(), head.ip(), head.port());
+            command.args(["-c", &script]).output()?
+        }
+    };
+    let elapsed = start.elapsed().as_secs_f64();
+    let answers = output.stdout.split(|b| *b == b'\n').filter(|line| line.ends_with(b"mensaje: recibido")).count();
+    if !output.status.success() || (tool == Tool::Nc && answers != count) {
+        bail!("{answers} of {count} lines were answered: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(Measured { messages_per_s: count as f64 / elapsed, p50: f64::NAN })
+}
+
 /// Processes that are killed when they are not needed any more.
 struct Running(Vec<Child>);
 
@@ -187,7 +242,7 @@ fn wait_for(address: SocketAddr, running: &mut Running) -> Result<()> {
 
 /// One stream on disk for what is published under `bench`.
 fn create_stream(address: SocketAddr) -> Result<()> {
-    use std::io::{Read as _, Write as _};
+    use std::io::Read as _;
     let config = "{\"name\":\"BENCH\",\"subjects\":[\"bench\"],\"storage\":\"file\",\"retention\":\"limits\"}";
     let subject = "$JS.API.STREAM.CREATE.BENCH";
     let mut stream = TcpStream::connect(address)?;
@@ -210,7 +265,6 @@ fn create_stream(address: SocketAddr) -> Result<()> {
 
 /// Waits until small syncs are quick again: after heavy writing a disk stalls for seconds.
 fn calm(dir: &Path) -> Result<()> {
-    use std::io::Write as _;
     let path: PathBuf = dir.join("calm");
     let mut file = File::create(&path)?;
     let deadline = Instant::now() + Duration::from_secs(30);

@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 
-use contender::Contender;
+use contender::{Contender, Tool};
 use load::{Measured, Shape};
 
 /// The least share of the floor's rate that `--quick` bears, at 100 connections with 64 in flight. A machine that does
@@ -73,7 +73,12 @@ fn cases() -> Vec<Case> {
         case("100 x 64", 100, 64, &[one, floor(1, 1, true), redis]),
         case("100 x 64, three data nodes", 100, 64, &[acopio("framed", 3, 1, "always"), floor(3, 1, true), redis]),
         case("8 x 1000", 8, 1000, &[one, floor(1, 1, true)]),
-        case("1 x 64, lines", 1, 64, &[acopio("line", 1, 1, "always"), redis]),
+        case(
+            "1 client, lines",
+            1,
+            64,
+            &[Contender::Lines(Tool::Send), Contender::Lines(Tool::Nc), acopio("line", 1, 1, "always"), redis],
+        ),
         case(
             "100 x 1, raw",
             100,
@@ -131,7 +136,8 @@ fn measure(case: &Case, args: &Args, dir: &std::path::Path) -> Result<Vec<String
         let ratios = rate(place).iter().zip(rate(0)).map(|(this, first)| this / first).collect::<Vec<_>>();
         let p50 = median(all[place].iter().map(|one| one.p50).collect());
         let (rate, name) = (median(rate(place)), contender.name());
-        format!("| {} | {name} | {rate:.0} | {p50:.0} us | {:.2} |", case.name, median(ratios))
+        let p50 = if p50.is_nan() { String::new() } else { format!("{p50:.0} us") };
+        format!("| {} | {name} | {rate:.0} | {p50} | {:.2} |", case.name, median(ratios))
     });
     Ok(rows.collect())
 }

@@ -46,6 +46,7 @@ impl Drain {
             } else {
                 self.wait().await?;
                 tracing::info!("{} is drained: its records are on other nodes, and it has ended", self.node);
+                self.look_back().await;
             }
             Ok(Outcome::Done)
         })
@@ -57,6 +58,20 @@ impl Drain {
             client::drain(head, &self.node, self.gone).await?;
         }
         Ok(())
+    }
+
+    /// Says so if the nodes that are left are too few for all copies. That the node is drained holds all the same.
+    async fn look_back(&self) {
+        for head in &self.head {
+            match client::status(head).await {
+                Ok(report) => {
+                    if let Some(text) = too_few(&report) {
+                        tracing::warn!("head {head}: {text}");
+                    }
+                }
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
     }
 
     async fn wait(&self) -> Result<()> {
@@ -104,6 +119,14 @@ fn progress(report: &StatusReport, node: Option<&NodeStatus>, away: bool) -> Opt
     node.map(|_| format!("{} records have to be copied yet", report.short_of_copies))
 }
 
+/// What is wrong if nodes are missing for the copies that a head wants.
+fn too_few(report: &StatusReport) -> Option<String> {
+    let (nodes, copies) = (report.nodes.len(), report.replicas);
+    (nodes < copies).then(|| {
+        format!("{nodes} dataNodes are left for {copies} copies: records stay short of copies until you start others")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,5 +136,12 @@ mod tests {
         let report = StatusReport { short_of_copies: 7, ..StatusReport::default() };
         assert!(progress(&report, None, true).is_some_and(|said| said.contains("--gone")));
         assert_eq!(progress(&report, None, false), None);
+    }
+
+    #[test]
+    fn too_few_nodes_for_all_copies_are_told_of() {
+        let report = StatusReport { replicas: 2, ..StatusReport::default() };
+        assert!(too_few(&report).is_some_and(|said| said.starts_with("0 dataNodes are left for 2 copies")));
+        assert_eq!(too_few(&StatusReport { replicas: 0, ..report }), None);
     }
 }

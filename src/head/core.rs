@@ -389,7 +389,7 @@ impl Core {
     /// Places new messages: gives ids, chooses nodes, emits the Puts. `wall_ns` is the wall clock.
     ///
     /// # Errors
-    /// [`NotTaken`]: nothing was changed, the caller still has the messages.
+    /// [`NotTaken`]: nothing was changed but the count of what was refused, the caller still has the messages.
     pub fn store(
         &mut self,
         wall_ns: u64,
@@ -408,6 +408,7 @@ impl Core {
         }
         let able = self.candidates(0);
         if able < self.copies_min {
+            self.counters.refused += count as u64;
             return Err(NotTaken::Refused(self.too_few(able)));
         }
         let chosen = self.choose(0, self.replicas.min(able), bytes, count);

@@ -48,7 +48,7 @@ struct Seen {
     hearsay: bool,
     /// Another head had it, and that head is gone: what it got alone there nobody knows until it is back.
     unseen: bool,
-    /// It has records that no other has, by the word of another head. Stays so if that head goes.
+    /// It has records that no other has, by the word of another head. Stays so if that head goes while the node is away.
     sole_elsewhere: bool,
 }
 
@@ -189,9 +189,8 @@ impl Members {
                 (seen.settled, seen.left) = (false, now);
             }
             seen.elsewhere = elsewhere;
-            if let Some(sole) = sole(seen.id) {
-                seen.sole_elsewhere = sole;
-            }
+            // One that is here speaks for itself once nobody says so any more.
+            seen.sole_elsewhere = sole(seen.id).unwrap_or(seen.sole_elsewhere && !seen.is_present());
             if seen.hearsay && told.iter().any(|member| member.id == seen.id) && gone(seen.id) {
                 seen.state = MemberState::Gone;
             }

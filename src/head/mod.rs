@@ -19,7 +19,7 @@ mod framed_client;
 mod heartbeat;
 mod members;
 mod membership;
-mod merge;
+pub mod merge;
 mod node;
 mod reads;
 mod registered;

@@ -250,7 +250,11 @@ impl Reading<'_> {
         self.follow_nodes(now);
         self.take_answers(now);
         let missing = self.missing(now);
+        let waited = self.waiting.is_some();
         let ready = self.ready(&missing, now)?;
+        if ready && waited {
+            self.read_again(now);
+        }
         if ready {
             self.find_end()?;
         }
@@ -272,10 +276,9 @@ impl Reading<'_> {
         let before = self.sources.len();
         self.sources.retain(|serial, _| nodes.iter().any(|node| node.key.serial() == *serial));
         if self.sources.len() < before {
-            // What it had may have been copied to where the others were read already: they are asked again. Nothing
-            // of it is kept, or a node that comes and goes would fill the memory of a reader that rests.
-            self.merge.rewind();
-            self.sources.values_mut().for_each(|source| source.merged = false);
+            // What it had may have been copied to where the others were read already. Nothing of it is kept, or a node
+            // that comes and goes would fill the memory of a reader that rests.
+            self.rewind();
         }
         for node in nodes {
             let serial = node.key.serial();
@@ -285,6 +288,23 @@ impl Reading<'_> {
                 self.sources.entry(serial).or_insert_with(|| Source::new(node, now));
             }
         }
+        self.choose_sources(now);
+    }
+
+    /// Asks everybody anew for what has not gone out: while the reader waited, what was missing may have been copied to
+    /// where the others were read already.
+    fn read_again(&mut self, now: Instant) {
+        self.rewind();
+        self.choose_sources(now);
+    }
+
+    fn rewind(&mut self) {
+        self.merge.rewind();
+        self.sources.values_mut().for_each(|source| source.merged = false);
+    }
+
+    /// Who takes part from here on.
+    fn choose_sources(&mut self, now: Instant) {
         for source in self.sources.values_mut() {
             let merged = !(self.wanted.partial && source.fails(now));
             if merged && !source.merged {

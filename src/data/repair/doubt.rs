@@ -84,6 +84,8 @@ pub struct Doubts {
     /// Doubts that reach to the end of what is under way to the disk, by name.
     growing: BTreeMap<String, Place>,
     peers: BTreeMap<String, Doubt>,
+    /// Where the log ended when a name was found to be another node, by name.
+    replaced: BTreeMap<String, Place>,
     /// Where the log ended at some times, oldest first.
     past: VecDeque<(Duration, Place)>,
     turn: u64,
@@ -222,10 +224,31 @@ impl Doubts {
         true
     }
 
-    /// The name belongs to another node now, which is known to have nothing.
+    /// Nobody has to be offered anything under this name.
     pub fn forget(&mut self, name: &str) {
         self.peers.remove(name);
         self.growing.remove(name);
+    }
+
+    /// The name belongs to another node now, which is known to have nothing of what lies before `end`.
+    pub fn replaced(&mut self, name: &str, end: Place) {
+        self.forget(name);
+        self.replaced_at(name, end);
+    }
+
+    /// The name has belonged to another node since the log ended there.
+    pub fn replaced_at(&mut self, name: &str, end: Place) {
+        if self.replaced.len() < limits::MEMBERS_MAX || self.replaced.contains_key(name) {
+            self.replaced.insert(name.to_owned(), end);
+        }
+    }
+
+    /// A line that names this peer may mean the node that had the name before: it was under way while the peer was
+    /// replaced. What came since then is in doubt, once.
+    pub fn misnamed(&mut self, name: &str, end: Place) {
+        let Some(from) = self.replaced.get_mut(name) else { return };
+        let from = std::mem::replace(from, end);
+        self.doubt(name, from, end);
     }
 
     /// What each peer has to be offered.
@@ -437,6 +460,22 @@ mod tests {
         }
         assert_eq!(doubts.iter().count(), limits::MEMBERS_MAX);
         assert!(doubts.to_text(&view(3), false, Duration::ZERO).len() <= limits::DOUBTS_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_name_may_mean_another_node_only_in_what_came_after_it_was_replaced() {
+        let mut doubts = Doubts::new(at(0, 0));
+        doubts.misnamed("data2", at(0, 50));
+        assert_eq!(doubts.iter().count(), 0, "nobody has had the name before");
+        doubts.doubt("data2", at(0, 10), at(0, 60));
+        doubts.replaced("data2", at(0, 100));
+        assert_eq!(doubts.iter().count(), 0, "what it lacks is known");
+        doubts.misnamed("data2", at(0, 300));
+        let (name, doubt) = doubts.iter().next().unwrap();
+        assert_eq!((name, doubt.from, doubt.to), ("data2", at(0, 100), at(0, 300)));
+        assert!(doubts.offered("data2", doubt.turn, at(0, 300)));
+        doubts.misnamed("data2", at(0, 300));
+        assert_eq!(doubts.iter().count(), 0, "it was offered all of that");
     }
 
     #[test]

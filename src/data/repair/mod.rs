@@ -166,7 +166,7 @@ impl Repair {
     /// the node any more that the line means when the line came.
     fn misnamed(&self, names: BTreeSet<String>, view: &View) {
         for name in names.iter().filter(|name| **name != self.me && self.is_expected(name)) {
-            self.doubts.borrow_mut().doubt(name, doubt::Place::default(), doubt::end(view));
+            self.doubts.borrow_mut().misnamed(name, doubt::end(view));
         }
         self.change();
     }
@@ -478,7 +478,11 @@ pub fn open<S: super::storage::Storage>(
         storage.write_small(overlay::COPIES, fresh.as_bytes())?;
     }
     let text = read(storage, DOUBTS, limits::DOUBTS_BYTES_MAX)?;
-    let doubts = Doubts::open(&text, view);
+    let mut doubts = Doubts::open(&text, view);
+    for name in peers.replaced() {
+        // Where the log ended then is not written down.
+        doubts.replaced_at(name, doubt::Place::default());
+    }
     let fresh = doubts.to_text(view, false, Duration::ZERO);
     if fresh.as_bytes() != text {
         // A place beyond the end of the log must not hide what is written there from now on.

@@ -24,7 +24,8 @@ pub struct Need {
     pub responsible: bool,
     /// They have fewer copies on present nodes than they are to have.
     pub short: bool,
-    /// No other node that may still be there has them.
+    /// No other node has them that is here or may come back. For one that is leaving, those that have been away for long do
+    /// not count: who lets it go must not have to wait for them.
     pub sole: bool,
     /// Copies that can and have to be made now, by the responsible node.
     pub copies: usize,
@@ -45,8 +46,14 @@ impl Judge<'_> {
         all.dedup();
         // A node that asks is there, whatever it has heard of itself.
         let standing = |name: &str| match (self.standing)(name) {
-            Standing::Absent | Standing::Lost if name == self.me => Standing::Present,
+            Standing::Absent | Standing::Lost | Standing::Gone if name == self.me => Standing::Present,
             other => other,
+        };
+        let leaving = standing(self.me) == Standing::Leaving;
+        let is_lost = |name: &str| match standing(name) {
+            Standing::Gone => true,
+            Standing::Lost => leaving,
+            _ => false,
         };
         let with = |wanted: Standing| all.iter().copied().filter(move |name| standing(name) == wanted);
         let wanted = self.replicas.max(names(written).len());
@@ -59,7 +66,7 @@ impl Judge<'_> {
         Need {
             responsible: speaker == Some(self.me),
             short: present < wanted,
-            sole: all.iter().all(|name| *name == self.me || standing(name) == Standing::Lost),
+            sole: all.iter().all(|name| *name == self.me || is_lost(name)),
             copies: wanted.saturating_sub(counted).min(free),
             live: live.join(","),
         }
@@ -106,13 +113,27 @@ mod tests {
     fn the_first_that_is_left_makes_the_copies_that_are_missing() {
         let lost_b = |name: &str| if name == "b" { Standing::Lost } else { Standing::Present };
         let need = judge("a", 2, &lost_b, "a,b", "a,b");
-        assert_eq!((need.responsible, need.short, need.sole, need.copies), (true, true, true, 1));
+        assert_eq!((need.responsible, need.short, need.sole, need.copies), (true, true, false, 1));
         assert_eq!(need.live, "a");
         assert_eq!(judge("a", 3, &lost_b, "a,b,c", "a,b,c").copies, 1);
         assert!(!judge("c", 3, &lost_b, "a,b,c", "a,b,c").responsible);
         assert_eq!(judge("a", 2, &lost_b, "a,b", "a,b,c").copies, 0, "it has been copied to c");
         assert_eq!(judge("a", 1, &lost_b, "a,b,c", "a,b,c").copies, 1, "it was to have three");
         assert_eq!(judge("a", 2, &lost_b, "", "").copies, 1, "one copy was wanted, and now two");
+    }
+
+    #[test]
+    fn what_nobody_else_may_come_back_with_is_here_alone() {
+        let gone_b = |name: &str| if name == "b" { Standing::Gone } else { Standing::Present };
+        let need = judge("a", 2, &gone_b, "a,b", "a,b");
+        assert_eq!((need.responsible, need.short, need.sole, need.copies), (true, true, true, 1));
+        let leaving_a = |name: &str| match name {
+            "a" => Standing::Leaving,
+            "b" => Standing::Lost,
+            _ => Standing::Present,
+        };
+        assert!(judge("a", 2, &leaving_a, "a,b", "a,b").sole, "it must not go before there is another");
+        assert!(!judge("a", 2, &leaving_a, "a,b", "a,b,c").sole);
     }
 
     #[test]
@@ -150,8 +171,8 @@ mod tests {
     }
 
     fn standings() -> impl Strategy<Value = Vec<Standing>> {
-        let one = prop::sample::select(vec![Standing::Present, Standing::Leaving, Standing::Absent, Standing::Lost]);
-        prop::collection::vec(one, 5)
+        use Standing::{Absent, Gone, Leaving, Lost, Present};
+        prop::collection::vec(prop::sample::select(vec![Present, Leaving, Absent, Lost, Gone]), 5)
     }
 
     proptest! {

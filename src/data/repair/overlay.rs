@@ -13,6 +13,9 @@ use crate::limits;
 /// The file of the overlay.
 pub const COPIES: &str = "copies.txt";
 
+/// Records that were counted, by where their range begins and by the names in their lines.
+pub type Counted = BTreeMap<u64, BTreeMap<String, u64>>;
+
 /// What stands for no names.
 const NONE: &str = "-";
 
@@ -252,12 +255,12 @@ impl Overlay {
 
     /// Sets how many records lie in each range of a file that ends there at most, as counted by who read it: by the names in
     /// the lines and where the range begins. What was torn or has rotted is not there any more. True if that changes anything.
-    pub fn recount(&mut self, file: &str, bytes: u64, counted: &BTreeMap<(String, u64), u64>) -> bool {
+    pub fn recount(&mut self, file: &str, bytes: u64, counted: &Counted) -> bool {
         let mut changed = false;
         let sets = self.files.get_mut(file).into_iter().flatten();
         for (written, ranges) in sets {
             for range in ranges.values_mut().filter(|range| range.to <= bytes) {
-                let records = counted.get(&(written.clone(), range.from)).copied().unwrap_or(0);
+                let records = counted.get(&range.from).and_then(|counted| counted.get(written)).copied().unwrap_or(0);
                 if records != range.records {
                     let totals = self.totals.entry(written.clone()).or_default();
                     take(totals, &range.holders, range.records);
@@ -412,11 +415,12 @@ mod tests {
         assert!(overlay.note(note(0, 100, "a", 4, 0)) && overlay.note(note(200, 300, "a,c", 2, 0)));
         let file = note(0, 1, "a", 1, 0).file;
         let written = note(0, 1, "a", 1, 0).written;
-        let counted = BTreeMap::from([((written.clone(), 0), 3), ((written.clone(), 200), 2)]);
+        let counted = [(0, 3), (200, 2)].map(|(from, records)| (from, BTreeMap::from([(written.clone(), records)])));
+        let counted = Counted::from(counted);
         assert!(overlay.recount(&file, 300, &counted));
         assert_eq!(overlay.records(&written), 5);
         assert!(!overlay.recount(&file, 300, &counted), "no news");
-        assert!(overlay.recount(&file, 100, &BTreeMap::new()), "what lies behind was not read");
+        assert!(overlay.recount(&file, 100, &Counted::new()), "what lies behind was not read");
         assert_eq!(overlay.records(&written), 2);
     }
 

@@ -17,8 +17,10 @@ pub enum Standing {
     Leaving,
     /// No head has it, but it may come back.
     Absent,
-    /// No head has had it for so long that its copies are made again, or it was given up.
+    /// No head has had it for so long that its copies are made again. It may come back with what it held.
     Lost,
+    /// It was given up, or no head knows it any more: what it held is not counted on.
+    Gone,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,10 +157,15 @@ impl Presence {
         }
         let Some(since) = self.since else { return Standing::Absent };
         if states().next().is_some() && states().all(|state| state == MemberState::Gone) {
-            return Standing::Lost;
+            return Standing::Gone;
         }
+        let is_known = states().next().is_some();
         let until = self.seen.get(name).and_then(|seen| seen.until).unwrap_or(since).max(since);
-        if now.saturating_sub(until) >= self.after { Standing::Lost } else { Standing::Absent }
+        match now.saturating_sub(until) >= self.after {
+            false => Standing::Absent,
+            true if is_known => Standing::Lost,
+            true => Standing::Gone,
+        }
     }
 
     /// Names and identities of the nodes that some head has now.
@@ -236,8 +243,8 @@ mod tests {
         assert_eq!(presence.standing("b", at(500)), Standing::Absent);
         presence.told(1, 2, members(&[]), at(500));
         assert_eq!(presence.standing("b", at(559)), Standing::Absent);
-        assert_eq!(presence.standing("b", at(560)), Standing::Lost);
-        assert_eq!(presence.standing("never seen", at(560)), Standing::Lost);
+        assert_eq!(presence.standing("b", at(560)), Standing::Gone, "that head does not know it");
+        assert_eq!(presence.standing("never seen", at(560)), Standing::Gone);
     }
 
     #[test]
@@ -247,7 +254,7 @@ mod tests {
             members(&[("a", 1, MemberState::Draining), ("b", 2, MemberState::Gone), ("c", 3, MemberState::Away)]);
         presence.told(1, 2, list, at(0));
         assert_eq!(presence.standing("a", at(0)), Standing::Leaving);
-        assert_eq!(presence.standing("b", at(0)), Standing::Lost);
+        assert_eq!(presence.standing("b", at(0)), Standing::Gone);
         assert_eq!(presence.standing("c", at(0)), Standing::Absent);
         assert!(presence.is_draining() && presence.is_gone(2) && !presence.is_gone(3));
         presence.told(1, 2, members(&[("b", 2, MemberState::Gone), ("b", 9, MemberState::Here)]), at(1));

@@ -3,18 +3,17 @@
 //! One chunk is under way at a time: what became of it is noted, in memory and in `copies.txt`, before the next line is
 //! looked at. Files are read on another thread, a part at a time; nothing waits for repair.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::doubt::DOUBTS;
+use super::doubt::{DOUBTS, end};
 use super::gather::{Chunk, Gather};
 use super::need::with_name;
 use super::offer::Noted;
-use super::overlay::{COPIES, Overlay};
+use super::overlay::{COPIES, Counted, Overlay};
 use super::pace::Pace;
 use super::peers::PEERS;
 use super::{Commit, Repair};
@@ -197,7 +196,7 @@ where
                     "dataNode {name} is another one than before; what that held is copied where it has to be"
                 );
                 forget(&mut overlay, &view, name);
-                self.repair.doubts.borrow_mut().forget(name);
+                self.repair.doubts.borrow_mut().replaced(name, end(&view));
             }
             let (text, storage) = (overlay.to_text(), self.storage.clone());
             self.notes = None;
@@ -270,7 +269,7 @@ where
         let mut gather = Gather::new(file.name.to_string());
         let (mut at, mut copied) = (0, 0);
         let mut chunks = Vec::new();
-        let mut counted = BTreeMap::<(String, u64), u64>::new();
+        let mut counted = Counted::new();
         while at < file.bytes {
             let (reader, end) = (Arc::clone(&reader), file.bytes);
             let part = self.blocking.run(move || read_part(&*reader, at, end)).await.map_err(on_disk)?;
@@ -280,7 +279,7 @@ where
                 let judge = |written: &str, holders: &str| self.repair.need(written, holders);
                 let place = (part.offset + line.at as u64, bytes);
                 if let Some(range) = self.repair.overlay.borrow().find(&file.name, place.0, written) {
-                    *counted.entry((written.to_owned(), range.from)).or_default() += 1;
+                    count(&mut counted, range.from, written);
                 }
                 gather.line(place, written, &self.repair.overlay.borrow(), judge, &mut chunks);
                 for chunk in chunks.drain(..) {
@@ -355,6 +354,15 @@ where
         });
         self.notes = Some(file.await?);
         Ok(())
+    }
+}
+
+/// Counts a line whose range begins there. Most lines name what another has named, so no name is copied for them.
+fn count(counted: &mut Counted, from: u64, written: &str) {
+    let counted = counted.entry(from).or_default();
+    match counted.get_mut(written) {
+        Some(count) => *count += 1,
+        None => drop(counted.insert(written.to_owned(), 1)),
     }
 }
 
