@@ -290,7 +290,8 @@ impl Engine {
     /// # Errors
     /// What the engine says.
     pub async fn containers(&self, demo: &str) -> Result<Vec<Found>, Error> {
-        let filters = HashMap::from([("label", vec![format!("{LABEL}={demo}")])]);
+        // A container that somebody else made of the demo's image has that image's label, but not what a demo's runs.
+        let filters = HashMap::from([("label", vec![format!("{LABEL}={demo}"), KIND_LABEL.to_owned()])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let found = self.docker.list_containers(Some(options)).await.map_err(|e| Error::of("list containers", e))?;
         let found = found.into_iter().map(|one| Found {
