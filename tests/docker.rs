@@ -445,7 +445,7 @@ fn what_somebody_else_uses_stays_and_all_the_rest_is_removed() {
     let options = CreateContainerOptionsBuilder::default().name(&foreign.name).build();
     let body = ContainerCreateBody {
         image: Some(format!("{}:latest", demo.name)),
-        cmd: Some(["client", "--head", "head:5000", "--logs", "/tmp"].map(str::to_owned).to_vec()),
+        cmd: Some(vec!["head".to_owned()]),
         host_config: Some(HostConfig { network_mode: Some(demo.name.clone()), ..Default::default() }),
         ..Default::default()
     };

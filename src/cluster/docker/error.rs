@@ -166,7 +166,7 @@ impl Error {
             Self::Port { name, cause }
         } else if let Some((_, dir)) = cause.split_once("bind source path does not exist: ") {
             Self::Unseen { dir: dir.into() }
-        } else if has("has active endpoints") || has("image is being used by") || has("container is using") {
+        } else if has("has active endpoints") || has("image is being used by") || has("is using its referenced image") {
             Self::InUseByOthers { doing: doing.to_owned(), cause }
         } else if has("non-overlapping") || has("fully subnetted") {
             Self::NoSubnet { cause }
