@@ -15,9 +15,8 @@ mod common;
 use std::collections::HashMap;
 use std::fs;
 use std::io::{BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,8 +24,12 @@ use std::time::{Duration, Instant};
 
 use acopio::cluster::docker::engine::{Engine, Found};
 use bollard::Docker;
-use bollard::models::{ContainerInspectResponse, HealthStatusEnum, NetworkCreateRequest};
-use bollard::query_parameters::{ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder};
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, HealthStatusEnum, HostConfig, NetworkCreateRequest,
+};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListNetworksOptionsBuilder,
+};
 use common::{LineClient, PATIENCE, Signal, acopio};
 use tokio::runtime::Runtime;
 
@@ -406,42 +409,102 @@ fn what_keeps_it_from_starting_is_told_with_a_remedy() {
     drop(demo);
     drop(theirs);
 
+    let theirs = Image { lab: &lab, name: unique("image") };
+    theirs.build();
+    let mut demo = Demo::start_called(&theirs.name, dir.path(), &[]);
+    assert_eq!(demo.wait(PATIENCE).code(), Some(1), "{}", demo.said());
+    assert!(demo.said().contains("the engine has an image called "), "{}", demo.said());
+    drop(demo);
+    assert_eq!(lab.all_called(&theirs.name), [format!("{}:latest", theirs.name)], "it has its name still");
+    drop(theirs);
+
     let mut demo = Demo::start("image", dir.path(), &["--image", "acopio-no-such-image"]);
     assert_eq!(demo.wait(PATIENCE).code(), Some(1), "{}", demo.said());
     assert!(demo.said().contains("build it with 'acopio demo --image-only"), "{}", demo.said());
 }
 
-#[test]
-fn an_engine_from_before_2020_is_too_old() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("docker.sock");
-    let listener = UnixListener::bind(&path).unwrap();
-    std::thread::spawn(move || {
-        for socket in listener.incoming() {
-            let mut socket = socket.unwrap();
-            let mut request = [0; 4096];
-            if socket.read(&mut request).unwrap_or(0) > 0 {
-                let json = r#"{"Version":"18.09.1","ApiVersion":"1.39"}"#;
-                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n";
-                let answer = format!("{head}Content-Length: {}\r\n\r\n{json}", json.len());
-                drop(socket.write_all(answer.as_bytes()));
-                drop(socket.shutdown(Shutdown::Both));
-            }
-        }
-    });
-    let output = acopio().args(["demo", "--socket"]).arg(&path).output().unwrap();
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{error}");
-    assert!(error.contains("the docker engine 18.09.1 is too old: it speaks API 1.39"), "{error}");
-}
-
-/// A project of compose; it goes with this.
-struct Compose<'a> {
+/// A container of somebody else; it goes with this.
+struct Foreign<'a> {
     lab: &'a Lab,
     name: String,
 }
 
-impl Compose<'_> {
+impl Drop for Foreign<'_> {
+    fn drop(&mut self) {
+        drop(self.lab.wait(self.lab.engine.remove(&self.name, &self.name)));
+    }
+}
+
+#[test]
+fn what_somebody_else_uses_stays_and_all_the_rest_is_removed() {
+    let lab = Lab::new();
+    let dir = tempfile::tempdir().unwrap();
+    let mut demo = Demo::start("used", dir.path(), &["--nodes", "1", "--clients", "0"]);
+    demo.wait_for("Ctrl-C stops");
+    let foreign = Foreign { lab: &lab, name: unique("guest") };
+    let options = CreateContainerOptionsBuilder::default().name(&foreign.name).build();
+    let body = ContainerCreateBody {
+        image: Some(format!("{}:latest", demo.name)),
+        cmd: Some(vec!["head".to_owned()]),
+        host_config: Some(HostConfig { network_mode: Some(demo.name.clone()), ..Default::default() }),
+        ..Default::default()
+    };
+    lab.wait(lab.docker.create_container(Some(options), body)).unwrap();
+    lab.wait(lab.engine.start(&foreign.name, &foreign.name)).unwrap();
+    demo.signal(Signal::INT);
+    assert_eq!(demo.wait(2 * PATIENCE).code(), Some(1), "{}", demo.said());
+    assert!(demo.said().contains("that is not the demo's still uses it: "), "{}", demo.said());
+    let mut left = lab.all_called(&demo.name);
+    left.sort();
+    assert_eq!(left, [demo.name.clone(), format!("{}:latest", demo.name)], "its network and its image");
+    drop(foreign);
+    let down = acopio().args(["demo", "--down", "--name", &demo.name]).output().unwrap();
+    assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
+    assert_eq!(lab.all_called(&demo.name), Vec::<String>::new());
+}
+
+/// An image that is no demo's; it goes with this.
+struct Image<'a> {
+    lab: &'a Lab,
+    name: String,
+}
+
+impl Image<'_> {
+    fn build(&self) {
+        let built = acopio().args(["demo", "--image-only", "--image", &self.name]).output().unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    }
+}
+
+impl Drop for Image<'_> {
+    fn drop(&mut self) {
+        let options = None::<bollard::query_parameters::RemoveImageOptions>;
+        let removed = self.lab.wait(self.lab.docker.remove_image(&self.name, options, None));
+        assert!(removed.is_ok() || std::thread::panicking(), "{removed:?}");
+    }
+}
+
+/// The kernel keeps signals from a pid 1 that does not ask for them.
+fn a_short_command_ends_when_it_is_told_to(lab: &Lab, compose: &Compose) {
+    const SIGTERM_CAUGHT: u64 = 1 << 14;
+    let send = ["run", "-d", "--no-deps", "client", "send", "--head", "127.0.0.1:5000", "--retry-for", "5m", "hola"];
+    let name = compose.run(&send).trim().to_owned();
+    eventually("it asks for signals", || {
+        let pid = lab.inspect(&name).state.unwrap().pid.unwrap();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+        (u64::from_str_radix(caught.trim(), 16).unwrap() & SIGTERM_CAUGHT != 0).then_some(())
+    });
+    lab.wait(lab.engine.stop(&name, &name)).unwrap();
+    assert_eq!(lab.inspect(&name).state.unwrap().exit_code, Some(143), "SIGTERM, not SIGKILL, ended it");
+}
+
+/// A project of compose, called as its image; it goes with this.
+struct Compose {
+    name: String,
+}
+
+impl Compose {
     fn run(&self, args: &[&str]) -> String {
         let output = self.command(args).output().expect("docker-compose (test.sh installs it)");
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -458,27 +521,30 @@ impl Compose<'_> {
     }
 }
 
-impl Drop for Compose<'_> {
+impl Drop for Compose {
     fn drop(&mut self) {
         drop(self.command(&["down", "--volumes", "--timeout", "3"]).output());
-        let options = None::<bollard::query_parameters::RemoveImageOptions>;
-        let removed = self.lab.wait(self.lab.docker.remove_image(&self.name, options, None));
-        assert!(removed.is_ok() || std::thread::panicking(), "{removed:?}");
     }
 }
 
 #[test]
 fn the_compose_file_runs_against_the_image_of_the_demo() {
     let lab = Lab::new();
-    let compose = Compose { lab: &lab, name: unique("compose") };
-    let built = acopio().args(["demo", "--image-only", "--image", &compose.name]).output().unwrap();
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-    compose.run(&["up", "-d", "--scale", "data=1"]);
-    for service in ["head", "data1", "data2", "data3", "data", "client"] {
-        let id = compose.run(&["ps", "-q", service]);
+    let image = Image { lab: &lab, name: unique("compose") };
+    image.build();
+    let compose = Compose { name: image.name.clone() };
+    compose.run(&["up", "-d"]);
+    assert_eq!(compose.run(&["ps", "-q", "data"]), "", "it is there to be scaled");
+    compose.run(&["up", "-d", "--scale", "data=2"]);
+    let of = |service: &str| (service.to_owned(), compose.run(&["ps", "-q", service]).trim().to_owned());
+    let mut containers = ["head", "data1", "data2", "data3", "client"].map(of).to_vec();
+    let scaled: Vec<String> = of("data").1.lines().map(str::to_owned).collect();
+    assert_eq!(scaled.len(), 2);
+    containers.extend(scaled.iter().map(|id| ("data".to_owned(), id.clone())));
+    for (service, id) in containers {
         let mut last = String::new();
         eventually(&format!("{service} is healthy"), || {
-            let health = lab.inspect(id.trim()).state.unwrap().health.unwrap();
+            let health = lab.inspect(&id).state.unwrap().health.unwrap();
             last = health.log.unwrap_or_default().pop().and_then(|one| one.output).unwrap_or_default();
             (health.status == Some(HealthStatusEnum::HEALTHY)).then_some(())
         });
@@ -496,11 +562,13 @@ fn the_compose_file_runs_against_the_image_of_the_demo() {
     let status = compose.run(&["exec", "-T", "head", "/acopio", "status", "--head", "head:5000", "--format", "json"]);
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     let nodes = status["nodes"].as_array().unwrap();
-    assert_eq!(nodes.len(), 4, "{status}");
-    assert!(
-        nodes.iter().any(|node| node["name"] == "data1") && nodes.iter().any(|node| node["icmp"] == true),
-        "{status}"
-    );
+    assert_eq!(nodes.len(), 5, "{status}");
+    assert!(nodes.iter().any(|node| node["icmp"] == true), "{status}");
+    // By their host names: given ones, and what the engine calls a container.
+    for name in ["data1"].into_iter().chain(scaled.iter().filter_map(|id| id.get(..12))) {
+        assert!(nodes.iter().any(|node| node["name"] == name), "{name}: {status}");
+    }
+    a_short_command_ends_when_it_is_told_to(&lab, &compose);
     compose.run(&["down", "--volumes"]);
     let left: Vec<String> = lab.all_called(&compose.name);
     assert_eq!(left, [format!("{}:latest", compose.name)]);

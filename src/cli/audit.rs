@@ -11,7 +11,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::status::Format;
-use super::{Global, Outcome, logging, values};
+use super::{Global, Outcome, logging, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -70,6 +70,7 @@ impl Audit {
     /// Audits; fails if anything acknowledged is missing.
     pub fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
+        runtime::end_by_signals_as_pid_1()?;
         let settings = audit::Settings {
             registros: self.registro,
             data: self.data,

@@ -106,7 +106,6 @@ impl Demo {
         }
         if self.image_only {
             let image = self.image.unwrap_or_else(|| "acopio".to_owned());
-            let program = std::fs::canonicalize(program).context("cannot find the acopio program")?;
             runtime::run_short(async { Ok(docker::build(&socket, program, &image).await?) })?;
             return say(&format!("built the image {image}"));
         }
@@ -119,8 +118,13 @@ impl Demo {
             }
             Some(Script::Failures) => {
                 let rows = docker::run(settings, shutdown, async |demo, _| drill::run(demo).await).await?;
-                // Without rows it was told to stop before its end.
-                rows.map_or(Ok(Outcome::Done), |rows| verdict(&rows, &dir))
+                match rows {
+                    Some(rows) => verdict(&rows, &dir),
+                    None => {
+                        say("the script was stopped before its end: there is no verdict")?;
+                        Ok(Outcome::Failed)
+                    }
+                }
             }
         })
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use acopio::client;
@@ -78,7 +79,10 @@ fn subject(line: &[u8]) -> Result<Option<Subject>> {
     let words = line.split(|&byte| byte == 0).map(String::from_utf8_lossy).map(std::borrow::Cow::into_owned);
     let mut words: Vec<String> = words.collect();
     words.pop();
-    let Ok(cli) = Cli::try_parse_from(words) else { return Ok(None) };
+    // An init that the engine was told to put in front, as in '/sbin/docker-init -- /acopio head', has no words of ours.
+    let program = |word: &String| Path::new(word).file_name().is_some_and(|name| name == "acopio");
+    let from = words.iter().position(program).unwrap_or_default();
+    let Ok(cli) = Cli::try_parse_from(words.split_off(from)) else { return Ok(None) };
     Ok(match cli.command {
         Command::Head(head) => Some(Subject { heads: vec![head.reached_at()?], node: None }),
         Command::Data(data) => Some(Subject { heads: data.head.clone(), node: Some(data.name()) }),
@@ -135,6 +139,7 @@ mod tests {
         assert_eq!(data, Subject { heads: heads(&["h1:5000", "h2:5000"]), node: Some("cellar".to_owned()) });
         assert_eq!(of("/acopio data --head h1:5000").unwrap().node, Some(values::host_name()));
         assert_eq!(of("/acopio client --head h:5000").unwrap(), Subject { heads: heads(&["h:5000"]), node: None });
+        assert_eq!(of("/sbin/docker-init -- /acopio client --head h:5000").unwrap().heads, ["h:5000"]);
         assert_eq!(of("/sbin/init splash"), None);
         assert_eq!(of("/acopio up"), None);
         let free = subject(b"/acopio\0head\0--listen\x00127.0.0.1:0\0").unwrap_err().to_string();

@@ -68,7 +68,7 @@ Exit codes:
        for read: something is missing; for audit: something acknowledged is missing; for torture: a promise was
        broken; for health: not healthy)
   2    bad usage; for audit also input that cannot be read
-  130  forced to end by a second signal";
+  130  forced to end by a second signal; as pid 1 of a container also ended by Ctrl-C, and 143 by SIGTERM";
 
 /// A storage cluster for messages and measurements that arrive over plain TCP.
 ///

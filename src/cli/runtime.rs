@@ -18,6 +18,9 @@ use super::Outcome;
 /// Exit code of a process that a second signal forced to end.
 const FORCED: i32 = 130;
 
+/// Added to the number of the signal that ended a process: its exit code, as shells have it.
+const SIGNALLED: i32 = 128;
+
 /// A runtime on the calling thread.
 pub fn current_thread() -> Result<Runtime> {
     Builder::new_current_thread()
@@ -40,14 +43,14 @@ where
         let mut role = pin!(role(shutdown));
         tokio::select! {
             result = &mut role => return result,
-            () = signals.next() => {}
+            _ = signals.next() => {}
             () = stdin_closes(until_stdin_closes) => {}
         }
         trigger.stop();
         tracing::info!("stopping: finishing what was accepted; a second signal forces");
         tokio::select! {
             result = &mut role => result,
-            () = signals.next() => force(),
+            _ = signals.next() => force(),
             () = tokio::time::sleep(stop_time) => {
                 bail!("did not end in order within {stop_time:?}; what was acknowledged is kept, the rest was not")
             }
@@ -60,10 +63,27 @@ where
 
 /// As [`run_role`], for a short command that signals simply end.
 pub fn run_short<T, Fut: Future<Output = Result<T>>>(work: Fut) -> Result<T> {
+    end_by_signals_as_pid_1()?;
     let runtime = current_thread()?;
     let result = LocalSet::new().block_on(&runtime, work);
     runtime.shutdown_background();
     result
+}
+
+/// Lets SIGTERM and SIGINT end the process, for commands that do not wait for them, where it is the first one of a
+/// container: the kernel keeps signals from a pid 1 that has no handler for them. Elsewhere they do it anyway.
+pub fn end_by_signals_as_pid_1() -> Result<()> {
+    if std::process::id() != 1 {
+        return Ok(());
+    }
+    let runtime = current_thread()?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        Signals::new()?
+    };
+    // A thread of its own: the command may be busy with files.
+    std::thread::spawn(move || std::process::exit(SIGNALLED + runtime.block_on(signals.next()).as_raw_value()));
+    Ok(())
 }
 
 /// The outcome of a role that ended without an error.
@@ -88,10 +108,10 @@ impl Signals {
         Ok(Self { terminate: of(SignalKind::terminate())?, interrupt: of(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> SignalKind {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => SignalKind::terminate(),
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
         }
     }
 }

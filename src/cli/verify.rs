@@ -10,7 +10,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::status::Format;
-use super::{Global, Outcome, audit, logging};
+use super::{Global, Outcome, audit, logging, runtime};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -44,6 +44,7 @@ impl Verify {
     /// Checks every folder; fails if there is damage in any.
     pub fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
+        runtime::end_by_signals_as_pid_1()?;
         let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
         let style = "{msg} {bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));

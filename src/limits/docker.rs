@@ -27,6 +27,13 @@ pub const IMAGE_OBJECTS_MAX: usize = 64;
 /// Longest line of a container that is shown, bytes; of a longer one this much. The log files have it whole.
 pub const CONTAINER_LINE_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes of a container's output that the engine keeps in a file before it begins another: it is there to be followed,
+/// the log files have it whole.
+pub const CONTAINER_LOG_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Such files of a container: the one that is written and the one before.
+pub const CONTAINER_LOG_FILES: usize = 2;
+
 /// Time between two looks at whether a container that ended runs again, or a log file has more.
 pub const CONTAINER_POLL: Duration = Duration::from_millis(200);
 

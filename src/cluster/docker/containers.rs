@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use bollard::models::{
-    ContainerCreateBody, EndpointSettings, HostConfig, Mount, MountType, NetworkingConfig, PortBinding,
+    ContainerCreateBody, EndpointSettings, HostConfig, HostConfigLogConfig, Mount, MountType, NetworkingConfig,
+    PortBinding,
 };
 
 use crate::cluster::plan::{CONTAINER_DIR, CONTAINER_PORT, Kind, Member};
@@ -28,6 +29,8 @@ pub struct Common<'a> {
     pub network: &'a str,
     /// User and group on this machine that the files are to belong to.
     pub user: (u32, u32),
+    /// Whether the engine would give that user another number.
+    pub remapped: bool,
 }
 
 /// The name of a member's container.
@@ -98,6 +101,16 @@ pub fn body(
             readonly_rootfs: Some(true),
             cap_drop: Some(vec!["ALL".to_owned()]),
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
+            // The files are to belong to the user of this machine.
+            userns_mode: common.remapped.then(|| "host".to_owned()),
+            // Whatever the engine does with the output of others, that of a demo can be followed, and is bounded.
+            log_config: Some(HostConfigLogConfig {
+                typ: Some("json-file".to_owned()),
+                config: Some(HashMap::from([
+                    ("max-size".to_owned(), limits::CONTAINER_LOG_BYTES_MAX.to_string()),
+                    ("max-file".to_owned(), limits::CONTAINER_LOG_FILES.to_string()),
+                ])),
+            }),
             ..Default::default()
         }),
         networking_config: Some(NetworkingConfig {
@@ -113,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_container_has_its_members_name_and_folder_and_no_rights() {
-        let common = Common { demo: "lab", image: "lab:latest", network: "f00", user: (1000, 100) };
+        let common = Common { demo: "lab", image: "lab:latest", network: "f00", user: (1000, 100), remapped: true };
         let args = ["data", "--dir", CONTAINER_DIR].map(Into::into).to_vec();
         let member = Member { kind: Kind::Data, name: "data2".to_owned(), dir: "logs/data2".into(), args };
         let body = body(&common, &member, true, Path::new("/srv/logs/data2"), None);
@@ -127,14 +140,19 @@ mod tests {
         assert_eq!(host.cap_drop.unwrap(), ["ALL"]);
         assert_eq!(host.mounts.unwrap()[0].source.as_deref(), Some("/srv/logs/data2"));
         assert!(host.port_bindings.is_none() && host.privileged.is_none());
+        assert_eq!(host.userns_mode.as_deref(), Some("host"), "the user of the files is one of this machine");
+        let log = host.log_config.unwrap();
+        assert_eq!((log.typ.as_deref(), log.config.unwrap()["max-file"].as_str()), (Some("json-file"), "2"));
     }
 
     #[test]
     fn a_published_port_is_one_of_the_host() {
-        let common = Common { demo: "lab", image: "lab", network: "f00", user: (0, 0) };
+        let common = Common { demo: "lab", image: "lab", network: "f00", user: (0, 0), remapped: false };
         let member = Member { kind: Kind::Head, name: "head".to_owned(), dir: "x".into(), args: Vec::new() };
         let body = body(&common, &member, false, Path::new("/x"), Some("127.0.0.1:7000".parse().unwrap()));
-        let ports = body.host_config.unwrap().port_bindings.unwrap();
+        let host = body.host_config.unwrap();
+        assert_eq!(host.userns_mode, None);
+        let ports = host.port_bindings.unwrap();
         let binding = &ports["5000/tcp"].as_ref().unwrap()[0];
         assert_eq!((binding.host_ip.as_deref(), binding.host_port.as_deref()), (Some("127.0.0.1"), Some("7000")));
     }

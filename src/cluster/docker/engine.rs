@@ -3,7 +3,7 @@
 //! What a demo made has its label; nothing without it is touched.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 
@@ -33,6 +33,8 @@ pub struct Engine {
     docker: Docker,
     /// Whether its containers' root is the user who runs it.
     pub rootless: bool,
+    /// Whether it gives the users of containers other numbers than those of this machine.
+    pub remapped: bool,
 }
 
 /// A container of a demo.
@@ -84,16 +86,17 @@ impl Engine {
         }
         let docker = docker.negotiate_version().await.map_err(|e| Error::of("tell its version", e))?;
         let info = docker.info().await.map_err(|e| Error::of("tell about itself", e))?;
-        let rootless = info.security_options.unwrap_or_default().iter().any(|option| option.contains("rootless"));
-        Ok(Self { docker, rootless })
+        let options = info.security_options.unwrap_or_default();
+        let has = |option: &str| options.iter().any(|one| one.split(',').any(|part| part == option));
+        Ok(Self { docker, rootless: has("name=rootless"), remapped: has("name=userns") })
     }
 
     /// Builds an image and gives it this name.
     ///
     /// # Errors
     /// What the engine says; the program can't be read.
-    pub async fn build(&self, image: &str, labels: &HashMap<String, String>, archive: Archive) -> Result<(), Error> {
-        let options = BuildImageOptionsBuilder::default().t(image).rm(true).forcerm(true).labels(labels).build();
+    pub async fn build(&self, image: &str, archive: Archive) -> Result<(), Error> {
+        let options = BuildImageOptionsBuilder::default().t(image).rm(true).forcerm(true).build();
         let docker = self.docker.clone().with_timeout(limits::ENGINE_BUILD_TIME_MAX);
         let mut steps = pin!(docker.build_image(options, None, Some(bollard::body_try_stream(archive))));
         let doing = format!("build the image {image}");
@@ -106,15 +109,28 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether there is such an image.
+    /// The labels of an image, if there is one of this name.
     ///
     /// # Errors
     /// What the engine says.
-    pub async fn has_image(&self, image: &str) -> Result<bool, Error> {
+    pub async fn image_labels(&self, image: &str) -> Result<Option<HashMap<String, String>>, Error> {
         match self.docker.inspect_image(image).await {
-            Ok(_) => Ok(true),
-            Err(e) if is_missing(&e) => Ok(false),
+            Ok(found) => Ok(Some(found.config.and_then(|config| config.labels).unwrap_or_default())),
+            Err(e) if is_missing(&e) => Ok(None),
             Err(e) => Err(Error::of("look for the image", e)),
+        }
+    }
+
+    /// Sees that a demo's image takes no name away from somebody else's.
+    ///
+    /// # Errors
+    /// There is one of that name that is not the demo's, or what the engine says.
+    pub async fn claim_image(&self, image: &str, demo: &str) -> Result<(), Error> {
+        match self.image_labels(image).await? {
+            Some(labels) if labels.get(LABEL).is_none_or(|of| of != demo) => {
+                Err(Error::NotOurs { what: "an image", name: image.to_owned() })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -124,12 +140,8 @@ impl Engine {
     /// One of that name is there, or what the engine says.
     pub async fn create_network(&self, demo: &str) -> Result<String, Error> {
         let doing = format!("create the network {demo}");
-        let filters = HashMap::from([("name", vec![demo])]);
-        let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
-        let networks = self.docker.list_networks(Some(options)).await.map_err(|e| Error::of(&doing, e))?;
-        // The filter finds parts of names, too.
-        if let Some(network) = networks.into_iter().find(|network| network.name.as_deref() == Some(demo)) {
-            return Err(there_already("network", demo, demo, network.labels.as_ref()));
+        if let Some(network) = self.networks_called(demo).await?.first() {
+            return Err(there_already("a network", demo, demo, network.labels.as_ref()));
         }
         let request = NetworkCreateRequest {
             name: demo.to_owned(),
@@ -137,8 +149,28 @@ impl Engine {
             labels: Some(HashMap::from([(LABEL.to_owned(), demo.to_owned())])),
             ..Default::default()
         };
-        let created = self.docker.create_network(request).await.map_err(|e| Error::of(&doing, e))?;
-        Ok(created.id)
+        let id = match self.docker.create_network(request).await {
+            Ok(created) => created.id,
+            Err(bollard::errors::Error::DockerResponseServerError { status_code: 409, .. }) => {
+                return Err(there_already("a network", demo, demo, None));
+            }
+            Err(e) => return Err(Error::of(&doing, e)),
+        };
+        // An engine may have several networks of one name, and somebody else may have made one at the same time.
+        if let Some(other) = self.networks_called(demo).await?.into_iter().find(|one| one.id.as_ref() != Some(&id)) {
+            unless_missing(self.docker.remove_network(&id).await, &format!("remove the network {demo}"))?;
+            return Err(there_already("a network", demo, demo, other.labels.as_ref()));
+        }
+        Ok(id)
+    }
+
+    async fn networks_called(&self, name: &str) -> Result<Vec<bollard::models::Network>, Error> {
+        let filters = HashMap::from([("name", vec![name])]);
+        let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
+        let mut found = self.docker.list_networks(Some(options)).await.map_err(|e| Error::of("list networks", e))?;
+        // The filter finds parts of names, too.
+        found.retain(|network| network.name.as_deref() == Some(name));
+        Ok(found)
     }
 
     /// Makes a container; its id.
@@ -152,7 +184,7 @@ impl Engine {
             Err(bollard::errors::Error::DockerResponseServerError { status_code: 409, .. }) => {
                 let found = self.docker.inspect_container(name, None).await;
                 let labels = found.ok().and_then(|found| found.config).and_then(|config| config.labels);
-                Err(there_already("container", name, demo, labels.as_ref()))
+                Err(there_already("a container", name, demo, labels.as_ref()))
             }
             Err(e) => Err(Error::of(&format!("create {name}"), e)),
         }
@@ -243,8 +275,8 @@ impl Engine {
         let found = self.docker.inspect_container(id, None).await.map_err(|e| Error::of("look at a container", e))?;
         let ports = found.network_settings.and_then(|settings| settings.ports).unwrap_or_default();
         let bindings = ports.get(&format!("{port}/tcp")).cloned().flatten().unwrap_or_default();
-        let address = |(ip, port): (String, String)| format!("{ip}:{port}").parse().ok();
-        Ok(bindings.into_iter().find_map(|one| address((one.host_ip?, one.host_port?))))
+        let address = |ip: &str, port: &str| Some(SocketAddr::new(ip.parse::<IpAddr>().ok()?, port.parse().ok()?));
+        Ok(bindings.into_iter().find_map(|one| address(&one.host_ip?, &one.host_port?)))
     }
 
     /// What a container prints from a second of Unix time on, each piece with a time in front, until it ends.
@@ -258,7 +290,8 @@ impl Engine {
     /// # Errors
     /// What the engine says.
     pub async fn containers(&self, demo: &str) -> Result<Vec<Found>, Error> {
-        let filters = HashMap::from([("label", vec![format!("{LABEL}={demo}")])]);
+        // A container that somebody else made of the demo's image has that image's label, but not what a demo's runs.
+        let filters = HashMap::from([("label", vec![format!("{LABEL}={demo}"), KIND_LABEL.to_owned()])]);
         let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
         let found = self.docker.list_containers(Some(options)).await.map_err(|e| Error::of("list containers", e))?;
         let found = found.into_iter().map(|one| Found {
@@ -286,7 +319,7 @@ impl Engine {
         unless_missing(self.docker.remove_container(id, Some(options)).await, &format!("remove {name}"))
     }
 
-    /// Removes the networks and images of a demo; how many.
+    /// Removes the networks and images of a demo; how many. What can't be removed keeps nothing else from it.
     ///
     /// # Errors
     /// What the engine says, a container that still uses one for example.
@@ -296,17 +329,21 @@ impl Engine {
         let networks = self.docker.list_networks(Some(options)).await.map_err(|e| Error::of("list networks", e))?;
         let options = ListImagesOptionsBuilder::default().filters(&filters).build();
         let images = self.docker.list_images(Some(options)).await.map_err(|e| Error::of("list images", e))?;
-        let count = networks.len() + images.len();
+        let (mut count, mut failed) = (0, None);
         for id in networks.into_iter().filter_map(|network| network.id) {
-            unless_missing(self.docker.remove_network(&id).await, &format!("remove the network {demo}"))?;
+            match unless_missing(self.docker.remove_network(&id).await, &format!("remove the network {demo}")) {
+                Ok(()) => count += 1,
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        for image in images {
-            // By its name: under another one that somebody gave it, it stays.
-            let name = image.repo_tags.first().unwrap_or(&image.id);
+        for name in images.iter().filter_map(|image| to_remove(&image.id, &image.repo_tags, demo)) {
             let removed = self.docker.remove_image(name, None::<RemoveImageOptions>, None).await;
-            unless_missing(removed.map(drop), &format!("remove the image {name}"))?;
+            match unless_missing(removed.map(drop), &format!("remove the image {name}")) {
+                Ok(()) => count += 1,
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        Ok(count)
+        failed.map_or(Ok(count), Err)
     }
 
     /// The socket that is dialled when none is named: `DOCKER_HOST` if it names one.
@@ -325,6 +362,16 @@ impl Engine {
             },
         }
     }
+}
+
+/// The name by which an image of a demo is removed: under another one that somebody gave it, it stays. One that lost its
+/// name, or was never given it, goes by its id.
+fn to_remove<'a>(id: &'a str, names: &'a [String], demo: &str) -> Option<&'a str> {
+    let mut names = names.iter().map(String::as_str).filter(|name| *name != "<none>:<none>").peekable();
+    if names.peek().is_none() {
+        return Some(id);
+    }
+    names.find(|name| name.strip_prefix(demo) == Some(":latest"))
 }
 
 /// Its own leftover, or somebody else's.
@@ -396,9 +443,18 @@ mod tests {
     #[test]
     fn what_has_no_label_is_somebody_elses() {
         let labels = HashMap::from([(LABEL.to_owned(), "lab".to_owned())]);
-        assert!(matches!(there_already("network", "lab", "lab", Some(&labels)), Error::Leftover { .. }));
-        assert!(matches!(there_already("network", "lab", "lab", None), Error::NotOurs { .. }));
-        assert!(matches!(there_already("container", "lab-head", "other", Some(&labels)), Error::NotOurs { .. }));
+        assert!(matches!(there_already("a network", "lab", "lab", Some(&labels)), Error::Leftover { .. }));
+        assert!(matches!(there_already("a network", "lab", "lab", None), Error::NotOurs { .. }));
+        assert!(matches!(there_already("a container", "lab-head", "other", Some(&labels)), Error::NotOurs { .. }));
+    }
+
+    #[test]
+    fn an_image_goes_by_the_demos_name_and_stays_under_others() {
+        let names = |list: &[&str]| list.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        assert_eq!(to_remove("f00", &names(&["a:1", "lab:latest"]), "lab"), Some("lab:latest"));
+        assert_eq!(to_remove("f00", &names(&["lab-2:latest", "lab:old"]), "lab"), None);
+        assert_eq!(to_remove("f00", &names(&["<none>:<none>"]), "lab"), Some("f00"));
+        assert_eq!(to_remove("f00", &[], "lab"), Some("f00"));
     }
 
     #[tokio::test]

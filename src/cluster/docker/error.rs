@@ -49,9 +49,9 @@ pub enum Error {
         cause: String,
     },
     /// Something of that name is there, and was not made by a demo.
-    #[error("the engine has a {what} called {name} that no demo made; choose another --name")]
+    #[error("the engine has {what} called {name} that no demo made; choose another --name")]
     NotOurs {
-        /// What it is.
+        /// What it is: a network.
         what: &'static str,
         /// Its name.
         name: String,
@@ -64,6 +64,17 @@ pub enum Error {
     Leftover {
         /// Its name.
         name: String,
+    },
+    /// Somebody else's containers use what a demo made.
+    #[error(
+        "the docker engine did not {doing}, since something that is not the demo's still uses it: {cause}; take that \
+         away, then 'acopio demo --down' removes the rest"
+    )]
+    InUseByOthers {
+        /// What was asked for.
+        doing: String,
+        /// What the engine said.
+        cause: String,
     },
     /// The engine's disk is full.
     #[error("the disk of the docker engine is full: {cause}; free space, 'docker system df' tells what takes it")]
@@ -142,13 +153,21 @@ impl Error {
     fn said(doing: &str, message: String) -> Self {
         let cause = message.trim().replace('\n', " ");
         let has = |part: &str| cause.contains(part);
-        if has("no space left on device") {
+        let port = [
+            "port is already allocated",
+            "address already in use",
+            "cannot assign requested address",
+            "cannot expose privileged port",
+        ];
+        if has("no space left on device") || has("disk quota exceeded") {
             Self::NoSpace { cause }
-        } else if has("port is already allocated") || has("address already in use") || has("permission denied (port") {
+        } else if port.into_iter().any(has) {
             let name = doing.strip_prefix("start ").unwrap_or(doing).to_owned();
             Self::Port { name, cause }
         } else if let Some((_, dir)) = cause.split_once("bind source path does not exist: ") {
             Self::Unseen { dir: dir.into() }
+        } else if has("has active endpoints") || has("image is being used by") || has("is using its referenced image") {
+            Self::InUseByOthers { doing: doing.to_owned(), cause }
         } else if has("non-overlapping") || has("fully subnetted") {
             Self::NoSubnet { cause }
         } else {
@@ -187,6 +206,11 @@ mod tests {
         assert!(said(taken).starts_with("cannot publish a port of acopio-demo-head: "), "{}", said(taken));
         let listening = "Error starting userland proxy: listen tcp4 127.0.0.1:5000: bind: address already in use";
         assert!(said(listening).ends_with("or choose another port with --publish"));
+        let elsewhere =
+            "Error starting userland proxy: listen tcp4 192.0.2.1:5000: bind: cannot assign requested address";
+        assert!(said(elsewhere).ends_with("or choose another port with --publish"));
+        let used = "error while removing network: network acopio-demo id 7f has active endpoints";
+        assert!(said(used).contains("not the demo's still uses it") && said(used).contains("acopio demo --down"));
         let full = "write /var/lib/docker/tmp/x: no space left on device";
         assert!(said(full).contains("free space"));
         let subnets = "could not find an available, non-overlapping IPv4 address pool among the defaults";

@@ -29,10 +29,13 @@ const ROOT: &str = "root";
 const LABELS: &str =
     "LABEL org.opencontainers.image.title=acopio org.opencontainers.image.licenses=\"MIT OR Apache-2.0\"";
 
-/// The instructions for the engine.
+/// The instructions for the engine. The label says whose image it is.
 #[must_use]
-pub fn dockerfile(objects: &[PathBuf]) -> String {
-    let mut text = format!("FROM scratch\n{LABELS}\nCOPY {ROOT}/ /\n");
+pub fn dockerfile(objects: &[PathBuf], label: (&str, &str)) -> String {
+    // First of all: the engine bases images that begin alike on each other. It would not remove the one while the other
+    // is there, or remove it from under the other while that is being built.
+    let mut text = format!("FROM scratch\nLABEL {}={}\n", label.0, label.1);
+    text += &format!("{LABELS}\nCOPY {ROOT}/ /\n");
     // The loader's cache of this machine is not in the image, so it is told where to look.
     let dirs: BTreeSet<String> =
         objects.iter().filter_map(|path| path.parent()).map(|dir| dir.display().to_string()).collect();
@@ -50,11 +53,13 @@ pub fn dockerfile(objects: &[PathBuf]) -> String {
 
 /// Begins to make the archive that an image is built from.
 #[must_use]
-pub fn archive(program: PathBuf, objects: Vec<PathBuf>) -> Archive {
+pub fn archive(program: PathBuf, objects: Vec<PathBuf>, label: (&str, &str)) -> Archive {
+    let dockerfile = dockerfile(&objects, label);
     let (sender, chunks) = mpsc::channel(limits::ENGINE_CHUNKS_MAX);
     std::thread::spawn(move || {
         let pieces = Pieces(sender.clone());
-        if let Err(error) = write(&program, &objects, BufWriter::with_capacity(limits::ENGINE_CHUNK_BYTES, pieces)) {
+        let pieces = BufWriter::with_capacity(limits::ENGINE_CHUNK_BYTES, pieces);
+        if let Err(error) = write(&dockerfile, &program, &objects, pieces) {
             // The engine has hung up, or is told that there will be no more.
             drop(sender.blocking_send(Err(error)));
         }
@@ -62,9 +67,9 @@ pub fn archive(program: PathBuf, objects: Vec<PathBuf>) -> Archive {
     Archive(chunks)
 }
 
-fn write(program: &Path, objects: &[PathBuf], out: impl Write) -> io::Result<()> {
+fn write(dockerfile: &str, program: &Path, objects: &[PathBuf], out: impl Write) -> io::Result<()> {
     let mut tar = tar::Builder::new(out);
-    text(&mut tar, "Dockerfile", &dockerfile(objects))?;
+    text(&mut tar, "Dockerfile", dockerfile)?;
     // Names are looked up in the container's own /etc/hosts, then by the engine.
     text(&mut tar, &format!("{ROOT}/etc/nsswitch.conf"), "hosts: files dns\n")?;
     file(&mut tar, program, Path::new(PROGRAM))?;
@@ -130,6 +135,8 @@ impl Stream for Archive {
 mod tests {
     use super::*;
 
+    const OF_LAB: (&str, &str) = ("acopio.demo", "lab");
+
     #[test]
     fn the_archive_holds_the_program_and_its_objects_at_their_paths() {
         let dir = tempfile::tempdir().unwrap();
@@ -138,7 +145,7 @@ mod tests {
         std::fs::write(&object, vec![7; 200_000]).unwrap();
         let link = dir.path().join("libx.so.1");
         std::os::unix::fs::symlink(&object, &link).unwrap();
-        let mut chunks = archive(program, vec![link.clone()]).0;
+        let mut chunks = archive(program, vec![link.clone()], OF_LAB).0;
         let mut bytes = Vec::new();
         while let Some(chunk) = chunks.blocking_recv() {
             bytes.extend_from_slice(&chunk.unwrap());
@@ -158,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_program_that_is_gone_is_told_of_in_place_of_a_shorter_image() {
-        let mut chunks = archive("/nowhere/acopio".into(), Vec::new()).0;
+        let mut chunks = archive("/nowhere/acopio".into(), Vec::new(), OF_LAB).0;
         let mut last = None;
         while let Some(chunk) = chunks.blocking_recv() {
             last = Some(chunk);
@@ -175,15 +182,15 @@ mod tests {
             let of_use = |line: &&str| words.iter().any(|word| line.starts_with(word));
             text.lines().filter(of_use).filter(|line| *line != "WORKDIR /src").map(str::to_owned).collect::<Vec<_>>()
         };
-        assert_eq!(used(of_registry), used(&dockerfile(&[])));
+        assert_eq!(used(of_registry), used(&dockerfile(&[], OF_LAB).replacen("LABEL acopio.demo=lab\n", "", 1)));
     }
 
     #[test]
     fn the_image_runs_the_program_as_nobody_and_asks_it_for_its_health() {
-        let text = dockerfile(&["/lib64/ld.so".into(), "/usr/lib/libc.so.6".into()]);
-        assert!(text.starts_with("FROM scratch\n"));
+        let text = dockerfile(&["/lib64/ld.so".into(), "/usr/lib/libc.so.6".into()], OF_LAB);
+        assert!(text.starts_with("FROM scratch\nLABEL acopio.demo=lab\n"), "what it has in common comes later");
         assert!(text.contains("ENV LD_LIBRARY_PATH=/lib64:/usr/lib\n"));
         assert!(text.contains("USER 65532:65532\n") && text.contains("ENTRYPOINT [\"/acopio\"]\n"));
-        assert!(!dockerfile(&[]).contains("LD_LIBRARY_PATH"));
+        assert!(!dockerfile(&[], OF_LAB).contains("LD_LIBRARY_PATH"));
     }
 }

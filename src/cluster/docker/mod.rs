@@ -10,8 +10,7 @@ pub mod follow;
 pub mod image;
 pub mod objects;
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -143,9 +142,7 @@ async fn start_run_end<T>(
 pub async fn build(socket: &std::path::Path, program: PathBuf, image: &str) -> Result<(), Error> {
     let engine = Engine::dial(socket).await?;
     let objects = objects::needed(&program)?;
-    // A label of its own: the engine bases images that share their beginning on each other, and then removes neither.
-    let labels = HashMap::from([(IMAGE_LABEL.to_owned(), image.to_owned())]);
-    engine.build(image, &labels, image::archive(program, objects)).await
+    engine.build(image, image::archive(program, objects, (IMAGE_LABEL, image))).await
 }
 
 /// Removes what a demo that was killed left behind: containers, network, image. What was removed, in words.
@@ -181,10 +178,16 @@ async fn remove_all(engine: &Engine, name: &str, tell: &dyn Fn(String)) -> Resul
             }
         }
     }
+    // What can't be removed keeps nothing else from it.
+    let mut failed = None;
     for one in &found {
-        engine.remove(&one.id, &one.name).await?;
+        failed = failed.or(engine.remove(&one.id, &one.name).await.err());
     }
-    Ok((found.len(), engine.remove_rest(name).await?))
+    let rest = engine.remove_rest(name).await;
+    match failed {
+        Some(error) => Err(error),
+        None => Ok((found.len(), rest?)),
+    }
 }
 
 impl Demo {
@@ -225,7 +228,8 @@ impl Demo {
                 };
                 SocketAddr::new(address.ip(), port)
             });
-            let common = Common { demo: &self.settings.name, image: &image, network: &self.network, user };
+            let (demo, remapped) = (&self.settings.name, self.engine.remapped);
+            let common = Common { demo, image: &image, network: &self.network, user, remapped };
             let name = containers::name(&self.settings.name, &member.name);
             let body = containers::body(&common, &member, true, &folder, publish);
             let id = self.engine.create(&self.settings.name, &name, body).await?;
@@ -245,7 +249,7 @@ impl Demo {
     /// The image that was asked for, or one that is made now.
     async fn image(&self) -> Result<String, Error> {
         if let Some(image) = &self.settings.image {
-            return if self.engine.has_image(image).await? {
+            return if self.engine.image_labels(image).await?.is_some() {
                 Ok(image.clone())
             } else {
                 Err(Error::NoImage(image.clone()))
@@ -253,9 +257,10 @@ impl Demo {
         }
         let objects = objects::needed(&self.settings.program)?;
         let (image, count) = (format!("{}:latest", self.settings.name), objects.len());
+        self.engine.claim_image(&image, &self.settings.name).await?;
         self.screen.say(format!("building the image {image}: the program and {count} shared objects"));
-        let labels = HashMap::from([(LABEL.to_owned(), self.settings.name.clone())]);
-        self.engine.build(&image, &labels, image::archive(self.settings.program.clone(), objects)).await?;
+        let label = (LABEL, self.settings.name.as_str());
+        self.engine.build(&image, image::archive(self.settings.program.clone(), objects, label)).await?;
         Ok(image)
     }
 
@@ -324,9 +329,8 @@ impl Demo {
     /// What the engine says.
     pub async fn head_address(&self, head: &Container) -> Result<Option<SocketAddr>, Error> {
         let local = |address: SocketAddr| match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => {
-                SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), address.port())
-            }
+            IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
+            IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),
             _ => address,
         };
         Ok(self.engine.published(&head.id, CONTAINER_PORT).await?.map(local))
