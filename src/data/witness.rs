@@ -397,7 +397,7 @@ mod tests {
             (Some((41, &short)), None, "data.txt was cut short: ", "60 bytes with 6 records"),
             (Some((100, &whole)), None, "the end of data.txt is no record any more: ", "10 bytes with 1 records"),
             (Some((500, &other)), None, "data.txt is another file than ", "100 bytes with 10 records"),
-            (Some((500, &other)), Some((&*name, 70)), &format!("{name} was cut short: "), "30 bytes that were"),
+            (Some((500, &other)), Some((&*name, 70)), &*format!("{name} was cut short: "), "30 bytes that were"),
         ] {
             let text = lacks(current, sealed);
             assert!(text.starts_with(says) && text.contains(lost) && text.contains(&last), "{text}");
