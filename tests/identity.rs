@@ -128,6 +128,82 @@ fn a_sealed_file_that_is_gone_is_named_and_the_rest_is_kept_under_a_new_identity
     verify_clean(dir.path(), &["data1"]);
 }
 
+/// Waits until `end.txt` says that all of `data.txt` was synced.
+fn witnessed(folder: &Path) {
+    eventually("the end is written down", || {
+        let end = std::fs::read_to_string(folder.join("end.txt")).ok()?;
+        let bytes: u64 = end.split(' ').nth(2)?.parse().ok()?;
+        (bytes == std::fs::metadata(folder.join("data.txt")).ok()?.len()).then_some(())
+    });
+}
+
+#[test]
+fn a_data_txt_that_lost_its_end_is_refused_and_the_rest_is_kept_under_a_new_identity() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let (folder, segments) = (dir.path().join("data1"), ["--segment-bytes", "4096"]);
+    let current = folder.join("data.txt");
+    let mut line = head.line();
+    // Ended in order, it is written down at once; killed, what was synced a second before is.
+    for killed in [false, true] {
+        let mut node = head.node(dir.path(), 1, &segments);
+        line.send_all(&format!("linea {killed}"), 215);
+        if killed {
+            witnessed(&folder);
+            node.kill();
+        } else {
+            node.signal(Signal::TERM);
+            assert_eq!(node.wait().code(), Some(0), "{}", node.all());
+        }
+        assert!(!sealed_files(&folder).is_empty());
+        let (id, whole) = (node_id(dir.path(), "data1"), std::fs::read(&current).unwrap());
+        let lines: Vec<&[u8]> = whole.split_inclusive(|b| *b == b'\n').collect();
+        let first = lines[0].len();
+        let most = format!(": {} bytes with {} records that were on the disk", whole.len() - first, lines.len() - 1);
+        let all = format!(": {} bytes with {} records that were on the disk", whole.len(), lines.len());
+        for (left, says, lost) in [
+            (Some(first), "data.txt was cut short", &most),
+            (Some(first + 9), "data.txt was cut short", &most),
+            (Some(0), "data.txt was emptied", &all),
+            (None, "data.txt is gone", &all),
+        ] {
+            match left {
+                Some(left) => std::fs::write(&current, &whole[..left]).unwrap(),
+                None => std::fs::remove_file(&current).unwrap(),
+            }
+            for _ in 0..2 {
+                let (code, _, said) = head.start_node(dir.path(), 1, &segments).finish();
+                assert_eq!(code, Some(1), "{said}");
+                assert!(
+                    said.contains(&format!("the log in {} cannot be opened: {says}{lost}", folder.display())),
+                    "{said}"
+                );
+                assert!(said.contains("; restore it from a backup, or start once with --new-id"), "{said}");
+            }
+            assert_eq!(std::fs::read(&current).ok().as_deref(), left.map(|left| &whole[..left]), "it is left alone");
+            std::fs::write(&current, &whole).unwrap();
+        }
+        assert_eq!(node_id(dir.path(), "data1"), id);
+    }
+    let node = head.node(dir.path(), 1, &segments);
+    stored(&head, "restored");
+    node.kill();
+    assert_eq!(records(dir.path()).len(), 431, "nothing is lost");
+    let (id, lost) = (node_id(dir.path(), "data1"), std::fs::read_to_string(&current).unwrap().lines().count());
+    std::fs::write(&current, "").unwrap();
+    let node = head.node(dir.path(), 1, &[&segments[..], &["--new-id"]].concat());
+    assert_ne!(node_id(dir.path(), "data1"), id);
+    stored(&head, "sigue");
+    witnessed(&folder);
+    node.kill();
+    drop(head.node(dir.path(), 1, &segments));
+    assert_eq!(records(dir.path()).len(), 432 - lost, "what was there is there");
+    verify_clean(dir.path(), &["data1"]);
+    std::fs::remove_file(&current).unwrap();
+    let (code, _, said) = head.start_node(dir.path(), 1, &segments).finish();
+    assert_eq!(code, Some(1), "the new identity has a witness of its own: {said}");
+}
+
 #[test]
 fn a_copied_folder_is_refused_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@
 
 use super::segments::{self, CURRENT};
 use super::storage::{Disk, LogFile, Storage};
+use super::witness;
 use crate::limits::{CLUSTER_NAME_BYTES_MAX, NODE_NAME_BYTES_MAX, SEGMENTS_BYTES_MAX};
 use crate::lock::{self, Lock};
 use crate::wire::id::ClientId;
@@ -25,7 +26,7 @@ const FORMAT: &str = "acopio-data 1 ";
 const SMALL_BYTES_MAX: usize = NODE_NAME_BYTES_MAX + CLUSTER_NAME_BYTES_MAX + 128;
 
 /// What to do about an identity whose records are gone.
-const LOST_REMEDY: &str = "restore it from a backup, or start once with --new-id: the node then begins anew under \
+pub(super) const LOST_REMEDY: &str = "restore it from a backup, or start once with --new-id: the node then begins anew under \
                            another identity with what is there, and what it lost is copied from other nodes where \
                            they have it";
 
@@ -181,6 +182,8 @@ impl Folder {
         let cluster = match known {
             Some(identity) if !new_id => {
                 whole(path, &disk, &names)?;
+                // Left where a new identity was given and the power went.
+                witness::disown(&disk, identity.node).map_err(failed("looking at end.txt"))?;
                 return Ok(Self { disk, identity, is_new: false, _lock: lock });
             }
             Some(identity) => identity.cluster,
@@ -196,6 +199,8 @@ impl Folder {
         }
         let identity = Identity { node: ClientId::from_random(random), cluster };
         identity.write(&disk).map_err(failed("writing node.id"))?;
+        // After it: the old identity must not be served under without what it had.
+        witness::disown(&disk, identity.node).map_err(failed("removing end.txt"))?;
         Ok(Self { disk, identity, is_new: true, _lock: lock })
     }
 

@@ -12,6 +12,7 @@ use super::segments::{CURRENT, INDEX, REMOVED, Segment, sealed_id, sealed_name};
 use super::sidecar::{FileIndex, sidecar_name};
 use super::storage::{LogFile, ReadAt, Storage, is_full};
 use super::view::{CurrentFile, Sealed, SealedFile, View};
+use super::witness::{END, End, Witness};
 use crate::limits::{DISK_RESUME_BYTES_MIN, RETENTION_BYTES_MAX};
 use crate::wire::id::RecordId;
 use std::fmt;
@@ -125,6 +126,8 @@ pub struct Log<S: Storage> {
     /// Whether `segments.txt` ends in a whole line; if not, nothing is added until it is made anew.
     index_whole: bool,
     unsynced: bool,
+    /// How far it is synced.
+    witness: Witness,
     /// Syncs of data files since it was opened.
     syncs: u64,
     /// [`LogError::Full`] or [`LogError::Poisoned`].
@@ -145,6 +148,7 @@ impl<S: Storage> Log<S> {
         block_sizes: BlockSizes,
     ) -> Result<(Self, OpenReport), OpenError> {
         let opened = opening::open(&storage, block_sizes)?;
+        let node = opened.end.node();
         let mut log = Self {
             storage,
             settings,
@@ -155,6 +159,7 @@ impl<S: Storage> Log<S> {
             index: None,
             index_whole: opened.index_whole,
             unsynced: false,
+            witness: Witness::new(opened.end),
             syncs: 0,
             stopped: None,
         };
@@ -167,6 +172,10 @@ impl<S: Storage> Log<S> {
                 Ok(()) | Err(LogError::Full { .. }) => {}
                 Err(error) => return Err(OpenError::Log(error)),
             }
+        }
+        log.bear_witness();
+        if let Some(node) = node {
+            log.witness.write_if_renamed(&log.storage, node);
         }
         let mut report = opened.report;
         (report.records, report.bytes, report.segments) = (log.records(), log.bytes(), log.sealed().len());
@@ -224,8 +233,24 @@ impl<S: Storage> Log<S> {
             }
             self.syncs += 1;
         }
-        self.unsynced = false;
+        if std::mem::take(&mut self.unsynced) {
+            self.bear_witness();
+        }
         Ok(())
+    }
+
+    /// Everything in `data.txt` is synced.
+    fn bear_witness(&self) {
+        let Some(current) = self.current.as_ref() else { return };
+        if let Some((file, greatest)) = current.name.clone().zip(current.index.greatest()) {
+            let (bytes, records) = (current.index.bytes(), current.index.records());
+            self.witness.moved(End { file, bytes, records, greatest });
+        }
+    }
+
+    /// How far it is synced, for who writes that down.
+    pub const fn witness(&self) -> &Witness {
+        &self.witness
     }
 
     /// Looks whether a full disk has room again: `true` if the log takes batches now.
@@ -375,6 +400,12 @@ impl<S: Storage> Log<S> {
         if plan.remove.is_empty() {
             return Ok(retained);
         }
+        let first_goes = |first| plan.remove.iter().any(|file| first_of(file) == Some(first));
+        // A witness of a file that is gone would be one of a loss.
+        if let Err(error) = self.witness.let_go(&self.storage, first_goes) {
+            retained.failed = Some(format!("cannot remove {END}: {error}"));
+            return Ok(retained);
+        }
         let goes = |file: &SealedFile| plan.remove.iter().any(|other| other.serial == file.serial);
         let mut rest: Vec<_> = self.sealed.files().iter().filter(|file| !goes(file)).map(Arc::clone).collect();
         self.note_removal(&plan.remove)?;
@@ -470,10 +501,14 @@ fn remove_both<S: Storage>(storage: &S, file: &str) -> io::Result<()> {
     Ok(())
 }
 
+/// The id of a sealed file's first record, as its name says.
+fn first_of(file: &SealedFile) -> Option<RecordId> {
+    sealed_id(&file.segment.file).map(|(id, _)| id)
+}
+
 /// The name that a file with this first record gets when it is sealed beside these.
 pub(super) fn free_name(first: RecordId, sealed: &[Arc<SealedFile>]) -> String {
-    let named = |file: &SealedFile| sealed_id(&file.segment.file).is_some_and(|(id, _)| id == first);
-    let copies = sealed.iter().filter(|file| named(file)).count();
+    let copies = sealed.iter().filter(|file| first_of(file) == Some(first)).count();
     let mut copy = u32::try_from(copies).unwrap_or(u32::MAX).saturating_add(1);
     loop {
         let name = sealed_name(first, copy);

@@ -3,7 +3,7 @@
 //! This page is the contents: [`run`] opens the folder and starts the sessions, `session` talks to one head, `commit`
 //! groups, `log` appends and seals, `opening` and `recover` mend after a crash, `record` is one line, `folder` is the
 //! lock and the identity, `membership` is what it is to its cluster, `storage` is the disk, `worker` the thread that
-//! waits for it, `retention` says what has been kept long enough. `index`, `holdings` and `sidecar` say what is where in
+//! waits for it, `retention` says what has been kept long enough, `witness` remembers how far the log was synced. `index`, `holdings` and `sidecar` say what is where in
 //! the files, `view` is a snapshot of that, `scan` and `window` read it in the order of ids, `scans` is their thread;
 //! `answers` and `frontier` say how far that is complete, `promise` keeps what readers were told of it, `hearsay` tells
 //! each head of the nodes that others have. `repair` makes copies again that lost nodes had, `mend` fetches
@@ -33,6 +33,7 @@ pub mod sidecar;
 pub mod storage;
 pub mod view;
 mod window;
+pub mod witness;
 pub mod worker;
 
 #[cfg(any(test, feature = "simulation"))]
@@ -55,6 +56,7 @@ pub use config::Config;
 use tokio::task::JoinSet;
 
 use crate::shutdown::{self, Shutdown};
+use crate::wire::id::ClientId;
 use answers::Answers;
 use commit::Commit;
 use folder::{Folder, FolderError};
@@ -68,6 +70,7 @@ use segments::CURRENT;
 use session::Identity;
 use storage::Storage;
 use view::View;
+use witness::Recorder;
 use worker::{Blocking, Executor};
 
 /// Why a data node could not run, or had to stop.
@@ -115,7 +118,7 @@ fn open_folder(config: &Config) -> Result<Folder, FolderError> {
     let open = if config.new_id { Folder::open_with_new_id } else { Folder::open };
     let folder = open(&config.dir, &config.name, identity_from(config.seed))?;
     if config.new_id {
-        let id = crate::wire::id::ClientId(folder.node_id());
+        let id = ClientId(folder.node_id());
         tracing::warn!("{} has the new identity {id}; start it without --new-id from now on", config.dir.display());
     }
     Ok(folder)
@@ -157,6 +160,9 @@ where
     };
     let rot = Rc::new(mend::open(&disk).map_err(unusable("reading what is rotten"))?);
     tell_opening(&dir, &report, &rot, &log.view());
+    let thread = |source| Error::Thread { name: config.name.clone(), source };
+    let (witness, node) = (log.witness().clone(), ClientId(membership.node()));
+    let recorder = Rc::new(Recorder::start(witness, node, disk.clone(), executor).map_err(thread)?);
     let front = Commit::new(commit::state_of(&log), log.view());
     let commit = Rc::new(front.keeping(config.retention, config.clock.clone()));
     let scans = Scans::on(executor, scanned, Rc::clone(&commit))
@@ -182,6 +188,8 @@ where
     let repairer = tokio::task::spawn_local(async move {
         repair::sweep::run(&repairing.repair, &repaired, (disk, blocking), letting_go).await;
     });
+    let recording = Rc::clone(&recorder);
+    let recording = tokio::task::spawn_local(async move { recording.run().await });
     let (all_gone, end) = shutdown::pair();
     let mut sessions = JoinSet::new();
     answers.expect(me.config.heads.len());
@@ -204,6 +212,10 @@ where
         all_gone.stop();
     };
     let (result, ()) = tokio::join!(commit::run(&commit, log, executor, end.stopping()), gone);
+    recording.abort();
+    if result.is_ok() {
+        recorder.note().await;
+    }
     tracing::info!("stopped with {} records", commit.state().records);
     result.map_err(|cause| Error::Log { name: me.config.name.clone(), cause })
 }
@@ -247,6 +259,9 @@ fn tell_opening(dir: &str, report: &OpenReport, known: &Rot, view: &View) {
     }
     for shorter in &report.shorter {
         tracing::warn!("{dir}: {shorter}; restore it, or see whether other nodes have its records");
+    }
+    if report.end_unknown {
+        tracing::warn!("{dir}: end.txt makes no sense: whether data.txt ends where it did is not known");
     }
     for file in &report.unwritten {
         tracing::warn!("{dir}: {file} could not be written, the disk is full");

@@ -5,11 +5,13 @@
 
 use super::index::Summary;
 use super::log::{Log, LogError, Settings, SyncPolicy};
+use super::opening::OpenError;
 use super::record::{decode, encode};
 use super::scan::{Query, ScanBounds, Scanner};
 use super::segments::{CURRENT, INDEX, QUARANTINE, sealed_id};
 use super::simulated::{Lie, SimDisk};
 use super::storage::{LogFile, Storage};
+use super::witness::{self, END, Kept};
 use crate::limits::DISK_RESUME_BYTES_MIN;
 use crate::wire::id::{ClientId, RecordId};
 use rand::rngs::SmallRng;
@@ -128,8 +130,15 @@ impl Model {
             if rng.random_bool(0.6) && log.sync().is_ok() {
                 self.synced.clone_from(&self.appended);
             }
+            if rng.random_bool(0.3) {
+                drop(bear_witness(&log, disk));
+            }
         }
     }
+}
+
+fn bear_witness(log: &Log<SimDisk>, disk: &SimDisk) -> std::io::Result<()> {
+    log.witness().write(disk, ClientId(9))
 }
 
 /// A whole history; the error says in which life what went wrong.
@@ -187,8 +196,10 @@ fn sealing_survives_a_crash_after_each_of_its_calls() {
                 n += 3;
             }
             log.sync().unwrap();
+            bear_witness(&log, &disk).unwrap();
             disk.faults(|faults| faults.die = Some(call));
             let done = append(&mut log, n, 3).and_then(|()| log.sync());
+            drop(bear_witness(&log, &disk));
             disk.crash(seed);
             let (log, _) = Log::open(disk.clone(), SETTINGS).unwrap();
             let found = stored(&disk).unwrap();
@@ -197,6 +208,85 @@ fn sealing_survives_a_crash_after_each_of_its_calls() {
             assert_eq!(log.records(), found.len() as u64);
         }
     }
+}
+
+/// What the log is refused for; the folder is left as it is.
+fn refused(disk: &SimDisk) -> String {
+    let before: Vec<_> = disk.list().unwrap().iter().map(|name| disk.contents(name)).collect();
+    let error = Log::open(disk.clone(), SETTINGS).err().unwrap();
+    assert!(matches!(error, OpenError::EndLost(_)), "{error}");
+    let after: Vec<_> = disk.list().unwrap().iter().map(|name| disk.contents(name)).collect();
+    assert_eq!(before, after);
+    error.to_string()
+}
+
+/// A log with `sealed` sealed files and some records in `data.txt`, all of it witnessed.
+fn witnessed(sealed: usize) -> SimDisk {
+    let disk = SimDisk::default();
+    let mut log = open(&disk);
+    for n in 0..=sealed as u64 {
+        append(&mut log, n * 40, 40).unwrap();
+    }
+    log.sync().unwrap();
+    bear_witness(&log, &disk).unwrap();
+    disk
+}
+
+#[test]
+fn a_log_that_was_cut_anywhere_is_refused() {
+    for sealed in [0, 2] {
+        let len = witnessed(sealed).contents(CURRENT).len();
+        for cut in (0..len).step_by(13).chain([batch(sealed as u64 * 40, 30).len()]) {
+            let disk = witnessed(sealed);
+            disk.open_append(CURRENT).unwrap().truncate(cut as u64).unwrap();
+            let said = refused(&disk);
+            let says = if cut == 0 { "data.txt was emptied: " } else { "data.txt was cut short: " };
+            let says = if cut > 0 && cut < batch(0, 1).len() { "data.txt holds no record any more: " } else { says };
+            assert!(said.starts_with(says), "{cut} of {len}: {said}");
+        }
+        let disk = witnessed(sealed);
+        disk.remove(CURRENT).unwrap();
+        assert!(refused(&disk).starts_with("data.txt is gone: "));
+        disk.create(CURRENT).unwrap().append(&batch(sealed as u64 * 40 + 7, 40)).unwrap();
+        assert!(refused(&disk).starts_with("data.txt is another file than the one that becomes data-"));
+        disk.remove(END).unwrap();
+        open(&disk);
+    }
+}
+
+#[test]
+fn a_witness_holds_until_its_file_is_sealed_and_removed() {
+    let disk = witnessed(0);
+    let mut log = open(&disk);
+    append(&mut log, 40, 1).unwrap();
+    let sealed = log.sealed()[0].segment.clone();
+    assert!(matches!(witness::read(&disk).unwrap(), Kept::End(_, end) if *end.file == *sealed.file));
+    drop(log);
+    disk.crash(1);
+    open(&disk);
+    disk.open_append(&sealed.file).unwrap().truncate(sealed.bytes - 1).unwrap();
+    assert!(refused(&disk).starts_with(&format!("{} was cut short: 1 bytes that were on the disk", sealed.file)));
+}
+
+#[test]
+fn a_file_whose_first_line_has_rotted_is_found_again_by_its_new_name() {
+    let disk = witnessed(0);
+    disk.flip(CURRENT, 8 * 50);
+    let mut log = open(&disk);
+    append(&mut log, 40, 1).unwrap();
+    assert_eq!(log.sealed()[0].segment.file, format!("data-{}.txt", id(1)));
+    drop(log);
+    assert_eq!(open(&disk).records(), 40);
+}
+
+#[test]
+fn a_garbled_witness_is_told_and_made_anew() {
+    let disk = witnessed(0);
+    disk.flip(END, 50);
+    let (log, report) = Log::open(disk.clone(), SETTINGS).unwrap();
+    assert!(report.end_unknown);
+    bear_witness(&log, &disk).unwrap();
+    assert!(!Log::open(disk, SETTINGS).unwrap().1.end_unknown);
 }
 
 #[test]

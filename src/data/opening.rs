@@ -10,6 +10,7 @@ use super::segments::{CURRENT, INDEX, QUARANTINE, Segment, parse_index, sealed_i
 use super::sidecar::{self, FileIndex, sidecar_name};
 use super::storage::{LogFile, Storage, is_full};
 use super::view::SealedFile;
+use super::witness::{self, END, Kept, Loss};
 use crate::limits::{QUARANTINE_BYTES_MAX, SCAN_CHUNK_BYTES, SEGMENTS_BYTES_MAX};
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -28,6 +29,9 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
+    /// The log ends before the place up to which it was synced.
+    #[error("{0}")]
+    EndLost(Box<Loss>),
     /// The first file could not be started.
     #[error(transparent)]
     Log(LogError),
@@ -80,6 +84,8 @@ pub struct OpenReport {
     pub shorter: Vec<String>,
     /// What could not be written down because the disk is full; it is tried again at the next start.
     pub unwritten: Vec<String>,
+    /// `end.txt` makes no sense, so nobody knows whether the log ends where it did.
+    pub end_unknown: bool,
 }
 
 /// A log that is ready to go on.
@@ -87,6 +93,7 @@ pub(super) struct Opened<F> {
     pub(super) current: Option<Current<F>>,
     pub(super) sealed: Vec<Arc<SealedFile>>,
     pub(super) index_whole: bool,
+    pub(super) end: Kept,
     pub(super) report: OpenReport,
 }
 
@@ -98,15 +105,47 @@ fn failed<'a>(what: &'static str, file: &'a str) -> impl FnOnce(io::Error) -> Op
 pub(super) fn open<S: Storage>(storage: &S, sizes: BlockSizes) -> Result<Opened<S::File>, OpenError> {
     let mut report = OpenReport::default();
     let names = storage.list().map_err(failed("list", "the folder"))?;
+    let current = if names.iter().any(|name| name == CURRENT) { Some(scan_current(storage, sizes)?) } else { None };
+    // Before anything is changed: what is left of a log that was cut is to stay as it is.
+    let end = is_all_there(storage, &names, current.as_ref(), &mut report)?;
     let (sealed, index_whole) = open_sealed(storage, sizes, &names, &mut report)?;
-    let current = if names.iter().any(|name| name == CURRENT) {
-        Some(open_current(storage, sizes, &names, &sealed, &mut report)?)
-    } else {
-        None
+    let current = match current {
+        Some(scanned) => Some(open_current(storage, scanned, &names, &sealed, &mut report)?),
+        None => None,
     };
     // Names that a killed process left unsynced are relied on from here on.
     storage.sync_dir().map_err(failed("sync", "the folder"))?;
-    Ok(Opened { current, sealed, index_whole, report })
+    Ok(Opened { current, sealed, index_whole, end, report })
+}
+
+/// `data.txt`, and what is in it.
+struct Scanned<F> {
+    file: F,
+    index: Indexer,
+    found: Scan,
+}
+
+fn scan_current<S: Storage>(storage: &S, sizes: BlockSizes) -> Result<Scanned<S::File>, OpenError> {
+    let file = storage.open_append(CURRENT).map_err(failed("open", CURRENT))?;
+    let (index, found) = scan(&file, CURRENT, sizes)?;
+    Ok(Scanned { file, index, found })
+}
+
+/// Refuses a log that ends before the place up to which `end.txt` says that it was synced; answers what that says.
+fn is_all_there<S: Storage>(
+    storage: &S,
+    names: &[String],
+    current: Option<&Scanned<S::File>>,
+    report: &mut OpenReport,
+) -> Result<Kept, OpenError> {
+    let kept = witness::read(storage).map_err(failed("read", END))?;
+    report.end_unknown = kept == Kept::Garbled;
+    let Kept::End(_, end) = &kept else { return Ok(kept) };
+    let current = current.map(|scanned| (scanned.found.len(), &scanned.found));
+    match witness::missing(storage, end, names, current).map_err(failed("look at", &end.file))? {
+        Some(loss) => Err(OpenError::EndLost(Box::new(loss))),
+        None => Ok(kept),
+    }
 }
 
 fn scan<F: LogFile>(file: &F, name: &str, sizes: BlockSizes) -> Result<(Indexer, Scan), OpenError> {
@@ -116,13 +155,11 @@ fn scan<F: LogFile>(file: &F, name: &str, sizes: BlockSizes) -> Result<(Indexer,
 
 fn open_current<S: Storage>(
     storage: &S,
-    sizes: BlockSizes,
+    Scanned { mut file, index, found }: Scanned<S::File>,
     names: &[String],
     sealed: &[Arc<SealedFile>],
     report: &mut OpenReport,
 ) -> Result<Current<S::File>, OpenError> {
-    let mut file = storage.open_append(CURRENT).map_err(failed("open", CURRENT))?;
-    let (index, found) = scan(&file, CURRENT, sizes)?;
     if let Some(tail) = found.torn {
         let name = torn_name(&found, names);
         let kept =

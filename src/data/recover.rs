@@ -65,6 +65,20 @@ pub struct Scan {
     pub torn: Option<TornTail>,
 }
 
+impl Scan {
+    /// Length of what was scanned, bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.torn.map_or(self.valid_len, |tail| tail.offset + tail.len)
+    }
+
+    /// Whether there was nothing to scan.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// Scans a file from its start to its end, or to `end` bytes if it is longer, showing every good record to `visit`.
 ///
 /// `read` fills a buffer from an offset and answers how many bytes it put there, 0 only at the end. Errors: those of

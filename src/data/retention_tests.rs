@@ -11,6 +11,7 @@ use super::segments::{INDEX, REMOVED, is_data, parse_index};
 use super::sidecar::sidecar_name;
 use super::simulated::{Lie, SimDisk};
 use super::storage::Storage;
+use super::witness::{END, End};
 use crate::limits::DISK_RESUME_BYTES_MIN;
 use crate::wire::id::{ClientId, RecordId};
 use rand::rngs::SmallRng;
@@ -115,6 +116,13 @@ fn cut_short(call: u32, seed: u64, lie: Option<Lie>) -> Result<(), String> {
     };
     let (going, keep) =
         (records(&log, 3), log.bytes() - log.sealed().iter().take(3).map(|f| f.segment.bytes).sum::<u64>());
+    // What it says lies in a file that goes.
+    let third = log.sealed()[2].segment.clone();
+    let end = End { file: third.file.into(), bytes: third.bytes, records: third.records, greatest: third.greatest };
+    let synced = log.witness().synced().unwrap();
+    log.witness().moved(end);
+    log.witness().write(&disk, ClientId(9)).unwrap();
+    log.witness().moved(synced);
     let bounds: Vec<u64> = (0..=3).map(|files| records(&log, files)).collect();
     disk.faults(|faults| (faults.die, faults.lie) = (Some(call), lie));
     let done = log.retain(&look(keep)).is_ok_and(|retained| retained.failed.is_none());
@@ -133,7 +141,7 @@ fn cut_short(call: u32, seed: u64, lie: Option<Lie>) -> Result<(), String> {
             return Err("a file that was removed came back".to_owned());
         }
     }
-    let mut log = open(&disk);
+    let mut log = Log::open(disk.clone(), SETTINGS).map_err(|error| error.to_string())?.0;
     if log.records() != found.len() as u64 {
         return Err(format!("the log counts {} records and there are {}", log.records(), found.len()));
     }
@@ -163,11 +171,15 @@ fn the_checker_sees_a_removal_that_was_not_synced() {
 fn a_full_disk_gets_room() {
     let disk = SimDisk::default();
     let (mut log, n) = filled(&disk, 4);
+    let third = log.sealed()[2].segment.clone();
+    log.witness().moved(End { file: third.file.into(), bytes: 1, records: 1, greatest: third.greatest });
+    log.witness().write(&disk, ClientId(9)).unwrap();
     let all: u64 = disk.list().unwrap().iter().map(|name| disk.contents(name).len() as u64).sum();
     disk.faults(|faults| faults.capacity = Some(all));
     assert!(matches!(append(&mut log, n, 5), Err(LogError::Full { .. })));
     let (rest, last) = (log.bytes(), log.sealed()[..3].iter().map(|file| file.segment.bytes).sum::<u64>());
     assert_eq!(log.retain(&look(rest - last)).unwrap().removed.len(), 3);
+    assert!(!disk.list().unwrap().contains(&END.to_owned()), "a witness goes before its file");
     assert!(!disk.list().unwrap().contains(&INDEX.to_owned()), "a list that could not be written lists nothing");
     stored(&disk).unwrap();
     disk.faults(|faults| faults.capacity = Some(all + DISK_RESUME_BYTES_MIN));
@@ -216,6 +228,9 @@ fn history(seed: u64) -> Result<(), String> {
             next += count;
             if log.sync().is_ok() {
                 synced.append(&mut appended);
+            }
+            if rng.random_bool(0.2) {
+                drop(log.witness().write(&disk, ClientId(9)));
             }
             if rng.random_bool(0.2) {
                 let keep = rng.random_range(0..9000);

@@ -76,6 +76,13 @@ pub const PROMISE_AHEAD: Duration = Duration::from_secs(1);
 /// Greatest `promised.txt`, bytes: one short line.
 pub const PROMISED_BYTES_MAX: usize = 128;
 
+/// Time between two writes of `end.txt` while the log grows. What was synced since the last one may be lost unnoticed, if the
+/// node does not end in order.
+pub const END_EVERY: Duration = Duration::from_secs(1);
+
+/// Greatest `end.txt`, bytes: one short line.
+pub const END_BYTES_MAX: usize = 256;
+
 /// Part of the log before a node that acknowledges before it syncs went away that it is offered again: two heartbeats
 /// until a head misses it, and twenty seconds of what it left unsynced.
 pub const OFFER_WINDOW: Duration = Duration::from_secs(30);
