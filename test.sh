@@ -84,6 +84,8 @@ start_engine
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 
+# Nothing is built twice here, and what incremental builds keep for that takes minutes.
+export CARGO_INCREMENTAL=0
 step cargo fmt --check
 step cargo clippy --locked --all-targets --all-features -- -D warnings
 # All failures in one run, not only the first file with one.

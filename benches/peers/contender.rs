@@ -112,6 +112,7 @@ impl Contender {
             Self::Redis(policy) => {
                 let mut command = Command::new("redis-server");
                 command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]);
+                command.args(["--maxclients", "10000"]);
                 running.start(command.args(["--appendfsync", policy, "--dir"]).arg(dir), dir)?;
             }
             Self::Nats => {

@@ -94,8 +94,8 @@ fn cases() -> Vec<Case> {
             &[acopio("framed", 1, 1, "never"), acopio("framed", 1, 1, "2m"), floor(1, 1, false), Contender::Nats],
         ),
         case("100 x 64, a sync a second", 100, 64, &[acopio("framed", 1, 1, "1s"), Contender::Redis("everysec")]),
-        case("1000 x 6", 1000, 6, &[one]),
-        case("5000 x 1", 5000, 1, &[one]),
+        case("1000 x 6", 1000, 6, &[one, floor(1, 1, true), redis]),
+        case("5000 x 1", 5000, 1, &[one, floor(1, 1, true), redis]),
     ]
 }
 

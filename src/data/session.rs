@@ -26,6 +26,7 @@ use crate::net::{Backoff, Outbox, ReadHalf, Stream, read_some};
 use crate::shutdown::Shutdown;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, NodeReport, SyncMode};
+use crate::wire::peer::Unconfirmed;
 use crate::wire::text::FRAMED_NODE_OPENING;
 
 /// Who this node is, for every session.
@@ -120,7 +121,7 @@ pub async fn keep(head: &str, me: &Identity, commit: &Rc<Commit>, answers: &Rc<A
         if shutdown.is_stopping() {
             return;
         }
-        let (stops, waits);
+        let (stops, waits, trouble);
         let cause = match ended {
             Ok(()) => continue,
             Err(ended) => {
@@ -128,23 +129,32 @@ pub async fn keep(head: &str, me: &Identity, commit: &Rc<Commit>, answers: &Rc<A
                 // A head that was understood up to there will say the same again.
                 waits = matches!(&ended, Ended::Garbled(_));
                 stops = matches!(&ended, Ended::Refused(refusal) if refusal.code == Code::Stopping);
+                trouble = kind(&ended);
                 format!("head {head}: {ended}{}", remedy(&ended))
             }
         };
         // The same trouble again is said once.
-        if cause != said {
+        if trouble != said {
             if stops {
                 tracing::info!("head {head} stops; trying again until it is back");
             } else {
                 tracing::warn!("{cause}; trying again until it works");
             }
-            said = cause;
+            said = trouble;
         }
         tokio::select! {
             biased;
             () = shutdown.stopping() => return,
             () = sleep(if waits { limits::BACKOFF_MAX } else { backoff.next(&mut rng) }) => {}
         }
+    }
+}
+
+/// What makes two troubles the same. Of what is no head at all, the words depend on how much of them came at once.
+fn kind(ended: &Ended) -> String {
+    match ended {
+        Ended::Unconfirmed(Unconfirmed::Other(_)) => "no head".to_owned(),
+        other => other.to_string(),
     }
 }
 
