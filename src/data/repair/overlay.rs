@@ -172,7 +172,8 @@ impl Overlay {
             }
             // Where only the sum of several ranges was known the numbers are not exact, and never below 0.
             let others = if old.from == from { 0 } else { before.min(old.records) };
-            let rest = old.records.saturating_sub(others + records);
+            // Behind its end nothing is left: what was counted there has rotted.
+            let rest = if to < old.to { old.records.saturating_sub(others + records) } else { 0 };
             ranges.remove(&old.from);
             self.ranges -= 1;
             if others > 0 {
@@ -422,6 +423,14 @@ mod tests {
         assert!(!overlay.recount(&file, 300, &counted), "no news");
         assert!(overlay.recount(&file, 100, &Counted::new()), "what lies behind was not read");
         assert_eq!(overlay.records(&written), 2);
+    }
+
+    #[test]
+    fn what_rotted_in_a_range_is_counted_no_more_when_all_of_it_was_copied() {
+        let mut overlay = Overlay::default();
+        overlay.note(note(0, 100, "a,b", 37, 0));
+        assert!(overlay.note(note(0, 100, "a,b,c", 18, 0)));
+        assert_eq!(overlay.totals().map(|(_, now, n)| (now, n)).collect::<Vec<_>>(), [("a,b,c", 18)]);
     }
 
     #[test]
