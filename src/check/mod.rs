@@ -3,9 +3,10 @@
 //! `verify` reads one data folder, `across` compares several, `audit` compares them with the registros of the heads;
 //! `torture` fails a cluster on purpose, `bench` measures one.
 //! The rest is what they are made of: `sort` orders more than fits in memory, `copies` and `promises` are its entries,
-//! group by group, `registro` reads a line, `sources` finds files.
+//! group by group, `registro` reads a line, `sources` finds files, `ahead` reads them.
 
 pub mod across;
+mod ahead;
 pub mod audit;
 pub mod bench;
 mod copies;

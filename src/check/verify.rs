@@ -4,6 +4,7 @@
 //! in progress and no fault. Whether the records of several nodes agree is not decided here, but in
 //! [`across`](super::across), which is shown every record.
 
+use super::ahead::Ahead;
 use super::sort;
 use crate::data::folder;
 use crate::data::index::Block;
@@ -321,15 +322,19 @@ fn verify_part(
         }
     };
     let mut reported = 0;
-    let read = |buffer: &mut [u8], at: u64| {
-        if at >= reported + SCAN_CHUNK_BYTES as u64 {
-            reported = at;
-            progress(at);
-        }
-        // Nothing more is read once nobody wants it; the error is told below.
-        if stopped.get() { Ok(0) } else { file.read_at(buffer, at) }
-    };
-    let found = recover::scan(part.len, read, visit).map_err(failed(&dir.join(&part.name)))?;
+    let found = std::thread::scope(|scope| {
+        let mut ahead = Ahead::start(scope, file);
+        let read = |buffer: &mut [u8], at: u64| {
+            if at >= reported + SCAN_CHUNK_BYTES as u64 {
+                reported = at;
+                progress(at);
+            }
+            // Nothing more is read once nobody wants it; the error is told below.
+            if stopped.get() { Ok(0) } else { ahead.read_at(buffer, at) }
+        };
+        recover::scan(part.len, read, visit)
+    });
+    let found = found.map_err(failed(&dir.join(&part.name)))?;
     stop.map_or(Ok(found), |error| Err(error.into()))
 }
 
