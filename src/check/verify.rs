@@ -13,7 +13,7 @@ use crate::data::record::Line;
 use crate::data::recover::{self, Place, Scan};
 use crate::data::segments::{CURRENT, QUARANTINE, sealed_id, sealed_name};
 use crate::data::sidecar;
-use crate::data::storage::{Disk, DiskFile, LogFile};
+use crate::data::storage::{Disk, DiskFile};
 use crate::limits::{QUARANTINE_PLACES_MAX, SCAN_CHUNK_BYTES, VERIFY_PROBLEMS_MAX};
 use crate::wire::id::{ClientId, RecordId};
 use serde::Serialize;
