@@ -244,10 +244,10 @@ impl Doubts {
     }
 
     /// A line that names this peer may mean the node that had the name before: it was under way while the peer was
-    /// replaced. What came since then is in doubt, once.
+    /// replaced. What came since then is in doubt, once; all of it if this node never met the one before.
     pub fn misnamed(&mut self, name: &str, end: Place) {
-        let Some(from) = self.replaced.get_mut(name) else { return };
-        let from = std::mem::replace(from, end);
+        let from = self.replaced.get(name).copied().unwrap_or_default();
+        self.replaced_at(name, end);
         self.doubt(name, from, end);
     }
 
@@ -466,7 +466,8 @@ mod tests {
     fn a_name_may_mean_another_node_only_in_what_came_after_it_was_replaced() {
         let mut doubts = Doubts::new(at(0, 0));
         doubts.misnamed("data2", at(0, 50));
-        assert_eq!(doubts.iter().count(), 0, "nobody has had the name before");
+        let (_, doubt) = doubts.iter().next().unwrap();
+        assert_eq!((doubt.from, doubt.to), (at(0, 0), at(0, 50)), "whoever had the name was not met");
         doubts.doubt("data2", at(0, 10), at(0, 60));
         doubts.replaced("data2", at(0, 100));
         assert_eq!(doubts.iter().count(), 0, "what it lacks is known");
