@@ -222,6 +222,13 @@ impl Overlay {
         self.files.get(file).and_then(|sets| sets.get(written)).into_iter().flat_map(Ranges::values)
     }
 
+    /// The ranges of one file that hold records, with the names in their lines.
+    pub fn in_file(&self, file: &str) -> impl Iterator<Item = (&str, &Range)> {
+        let sets = self.files.get(file).into_iter().flatten();
+        let ranges = sets.flat_map(|(written, ranges)| ranges.values().map(|range| (written.as_str(), range)));
+        ranges.filter(|(_, range)| range.records > 0)
+    }
+
     /// Records by the names in their lines and by who holds them now.
     pub fn totals(&self) -> impl Iterator<Item = (&str, &str, u64)> {
         self.totals.iter().flat_map(|(written, by)| by.iter().map(|(now, n)| (written.as_str(), now.as_str(), *n)))
@@ -431,6 +438,10 @@ mod tests {
         overlay.note(note(0, 100, "a,b", 37, 0));
         assert!(overlay.note(note(0, 100, "a,b,c", 18, 0)));
         assert_eq!(overlay.totals().map(|(_, now, n)| (now, n)).collect::<Vec<_>>(), [("a,b,c", 18)]);
+        let file = note(0, 1, "a", 1, 0).file;
+        assert_eq!(overlay.in_file(&file).map(|(_, range)| range.records).collect::<Vec<_>>(), [18]);
+        assert!(overlay.recount(&file, 100, &Counted::new()));
+        assert_eq!(overlay.in_file(&file).count(), 0);
     }
 
     #[test]

@@ -232,12 +232,12 @@ where
                 let need = judge.judge(written, holders);
                 need.responsible && need.copies > 0
             };
-            file.holdings.iter().any(|(written, records)| {
+            let is_short = file.holdings.iter().any(|(written, records)| {
                 let known: u64 = overlay.of(&file.name, written).map(|range| range.records).sum();
-                written == OTHERS
-                    || (records > known && needs(written, written))
-                    || overlay.of(&file.name, written).any(|range| needs(written, &range.holders))
-            })
+                written == OTHERS || (records > known && needs(written, written))
+            });
+            // Also where all the lines have rotted that a range was noted for: they have to be counted anew.
+            is_short || overlay.in_file(&file.name).any(|(written, range)| needs(written, &range.holders))
         })
     }
 
