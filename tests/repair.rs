@@ -229,6 +229,19 @@ fn a_drain_keeps_the_number_of_copies_and_outlives_its_command() {
 }
 
 #[test]
+fn a_drain_that_leaves_too_few_nodes_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &["--replicas", "2"]);
+    let nodes = start(&head, dir.path(), 1..=2, LATER);
+    head.line().send_all("copia", 100);
+    let (code, _, said) = drain(&head, "data2", &[]).finish();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("1 dataNodes are left for 2 copies: "), "{said}");
+    drop(nodes);
+    assert_held(dir.path(), &[1], 100, 1);
+}
+
+#[test]
 fn what_cannot_be_drained_is_refused_with_a_reason() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &["--replicas", "2"]);

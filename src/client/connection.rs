@@ -27,7 +27,7 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>) {
     while wait_for_work(&shared).await {
         let Some(head) = config.heads.get(turn % config.heads.len().max(1)) else { break };
         let ended = converse(head, &shared, &config, &mut backoff).await;
-        let other_version;
+        let (other_version, trouble);
         let refusal = {
             let mut state = shared.lock();
             state.ledger.rewind();
@@ -42,6 +42,7 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>) {
                     continue;
                 }
                 ended => {
+                    trouble = format!("{head} {}", ended.kind());
                     let waited = config.retry_for;
                     other_version = matches!(&ended, Ended::Unconfirmed(_) | Ended::Garbled(_) | Ended::OutOfPlace(_));
                     let remedy = if other_version { "" } else { ", see that a head runs there" };
@@ -50,15 +51,16 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>) {
                 }
             }
         };
-        let cause = refusal.text.clone();
-        if cause != said {
+        // The same trouble again is said once.
+        if trouble != said {
+            let cause = &refusal.text;
             // A lost head comes back; one of another version has to be mended, though the next one serves.
             if other_version {
                 tracing::error!("{cause}; trying the next one");
             } else {
                 tracing::warn!("{cause}; trying again");
             }
-            said = cause;
+            said = trouble;
         }
         turn += 1;
         tell_if_given_up(&shared, &config, &refusal);

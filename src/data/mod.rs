@@ -3,9 +3,9 @@
 //! This page is the contents: [`run`] opens the folder and starts the sessions, `session` talks to one head, `commit`
 //! groups, `log` appends and seals, `opening` and `recover` mend after a crash, `record` is one line, `folder` is the
 //! lock and the identity, `membership` is what it is to its cluster, `storage` is the disk, `worker` the thread that
-//! waits for it, `retention` says what has been kept long enough, `witness` remembers how far the log was synced. `index`, `holdings` and `sidecar` say what is where in
-//! the files, `view` is a snapshot of that, `scan` and `window` read it in the order of ids, `scans` is their thread;
-//! `answers` and `frontier` say how far that is complete, `promise` keeps what readers were told of it, `hearsay` tells
+//! waits for it, `retention` says what has been kept long enough, `witness` remembers how far the log was synced.
+//! `index`, `holdings` and `sidecar` say what is where in the files, `view` is a snapshot of that, `scan` and `window`
+//! read it in the order of ids, `scans` is their thread; `answers` and `frontier` say how far that is complete, `promise` keeps what readers were told of it, `hearsay` tells
 //! each head of the nodes that others have. `repair` makes copies again that lost nodes had, `mend` fetches
 //! rotten lines again. A data node decides nothing about placement: heads do.
 

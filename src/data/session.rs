@@ -26,7 +26,6 @@ use crate::net::{Backoff, Outbox, ReadHalf, Stream, read_some};
 use crate::shutdown::Shutdown;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, NodeReport, SyncMode};
-use crate::wire::peer::Unconfirmed;
 use crate::wire::text::FRAMED_NODE_OPENING;
 
 /// Who this node is, for every session.
@@ -129,7 +128,7 @@ pub async fn keep(head: &str, me: &Identity, commit: &Rc<Commit>, answers: &Rc<A
                 // A head that was understood up to there will say the same again.
                 waits = matches!(&ended, Ended::Garbled(_));
                 stops = matches!(&ended, Ended::Refused(refusal) if refusal.code == Code::Stopping);
-                trouble = kind(&ended);
+                trouble = ended.kind();
                 format!("head {head}: {ended}{}", remedy(&ended))
             }
         };
@@ -147,14 +146,6 @@ pub async fn keep(head: &str, me: &Identity, commit: &Rc<Commit>, answers: &Rc<A
             () = shutdown.stopping() => return,
             () = sleep(if waits { limits::BACKOFF_MAX } else { backoff.next(&mut rng) }) => {}
         }
-    }
-}
-
-/// What makes two troubles the same. Of what is no head at all, the words depend on how much of them came at once.
-fn kind(ended: &Ended) -> String {
-    match ended {
-        Ended::Unconfirmed(Unconfirmed::Other(_)) => "no head".to_owned(),
-        other => other.to_string(),
     }
 }
 

@@ -58,6 +58,7 @@ fn without_a_node_the_client_is_told_so() {
     let Err(NotTaken::Refused(refusal)) = store(&mut core, 1, 1) else { panic!("refused") };
     assert_eq!(refusal.code, Code::NoNodes);
     assert!(refusal.text.starts_with("no hay dataNodes; "), "{refusal}");
+    assert_eq!((core.counters().refused, core.counters().in_flight), (1, 0));
 }
 
 #[test]

@@ -89,7 +89,8 @@ pub struct Away {
 pub struct Members {
     replicas: usize,
     copies_min: usize,
-    /// The fewest copies that a message got of late, two at least, and when that was last so, if those were fewer than it was to get.
+    /// The fewest copies that a message got of late, two at least, and when that was last so, if those were fewer than it
+    /// was to get.
     fewest: Option<(usize, Duration)>,
     /// The same of what other heads gave. Apart from it, or two heads would go on telling each other.
     fewest_elsewhere: Option<(usize, Duration)>,
@@ -256,9 +257,9 @@ impl Members {
 
     /// The names of the nodes that an answer lacks, in the order in which they were seen first.
     ///
-    /// A node that is away is missing if it has records that only it has, by the word of any head, or if so many are away that all copies of
-    /// some record may be on them: as many as there are copies, or fewer if messages got fewer of late, or as are copies at
-    /// least if another head has one of them.
+    /// A node that is away is missing if it has records that only it has, by the word of any head, or if so many are away
+    /// that all copies of some record may be on them: as many as there are copies, or fewer if messages got fewer of late,
+    /// or as are copies at least if another head has one of them.
     #[must_use]
     pub fn missing(&self) -> Vec<&str> {
         // Another head may give its messages fewer copies, and this one hears nothing of those.

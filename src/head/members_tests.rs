@@ -271,6 +271,15 @@ fn what_only_one_node_has_by_the_word_of_another_head_is_waited_for() {
 }
 
 #[test]
+fn one_that_is_here_speaks_for_itself_once_the_head_that_spoke_for_it_is_gone() {
+    let mut members = three(2);
+    members.heard(&[Member { sole: true, ..told(&[("b", 2, MemberState::Here)]).remove(0) }], (s(1), 1));
+    members.heard(&[], (s(2), 2));
+    members.away(2, s(5), 1000);
+    assert_eq!(members.missing(), NOBODY, "its own reports say that others have all of it");
+}
+
+#[test]
 fn another_head_may_have_given_fewer_copies() {
     let mut members = three(3).with_least(1);
     members.away(1, s(1), 1);

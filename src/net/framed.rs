@@ -43,6 +43,18 @@ pub enum Ended {
     Unfit(String),
 }
 
+impl Ended {
+    /// What makes two ends alike, so that the same trouble is said once. Of what is no head at all, the words depend on
+    /// how much of them came at once.
+    #[must_use]
+    pub fn kind(&self) -> String {
+        match self {
+            Self::Unconfirmed(Unconfirmed::Other(_)) => "no head".to_owned(),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// Says `opening`, and what follows it in the same packet, and waits for the head to confirm it. What comes after the
 /// confirmation is in `buffer`.
 ///
@@ -79,5 +91,19 @@ pub async fn next_frame(socket: &mut Stream, buffer: &mut BytesMut) -> Result<Fr
         if socket.read_buf(buffer).await? == 0 {
             return Err(Ended::Closed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_head_is_the_same_trouble_however_much_of_it_came() {
+        let ended = |answer: &[u8]| Ended::from(peer::unconfirmed(answer));
+        assert_ne!(ended(b"SSH-2.0-Op").to_string(), ended(b"SSH-2.0-OpenSSH_9.2").to_string());
+        assert_eq!(ended(b"SSH-2.0-Op").kind(), ended(b"SSH-2.0-OpenSSH_9.2").kind());
+        assert_ne!(ended(b"confirmacion acopio/2\n").kind(), ended(b"confirmacion acopio/3\n").kind());
+        assert_ne!(Ended::Closed.kind(), ended(b"x").kind());
     }
 }

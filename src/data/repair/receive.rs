@@ -145,7 +145,8 @@ async fn missing<'a>(scans: &Scans, put: &'a Put, misnamed: &mut BTreeSet<String
     Ok(records)
 }
 
-/// Drops the ids that are here, whose lines are shown to `present`. A range with very many records is not looked through: a second copy does no harm.
+/// Drops the ids that are here, whose lines are shown to `present`. A range with very many records is not looked through:
+/// a second copy does no harm.
 async fn drop_present(
     scans: &Scans,
     lacks: &mut BTreeSet<RecordId>,
