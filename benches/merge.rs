@@ -32,7 +32,7 @@ fn merge(c: &mut Criterion) {
     group.throughput(Throughput::Elements(RECORDS));
     for copies in [1, 2] {
         let pages = pages(copies);
-        let mut out = BytesMut::with_capacity(2 * limits::PAGE_BYTES_MAX);
+        let mut out = BytesMut::with_capacity(2 * limits::RECORDS_BYTES_MAX);
         let filled = || {
             let mut merge = Merge::new(START);
             for (node, page) in (0..).zip(&pages) {
@@ -49,7 +49,7 @@ fn merge(c: &mut Criterion) {
                     let mut bytes = 0;
                     while {
                         out.clear();
-                        merge.take(&mut out, limits::PAGE_BYTES_MAX) < START.plus(RECORDS)
+                        merge.take(&mut out, limits::RECORDS_BYTES_MAX) < START.plus(RECORDS)
                     } {
                         bytes += out.len();
                     }

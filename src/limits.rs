@@ -173,7 +173,10 @@ pub const HEAD_SILENCE_MAX: Duration = Duration::from_secs(15);
 
 /// Most bytes of lines in one page, unless one line is longer: few enough round trips for a disk's speed, and small
 /// beside a head's memory.
-pub const PAGE_BYTES_MAX: usize = 256 * 1024;
+pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Most bytes of lines that a reader is sent in one frame, unless one line is longer: it has the first of them soon.
+pub const RECORDS_BYTES_MAX: usize = 256 * 1024;
 
 /// Least size of a page that is asked for, bytes: a reader of many nodes still makes progress.
 pub const PAGE_BYTES_MIN: usize = 16 * 1024;

@@ -189,6 +189,7 @@ fn the_bounds_are_those_of_the_code() {
         ("READERS_MAX", limits::READERS_MAX),
         ("NODE_SCANS_MAX", limits::NODE_SCANS_MAX),
         ("PAGE_BYTES_MAX", limits::PAGE_BYTES_MAX),
+        ("RECORDS_BYTES_MAX", limits::RECORDS_BYTES_MAX),
         ("COPY_BYTES_MAX", limits::COPY_BYTES_MAX),
         ("CLIENT_WORD_EVERY", seconds(limits::CLIENT_WORD_EVERY)),
         ("READ_WAIT_MAX", seconds(limits::READ_WAIT_MAX)),

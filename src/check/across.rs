@@ -110,8 +110,8 @@ pub fn verify(dirs: Vec<PathBuf>, temp: &Path, progress: &mut dyn FnMut(&Path, u
     }
     let several = dirs.len() > 1;
     let mut copied = Sorter::new(temp, Bounds::default());
-    let mut each = |folder: u16, line: &Line<'_>, text_hash: u32| match several {
-        true => copied.push(Copied::new(line, text_hash, folder)),
+    let mut each = |folder: u16, line: &Line<'_>| match several {
+        true => copied.push(Copied::new(line, folder)),
         false => Ok(()),
     };
     let mut folders = Vec::with_capacity(dirs.len());

@@ -2,7 +2,7 @@
 //! other, so they go on side by side. For files that are read from their start to their end; it knows nothing of records.
 
 use std::io;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{Builder, Scope};
 
 use crate::data::storage::{DiskFile, LogFile as _};
@@ -19,6 +19,8 @@ pub struct Ahead<'a> {
     file: &'a DiskFile,
     /// None if the system gave no thread: then it is read when it is wanted.
     chunks: Option<Receiver<io::Result<Chunk>>>,
+    /// Buffers that were looked through go back to be filled: fresh memory takes longer to get than to fill.
+    spent: Sender<Vec<u8>>,
     now: Chunk,
 }
 
@@ -29,8 +31,11 @@ impl<'a> Ahead<'a> {
         'a: 'scope,
     {
         let (sender, chunks) = sync_channel(AHEAD_CHUNKS_MAX);
-        let thread = Builder::new().name("ahead".to_owned()).spawn_scoped(scope, move || send_all(file, &sender));
-        Self { file, chunks: thread.is_ok().then_some(chunks), now: Chunk { at: 0, bytes: Vec::new() } }
+        // No more than there are chunks.
+        let (spent, spare) = channel();
+        let thread =
+            Builder::new().name("ahead".to_owned()).spawn_scoped(scope, move || send_all(file, &sender, &spare));
+        Self { file, chunks: thread.is_ok().then_some(chunks), spent, now: Chunk { at: 0, bytes: Vec::new() } }
     }
 
     /// Reads from `at` into `buffer`; answers how many bytes, 0 only at the end of the file. Places have to come in order
@@ -50,7 +55,11 @@ impl<'a> Ahead<'a> {
             }
             let is_behind = self.now.at <= at;
             match self.chunks.as_ref().filter(|_| is_behind).and_then(|chunks| chunks.recv().ok()) {
-                Some(chunk) => self.now = chunk?,
+                Some(chunk) => {
+                    let spent = std::mem::replace(&mut self.now, chunk?).bytes;
+                    // The thread may have read everything and gone.
+                    let _gone = self.spent.send(spent);
+                }
                 None => return self.file.read_at(buffer, at),
             }
         }
@@ -58,10 +67,11 @@ impl<'a> Ahead<'a> {
 }
 
 /// Sends the whole file, as long as somebody takes it.
-fn send_all(file: &DiskFile, sender: &SyncSender<io::Result<Chunk>>) {
+fn send_all(file: &DiskFile, sender: &SyncSender<io::Result<Chunk>>, spare: &Receiver<Vec<u8>>) {
     let mut at = 0;
     loop {
-        let mut bytes = vec![0; SCAN_CHUNK_BYTES];
+        let mut bytes = spare.try_recv().unwrap_or_default();
+        bytes.resize(SCAN_CHUNK_BYTES, 0);
         let read = file.read_at(&mut bytes, at);
         let got = *read.as_ref().unwrap_or(&0);
         bytes.truncate(got);

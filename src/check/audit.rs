@@ -225,12 +225,12 @@ fn read_folders(
 ) -> Result<(Sorted<Copied>, Sorted<Sent>), Error> {
     let mut copied = Sorter::new(&settings.temp, Bounds::default());
     let mut sent = Sorter::new(&settings.temp, Bounds::default());
-    let mut each = |folder: u16, line: &Line<'_>, text_hash: u32| {
+    let mut each = |folder: u16, line: &Line<'_>| {
         if line.id < settings.since {
             return Ok(());
         }
         sent.push(Sent { client: line.client, seq: line.seq, id: line.id })?;
-        copied.push(Copied::new(line, text_hash, folder))
+        copied.push(Copied::new(line, folder))
     };
     let mut in_folder = |dir: &Path, done, total| progress(Step::Folder(dir), done, total);
     for (number, dir) in (0_u16..).zip(dirs) {

@@ -24,10 +24,11 @@ pub struct Copied {
 }
 
 impl Copied {
-    /// What is remembered of a line; `text_hash` is the CRC-32C of its payload.
+    /// What is remembered of a line.
     #[must_use]
-    pub fn new(line: &Line<'_>, text_hash: u32, folder: u16) -> Self {
-        let content = crc32c::crc32c_append(text_hash, &line.client.0.to_le_bytes());
+    pub fn new(line: &Line<'_>, folder: u16) -> Self {
+        let content = crc32c::crc32c(line.text.as_bytes());
+        let content = crc32c::crc32c_append(content, &line.client.0.to_le_bytes());
         let content = crc32c::crc32c_append(content, &line.seq.to_le_bytes());
         let named = u16::try_from(line.copies().count()).unwrap_or(u16::MAX).max(1);
         Self { id: line.id, folder, content, named }
@@ -170,9 +171,9 @@ pub fn read_folder(
     number: u16,
     dir: &Path,
     progress: &mut dyn FnMut(&Path, u64, u64),
-    each: &mut dyn FnMut(u16, &Line<'_>, u32) -> Result<(), sort::Error>,
+    each: &mut dyn FnMut(u16, &Line<'_>) -> Result<(), sort::Error>,
 ) -> Result<Checked, verify::Error> {
-    let mut in_folder = |line: &Line<'_>, text_hash: u32| each(number, line, text_hash);
+    let mut in_folder = |line: &Line<'_>| each(number, line);
     let report = verify::verify_each(dir, &mut |done, total| progress(dir, done, total), &mut in_folder)?;
     Ok(Checked { dir: dir.to_owned(), report })
 }

@@ -127,8 +127,8 @@ impl Report {
     }
 }
 
-/// Shown every good record with the CRC-32C of its payload as written; an error ends the reading.
-pub type Each<'a> = dyn FnMut(&Line<'_>, u32) -> Result<(), sort::Error> + 'a;
+/// Shown every good record; an error ends the reading.
+pub type Each<'a> = dyn FnMut(&Line<'_>) -> Result<(), sort::Error> + 'a;
 
 /// A file to read, and how much of it.
 struct Part {
@@ -144,7 +144,7 @@ struct Part {
 /// The folder or a file cannot be read, or the folder holds no file of records. A fault in a record is no error: it
 /// stands in the report.
 pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, Error> {
-    verify_each(dir, progress, &mut |_, _| Ok(()))
+    verify_each(dir, progress, &mut |_| Ok(()))
 }
 
 /// As [`verify`], and shows every good record to `each`.
@@ -161,9 +161,9 @@ pub fn verify_each(dir: &Path, progress: &mut dyn FnMut(u64, u64), each: &mut Ea
     let marks = List::read(&Disk::new(dir)).map_err(failed(&dir.join(QUARANTINE)))?;
     let mut missing: BTreeSet<RecordId> = marks.all_mended().flat_map(|(_, ids)| ids).copied().collect();
     let mut mended = Vec::new();
-    let each: &mut Each<'_> = &mut |line, hash| {
+    let each: &mut Each<'_> = &mut |line| {
         missing.remove(&line.id);
-        each(line, hash)
+        each(line)
     };
     for mut part in parts {
         if let Some(file) = part.open(dir)? {
@@ -256,7 +256,17 @@ struct Before {
     id: RecordId,
     client: ClientId,
     seq: u64,
-    text_hash: u32,
+    text: String,
+}
+
+impl Before {
+    const NONE: Self = Self { id: RecordId::ZERO, client: ClientId(0), seq: 0, text: String::new() };
+
+    fn set(&mut self, line: &Line<'_>) {
+        (self.id, self.client, self.seq) = (line.id, line.client, line.seq);
+        self.text.clear();
+        self.text.push_str(line.text);
+    }
 }
 
 /// The sidecar of a file, to be compared with its records as they come.
@@ -295,27 +305,26 @@ fn verify_part(
     each: &mut Each<'_>,
 ) -> Result<Scan, Error> {
     let (stopped, mut stop) = (Cell::new(false), None);
-    let mut before: Option<Before> = None;
+    let mut before = Before::NONE;
     let mut sidecar = Sidecar::of(dir, part);
     let (mut listed, mut left_out, mut first) = (0, 0, true);
     let visit = |place: Place, line: &Line<'_>| {
         let (least, greatest) = ids.unwrap_or((line.id, line.id));
         *ids = Some((least.min(line.id), greatest.max(line.id)));
-        if std::mem::take(&mut first) && place.line == 1 {
+        let is_first = std::mem::take(&mut first);
+        if is_first && place.line == 1 {
             check_name(part, place, line, report);
         }
         if sidecar.as_mut().is_some_and(|sidecar| !sidecar.covers(place, line.id)) {
             let reason = "the file's .index leaves this record out; remove it, and the node makes it again";
             add_bounded(report, Kind::Index, part, place, reason.to_owned(), &mut left_out);
         }
-        let text_hash = crc32c::crc32c(line.text.as_bytes());
-        let now = Before { id: line.id, client: line.client, seq: line.seq, text_hash };
-        if let Some(before) = &before {
-            compare(part, place, before, &now, report, &mut listed);
+        if !is_first {
+            compare(part, place, &before, line, report, &mut listed);
         }
-        before = Some(now);
+        before.set(line);
         if !stopped.get()
-            && let Err(error) = each(line, text_hash)
+            && let Err(error) = each(line)
         {
             stopped.set(true);
             stop = Some(error);
@@ -345,11 +354,11 @@ fn check_name(part: &Part, place: Place, line: &Line<'_>, report: &mut Report) {
     }
 }
 
-fn compare(part: &Part, place: Place, before: &Before, now: &Before, report: &mut Report, listed: &mut usize) {
+fn compare(part: &Part, place: Place, before: &Before, now: &Line<'_>, report: &mut Report, listed: &mut usize) {
     if now.id < before.id {
         report.out_of_order += 1;
     } else if now.id == before.id {
-        if (now.client, now.seq, now.text_hash) == (before.client, before.seq, before.text_hash) {
+        if (now.client, now.seq, now.text) == (before.client, before.seq, before.text.as_str()) {
             report.repeated += 1;
         } else {
             let reason = format!("it has the id of the line before, {}, but not its contents", now.id);

@@ -15,6 +15,7 @@ use crate::limits;
 use crate::wire::id::{ClientId, RecordId};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -161,8 +162,16 @@ struct Job<'a> {
     page: Page,
     /// Bytes read so far.
     read: u64,
-    /// Open sealed files, by serial.
-    files: Vec<(u64, Arc<dyn ReadAt>)>,
+}
+
+/// Sealed files that are open, by serial: a system that sees one file being read on and on reads ahead of it.
+#[derive(Default)]
+struct Files(Vec<(u64, Arc<dyn ReadAt>)>);
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.iter().map(|(serial, _)| serial)).finish()
+    }
 }
 
 /// Reads the files of one open log. Keeps the places of readers between their pages, so that a reader that goes on
@@ -174,6 +183,7 @@ pub struct Scanner<S> {
     /// The place that waited longest comes first.
     cursors: Vec<Window>,
     indexes: Indexes,
+    files: Files,
     buffer: Vec<u8>,
 }
 
@@ -181,7 +191,8 @@ impl<S: Storage> Scanner<S> {
     /// A scanner over the files of this folder.
     #[must_use]
     pub fn new(storage: S, bounds: ScanBounds) -> Self {
-        Self { storage, bounds, cursors: Vec::new(), indexes: Indexes::default(), buffer: Vec::new() }
+        let (indexes, files) = (Indexes::default(), Files::default());
+        Self { storage, bounds, cursors: Vec::new(), indexes, files, buffer: Vec::new() }
     }
 
     /// The next page of what `query` asks for.
@@ -189,11 +200,11 @@ impl<S: Storage> Scanner<S> {
     /// # Errors
     /// A file of the view cannot be read, or is gone. Nothing is lost then: ask again.
     pub fn page(&mut self, view: &View, query: &Query) -> Result<Page, ScanError> {
-        let mut job =
-            Job { view, query, page: Page { next: query.until, ..Page::default() }, read: 0, files: Vec::new() };
+        let mut job = Job { view, query, page: Page { next: query.until, ..Page::default() }, read: 0 };
         if query.from >= query.until {
             return Ok(job.page);
         }
+        self.files.keep(view);
         let known = self.cursors.iter().position(|window| window.is_at(query.from, query.client));
         let mut window =
             known.map_or_else(|| Window::new(query.from, query.client), |known| self.cursors.remove(known));
@@ -211,10 +222,11 @@ impl<S: Storage> Scanner<S> {
         self.cursors.iter().map(Window::size).sum()
     }
 
-    /// Gives back the memory of places; readers go on all the same.
+    /// Gives back the memory of places, and closes files; readers go on all the same.
     pub fn forget(&mut self) {
         self.cursors = Vec::new();
         self.indexes = Indexes::default();
+        self.files = Files::default();
         self.buffer = Vec::new();
     }
 
@@ -279,7 +291,7 @@ impl<S: Storage> Scanner<S> {
                 index.blocks.iter().for_each(|block| plan_block(todo, window, job.query.until, serial, block));
             }
             What::Part { offset, done, bytes, greatest } if greatest >= window.at() => {
-                let (name, reader) = open(&self.storage, job, serial)?;
+                let (name, reader) = self.files.open(&self.storage, job.view, serial)?;
                 let len = usize::try_from(bytes - done).unwrap_or(usize::MAX);
                 self.buffer.resize(len, 0);
                 let got = read_exact(&*reader, &mut self.buffer, offset + done).map_err(failed(name))?;
@@ -307,25 +319,33 @@ fn failed(file: &str) -> impl FnOnce(io::Error) -> ScanError + '_ {
     }
 }
 
-/// The file with this serial and its name. A page keeps a few open.
-fn open<'v, S: Storage>(storage: &S, job: &mut Job<'v>, serial: u64) -> Result<(&'v str, Arc<dyn ReadAt>), ScanError> {
-    if let Some(current) = job.view.current().filter(|current| current.serial == serial) {
-        return Ok((CURRENT, Arc::clone(&current.reader)));
+impl Files {
+    /// Closes those that the log does not have any more: what was removed gives back its room.
+    fn keep(&mut self, view: &View) {
+        self.0.retain(|(serial, _)| view.name(*serial).is_some());
     }
-    let sealed = job.view.sealed();
-    let name = match sealed.binary_search_by_key(&serial, |file| file.serial) {
-        Ok(at) => sealed.get(at).map(|file| file.segment.file.as_str()).unwrap_or_default(),
-        Err(_) => return Err(ScanError::Gone { file: CURRENT.to_owned() }),
-    };
-    if let Some((_, reader)) = job.files.iter().find(|(open, _)| *open == serial) {
-        return Ok((name, Arc::clone(reader)));
+
+    /// The file with this serial and its name.
+    fn open<'v, S: Storage>(
+        &mut self,
+        storage: &S,
+        view: &'v View,
+        serial: u64,
+    ) -> Result<(&'v str, Arc<dyn ReadAt>), ScanError> {
+        if let Some(current) = view.current().filter(|current| current.serial == serial) {
+            return Ok((CURRENT, Arc::clone(&current.reader)));
+        }
+        let name = view.name(serial).ok_or_else(|| ScanError::Gone { file: CURRENT.to_owned() })?;
+        if let Some((_, reader)) = self.0.iter().find(|(open, _)| *open == serial) {
+            return Ok((name, Arc::clone(reader)));
+        }
+        let reader = storage.open_read(name).map_err(failed(name))?;
+        if self.0.len() >= limits::SCAN_FILES_MAX {
+            self.0.remove(0);
+        }
+        self.0.push((serial, Arc::clone(&reader)));
+        Ok((name, reader))
     }
-    let reader = storage.open_read(name).map_err(failed(name))?;
-    if job.files.len() >= limits::SCAN_FILES_MAX {
-        job.files.remove(0);
-    }
-    job.files.push((serial, Arc::clone(&reader)));
-    Ok((name, reader))
 }
 
 /// Fills the buffer from the file; answers how much, less than all of it only at the end of the file.

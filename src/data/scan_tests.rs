@@ -14,10 +14,13 @@ use super::sidecar::{self, sidecar_name};
 use super::simulated::SimDisk;
 use super::storage::{Disk, Storage};
 use super::view::View;
+use crate::limits;
 use crate::wire::id::{ClientId, RecordId};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
 
 const SETTINGS: Settings = Settings { segment_bytes: 3000, sync: SyncPolicy::Always };
 const SIZES: BlockSizes = BlockSizes { full: 500, least: 120 };
@@ -298,6 +301,29 @@ fn a_removed_file_is_told_apart() {
     assert_eq!(Scanner::new(disk.clone(), BOUNDS).page(&log.view(), &all(200)), gone());
     let later = Query { from: log.sealed()[0].segment.greatest.next(), ..all(200) };
     assert!(scanner.page(&log.view(), &later).is_ok());
+}
+
+/// Names in a folder of files that this process has open, removed ones included.
+fn open_files(dir: &Path) -> Vec<String> {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let targets = links.filter_map(|link| std::fs::read_link(link.path()).ok());
+    targets.filter_map(|target| Some(target.strip_prefix(dir).ok()?.to_str()?.to_owned())).collect()
+}
+
+#[test]
+fn a_file_that_the_log_gave_up_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = open(Disk::new(dir.path()));
+    (0..20).for_each(|n| append(&mut log, n * 10..n * 10 + 10));
+    let mut scanner = Scanner::new(Disk::new(dir.path()), BOUNDS);
+    let before = open_files(dir.path()).len();
+    read(&mut scanner, &log.view(), all(200));
+    let held = open_files(dir.path()).len() - before;
+    assert!((1..=limits::SCAN_FILES_MAX).contains(&held), "{held}");
+    log.sealed().iter().for_each(|file| std::fs::remove_file(dir.path().join(&file.segment.file)).unwrap());
+    let without = View::new(Arc::default(), log.view().current().cloned());
+    read(&mut scanner, &without, all(200));
+    assert_eq!(open_files(dir.path()).iter().filter(|name| name.ends_with("(deleted)")).count(), 0);
 }
 
 #[test]

@@ -459,7 +459,7 @@ impl Reading<'_> {
         let mut next = self.merge.emitted();
         while !self.is_full() {
             self.chunk.clear();
-            next = self.merge.take(&mut self.chunk, limits::PAGE_BYTES_MAX);
+            next = self.merge.take(&mut self.chunk, limits::RECORDS_BYTES_MAX);
             if self.chunk.is_empty() {
                 break;
             }

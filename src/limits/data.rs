@@ -243,7 +243,7 @@ pub const SCAN_CURSORS_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Blocks of sealed files' indexes that are kept in memory, some 8 MiB.
 pub const SCAN_BLOCKS_MAX: usize = 128 * 1024;
 
-/// Sealed files that are open at a time for one page.
+/// Sealed files that the scan keeps open at a time.
 pub const SCAN_FILES_MAX: usize = 16;
 
 /// Time without a page after which the scan thread gives its memory back.

@@ -42,7 +42,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use futures_core::Stream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -54,7 +54,7 @@ pub use message::Message;
 use crate::limits;
 use crate::net::Net;
 use crate::wire::frame::Frame;
-use crate::wire::id::{ClientId, RecordId};
+use crate::wire::id::{ClientId, ID_CHARS, RecordId};
 use link::{Delivery, Link, Source};
 use order::Order;
 #[cfg(feature = "simulation")]
@@ -248,13 +248,15 @@ impl Reader {
             self.order.covered(next);
             return true;
         };
-        let line = self.lines.rest.split_to(at + 1);
-        let start: Bytes = line.slice(..line.len().min(crate::wire::id::ID_CHARS));
-        match Message::decode(line) {
+        let decoded = Message::decode(self.lines.rest.slice(..=at));
+        let start = self.lines.rest.get(..at.min(ID_CHARS)).unwrap_or_default();
+        let bad = decoded.as_ref().is_err().then(|| String::from_utf8_lossy(start).into_owned());
+        self.lines.rest.advance(at + 1);
+        match decoded {
             Ok(message) => self.accept(message),
             Err(cause) => {
-                let start = String::from_utf8_lossy(&start).trim_end().to_owned();
-                self.told.push_back(Err(ReadError::Line { head: self.head(), start, cause }));
+                let (head, start) = (self.head(), bad.unwrap_or_default());
+                self.told.push_back(Err(ReadError::Line { head, start, cause }));
             }
         }
         true
