@@ -18,7 +18,7 @@ use crate::wire::text::{self, DATANODE, Dialect, Handshake, Opening, Role, Step}
 /// Serves one connection to its end. `stopping` ends clients, `finished` ends data nodes, later.
 pub async fn serve(head: Rc<Head>, mut socket: Stream, peer: SocketAddr, stopping: Shutdown, finished: Shutdown) {
     let (mut read_half, mut write_half) = socket.split();
-    let mut buffer = BytesMut::with_capacity(limits::READ_BUFFER_BYTES);
+    let mut buffer = BytesMut::with_capacity(limits::READ_BUFFER_BYTES_MIN);
     let shaken = tokio::select! {
         biased;
         () = stopping.stopping() => return,

@@ -14,7 +14,6 @@ use std::time::Duration;
 use bytes::BytesMut;
 use rand::RngExt;
 use rand::rngs::SmallRng;
-use tokio::io::{AsyncRead, AsyncReadExt};
 
 pub use outbox::Outbox;
 pub use stream::{Listener, Net, ReadHalf, Stream, WriteHalf};
@@ -36,20 +35,19 @@ pub enum Read {
 }
 
 /// Reads once, or ends: false at the end of input, when the role is stopping, or when the connection breaks.
-pub async fn read_some(socket: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut, shutdown: &Shutdown) -> bool {
+pub async fn read_some(socket: &mut ReadHalf<'_>, buffer: &mut BytesMut, shutdown: &Shutdown) -> bool {
     read(socket, buffer, shutdown).await == Read::Some
 }
 
 /// Reads once, unless the role is stopping.
-pub async fn read(socket: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut, shutdown: &Shutdown) -> Read {
-    make_room(buffer);
+pub async fn read(socket: &mut ReadHalf<'_>, buffer: &mut BytesMut, shutdown: &Shutdown) -> Read {
     // First: a peer that always has more to say must not hold up the end.
     if shutdown.is_stopping() {
         return Read::Stopping;
     }
     tokio::select! {
         biased;
-        read = socket.read_buf(buffer) => match read {
+        read = socket.read_into(buffer) => match read {
             Ok(0) => Read::End,
             Ok(_) => Read::Some,
             Err(_) => Read::Broken,
@@ -58,7 +56,7 @@ pub async fn read(socket: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut, 
     }
 }
 
-/// Sees that the next read of a connection is not a small one.
+/// Sees that the next read of a connection is not a small one: for who has few connections.
 pub fn make_room(buffer: &mut BytesMut) {
     if buffer.capacity() - buffer.len() < limits::READ_BUFFER_BYTES / 8 {
         buffer.reserve(limits::READ_BUFFER_BYTES);

@@ -7,8 +7,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host, tcp};
 use tokio::time::timeout;
 
@@ -145,12 +146,39 @@ pub enum Stream {
 
 /// The reading half of a [`Stream`].
 #[derive(Debug)]
-pub enum ReadHalf<'a> {
-    /// Over TCP.
+pub struct ReadHalf<'a> {
+    half: Half<'a>,
+    /// Room for the next read, bytes.
+    room: usize,
+}
+
+#[derive(Debug)]
+enum Half<'a> {
     Tcp(tcp::ReadHalf<'a>),
-    /// Between two hosts of a simulated network.
     #[cfg(feature = "simulation")]
     Simulated(&'a SimStream),
+}
+
+impl ReadHalf<'_> {
+    /// Reads once, at the end of `buffer`; 0 bytes are the end of the input. Dropped before it is done, it has read nothing.
+    ///
+    /// The room that it makes begins small and grows up to [`limits::READ_BUFFER_BYTES`] where the peer fills it: of
+    /// thousands of connections most say little at a time.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn read_into(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+        let least = self.room / 4;
+        if buffer.capacity() - buffer.len() < least {
+            buffer.reserve(self.room);
+        }
+        let free = buffer.capacity() - buffer.len();
+        let read = self.read_buf(buffer).await?;
+        if read == free && free >= least {
+            self.room = (4 * self.room).min(limits::READ_BUFFER_BYTES);
+        }
+        Ok(read)
+    }
 }
 
 /// The writing half of a [`Stream`].
@@ -169,10 +197,15 @@ impl Stream {
         match self {
             Self::Tcp(socket) => {
                 let (read, write) = socket.split();
-                (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
+                let read = ReadHalf { half: Half::Tcp(read), room: limits::READ_BUFFER_BYTES_MIN };
+                (read, WriteHalf::Tcp(write))
             }
+            // Its memory is its own, and a seed is to replay what it did.
             #[cfg(feature = "simulation")]
-            Self::Simulated(socket) => (ReadHalf::Simulated(socket), WriteHalf::Simulated(socket)),
+            Self::Simulated(socket) => {
+                let read = ReadHalf { half: Half::Simulated(socket), room: limits::READ_BUFFER_BYTES };
+                (read, WriteHalf::Simulated(socket))
+            }
         }
     }
 
@@ -248,5 +281,48 @@ macro_rules! forward {
 
 forward!(read Stream);
 forward!(write Stream);
-forward!(read ReadHalf<'_>);
+forward!(read Half<'_>);
+
+impl AsyncRead for ReadHalf<'_> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().half).poll_read(cx, buf)
+    }
+}
+
 forward!(write WriteHalf<'_>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt as _;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn room_grows_for_who_fills_it_and_for_nobody_else() {
+        let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (dialled, accepted) = tokio::join!(Net::Tcp.dial(&address, None), listener.accept());
+        let (mut theirs, mut ours) = (dialled.unwrap(), accepted.unwrap().0);
+        let (mut reader, _writer) = ours.split();
+        let mut buffer = BytesMut::new();
+        for _ in 0..1000 {
+            theirs.write_all(&[b'm'; 100]).await.unwrap();
+            assert_eq!(reader.read_into(&mut buffer).await.unwrap(), 100);
+            buffer.clear();
+        }
+        assert_eq!(reader.room, limits::READ_BUFFER_BYTES_MIN);
+        assert!(buffer.capacity() <= 2 * limits::READ_BUFFER_BYTES_MIN, "{}", buffer.capacity());
+        let much = vec![b'm'; 40 * limits::READ_BUFFER_BYTES];
+        let read = async {
+            let mut rest = much.len();
+            while rest > 0 {
+                rest -= reader.read_into(&mut buffer).await.unwrap();
+                buffer.clear();
+            }
+        };
+        let (written, ()) = tokio::join!(theirs.write_all(&much), read);
+        written.unwrap();
+        assert_eq!(reader.room, limits::READ_BUFFER_BYTES);
+        drop(theirs);
+        assert_eq!(reader.read_into(&mut buffer).await.unwrap(), 0);
+    }
+}

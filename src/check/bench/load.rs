@@ -140,7 +140,7 @@ impl Ready {
 
 async fn handshake(head: &str, mut talk: Talk) -> Result<(Stream, Talk, BytesMut), Cause> {
     let mut stream = Net::default().dial(head, None).await?;
-    let (mut out, mut input) = (BytesMut::new(), BytesMut::with_capacity(limits::READ_BUFFER_BYTES));
+    let (mut out, mut input) = (BytesMut::new(), BytesMut::with_capacity(limits::READ_BUFFER_BYTES_MIN));
     talk.begin(&mut out, ClientId::of_library(rand::random())).map_err(TalkError::from)?;
     stream.write_all(&out).await?;
     while !talk.is_open(&mut input)? {
@@ -234,7 +234,7 @@ impl Connection {
         let shutdown = self.shutdown.clone();
         let mut stopping = pin!(shutdown.stopping());
         let mut goes_on = true;
-        let mut out = BytesMut::with_capacity(limits::READ_BUFFER_BYTES);
+        let mut out = BytesMut::with_capacity(limits::READ_BUFFER_BYTES_MIN);
         loop {
             if goes_on {
                 self.fill(&mut out)?;
@@ -246,7 +246,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 () = &mut stopping, if goes_on => goes_on = false,
-                read = reader.read_buf(&mut self.input) => {
+                read = reader.read_into(&mut self.input) => {
                     if read? == 0 {
                         return Err(Cause::Closed);
                     }
