@@ -199,7 +199,11 @@ impl Repair {
         let others = |name: &str, id| members.iter().any(|other| other.name == name && other.id != id);
         for member in &members {
             let Member { name, id, state, .. } = member;
-            if *name != self.me && matches!(state, MemberState::Here | MemberState::Draining) {
+            let is_here = matches!(state, MemberState::Here | MemberState::Draining);
+            // One that came and went while this node was away has the name now, too: copies must not be made as if the one
+            // before it still held anything.
+            let came_and_went = || *state == MemberState::Away && self.peers.borrow().lacks(name, *id);
+            if *name != self.me && (is_here || came_and_went()) {
                 self.meet(name, *id, others(name, *id));
             }
         }

@@ -77,6 +77,13 @@ impl Peers {
         }
     }
 
+    /// Whether the name is known, this identity of it is not, and there is room for it.
+    #[must_use]
+    pub fn lacks(&self, name: &str, id: u64) -> bool {
+        let known = self.0.get(name);
+        known.is_some_and(|ids| ids.len() < limits::PEER_IDENTITIES_MAX && ids.iter().all(|peer| peer.id != id))
+    }
+
     /// The name has this identity from now on. Of many identities the oldest is forgotten.
     pub fn remember(&mut self, name: &str, id: u64, now: SystemTime) {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -125,6 +132,8 @@ mod tests {
         peers.remember("data2", 8, now);
         assert_eq!(peers.meet("data2", 7), Meeting::Replaced, "the old one is back, and is not what it was");
         assert_eq!(peers.replaced().collect::<Vec<_>>(), ["data2"]);
+        assert!(peers.lacks("data2", 9) && !peers.lacks("data2", 7) && !peers.lacks("data2", 8));
+        assert!(!peers.lacks("data3", 9), "nothing is known of what that held");
         let text = peers.to_text();
         assert!(text.starts_with("data1 ---------0 2026-11-21T"), "{text}");
         assert_eq!(Peers::parse(format!("{text}garbled\n").as_bytes()), peers);
@@ -132,5 +141,6 @@ mod tests {
             peers.remember("data2", id, now);
         }
         assert_eq!(peers.to_text().lines().count(), 1 + limits::PEER_IDENTITIES_MAX);
+        assert!(!peers.lacks("data2", 7), "it is forgotten, and must not come up again and again");
     }
 }
