@@ -174,8 +174,8 @@ pub const HEAD_SILENCE_MAX: Duration = Duration::from_secs(15);
 
 // ---- reading ------------------------------------------------------------------------------------------------------------
 
-/// Most bytes of lines in one page, unless one line is longer: few enough round trips for a disk's speed, and small
-/// beside a head's memory.
+/// Most bytes of lines in one page, unless one line is longer: few enough round trips for a disk's speed. The readers of a
+/// head share it, so that its memory does not grow with them.
 pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Most bytes of lines that a reader is sent in one frame, unless one line is longer: it has the first of them soon.

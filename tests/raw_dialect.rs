@@ -25,6 +25,20 @@ fn the_originals_client_gets_the_originals_answers() {
 }
 
 #[test]
+fn a_long_read_is_one_message_the_first_one_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let _node = head.node(dir.path(), 1, &[]);
+    let mut client = head.raw();
+    for letter in ["a", "b", "c"] {
+        client.write_all(letter.repeat(20_000).as_bytes()).unwrap();
+        assert_eq!(read_once(&mut client), "127.0.0.2 , mensaje: recibido");
+    }
+    let kept = payloads(dir.path());
+    assert_eq!(kept.keys().map(String::len).collect::<Vec<_>>(), [20_009; 3]);
+}
+
+#[test]
 fn the_originals_data_node_keeps_messages() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &["--heartbeat", "300ms", "--no-icmp"]);

@@ -230,6 +230,17 @@ impl<S: Storage> Scanner<S> {
         self.buffer = Vec::new();
     }
 
+    /// Whether sealed files are open.
+    #[must_use]
+    pub const fn has_open_files(&self) -> bool {
+        !self.files.0.is_empty()
+    }
+
+    /// Closes the sealed files.
+    pub fn close_files(&mut self) {
+        self.files = Files::default();
+    }
+
     fn keep(&mut self, window: Window) {
         self.cursors.push(window);
         let mut size: usize = self.cursors.iter().map(Window::size).sum();

@@ -324,6 +324,7 @@ fn a_file_that_the_log_gave_up_is_closed() {
     let without = View::new(Arc::default(), log.view().current().cloned());
     read(&mut scanner, &without, all(200));
     assert_eq!(open_files(dir.path()).iter().filter(|name| name.ends_with("(deleted)")).count(), 0);
+    assert!(!scanner.has_open_files());
 }
 
 #[test]

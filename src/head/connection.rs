@@ -91,6 +91,10 @@ async fn handshake<'a>(
                     true => Instant::now() + limits::HANDSHAKE_DOUBT_TIME_MAX,
                     false => deadline,
                 };
+                if silent {
+                    // It may be the first message of a raw client, and what one read brings is one message.
+                    buffer.reserve(limits::RAW_READ_BYTES_MAX);
+                }
                 // What has come counts, however late this task is; a line's bound ends a peer that never stops.
                 let read = tokio::select! {
                     biased;

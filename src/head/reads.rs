@@ -421,7 +421,9 @@ impl Reading<'_> {
     /// Asks every node whose next page is wanted.
     fn ask(&mut self, now: Instant) {
         let count = self.sources.len().max(1) * limits::READ_PAGES_MAX;
-        let bytes = (limits::READ_PAGES_BYTES_MAX / count).clamp(limits::PAGE_BYTES_MIN, limits::PAGE_BYTES_MAX);
+        // All readers share what one of them may have: neither the nodes nor this head hold more for many.
+        let most = (limits::PAGE_BYTES_MAX / self.head.readers.now.get().max(1)).max(limits::PAGE_BYTES_MIN);
+        let bytes = (limits::READ_PAGES_BYTES_MAX / count).clamp(limits::PAGE_BYTES_MIN, most);
         for source in self.sources.values_mut() {
             if source.asked.is_some() || now < source.ask_at {
                 continue;

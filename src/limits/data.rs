@@ -243,6 +243,9 @@ pub const SCAN_CURSORS_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Blocks of sealed files' indexes that are kept in memory, some 8 MiB.
 pub const SCAN_BLOCKS_MAX: usize = 128 * 1024;
 
+/// Time without a page after which the scan closes its files.
+pub const SCAN_FILES_TIME: Duration = Duration::from_secs(1);
+
 /// Sealed files that the scan keeps open at a time.
 pub const SCAN_FILES_MAX: usize = 16;
 

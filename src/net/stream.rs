@@ -174,7 +174,7 @@ impl ReadHalf<'_> {
         }
         let free = buffer.capacity() - buffer.len();
         let read = self.read_buf(buffer).await?;
-        if read == free && free >= least {
+        if read == free {
             self.room = (4 * self.room).min(limits::READ_BUFFER_BYTES);
         }
         Ok(read)
@@ -200,7 +200,7 @@ impl Stream {
                 let read = ReadHalf { half: Half::Tcp(read), room: limits::READ_BUFFER_BYTES_MIN };
                 (read, WriteHalf::Tcp(write))
             }
-            // Its memory is its own, and a seed is to replay what it did.
+            // As much as there is: how reads are cut is the simulated network's choice.
             #[cfg(feature = "simulation")]
             Self::Simulated(socket) => {
                 let read = ReadHalf { half: Half::Simulated(socket), room: limits::READ_BUFFER_BYTES };

@@ -250,7 +250,7 @@ impl Reader {
         };
         let decoded = Message::decode(self.lines.rest.slice(..=at));
         let start = self.lines.rest.get(..at.min(ID_CHARS)).unwrap_or_default();
-        let bad = decoded.as_ref().is_err().then(|| String::from_utf8_lossy(start).into_owned());
+        let bad = decoded.as_ref().is_err().then(|| String::from_utf8_lossy(start).trim_end().to_owned());
         self.lines.rest.advance(at + 1);
         match decoded {
             Ok(message) => self.accept(message),

@@ -197,14 +197,23 @@ impl Repair {
     /// A head told which nodes it knows.
     pub fn members(&self, head: u64, replicas: u8, members: Vec<Member>) {
         let others = |name: &str, id| members.iter().any(|other| other.name == name && other.id != id);
-        for member in &members {
-            let Member { name, id, state, .. } = member;
-            let is_here = matches!(state, MemberState::Here | MemberState::Draining);
-            // One that came and went while this node was away has the name now, too: copies must not be made as if the one
-            // before it still held anything.
-            let came_and_went = || *state == MemberState::Away && self.peers.borrow().lacks(name, *id);
-            if *name != self.me && (is_here || came_and_went()) {
-                self.meet(name, *id, others(name, *id));
+        let is_here = |member: &Member| matches!(member.state, MemberState::Here | MemberState::Draining);
+        let (here, away): (Vec<&Member>, Vec<&Member>) =
+            members.iter().filter(|member| member.name != self.me).partition(|member| is_here(member));
+        for Member { name, id, .. } in &here {
+            self.meet(name, *id, others(name, *id));
+        }
+        for Member { name, id, .. } in away {
+            if !self.peers.borrow().lacks(name, *id) {
+                continue;
+            }
+            if here.iter().any(|member| member.name == *name) {
+                // It had the name before: it is no news when it is all that is told of.
+                self.peers_changed.set(true);
+                self.peers.borrow_mut().remember_older(name, *id, self.clock.now());
+            } else {
+                // It came and went while this node was away: copies must not be made as if the one before still held anything.
+                self.meet(name, *id, true);
             }
         }
         self.presence.borrow_mut().told(head, replicas, members, self.now());

@@ -77,6 +77,12 @@ impl Peers {
         }
     }
 
+    /// The name has had this identity before all that are known.
+    pub fn remember_older(&mut self, name: &str, id: u64, now: SystemTime) {
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.0.entry(name.to_owned()).or_default().insert(0, Peer { id, since });
+    }
+
     /// Whether the name is known, this identity of it is not, and there is room for it.
     #[must_use]
     pub fn lacks(&self, name: &str, id: u64) -> bool {
@@ -134,6 +140,9 @@ mod tests {
         assert_eq!(peers.replaced().collect::<Vec<_>>(), ["data2"]);
         assert!(peers.lacks("data2", 9) && !peers.lacks("data2", 7) && !peers.lacks("data2", 8));
         assert!(!peers.lacks("data3", 9), "nothing is known of what that held");
+        peers.remember_older("data2", 6, now);
+        assert!(!peers.lacks("data2", 6));
+        assert_eq!((peers.meet("data2", 8), peers.meet("data2", 6)), (Meeting::Known, Meeting::Replaced));
         let text = peers.to_text();
         assert!(text.starts_with("data1 ---------0 2026-11-21T"), "{text}");
         assert_eq!(Peers::parse(format!("{text}garbled\n").as_bytes()), peers);
