@@ -4,6 +4,10 @@
 //! in progress and no fault. Whether the records of several nodes agree is not decided here, but in
 //! [`across`](super::across), which is shown every record.
 
+mod report;
+
+pub use report::{Kind, Problem, Report};
+
 use super::ahead::Ahead;
 use super::sort;
 use crate::data::folder;
@@ -14,9 +18,8 @@ use crate::data::recover::{self, Place, Scan};
 use crate::data::segments::{CURRENT, QUARANTINE, sealed_id, sealed_name};
 use crate::data::sidecar;
 use crate::data::storage::{Disk, DiskFile};
-use crate::limits::{QUARANTINE_PLACES_MAX, SCAN_CHUNK_BYTES, VERIFY_PROBLEMS_MAX};
+use crate::limits::SCAN_CHUNK_BYTES;
 use crate::wire::id::{ClientId, RecordId};
-use serde::Serialize;
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io;
@@ -50,80 +53,6 @@ fn remedy(error: &io::Error) -> &'static str {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "name the data folder of a node",
         io::ErrorKind::PermissionDenied => "run this as the user of the node",
         _ => "look at the disk",
-    }
-}
-
-/// What kind of fault a place has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A bad line with good records behind it, or in a sealed file.
-    Rot,
-    /// The bad end of `data.txt`: the next start cuts it off and keeps it aside.
-    Torn,
-    /// A sealed file whose first record is not the one it is named after.
-    Name,
-    /// The same id twice in a row, with different contents.
-    Forked,
-    /// A record that the file's sidecar leaves out, so that readers pass it over: remove the sidecar, and the next start
-    /// makes it again. A sidecar that is missing or garbled is no fault, for readers see that.
-    Index,
-}
-
-/// A fault and where it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Problem {
-    /// What kind it is.
-    pub kind: Kind,
-    /// The file.
-    pub file: String,
-    /// Where it begins, bytes from the start of the file.
-    pub offset: u64,
-    /// Its length, bytes.
-    pub len: u64,
-    /// Number of its first line; the first of a file is 1.
-    pub line: u64,
-    /// What is wrong, in words.
-    pub reason: String,
-}
-
-/// What a folder holds.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct Report {
-    /// Files of records.
-    pub files: u64,
-    /// Good records.
-    pub records: u64,
-    /// Bytes of all files of records.
-    pub bytes: u64,
-    /// Least id.
-    pub first_id: Option<String>,
-    /// Greatest id.
-    pub last_id: Option<String>,
-    /// Records with a lesser id than the one before them in their file. Usual with several heads.
-    pub out_of_order: u64,
-    /// Records that repeat the one before them, id and contents. Usual after a copy was sent again.
-    pub repeated: u64,
-    /// The node that runs on the folder, as it says itself.
-    pub running: Option<String>,
-    /// Bytes of a write in progress at the end of `data.txt`, while a node runs.
-    pub growing_bytes: u64,
-    /// Rotten places that are not mended: bad lines, and bad ends of sealed files.
-    pub rotten: u64,
-    /// Rotten places whose records `quarantine.txt` says were fetched again, and are here: no fault.
-    pub mended: u64,
-    /// Faults in all; [`problems`](Self::problems) lists the first ones of each file.
-    pub problem_count: u64,
-    /// The faults, file by file; at most [`QUARANTINE_PLACES_MAX`] of each kind for a file, and
-    /// [`VERIFY_PROBLEMS_MAX`] in all.
-    pub problems: Vec<Problem>,
-}
-
-impl Report {
-    /// Whether there is no fault.
-    #[must_use]
-    pub fn is_clean(&self) -> bool {
-        self.problem_count == 0
     }
 }
 
@@ -317,7 +246,7 @@ fn verify_part(
         }
         if sidecar.as_mut().is_some_and(|sidecar| !sidecar.covers(place, line.id)) {
             let reason = "the file's .index leaves this record out; remove it, and the node makes it again";
-            add_bounded(report, Kind::Index, part, place, reason.to_owned(), &mut left_out);
+            report.add_bounded(Kind::Index, &part.name, place, reason.to_owned(), &mut left_out);
         }
         if !is_first {
             compare(part, place, &before, line, report, &mut listed);
@@ -350,7 +279,7 @@ fn verify_part(
 fn check_name(part: &Part, place: Place, line: &Line<'_>, report: &mut Report) {
     if sealed_id(&part.name).is_some_and(|(id, _)| id != line.id) {
         let reason = format!("the file is not named after its first record, {}", line.id);
-        add(report, Kind::Name, part, place, reason);
+        report.add(Kind::Name, &part.name, place, reason);
     }
 }
 
@@ -362,28 +291,9 @@ fn compare(part: &Part, place: Place, before: &Before, now: &Line<'_>, report: &
             report.repeated += 1;
         } else {
             let reason = format!("it has the id of the line before, {}, but not its contents", now.id);
-            add_bounded(report, Kind::Forked, part, place, reason, listed);
+            report.add_bounded(Kind::Forked, &part.name, place, reason, listed);
         }
     }
-}
-
-/// Adds a problem, of which so many of its kind are listed for the file.
-fn add_bounded(report: &mut Report, kind: Kind, part: &Part, place: Place, reason: String, listed: &mut usize) {
-    if *listed < QUARANTINE_PLACES_MAX {
-        *listed += 1;
-        add(report, kind, part, place, reason);
-    } else {
-        report.problem_count += 1;
-    }
-}
-
-fn add(report: &mut Report, kind: Kind, part: &Part, place: Place, reason: String) {
-    report.problem_count += 1;
-    if report.problems.len() >= VERIFY_PROBLEMS_MAX {
-        return;
-    }
-    let file = part.name.clone();
-    report.problems.push(Problem { kind, file, offset: place.offset, len: place.len, line: place.line, reason });
 }
 
 /// A rotten line that `quarantine.txt` says was mended: the file, where, what is wrong with it, and its records.
@@ -398,9 +308,8 @@ fn judge_mended(marked: Vec<Marked<'_>>, missing: &BTreeSet<RecordId>, report: &
                 report.mended += 1;
             }
             Some(id) => {
-                let part = Part { name, len: 0, file: None };
                 let reason = format!("{reason}; {QUARANTINE} says it was fetched again as {id}, which is not here");
-                add(report, Kind::Rot, &part, place, reason);
+                report.add(Kind::Rot, &name, place, reason);
             }
         }
     }
@@ -428,7 +337,7 @@ fn judge<'a>(
     for bad in &found.rot {
         let ids = marks.records(&(name.clone(), bad.place.offset));
         if ids.is_empty() {
-            add(report, Kind::Rot, part, bad.place, bad.reason.to_string());
+            report.add(Kind::Rot, &part.name, bad.place, bad.reason.to_string());
         } else {
             marked.push((part.name.clone(), bad.place, bad.reason.to_string(), ids));
         }
@@ -455,7 +364,7 @@ fn judge<'a>(
     }
     let kind = if is_current && report.running.is_none() { Kind::Torn } else { Kind::Rot };
     report.rotten += u64::from(kind == Kind::Rot);
-    add(report, kind, part, place, tail.reason.to_string());
+    report.add(kind, &part.name, place, tail.reason.to_string());
     Ok(())
 }
 

@@ -1,0 +1,99 @@
+//! What a check of a folder found: the faults, in words and places, and what was counted. How they are found is not
+//! here.
+
+use serde::Serialize;
+
+use crate::data::recover::Place;
+use crate::limits::{QUARANTINE_PLACES_MAX, VERIFY_PROBLEMS_MAX};
+
+/// What kind of fault a place has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A bad line with good records behind it, or in a sealed file.
+    Rot,
+    /// The bad end of `data.txt`: the next start cuts it off and keeps it aside.
+    Torn,
+    /// A sealed file whose first record is not the one it is named after.
+    Name,
+    /// The same id twice in a row, with different contents.
+    Forked,
+    /// A record that the file's sidecar leaves out, so that readers pass it over: remove the sidecar, and the next start
+    /// makes it again. A sidecar that is missing or garbled is no fault, for readers see that.
+    Index,
+}
+
+/// A fault and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// What kind it is.
+    pub kind: Kind,
+    /// The file.
+    pub file: String,
+    /// Where it begins, bytes from the start of the file.
+    pub offset: u64,
+    /// Its length, bytes.
+    pub len: u64,
+    /// Number of its first line; the first of a file is 1.
+    pub line: u64,
+    /// What is wrong, in words.
+    pub reason: String,
+}
+
+/// What a folder holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Report {
+    /// Files of records.
+    pub files: u64,
+    /// Good records.
+    pub records: u64,
+    /// Bytes of all files of records.
+    pub bytes: u64,
+    /// Least id.
+    pub first_id: Option<String>,
+    /// Greatest id.
+    pub last_id: Option<String>,
+    /// Records with a lesser id than the one before them in their file. Usual with several heads.
+    pub out_of_order: u64,
+    /// Records that repeat the one before them, id and contents. Usual after a copy was sent again.
+    pub repeated: u64,
+    /// The node that runs on the folder, as it says itself.
+    pub running: Option<String>,
+    /// Bytes of a write in progress at the end of `data.txt`, while a node runs.
+    pub growing_bytes: u64,
+    /// Rotten places that are not mended: bad lines, and bad ends of sealed files.
+    pub rotten: u64,
+    /// Rotten places whose records `quarantine.txt` says were fetched again, and are here: no fault.
+    pub mended: u64,
+    /// Faults in all; [`problems`](Self::problems) lists the first ones of each file.
+    pub problem_count: u64,
+    /// The faults, file by file; at most [`QUARANTINE_PLACES_MAX`] of each kind for a file, and
+    /// [`VERIFY_PROBLEMS_MAX`] in all.
+    pub problems: Vec<Problem>,
+}
+
+impl Report {
+    /// Whether there is no fault.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.problem_count == 0
+    }
+    /// Adds a problem of a file, of which `listed` of its kind are listed already.
+    pub(super) fn add_bounded(&mut self, kind: Kind, file: &str, place: Place, reason: String, listed: &mut usize) {
+        if *listed < QUARANTINE_PLACES_MAX {
+            *listed += 1;
+            self.add(kind, file, place, reason);
+        } else {
+            self.problem_count += 1;
+        }
+    }
+
+    /// Adds a problem of a file.
+    pub(super) fn add(&mut self, kind: Kind, file: &str, place: Place, reason: String) {
+        self.problem_count += 1;
+        if self.problems.len() < VERIFY_PROBLEMS_MAX {
+            let Place { offset, len, line } = place;
+            self.problems.push(Problem { kind, file: file.to_owned(), offset, len, line, reason });
+        }
+    }
+}
