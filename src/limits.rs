@@ -111,7 +111,7 @@ pub const HEAD_IN_FLIGHT_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// Greatest read buffer of a framed or line connection, bytes: one read gives a batch of messages.
 pub const READ_BUFFER_BYTES: usize = 64 * 1024;
 
-/// The same of a connection that has said little so far, bytes: thousands of them must not take much.
+/// The same of a framed connection that has said little so far, bytes: thousands of them must not take much.
 pub const READ_BUFFER_BYTES_MIN: usize = 4 * 1024;
 
 /// Capacity that an idle connection keeps for what it writes, bytes: a burst's memory is given back.

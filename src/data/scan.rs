@@ -18,6 +18,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a reader wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,23 +223,22 @@ impl<S: Storage> Scanner<S> {
         self.cursors.iter().map(Window::size).sum()
     }
 
-    /// Gives back the memory of places, and closes files; readers go on all the same.
-    pub fn forget(&mut self) {
-        self.cursors = Vec::new();
-        self.indexes = Indexes::default();
-        self.files = Files::default();
-        self.buffer = Vec::new();
-    }
-
-    /// Whether sealed files are open.
+    /// Time without a page after which to [`rest`](Self::rest).
     #[must_use]
-    pub const fn has_open_files(&self) -> bool {
-        !self.files.0.is_empty()
+    pub const fn patience(&self) -> Duration {
+        if self.files.0.is_empty() { limits::SCAN_IDLE_TIME } else { limits::SCAN_FILES_TIME }
     }
 
-    /// Closes the sealed files.
-    pub fn close_files(&mut self) {
-        self.files = Files::default();
+    /// Gives back what nobody has asked for in a while: first the open files, for what was removed keeps its room until it
+    /// is closed, then the memory of places. Readers go on all the same.
+    pub fn rest(&mut self) {
+        if self.files.0.is_empty() {
+            self.cursors = Vec::new();
+            self.indexes = Indexes::default();
+            self.buffer = Vec::new();
+        } else {
+            self.files = Files::default();
+        }
     }
 
     fn keep(&mut self, window: Window) {

@@ -128,17 +128,14 @@ fn lists(view: &View, file: &str) -> bool {
 
 fn work<S: Storage>(mut scanner: Scanner<S>, requests: &mpsc::Receiver<Request>) {
     loop {
-        let patience = if scanner.has_open_files() { limits::SCAN_FILES_TIME } else { limits::SCAN_IDLE_TIME };
-        match requests.recv_timeout(patience) {
+        match requests.recv_timeout(scanner.patience()) {
             Ok(Request { view, query, answer }) => {
                 // A reader that went away while it waited wants nothing any more.
                 if !answer.is_closed() {
                     drop(answer.send(scanner.page(&view, &query)));
                 }
             }
-            // What is removed meanwhile gives back its room only when it is closed.
-            Err(mpsc::RecvTimeoutError::Timeout) if scanner.has_open_files() => scanner.close_files(),
-            Err(mpsc::RecvTimeoutError::Timeout) => scanner.forget(),
+            Err(mpsc::RecvTimeoutError::Timeout) => scanner.rest(),
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
         }
     }

@@ -420,10 +420,7 @@ impl Reading<'_> {
 
     /// Asks every node whose next page is wanted.
     fn ask(&mut self, now: Instant) {
-        let count = self.sources.len().max(1) * limits::READ_PAGES_MAX;
-        // All readers share what one of them may have: neither the nodes nor this head hold more for many.
-        let most = (limits::PAGE_BYTES_MAX / self.head.readers.now.get().max(1)).max(limits::PAGE_BYTES_MIN);
-        let bytes = (limits::READ_PAGES_BYTES_MAX / count).clamp(limits::PAGE_BYTES_MIN, most);
+        let bytes = page_bytes(self.sources.len(), self.head.readers.now.get());
         for source in self.sources.values_mut() {
             if source.asked.is_some() || now < source.ask_at {
                 continue;
@@ -513,6 +510,13 @@ impl Reading<'_> {
     }
 }
 
+/// How large a page is asked for: a reader's are smaller where there are many nodes, and all readers share what one alone may
+/// have, so that neither the nodes nor the head hold more for many.
+fn page_bytes(nodes: usize, readers: usize) -> usize {
+    let most = (limits::PAGE_BYTES_MAX / readers.max(1)).max(limits::PAGE_BYTES_MIN);
+    (limits::READ_PAGES_BYTES_MAX / (nodes.max(1) * limits::READ_PAGES_MAX)).clamp(limits::PAGE_BYTES_MIN, most)
+}
+
 fn fail(source: &mut Source, now: Instant) {
     source.failures = source.failures.saturating_add(1);
     source.ask_at = now + limits::READ_POLL_MAX;
@@ -532,4 +536,21 @@ fn pause(source: &mut Source, asked: Asked, next: RecordId, len: usize) -> Durat
     let pause = source.idle;
     source.idle = (pause * 2).min(limits::READ_POLL_MAX);
     pause
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_shared_by_nodes_and_by_readers() {
+        assert_eq!(page_bytes(1, 1), limits::PAGE_BYTES_MAX);
+        assert_eq!(page_bytes(1, 4), limits::PAGE_BYTES_MAX / 4);
+        for (nodes, readers) in [(0, 0), (3, 1), (12, 2), (limits::NODES_MAX, 1), (1, limits::READERS_MAX)] {
+            let bytes = page_bytes(nodes, readers);
+            let held = bytes * nodes * limits::READ_PAGES_MAX;
+            assert!(bytes >= limits::PAGE_BYTES_MIN && held <= limits::READ_PAGES_BYTES_MAX, "{nodes} {readers}");
+            assert!(bytes == limits::PAGE_BYTES_MIN || bytes * readers <= limits::PAGE_BYTES_MAX, "{nodes} {readers}");
+        }
+    }
 }

@@ -521,3 +521,27 @@ impl std::fmt::Debug for Repair {
         f.debug_struct("Repair").field("me", &self.me).field("id", &self.id).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::frame::SyncMode;
+    use MemberState::{Away, Here};
+
+    #[test]
+    fn a_name_is_another_node_when_a_later_identity_is_told_of_and_not_an_older_one() {
+        let of = (Overlay::default(), Peers::default(), Doubts::default());
+        let repair = Repair::new(("data1".to_owned(), 1), (Settings::default(), Clock::default()), of);
+        let told = |members: &[(u64, MemberState)]| {
+            let member =
+                |&(id, state)| Member { name: "data2".to_owned(), id, state, sync: SyncMode::Always, sole: false };
+            repair.members(1, 2, members.iter().map(member).collect());
+            !repair.replaced.take().is_empty()
+        };
+        assert!(told(&[(7, Away), (8, Here)]), "another node had the name of one that was never met");
+        assert!(!told(&[(7, Away), (8, Here)]), "that was heard");
+        assert!(!told(&[(7, Away), (8, Away)]) && !told(&[(8, Here), (7, Away)]), "it only starts again");
+        assert!(told(&[(8, Away), (9, Away)]), "one came and went");
+        assert!(!told(&[(8, Away), (9, Here)]), "and is back");
+    }
+}
