@@ -1,0 +1,50 @@
+//! What the program does, seen from outside: one program of tests, so that it is linked once. A file is a subject.
+//!
+//! Not here: tests that need an engine of containers (`tests/docker.rs`) or a file system of their own
+//! (`tests/power_loss.rs`), which run apart.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests and their helpers stop at the first surprise"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod audit;
+mod bad_input;
+mod bench;
+mod copies;
+mod docker_errors;
+mod ending;
+mod failures;
+mod fake_head;
+mod framed_dialect;
+mod frontier;
+mod heads;
+mod health;
+mod help;
+mod identity;
+mod line_dialect;
+mod mend;
+mod offer;
+mod patience;
+mod raw_dialect;
+mod read;
+mod read_cluster;
+mod reader_library;
+mod reading;
+mod repair;
+mod retention;
+mod send;
+mod simulation;
+mod solo;
+mod status;
+mod torture;
+mod up;
+mod verify;
+mod versions;
+mod wire_document;

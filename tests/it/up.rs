@@ -1,0 +1,266 @@
+//! `acopio up`: a whole cluster from one command, through its death and its next start.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+
+use crate::common::{Port, Signal, acopio, eventually, records, verify_clean};
+use rustix::process::{Pid, kill_process};
+
+/// A running `acopio up`, whose outputs go to files. It is told to stop, or killed, when it is dropped.
+struct Up {
+    child: Child,
+    dir: PathBuf,
+    out: PathBuf,
+    _port: Option<Port>,
+}
+
+impl Up {
+    /// On a free port, with messages every 100 ms.
+    fn start(dir: &Path, more: &[&str]) -> Self {
+        let port = Port::reserve();
+        let up = Self::start_on(port.number(), dir, more);
+        up.keeping(port)
+    }
+
+    fn keeping(mut self, port: Port) -> Self {
+        self._port = Some(port);
+        self
+    }
+
+    fn start_on(port: u16, dir: &Path, more: &[&str]) -> Self {
+        let out = dir.join("out");
+        let mut command = acopio();
+        command.args(["up", "--listen-ip", "127.0.0.1", "--port", &port.to_string(), "--every", "100ms"]);
+        command.arg("--dir").arg(dir.join("logs")).args(more);
+        command.stdin(Stdio::null()).stdout(File::create(&out).unwrap());
+        command.stderr(File::create(dir.join("err")).unwrap());
+        Self { child: command.spawn().unwrap(), dir: dir.join("logs"), out, _port: None }
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(&self.out).unwrap()
+    }
+
+    fn erred(&self) -> String {
+        fs::read_to_string(self.out.with_file_name("err")).unwrap()
+    }
+
+    fn wait_for(&self, part: &str) -> String {
+        eventually(&format!("up says {part:?}"), || {
+            self.said().lines().find(|line| line.contains(part)).map(ToOwned::to_owned)
+        })
+    }
+
+    /// The pid that it tells for a member, once it runs.
+    fn pid(&self, member: &str) -> i32 {
+        self.wait_for("Ctrl-C stops everything");
+        let line = self.wait_for(&format!("  {member:8} pid "));
+        line.split_whitespace().nth(2).unwrap().parse().unwrap()
+    }
+
+    fn pids(&self) -> Vec<i32> {
+        ["head", "data1", "data2", "data3", "client1"].map(|member| self.pid(member)).to_vec()
+    }
+
+    /// Waits until the client was told so often more that its message is kept.
+    fn more_answers(&self, answers: usize) {
+        let count = || self.log("client1/client.log").matches("Servidor recibio: ").count();
+        let target = count() + answers;
+        eventually("the client gets answers", || (count() >= target).then_some(()));
+    }
+
+    fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.dir.join(name)).unwrap_or_default()
+    }
+
+    fn signal(&self, signal: Signal) {
+        send(self.child.id() as i32, signal);
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        eventually("up ends", || self.child.try_wait().unwrap())
+    }
+
+    /// Interrupts it, and expects an orderly end.
+    fn interrupt(mut self) -> String {
+        self.signal(Signal::INT);
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "{}{}", self.said(), self.erred());
+        self.said()
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn send(pid: i32, signal: Signal) {
+    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+/// Whether the process runs on this folder: not a zombie, not another with its number.
+fn runs(pid: i32, dir: &Path) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|line| String::from_utf8_lossy(&line).contains(dir.to_str().unwrap()))
+}
+
+fn none_runs(pids: &[i32], dir: &Path) -> bool {
+    !pids.iter().any(|&pid| runs(pid, dir))
+}
+
+/// The ids of every message that the head told somebody is kept.
+fn acknowledged(registro: &str) -> BTreeSet<String> {
+    let ids = registro.lines().filter_map(|line| line.split_once(" recibido en dataNode "));
+    // After the node's address and name: ids, those of a range by its first.
+    ids.flat_map(|(_, rest)| rest.split(' ').skip(2).map(|id| id.split("..").next().unwrap().to_owned())).collect()
+}
+
+fn assert_nothing_lost(dir: &Path) {
+    let ids = acknowledged(&fs::read_to_string(dir.join("head/registro.log")).unwrap());
+    assert!(!ids.is_empty(), "messages were acknowledged");
+    let kept: BTreeSet<String> = records(dir).into_iter().map(|record| record.id).collect();
+    let lost: Vec<_> = ids.difference(&kept).collect();
+    assert!(lost.is_empty(), "{} of {} are lost: {:?}", lost.len(), ids.len(), lost.first());
+    verify_clean(dir, &["data1", "data2", "data3"]);
+}
+
+#[test]
+fn messages_flow_and_a_second_up_goes_on_with_the_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let logs = dir.path().join("logs");
+    let identity = |k: usize| fs::read_to_string(logs.join(format!("data{k}/node.id"))).unwrap();
+    let mut first = Up::start(dir.path(), &[]);
+    first.more_answers(5);
+    let pids = first.pids();
+    eventually("each node has been told of", || {
+        let told =
+            |k: u8| first.log("head/heartbeat.log").contains(&format!("127.0.0.{} disponible name=data{k}", k + 1));
+        (1..=3).all(told).then_some(())
+    });
+    first.signal(Signal::INT);
+    assert_eq!(first.wait().code(), Some(0), "{}{}", first.said(), first.erred());
+    assert!(none_runs(&pids, &logs), "its children are gone before it is");
+    for name in ["head/registro.log", "head/heartbeat.log", "head/head.log", "client1/client.log", "data1/node.log"] {
+        assert!(!first.log(name).is_empty(), "{name} is empty");
+        let target = fs::read_link(logs.join(name)).unwrap_or_else(|e| panic!("{name} is no link: {e}"));
+        assert!(logs.join(name).with_file_name(&target).is_file() && target.components().count() == 1, "{target:?}");
+    }
+    assert!(first.log("client1/client.log").contains("Servidor recibio: 127.0.0."));
+    let before: BTreeSet<_> = records(&logs).into_iter().collect();
+    for record in &before {
+        let number = record.payload.strip_prefix("mensaje: numero random: ").expect(&record.payload);
+        assert!(number.parse::<u32>().unwrap() <= 100, "{number}");
+    }
+    let said = first.said();
+    let summed: usize = said
+        .split_once("Stopped. What is on disk:\n")
+        .expect("a summary")
+        .1
+        .lines()
+        .map(|line| line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap())
+        .sum();
+    assert_eq!(summed, before.len(), "{said}");
+    assert_nothing_lost(&logs);
+
+    let identities = [1, 2, 3].map(identity);
+    let second = Up::start(dir.path(), &[]);
+    second.more_answers(5);
+    second.interrupt();
+    let after: BTreeSet<_> = records(&logs).into_iter().collect();
+    assert!(after.is_superset(&before) && after.len() > before.len(), "records only grow");
+    assert_eq!(identities, [1, 2, 3].map(identity));
+    assert_nothing_lost(&logs);
+}
+
+#[test]
+fn a_killed_data_node_is_told_of_evicted_and_started_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let up = Up::start(dir.path(), &["--restart-after", "300ms"]);
+    let registered = || up.log("head/head.log").matches("dataNode data2 registered").count();
+    eventually("data2 registers", || (registered() == 1).then_some(()));
+    up.more_answers(5);
+    let pid = up.pid("data2");
+    up.wait_for(&format!("kill -9 {pid} "));
+    send(pid, Signal::KILL);
+    let told = up.wait_for(&format!("data2 (pid {pid}) was killed by signal 9"));
+    assert!(told.ends_with("it is started again in 300ms"), "{told}");
+    eventually("the head evicts it", || {
+        up.log("head/heartbeat.log").contains("127.0.0.3 no disponible, eliminado name=data2").then_some(())
+    });
+    let again = up.wait_for("data2 runs again, pid ");
+    let again: i32 = again.rsplit(' ').next().unwrap().parse().unwrap();
+    assert_ne!(again, pid);
+    eventually("data2 registers again", || (registered() == 2).then_some(()));
+    up.more_answers(10);
+    let (pids, logs) = (up.pids(), up.dir.clone());
+    assert!(!up.log("client1/client.log").contains("was not kept"), "the client sees no error");
+    up.interrupt();
+    assert!(none_runs(&pids, &logs) && none_runs(&[again], &logs));
+    assert_nothing_lost(&logs);
+}
+
+#[test]
+fn an_interrupt_ends_every_process_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let up = Up::start(dir.path(), &[]);
+    up.more_answers(3);
+    let (pids, logs) = (up.pids(), up.dir.clone());
+    assert!(pids.iter().all(|&pid| runs(pid, &logs)));
+    let said = up.interrupt();
+    assert!(none_runs(&pids, &logs));
+    assert!(said.contains("Stopped. What is on disk:") && !said.contains("was killed"), "{said}");
+    assert_nothing_lost(&logs);
+}
+
+#[test]
+fn the_processes_end_by_themselves_when_up_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut up = Up::start(dir.path(), &[]);
+    up.more_answers(3);
+    let (pids, logs) = (up.pids(), up.dir.clone());
+    up.signal(Signal::KILL);
+    up.wait();
+    eventually("the children end", || none_runs(&pids, &logs).then_some(()));
+    assert!(up.log("head/head.log").trim_end().ends_with(" stopped"), "{}", up.log("head/head.log"));
+    for k in 1..=3 {
+        assert!(up.log(&format!("data{k}/node.log")).contains("stopped with "), "data{k} ended in order");
+    }
+    assert_nothing_lost(&logs);
+}
+
+#[test]
+fn it_stops_by_itself_after_the_time_it_was_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut up = Up::start(dir.path(), &["--for", "1s"]);
+    assert_eq!(up.wait().code(), Some(0), "{}{}", up.said(), up.erred());
+    assert!(up.said().contains("Stopped. What is on disk:"), "{}", up.said());
+}
+
+#[test]
+fn a_port_in_use_is_named_with_a_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let mut up = Up::start_on(port, dir.path(), &[]);
+    assert_eq!(up.wait().code(), Some(1), "{}", up.said());
+    let erred = up.erred();
+    assert_eq!(erred.lines().count(), 1, "{erred}");
+    assert!(erred.starts_with("acopio: ") && erred.contains(&format!("127.0.0.1:{port}")), "{erred}");
+    assert!(erred.contains("; ") && erred.contains("--port"), "the remedy is a flag of up: {erred}");
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named_with_a_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("logs"), "a file").unwrap();
+    let mut up = Up::start(dir.path(), &[]);
+    assert_eq!(up.wait().code(), Some(1), "{}", up.said());
+    let erred = up.erred();
+    assert!(erred.contains(up.dir.to_str().unwrap()) && erred.contains("name another folder with --dir"), "{erred}");
+}
