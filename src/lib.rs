@@ -19,6 +19,8 @@
 //! in the binary: nothing here reads flags or the environment. `ARCHITECTURE.md`, `docs/wire.md` and `docs/data-log.md`
 //! are the pages beside this one.
 
+#[cfg(feature = "broker")]
+pub mod broker;
 pub mod check;
 pub mod client;
 pub mod clock;

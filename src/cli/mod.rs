@@ -10,6 +10,10 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 mod audit;
 mod bench;
+#[cfg(feature = "broker")]
+mod broker;
+#[cfg(feature = "broker")]
+mod calc;
 mod client;
 mod data;
 mod demo;
@@ -19,6 +23,8 @@ mod health;
 mod logging;
 mod moment;
 mod read;
+#[cfg(feature = "broker")]
+mod replay;
 mod runtime;
 mod send;
 mod status;
@@ -59,6 +65,7 @@ Examples:
   acopio status --head 127.0.0.1:5000                          who is there, and what they keep
   acopio verify logs/data*                                     check every record on disk
   acopio audit --registro logs --data logs                     is everything there that was acknowledged?
+  acopio broker --role primary --keep '' --head 127.0.0.1:5000 topics over ZeroMQ, kept in the cluster
 
 Every flag is an environment variable too: --max-clients is ACOPIO_MAX_CLIENTS. A flag wins over its variable.
 
@@ -103,6 +110,12 @@ enum Command {
     Head(head::Head),
     Data(data::Data),
     Client(client::Client),
+    #[cfg(feature = "broker")]
+    Broker(broker::Broker),
+    #[cfg(feature = "broker")]
+    Calc(calc::Calc),
+    #[cfg(feature = "broker")]
+    Replay(replay::Replay),
     Send(send::Send),
     Read(read::Read),
     Status(status::Status),
@@ -125,6 +138,12 @@ pub fn run(cli: Cli) -> Result<Outcome> {
         Command::Head(args) => args.run(cli.global),
         Command::Data(args) => args.run(cli.global),
         Command::Client(args) => args.run(cli.global),
+        #[cfg(feature = "broker")]
+        Command::Broker(args) => args.run(cli.global),
+        #[cfg(feature = "broker")]
+        Command::Calc(args) => args.run(cli.global),
+        #[cfg(feature = "broker")]
+        Command::Replay(args) => args.run(cli.global),
         Command::Send(args) => args.run(cli.global),
         Command::Read(args) => args.run(cli.global),
         Command::Status(args) => args.run(cli.global),

@@ -16,6 +16,7 @@ Examples:
   acopio up                            one head, three data nodes, one client that sends a number every 3 s
   acopio up --for 20s                  the same for a while: it ends by itself with a summary
   acopio up --nodes 5 --clients 0 --port 6000 --dir /tmp/lab
+  acopio up --broker --clients 0       also topics over ZeroMQ, and the calculation of a hypotenuse over them
 
 While it runs, from another terminal:
   printf 'peticion\\nhola\\n' | nc -N 127.0.0.1 5000
@@ -61,6 +62,10 @@ pub struct Up {
     #[arg(long, env = "ACOPIO_CLIENTS", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u64).range(0..=limits::UP_CLIENTS_MAX as u64))]
     clients: u64,
+    /// Also a pair of brokers on 127.0.1.1 and 127.0.1.2 that keeps what passes, and the calculation of a hypotenuse over them
+    #[cfg(feature = "broker")]
+    #[arg(long, env = "ACOPIO_BROKER", value_parser = clap::builder::BoolishValueParser::new())]
+    broker: bool,
     /// Stop by itself after this time [default: run until Ctrl-C]
     #[arg(long = "for", env = "ACOPIO_FOR", value_name = "TIME", value_parser = values::duration)]
     run_for: Option<Duration>,
@@ -109,9 +114,13 @@ impl Up {
                 replicas: usize::try_from(self.replicas).unwrap_or(usize::MAX),
                 nodes: usize::try_from(self.nodes).unwrap_or(usize::MAX),
                 clients: usize::try_from(self.clients).unwrap_or(usize::MAX),
+                #[cfg(feature = "broker")]
+                brokers: self.broker,
+                #[cfg(not(feature = "broker"))]
+                brokers: false,
             },
         };
-        let groups = 3;
+        let groups = u32::try_from(cluster::plan::Kind::STOP_ORDER.len()).unwrap_or(u32::MAX);
         let stop_time = limits::STOP_TIME_MAX + limits::UP_GROUP_STOP_TIME_MIN * groups;
         runtime::run_role(stop_time, false, async |shutdown| Ok(cluster::up::run(settings, shutdown).await?))
             .map(runtime::done)

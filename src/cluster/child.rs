@@ -7,7 +7,7 @@ use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdin, Command};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -60,11 +60,14 @@ impl Running {
         if verbose {
             command.arg("--verbose");
         }
-        command.args(&member.args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.args(&member.args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A Ctrl-C on the terminal is for `up`, which ends the others in their order.
         command.process_group(0);
         let mut child = command.spawn().map_err(|source| Error { name: member.name.clone(), source })?;
         let (said, listens) = Said::new(member.kind, &member.name, screen.clone());
+        if let Some(stdout) = child.stdout.take() {
+            tokio::spawn(show_output(stdout, member.clone(), screen.clone()));
+        }
         let lines = child.stderr.take().map(|stderr| tokio::spawn(show(stderr, said)));
         Ok(Self { _stdin: child.stdin.take(), child, listens: Some(listens), lines })
     }
@@ -113,6 +116,14 @@ impl Running {
 
 fn is_ours(variable: &OsString) -> bool {
     variable.as_encoded_bytes().starts_with(b"ACOPIO_")
+}
+
+/// Shows what a program prints that has no log: one of the calculation's.
+async fn show_output(stdout: ChildStdout, member: Member, screen: Screen) {
+    let mut lines = BufReader::new(stdout).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        screen.show(member.kind, &member.name, &line);
+    }
 }
 
 async fn show(stderr: ChildStderr, mut said: Said) -> Option<String> {

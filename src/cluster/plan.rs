@@ -41,7 +41,12 @@ pub struct Settings {
     pub nodes: usize,
     /// Number of clients.
     pub clients: usize,
+    /// Have a pair of brokers, and the original's calculation over them.
+    pub brokers: bool,
 }
+
+/// The brokers' addresses on this machine: the primary's, and the backup's. Data nodes have others of 127.0.0.
+pub const BROKERS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 1, 1), Ipv4Addr::new(127, 0, 1, 2)];
 
 /// Where the members run, and so how they find each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,21 +62,23 @@ pub enum Place {
     Containers,
 }
 
-/// What a process of the cluster is, in the order in which they are started. They end clients first, then heads, so
-/// that data nodes keep what is still under way.
+/// What a process of the cluster is, in the order in which they are started. They end clients first, then what
+/// keeps topics, then heads, so that data nodes keep what is still under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A headNode.
     Head,
     /// A dataNode.
     Data,
+    /// A broker of topics, or a program that publishes and subscribes.
+    Topics,
     /// A client that sends random numbers.
     Client,
 }
 
 impl Kind {
     /// The order in which they end.
-    pub const STOP_ORDER: [Self; 3] = [Self::Client, Self::Head, Self::Data];
+    pub const STOP_ORDER: [Self; 4] = [Self::Client, Self::Topics, Self::Head, Self::Data];
 }
 
 /// One process of the cluster.
@@ -129,11 +136,34 @@ impl Settings {
     pub fn members(&self, has_address: impl Fn(Ipv4Addr) -> bool) -> Vec<Member> {
         let nodes = (1..=self.nodes).map(|i| self.data(i, &has_address));
         let heads = (1..=self.heads).map(|i| self.head(i));
-        heads.chain(nodes).chain((1..=self.clients).map(|i| self.client(i))).collect()
+        let topics = self.topics().into_iter().filter(|_| self.brokers);
+        heads.chain(nodes).chain(topics).chain((1..=self.clients).map(|i| self.client(i))).collect()
+    }
+
+    /// A pair of brokers that keeps what passes, and the programs of the original's calculation.
+    fn topics(&self) -> Vec<Member> {
+        let [primary, backup] = BROKERS.map(|ip| ip.to_string());
+        let both = format!("{primary},{backup}");
+        let broker = |role: &str, own: &str, peer: &str| {
+            let member = self.member(Kind::Topics, role.to_owned(), &["broker"]).flag("--role", role);
+            let member = member.flag("--bind", own).flag("--peer", peer).flag("--keep", "calc.");
+            self.folder(member.flag("--head", self.heads_flag()), "--logs")
+        };
+        let calc = |name: &str, words: &[&str]| {
+            self.member(Kind::Topics, name.to_owned(), &[&["calc"], words].concat()).flag("--broker", &both)
+        };
+        vec![
+            broker("primary", &primary, &backup),
+            broker("backup", &backup, &primary),
+            calc("square1", &["square", "1"]),
+            calc("square2", &["square", "2"]),
+            calc("calc", &["server"]),
+            calc("ask", &["client", "12", "13"]).flag("--every", &self.every),
+        ]
     }
 
     fn head(&self, i: usize) -> Member {
-        let member = self.member(Kind::Head, self.head_name(i)).flag("--cluster", &self.cluster);
+        let member = self.member(Kind::Head, self.head_name(i), &["head"]).flag("--cluster", &self.cluster);
         let listen = match self.listen_addresses().get(i - 1) {
             Some(address) => address.to_string(),
             None => format!("0.0.0.0:{CONTAINER_PORT}"),
@@ -144,7 +174,7 @@ impl Settings {
 
     fn data(&self, i: usize, has_address: &impl Fn(Ipv4Addr) -> bool) -> Member {
         let name = format!("data{i}");
-        let mut member = self.member(Kind::Data, name.clone()).flag("--repair-after", &self.repair_after);
+        let mut member = self.member(Kind::Data, name.clone(), &["data"]).flag("--repair-after", &self.repair_after);
         member = member.flag("--repair-rate", self.repair_rate.to_string()).flag("--head", self.heads_flag());
         if self.place != Place::Containers {
             // A container is called by its host name, which is the node's by default.
@@ -164,17 +194,12 @@ impl Settings {
     }
 
     fn client(&self, i: usize) -> Member {
-        let member = self.member(Kind::Client, format!("client{i}"));
+        let member = self.member(Kind::Client, format!("client{i}"), &["client"]);
         self.folder(member.flag("--head", self.heads_flag()).flag("--every", &self.every), "--logs")
     }
 
-    fn member(&self, kind: Kind, name: String) -> Member {
-        let command = match kind {
-            Kind::Head => "head",
-            Kind::Data => "data",
-            Kind::Client => "client",
-        };
-        let mut args = vec![command.into()];
+    fn member(&self, kind: Kind, name: String, command: &[&str]) -> Member {
+        let mut args: Vec<OsString> = command.iter().map(Into::into).collect();
         if self.place != Place::Containers {
             args.push("--until-stdin-closes".into());
         }
@@ -237,6 +262,7 @@ mod tests {
             keep_bytes: None,
             nodes: 3,
             clients: 1,
+            brokers: false,
         }
     }
 

@@ -47,6 +47,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A broker cannot listen there.
+    #[error("a broker cannot listen on {address}: {source}; stop what listens there, or leave out --broker")]
+    Broker {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The head ended before it listened.
     #[error("the head did not start: {0}")]
     Head(String),
@@ -92,6 +100,11 @@ async fn start_watch_end(settings: Settings, shutdown: Shutdown, screen: Screen)
     for address in settings.plan.listen_addresses() {
         TcpListener::bind(address).map(drop).map_err(|source| Error::Listen { address, source })?;
     }
+    if settings.plan.brokers {
+        for address in plan::BROKERS.map(|ip| SocketAddr::from((ip, limits::PUBLISHER_PORT_DEFAULT))) {
+            TcpListener::bind(address).map(drop).map_err(|source| Error::Broker { address, source })?;
+        }
+    }
     let members = settings.plan.members(has_address);
     let shared = Rc::new(Shared {
         program: settings.program.clone(),
@@ -109,7 +122,8 @@ async fn start_watch_end(settings: Settings, shutdown: Shutdown, screen: Screen)
             () = after(settings.run_for) => {}
         }
     }
-    screen.say("stopping: clients, then the head, then the data nodes");
+    let topics = if settings.plan.brokers { "the topics, then " } else { "" };
+    screen.say(format!("stopping: clients, then {topics}the head, then the data nodes"));
     end(groups, &screen).await;
     if matches!(started, Ok(true)) {
         files::summarise(&members, &screen);
@@ -225,7 +239,7 @@ impl Group {
 }
 
 /// Ends group after group; all of one at the same time.
-async fn end(groups: [(Kind, Group); 3], screen: &Screen) {
+async fn end(groups: [(Kind, Group); Kind::STOP_ORDER.len()], screen: &Screen) {
     let overall = Instant::now() + limits::STOP_TIME_MAX - limits::UP_GROUP_STOP_TIME_MIN;
     for (_, mut group) in groups {
         let deadline = overall.max(Instant::now() + limits::UP_GROUP_STOP_TIME_MIN);
@@ -269,6 +283,15 @@ fn introduce(settings: &Settings, members: &[Member], pids: &[Option<u32>], scre
     if let Some((member, Some(pid))) = victim {
         screen.say(format!("  tail -F {}/data.txt", member.dir.display()));
         screen.say(format!("  kill -9 {pid}    kill {}: nothing acknowledged is lost", member.name));
+    }
+    for (member, pid) in members.iter().zip(pids).filter(|(member, _)| member.kind == Kind::Topics) {
+        let Some(pid) = pid else { continue };
+        let what = match member.name.as_str() {
+            "primary" => "the backup takes over after 3 s; the primary comes back and stands by",
+            "square1" => "the calculation server squares the first leg itself, after 2 s",
+            _ => continue,
+        };
+        screen.say(format!("  kill -9 {pid}    kill {}: {what}", member.name));
     }
     screen.say("Ctrl-C stops everything.\n");
 }

@@ -137,6 +137,7 @@ fn plan(settings: &Settings) -> Result<plan::Settings, Error> {
         replicas: settings.replicas,
         nodes: settings.nodes,
         clients: 0,
+        brokers: false,
     })
 }
 

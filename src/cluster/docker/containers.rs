@@ -43,6 +43,7 @@ const fn word(kind: Kind) -> &'static str {
     match kind {
         Kind::Head => "head",
         Kind::Data => "data",
+        Kind::Topics => "topics",
         Kind::Client => "client",
     }
 }

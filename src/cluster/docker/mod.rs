@@ -281,7 +281,7 @@ impl Demo {
         let log = match member.kind {
             Kind::Head => "registro.log",
             Kind::Data => "data.txt",
-            Kind::Client => return ready,
+            Kind::Topics | Kind::Client => return ready,
         };
         let (path, member) = (member.dir.join(log), member.clone());
         self.followers.spawn_local(follow::file(path, member.kind, member.name, screen, ending));
@@ -293,7 +293,7 @@ impl Demo {
         let (wanted, patience) = match container.member.kind {
             Kind::Head => (LISTENING, limits::CONTAINER_START_TIME_MAX),
             Kind::Data => (REGISTERED, limits::CONTAINER_START_TIME_MAX),
-            Kind::Client => return Ok(()),
+            Kind::Topics | Kind::Client => return Ok(()),
         };
         let ended = async {
             loop {
