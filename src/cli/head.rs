@@ -4,10 +4,10 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use acopio::clock::Clock;
-use acopio::net::{Listener, Net};
-use acopio::shutdown::Shutdown;
-use acopio::{cluster, data, head, limits};
+use crate::clock::Clock;
+use crate::net::{Listener, Net};
+use crate::shutdown::Shutdown;
+use crate::{cluster, data, head, limits};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use clap::builder::BoolishValueParser;
@@ -152,7 +152,7 @@ impl Head {
             sync: super::data::policy(self.sync),
             segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
             repair: data::repair::Settings::default(),
-            clock: acopio::clock::Clock::default(),
+            clock: crate::clock::Clock::default(),
             retention: data::retention::Policy::default(),
             new_id: self.new_id,
             seed: rand::random(),

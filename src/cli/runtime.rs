@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::pin::pin;
 use std::time::Duration;
 
-use acopio::shutdown::{self, Shutdown};
+use crate::shutdown::{self, Shutdown};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Signal as Posix, set_parent_process_death_signal};
 use tokio::runtime::{Builder, Runtime};

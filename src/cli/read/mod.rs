@@ -5,10 +5,10 @@ mod format;
 use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
-use acopio::client::reader::{self, Config, Event, Message, Query, ReadError};
-use acopio::limits;
-use acopio::shutdown::Shutdown;
-use acopio::wire::id::{ClientId, RecordId};
+use crate::client::reader::{self, Config, Event, Message, Query, ReadError};
+use crate::limits;
+use crate::shutdown::Shutdown;
+use crate::wire::id::{ClientId, RecordId};
 use anyhow::Result;
 use clap::Args;
 use clap::builder::BoolishValueParser;
