@@ -136,7 +136,8 @@ impl Keeper {
     pub(super) fn start(keep: &Keep) -> Result<Self, Error> {
         let order = keep.required.then(Order::new);
         let state = Mutex::new(State { order, ..State::default() });
-        let shared = Shared { state, work: Notify::new(), settled: Notify::new(), stop: Notify::new(), ended: Notify::new() };
+        let shared =
+            Shared { state, work: Notify::new(), settled: Notify::new(), stop: Notify::new(), ended: Notify::new() };
         let shared = Arc::new(shared);
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
         let (its, heads) = (Arc::clone(&shared), keep.heads.clone());

@@ -93,7 +93,9 @@ mod tests {
 
     #[test]
     fn what_is_something_else_is_none() {
-        for text in ["", "zmq", "zmq ", "zmq 1", "zmq 1 ab", "zmq 2 a", "zmq 1,1 a", "zmq +1 a", "zmq ,1  a", "mensaje: x"] {
+        for text in
+            ["", "zmq", "zmq ", "zmq 1", "zmq 1 ab", "zmq 2 a", "zmq 1,1 a", "zmq +1 a", "zmq ,1  a", "mensaje: x"]
+        {
             assert_eq!(decode(&Bytes::from(text)), None, "{text}");
         }
         assert_eq!(decode(&Bytes::from(format!("zmq {} a", usize::MAX))), None);

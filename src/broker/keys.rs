@@ -50,12 +50,14 @@ pub struct Files {
 /// The folder can't be written, or has keys.
 pub fn create(dir: &Path) -> Result<Files, Error> {
     let keys = Keys::generate();
-    let files =
-        Files { public: dir.join(format!("{NAME}.key")), secret: dir.join(format!("{NAME}.key_secret")) };
+    let files = Files { public: dir.join(format!("{NAME}.key")), secret: dir.join(format!("{NAME}.key_secret")) };
     std::fs::create_dir_all(dir).map_err(|source| refused(dir, source, "name another folder"))?;
     let public = format!("    public-key = \"{}\"\n", keys.public().z85());
     let head = "# CURVE keys of acopio broker, in the form of ZeroMQ's certificates.\n";
-    let secret = format!("{head}# Secret: for the brokers alone.\nmetadata\ncurve\n{public}    secret-key = \"{}\"\n", keys.secret_z85());
+    let secret = format!(
+        "{head}# Secret: for the brokers alone.\nmetadata\ncurve\n{public}    secret-key = \"{}\"\n",
+        keys.secret_z85()
+    );
     write_new(&files.secret, 0o600, &secret)?;
     write_new(&files.public, 0o644, &format!("{head}# Public: for who connects.\nmetadata\ncurve\n{public}"))?;
     Ok(files)
@@ -94,7 +96,8 @@ pub fn public(path: &Path) -> Result<PublicKey, Error> {
 fn read(path: &Path) -> Result<String, Error> {
     use std::io::Read as _;
     let mut text = String::new();
-    let file = std::fs::File::open(path).and_then(|file| file.take(limits::KEY_FILE_BYTES_MAX).read_to_string(&mut text));
+    let file =
+        std::fs::File::open(path).and_then(|file| file.take(limits::KEY_FILE_BYTES_MAX).read_to_string(&mut text));
     file.map_err(|source| refused(path, source, "name a file of keys, as `acopio broker keys DIR` makes them"))?;
     Ok(text)
 }

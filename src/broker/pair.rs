@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::keep::Keeper;
 use super::pump::{Ended, Pump};
@@ -17,7 +18,6 @@ use super::star::{Probe, Role, Star, State, Turn, Why};
 use super::zmq::{Error as ZmqError, Message, Publisher, Subscriber};
 use super::{Config, Error};
 use crate::limits;
-use crate::shutdown::Shutdown;
 
 /// The original's heartbeat.
 const BEAT: &[u8] = b"HB";
@@ -26,7 +26,7 @@ const BEAT: &[u8] = b"HB";
 ///
 /// # Errors
 /// A port can't be listened on.
-pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let keeper = config.keep.as_ref().map(Keeper::start).transpose()?;
     let result = Broker::open(&config, keeper.as_ref()).await?.serve(&shutdown).await;
     if let Some(keeper) = keeper {
@@ -72,7 +72,7 @@ impl<'a> Broker<'a> {
         Ok(Self { config, keeper, star, lease, beat, ear, probe: None, pump: None, stood_by: false })
     }
 
-    async fn serve(mut self, shutdown: &Shutdown) -> Result<(), Error> {
+    async fn serve(mut self, shutdown: &CancellationToken) -> Result<(), Error> {
         if self.star.state() == State::StandingBy {
             self.say_that_it_stands_by();
         }
@@ -81,7 +81,7 @@ impl<'a> Broker<'a> {
         loop {
             let event = tokio::select! {
                 biased;
-                () = shutdown.stopping() => Event::Stop,
+                () = shutdown.cancelled() => Event::Stop,
                 _ = ticks.tick() => Event::Tick,
                 heard = hear(self.ear.as_ref()) => Event::Heard(heard),
                 probe = answer(&mut self.probe) => Event::Probed(probe),
@@ -92,7 +92,11 @@ impl<'a> Broker<'a> {
                 Event::Stop => break,
                 Event::Tick => self.tick(now).await?,
                 Event::Heard(message) => {
-                    if message?.topic() == BEAT { self.star.heard(now) } else { Turn::Stay }
+                    if message?.topic() == BEAT {
+                        self.star.heard(now)
+                    } else {
+                        Turn::Stay
+                    }
                 }
                 Event::Probed(probe) => self.star.probed(probe, now),
                 Event::Pumped(Ended::Late) => self.star.tick(now),

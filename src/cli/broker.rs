@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use acopio::broker::star::Role;
-use acopio::broker::zmq::{Bounds, Slow};
-use acopio::broker::{self, Config, Keep, Ports, keys};
-use acopio::limits;
+use crate::broker::star::Role;
+use crate::broker::zmq::{Bounds, Slow};
+use crate::broker::{self, Config, Keep, Ports, keys};
+use crate::limits;
 use anyhow::{Result, bail};
 use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand, ValueEnum};

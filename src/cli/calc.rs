@@ -3,16 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use acopio::broker::calc::legs::Whole;
-use acopio::broker::calc::{Brokers, Side, client, server, square};
-use acopio::broker::keys;
-use acopio::broker::zmq::{Address, Bounds, Curve};
-use acopio::limits;
-use acopio::shutdown::Shutdown;
+use crate::broker::calc::legs::Whole;
+use crate::broker::calc::{Brokers, Side, client, server, square};
+use crate::broker::keys;
+use crate::broker::zmq::{Address, Bounds, Curve};
+use crate::limits;
 use anyhow::{Result, bail};
 use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand};
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 use super::broker::TopicPorts;
 use super::{Global, Outcome, logging, runtime, values};
@@ -121,7 +121,7 @@ impl Calc {
                 Part::Client { a, b, timeout, every } => {
                     tokio::select! {
                         biased;
-                        () = shutdown.stopping() => {}
+                        () = shutdown.cancelled() => {}
                         asked = ask(&brokers, &a, &b, timeout, every, &shutdown) => asked?,
                     }
                 }
@@ -137,7 +137,7 @@ async fn ask(
     b: &Whole,
     timeout: Duration,
     every: Option<Duration>,
-    shutdown: &Shutdown,
+    shutdown: &CancellationToken,
 ) -> Result<()> {
     let Some(every) = every else {
         let mut client = client::Client::connect(brokers).await?;
@@ -147,7 +147,7 @@ async fn ask(
     };
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while !shutdown.is_stopping() {
+    while !shutdown.is_cancelled() {
         ticks.tick().await;
         // Brokers and servers may be away for a while.
         let asked = async {

@@ -2,6 +2,7 @@
 //!
 //! One file a subcommand. Nothing of clap or anyhow leaves this folder, and nothing deeper reads the environment.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -9,6 +10,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 mod audit;
+#[cfg(feature = "lab")]
 mod bench;
 #[cfg(feature = "broker")]
 mod broker;
@@ -16,6 +18,7 @@ mod broker;
 mod calc;
 mod client;
 mod data;
+#[cfg(feature = "docker")]
 mod demo;
 mod drain;
 mod head;
@@ -28,6 +31,7 @@ mod replay;
 mod runtime;
 mod send;
 mod status;
+#[cfg(feature = "lab")]
 mod torture;
 mod up;
 mod upkeep;
@@ -106,6 +110,7 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(up::Up),
+    #[cfg(feature = "docker")]
     Demo(demo::Demo),
     Head(head::Head),
     Data(data::Data),
@@ -123,17 +128,44 @@ enum Command {
     Drain(drain::Drain),
     Verify(verify::Verify),
     Audit(audit::Audit),
+    #[cfg(feature = "lab")]
     Torture(torture::Torture),
+    #[cfg(feature = "lab")]
     Bench(bench::Bench),
+}
+
+/// Reads the flags and variables of this process, does what they ask for, and tells how it ended.
+pub fn main() -> ExitCode {
+    // clap itself answers --help and --version with 0 and bad usage with 2.
+    match run(Cli::parse()) {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            // Standard error may be gone; there is nobody to tell then.
+            drop(writeln!(std::io::stderr(), "acopio: {}", in_words(&error)));
+            Outcome::Failed.into()
+        }
+    }
+}
+
+/// The error and its causes on one line; a cause that is told already is not told twice.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// Runs what was asked for.
 ///
 /// # Errors
 /// What kept it from being done, with the remedy, for one line of text.
-pub fn run(cli: Cli) -> Result<Outcome> {
+fn run(cli: Cli) -> Result<Outcome> {
     match cli.command {
         Command::Up(args) => args.run(cli.global),
+        #[cfg(feature = "docker")]
         Command::Demo(args) => args.run(cli.global),
         Command::Head(args) => args.run(cli.global),
         Command::Data(args) => args.run(cli.global),
@@ -151,7 +183,9 @@ pub fn run(cli: Cli) -> Result<Outcome> {
         Command::Drain(args) => args.run(cli.global),
         Command::Verify(args) => args.run(cli.global),
         Command::Audit(args) => args.run(cli.global),
+        #[cfg(feature = "lab")]
         Command::Torture(args) => args.run(cli.global),
+        #[cfg(feature = "lab")]
         Command::Bench(args) => args.run(cli.global),
     }
 }

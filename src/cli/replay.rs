@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use acopio::broker::zmq::{Address, Bounds, Curve};
-use acopio::broker::{keys, replay};
-use acopio::client::reader;
-use acopio::limits;
-use acopio::wire::id::RecordId;
+use crate::broker::zmq::{Address, Bounds, Curve};
+use crate::broker::{keys, replay};
+use crate::client::reader;
+use crate::limits;
+use crate::wire::id::RecordId;
 use anyhow::Result;
 use clap::Args;
 

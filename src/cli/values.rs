@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use acopio::limits;
-use acopio::wire::peer::is_name;
+use crate::limits;
+use crate::wire::peer::is_name;
 
 /// A refusal, in the words that clap prints after the flag's name.
 type Refused = String;
@@ -147,7 +147,11 @@ pub fn host(text: &str) -> Result<String, Refused> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let is_ip = bare.parse::<std::net::IpAddr>().is_ok();
     let is_name = !bare.is_empty() && bare.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    if is_ip || is_name { Ok(bare.to_owned()) } else { Err("not a host; write a name or an address, without a port".to_owned()) }
+    if is_ip || is_name {
+        Ok(bare.to_owned())
+    } else {
+        Err("not a host; write a name or an address, without a port".to_owned())
+    }
 }
 
 /// `HOST:PORT` of somebody to dial; the name is looked up each time it is dialled.

@@ -42,7 +42,8 @@ impl Pair {
 
     fn broker(&self, role: &str, own: &str, peer: &str, more: &[&str]) -> Process {
         let dead_after = format!("{}ms", DEAD_AFTER.as_millis());
-        let flags = ["--role", role, "--bind", own, "--peer", peer, "--heartbeat", "200ms", "--dead-after", &dead_after];
+        let flags =
+            ["--role", role, "--bind", own, "--peer", peer, "--heartbeat", "200ms", "--dead-after", &dead_after];
         self.start(&flags, more)
     }
 
@@ -71,9 +72,7 @@ impl Pair {
     pub fn subscriber(&self, broker: &Process, words: &[&str], options: &[(&str, &str)]) -> Process {
         let seen = broker.count("subscriber 127.");
         let process = Process::start(self.command("subscribe.py", words, options));
-        super::eventually("the subscriber is connected", || {
-            (broker.count("subscriber 127.") > seen).then_some(())
-        });
+        super::eventually("the subscriber is connected", || (broker.count("subscriber 127.") > seen).then_some(()));
         process
     }
 

@@ -24,9 +24,7 @@ impl Parts {
     fn subscribed(&self, start: impl FnOnce() -> Process, ready: &str) -> Process {
         let seen = self.broker.count("subscriber 127.");
         let process = self.started(start(), ready);
-        crate::common::eventually("it is connected", || {
-            (self.broker.count("subscriber 127.") > seen).then_some(())
-        });
+        crate::common::eventually("it is connected", || (self.broker.count("subscriber 127.") > seen).then_some(()));
         process
     }
 

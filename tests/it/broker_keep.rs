@@ -55,7 +55,8 @@ fn what_is_kept_is_read_back_whole_and_in_order_and_published_once_more() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("503 messages published; 0 records are something else"), "{said}");
     subscriber.wait_for("longest gap");
-    let got: Vec<String> = subscriber.all().lines().filter_map(|line| line.strip_prefix("got ").map(ToOwned::to_owned)).collect();
+    let got: Vec<String> =
+        subscriber.all().lines().filter_map(|line| line.strip_prefix("got ").map(ToOwned::to_owned)).collect();
     assert_eq!(got[..3], ["temp.cellar 21.5", "calc.request.1 12  xxx", "temp.bytes 256:32640"]);
     assert_eq!(got[502], "temp.n 499");
     // Only a topic, and nobody there.

@@ -72,7 +72,9 @@ fn garbage_on_the_ports_harms_nobody() {
     let subscriber = pair.subscriber(&broker, &["t", "1"], &[]);
     let mut held = Vec::new();
     for port in [5555, 5556, 5560] {
-        for bytes in [b"GET / HTTP/1.0\r\n\r\n".as_slice(), &[0xff; 300], &[0; 4096], b"\xff\0\0\0\0\0\0\0\x01\x7f\x03", b""] {
+        for bytes in
+            [b"GET / HTTP/1.0\r\n\r\n".as_slice(), &[0xff; 300], &[0; 4096], b"\xff\0\0\0\0\0\0\0\x01\x7f\x03", b""]
+        {
             let mut socket = TcpStream::connect((pair.hosts[0].as_str(), port)).unwrap();
             socket.set_read_timeout(Some(PATIENCE)).unwrap();
             // It may be cut off in the middle.

@@ -63,7 +63,6 @@ struct Request {
 
 #[derive(Debug)]
 struct Leg {
-    number: Whole,
     square: Whole,
     came: bool,
 }
@@ -186,7 +185,7 @@ impl Desk {
         for (side, leg) in Side::BOTH.into_iter().zip(&legs) {
             acts.push(Act::Publish { topic: side.of(SQUARE_REQUESTS).to_owned(), value: leg.to_string() });
         }
-        let legs = legs.map(|number| Leg { square: number.squared(), number, came: false });
+        let legs = legs.map(|leg| Leg { square: leg.squared(), came: false });
         self.requests.push_back(Request { pair, legs, until: now + self.wait });
     }
 

@@ -4,17 +4,17 @@ use std::future::pending;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::desk::{Act, Desk};
 use super::{Brokers, Line, PAIR, REQUESTS, SQUARE_RESULTS, say};
 use crate::broker::zmq::Error;
-use crate::shutdown::Shutdown;
 
 /// Answers requests until it is told to stop; waits for squares as long as `wait`.
 ///
 /// # Errors
 /// A broker's address can't be used.
-pub async fn run(brokers: &Brokers, wait: Duration, shutdown: &Shutdown) -> Result<(), Error> {
+pub async fn run(brokers: &Brokers, wait: Duration, shutdown: &CancellationToken) -> Result<(), Error> {
     let topics = REQUESTS.iter().chain(&SQUARE_RESULTS).chain([&PAIR]).map(|topic| topic.as_bytes());
     let line = Line::open(brokers, &topics.collect::<Vec<_>>()).await?;
     let mut desk = Desk::new(wait);
@@ -23,7 +23,7 @@ pub async fn run(brokers: &Brokers, wait: Duration, shutdown: &Shutdown) -> Resu
         let due = desk.next();
         let acts = tokio::select! {
             biased;
-            () = shutdown.stopping() => break,
+            () = shutdown.cancelled() => break,
             message = line.subscriber.recv() => {
                 let message = message?;
                 desk.message(message.topic(), message.frames().skip(1), Instant::now())

@@ -3,20 +3,20 @@
 use super::legs::Whole;
 use super::{Brokers, Line, SQUARE_REQUESTS, SQUARE_RESULTS, Side, say};
 use crate::broker::zmq::Error;
-use crate::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
 
 /// Squares until it is told to stop.
 ///
 /// # Errors
 /// A broker's address can't be used.
-pub async fn run(brokers: &Brokers, side: Side, shutdown: &Shutdown) -> Result<(), Error> {
+pub async fn run(brokers: &Brokers, side: Side, shutdown: &CancellationToken) -> Result<(), Error> {
     let (request, result, number) = (side.of(SQUARE_REQUESTS), side.of(SQUARE_RESULTS), side.number());
     let line = Line::open(brokers, &[request.as_bytes()]).await?;
     say(&format!("Operation Server {number} listo (cateto {number})..."));
     loop {
         let message = tokio::select! {
             biased;
-            () = shutdown.stopping() => break,
+            () = shutdown.cancelled() => break,
             message = line.subscriber.recv() => message?,
         };
         if message.topic() != request.as_bytes() {
