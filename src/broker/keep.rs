@@ -81,12 +81,14 @@ struct Order {
     /// Number of the first that is not told.
     first: u64,
     became: VecDeque<Option<bool>>,
+    /// How many were offered and are not told.
+    open: usize,
 }
 
 impl Order {
     /// Numbers begin at 1, as those of a client do.
     fn new() -> Self {
-        Self { first: 1, became: VecDeque::new() }
+        Self { first: 1, became: VecDeque::new(), open: 0 }
     }
 
     fn settle(&mut self, first: u64, count: u32, kept: bool) {
@@ -106,6 +108,7 @@ impl Order {
         while let Some(&Some(kept)) = self.became.front() {
             self.became.pop_front();
             self.first += 1;
+            self.open = self.open.saturating_sub(1);
             into.push(kept);
         }
     }
@@ -183,12 +186,19 @@ impl Keeper {
                 state.counts.too_long += 1;
             } else if !state.queue.push(message, bytes_max) {
                 state.counts.no_room += 1;
+            } else if let Some(order) = &mut state.order {
+                order.open += 1;
             }
         }
         if state.is_some() {
             drop(state);
             self.shared.work.notify_one();
         }
+    }
+
+    /// How many that were offered are not settled yet: who begins to offer did not offer them.
+    pub(super) fn open(&self) -> usize {
+        self.shared.lock().order.as_ref().map_or(0, |order| order.open)
     }
 
     /// Waits until something is settled that was offered: for each message in turn whether it is kept.

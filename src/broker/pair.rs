@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::keep::Keeper;
 use super::pump::{Ended, Pump};
 use super::star::{Probe, Role, Star, State, Turn, Why};
-use super::zmq::{Error as ZmqError, Message, Publisher, Subscriber};
+use super::zmq::{Bounds, Error as ZmqError, Message, Publisher, Slow, Subscriber};
 use super::{Config, Error};
 use crate::limits;
 
@@ -61,7 +61,9 @@ enum Event {
 impl<'a> Broker<'a> {
     async fn open(config: &'a Config, keeper: Option<&'a Keeper>) -> Result<Self, Error> {
         let at = config.own(config.ports.beat);
-        let bound = Publisher::bind(&at, &config.server(), "listener to the heartbeat").await;
+        // A listener that stands still must not hold up the broker.
+        let bounds = Bounds { slow: Slow::DropNewest, ..config.server() };
+        let bound = Publisher::bind(&at, &bounds, "listener to the heartbeat").await;
         let beat = bound.map_err(|source| Error::Listen { source })?;
         let ear = match config.peers(config.ports.beat) {
             Some(peer) => Some(Subscriber::connect(&[peer], &config.client(), &[b""]).await?),
@@ -91,13 +93,8 @@ impl<'a> Broker<'a> {
             let turn = match event {
                 Event::Stop => break,
                 Event::Tick => self.tick(now).await?,
-                Event::Heard(message) => {
-                    if message?.topic() == BEAT {
-                        self.star.heard(now)
-                    } else {
-                        Turn::Stay
-                    }
-                }
+                Event::Heard(message) if message.as_ref().is_ok_and(|message| message.topic() != BEAT) => Turn::Stay,
+                Event::Heard(message) => message.map(|_| self.heard(now))?,
                 Event::Probed(probe) => self.star.probed(probe, now),
                 Event::Pumped(Ended::Late) => self.star.tick(now),
                 Event::Pumped(Ended::Socket(error)) => return Err(error.into()),
@@ -107,6 +104,14 @@ impl<'a> Broker<'a> {
         self.stop_forwarding().await;
         self.beat.close(limits::TOPIC_LINGER_MAX).await;
         Ok(())
+    }
+
+    fn heard(&mut self, now: Instant) -> Turn {
+        if !self.star.hears() {
+            let peer = self.config.peer.as_deref().unwrap_or_default();
+            tracing::info!("the heartbeat of {peer} is heard");
+        }
+        self.star.heard(now)
     }
 
     async fn tick(&mut self, now: Instant) -> Result<Turn, Error> {

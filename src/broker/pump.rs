@@ -125,6 +125,8 @@ impl Forward {
     async fn once_kept(mut self, keeper: &Keeper) -> Result<(), Ended> {
         let mut waiting = Waiting::default();
         let mut kept = Vec::new();
+        // What an earlier turn of this broker offered is nobody's here: its subscribers are gone.
+        let mut of_before = keeper.open();
         loop {
             let has_room = waiting.bytes < keeper.queue_bytes();
             tokio::select! {
@@ -133,7 +135,9 @@ impl Forward {
                 got = self.ports.front.recv_many(limits::TOPIC_BATCH_MAX, &mut self.batch), if has_room => got?,
             }
             self.may_forward()?;
-            for kept in kept.drain(..) {
+            let passed = of_before.min(kept.len());
+            of_before -= passed;
+            for kept in kept.drain(..).skip(passed) {
                 let message = waiting.pop();
                 if let Some(message) = message.filter(|_| kept) {
                     self.ports.back.send(message).await?;

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::limits;
+
 /// What a broker is in its pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -111,10 +113,11 @@ impl Star {
     }
 
     /// Until when it may forward without another [`tick`](Self::tick): a process that stood still for longer was taken for
-    /// dead meanwhile. None for one that is not active.
+    /// dead meanwhile. None for one that is not active; there is no end to it where there is no peer.
     #[must_use]
     pub fn lease(&self) -> Option<Instant> {
-        (self.state == State::Active).then(|| self.ticked_at + self.dead_after)
+        let time = if self.has_peer { self.dead_after } else { limits::DURATION_FLAG_MAX };
+        (self.state == State::Active).then(|| self.ticked_at + time)
     }
 
     /// Whether the peer's port for subscribers is to be tried: where heartbeats tell, it is left alone.
@@ -122,6 +125,12 @@ impl Star {
     pub fn wants_probe(&self, now: Instant) -> bool {
         let told = self.heard && !self.is_silent(now, self.dead_after / 2);
         self.has_peer && !told && (self.state != State::Active || self.role == Role::Primary)
+    }
+
+    /// Whether it is heartbeats that tell whether the peer is active.
+    #[must_use]
+    pub const fn hears(&self) -> bool {
+        self.heard
     }
 
     /// A heartbeat of the peer came.
@@ -146,7 +155,7 @@ impl Star {
 
     /// Time has passed. To be called at every heartbeat, of an active broker before it sends one.
     pub fn tick(&mut self, now: Instant) -> Turn {
-        let stood_still = self.has_peer && now.saturating_duration_since(self.ticked_at) > self.dead_after;
+        let stood_still = self.has_peer && now.saturating_duration_since(self.ticked_at) >= self.dead_after;
         self.ticked_at = now;
         if stood_still {
             // The peer may have taken over, and what it did meanwhile was not heard.

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use omq_tokio::endpoint::Host;
 use omq_tokio::{
     CurveKeypair, CurvePublicKey, CurveSecretKey, DisconnectReason, Endpoint, KeepAlive, MonitorEvent,
-    MonitorRecvError, MonitorStream, OnMute, Options, PeerIdent, ReconnectPolicy, Socket, SocketType,
-    SubscriptionRequest, TrySendError,
+    MonitorRecvError, MonitorStream, OnMute, Options, ReconnectPolicy, Socket, SocketType, SubscriptionRequest,
+    TrySendError,
 };
 use tokio::task::JoinHandle;
 
@@ -410,21 +410,21 @@ impl Peers {
                     _ => tracing::info!("{who} {address} gone; {there} left"),
                 }
             }
-            MonitorEvent::HandshakeFailed { peer_ident, reason, .. } => self.stranger(&peer_ident, &reason),
+            // Who only looks whether the port is open, as the other broker does, is not worth a line.
+            MonitorEvent::HandshakeFailed { peer_ident, reason, .. } if reason.starts_with("io error") => {
+                tracing::debug!("{peer_ident} left before it was a {who}: {reason}");
+            }
+            MonitorEvent::HandshakeFailed { peer_ident, reason, .. } => {
+                tracing::warn!("{peer_ident} is no {who}: {reason}");
+            }
+            MonitorEvent::SubscribeReceived { prefix, .. } => {
+                tracing::debug!("a {who} asks for topics that begin with {:?}", String::from_utf8_lossy(&prefix));
+            }
             MonitorEvent::SubscribeRejected { .. } => {
                 let most = limits::SUBSCRIPTION_BYTES_MAX;
                 tracing::warn!("a {who} asked for a topic of more than {most} bytes; it gets nothing of it");
             }
             _ => {}
-        }
-    }
-
-    /// One that spoke something else. One that said nothing at all only looked whether the port is open.
-    fn stranger(&self, who: &PeerIdent, reason: &str) {
-        if reason.contains("closed") {
-            tracing::debug!("{who} looked at the port for {}s and left", self.who);
-        } else {
-            tracing::warn!("{who} is no {}: {reason}", self.who);
         }
     }
 }

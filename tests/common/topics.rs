@@ -14,6 +14,7 @@ pub const DEAD_AFTER: Duration = Duration::from_millis(1500);
 /// A pair of brokers' addresses. Nobody else has them, so the ports are the usual ones.
 pub struct Pair {
     pub hosts: [String; 2],
+    dir: tempfile::TempDir,
 }
 
 impl Pair {
@@ -22,7 +23,8 @@ impl Pair {
         let k = NEXT.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id() % (64 * 256);
         let net = format!("127.{}.{}", 64 + (pid / 256 + k) % 128, pid % 256);
-        Self { hosts: [1, 2].map(|host| format!("{net}.{}", 2 * (k % 120) + host)) }
+        let hosts = [1, 2].map(|host| format!("{net}.{}", 2 * (k % 120) + host));
+        Self { hosts, dir: tempfile::tempdir().unwrap() }
     }
 
     pub fn primary(&self, more: &[&str]) -> Process {
@@ -31,6 +33,18 @@ impl Pair {
 
     pub fn backup(&self, more: &[&str]) -> Process {
         self.broker("backup", &self.hosts[1], &self.hosts[0], more)
+    }
+
+    /// Both brokers, who reach each other over these hosts.
+    pub fn over(&self, to_primary: &str, to_backup: &str) -> [Process; 2] {
+        let primary = self.broker("primary", &self.hosts[0], to_backup, &[]);
+        [primary, self.broker("backup", &self.hosts[1], to_primary, &[])]
+    }
+
+    /// A host near the two that is neither.
+    pub fn other_host(&self, k: u8) -> String {
+        let (net, _) = self.hosts[0].rsplit_once('.').unwrap();
+        format!("{net}.{}", 250 + k)
     }
 
     /// A broker without another.
@@ -49,8 +63,7 @@ impl Pair {
 
     fn start(&self, flags: &[&str], more: &[&str]) -> Process {
         let mut command = acopio();
-        let logs = std::env::temp_dir().join(format!("acopio-broker-{}", self.hosts[0]));
-        command.arg("broker").args(flags).arg("--logs").arg(logs).args(more);
+        command.arg("broker").args(flags).arg("--logs").arg(self.dir.path()).args(more);
         Process::start(command)
     }
 

@@ -1,6 +1,9 @@
 //! The pair of brokers: who forwards, and that it is one of them.
 
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::common::topics::{DEAD_AFTER, Pair, python};
 use crate::common::{Process, Signal, acopio, eventually, need, ran};
@@ -12,7 +15,7 @@ const ACTIVE: &str = "Broker BACKUP ahora activo como PRIMARY (proxy).";
 
 /// Whether somebody listens on a host's port for subscribers.
 fn listens(host: &str) -> bool {
-    std::net::TcpStream::connect((host, 5556)).is_ok()
+    TcpStream::connect((host, 5556)).is_ok()
 }
 
 #[test]
@@ -67,8 +70,7 @@ fn a_primary_that_stood_still_looks_before_it_forwards() {
     let primary = pair.primary(&[]);
     primary.wait_for(LISTENING);
     let backup = pair.backup(&[]);
-    // Its socket is connected to the primary's heartbeat.
-    primary.wait_for("listener to the heartbeat 127.");
+    backup.wait_for("the heartbeat of");
     primary.signal(Signal::STOP);
     backup.wait_for(ACTIVE);
     primary.signal(Signal::CONT);
@@ -124,7 +126,7 @@ impl Pair {
 #[test]
 fn a_port_in_use_and_flags_that_make_no_sense_are_told_with_a_remedy() {
     let pair = Pair::new();
-    let taken = std::net::TcpListener::bind((pair.hosts[0].as_str(), 5556)).unwrap();
+    let taken = TcpListener::bind((pair.hosts[0].as_str(), 5556)).unwrap();
     let host = pair.hosts[0].as_str();
     let cases: [(&[&str], &str); 7] = [
         (&["--role", "primary", "--bind", host], "5556: "),
@@ -133,7 +135,7 @@ fn a_port_in_use_and_flags_that_make_no_sense_are_told_with_a_remedy() {
         (&["--role", "primary", "--dead-after", "1s"], "less than 2 heartbeats"),
         (&["--role", "primary", "--keep", "t"], "--head"),
         (&["--role", "primary", "--require-kept"], "--keep"),
-        (&["--role", "primary", "--max-message", "1TiB"], "too large"),
+        (&["--role", "primary", "--max-message", "999GiB"], "too large"),
     ];
     let dir = tempfile::tempdir().unwrap();
     for (flags, wanted) in cases {
@@ -173,7 +175,7 @@ fn keys_encrypt_and_who_has_none_gets_nothing() {
     let public = [("CURVE_SERVERKEY", public.trim())];
     let subscriber = pair.subscriber(&primary, &["t", "1"], &public);
     let stranger = pair.python("subscribe.py", &["t", "1"]);
-    primary.wait_for("is no subscriber: ");
+    stranger.wait_for("subscribed");
     let mut publisher = pair.publisher(&public);
     publisher.send(&["t", "secret"]);
     subscriber.wait_for("got t secret");
@@ -188,4 +190,76 @@ fn keys_encrypt_and_who_has_none_gets_nothing() {
     assert_eq!((backup.count(FALLEN), stranger.count("got")), (0, 0));
     primary.kill();
     backup.wait_for(ACTIVE);
+}
+
+/// The road to a broker's heartbeat. It ends when this is dropped, with all that is on it.
+struct Road {
+    stop: Arc<AtomicBool>,
+    travellers: Arc<Mutex<Vec<TcpStream>>>,
+    at: String,
+}
+
+impl Road {
+    fn open(from: &str, to: &str) -> Self {
+        let (stop, travellers) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let listener = eventually("the road is free", || TcpListener::bind((from, 5560)).ok());
+        let (closed, all, to) = (Arc::clone(&stop), Arc::clone(&travellers), to.to_owned());
+        std::thread::spawn(move || {
+            for near in listener.incoming().map_while(Result::ok) {
+                if closed.load(Ordering::SeqCst) {
+                    return;
+                }
+                let Ok(far) = TcpStream::connect((to.as_str(), 5560)) else { continue };
+                for (from, to) in [(&near, &far), (&far, &near)] {
+                    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    std::thread::spawn(move || drop(std::io::copy(&mut from, &mut to)));
+                }
+                all.lock().unwrap().extend([near, far]);
+            }
+        });
+        Self { stop, travellers, at: from.to_owned() }
+    }
+}
+
+impl Drop for Road {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        // It wakes who waits for travellers.
+        drop(TcpStream::connect((self.at.as_str(), 5560)));
+        for traveller in self.travellers.lock().unwrap().drain(..) {
+            drop(traveller.shutdown(std::net::Shutdown::Both));
+        }
+    }
+}
+
+#[test]
+fn cut_off_from_each_other_both_publish_until_they_hear_each_other_again() {
+    let pair = Pair::new();
+    let roads = |pair: &Pair| [0, 1].map(|k| Road::open(&pair.other_host(k as u8), &pair.hosts[k]));
+    let open = roads(&pair);
+    let [primary, backup] = pair.over(&pair.other_host(0), &pair.other_host(1));
+    primary.wait_for(LISTENING);
+    primary.wait_for("listener to the heartbeat 127.");
+    backup.wait_for("Broker BACKUP en modo espera");
+    drop(open);
+    backup.wait_for(ACTIVE);
+    assert!(listens(&pair.hosts[0]) && listens(&pair.hosts[1]), "each takes the other for dead");
+    // Who is connected to both gets every message twice.
+    let subscriber = pair.subscriber(&backup, &["t", "40"], &[]);
+    eventually("it is connected to both", || (primary.count("subscriber 127.") > 0).then_some(()));
+    let mut publisher = pair.publisher(&[]);
+    publisher.tell("wait");
+    publisher.tell("load t 100000 200");
+    subscriber.wait_for("longest gap");
+    let all = subscriber.all();
+    let mut numbers: Vec<&str> = all.lines().filter_map(|line| line.strip_prefix("got t ")).collect();
+    numbers.sort_unstable();
+    let count = numbers.len();
+    numbers.dedup();
+    assert!(numbers.len() < count, "{numbers:?}");
+
+    let _open = roads(&pair);
+    backup.wait_for("is active as well; this one gives way");
+    eventually("the backup has closed its ports", || (!listens(&pair.hosts[1])).then_some(()));
+    assert!(listens(&pair.hosts[0]));
 }

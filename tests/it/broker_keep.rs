@@ -33,7 +33,7 @@ fn what_is_kept_is_read_back_whole_and_in_order_and_published_once_more() {
     publisher.send(&["temp.cellar", "21.5"]);
     publisher.send(&["other", "not kept"]);
     publisher.send(&["calc.request.1", "12", "-", "@3"]);
-    publisher.send(&["temp.bytes", "@@200"]);
+    publisher.send(&["temp.bytes", "@@1"]);
     publisher.tell("load temp.n 500 100000");
     wait_kept(&head, 503);
     let lines = read(&head, &["--format", "raw"]);

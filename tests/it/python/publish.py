@@ -1,5 +1,5 @@
 """Publishes: `publish.py BROKER...` reads lines from standard input. `send FRAME FRAME...` publishes one message: a frame is a
-text, `-` for an empty one, `@N` for N bytes. `load TOPIC COUNT RATE` publishes numbered messages. `wait` waits until a broker
+text, `-` for an empty one, `@N` for N letters, `@@N` for all 256 bytes N times. `load TOPIC COUNT RATE` publishes numbered messages. `wait` waits until a broker
 has subscribed. IMMEDIATE, HEARTBEAT_IVL and CURVE_SERVERKEY in the environment are options of the socket."""
 import os
 import sys
@@ -29,9 +29,9 @@ for broker in sys.argv[1:]:
 def frame(text):
     if text == "-":
         return b""
-    return bytes(range(256)) * (int(text[1:]) // 256 + 1) if text.startswith("@@") else (
-        b"x" * int(text[1:]) if text.startswith("@") else text.encode()
-    )
+    if text.startswith("@@"):
+        return bytes(range(256)) * int(text[2:])
+    return b"x" * int(text[1:]) if text.startswith("@") else text.encode()
 
 
 for line in sys.stdin:
