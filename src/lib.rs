@@ -23,6 +23,8 @@ pub mod check;
 pub mod client;
 pub mod clock;
 pub mod cluster;
+#[cfg(feature = "coord")]
+pub mod coord;
 pub mod daily;
 pub mod data;
 pub mod head;
