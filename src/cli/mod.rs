@@ -28,6 +28,10 @@ mod up;
 mod upkeep;
 mod values;
 mod verify;
+#[cfg(feature = "coord")]
+mod zk;
+#[cfg(feature = "coord")]
+mod zookeeper;
 
 /// How a command ended, when nothing kept it from running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +117,8 @@ enum Command {
     Audit(audit::Audit),
     Torture(torture::Torture),
     Bench(bench::Bench),
+    #[cfg(feature = "coord")]
+    Zk(zk::Zk),
 }
 
 /// Reads the flags and variables of this process, does what they ask for, and tells how it ended.
@@ -159,6 +165,8 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Audit(args) => args.run(cli.global),
         Command::Torture(args) => args.run(cli.global),
         Command::Bench(args) => args.run(cli.global),
+        #[cfg(feature = "coord")]
+        Command::Zk(args) => args.run(cli.global),
     }
 }
 

@@ -36,7 +36,7 @@ struct Inner {
 #[derive(Debug)]
 struct Present {
     data: Vec<u8>,
-    /// In which generation it was made, the last time.
+    /// In which generation it was made, or tried, the last time.
     made: Option<Generation>,
 }
 
@@ -150,10 +150,11 @@ impl Ephemeral {
     /// # Errors
     /// What ZooKeeper refuses; [`Error::Closed`], and then it is gone as well.
     pub async fn remove(self) -> Result<(), Error> {
-        let made = self.inner.present().made.take();
-        if made.is_some() {
-            self.inner.session.delete(&self.inner.path, None).await?;
+        let Inner { session, path, .. } = &*self.inner;
+        if session.stat(path).await?.is_some_and(|stat| Some(stat.ephemeral_owner) == session.id()) {
+            session.delete(path, None).await?;
         }
+        self.inner.present().made = None;
         Ok(())
     }
 }
@@ -161,7 +162,7 @@ impl Ephemeral {
 impl Drop for Ephemeral {
     fn drop(&mut self) {
         if self.inner.present().made.is_some() {
-            self.inner.session.forget(self.inner.path.clone());
+            self.inner.session.forget_own(self.inner.path.clone());
         }
     }
 }
@@ -177,14 +178,14 @@ impl Inner {
         let mut pause = Pause::default();
         loop {
             let live = self.session.live().await?;
+            // Before it is known to be so: dropped in the middle, what was made is deleted.
+            self.present().made = Some(live.generation);
             match live.client.create(self.path.as_str(), data, &Kind::Ephemeral.options()).await {
-                Ok(_) => {
-                    self.present().made = Some(live.generation);
-                    return Ok(());
-                }
+                Ok(_) => return Ok(()),
                 Err(zk::Error::NodeExists) => {
                     if self.is_ours_already(&live).await? {
-                        return self.refresh(&live, data).await;
+                        // A znode whose creation was cut off has the value of then.
+                        return self.session.set(&self.path, data, None).await.map(|_| ());
                     }
                 }
                 Err(zk::Error::NoNode) => match self.path.parent() {
@@ -203,14 +204,11 @@ impl Inner {
         match decide(stat.ephemeral_owner, live.session_id(), |owner| self.session.was_ours(owner)) {
             Claim::Ours => Ok(true),
             Claim::Replace => self.session.delete(&self.path, Some(stat.version)).await.map(|_| false),
-            Claim::Taken => Err(Error::Taken { path: self.path.clone(), owner: stat.ephemeral_owner }),
+            Claim::Taken => {
+                self.present().made = None;
+                Err(Error::Taken { path: self.path.clone(), owner: stat.ephemeral_owner })
+            }
         }
-    }
-
-    /// A znode whose creation was cut off has the value of then.
-    async fn refresh(&self, live: &Live, data: &[u8]) -> Result<(), Error> {
-        self.present().made = Some(live.generation);
-        self.session.set(&self.path, data, None).await.map(|_| ())
     }
 
     async fn wait_for_change(&self) -> Result<(), Error> {

@@ -197,12 +197,7 @@ fn id_of(data: &[u8]) -> String {
 }
 
 /// The znode of a creation that was cut off: of this name, of this session, with this data.
-async fn find(
-    live: &Live,
-    dir: &ZnodePath,
-    prefix: &str,
-    mark: &str,
-) -> Result<Option<(ZnodePath, zk::Stat)>, Error> {
+async fn find(live: &Live, dir: &ZnodePath, prefix: &str, mark: &str) -> Result<Option<(ZnodePath, zk::Stat)>, Error> {
     let children = match live.client.list_children(dir.as_str()).await {
         Ok(children) => children,
         // Asked again with the next try.

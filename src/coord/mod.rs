@@ -58,5 +58,5 @@ pub use servers::{BadServers, Servers};
 pub use session::{Config, Login, Session, State, States};
 pub use turn::Layout;
 pub use watch::{ChildrenWatch, Data, DataWatch};
-pub use zookeeper_client::Stat;
 pub use znodes::Kind;
+pub use zookeeper_client::Stat;

@@ -12,6 +12,7 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use zookeeper_client as zk;
 
 use super::error::{Error, is_passing};
@@ -19,7 +20,6 @@ use super::probe;
 use super::servers::Servers;
 use crate::limits;
 use crate::net::Backoff;
-use crate::shutdown::{self, Shutdown, Trigger};
 
 /// How to open a session.
 #[derive(Clone, Debug)]
@@ -82,8 +82,9 @@ struct Shared {
     servers: Servers,
     now: watch::Receiver<Now>,
     vitals: Arc<Vitals>,
-    /// Ends the task, also when it is dropped.
-    end: Trigger,
+    end: CancellationToken,
+    /// Ends the task when the last session of this process's is dropped.
+    _dropped: DropGuard,
 }
 
 /// What the task tells everybody.
@@ -150,17 +151,16 @@ impl Session {
         let live = Live { client, generation: Generation(0) };
         let (sender, now) = watch::channel(Now { state: State::Connected, live: Some(live.clone()), ended: false });
         let vitals = Arc::new(Vitals { pulse: Mutex::new(Instant::now()), past: Mutex::default() });
-        let (end, ending) = shutdown::pair();
+        let end = CancellationToken::new();
         let servers = config.servers.clone();
-        let keeper = Keeper { config, sender, vitals: Arc::clone(&vitals), ending };
-        tokio::spawn(keeper.run(live));
-        Ok(Self { shared: Arc::new(Shared { servers, now, vitals, end }) })
+        tokio::spawn(Keeper { config, sender, vitals: Arc::clone(&vitals), ending: end.clone() }.run(live));
+        Ok(Self { shared: Arc::new(Shared { servers, now, vitals, _dropped: end.clone().drop_guard(), end }) })
     }
 
     /// Ends the session in order: its ephemeral znodes are gone when this returns, if a server answers. Whoever still
     /// waits for something gets [`Error::Closed`].
     pub async fn close(&self) {
-        self.shared.end.stop();
+        self.shared.end.cancel();
         let mut now = self.shared.now.clone();
         // An error says that the task is gone.
         drop(now.wait_for(|now| now.ended).await);
@@ -333,7 +333,7 @@ struct Keeper {
     config: Config,
     sender: watch::Sender<Now>,
     vitals: Arc<Vitals>,
-    ending: Shutdown,
+    ending: CancellationToken,
 }
 
 /// How a generation ended.
@@ -382,7 +382,9 @@ impl Keeper {
                 _ => return End::Lost,
             };
             match (told, now) {
-                (State::Connected, State::Suspended) => tracing::warn!("ZooKeeper {servers}: connection lost; trying again"),
+                (State::Connected, State::Suspended) => {
+                    tracing::warn!("ZooKeeper {servers}: connection lost; trying again")
+                }
                 (State::Suspended, State::Connected) => tracing::info!("ZooKeeper {servers}: connected again"),
                 _ => {}
             }
@@ -394,7 +396,7 @@ impl Keeper {
             loop {
                 tokio::select! {
                     biased;
-                    () = self.ending.stopping() => return End::Closed,
+                    () = self.ending.cancelled() => return End::Closed,
                     next = states.changed() => { state = next; break }
                     _ = pulses.tick() => {}
                 }
@@ -414,7 +416,10 @@ impl Keeper {
             self.pulse();
             return true;
         }
-        tracing::warn!("this process stood still for {:?}; asking ZooKeeper whether the session lives", pulse.elapsed());
+        tracing::warn!(
+            "this process stood still for {:?}; asking ZooKeeper whether the session lives",
+            pulse.elapsed()
+        );
         self.tell(State::Suspended, Some(live));
         // Either way the client's state says what it came to.
         drop(live.client.check_stat("/").await);
@@ -450,7 +455,7 @@ impl Keeper {
         loop {
             let tried = tokio::select! {
                 biased;
-                () = self.ending.stopping() => return None,
+                () = self.ending.cancelled() => return None,
                 tried = connect(&self.config) => tried,
             };
             let error = match tried {
@@ -463,7 +468,7 @@ impl Keeper {
             said = true;
             tokio::select! {
                 biased;
-                () = self.ending.stopping() => return None,
+                () = self.ending.cancelled() => return None,
                 () = pause.wait() => {}
             }
         }

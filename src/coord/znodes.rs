@@ -191,6 +191,18 @@ impl Session {
         });
     }
 
+    /// The same, only if the znode is the present session's.
+    pub(super) fn forget_own(&self, path: ZnodePath) {
+        let session = self.clone();
+        self.in_background(async move {
+            if let Ok(Some(stat)) = session.stat(&path).await
+                && session.id() == Some(stat.ephemeral_owner)
+            {
+                session.forget(path);
+            }
+        });
+    }
+
     /// Runs on the runtime of the caller; without one, the session's end does what is to be done.
     pub(super) fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
