@@ -13,7 +13,8 @@
 //! # The modules
 //!
 //! [`wire`] is the words on the wire and imports nobody: no socket, no clock, no file. `head`, `data` and `client` speak
-//! it and never import each other; [`net`], [`clock`], [`daily`], [`lock`] and [`shutdown`] are the small things they share.
+//! it and never import each other; [`net`], [`clock`], [`daily`], [`lock`], [`printable`] and [`shutdown`] are the small
+//! things they share.
 //! [`check`] reads what data nodes wrote, offline; [`cluster`] runs whole clusters on one machine, as
 //! processes or in containers. The command line is
 //! in the binary: nothing here reads flags or the environment. `ARCHITECTURE.md`, `docs/wire.md` and `docs/data-log.md`
@@ -29,6 +30,7 @@ pub mod head;
 pub mod limits;
 pub mod lock;
 pub mod net;
+pub mod printable;
 pub mod shutdown;
 #[cfg(feature = "simulation")]
 pub mod simulation;

@@ -1,20 +1,14 @@
 //! The `acopio` command: parse, run, exit code. Everything else is in the library.
 
-use std::io::Write as _;
 use std::process::ExitCode;
-
-use clap::Parser as _;
 
 mod cli;
 
 fn main() -> ExitCode {
-    // clap itself answers --help and --version with 0 and bad usage with 2.
-    let command = cli::Cli::parse();
-    match cli::run(command) {
+    match cli::run(cli::parse()) {
         Ok(outcome) => outcome.into(),
         Err(error) => {
-            // Standard error may be gone; there is nobody to tell then.
-            drop(writeln!(std::io::stderr(), "acopio: {}", in_words(&error)));
+            cli::print::err(&format!("acopio: {}", in_words(&error)));
             cli::Outcome::Failed.into()
         }
     }
