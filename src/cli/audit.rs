@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use acopio::check::audit::{self, Report, Short, Step};
+use crate::check::audit::{self, Report, Short, Step};
 use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};

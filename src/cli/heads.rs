@@ -1,6 +1,6 @@
 //! The heads that a command talks to: one flag, the same for every command.
 
-use acopio::limits;
+use crate::limits;
 use anyhow::Result;
 use clap::Args;
 

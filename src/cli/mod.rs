@@ -2,10 +2,8 @@
 //!
 //! One file a subcommand. Nothing of clap or anyhow leaves this folder, and nothing deeper reads the environment.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
-use acopio::printable;
 use anyhow::Result;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
@@ -21,7 +19,7 @@ mod heads;
 mod health;
 mod logging;
 mod moment;
-pub mod print;
+mod print;
 mod read;
 mod runtime;
 mod send;
@@ -119,20 +117,29 @@ enum Command {
     Bench(bench::Bench),
 }
 
-/// The command line, or the end of the process: clap answers --help and --version with 0 and bad usage with 2.
-pub fn parse() -> Cli {
-    Cli::try_parse().unwrap_or_else(|error| {
-        if !error.use_stderr() {
-            error.exit();
+/// Reads the flags and variables of this process, does what they ask for, and tells how it ended.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // --help and --version.
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) => {
+            let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+            let is_set = |variable: &str| std::env::var_os(variable).is_some();
+            print::errors(&with_variables(error.render().to_string(), &words, is_set));
+            return Outcome::Unusable.into();
         }
-        let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-        let said = with_variables(error.render().to_string(), &words, |name| std::env::var_os(name).is_some());
-        drop(std::io::stderr().write_all(printable::visible_lines(&said).as_bytes()));
-        std::process::exit(2);
-    })
+    };
+    match run(cli) {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            print::err(&format!("acopio: {}", in_words(&error)));
+            Outcome::Failed.into()
+        }
+    }
 }
 
-/// The text of an error, in which a flag that nobody wrote is called by its variable, too.
+/// The text of bad usage, in which a flag that nobody wrote is called by its variable, too.
 fn with_variables(mut text: String, words: &[String], is_set: impl Fn(&str) -> bool) -> String {
     let mut cli = Cli::command();
     cli.build();
@@ -151,11 +158,22 @@ fn with_variables(mut text: String, words: &[String], is_set: impl Fn(&str) -> b
     text
 }
 
+/// The error and its causes on one line; a cause that is told already is not told twice.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// Runs what was asked for.
 ///
 /// # Errors
 /// What kept it from being done, with the remedy, for one line of text.
-pub fn run(cli: Cli) -> Result<Outcome> {
+fn run(cli: Cli) -> Result<Outcome> {
     match cli.command {
         Command::Up(args) => args.run(cli.global),
         Command::Demo(args) => args.run(cli.global),

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use acopio::printable;
+use crate::printable;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
@@ -15,6 +15,11 @@ pub fn out(what: &str, text: &str) -> Result<()> {
 /// A line on standard error. If that is gone there is nobody to tell.
 pub fn err(line: &str) {
     drop(writeln!(io::stderr(), "{}", printable::visible(line)));
+}
+
+/// Lines on standard error.
+pub fn errors(text: &str) {
+    drop(io::stderr().write_all(printable::visible_lines(text).as_bytes()));
 }
 
 /// A report as JSON over several lines, ready to be printed.

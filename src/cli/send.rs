@@ -6,9 +6,9 @@ use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use acopio::client;
-use acopio::limits;
-use acopio::printable;
+use crate::client;
+use crate::limits;
+use crate::printable;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use clap::Args;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use acopio::client;
-use acopio::limits;
-use acopio::printable;
-use acopio::wire::status::{NodeStatus, StatusReport};
+use crate::client;
+use crate::limits;
+use crate::printable;
+use crate::wire::status::{NodeStatus, StatusReport};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use acopio::limits;
-use acopio::printable;
-use acopio::wire::peer::is_name;
+use crate::limits;
+use crate::printable;
+use crate::wire::peer::is_name;
 
 /// A refusal, in the words that clap prints after the flag's name.
 type Refused = String;

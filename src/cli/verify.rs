@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use acopio::check::across::{self, Checked, Copies};
-use acopio::check::verify;
+use crate::check::across::{self, Checked, Copies};
+use crate::check::verify;
 use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};

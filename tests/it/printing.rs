@@ -3,7 +3,6 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use acopio::printable::is_hidden;
 use acopio::wire::error::{Code, Refusal};
 use acopio::wire::frame::Frame;
 use acopio::wire::status::StatusReport;
@@ -14,11 +13,18 @@ use crate::common::{acopio, ran};
 /// It clears the screen, in C0 and in C1, turns the direction of writing, and hides.
 const EVIL: &str = "\x1b[2J\u{9b}2J\u{202e}\u{200b}\u{feff}mal";
 
+/// Whether it does any of that.
+fn is_hidden(c: char) -> bool {
+    c.is_control() || EVIL.contains(c) && !c.is_ascii()
+}
+
 /// A head that answers every question so; the address it is at.
 fn hostile() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = listener.local_addr().unwrap().to_string();
-    std::thread::spawn(move || listener.incoming().map_while(Result::ok).for_each(|socket| drop(answer(socket))));
+    std::thread::spawn(move || {
+        listener.incoming().map_while(Result::ok).for_each(|socket| answer(socket).unwrap_or_default())
+    });
     at
 }
 
