@@ -3,6 +3,7 @@
 //! One rule for logs, the registro, tables, errors and messages. Not here: how a payload stands in `data.txt`, which has
 //! to be read back (`wire::record`).
 
+#[cfg(feature = "server")]
 use std::borrow::Cow;
 
 /// Whether a character is written out: C0 and C1 controls, and what has no width or turns the direction of writing.
@@ -17,18 +18,21 @@ pub const fn is_hidden(c: char) -> bool {
 }
 
 /// The text with such characters as `\n`, `\t` or `\u{1b}`.
+#[cfg(feature = "server")]
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
     written_out(text, |_| false, |out, c| out.extend(c.escape_default()))
 }
 
 /// The same for a text of several lines, which stay lines.
+#[cfg(feature = "server")]
 #[must_use]
 pub fn visible_lines(text: &str) -> Cow<'_, str> {
     written_out(text, |c| c == '\n', |out, c| out.extend(c.escape_default()))
 }
 
 /// The same for JSON, where it changes no value: such characters stand only in its strings.
+#[cfg(feature = "server")]
 #[must_use]
 pub fn visible_json(json: &str) -> Cow<'_, str> {
     written_out(
@@ -42,6 +46,7 @@ pub fn visible_json(json: &str) -> Cow<'_, str> {
     )
 }
 
+#[cfg(feature = "server")]
 fn written_out(text: &str, stays: impl Fn(char) -> bool, escape: impl Fn(&mut String, char)) -> Cow<'_, str> {
     let is_out = |c: char| is_hidden(c) && !stays(c);
     if !text.contains(is_out) {
@@ -54,7 +59,7 @@ fn written_out(text: &str, stays: impl Fn(char) -> bool, escape: impl Fn(&mut St
     Cow::Owned(out)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "server"))]
 mod tests {
     use super::*;
     use proptest::prelude::*;
