@@ -8,9 +8,10 @@ install_missing() {
     local missing=()
     local pair
     for pair in nc.openbsd:netcat-openbsd strace:strace python3:python3 mkfs.ext4:e2fsprogs mount:mount \
-        docker-compose:docker-compose pip3:python3-pip; do
+        docker-compose:docker-compose java:default-jre-headless pip3:python3-pip; do
         have "${pair%%:*}" || missing+=("${pair##*:}")
     done
+    [ -e /usr/share/java/zookeeper.jar ] || missing+=(zookeeper)
     engine_answers || have dockerd || missing+=(docker.io)
     [ "${#missing[@]}" -eq 0 ] && return
     if ! command -v apt-get >/dev/null; then
@@ -105,7 +106,7 @@ step() {
 }
 
 install_missing
-install_python pyzmq==27.3.0
+install_python kazoo==2.11.0 pyzmq==27.3.0
 start_engine
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy

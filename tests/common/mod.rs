@@ -23,6 +23,7 @@ use socket2::{Domain, Socket, Type};
 
 pub mod frames;
 pub mod topics;
+pub mod zookeeper;
 
 /// The longest any single event may take on a slow, shared machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -11,6 +11,9 @@ use super::{Process, acopio};
 /// Time without a heartbeat after which a broker of these tests takes over.
 pub const DEAD_AFTER: Duration = Duration::from_millis(1500);
 
+/// What a broker says when somebody has subscribed.
+pub const ASKS: &str = "a subscriber asks for topics";
+
 /// A pair of brokers' addresses. Nobody else has them, so the ports are the usual ones.
 pub struct Pair {
     pub hosts: [String; 2],
@@ -63,7 +66,7 @@ impl Pair {
 
     fn start(&self, flags: &[&str], more: &[&str]) -> Process {
         let mut command = acopio();
-        command.arg("broker").args(flags).arg("--logs").arg(self.dir.path()).args(more);
+        command.args(["broker", "--verbose"]).args(flags).arg("--logs").arg(self.dir.path()).args(more);
         Process::start(command)
     }
 
@@ -83,9 +86,9 @@ impl Pair {
 
     /// A subscriber that has been told of by the broker.
     pub fn subscriber(&self, broker: &Process, words: &[&str], options: &[(&str, &str)]) -> Process {
-        let seen = broker.count("subscriber 127.");
+        let seen = broker.count(ASKS);
         let process = Process::start(self.command("subscribe.py", words, options));
-        super::eventually("the subscriber is connected", || (broker.count("subscriber 127.") > seen).then_some(()));
+        super::eventually("the subscriber is known", || (broker.count(ASKS) > seen).then_some(()));
         process
     }
 

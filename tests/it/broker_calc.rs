@@ -1,7 +1,7 @@
 //! The original's calculation over the brokers, with programs of the original's shape in every part, mixed with ours.
 
-use crate::common::topics::Pair;
-use crate::common::{Process, acopio, ran};
+use crate::common::topics::{ASKS, Pair};
+use crate::common::{Process, acopio, eventually, ran};
 
 struct Parts {
     pair: Pair,
@@ -22,9 +22,9 @@ impl Parts {
     }
 
     fn subscribed(&self, start: impl FnOnce() -> Process, ready: &str) -> Process {
-        let seen = self.broker.count("subscriber 127.");
+        let seen = self.broker.count(ASKS);
         let process = self.started(start(), ready);
-        crate::common::eventually("it is connected", || (self.broker.count("subscriber 127.") > seen).then_some(()));
+        eventually("it has subscribed", || (self.broker.count(ASKS) > seen).then_some(()));
         process
     }
 
