@@ -21,14 +21,14 @@ Examples:
 Without flags it looks at the process with pid 1, which is the role that the container was started for:
   head     healthy if it answers on its port
   data     healthy if one of its heads says that it is registered and takes messages
-  client   healthy if one of its heads answers
+  client   healthy if one of its heads answers, and so for web
 
 Exit codes:
   0    healthy
   1    not: standard output says why
   2    bad usage";
 
-/// Tells by its exit code whether a head, a data node or a client does its work
+/// Tells by its exit code whether a head, a data node, a client or a web does its work
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Health {
@@ -59,7 +59,7 @@ impl Health {
         logging::start(Global { quiet: !global.verbose, ..global }, &[])?;
         let subject = if self.ask.is_empty() {
             let line = fs::read("/proc/1/cmdline").context("cannot look at pid 1; name a head with --ask")?;
-            subject(&line)?.context("pid 1 is no head, data node or client; name a head with --ask")?
+            subject(&line)?.context("pid 1 is no head, data node, client or web; name a head with --ask")?
         } else {
             values::heads(&self.ask)?;
             Subject { heads: self.ask, node: self.node }
@@ -87,6 +87,8 @@ fn subject(line: &[u8]) -> Result<Option<Subject>> {
         Command::Head(head) => Some(Subject { heads: vec![head.reached_at()?], node: None }),
         Command::Data(data) => Some(Subject { heads: data.head.clone(), node: Some(data.name()) }),
         Command::Client(client) => Some(Subject { heads: client.head, node: None }),
+        #[cfg(feature = "web")]
+        Command::Web(web) => Some(Subject { heads: web.head, node: None }),
         _ => None,
     })
 }

@@ -27,6 +27,8 @@ mod up;
 mod upkeep;
 mod values;
 mod verify;
+#[cfg(feature = "web")]
+mod web;
 
 /// How a command ended, when nothing kept it from running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +105,8 @@ enum Command {
     Head(head::Head),
     Data(data::Data),
     Client(client::Client),
+    #[cfg(feature = "web")]
+    Web(web::Web),
     Send(send::Send),
     Read(read::Read),
     Status(status::Status),
@@ -125,6 +129,8 @@ pub fn run(cli: Cli) -> Result<Outcome> {
         Command::Head(args) => args.run(cli.global),
         Command::Data(args) => args.run(cli.global),
         Command::Client(args) => args.run(cli.global),
+        #[cfg(feature = "web")]
+        Command::Web(args) => args.run(cli.global),
         Command::Send(args) => args.run(cli.global),
         Command::Read(args) => args.run(cli.global),
         Command::Status(args) => args.run(cli.global),

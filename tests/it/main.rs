@@ -47,4 +47,5 @@ mod torture;
 mod up;
 mod verify;
 mod versions;
+mod web;
 mod wire_document;
