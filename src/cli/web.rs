@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use acopio::cluster;
-use acopio::limits;
-use acopio::shutdown::Shutdown;
-use acopio::web::{self, Target};
+use crate::cluster;
+use crate::limits;
+use crate::web::{self, Target};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, LogFile, Takes};
 use super::{Global, Outcome, runtime, values};
@@ -77,7 +77,7 @@ impl Web {
             .map(runtime::done)
     }
 
-    async fn serve(self, shutdown: Shutdown) -> Result<()> {
+    async fn serve(self, shutdown: CancellationToken) -> Result<()> {
         let redis = self.redis.map(|url| Target::new(&url, self.redis_key)).transpose().context("--redis")?;
         let config = web::Config {
             heads: self.head,

@@ -27,13 +27,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
 pub use self::redis::{BadUrl, Target};
 use crate::client::reader;
 use crate::client::{self, Keeper};
 use crate::limits;
-use crate::shutdown::Shutdown;
 use crate::wire::status::StatusReport;
 use dato::{Dato, Value};
 use values::Values;
@@ -110,7 +110,7 @@ async fn ask(heads: &[String]) -> Result<StatusReport, String> {
 }
 
 /// Serves until it is asked to stop, then finishes the requests that it took.
-pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) {
+pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) {
     let client = client::Config { retry_for: config.keep_for, ..client::Config::new(config.heads.clone()) };
     let web = Arc::new(Web {
         host: config.host,
@@ -137,7 +137,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) {
     tracing::info!("stopped");
 }
 
-async fn serve(router: &Router, time: Duration, listener: &TcpListener, shutdown: &Shutdown) {
+async fn serve(router: &Router, time: Duration, listener: &TcpListener, shutdown: &CancellationToken) {
     let places = Arc::new(Semaphore::new(limits::WEB_CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     let mut failing = false;
@@ -145,7 +145,7 @@ async fn serve(router: &Router, time: Duration, listener: &TcpListener, shutdown
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
             biased;
-            () = shutdown.stopping() => break,
+            () = shutdown.cancelled() => break,
             accepted = async {
                 let place = Arc::clone(&places).acquire_owned().await.map_err(std::io::Error::other)?;
                 listener.accept().await.map(|accepted| (accepted, place))
@@ -177,7 +177,7 @@ async fn serve(router: &Router, time: Duration, listener: &TcpListener, shutdown
 }
 
 /// Serves one connection until it ends; what is under way is finished when the role stops.
-async fn connection(socket: TcpStream, peer: SocketAddr, router: Router, time: Duration, shutdown: Shutdown) {
+async fn connection(socket: TcpStream, peer: SocketAddr, router: Router, time: Duration, shutdown: CancellationToken) {
     if let Err(error) = SockRef::from(&socket).set_tcp_user_timeout(Some(limits::WEB_UNREAD_TIME_MAX)) {
         tracing::debug!("{peer}: {error}");
     }
@@ -193,7 +193,7 @@ async fn connection(socket: TcpStream, peer: SocketAddr, router: Router, time: D
     let mut served = std::pin::pin!(served.serve_connection(TokioIo::new(socket), service));
     let result = tokio::select! {
         result = served.as_mut() => result,
-        () = shutdown.stopping() => {
+        () = shutdown.cancelled() => {
             served.as_mut().graceful_shutdown();
             served.await
         }
