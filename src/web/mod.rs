@@ -60,8 +60,13 @@ struct Web {
     keeper: Keeper,
     values: Values,
     redis: Option<(Target, redis::State)>,
-    /// What a head said last of the cluster, and when.
-    asked: tokio::sync::Mutex<Option<(Instant, Result<Arc<StatusReport>, String>)>>,
+    asked: tokio::sync::Mutex<Option<Asked>>,
+}
+
+/// What a head said last of the cluster.
+struct Asked {
+    when: Instant,
+    said: Result<Arc<StatusReport>, String>,
 }
 
 impl Web {
@@ -77,10 +82,10 @@ impl Web {
     async fn cluster(&self) -> Result<Arc<StatusReport>, String> {
         let mut asked = self.asked.lock().await;
         match &*asked {
-            Some((when, said)) if when.elapsed() < limits::WEB_STATUS_FRESH => said.clone(),
+            Some(asked) if asked.when.elapsed() < limits::WEB_STATUS_FRESH => asked.said.clone(),
             _ => {
                 let said = ask(&self.heads).await.map(Arc::new);
-                *asked = Some((Instant::now(), said.clone()));
+                *asked = Some(Asked { when: Instant::now(), said: said.clone() });
                 said
             }
         }
