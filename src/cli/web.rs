@@ -12,12 +12,13 @@ use clap::builder::BoolishValueParser;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::heads::{self, Heads};
 use super::logging::{self, LogFile, Takes};
 use super::{Global, Outcome, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio web --head 127.0.0.1:5000                              serve http://127.0.0.1:8080/
+  acopio web                                                    serve http://127.0.0.1:8080/
   curl 'http://127.0.0.1:8080/nuevo?dato=83.0'                  store a value: 200 once the cluster keeps it
   curl -d 83.0 http://127.0.0.1:8080/nuevo                      the same
   curl http://127.0.0.1:8080/listar                             the last values
@@ -39,12 +40,10 @@ password: serve it to people you trust.";
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Web {
-    /// Heads to store at and read from, the first that answers; several with commas, or the flag several times
-    #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", required = true, value_delimiter = ',',
-        value_parser = values::address)]
-    pub(super) head: Vec<String>,
+    #[command(flatten)]
+    pub(super) heads: Heads,
     /// Address and port to listen on; port 0 takes a free one
-    #[arg(long, env = "ACOPIO_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8080",
+    #[arg(long, env = "ACOPIO_WEB_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8080",
         value_parser = values::listen)]
     listen: String,
     /// Time in which a value has to be kept; then the answer is 503
@@ -60,7 +59,7 @@ pub struct Web {
     /// Key of the time series there
     #[arg(long, env = "ACOPIO_REDIS_KEY", value_name = "KEY", default_value = "temperature")]
     redis_key: String,
-    /// Folder for web.log
+    /// Folder of the logs: web.log
     #[arg(long, env = "ACOPIO_LOGS", value_name = "DIR", default_value = "logs/web")]
     logs: PathBuf,
     /// Stop in order when standard input ends
@@ -71,7 +70,7 @@ pub struct Web {
 impl Web {
     /// Serves until it is told to stop.
     pub fn run(self, global: Global) -> Result<Outcome> {
-        values::heads(&self.head)?;
+        heads::check(&self.heads.head)?;
         logging::start(global, &[LogFile { dir: &self.logs, name: "web", takes: Takes::All }])?;
         runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| self.serve(shutdown).await)
             .map(runtime::done)
@@ -80,7 +79,7 @@ impl Web {
     async fn serve(self, shutdown: CancellationToken) -> Result<()> {
         let redis = self.redis.map(|url| Target::new(&url, self.redis_key)).transpose().context("--redis")?;
         let config = web::Config {
-            heads: self.head,
+            heads: self.heads.head,
             host: gethostname::gethostname().to_string_lossy().into_owned(),
             keep_for: self.keep_for,
             values: usize::try_from(self.values).unwrap_or(usize::MAX),

@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::json;
 
 use super::dato::Value;
+use crate::printable::is_hidden;
 use crate::wire::id::RecordId;
 
 /// The last second that has four digits for its year.
@@ -83,7 +84,7 @@ fn escaped(text: &str) -> String {
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
             '\'' => safe.push_str("&#39;"),
-            c if c.is_control() => safe.push('\u{fffd}'),
+            c if is_hidden(c) => safe.push('\u{fffd}'),
             c => safe.push(c),
         }
     }
