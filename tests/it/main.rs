@@ -50,3 +50,5 @@ mod verify;
 mod versions;
 mod web;
 mod wire_document;
+#[cfg(feature = "coord")]
+mod zookeeper_recipes;
