@@ -12,6 +12,7 @@ use anyhow::{Result, bail};
 use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::heads::{self, Heads};
 use super::logging::{self, LogFile, Takes};
 use super::{Global, Outcome, runtime, values};
 
@@ -39,7 +40,7 @@ pub struct Broker {
     #[arg(long, env = "ACOPIO_PEER", value_name = "HOST", value_parser = values::host)]
     peer: Option<String>,
     /// Address to listen on
-    #[arg(long, env = "ACOPIO_BIND", value_name = "IP", default_value = "0.0.0.0")]
+    #[arg(long, env = "ACOPIO_BROKER_BIND", value_name = "IP", default_value = "0.0.0.0")]
     bind: IpAddr,
     #[command(flatten)]
     ports: TopicPorts,
@@ -48,7 +49,7 @@ pub struct Broker {
         value_parser = clap::value_parser!(u16).range(1..))]
     heartbeat_port: u16,
     /// Time between two heartbeats
-    #[arg(long, env = "ACOPIO_HEARTBEAT", value_name = "TIME", default_value = "1s", value_parser = values::duration)]
+    #[arg(long, env = "ACOPIO_BROKER_HEARTBEAT", value_name = "TIME", default_value = "1s", value_parser = values::duration)]
     heartbeat: Duration,
     /// Time without a heartbeat of the peer after which this one takes over
     #[arg(long, env = "ACOPIO_DEAD_AFTER", value_name = "TIME", default_value = "3s", value_parser = values::duration)]
@@ -65,14 +66,14 @@ pub struct Broker {
         value_parser = values::topic_message)]
     max_message: u64,
     /// Encrypt all ports with the keys in this file, which has the secret one; both brokers have the same
-    #[arg(long, env = "ACOPIO_CURVE", value_name = "FILE")]
+    #[arg(long, env = "ACOPIO_BROKER_CURVE", value_name = "FILE")]
     curve: Option<PathBuf>,
-    /// Store messages of topics that begin with this; several with commas, or the flag several times; '' is all
-    #[arg(long, env = "ACOPIO_KEEP", value_name = "PREFIX", value_delimiter = ',', requires = "head")]
+    /// Store messages of topics that begin with this, in the cluster of --head; several with commas, or the flag several
+    /// times; '' is all
+    #[arg(long, env = "ACOPIO_BROKER_KEEP", value_name = "PREFIX", value_delimiter = ',')]
     keep: Vec<String>,
-    /// Heads of the cluster that keeps them, the first that answers; several with commas, or the flag several times
-    #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", value_delimiter = ',', value_parser = values::address)]
-    head: Vec<String>,
+    #[command(flatten)]
+    heads: Heads,
     /// Forward a message that is to be kept only once it is
     #[arg(long, env = "ACOPIO_REQUIRE_KEPT", requires = "keep", value_parser = BoolishValueParser::new())]
     require_kept: bool,
@@ -81,7 +82,7 @@ pub struct Broker {
     #[arg(long, env = "ACOPIO_KEEP_QUEUE", value_name = "BYTES", default_value = "64MiB",
         value_parser = values::keep_queue)]
     keep_queue: u64,
-    /// Folder for broker.log
+    /// Folder of the logs: broker.log
     #[arg(long, env = "ACOPIO_LOGS", value_name = "DIR", default_value = "logs/broker")]
     logs: PathBuf,
     /// Stop in order when standard input ends
@@ -167,13 +168,13 @@ impl Broker {
                 values::show(self.heartbeat)
             );
         }
-        values::heads(&self.head)?;
         if self.keep.len() > limits::KEEP_PREFIXES_MAX {
             bail!("{} prefixes are too many; name {} or fewer", self.keep.len(), limits::KEEP_PREFIXES_MAX);
         }
+        heads::check(&self.heads.head)?;
         let keep = (!self.keep.is_empty()).then(|| Keep {
             prefixes: self.keep.iter().map(|prefix| prefix.clone().into_bytes()).collect(),
-            heads: self.head.clone(),
+            heads: self.heads.head.clone(),
             required: self.require_kept,
             queue_bytes: usize::try_from(self.keep_queue).unwrap_or(usize::MAX),
         });

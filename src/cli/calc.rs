@@ -56,7 +56,7 @@ enum Part {
     /// Takes pairs of legs, has them squared, and publishes the hypotenuse
     Server {
         /// Time to wait for squares before they are computed here
-        #[arg(long, env = "ACOPIO_WAIT", value_name = "TIME", default_value = "2s", value_parser = values::duration)]
+        #[arg(long, env = "ACOPIO_CALC_WAIT", value_name = "TIME", default_value = "2s", value_parser = values::duration)]
         wait: Duration,
     },
     /// Squares the first or the second leg
@@ -74,10 +74,10 @@ enum Part {
         #[arg(allow_negative_numbers = true, value_parser = leg)]
         b: Whole,
         /// Time to wait for the answer
-        #[arg(long, env = "ACOPIO_TIMEOUT", value_name = "TIME", default_value = "15s", value_parser = values::duration)]
+        #[arg(long, env = "ACOPIO_CALC_TIMEOUT", value_name = "TIME", default_value = "15s", value_parser = values::duration)]
         timeout: Duration,
         /// Ask again and again, this often, until stopped
-        #[arg(long, env = "ACOPIO_EVERY", value_name = "TIME", value_parser = values::duration)]
+        #[arg(long, env = "ACOPIO_CALC_EVERY", value_name = "TIME", value_parser = values::duration)]
         every: Option<Duration>,
     },
 }

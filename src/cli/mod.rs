@@ -38,6 +38,8 @@ mod up;
 mod upkeep;
 mod values;
 mod verify;
+#[cfg(feature = "web")]
+mod web;
 #[cfg(feature = "coord")]
 mod zk;
 #[cfg(feature = "coord")]
@@ -127,6 +129,8 @@ enum Command {
     Calc(calc::Calc),
     #[cfg(feature = "broker")]
     Replay(replay::Replay),
+    #[cfg(feature = "web")]
+    Web(web::Web),
     Send(send::Send),
     Read(read::Read),
     Status(status::Status),
@@ -212,6 +216,8 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Calc(args) => args.run(cli.global),
         #[cfg(feature = "broker")]
         Command::Replay(args) => args.run(cli.global),
+        #[cfg(feature = "web")]
+        Command::Web(args) => args.run(cli.global),
         Command::Send(args) => args.run(cli.global),
         Command::Read(args) => args.run(cli.global),
         Command::Status(args) => args.run(cli.global),

@@ -11,6 +11,7 @@ use crate::wire::id::RecordId;
 use anyhow::Result;
 use clap::Args;
 
+use super::heads::Heads;
 use super::moment::{self, Moment};
 use super::{Global, Outcome, logging, runtime, values};
 
@@ -31,14 +32,12 @@ Exit codes:
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Replay {
-    /// Heads to read from, the first that answers; several with commas, or the flag several times
-    #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", required = true, value_delimiter = ',',
-        value_parser = values::address)]
-    head: Vec<String>,
+    #[command(flatten)]
+    heads: Heads,
     /// Only topics that begin with this; several with commas, or the flag several times [default: all]
     #[arg(long, env = "ACOPIO_TOPIC", value_name = "PREFIX", value_delimiter = ',')]
     topic: Vec<String>,
-    /// Only messages from here on: 10m is ten minutes ago; or a time, or a record id
+    /// Leave out what is older: than a time ago (10m), a time (2026-11-21 10:00, UTC), or a record id
     #[arg(long, env = "ACOPIO_SINCE", value_name = "TIME", value_parser = moment::moment)]
     since: Option<Moment>,
     /// Only messages before this: as --since
@@ -53,7 +52,7 @@ pub struct Replay {
     /// The broker's public key, from either file of `acopio broker keys`
     #[arg(long, env = "ACOPIO_CURVE", value_name = "FILE")]
     curve: Option<PathBuf>,
-    /// Time to go on trying while no head answers or data nodes are away
+    /// Time to go on trying, while no head answers or data nodes are away
     #[arg(long, env = "ACOPIO_RETRY_FOR", value_name = "TIME", default_value = "30s", value_parser = values::duration)]
     retry_for: Duration,
 }
@@ -81,11 +80,11 @@ impl Replay {
     /// Publishes what is asked for.
     pub fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
-        values::heads(&self.head)?;
+        let heads = self.heads.checked()?;
         let now = SystemTime::now();
         let curve = self.curve.as_deref().map(keys::public).transpose()?.map(Curve::Client);
         let config = replay::Config {
-            reader: reader::Config { retry_for: self.retry_for, ..self.head.into() },
+            reader: reader::Config { retry_for: self.retry_for, ..heads.into() },
             from: self.since.map_or(RecordId::ZERO, |since| since.id(now)),
             until: self.until.map_or(RecordId::MAX, |until| until.id(now)),
             prefixes: self.topic.into_iter().map(String::into_bytes).collect(),

@@ -64,7 +64,7 @@ pub struct Up {
     clients: u64,
     /// Also a pair of brokers on 127.0.1.1 and 127.0.1.2 that keeps what passes, and the calculation of a hypotenuse over them
     #[cfg(feature = "broker")]
-    #[arg(long, env = "ACOPIO_BROKER", value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(long, env = "ACOPIO_UP_BROKER", value_parser = clap::builder::BoolishValueParser::new())]
     broker: bool,
     /// Stop by itself after this time [default: run until Ctrl-C]
     #[arg(long = "for", env = "ACOPIO_FOR", value_name = "TIME", value_parser = values::duration)]

@@ -128,12 +128,11 @@ fn a_port_in_use_and_flags_that_make_no_sense_are_told_with_a_remedy() {
     let pair = Pair::new();
     let taken = TcpListener::bind((pair.hosts[0].as_str(), 5556)).unwrap();
     let host = pair.hosts[0].as_str();
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 6] = [
         (&["--role", "primary", "--bind", host], "5556: "),
         (&["--role", "backup"], "name it with --peer"),
         (&["--role", "primary", "--bind", host, "--peer", host], "own address"),
         (&["--role", "primary", "--dead-after", "1s"], "less than 2 heartbeats"),
-        (&["--role", "primary", "--keep", "t"], "--head"),
         (&["--role", "primary", "--require-kept"], "--keep"),
         (&["--role", "primary", "--max-message", "999GiB"], "too large"),
     ];

@@ -36,8 +36,7 @@ fn what_is_kept_is_read_back_whole_and_in_order_and_published_once_more() {
     publisher.send(&["temp.bytes", "@@1"]);
     publisher.tell("load temp.n 500 100000");
     wait_kept(&head, 503);
-    let lines: Vec<String> =
-        read(&head, &[]).iter().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect();
+    let lines: Vec<String> = read(&head, &[]).iter().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect();
     assert_eq!(lines[0], "zmq 11,4 temp.cellar 21.5");
     assert_eq!(lines[1], "zmq 14,2,0,3 calc.request.1 12  xxx");
     let numbers = lines.iter().filter(|line| line.contains("temp.n "));
