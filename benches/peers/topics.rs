@@ -159,7 +159,7 @@ fn count_frames(socket: &mut TcpStream, count: &AtomicU64) -> std::io::Result<()
 }
 
 fn publish(socket: &mut TcpStream, counts: &[Arc<AtomicU64>], stop: &AtomicBool) -> std::io::Result<()> {
-    let mut message = vec![b'.'; FRAME];
+    let mut message = [b'.'; FRAME];
     message[0] = 0;
     message[1] = SIZE as u8;
     let batch = message.repeat(BATCH as usize);
