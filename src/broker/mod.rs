@@ -1,7 +1,7 @@
 //! Topics over ZeroMQ: a pair of brokers, of which one forwards what publishers send to whoever has subscribed, and keeps in
 //! the cluster what it is told to keep.
 //!
-//! It uses the client library of acopio and nothing of heads and data nodes. `docs/topics.md` is the page for its users.
+//! It uses the client library of acopio, the election of [`coord`], and nothing of heads and data nodes. `docs/topics.md` is the page for its users.
 //! [`star`] decides who of the pair is active, [`zmq`] is the one place where ZeroMQ is spoken, [`kept`] the form of what is
 //! kept, [`calc`] the original's distributed calculation, [`replay`] publishes once more what was kept.
 
@@ -9,6 +9,7 @@ pub mod calc;
 mod keep;
 pub mod kept;
 pub mod keys;
+mod office;
 mod pair;
 mod pump;
 pub mod replay;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 pub use pair::run;
 
+use crate::coord::{self, ZnodePath};
 use star::Role;
 use zmq::{Address, Bounds, Curve, Keys};
 
@@ -44,6 +46,17 @@ pub struct Config {
     pub keys: Option<Keys>,
     /// What is kept.
     pub keep: Option<Keep>,
+    /// Who decides which broker is active, where it is not the brokers themselves.
+    pub election: Option<Election>,
+}
+
+/// An election that brokers stand in.
+#[derive(Clone, Debug)]
+pub struct Election {
+    /// The session over which it is held.
+    pub session: coord::Config,
+    /// Its znode.
+    pub path: ZnodePath,
 }
 
 /// The ports of a broker.
@@ -80,6 +93,9 @@ pub enum Error {
         #[source]
         source: zmq::Error,
     },
+    /// There is no ZooKeeper, or it refuses.
+    #[error(transparent)]
+    Election(#[from] coord::Error),
     /// A socket can't be used.
     #[error(transparent)]
     Socket(#[from] zmq::Error),

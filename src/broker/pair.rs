@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::keep::Keeper;
+use super::office::Office;
 use super::pump::{Ended, Pump};
 use super::star::{Probe, Role, Star, State, Turn, Why};
 use super::zmq::{Bounds, Error as ZmqError, Message, Publisher, Slow, Subscriber};
@@ -43,6 +44,7 @@ struct Broker<'a> {
     lease: Rc<Cell<Option<Instant>>>,
     beat: Publisher,
     ear: Option<Subscriber>,
+    office: Option<Office>,
     probe: Option<JoinHandle<Probe>>,
     pump: Option<Pump<'a>>,
     /// Its peer was active while it was not.
@@ -56,6 +58,7 @@ enum Event {
     Heard(Result<Message, ZmqError>),
     Probed(Probe),
     Pumped(Ended),
+    Elected,
 }
 
 impl<'a> Broker<'a> {
@@ -65,13 +68,17 @@ impl<'a> Broker<'a> {
         let bounds = Bounds { slow: Slow::DropNewest, ..config.server() };
         let bound = Publisher::bind(&at, &bounds, "listener to the heartbeat").await;
         let beat = bound.map_err(|source| Error::Listen { source })?;
-        let ear = match config.peers(config.ports.beat) {
+        let office = match &config.election {
+            Some(election) => Some(Office::stand(election, config).await?),
+            None => None,
+        };
+        let ear = match config.peers(config.ports.beat).filter(|_| office.is_none()) {
             Some(peer) => Some(Subscriber::connect(&[peer], &config.client(), &[b""]).await?),
             None => None,
         };
-        let star = Star::new(config.role, ear.is_some(), config.dead_after, Instant::now());
+        let star = Star::new(config.role, ear.is_some() || office.is_some(), config.dead_after, Instant::now());
         let lease = Rc::new(Cell::new(None));
-        Ok(Self { config, keeper, star, lease, beat, ear, probe: None, pump: None, stood_by: false })
+        Ok(Self { config, keeper, star, lease, beat, ear, office, probe: None, pump: None, stood_by: false })
     }
 
     async fn serve(mut self, shutdown: &CancellationToken) -> Result<(), Error> {
@@ -87,6 +94,7 @@ impl<'a> Broker<'a> {
                 _ = ticks.tick() => Event::Tick,
                 heard = hear(self.ear.as_ref()) => Event::Heard(heard),
                 probe = answer(&mut self.probe) => Event::Probed(probe),
+                changed = elected(self.office.as_mut()) => changed.map(|()| Event::Elected)?,
                 ended = pumping(&mut self.pump) => Event::Pumped(ended),
             };
             let now = Instant::now();
@@ -96,12 +104,18 @@ impl<'a> Broker<'a> {
                 Event::Heard(message) if message.as_ref().is_ok_and(|message| message.topic() != BEAT) => Turn::Stay,
                 Event::Heard(message) => message.map(|_| self.heard(now))?,
                 Event::Probed(probe) => self.star.probed(probe, now),
+                Event::Elected => self.judge(now),
+                // Elected or not, what it had is let go of first.
+                Event::Pumped(Ended::Late) if self.office.is_some() => self.star.appointed(false, now),
                 Event::Pumped(Ended::Late) => self.star.tick(now),
                 Event::Pumped(Ended::Socket(error)) => return Err(error.into()),
             };
             self.turn(turn).await?;
         }
         self.stop_forwarding().await;
+        if let Some(office) = self.office.take() {
+            office.resign().await;
+        }
         self.beat.close(limits::TOPIC_LINGER_MAX).await;
         Ok(())
     }
@@ -114,9 +128,16 @@ impl<'a> Broker<'a> {
         self.star.heard(now)
     }
 
+    fn judge(&mut self, now: Instant) -> Turn {
+        match &self.office {
+            Some(office) => self.star.appointed(office.is_held(), now),
+            None => self.star.tick(now),
+        }
+    }
+
     async fn tick(&mut self, now: Instant) -> Result<Turn, Error> {
-        let turn = self.star.tick(now);
-        if self.star.wants_probe(now) && self.probe.is_none() {
+        let turn = self.judge(now);
+        if self.ear.is_some() && self.star.wants_probe(now) && self.probe.is_none() {
             let (peer, patience) = (self.config.peers(self.config.ports.subscribers), self.config.beat);
             self.probe = peer.map(|peer| {
                 tokio::spawn(async move {
@@ -181,6 +202,7 @@ impl<'a> Broker<'a> {
     fn say_why(&self, why: Why) {
         let peer = self.config.peer.as_deref().unwrap_or_default();
         match why {
+            Why::NotElected => tracing::info!("another broker is elected, or no ZooKeeper says who is"),
             Why::PeerIsActive => tracing::info!("the peer {peer} is active"),
             Why::PrimaryIsActive => tracing::warn!("the primary {peer} is active as well; this one gives way"),
             Why::PeerStays => tracing::error!(
@@ -202,6 +224,14 @@ impl<'a> Broker<'a> {
             Role::Backup => "BACKUP",
         };
         tracing::info!("Broker {role} en modo espera (escuchando heartbeats)...");
+    }
+}
+
+/// Resolves when an election may have decided; never where there is none.
+async fn elected(office: Option<&mut Office>) -> Result<(), Error> {
+    match office {
+        Some(office) => office.changed().await,
+        None => pending().await,
     }
 }
 

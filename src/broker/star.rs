@@ -65,6 +65,8 @@ pub enum Why {
     PeerStays,
     /// It stood still for so long that its peer may have taken over.
     StoodStill,
+    /// Another is elected, or it is not certain who is.
+    NotElected,
 }
 
 /// The broker's side of the pair.
@@ -170,6 +172,16 @@ impl Star {
             _ if now.saturating_duration_since(self.since) < self.dead_after => Turn::Stay,
             _ if self.is_silent(now, self.dead_after) => self.become_active(now),
             _ => Turn::Stay,
+        }
+    }
+
+    /// Time has passed, and an election says whether this one is active; what is heard of the peer counts for nothing then.
+    pub fn appointed(&mut self, elected: bool, now: Instant) -> Turn {
+        self.ticked_at = now;
+        match (self.state, elected) {
+            (State::Active, true) | (State::StandingBy, false) => Turn::Stay,
+            (State::Listening | State::StandingBy, true) => self.become_active(now),
+            (State::Listening | State::Active, false) => self.stand_by(Why::NotElected, now),
         }
     }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::broker::star::Role;
 use crate::broker::zmq::{Bounds, Slow};
-use crate::broker::{self, Config, Keep, Ports, keys};
+use crate::broker::{self, Config, Election, Keep, Ports, keys};
+use crate::coord::ZnodePath;
 use crate::limits;
 use anyhow::{Result, bail};
 use clap::builder::BoolishValueParser;
@@ -14,6 +15,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::heads::{self, Heads};
 use super::logging::{self, LogFile, Takes};
+use super::zookeeper::ZooKeeper;
 use super::{Global, Outcome, runtime, values};
 
 const AFTER_HELP: &str = "\
@@ -22,10 +24,11 @@ Examples:
   acopio broker --role backup --peer 10.43.96.50               on the second: it takes over after 3 s without a heartbeat
   acopio broker --role primary --keep calc. --head h:5000      also stores what is published on calc.…
   acopio broker --role primary --keep '' --head h:5000 --require-kept      a log in front of every subscriber
+  acopio broker --role backup --zookeeper z1,z2,z3             ZooKeeper decides which one is active, not silence
   acopio broker keys /etc/acopio                               makes a pair of CURVE keys, for --curve of both brokers
 
 Publishers and subscribers connect to both, on the ports 5555 and 5556. Only one of the two forwards: a broker that comes back
-stands by while the other is active. Cut off from each other, both do.";
+stands by while the other is active. Cut off from each other, both do, unless an election in ZooKeeper decides (--zookeeper).";
 
 /// Topics over ZeroMQ: one of a pair of brokers, of which one forwards; it keeps what passes
 #[derive(Debug, Args)]
@@ -48,6 +51,11 @@ pub struct Broker {
     #[arg(long, env = "ACOPIO_HEARTBEAT_PORT", value_name = "PORT", default_value_t = limits::BEAT_PORT_DEFAULT,
         value_parser = clap::value_parser!(u16).range(1..))]
     heartbeat_port: u16,
+    #[command(flatten)]
+    zookeeper: ZooKeeper,
+    /// With --zookeeper: the znode of the election that decides which broker is active, the same for both
+    #[arg(long, env = "ACOPIO_ELECTION", value_name = "PATH", default_value = "/acopio/broker")]
+    election: ZnodePath,
     /// Time between two heartbeats
     #[arg(long, env = "ACOPIO_BROKER_HEARTBEAT", value_name = "TIME", default_value = "1s", value_parser = values::duration)]
     heartbeat: Duration,
@@ -154,7 +162,8 @@ impl Broker {
             Some(RoleName::Backup) => Role::Backup,
             Some(RoleName::Primary) | None => Role::Primary,
         };
-        if role == Role::Backup && self.peer.is_none() {
+        let election = self.zookeeper.asked().map(|session| Election { session, path: self.election.clone() });
+        if role == Role::Backup && self.peer.is_none() && election.is_none() {
             bail!("a backup needs a primary; name it with --peer");
         }
         if self.peer.as_ref().is_some_and(|peer| *peer == self.bind.to_string()) {
@@ -198,6 +207,7 @@ impl Broker {
             bounds: Bounds { message_bytes_max, queue: self.queue, slow, curve: None },
             keys: self.curve.as_deref().map(keys::secret).transpose()?,
             keep,
+            election,
         })
     }
 }

@@ -98,13 +98,13 @@ fn garbage_on_the_ports_harms_nobody() {
 fn a_subscriber_that_stands_still_holds_up_nobody_and_takes_bounded_memory() {
     let pair = Pair::new();
     let broker = pair.alone(&[]);
-    let stalled = pair.subscriber(&broker, &["t", "1000000"], &[("QUIET", "1")]);
+    let stalled = pair.subscriber(&broker, &["large", "1000000"], &[("QUIET", "1")]);
     stalled.signal(Signal::STOP);
-    let subscriber = pair.subscriber(&broker, &["t", "3000"], &[("QUIET", "1")]);
+    let subscriber = pair.subscriber(&broker, &["small", "60"], &[("QUIET", "1")]);
     let mut publisher = pair.publisher(&[]);
     // 60 MB, of which the stalled one takes what its socket and its queue hold.
     for _ in 0..60 {
-        publisher.tell(&"send t @20000\n".repeat(50));
+        publisher.tell(&("send large @20000\n".repeat(50) + "send small 1"));
     }
     subscriber.wait_for("longest gap");
     assert!(broker.peak_kib() < 60 * 1024, "{} KiB", broker.peak_kib());

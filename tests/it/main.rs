@@ -19,6 +19,7 @@ mod bad_input;
 mod bench;
 mod broker;
 mod broker_calc;
+mod broker_election;
 mod broker_keep;
 mod broker_peers;
 mod copies;
