@@ -195,12 +195,8 @@ async fn once(
         Ok(registered) => registered?,
         Err(_) => return Err(Ended::Silent(limits::HANDSHAKE_TIME_MAX)),
     }
-    let local = socket.local_addr()?;
-    tracing::info!(
-        "Conexion establecida con {head} ({local} -> {}), registered as {}",
-        socket.peer_addr()?,
-        me.config.name
-    );
+    tracing::info!("Conexion establecida con {head}, registered as {}", me.config.name);
+    tracing::debug!("from {} to {}", socket.local_addr()?, socket.peer_addr()?);
     backoff.reset();
     doubt.registered();
     let _registered = me.membership.enter();
