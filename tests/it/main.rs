@@ -50,4 +50,8 @@ mod verify;
 mod versions;
 mod wire_document;
 #[cfg(feature = "coord")]
+mod zookeeper_commands;
+#[cfg(feature = "coord")]
+mod zookeeper_failures;
+#[cfg(feature = "coord")]
 mod zookeeper_recipes;
