@@ -97,6 +97,21 @@ pub const CLIENT_IN_FLIGHT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Answers waiting in the head for one client to read them, bytes; past it the head stops reading from that socket.
 pub const CLIENT_ANSWERS_BYTES_MAX: usize = 256 * 1024;
 
+/// Answers to what a peer itself asked (Pongs, Safe, refusals of Copies and Scans) that wait for it to read them, bytes;
+/// past it nothing more is read from it. Between heads and data nodes, on both sides.
+pub const ANSWERS_BYTES_MAX: usize = 64 * 1024;
+
+/// All that may wait for one peer, bytes: above a data node's full window with the fields of its Puts and a Copy, and above
+/// whatever waits for a client that reads at all. Past it the peer does not read, and its connection is given up.
+pub const OUTBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Bytes of frames that one connection's task deals with before the other tasks of its thread have their turn: as much as
+/// one read of it.
+pub const TURN_BYTES: usize = READ_BUFFER_BYTES;
+
+/// What each frame, batch or line counts in a turn beside its bytes: a small one takes about as long as copying these.
+pub const TURN_STEP_BYTES: usize = 256;
+
 /// Bytes the head sends to a data node ahead of its acknowledgements: the node's window. The node has buffers for all
 /// of it, so it always goes on reading, and a ping is answered even while its disk stalls.
 pub const NODE_WINDOW_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -195,6 +210,13 @@ pub const READERS_MAX: usize = 64;
 
 /// Scans of one head that a data node has open: one of each reader, and as many of readers that have left.
 pub const NODE_SCANS_MAX: usize = 2 * READERS_MAX;
+
+/// Pages that wait in a data node for one head to read them, bytes, beside the longest line of each that is being made; past
+/// it no more are made for that head.
+pub const NODE_PAGES_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Pages that a data node makes at the same time: they are read by one thread, so more would only wait in memory.
+pub const NODE_PAGES_MAKING_MAX: usize = 4;
 
 /// Records that wait in the head for one reader to take them, bytes; past it no more are merged, so that a reader that
 /// does not read slows itself alone.
@@ -420,6 +442,9 @@ const _: () = assert!(CLIENT_SILENCE_ALONE_MAX.as_millis() >= CLIENT_SILENCE_MAX
 const _: () = assert!(REPLICAS_MAX * (NODE_NAME_BYTES_MAX + 1) <= TEXT_BYTES_MAX);
 const _: () = assert!(CLIENT_IN_FLIGHT_BYTES_MAX >= MESSAGE_BYTES_MAX);
 const _: () = assert!(NODE_WINDOW_BYTES_MAX >= FRAME_BYTES_MAX);
+const _: () = assert!(OUTBOX_BYTES_MAX >= 2 * NODE_WINDOW_BYTES_MAX + LINES_FRAME_BYTES_MAX);
+const _: () =
+    assert!(OUTBOX_BYTES_MAX >= READ_ANSWERS_BYTES_MAX + CLIENT_ANSWERS_BYTES_MAX + 2 * LINES_FRAME_BYTES_MAX);
 const _: () = assert!(HEAD_IN_FLIGHT_BYTES_MAX >= CLIENT_IN_FLIGHT_BYTES_MAX);
 const _: () = assert!(LINE_BYTES_MAX <= MESSAGE_BYTES_MAX && RAW_READ_BYTES_MAX <= MESSAGE_BYTES_MAX);
 const _: () = assert!(BATCH_MESSAGES_MAX <= FRAME_MESSAGES_MAX);

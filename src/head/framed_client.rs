@@ -12,7 +12,7 @@ use super::reads::{self, Wanted};
 use super::state::{Client, Head, Outcome, Place};
 use super::{status, text_client};
 use crate::limits;
-use crate::net::{Outbox, ReadHalf, WriteHalf, read_some};
+use crate::net::{Outbox, ReadHalf, Turn, WriteHalf, read_some};
 use crate::shutdown::Shutdown;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, Messages};
@@ -25,6 +25,12 @@ struct FramedClient {
 }
 
 impl FramedClient {
+    /// Answers with the state of the head.
+    fn report(&self, head: &Head) -> Result<(), Refusal> {
+        let report = status::report(head);
+        self.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())
+    }
+
     /// Has a client that is kept waiting know that this head is there.
     fn say_a_word(&self) {
         if self.outbox.len() < limits::CLIENT_ANSWERS_BYTES_MAX {
@@ -89,8 +95,10 @@ async fn read_frames(
 ) -> Result<(), Refusal> {
     let mut hello: Option<(ClientId, bool, Place<'_>)> = None;
     let mut deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;
+    let mut turn = Turn::default();
     loop {
         while let Some(frame) = Frame::decode(buffer).map_err(|error| error.refusal())? {
+            turn.spend(0).await;
             match (frame, &hello) {
                 (Frame::Hello { client: id, text }, None) => {
                     // Who only asks for the status takes no client's place.
@@ -104,14 +112,14 @@ async fn read_frames(
                 }
                 (Frame::StatusQuery, _) => {
                     client.flow.room(&client.outbox).await;
-                    let report = status::report(head);
-                    client.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())?;
+                    client.report(head)?;
+                    turn.end().await;
                 }
                 (Frame::Drain { gone, name }, _) => {
                     head.drain(&name, gone)?;
                     client.flow.room(&client.outbox).await;
-                    let report = status::report(head);
-                    client.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())?;
+                    client.report(head)?;
+                    turn.end().await;
                 }
                 (Frame::Ping(n), _) => {
                     // However much is in flight: who asks wants to know whether somebody is there.
@@ -121,7 +129,7 @@ async fn read_frames(
                 (Frame::Pong(_), _) => {}
                 (Frame::Store { first_seq, messages }, Some((id, text, _))) => {
                     let writer = Writer { head, client, session, id: *id, text: *text };
-                    let mut stored = pin!(writer.store(first_seq, messages));
+                    let mut stored = pin!(writer.store(first_seq, messages, &mut turn));
                     while timeout(limits::CLIENT_WORD_EVERY, &mut stored).await.is_err() {
                         client.say_a_word();
                     }
@@ -135,6 +143,7 @@ async fn read_frames(
                         answered = reads::run(head, &client.outbox, wanted) => answered?,
                     }
                     deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;
+                    turn.end().await;
                 }
                 (frame, _) => return Err(out_of_place(&frame)),
             }
@@ -161,17 +170,17 @@ async fn beside_read(
     buffer: &mut BytesMut,
     shutdown: &Shutdown,
 ) -> Result<(), Refusal> {
+    let mut turn = Turn::default();
     loop {
         loop {
             // Dropped at any await, so nothing is taken out of the buffer before there is room for its answer.
-            while client.outbox.len() >= limits::READ_ANSWERS_BYTES_MAX {
-                client.outbox.drained().await;
-            }
+            client.outbox.room(limits::READ_ANSWERS_BYTES_MAX).await;
+            turn.spend(0).await;
             match Frame::decode(buffer).map_err(|error| error.refusal())? {
                 Some(Frame::Ping(n)) => client.outbox.with(|out| frame::pong(out, n)),
                 Some(Frame::StatusQuery) => {
-                    let report = status::report(head);
-                    client.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())?;
+                    client.report(head)?;
+                    turn.end().await;
                 }
                 Some(Frame::Pong(_)) => {}
                 Some(frame) => return Err(out_of_place(&frame)),
@@ -196,10 +205,11 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// Cuts a Store frame into batches and places each.
-    async fn store(&self, first_seq: u64, mut messages: Messages) {
+    async fn store(&self, first_seq: u64, mut messages: Messages, turn: &mut Turn) {
         let mut first_seq = first_seq;
         while let Some(batch) = messages.split_to(limits::BATCH_MESSAGES_MAX, limits::BATCH_BYTES_MAX) {
             let count = u32::from(batch.count());
+            turn.spend(batch.block().len()).await;
             self.client.flow.room(&self.client.outbox).await;
             let batch = match self.text {
                 true => text_client::prefixed(&batch).map_err(|error| error.refusal()),

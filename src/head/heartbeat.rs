@@ -173,9 +173,8 @@ pub fn pong(head: &Head, node: &NodeEntry, n: u64) {
     if n <= pulse.sent && n > pulse.answered {
         pulse.answered = n;
         pulse.took = pulse.sent_at.map(|at| at.elapsed());
+        head.changed.notify_waiters();
     }
-    drop(pulse);
-    head.changed.notify_waiters();
 }
 
 /// ICMP echoes, where the system permits them.
