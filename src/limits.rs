@@ -175,6 +175,20 @@ pub const ICMP_TIME_MAX: Duration = Duration::from_secs(1);
 /// Longer than the stalls of a healthy disk after heavy writing.
 pub const NODE_PROGRESS_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// The same for the first batch of a node that has acknowledged none since it registered, where others could have kept it.
+/// It doubles with each node from the same address that failed so, up to [`NODE_PROGRESS_TIME_MAX`].
+pub const NODE_TRIAL_TIME: Duration = Duration::from_secs(2);
+
+/// Time between two looks at what the nodes acknowledge: a node's window halves if there was nothing between them.
+pub const NODE_LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Looks for which no other node is tried from an address from where one came that acknowledged nothing: two seconds. It
+/// doubles with each, and holds only while others can keep the messages.
+pub const NODE_REST_LOOKS: u64 = 8;
+
+/// The most of that: five minutes.
+pub const NODE_REST_LOOKS_MAX: u64 = 1200;
+
 /// Time a raw data node may take over one message before it counts as dead: it has no ping of its own.
 pub const RAW_NODE_ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -207,6 +221,14 @@ pub const READ_PAGES_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Readers of one head at the same time. Memory of the head follows from it.
 pub const READERS_MAX: usize = 64;
+
+/// Pages and records that all readers of one head hold together, bytes, but for those of one reader; past it no more pages
+/// are asked for.
+pub const READERS_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Time without a byte read after which a reader keeps no pages, and after which its connection is let go if others wait for
+/// the room. It goes on where it was when it connects again, which the client library does by itself.
+pub const READ_REST: Duration = Duration::from_secs(2);
 
 /// Scans of one head that a data node has open: one of each reader, and as many of readers that have left.
 pub const NODE_SCANS_MAX: usize = 2 * READERS_MAX;

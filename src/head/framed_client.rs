@@ -20,7 +20,7 @@ use crate::wire::id::ClientId;
 use crate::wire::text::full_text;
 
 struct FramedClient {
-    outbox: Outbox,
+    outbox: Rc<Outbox>,
     flow: Flow,
 }
 
@@ -65,7 +65,7 @@ pub async fn serve(
     shutdown: &Shutdown,
 ) {
     let session = head.next_session();
-    let client = Rc::new(FramedClient { outbox: Outbox::default(), flow: Flow::default() });
+    let client = Rc::new(FramedClient { outbox: Rc::default(), flow: Flow::default() });
     head.enter(session, Rc::clone(&client) as Rc<dyn Client>);
     let reader = async {
         let words = match read_frames(head, &client, session, &mut read_half, &mut buffer, shutdown).await {
@@ -97,7 +97,7 @@ async fn read_frames(
     let mut deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;
     let mut turn = Turn::default();
     loop {
-        while let Some(frame) = Frame::decode(buffer).map_err(|error| error.refusal())? {
+        while let Some(frame) = decode(buffer, hello.is_some())? {
             turn.spend(0).await;
             match (frame, &hello) {
                 (Frame::Hello { client: id, text }, None) => {
@@ -145,7 +145,7 @@ async fn read_frames(
                     deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;
                     turn.end().await;
                 }
-                (frame, _) => return Err(out_of_place(&frame)),
+                (frame, _) => return Err(out_of_place(frame.kind())),
             }
         }
         let more = if hello.is_some() {
@@ -176,14 +176,14 @@ async fn beside_read(
             // Dropped at any await, so nothing is taken out of the buffer before there is room for its answer.
             client.outbox.room(limits::READ_ANSWERS_BYTES_MAX).await;
             turn.spend(0).await;
-            match Frame::decode(buffer).map_err(|error| error.refusal())? {
+            match decode(buffer, false)? {
                 Some(Frame::Ping(n)) => client.outbox.with(|out| frame::pong(out, n)),
                 Some(Frame::StatusQuery) => {
                     client.report(head)?;
                     turn.end().await;
                 }
                 Some(Frame::Pong(_)) => {}
-                Some(frame) => return Err(out_of_place(&frame)),
+                Some(frame) => return Err(out_of_place(frame.kind())),
                 None => break,
             }
         }
@@ -250,10 +250,17 @@ fn failure(refusal: &Refusal) -> LastWords {
     words.to_vec()
 }
 
-fn out_of_place(frame: &Frame) -> Refusal {
+/// The next whole frame. One that a client may not say is refused when it begins: nothing is kept of it, however long it is.
+fn decode(buffer: &mut BytesMut, may_store: bool) -> Result<Option<Frame>, Refusal> {
+    match Frame::not_from_client(buffer, may_store) {
+        Some(kind) => Err(out_of_place(kind)),
+        None => Frame::decode(buffer).map_err(|error| error.refusal()),
+    }
+}
+
+fn out_of_place(kind: u8) -> Refusal {
     let text = format!(
-        "frame {:#04x} is out of place from a client; say Hello once, then Store; nothing but Ping during a Read",
-        frame.kind()
+        "frame {kind:#04x} is out of place from a client; say Hello once, then Store; nothing but Ping during a Read"
     );
     Refusal::new(Code::Protocol, text)
 }

@@ -8,11 +8,11 @@ use std::rc::Rc;
 use bytes::BytesMut;
 use tokio::time::{Instant, timeout};
 
-use super::core::Window;
 use super::heartbeat;
 use super::reads::Answer;
 use super::registered::{Candidate, FramedSink, NodeEntry, NodeSink, Report};
 use super::state::{Head, LEAVING, STOPPING};
+use super::window::Window;
 use crate::limits;
 use crate::net::{Outbox, ReadHalf, Turn, WriteHalf, read_some};
 use crate::shutdown::Shutdown;

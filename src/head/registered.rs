@@ -11,9 +11,10 @@ use bytes::BytesMut;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::core::{Batch, NodeKey, Window};
+use super::core::{Batch, NodeKey};
 use super::members::Kept;
 use super::reads::Open;
+use super::window::Window;
 use crate::limits;
 use crate::net::Outbox;
 use crate::wire::error::Refusal;

@@ -65,7 +65,8 @@ impl Opening {
     /// to settle all of it.
     pub(super) fn settled(&mut self, there: Window, settled: Window) {
         self.proven = true;
-        let opened = |open: usize, there: usize, settled: usize| if 2 * there >= open { open + 2 * settled } else { open };
+        let opened =
+            |open: usize, there: usize, settled: usize| if 2 * there >= open { open + 2 * settled } else { open };
         self.open = Window {
             bytes: opened(self.open.bytes, there.bytes, settled.bytes),
             messages: opened(self.open.messages, there.messages, settled.messages),
@@ -106,7 +107,7 @@ impl Failures {
     /// A node from there failed at this look: the next is not tried for a time that doubles with each.
     pub(super) fn add(&mut self, ip: &Rc<str>, look: u64) {
         let times = self.times(ip).saturating_add(1);
-        let looks = limits::NODE_REST_LOOKS.checked_shl(times - 1).unwrap_or(u64::MAX).min(limits::NODE_REST_LOOKS_MAX);
+        let looks = (limits::NODE_REST_LOOKS << (times - 1).min(16)).min(limits::NODE_REST_LOOKS_MAX);
         if self.0.len() >= limits::MEMBERS_MAX
             && let Some(oldest) = self.0.iter().min_by_key(|(_, failure)| failure.until).map(|(ip, _)| Rc::clone(ip))
         {
@@ -142,7 +143,10 @@ mod tests {
     fn a_window_opens_within_some_round_trips_and_only_as_far_as_it_is_used() {
         let mut opening = Opening::new(MOST);
         let first = Window { bytes: 2000, messages: 16 };
-        assert!(opening.fits(NONE, first) && !opening.fits(Window { bytes: 9, messages: 1 }, Window { bytes: 9, messages: 1 }));
+        assert!(
+            opening.fits(NONE, first)
+                && !opening.fits(Window { bytes: 9, messages: 1 }, Window { bytes: 9, messages: 1 })
+        );
         opening.settled(first, first);
         let mut trips = 0;
         // All that is open, a hundred bytes a message.

@@ -6,7 +6,9 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use acopio::wire::frame::Frame;
+use acopio::limits;
+use acopio::wire::frame::{Frame, MessagesBuilder};
+use acopio::wire::id::RecordId;
 use bytes::BytesMut;
 
 use crate::common::frames::{CONFIRMATION, Frames, NODE_OPENING, register};
@@ -52,7 +54,7 @@ fn a_node_that_asks_and_never_reads_is_read_no_further() {
     let before = head.process.peak_kib();
     let questions = [
         ("ping", Frame::Ping(7)),
-        ("safe", Frame::SafeQuery { at_least: acopio::wire::id::RecordId::ZERO }),
+        ("safe", Frame::SafeQuery { at_least: RecordId::ZERO }),
         ("copy", Frame::Copy { number: 1, to: String::new(), holders: "uno".to_owned(), lines: b"".to_vec().into() }),
     ];
     for (k, (name, question)) in (1..).zip(questions) {
@@ -191,4 +193,135 @@ fn a_node_cannot_flood_another_with_copies() {
         }
     }
     assert_eq!(handed_on, 2, "what a source may have under way");
+}
+
+/// A framed client after its Welcome, and the next sequence number that it gives.
+struct Client {
+    frames: Frames,
+    next: u64,
+}
+
+impl Client {
+    fn new(head: &Head) -> Self {
+        let mut socket = head.connect();
+        socket.write_all(CLIENT).unwrap();
+        let mut answer = [0; CONFIRMATION.len()];
+        socket.read_exact(&mut answer).unwrap();
+        let mut frames = Frames::new(socket);
+        assert!(matches!(frames.hear(), Frame::Welcome { .. }));
+        Self { frames, next: 1 }
+    }
+
+    fn store(&mut self, message: &[u8]) {
+        let mut messages = MessagesBuilder::new();
+        messages.push(&[message]).unwrap();
+        self.frames.say(&Frame::Store { first_seq: self.next, messages: messages.take().unwrap() });
+        self.next += 1;
+    }
+
+    /// Waits until so many more messages are acknowledged.
+    fn acked(&mut self, messages: u64) {
+        let mut left = messages;
+        while left > 0 {
+            match self.frames.hear() {
+                Frame::Acked { count, .. } => left -= u64::from(count),
+                Frame::Ping(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn nodes_that_never_answer_hold_up_one_batch_of_all_there_is() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nobody is asked for a sign of life meanwhile.
+    let head = Head::start(dir.path(), &["--heartbeat", "1h"]);
+    let _node = head.node(dir.path(), 1, &["--sync", "never"]);
+    let mut client = Client::new(&head);
+    client.store(b"the node has settled something");
+    client.acked(1);
+    let silent: Vec<Frames> = (0..30)
+        .map(|k| {
+            let mut node = Frames::open(head.connect(), NODE_OPENING);
+            node.say(&register(100 + k, &format!("callado{k}")));
+            assert!(matches!(node.hear(), Frame::Welcome { .. }));
+            node
+        })
+        .collect();
+    let messages = 1000;
+    (0..messages).for_each(|k| client.store(format!("mensaje {k}").as_bytes()));
+    client.acked(messages - limits::BATCH_MESSAGES_MAX as u64);
+    // The rest comes from the other one, once the one that is on trial is given up.
+    client.acked(limits::BATCH_MESSAGES_MAX as u64);
+    let line = head.process.wait_for("it has acknowledged nothing since it registered");
+    assert!(line.contains("callado"), "{line}");
+    let mut given = 0;
+    for mut node in silent {
+        node.say(&Frame::Ping(9));
+        loop {
+            match node.hear() {
+                Frame::Put { messages, .. } => given += u64::from(messages.count()),
+                Frame::Pong(9) | Frame::Failure(_) => break,
+                _ => {}
+            }
+        }
+    }
+    // One was on trial, and another may be by now, with what was sent last.
+    assert!(given <= 2 * limits::BATCH_MESSAGES_MAX as u64, "{given} of {messages} messages");
+}
+
+/// A reader of all there is, who has asked for it.
+fn reader(head: &Head) -> Frames {
+    let mut frames = Frames::open(head.connect(), b"peticion acopio/1\ncliente\n");
+    let until = RecordId::MAX;
+    frames.say(&Frame::Read { from: RecordId::ZERO, until, client: None, follow: false, partial: false });
+    frames
+}
+
+#[test]
+fn readers_that_do_not_read_share_one_bound_and_hold_nobody_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let nodes = [1, 2].map(|k| head.node(dir.path(), k, &["--sync", "never"]));
+    let mut client = Client::new(&head);
+    let (messages, message) = (16, vec![b'm'; 1 << 20]);
+    for _ in 0..messages {
+        client.store(&message);
+        client.acked(1);
+    }
+    let before = [head.process.peak_kib(), nodes[0].peak_kib(), nodes[1].peak_kib()];
+    let idle: Vec<Frames> = (1..limits::READERS_MAX).map(|_| reader(&head)).collect();
+    let mut reads = reader(&head);
+    let mut bytes = 0;
+    loop {
+        match reads.hear() {
+            Frame::Records { lines, .. } => bytes += lines.len(),
+            Frame::ReadEnd { .. } => break,
+            _ => {}
+        }
+    }
+    assert!(bytes > messages * message.len());
+    let after = [head.process.peak_kib(), nodes[0].peak_kib(), nodes[1].peak_kib()];
+    assert!(
+        after.iter().zip(before).all(|(after, before)| *after < before + (64 << 10)),
+        "{before:?} KiB, then {after:?}"
+    );
+    drop(idle);
+}
+
+#[test]
+fn a_client_is_let_go_as_soon_as_it_begins_what_it_may_not_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    // A Page of four megabytes, and a Store without a Hello, of which nothing more ever comes.
+    for (begun, hello) in [(&b"\0\x40\0\0\x17"[..], true), (b"\0\x08\0\0\x03", false)] {
+        let mut socket = head.connect();
+        socket.write_all(if hello { CLIENT } else { b"peticion acopio/1\ncliente\n" }).unwrap();
+        socket.write_all(begun).unwrap();
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.contains("is out of place from a client"), "{answer}");
+    }
 }
