@@ -179,8 +179,15 @@ pub const NODE_PROGRESS_TIME_MAX: Duration = Duration::from_secs(10);
 /// It doubles with each node from the same address that failed so, up to [`NODE_PROGRESS_TIME_MAX`].
 pub const NODE_TRIAL_TIME: Duration = Duration::from_secs(2);
 
-/// Time between two looks at what the nodes acknowledge: a node's window halves if there was nothing between them.
+/// Time between two looks at what the nodes acknowledge.
 pub const NODE_LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Looks after which the window of a node halves that has something and acknowledges nothing, and halves again: two seconds,
+/// longer than most stalls of a disk.
+pub const NODE_SILENT_LOOKS: u32 = 8;
+
+/// Batches that a node may have unsettled once it has acknowledged its first: the window opens from there.
+pub const NODE_WINDOW_BATCHES_FIRST: usize = 16;
 
 /// Looks for which no other node is tried from an address from where one came that acknowledged nothing: two seconds. It
 /// doubles with each, and holds only while others can keep the messages.

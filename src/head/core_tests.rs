@@ -169,7 +169,7 @@ fn a_node_that_stops_is_given_less_with_every_look() {
     let mut core = Core::new(1, 1, 1);
     let node = register(&mut core);
     store(&mut core, 1, 16).unwrap();
-    core.look();
+    (0..limits::NODE_SILENT_LOOKS).for_each(|_| core.look());
     store(&mut core, 2, 16).unwrap();
     core.look();
     assert!(matches!(store(&mut core, 3, 16), Err(NotTaken::Hold)), "half of 64 is taken");

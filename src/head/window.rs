@@ -27,8 +27,12 @@ impl Window {
     }
 }
 
-/// The window of a node that has settled one batch.
-const FIRST: Window = Window { bytes: limits::BATCH_BYTES_MAX, messages: limits::BATCH_MESSAGES_MAX };
+/// The window of a node that has settled its first batch: so small that little hangs on a node that stops then, so large that
+/// a burst which comes first is spread as evenly as any other.
+const FIRST: Window = Window {
+    bytes: limits::NODE_WINDOW_BATCHES_FIRST * limits::BATCH_BYTES_MAX,
+    messages: limits::NODE_WINDOW_BATCHES_FIRST * limits::BATCH_MESSAGES_MAX,
+};
 
 /// What a node may have unsettled now.
 #[derive(Debug)]
@@ -37,8 +41,8 @@ pub(super) struct Opening {
     open: Window,
     /// It has settled something since it registered.
     proven: bool,
-    /// What it had settled at the last look, if it had something then.
-    seen: Option<u64>,
+    /// What it had settled at the last look, if it had something then, and at how many looks before that it was the same.
+    seen: Option<(u64, u32)>,
 }
 
 impl Opening {
@@ -61,12 +65,12 @@ impl Opening {
         self.proven
     }
 
-    /// So much of what was there is settled. The window opens where it was made use of: threefold in the time that it takes
+    /// So much of what was there is settled. The window opens where it was made use of: eightfold in the time that it takes
     /// to settle all of it.
     pub(super) fn settled(&mut self, there: Window, settled: Window) {
         self.proven = true;
         let opened =
-            |open: usize, there: usize, settled: usize| if 2 * there >= open { open + 2 * settled } else { open };
+            |open: usize, there: usize, settled: usize| if 2 * there >= open { open + 7 * settled } else { open };
         self.open = Window {
             bytes: opened(self.open.bytes, there.bytes, settled.bytes),
             messages: opened(self.open.messages, there.messages, settled.messages),
@@ -75,13 +79,19 @@ impl Opening {
     }
 
     /// Looks at the node: `settled` counts what it has settled, `waits` says whether it has something. If it has had
-    /// something since the last look and settled nothing, the window halves.
+    /// something for some looks and settled nothing, the window halves, down to one batch.
     pub(super) fn look(&mut self, settled: u64, waits: bool) {
-        if waits && self.seen == Some(settled) {
+        let silent = match self.seen {
+            Some((seen, silent)) if seen == settled => silent + 1,
+            _ => 0,
+        };
+        let halves = waits && silent >= limits::NODE_SILENT_LOOKS;
+        if halves {
             let half = Window { bytes: self.open.bytes / 2, messages: self.open.messages / 2 };
-            self.open = half.greatest(FIRST.least(self.most));
+            let batch = Window { bytes: limits::BATCH_BYTES_MAX, messages: limits::BATCH_MESSAGES_MAX };
+            self.open = half.greatest(batch.least(self.most));
         }
-        self.seen = waits.then_some(settled);
+        self.seen = waits.then_some((settled, if halves { 0 } else { silent }));
     }
 
     /// As if it had settled all that it may.
@@ -148,14 +158,14 @@ mod tests {
                 && !opening.fits(Window { bytes: 9, messages: 1 }, Window { bytes: 9, messages: 1 })
         );
         opening.settled(first, first);
-        let mut trips = 0;
+        let mut trips = 1;
         // All that is open, a hundred bytes a message.
         while opening.open.messages < 6400 {
             let there = Window { bytes: 100 * opening.open.messages, messages: opening.open.messages };
             opening.settled(there, there);
             trips += 1;
         }
-        assert!(trips <= 6, "{trips}");
+        assert!(trips <= 4, "{trips}");
         let open = opening.open;
         for _ in 0..1000 {
             opening.settled(first, first);
@@ -171,18 +181,18 @@ mod tests {
     fn a_window_halves_with_silence_down_to_one_batch() {
         let mut opening = Opening::new(MOST);
         opening.open_all();
-        opening.look(7, false);
-        opening.look(7, false);
-        opening.look(7, true);
+        let looks = |opening: &mut Opening, times, settled, waits| (0..times).for_each(|_| opening.look(settled, waits));
+        looks(&mut opening, 100, 7, false);
+        looks(&mut opening, limits::NODE_SILENT_LOOKS, 7, true);
         assert_eq!(opening.open, MOST, "who has nothing is not silent");
-        opening.look(7, true);
+        looks(&mut opening, 1, 7, true);
         assert_eq!(opening.open.messages, MOST.messages / 2);
-        opening.look(8, true);
-        assert_eq!(opening.open.messages, MOST.messages / 2, "it settled something");
-        for _ in 0..30 {
-            opening.look(8, true);
+        for settled in 8..100 {
+            looks(&mut opening, limits::NODE_SILENT_LOOKS, settled, true);
         }
-        assert_eq!(opening.open, FIRST);
+        assert_eq!(opening.open.messages, MOST.messages / 2, "it settles something");
+        looks(&mut opening, 1000, 100, true);
+        assert_eq!(opening.open, Window { bytes: limits::BATCH_BYTES_MAX, messages: limits::BATCH_MESSAGES_MAX });
         assert!(opening.fits(NONE, MOST), "one batch, whatever its size");
     }
 
