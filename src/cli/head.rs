@@ -1,16 +1,15 @@
 //! `acopio head`: flags of a headNode, and a solo head.
 
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use acopio::clock::Clock;
-use acopio::net::{Listener, Net};
-use acopio::shutdown::Shutdown;
-use acopio::{cluster, data, head, limits};
+use crate::clock::Clock;
+use crate::net::{Listener, Net};
+use crate::{cluster, data, head, limits};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, HEARTBEAT, LogFile, Takes};
 use super::{Global, Outcome, runtime, values};
@@ -51,19 +50,19 @@ pub struct Head {
     /// Time between two heartbeats of the data nodes
     #[arg(long, env = "ACOPIO_HEARTBEAT", value_name = "TIME", default_value = "5s", value_parser = values::duration)]
     heartbeat: Duration,
-    /// Folder for registro.log, heartbeat.log and head.log
+    /// Folder of the logs: registro.log, heartbeat.log and head.log
     #[arg(long, env = "ACOPIO_LOGS", value_name = "DIR", default_value = "logs/head")]
     logs: PathBuf,
     /// Keep the messages in this process, with an embedded data node, and echo each to text clients
     #[arg(long, env = "ACOPIO_SOLO", value_parser = BoolishValueParser::new())]
     solo: bool,
-    /// Folder for data.txt of a solo head
+    /// Folder for data.txt, of a solo head
     #[arg(long, env = "ACOPIO_DIR", value_name = "DIR", default_value = "logs/head")]
     dir: PathBuf,
-    /// Give the folder of a solo head a new identity, once: its log was lost, or it is a copy. What it holds stays
+    /// Give the folder a new identity, once, on a solo head: its log was lost, or it is a copy. What it holds stays
     #[arg(long, env = "ACOPIO_NEW_ID", value_parser = BoolishValueParser::new())]
     new_id: bool,
-    /// When a solo head syncs: always (before every answer), an interval, or never
+    /// When to sync: always (before every answer), an interval, or never; on a solo head
     #[arg(long, env = "ACOPIO_SYNC", value_name = "WHEN", default_value = "always", value_parser = values::sync)]
     sync: values::Sync,
     /// Send no ICMP echoes; data nodes that speak frames are pinged inside the protocol anyway
@@ -102,7 +101,7 @@ impl Head {
             .map(runtime::done)
     }
 
-    async fn serve(self, shutdown: Shutdown) -> Result<()> {
+    async fn serve(self, shutdown: CancellationToken) -> Result<()> {
         if self.min_copies > self.replicas {
             let (least, replicas) = (self.min_copies, self.replicas);
             anyhow::bail!(
@@ -112,7 +111,8 @@ impl Head {
         if self.solo && self.replicas > 1 {
             anyhow::bail!("a solo head keeps one copy; leave out --replicas, or --solo");
         }
-        let listener = bind(&self.listen).await?;
+        let listener =
+            Listener::bind(&self.listen).await.map_err(|error| values::cannot_listen(&self.listen, &error))?;
         let address = listener.local_addr().context("cannot tell the address listened on; start the head again")?;
         let mut config = self.config();
         if !self.solo {
@@ -152,22 +152,10 @@ impl Head {
             sync: super::data::policy(self.sync),
             segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
             repair: data::repair::Settings::default(),
-            clock: acopio::clock::Clock::default(),
+            clock: crate::clock::Clock::default(),
             retention: data::retention::Policy::default(),
             new_id: self.new_id,
             seed: rand::random(),
         }
     }
-}
-
-async fn bind(listen: &str) -> Result<Listener> {
-    Listener::bind(listen).await.map_err(|e| {
-        let remedy = match e.kind() {
-            io::ErrorKind::AddrInUse => "stop what listens there, or choose another port with --listen",
-            io::ErrorKind::PermissionDenied => "choose a port above 1023 with --listen",
-            io::ErrorKind::AddrNotAvailable => "this machine has no such address; choose one with --listen",
-            _ => "choose another address with --listen",
-        };
-        anyhow::anyhow!("cannot listen on {listen}: {e}; {remedy}")
-    })
 }

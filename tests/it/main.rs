@@ -32,6 +32,7 @@ mod line_dialect;
 mod mend;
 mod offer;
 mod patience;
+mod printing;
 mod raw_dialect;
 mod read;
 mod read_cluster;
@@ -48,4 +49,7 @@ mod torture;
 mod up;
 mod verify;
 mod versions;
+mod web;
 mod wire_document;
+#[cfg(feature = "coord")]
+mod zookeeper_recipes;
