@@ -114,6 +114,9 @@ pub const OUTBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// one read of it.
 pub const TURN_BYTES: usize = READ_BUFFER_BYTES;
 
+/// Connections that are accepted in a turn: each takes some system calls.
+pub const TURN_ACCEPTS: usize = 8;
+
 /// What each frame, batch or line counts in a turn beside its bytes: a small one takes about as long as copying these.
 pub const TURN_STEP_BYTES: usize = 256;
 

@@ -45,7 +45,7 @@ pub use config::Config;
 
 use crate::limits;
 use crate::lock::Lock;
-use crate::net::{Listener, Stream};
+use crate::net::{Listener, Stream, Turn};
 use registro::Registro;
 use shelf::{Shelf, Shelves};
 use state::Head;
@@ -98,7 +98,7 @@ pub async fn run_on(
     let watched = Rc::clone(&head);
     chores.spawn_local(async move { alarms::run(&watched).await });
     let places = Arc::new(Semaphore::new(head.config.clients_max + limits::CONNECTIONS_EXTRA));
-    let mut failing = false;
+    let (mut failing, mut turn) = (false, Turn::default());
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
@@ -109,6 +109,7 @@ pub async fn run_on(
         match accepted {
             Ok((socket, peer, place)) => {
                 failing = false;
+                turn.spend(limits::TURN_BYTES / limits::TURN_ACCEPTS).await;
                 let session = connection::serve(Rc::clone(&head), socket, peer, shutdown.clone(), finished.clone());
                 connections.spawn_local(async move {
                     session.await;

@@ -181,7 +181,8 @@ mod tests {
     fn a_window_halves_with_silence_down_to_one_batch() {
         let mut opening = Opening::new(MOST);
         opening.open_all();
-        let looks = |opening: &mut Opening, times, settled, waits| (0..times).for_each(|_| opening.look(settled, waits));
+        let looks =
+            |opening: &mut Opening, times, settled, waits| (0..times).for_each(|_| opening.look(settled, waits));
         looks(&mut opening, 100, 7, false);
         looks(&mut opening, limits::NODE_SILENT_LOOKS, 7, true);
         assert_eq!(opening.open, MOST, "who has nothing is not silent");
