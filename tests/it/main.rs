@@ -44,6 +44,7 @@ mod send;
 mod simulation;
 mod solo;
 mod status;
+mod strangers;
 mod torture;
 mod up;
 mod verify;
