@@ -13,7 +13,7 @@
 //! # The modules
 //!
 //! [`wire`] is the words on the wire and imports nobody: no socket, no clock, no file. `head`, `data` and `client` speak
-//! it and never import each other; [`net`], [`clock`], [`daily`], [`lock`] and [`shutdown`] are the small things they share.
+//! it and never import each other; [`net`], [`clock`], [`daily`], [`lock`], `files` and [`shutdown`] are the small things they share.
 //! [`check`] reads what data nodes wrote, offline; [`cluster`] runs whole clusters on one machine, as
 //! processes or in containers. `cli` is the command line: nothing else reads flags or the environment. `ARCHITECTURE.md`, `docs/wire.md` and `docs/data-log.md`
 //! are the pages beside this one.
@@ -25,6 +25,7 @@ pub mod clock;
 pub mod cluster;
 pub mod daily;
 pub mod data;
+mod files;
 pub mod head;
 pub mod limits;
 pub mod lock;

@@ -6,20 +6,26 @@
 
 use super::index::{BlockSizes, Indexer, Summary};
 use super::opening::{self, OpenError, OpenReport};
-use super::recover::BadPlace;
+use super::record;
+use super::recover::{self, BadPlace, Place, TornTail};
 use super::retention::{self, Look, Retained};
+use super::scan::read_exact;
 use super::segments::{CURRENT, INDEX, REMOVED, Segment, sealed_id, sealed_name};
 use super::sidecar::{FileIndex, sidecar_name};
-use super::storage::{LogFile, ReadAt, Storage, is_full};
+use super::standing::{Alteration, Known, Standing, judge};
+use super::storage::{FileId, LogFile, ReadAt, Room, Storage, is_full};
 use super::view::{CurrentFile, Sealed, SealedFile, View};
 use super::witness::{END, End, Witness};
 use crate::limits::{DISK_RESUME_BYTES_MIN, RETENTION_BYTES_MAX};
-use crate::wire::id::RecordId;
+use crate::wire::id::{ClientId, RecordId};
 use std::fmt;
 use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// How often a batch is written that somebody else's writing spoils.
+const APPENDS_MAX: usize = 3;
 
 /// When records are made to survive power loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -86,11 +92,16 @@ pub enum LogError {
         cause: Arc<str>,
     },
     /// The disk is full; the log is as it was before the batch.
-    #[error("the disk is full: {cause}; free some space and the node goes on by itself")]
+    #[error("the disk is full: {cause}; {remedy}, and the node goes on by itself")]
     Full {
         /// What the system said.
         cause: Arc<str>,
+        /// What to do.
+        remedy: &'static str,
     },
+    /// Somebody altered files under the running log. It goes on once they are as they were, if they can be.
+    #[error("{0}")]
+    Altered(Arc<str>),
     /// The batch does not end in a newline; nothing was written.
     #[error("a batch has to end in a newline; this is a fault in the program that made it")]
     NotLines,
@@ -104,12 +115,34 @@ pub(super) struct Current<F> {
     /// The name that it will have when it is sealed.
     pub(super) name: Option<Arc<str>>,
     pub(super) index: Indexer,
+    id: FileId,
+    /// Its length; what lies behind the last record is not ours.
+    len: u64,
+    /// What lies there.
+    tail: Option<TornTail>,
+    /// Whether that ends in the middle of a line.
+    open_end: bool,
+    /// Up to where it was said that somebody else wrote into it.
+    told: u64,
 }
 
 impl<F: LogFile> Current<F> {
-    pub(super) fn new(file: F, first_id: Option<RecordId>, index: Indexer) -> Self {
-        Self { reader: file.reader(), file, first_id, name: None, index }
+    pub(super) fn new(file: F, first_id: Option<RecordId>, index: Indexer) -> io::Result<Self> {
+        let seen = file.seen()?;
+        let (id, len, reader) = (seen.id, seen.bytes, file.reader());
+        Ok(Self { reader, file, first_id, name: None, index, id, len, tail: None, open_end: false, told: 0 })
     }
+}
+
+/// What somebody else wrote into `data.txt`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Foreign {
+    /// Bytes that are no records and that nothing was said about yet.
+    pub bytes: u64,
+    /// Where they begin.
+    pub offset: u64,
+    /// Lines that have records behind them or that a seal closed in: the name that their file has for good, and where.
+    pub enclosed: Vec<(Arc<str>, BadPlace)>,
 }
 
 /// The log of a data node.
@@ -130,8 +163,14 @@ pub struct Log<S: Storage> {
     witness: Witness,
     /// Syncs of data files since it was opened.
     syncs: u64,
-    /// [`LogError::Full`] or [`LogError::Poisoned`].
+    /// [`LogError::Full`], [`LogError::Altered`] or [`LogError::Poisoned`].
     stopped: Option<LogError>,
+    /// It was altered in a way that only another start can judge.
+    is_lost: bool,
+    /// What others wrote, until it is taken.
+    foreign: Foreign,
+    /// Whose log it is, once that is known.
+    node: Option<ClientId>,
 }
 
 impl<S: Storage> Log<S> {
@@ -162,6 +201,9 @@ impl<S: Storage> Log<S> {
             witness: Witness::new(opened.end),
             syncs: 0,
             stopped: None,
+            is_lost: false,
+            foreign: Foreign::default(),
+            node,
         };
         let named = log.current.as_ref().and_then(|current| current.first_id);
         if let Some((current, first)) = log.current.as_mut().zip(named) {
@@ -199,25 +241,220 @@ impl<S: Storage> Log<S> {
         if self.current.is_none() {
             self.start_file()?;
         }
+        for _ in 0..APPENDS_MAX {
+            if self.append_once(lines, summary)? {
+                self.unsynced = true;
+                return Ok(());
+            }
+        }
+        Err(self.alter(
+            "somebody else writes into data.txt without a pause, so that no record stays whole; end that".to_owned(),
+        ))
+    }
+
+    /// Writes a batch and looks whether it is where it belongs; `false` if somebody else's half line spoiled it.
+    fn append_once(&mut self, lines: &[u8], summary: &Summary) -> Result<bool, LogError> {
         let Some(current) = self.current.as_mut() else {
             return Err(LogError::NotLines);
         };
-        if let Err(error) = current.file.append(lines) {
+        let before = current.len;
+        // What somebody left unfinished gets its newline.
+        let newline: &[u8] = if current.open_end { b"\n" } else { b"" };
+        let written = if newline.is_empty() { Ok(()) } else { current.file.append(newline) };
+        if let Err(error) = written.and_then(|()| current.file.append(lines)) {
             if !is_full(&error) {
                 return Err(self.poison("write", &error));
             }
-            return Err(match current.file.truncate(current.index.bytes()) {
+            return Err(match current.file.truncate(before) {
                 Ok(()) => self.full(&error),
                 Err(error) => self.poison("take back a half-written batch", &error),
             });
         }
-        current.index.append(summary);
-        if current.first_id.is_none() {
-            current.first_id = summary.first();
-            current.name = current.first_id.map(|id| free_name(id, self.sealed.files()).into());
+        let (least, end) = (current.index.bytes() + lines.len() as u64, before + (newline.len() + lines.len()) as u64);
+        let only_ours = before == current.index.bytes();
+        match self.stand(least, end)? {
+            Standing::Same if only_ours => {}
+            Standing::Same => return self.take_stock(end, lines),
+            Standing::Other(len) => return self.take_stock(len, lines),
+            Standing::Altered(alteration) => return Err(self.take_back(before, end, alteration)),
         }
-        self.unsynced = true;
+        if let Some(current) = self.current.as_mut() {
+            current.index.append(summary);
+            current.len = end;
+            self.name_current(summary.first());
+        }
+        Ok(true)
+    }
+
+    /// The name that `data.txt` will get is its first record's.
+    fn name_current(&mut self, first: Option<RecordId>) {
+        if let Some(current) = self.current.as_mut().filter(|current| current.first_id.is_none()) {
+            current.first_id = first;
+            current.name = first.map(|id| free_name(id, self.sealed.files()).into());
+        }
+    }
+
+    /// What the path of `data.txt` leads to, which is to have so many bytes, and this many at least.
+    fn stand(&mut self, least: u64, bytes: u64) -> Result<Standing, LogError> {
+        let Some(current) = self.current.as_ref() else { return Ok(Standing::Same) };
+        match self.storage.look(CURRENT) {
+            Ok(seen) => Ok(judge(seen, Known { id: Some(current.id), bytes, least })),
+            Err(error) => {
+                Err(self.alter(format!("cannot look at {CURRENT}: {error}; nothing is stored here until that works")))
+            }
+        }
+    }
+
+    /// Takes back a batch that is not acknowledged, if nothing was written behind it.
+    fn take_back(&mut self, before: u64, end: u64, alteration: Alteration) -> LogError {
+        let Some(current) = self.current.as_mut() else { return LogError::NotLines };
+        if current.file.len().is_ok_and(|len| len == end)
+            && let Err(error) = current.file.truncate(before)
+        {
+            return self.poison("take back a batch", &error);
+        }
+        self.altered(alteration)
+    }
+
+    /// `data.txt` was altered.
+    fn altered(&mut self, alteration: Alteration) -> LogError {
+        self.is_lost |= !alteration.may_pass();
+        self.alter(alteration.of_current(CURRENT))
+    }
+
+    /// Files were altered. Whoever starts the log next has to know how far it went.
+    fn alter(&mut self, what: String) -> LogError {
+        if let Some(node) = self.node {
+            self.witness.write(&self.storage, node).unwrap_or_default();
+        }
+        let error = LogError::Altered(what.into());
+        self.stopped = Some(error.clone());
+        error
+    }
+
+    /// Takes in what lies behind the last record that is known, up to `len`: records, and what somebody else wrote. Answers
+    /// whether `lines` is there whole.
+    fn take_stock(&mut self, len: u64, lines: &[u8]) -> Result<bool, LogError> {
+        let Some(current) = self.current.as_mut() else { return Ok(false) };
+        let (from, reader, index) = (current.index.bytes(), Arc::clone(&current.reader), &mut current.index);
+        let wanted = record::decode(lines.split(|byte| *byte == b'\n').next().unwrap_or_default()).ok();
+        let mut at = None;
+        let scanned = recover::scan(
+            len.saturating_sub(from),
+            |buffer, at| reader.read_at(buffer, from + at),
+            |place, line| {
+                index.line(from + place.offset, place.len, line.id, line.copies.unwrap_or_default());
+                if wanted.as_ref().is_some_and(|first| first.id == line.id) {
+                    at = Some(from + place.offset);
+                }
+            },
+        );
+        let whole = scanned.and_then(|found| {
+            let mut there = vec![0; lines.len()];
+            let got = at.map_or(Ok(0), |at| read_exact(&*reader, &mut there, at))?;
+            let mut last = [b'\n'];
+            read_exact(&*reader, &mut last, len.saturating_sub(1))?;
+            Ok((found, got == lines.len() && there == lines, last == *b"\n"))
+        });
+        let (mut found, is_whole, ends) = match whole {
+            Ok(whole) => whole,
+            Err(error) => return Err(self.poison("read what was written", &error)),
+        };
+        for place in found.rot.iter_mut().map(|bad| &mut bad.place) {
+            place.offset += from;
+        }
+        current.tail = found.torn.map(|tail| TornTail { offset: tail.offset + from, ..tail });
+        (current.len, current.open_end) = (len, current.tail.is_some() && !ends);
+        let bad = found.rot.iter().map(|bad| (bad.place.offset, bad.place.len));
+        let bad = bad.chain(current.tail.map(|tail| (tail.offset, tail.len)));
+        for (offset, bytes) in bad.filter(|(offset, bytes)| offset + bytes > current.told) {
+            if self.foreign.bytes == 0 {
+                self.foreign.offset = offset;
+            }
+            self.foreign.bytes += bytes.min(offset + bytes - current.told);
+        }
+        current.told = len;
+        self.name_current(found.first_id);
+        self.enclose(found.rot);
+        Ok(is_whole)
+    }
+
+    /// These lines of `data.txt` are somebody else's, and stay.
+    fn enclose(&mut self, places: Vec<BadPlace>) {
+        if let Some(name) = self.current.as_ref().and_then(|current| current.name.clone()) {
+            self.foreign.enclosed.extend(places.into_iter().map(|bad| (Arc::clone(&name), bad)));
+        }
+    }
+
+    /// What others wrote into `data.txt` since this was asked last.
+    pub fn take_foreign(&mut self) -> Option<Foreign> {
+        let foreign = std::mem::take(&mut self.foreign);
+        (foreign != Foreign::default()).then_some(foreign)
+    }
+
+    /// The log of this node: its end is written down at once when somebody alters its files.
+    #[must_use]
+    pub fn of(self, node: ClientId) -> Self {
+        Self { node: Some(node), ..self }
+    }
+
+    /// Looks whether `data.txt` is the file that is open, whether a log that was altered or full can go on, and, if `all`
+    /// are to be looked at, whether the sealed files are there. `true` if the log takes batches now.
+    /// Errors: [`LogError::Poisoned`].
+    pub fn look(&mut self, all: bool) -> Result<bool, LogError> {
+        let was_altered = match &self.stopped {
+            Some(LogError::Full { .. }) => return Ok(self.has_room()),
+            Some(LogError::Altered(_)) => true,
+            Some(error) => return Err(error.clone()),
+            None => false,
+        };
+        if self.is_lost {
+            return Ok(false);
+        }
+        match self.settle().and_then(|()| if all || was_altered { self.look_at_sealed() } else { Ok(()) }) {
+            Ok(()) => self.stopped = None,
+            Err(LogError::Altered(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    /// Sees that `data.txt` is the file that is open, and takes in what somebody else wrote into it.
+    fn settle(&mut self) -> Result<(), LogError> {
+        let Some((least, bytes)) = self.current.as_ref().map(|current| (current.index.bytes(), current.len)) else {
+            return Ok(());
+        };
+        match self.stand(least, bytes)? {
+            Standing::Same => Ok(()),
+            Standing::Other(len) => self.take_stock(len, &[]).map(|_whole| ()),
+            Standing::Altered(alteration) => Err(self.altered(alteration)),
+        }
+    }
+
+    /// Sees that all sealed files are there and as long as they were.
+    fn look_at_sealed(&mut self) -> Result<(), LogError> {
+        for file in self.sealed.files() {
+            let Segment { file, bytes, .. } = &file.segment;
+            let what = match self.storage.look(file) {
+                Ok(seen) => match judge(seen, Known { id: None, bytes: *bytes, least: *bytes }) {
+                    Standing::Altered(alteration) => alteration.of_sealed(file),
+                    Standing::Same | Standing::Other(_) => continue,
+                },
+                Err(error) => format!("cannot look at {file}: {error}; nothing is stored here until that works"),
+            };
+            return Err(self.alter(what));
+        }
         Ok(())
+    }
+
+    /// Whether a full disk has room again, and goes on if so.
+    fn has_room(&mut self) -> bool {
+        let room = |room: Room| room.bytes >= DISK_RESUME_BYTES_MIN && room.files != Some(0);
+        let has_room = self.storage.room().is_ok_and(room);
+        if has_room {
+            self.stopped = None;
+        }
+        has_room
     }
 
     /// Makes everything appended so far survive a crash, whatever the policy says. Also serves while the disk is full.
@@ -251,22 +488,6 @@ impl<S: Storage> Log<S> {
     /// How far it is synced, for who writes that down.
     pub const fn witness(&self) -> &Witness {
         &self.witness
-    }
-
-    /// Looks whether a full disk has room again: `true` if the log takes batches now.
-    /// Errors: [`LogError::Poisoned`].
-    pub fn try_resume(&mut self) -> Result<bool, LogError> {
-        match &self.stopped {
-            None => Ok(true),
-            Some(LogError::Full { .. }) => {
-                let room = self.storage.free_bytes().is_ok_and(|free| free >= DISK_RESUME_BYTES_MIN);
-                if room {
-                    self.stopped = None;
-                }
-                Ok(room)
-            }
-            Some(error) => Err(error.clone()),
-        }
     }
 
     /// Syncs of data files since it was opened.
@@ -324,6 +545,12 @@ impl<S: Storage> Log<S> {
     /// too long, or with none.
     fn seal(&mut self) -> Result<(), LogError> {
         self.sync()?;
+        // Whatever lies at its path is renamed.
+        self.settle()?;
+        if let Some(tail) = self.current.as_mut().and_then(|current| current.tail.take()) {
+            let place = Place { offset: tail.offset, len: tail.len, line: tail.line };
+            self.enclose(vec![BadPlace { place, reason: tail.reason }]);
+        }
         let Some(current) = self.current.as_ref() else {
             return Ok(());
         };
@@ -334,7 +561,7 @@ impl<S: Storage> Log<S> {
         let segment = Segment {
             file: free_name(first_id, self.sealed.files()),
             records: current.index.records(),
-            bytes: current.index.bytes(),
+            bytes: current.len,
             least,
             greatest,
         };
@@ -368,11 +595,13 @@ impl<S: Storage> Log<S> {
             return Ok(());
         }
         if self.index.is_none() {
-            let opened = match self.storage.open_append(INDEX) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.storage.create(INDEX),
-                other => other,
-            };
-            self.index = opened.ok();
+            self.index = self.storage.open_append(INDEX).ok();
+        }
+        let known = self.index.as_ref().and_then(|file| file.seen().ok()).map(|seen| seen.id);
+        if known.is_none() || self.storage.look(INDEX).ok().flatten().map(|seen| seen.id) != known {
+            // There is none yet, or somebody moved it.
+            let all = Arc::clone(&self.sealed);
+            return self.forget(all.files());
         }
         let written = self.index.as_mut().map(|file| file.append(line.as_bytes()).and_then(|()| file.sync()));
         match written {
@@ -470,7 +699,10 @@ impl<S: Storage> Log<S> {
     /// Creates an empty `data.txt`.
     fn start_file(&mut self) -> Result<(), LogError> {
         match self.storage.create(CURRENT) {
-            Ok(file) => self.current = Some(Current::new(file, None, Indexer::new(self.block_sizes))),
+            Ok(file) => match Current::new(file, None, Indexer::new(self.block_sizes)) {
+                Ok(current) => self.current = Some(current),
+                Err(error) => return Err(self.poison("look at data.txt", &error)),
+            },
             Err(error) if is_full(&error) => return Err(self.full(&error)),
             Err(error) => return Err(self.poison("create data.txt", &error)),
         }
@@ -484,7 +716,8 @@ impl<S: Storage> Log<S> {
     }
 
     fn full(&mut self, error: &io::Error) -> LogError {
-        let error = LogError::Full { cause: error.to_string().into() };
+        let remedy = self.storage.room().map_or("free some space", Room::remedy);
+        let error = LogError::Full { cause: error.to_string().into(), remedy };
         self.stopped = Some(error.clone());
         error
     }
@@ -517,11 +750,6 @@ pub(super) fn free_name(first: RecordId, sealed: &[Arc<SealedFile>]) -> String {
         }
         copy = copy.saturating_add(1);
     }
-}
-
-/// A line of `quarantine.txt`, newline included: file, offset, length, reason.
-pub(super) fn quarantine_line(file: &str, bad: &BadPlace) -> String {
-    format!("{file} {} {} {}\n", bad.place.offset, bad.place.len, bad.reason)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! What containers say and write, as it comes: their output by way of the engine, their files from this machine.
 
-use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -11,6 +10,7 @@ use super::engine::{Engine, State, next};
 use crate::cluster::plan::Kind;
 use crate::cluster::said::Said;
 use crate::cluster::screen::Screen;
+use crate::files;
 use crate::limits;
 use crate::shutdown::Shutdown;
 
@@ -108,7 +108,7 @@ impl Tail {
     /// # Errors
     /// The file can't be read. That it is not there is none.
     pub fn lines(&mut self) -> io::Result<Vec<String>> {
-        let mut file = match File::open(&self.path) {
+        let mut file = match files::read(&self.path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             file => file?,
         };
