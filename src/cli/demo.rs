@@ -113,7 +113,7 @@ impl Demo {
         let settings = self.settings(global, socket, program)?;
         runtime::run_role(stop_time(), false, async |shutdown| match script {
             None => {
-                docker::run(settings, shutdown, async |_, shutdown| shutdown.stopping().await).await?;
+                docker::run(settings, shutdown, async |_, shutdown| shutdown.cancelled().await).await?;
                 Ok(Outcome::Done)
             }
             Some(Script::Failures) => {

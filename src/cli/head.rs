@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::net::{Listener, Net};
-use crate::shutdown::Shutdown;
 use crate::{cluster, data, head, limits};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, HEARTBEAT, LogFile, Takes};
 use super::{Global, Outcome, runtime, values};
@@ -102,7 +102,7 @@ impl Head {
             .map(runtime::done)
     }
 
-    async fn serve(self, shutdown: Shutdown) -> Result<()> {
+    async fn serve(self, shutdown: CancellationToken) -> Result<()> {
         if self.min_copies > self.replicas {
             let (least, replicas) = (self.min_copies, self.replicas);
             anyhow::bail!(

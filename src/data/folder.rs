@@ -418,7 +418,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         Folder::open(dir.path(), "uno", 1).unwrap().leave("casa").unwrap();
         let text = std::fs::read_to_string(dir.path().join(IDENTITY)).unwrap();
-        assert_eq!(text, "acopio-data 1 ---------1 casa drained\n");
+        assert_eq!(text, "acopio-data 1 ---------0 casa drained\n");
         let error = Folder::open(dir.path(), "uno", 2).unwrap_err();
         assert!(matches!(error, FolderError::Drained { .. }), "{error}");
         let anew = Folder::open_with_new_id(dir.path(), "uno", 2).unwrap();

@@ -544,7 +544,9 @@ fn what_others_wrote_is_told_once_and_listed_once_records_follow() {
     assert_eq!(handled.log.take_foreign().unwrap().bytes, 4);
     handled.disk.meddle(CURRENT, |bytes| bytes.truncate(bytes.len() - 4));
     handled.append(1).unwrap();
-    assert_eq!((handled.log.take_foreign(), handled.read().len()), (None, 5));
+    // The newline that was to end it is all that is left.
+    let told = handled.log.take_foreign().unwrap();
+    assert_eq!((told.bytes, told.enclosed.len(), told.enclosed[0].1.place.len, handled.read().len()), (0, 1, 1, 5));
 }
 
 /// What appending is refused for; nothing of it is there afterwards.
@@ -661,7 +663,7 @@ fn an_end_that_a_sealed_file_lost_is_remembered_until_it_is_back() {
         assert_eq!(report.shorter.len(), usize::from(first));
         let listed = String::from_utf8(handled.disk.contents(QUARANTINE)).unwrap();
         assert!(
-            listed.starts_with(&format!("{file} 200 ")) && listed.contains(" cut: it had 40 records up to "),
+            listed.contains(&format!("{file} 200 ")) && listed.contains(" cut: it had 40 records up to "),
             "{listed}"
         );
     }

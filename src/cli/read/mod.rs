@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 
 use crate::client::reader::{self, Config, Event, Message, Query, ReadError};
 use crate::limits;
-use crate::shutdown::Shutdown;
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::peer::missing_cause;
 use anyhow::Result;
@@ -16,6 +15,7 @@ use clap::builder::BoolishValueParser;
 use regex::bytes::{Regex, RegexBuilder};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _, Stdout};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use self::format::Format;
 use super::moment::{self, Moment};
@@ -154,11 +154,11 @@ impl Print {
         config: &Config,
         query: Query,
         last: Option<u64>,
-        shutdown: Option<&Shutdown>,
+        shutdown: Option<&CancellationToken>,
     ) -> Result<Outcome> {
         let stopping = async {
             match shutdown {
-                Some(shutdown) => shutdown.stopping().await,
+                Some(shutdown) => shutdown.cancelled().await,
                 None => std::future::pending().await,
             }
         };
