@@ -2,30 +2,29 @@
 //!
 //! It blocks, has no thread and reads no clock: the commit thread calls it. After the first failed write or sync it
 //! answers nothing but that error, for a disk that failed once has lost what nobody knows. A full disk only makes it
-//! read-only. `opening` finishes what a crash left; `docs/data-log.md` is the contract.
+//! read-only, and so do files that somebody moved. `opening` finishes what a crash left; `docs/data-log.md` is the contract.
+
+mod hands;
+mod retain;
+
+pub use hands::Foreign;
 
 use super::index::{BlockSizes, Indexer, Summary};
 use super::opening::{self, OpenError, OpenReport};
-use super::record;
-use super::recover::{self, BadPlace, Place, TornTail};
-use super::retention::{self, Look, Retained};
-use super::scan::read_exact;
-use super::segments::{CURRENT, INDEX, REMOVED, Segment, sealed_id, sealed_name};
+use super::recover::{BadPlace, Place, TornTail};
+use super::segments::{CURRENT, INDEX, Segment, sealed_id, sealed_name};
 use super::sidecar::{FileIndex, sidecar_name};
-use super::standing::{Alteration, Known, Standing, judge};
+use super::standing::Standing;
 use super::storage::{FileId, LogFile, ReadAt, Room, Storage, is_full};
 use super::view::{CurrentFile, Sealed, SealedFile, View};
-use super::witness::{END, End, Witness};
-use crate::limits::{DISK_RESUME_BYTES_MIN, RETENTION_BYTES_MAX};
+use super::witness::{End, Witness};
+use crate::limits::APPENDS_MAX;
 use crate::wire::id::{ClientId, RecordId};
 use std::fmt;
 use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How often a batch is written that somebody else's writing spoils.
-const APPENDS_MAX: usize = 3;
 
 /// When records are made to survive power loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -115,7 +114,8 @@ pub(super) struct Current<F> {
     /// The name that it will have when it is sealed.
     pub(super) name: Option<Arc<str>>,
     pub(super) index: Indexer,
-    id: FileId,
+    /// Which file it is; none where a file system gives one file two identities.
+    id: Option<FileId>,
     /// Its length; what lies behind the last record is not ours.
     len: u64,
     /// What lies there.
@@ -129,20 +129,9 @@ pub(super) struct Current<F> {
 impl<F: LogFile> Current<F> {
     pub(super) fn new(file: F, first_id: Option<RecordId>, index: Indexer) -> io::Result<Self> {
         let seen = file.seen()?;
-        let (id, len, reader) = (seen.id, seen.bytes, file.reader());
+        let (id, len, reader) = (Some(seen.id), seen.bytes, file.reader());
         Ok(Self { reader, file, first_id, name: None, index, id, len, tail: None, open_end: false, told: 0 })
     }
-}
-
-/// What somebody else wrote into `data.txt`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Foreign {
-    /// Bytes that are no records and that nothing was said about yet.
-    pub bytes: u64,
-    /// Where they begin.
-    pub offset: u64,
-    /// Lines that have records behind them or that a seal closed in: the name that their file has for good, and where.
-    pub enclosed: Vec<(Arc<str>, BadPlace)>,
 }
 
 /// The log of a data node.
@@ -215,6 +204,7 @@ impl<S: Storage> Log<S> {
                 Err(error) => return Err(OpenError::Log(error)),
             }
         }
+        log.know_file();
         log.bear_witness();
         if let Some(node) = node {
             log.witness.write_if_renamed(&log.storage, node);
@@ -292,169 +282,6 @@ impl<S: Storage> Log<S> {
             current.first_id = first;
             current.name = first.map(|id| free_name(id, self.sealed.files()).into());
         }
-    }
-
-    /// What the path of `data.txt` leads to, which is to have so many bytes, and this many at least.
-    fn stand(&mut self, least: u64, bytes: u64) -> Result<Standing, LogError> {
-        let Some(current) = self.current.as_ref() else { return Ok(Standing::Same) };
-        match self.storage.look(CURRENT) {
-            Ok(seen) => Ok(judge(seen, Known { id: Some(current.id), bytes, least })),
-            Err(error) => {
-                Err(self.alter(format!("cannot look at {CURRENT}: {error}; nothing is stored here until that works")))
-            }
-        }
-    }
-
-    /// Takes back a batch that is not acknowledged, if nothing was written behind it.
-    fn take_back(&mut self, before: u64, end: u64, alteration: Alteration) -> LogError {
-        let Some(current) = self.current.as_mut() else { return LogError::NotLines };
-        if current.file.len().is_ok_and(|len| len == end)
-            && let Err(error) = current.file.truncate(before)
-        {
-            return self.poison("take back a batch", &error);
-        }
-        self.altered(alteration)
-    }
-
-    /// `data.txt` was altered.
-    fn altered(&mut self, alteration: Alteration) -> LogError {
-        self.is_lost |= !alteration.may_pass();
-        self.alter(alteration.of_current(CURRENT))
-    }
-
-    /// Files were altered. Whoever starts the log next has to know how far it went.
-    fn alter(&mut self, what: String) -> LogError {
-        if let Some(node) = self.node {
-            self.witness.write(&self.storage, node).unwrap_or_default();
-        }
-        let error = LogError::Altered(what.into());
-        self.stopped = Some(error.clone());
-        error
-    }
-
-    /// Takes in what lies behind the last record that is known, up to `len`: records, and what somebody else wrote. Answers
-    /// whether `lines` is there whole.
-    fn take_stock(&mut self, len: u64, lines: &[u8]) -> Result<bool, LogError> {
-        let Some(current) = self.current.as_mut() else { return Ok(false) };
-        let (from, reader, index) = (current.index.bytes(), Arc::clone(&current.reader), &mut current.index);
-        let wanted = record::decode(lines.split(|byte| *byte == b'\n').next().unwrap_or_default()).ok();
-        let mut at = None;
-        let scanned = recover::scan(
-            len.saturating_sub(from),
-            |buffer, at| reader.read_at(buffer, from + at),
-            |place, line| {
-                index.line(from + place.offset, place.len, line.id, line.copies.unwrap_or_default());
-                if wanted.as_ref().is_some_and(|first| first.id == line.id) {
-                    at = Some(from + place.offset);
-                }
-            },
-        );
-        let whole = scanned.and_then(|found| {
-            let mut there = vec![0; lines.len()];
-            let got = at.map_or(Ok(0), |at| read_exact(&*reader, &mut there, at))?;
-            let mut last = [b'\n'];
-            read_exact(&*reader, &mut last, len.saturating_sub(1))?;
-            Ok((found, got == lines.len() && there == lines, last == *b"\n"))
-        });
-        let (mut found, is_whole, ends) = match whole {
-            Ok(whole) => whole,
-            Err(error) => return Err(self.poison("read what was written", &error)),
-        };
-        for place in found.rot.iter_mut().map(|bad| &mut bad.place) {
-            place.offset += from;
-        }
-        current.tail = found.torn.map(|tail| TornTail { offset: tail.offset + from, ..tail });
-        (current.len, current.open_end) = (len, current.tail.is_some() && !ends);
-        let bad = found.rot.iter().map(|bad| (bad.place.offset, bad.place.len));
-        let bad = bad.chain(current.tail.map(|tail| (tail.offset, tail.len)));
-        for (offset, bytes) in bad.filter(|(offset, bytes)| offset + bytes > current.told) {
-            if self.foreign.bytes == 0 {
-                self.foreign.offset = offset;
-            }
-            self.foreign.bytes += bytes.min(offset + bytes - current.told);
-        }
-        current.told = len;
-        self.name_current(found.first_id);
-        self.enclose(found.rot);
-        Ok(is_whole)
-    }
-
-    /// These lines of `data.txt` are somebody else's, and stay.
-    fn enclose(&mut self, places: Vec<BadPlace>) {
-        if let Some(name) = self.current.as_ref().and_then(|current| current.name.clone()) {
-            self.foreign.enclosed.extend(places.into_iter().map(|bad| (Arc::clone(&name), bad)));
-        }
-    }
-
-    /// What others wrote into `data.txt` since this was asked last.
-    pub fn take_foreign(&mut self) -> Option<Foreign> {
-        let foreign = std::mem::take(&mut self.foreign);
-        (foreign != Foreign::default()).then_some(foreign)
-    }
-
-    /// The log of this node: its end is written down at once when somebody alters its files.
-    #[must_use]
-    pub fn of(self, node: ClientId) -> Self {
-        Self { node: Some(node), ..self }
-    }
-
-    /// Looks whether `data.txt` is the file that is open, whether a log that was altered or full can go on, and, if `all`
-    /// are to be looked at, whether the sealed files are there. `true` if the log takes batches now.
-    /// Errors: [`LogError::Poisoned`].
-    pub fn look(&mut self, all: bool) -> Result<bool, LogError> {
-        let was_altered = match &self.stopped {
-            Some(LogError::Full { .. }) => return Ok(self.has_room()),
-            Some(LogError::Altered(_)) => true,
-            Some(error) => return Err(error.clone()),
-            None => false,
-        };
-        if self.is_lost {
-            return Ok(false);
-        }
-        match self.settle().and_then(|()| if all || was_altered { self.look_at_sealed() } else { Ok(()) }) {
-            Ok(()) => self.stopped = None,
-            Err(LogError::Altered(_)) => return Ok(false),
-            Err(error) => return Err(error),
-        }
-        Ok(true)
-    }
-
-    /// Sees that `data.txt` is the file that is open, and takes in what somebody else wrote into it.
-    fn settle(&mut self) -> Result<(), LogError> {
-        let Some((least, bytes)) = self.current.as_ref().map(|current| (current.index.bytes(), current.len)) else {
-            return Ok(());
-        };
-        match self.stand(least, bytes)? {
-            Standing::Same => Ok(()),
-            Standing::Other(len) => self.take_stock(len, &[]).map(|_whole| ()),
-            Standing::Altered(alteration) => Err(self.altered(alteration)),
-        }
-    }
-
-    /// Sees that all sealed files are there and as long as they were.
-    fn look_at_sealed(&mut self) -> Result<(), LogError> {
-        for file in self.sealed.files() {
-            let Segment { file, bytes, .. } = &file.segment;
-            let what = match self.storage.look(file) {
-                Ok(seen) => match judge(seen, Known { id: None, bytes: *bytes, least: *bytes }) {
-                    Standing::Altered(alteration) => alteration.of_sealed(file),
-                    Standing::Same | Standing::Other(_) => continue,
-                },
-                Err(error) => format!("cannot look at {file}: {error}; nothing is stored here until that works"),
-            };
-            return Err(self.alter(what));
-        }
-        Ok(())
-    }
-
-    /// Whether a full disk has room again, and goes on if so.
-    fn has_room(&mut self) -> bool {
-        let room = |room: Room| room.bytes >= DISK_RESUME_BYTES_MIN && room.files != Some(0);
-        let has_room = self.storage.room().is_ok_and(room);
-        if has_room {
-            self.stopped = None;
-        }
-        has_room
     }
 
     /// Makes everything appended so far survive a crash, whatever the policy says. Also serves while the disk is full.
@@ -614,67 +441,6 @@ impl<S: Storage> Log<S> {
         Ok(())
     }
 
-    /// Removes the sealed files that were kept long enough, and writes into `retention.txt` which. `segments.txt` forgets
-    /// a file before it goes: one that it lists and that is not there was lost. Serves while the disk is full.
-    ///
-    /// # Errors
-    /// [`LogError::Poisoned`]. A file that can't be removed stays, and is no error.
-    pub fn retain(&mut self, look: &Look) -> Result<Retained, LogError> {
-        if let Some(error @ LogError::Poisoned { .. }) = &self.stopped {
-            return Err(error.clone());
-        }
-        let plan = retention::plan(&self.view(), look.now_ns, &look.policy, |file| (look.is_short)(file));
-        let held = plan.held.map(|file| file.segment.file.clone());
-        let mut retained = Retained { held, ..Retained::default() };
-        if plan.remove.is_empty() {
-            return Ok(retained);
-        }
-        let first_goes = |first| plan.remove.iter().any(|file| first_of(file) == Some(first));
-        // A witness of a file that is gone would be one of a loss.
-        if let Err(error) = self.witness.let_go(&self.storage, first_goes) {
-            retained.failed = Some(format!("cannot remove {END}: {error}"));
-            return Ok(retained);
-        }
-        let goes = |file: &SealedFile| plan.remove.iter().any(|other| other.serial == file.serial);
-        let mut rest: Vec<_> = self.sealed.files().iter().filter(|file| !goes(file)).map(Arc::clone).collect();
-        self.note_removal(&plan.remove)?;
-        self.forget(&rest)?;
-        for file in plan.remove {
-            match remove_both(&self.storage, &file.segment.file) {
-                Ok(()) => retained.removed.push(file.segment.clone()),
-                Err(error) => {
-                    retained.failed = Some(format!("cannot remove {}: {error}", file.segment.file));
-                    rest.push(file);
-                }
-            }
-        }
-        rest.sort_by_key(|file| file.serial);
-        self.sealed = Arc::new(Sealed::new(rest));
-        self.storage.sync_dir().map_err(|error| self.poison("sync the folder", &error))?;
-        Ok(retained)
-    }
-
-    /// Writes into `retention.txt` what is about to go; a disk too full for that is to get room.
-    fn note_removal(&mut self, files: &[Arc<SealedFile>]) -> Result<(), LogError> {
-        let lines: String = files.iter().map(|file| file.segment.to_line()).collect();
-        let file = match self.storage.open_append(REMOVED) {
-            Ok(file) if file.len().is_ok_and(|len| len < RETENTION_BYTES_MAX) => Ok(file),
-            Ok(_) => self.storage.remove(REMOVED).and_then(|()| self.storage.create(REMOVED)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.storage.create(REMOVED),
-            Err(error) => Err(error),
-        };
-        let noted = file.and_then(|mut file| {
-            let len = file.len()?;
-            // Half a line would spoil the next one.
-            file.append(lines.as_bytes()).or_else(|error| file.truncate(len).and(Err(error)))?;
-            file.sync()
-        });
-        match noted {
-            Err(error) if !is_full(&error) => Err(self.poison("write retention.txt", &error)),
-            _ => Ok(()),
-        }
-    }
-
     /// Makes `segments.txt` list these files and no others. If the disk is too full for that, it lists none: it is made
     /// again when the log is opened.
     fn forget(&mut self, rest: &[Arc<SealedFile>]) -> Result<(), LogError> {
@@ -706,6 +472,7 @@ impl<S: Storage> Log<S> {
             Err(error) if is_full(&error) => return Err(self.full(&error)),
             Err(error) => return Err(self.poison("create data.txt", &error)),
         }
+        self.know_file();
         self.storage.sync_dir().map_err(|error| self.poison("sync the folder", &error))
     }
 
@@ -721,17 +488,6 @@ impl<S: Storage> Log<S> {
         self.stopped = Some(error.clone());
         error
     }
-}
-
-/// Removes a sealed file, its index first; that either is gone already is fine.
-fn remove_both<S: Storage>(storage: &S, file: &str) -> io::Result<()> {
-    for name in [&sidecar_name(file), file] {
-        match storage.remove(name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// The id of a sealed file's first record, as its name says.

@@ -186,6 +186,9 @@ pub const DISK_RESUME_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// long a file that somebody moved or wrote into is noticed.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How often a batch is written that the half lines of somebody else spoil.
+pub const APPENDS_MAX: usize = 3;
+
 /// Time between two looks at all sealed files: a call of the system for each.
 pub const LOOK_AT_ALL_EVERY: Duration = Duration::from_secs(10);
 
