@@ -124,9 +124,7 @@ fn file_of_today(name: &str) -> String {
 /// Makes today's file, which the appender then finds: it would make one that everybody may read, and wait for the reader of
 /// a FIFO.
 fn prepare(dir: &Path, name: &str) -> io::Result<()> {
-    let file = file_of_today(name);
-    let opened = files::open(files::options().append(true).create(true), &dir.join(&file));
-    opened.map(drop).map_err(|error| io::Error::new(error.kind(), format!("{file}: {error}")))
+    files::open(files::options().append(true).create(true), &dir.join(file_of_today(name))).map(drop)
 }
 
 fn today() -> u64 {

@@ -4,6 +4,7 @@
 //! program makes is readable for its user and its group alone, a narrower umask makes it narrower. What is there already
 //! keeps its mode: whoever gave it one meant it.
 
+use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
@@ -33,10 +34,10 @@ pub(crate) fn options() -> OpenOptions {
 /// Those of the system; `InvalidInput` for anything that is no file.
 pub(crate) fn open(options: &OpenOptions, path: &Path) -> io::Result<File> {
     match options.open(path) {
-        Ok(file) => regular(file),
+        Ok(file) => regular(file, &path.display()),
         // A FIFO that nobody reads, a socket and a folder are refused by the system, in words that do not help.
         Err(error) => Err(match std::fs::metadata(path) {
-            Ok(metadata) => refused(metadata.mode(), error),
+            Ok(metadata) => refused(metadata.mode(), &path.display(), error),
             Err(_) => error,
         }),
     }
@@ -62,13 +63,13 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// `InvalidInput`, and those of the system.
-pub(crate) fn regular(file: File) -> io::Result<File> {
-    kind(file.metadata()?.mode()).map_or(Ok(file), |kind| Err(no_file(kind)))
+pub(crate) fn regular(file: File, name: &dyn fmt::Display) -> io::Result<File> {
+    kind(file.metadata()?.mode()).map_or(Ok(file), |kind| Err(no_file(kind, name)))
 }
 
 /// Why something of this mode could not be opened: what it is, or what the system said of a file.
-pub(crate) fn refused(mode: u32, said: io::Error) -> io::Error {
-    kind(mode).map_or(said, no_file)
+pub(crate) fn refused(mode: u32, name: &dyn fmt::Display, said: io::Error) -> io::Error {
+    kind(mode).map_or(said, |kind| no_file(kind, name))
 }
 
 /// What something is, if it is no file.
@@ -82,8 +83,8 @@ fn kind(mode: u32) -> Option<&'static str> {
     }
 }
 
-fn no_file(kind: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("it is {kind} and no file; move it away"))
+fn no_file(kind: &str, name: &dyn fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is {kind} and no file; move it away"))
 }
 
 /// Makes a folder and those above it, where they are missing, with [`FOLDER_MODE`].
@@ -113,7 +114,7 @@ mod tests {
         {
             for opened in [read(path), create(path), open(options().read(true).append(true), path)] {
                 let error = opened.unwrap_err();
-                assert_eq!(error.to_string(), format!("it is {is} and no file; move it away"));
+                assert_eq!(error.to_string(), format!("{} is {is} and no file; move it away", path.display()));
             }
         }
     }

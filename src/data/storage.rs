@@ -169,9 +169,9 @@ impl Disk {
     fn open_at(&self, name: &str, flags: OFlags) -> io::Result<File> {
         let mode = Mode::from_raw_mode(files::FILE_MODE);
         match rustix::fs::openat(&self.dir, name, flags | files::SAFELY, mode) {
-            Ok(file) => files::regular(file.into()),
+            Ok(file) => files::regular(file.into(), &name),
             Err(error) => Err(match rustix::fs::statat(&self.dir, name, AtFlags::empty()) {
-                Ok(stat) => files::refused(stat.st_mode, error.into()),
+                Ok(stat) => files::refused(stat.st_mode, &name, error.into()),
                 Err(_) => error.into(),
             }),
         }
@@ -403,10 +403,11 @@ mod tests {
             let mode = Mode::from_raw_mode(0o600);
             rustix::fs::mknodat(&disk.dir, name, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         }
-        let refused = [disk.open_append("a").err(), disk.open_read("a").err(), disk.read_small("a", 9).err()];
-        for error in refused.into_iter().chain([disk.write_small("b", b"x").err()]) {
-            assert_eq!(error.unwrap().to_string(), "it is a FIFO and no file; move it away");
+        for error in [disk.open_append("a").err(), disk.open_read("a").err(), disk.read_small("a", 9).err()] {
+            assert_eq!(error.unwrap().to_string(), "a is a FIFO and no file; move it away");
         }
+        let error = disk.write_small("b", b"x").unwrap_err().to_string();
+        assert_eq!(error, "b.new is a FIFO and no file; move it away");
         assert!(Disk::open(&dir.path().join("a")).is_err());
     }
 

@@ -61,14 +61,14 @@ impl Left {
                     report.add(Kind::Lost, &segment.file, place(0, segment.bytes), reason);
                 }
                 Some((len, found)) if *len < segment.bytes && lacks(found, had) => {
-                    lost_end(report, &segment.file, *len, segment.bytes - len, had);
+                    lost(report, &segment.file, place(*len, segment.bytes - len), found, had);
                 }
                 _ => {}
             }
         }
         for (at, had) in marks.cuts() {
-            if let Some((len, _)) = self.met.get(&at.0).filter(|(_, found)| lacks(found, had)) {
-                lost_end(report, &at.0, *len, 0, had);
+            if let Some((len, found)) = self.met.get(&at.0).filter(|(_, found)| lacks(found, had)) {
+                lost(report, &at.0, place(*len, 0), found, had);
             }
         }
         let Kept::End(_, last) = &self.end else { return Ok(()) };
@@ -97,9 +97,10 @@ fn lacks(found: &Scan, had: Had) -> bool {
     found.records < had.records || found.max_id < Some(had.greatest)
 }
 
-fn lost_end(report: &mut Report, file: &str, offset: u64, len: u64, had: Had) {
-    let reason = format!("its end is lost: it had {} records, up to {}", had.records, had.greatest);
-    report.add(Kind::Lost, file, place(offset, len), reason);
+fn lost(report: &mut Report, file: &str, place: Place, found: &Scan, had: Had) {
+    let (records, Had { records: all, greatest }) = (found.records, had);
+    let reason = format!("records of it are lost: it has {records}, and had {all}, up to {greatest}");
+    report.add(Kind::Lost, file, place, reason);
 }
 
 const fn place(offset: u64, len: u64) -> Place {
@@ -165,7 +166,10 @@ mod tests {
         assert_eq!(lost(dir.path()), [""; 0]);
         let whole = fs::read(at(&sealed)).unwrap();
         fs::write(at(&sealed), &whole[..whole.len() - line]).unwrap();
-        assert_eq!(lost(dir.path()), [format!("{sealed}: its end is lost: it had 10 records, up to {}", id(9))]);
+        assert_eq!(
+            lost(dir.path()),
+            [format!("{sealed}: records of it are lost: it has 9, and had 10, up to {}", id(9))]
+        );
         fs::rename(at(&sealed), at("moved")).unwrap();
         assert_eq!(lost(dir.path()), [format!("{sealed}: it is gone, and segments.txt lists it with 10 records")]);
     }
