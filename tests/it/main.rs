@@ -33,6 +33,7 @@ mod line_dialect;
 mod mend;
 mod offer;
 mod patience;
+mod printing;
 mod raw_dialect;
 mod read;
 mod read_cluster;
@@ -49,3 +50,5 @@ mod up;
 mod verify;
 mod versions;
 mod wire_document;
+#[cfg(feature = "coord")]
+mod zookeeper_recipes;
