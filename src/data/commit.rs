@@ -627,4 +627,38 @@ mod tests {
         };
         run(&commit, log, &executor, test).await.unwrap();
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn files_that_are_moved_while_nothing_is_written_are_missed_in_time_and_welcome_back() {
+        let disk = SimDisk::default();
+        let settings = Settings { segment_bytes: 60, sync: SyncPolicy::Always };
+        let log = Log::open(disk.clone(), settings).unwrap().0;
+        let commit = Commit::new(state_of(&log), log.view());
+        let session = commit.enter(Rc::new(Deaf));
+        let executor = Executor::Inline(Latency(Arc::new(|| Duration::from_millis(1))));
+        let test = async {
+            for n in 1..=4 {
+                let mut messages = MessagesBuilder::new();
+                messages.push(&[b"a message that fills a file"]).unwrap();
+                let id = RecordId { time_ns: n, incarnation: 1 };
+                commit.add((session, n), id, (ClientId(1), n), "", &messages.take().unwrap()).unwrap();
+                commit.until_settled(n).await;
+            }
+            let sealed = commit.view().sealed()[0].segment.file.clone();
+            for (name, time) in [("data.txt", limits::LOOK_EVERY), (&*sealed, limits::LOOK_AT_ALL_EVERY)] {
+                let taken = disk.take_away(name).unwrap();
+                tokio::time::sleep(time + limits::LOOK_EVERY).await;
+                assert!(commit.state().reason.starts_with(&format!("{name} is gone")), "{}", commit.state().reason);
+                disk.put_back(name, taken);
+                tokio::time::sleep(2 * limits::LOOK_EVERY).await;
+                assert_eq!(commit.state().reason, "");
+            }
+            // Who asks need not wait for that.
+            let taken = disk.take_away(&sealed).unwrap();
+            commit.look().await;
+            assert!(!commit.state().reason.is_empty());
+            disk.put_back(&sealed, taken);
+        };
+        run(&commit, log, &executor, test).await.unwrap();
+    }
 }

@@ -266,7 +266,7 @@ impl<S: Storage> Log<S> {
             Standing::Same if only_ours => {}
             Standing::Same => return self.take_stock(end, lines),
             Standing::Other(len) => return self.take_stock(len, lines),
-            Standing::Altered(alteration) => return Err(self.take_back(before, end, alteration)),
+            Standing::Altered(alteration) => return Err(self.take_back(lines, alteration)),
         }
         if let Some(current) = self.current.as_mut() {
             current.index.append(summary);

@@ -590,7 +590,11 @@ fn a_file_that_was_cut_is_not_gone_on_with_and_not_hidden() {
         let whole = handled.disk.contents(CURRENT);
         handled.disk.meddle(CURRENT, |bytes| bytes.truncate(cut));
         let Err(LogError::Altered(said)) = handled.append(1) else { panic!("it was taken") };
-        assert!(said.contains("was cut to"), "{said}");
+        assert!(
+            said.contains(&format!("was cut to {cut} bytes")) && said.contains(&format!("had {} bytes", whole.len())),
+            "{said}"
+        );
+        assert_eq!(handled.disk.contents(CURRENT).len(), cut, "what was refused is not there");
         let query = Query { from: RecordId::ZERO, until: RecordId::MAX, client: None, bytes_max: usize::MAX };
         let page = Scanner::new(handled.disk.clone(), ScanBounds::default()).page(&handled.log.view(), &query).unwrap();
         assert!(page.rotten > 0 && page.lost > 0, "{page:?}");

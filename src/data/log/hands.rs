@@ -36,15 +36,23 @@ impl<S: Storage> Log<S> {
         }
     }
 
-    /// Takes back a batch that is not acknowledged, if nothing was written behind it.
-    pub(super) fn take_back(&mut self, before: u64, end: u64, alteration: Alteration) -> LogError {
+    /// Takes back a batch that is not acknowledged, if it is the end of the file that is open.
+    pub(super) fn take_back(&mut self, lines: &[u8], alteration: Alteration) -> LogError {
         let Some(current) = self.current.as_mut() else { return LogError::NotLines };
-        if current.file.len().is_ok_and(|len| len == end)
-            && let Err(error) = current.file.truncate(before)
-        {
+        let mut last = vec![0; lines.len()];
+        let before = current.file.len().ok().and_then(|len| len.checked_sub(lines.len() as u64));
+        let mut ours =
+            |from| read_exact(&*current.reader, &mut last, from).is_ok_and(|got| got == lines.len()) && last == lines;
+        let Some(before) = before.filter(|from| ours(*from)) else { return self.altered(alteration) };
+        if let Err(error) = current.file.truncate(before) {
             return self.poison("take back a batch", &error);
         }
-        self.altered(alteration)
+        self.altered(match alteration {
+            Alteration::Shorter { least, .. } => {
+                Alteration::Shorter { bytes: before, least: least.saturating_sub(lines.len() as u64) }
+            }
+            other => other,
+        })
     }
 
     /// `data.txt` was altered.
