@@ -1,6 +1,5 @@
 //! What members write to their files, as it comes, for who looks on.
 
-use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 
@@ -9,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::plan::{Kind, Member};
 use super::screen::Screen;
-use crate::limits;
+use crate::{files, limits};
 
 /// Shows the lines that come to the file that tells what a member keeps, until the end was asked for: a head's
 /// registro, a data node's records.
@@ -50,7 +49,7 @@ impl Tail {
     /// # Errors
     /// The file can't be read. That it is not there is none.
     pub fn lines(&mut self) -> io::Result<Vec<String>> {
-        let mut file = match File::open(&self.path) {
+        let mut file = match files::read(&self.path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             file => file?,
         };

@@ -17,7 +17,7 @@ use super::plan::{self, Kind, Member};
 use super::screen::Screen;
 use super::{tail, typed};
 use crate::limits;
-use crate::lock::Lock;
+use crate::lock::{Lock, Role};
 use tokio_util::sync::CancellationToken;
 
 /// Settings of a cluster on this machine.
@@ -92,7 +92,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
 async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen: Screen) -> Result<(), Error> {
     let dir = &settings.plan.dir;
     files::probe(dir)?;
-    let _lock = Lock::take(dir, "up.lock", "up")?;
+    let _lock = Lock::take(dir, Role::Cluster, "up")?;
     // A head would say so as well, but with its own flags for a remedy. Let go of at once, the address is free for it.
     for address in settings.plan.listen_addresses() {
         TcpListener::bind(address).map(drop).map_err(|source| Error::Listen { address, source })?;

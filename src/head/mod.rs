@@ -44,7 +44,7 @@ use tokio::time::{sleep, timeout};
 pub use config::Config;
 
 use crate::limits;
-use crate::lock::Lock;
+use crate::lock::{Lock, Role};
 use crate::net::{Listener, Stream, Turn};
 use registro::Registro;
 use shelf::{Shelf, Shelves};
@@ -70,7 +70,7 @@ pub enum Error {
 pub async fn run(config: Config, listener: Listener, shutdown: CancellationToken) -> Result<(), Error> {
     let registro = Registro::open(&config.logs, config.clock.clone())?;
     // Two heads in one registro could not be told apart.
-    let _lock = Lock::take(&config.logs, "head.lock", "head")?;
+    let _lock = Lock::take(&config.logs, Role::Head, "head")?;
     let shelf = |file| Shelf::Path(config.logs.join(file));
     let shelves = Shelves { members: shelf(membership::FILE), clock: shelf(floor::FILE) };
     run_on(config, (registro, shelves), listener, shutdown).await;

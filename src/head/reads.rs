@@ -22,6 +22,7 @@ use crate::net::Outbox;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame};
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::peer::missing_because;
 use crate::wire::text::Dialect;
 
 /// What a reader asked for.
@@ -125,6 +126,8 @@ struct Source {
     ask_at: Instant,
     idle: Duration,
     failures: u32,
+    /// Why it gave no answer.
+    cause: String,
     /// The greatest id it has, from the first answer on.
     greatest: Option<RecordId>,
 }
@@ -145,7 +148,17 @@ impl Source {
     /// A node that was not asked yet and takes no part.
     fn new(node: Rc<NodeEntry>, now: Instant) -> Self {
         let idle = limits::READ_POLL;
-        Self { node, key: 0, merged: false, asked: None, ask_at: now, idle, failures: 0, greatest: None }
+        Self {
+            node,
+            key: 0,
+            merged: false,
+            asked: None,
+            ask_at: now,
+            idle,
+            failures: 0,
+            cause: String::new(),
+            greatest: None,
+        }
     }
 
     /// It is there and gives no answers.
@@ -168,8 +181,10 @@ struct Reading<'a> {
     /// By the serial number of the registration.
     sources: BTreeMap<u64, Source>,
     next_key: u64,
-    /// Names of nodes that the answer lacks for good.
+    /// Nodes that the answer lacks for good.
     skipped: BTreeSet<String>,
+    /// Nodes that are there and could not give all that they have.
+    damaged: Vec<Rc<NodeEntry>>,
     /// Since when it waits for nodes, and what the reader was told.
     waiting: Option<(Instant, String)>,
     told_at: Instant,
@@ -204,6 +219,7 @@ pub async fn run(head: &Head, outbox: &Rc<Outbox>, wanted: Wanted) -> Result<(),
         sources: BTreeMap::new(),
         next_key: 0,
         skipped: BTreeSet::new(),
+        damaged: Vec::new(),
         waiting: None,
         told_at: Instant::now(),
         resting: false,
@@ -346,11 +362,14 @@ impl Reading<'_> {
                     self.head.readers.page_came(len);
                     if let Err(bad) = self.merge.page(key, next, (lines, asked.bytes)) {
                         tracing::error!("dataNode {}: {bad}", source.node.name);
+                        source.cause = bad.to_string();
                         fail(source, now);
                         continue;
                     }
-                    if rotten > 0 && self.head.config.replicas == 1 {
-                        self.skipped.insert(source.node.name.clone());
+                    // Where there are copies, others have what this one lacks, as long as they are here.
+                    if rotten > 0 && (self.head.config.replicas == 1 || !self.head.members_away().is_empty()) {
+                        self.damaged.retain(|node| !Rc::ptr_eq(node, &source.node));
+                        self.damaged.push(Rc::clone(&source.node));
                     }
                     source.failures = 0;
                     source.ask_at = now + pause(source, asked, next, len);
@@ -361,6 +380,7 @@ impl Reading<'_> {
                         source.ask_at = now + limits::READ_POLL_MAX;
                     } else {
                         tracing::warn!("dataNode {} cannot be read: {refusal}", source.node.name);
+                        source.cause = refusal.to_string();
                         fail(source, now);
                     }
                 }
@@ -368,11 +388,14 @@ impl Reading<'_> {
         }
     }
 
-    /// Names of the nodes that the answer lacks now.
+    /// The nodes that the answer lacks now: names, and why if they are there.
     fn missing(&self, now: Instant) -> Vec<String> {
         let mut missing = self.head.missing();
         let failing = self.sources.values().filter(|source| source.fails(now));
-        missing.extend(failing.map(|source| source.node.name.clone()));
+        missing.extend(failing.map(|source| {
+            let cause = if source.cause.is_empty() { "it gives no answer; see its log" } else { &source.cause };
+            missing_because(&source.node.name, cause)
+        }));
         missing
     }
 
@@ -408,7 +431,8 @@ impl Reading<'_> {
     fn gives_up(&self, missing: &[String], now: Instant) -> bool {
         let Some((since, _)) = &self.waiting else { return false };
         // Nodes that speak text are all there is, or nobody is to be waited for.
-        let in_vain = !self.skipped.is_empty() && (missing.is_empty() || self.wanted.partial);
+        let in_vain =
+            !(self.skipped.is_empty() && self.damaged.is_empty()) && (missing.is_empty() || self.wanted.partial);
         !self.wanted.follow && (in_vain || now.duration_since(*since) >= limits::READ_WAIT_MAX)
     }
 
@@ -510,11 +534,16 @@ impl Reading<'_> {
 
     /// The last word: what is missing now, and what the answer lacks for good.
     fn end(&mut self, missing: Vec<String>) -> Result<(), Refusal> {
-        if missing.is_empty() && self.skipped.is_empty() && self.sources.is_empty() {
+        if missing.is_empty() && self.skipped.is_empty() && self.damaged.is_empty() && self.sources.is_empty() {
             let text = "no hay dataNodes; start one with 'acopio data --head <this head>', then read again";
             return Err(Refusal::new(Code::NoNodes, text));
         }
         self.skipped.extend(missing);
+        for node in std::mem::take(&mut self.damaged) {
+            let why = node.report.borrow().reason.clone();
+            let cause = if why.is_empty() { "lines of it are damaged and left out; see its log" } else { &why };
+            self.skipped.insert(missing_because(&node.name, cause));
+        }
         let names: Vec<&str> = self.skipped.iter().map(String::as_str).collect();
         let end = Frame::ReadEnd { next: self.merge.emitted(), missing: names.join(",") };
         self.outbox.with(|out| end.encode(out)).map_err(|error| error.refusal())

@@ -23,7 +23,7 @@ use super::said::Said;
 use super::screen::Screen;
 use super::{LISTENING, REGISTERED, files, tail};
 use crate::limits;
-use crate::lock::Lock;
+use crate::lock::{Lock, Role};
 use containers::{Common, LABEL};
 use engine::{Engine, State};
 pub use error::Error;
@@ -107,7 +107,7 @@ async fn start_run_end<T>(
 ) -> Result<Option<T>, Error> {
     let engine = Engine::dial(&settings.socket).await?;
     files::probe(&settings.plan.dir)?;
-    let _lock = Lock::take(&settings.plan.dir, "up.lock", "demo")?;
+    let _lock = Lock::take(&settings.plan.dir, Role::Cluster, "demo")?;
     let name = settings.name.clone();
     if !engine.containers(&name).await?.is_empty() {
         return Err(Error::Leftover { name });
