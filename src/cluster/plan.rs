@@ -200,6 +200,9 @@ impl Settings {
 
     fn member(&self, kind: Kind, name: String, command: &[&str]) -> Member {
         let mut args: Vec<OsString> = command.iter().map(Into::into).collect();
+        if kind == Kind::Head {
+            args.push("--show-heartbeats".into());
+        }
         if self.place != Place::Containers {
             args.push("--until-stdin-closes".into());
         }

@@ -4,9 +4,9 @@ use std::process::Output;
 
 use crate::common::{self, Port};
 
-const SUBCOMMANDS: [&str; 18] = [
+const SUBCOMMANDS: [&str; 19] = [
     "up", "demo", "health", "head", "data", "client", "send", "read", "status", "drain", "verify", "audit", "torture",
-    "bench", "web", "broker", "calc", "replay",
+    "bench", "web", "zk", "broker", "calc", "replay",
 ];
 
 fn acopio(args: &[&str]) -> Output {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use crate::common::{Port, Signal, acopio, eventually, records, verify_clean};
 use rustix::process::{Pid, kill_process};
@@ -269,8 +270,8 @@ fn a_folder_that_cannot_be_made_is_named_with_a_remedy() {
 fn with_brokers_it_shows_the_calculation_and_what_to_kill() {
     let dir = tempfile::tempdir().unwrap();
     let up = Up::start(dir.path(), &["--broker", "--nodes", "1", "--clients", "0", "--restart-after", "never"]);
-    let line = up.wait_for("kill primary: the backup takes over after 3 s");
-    up.wait_for("kill square1: the calculation server squares the first leg itself");
+    let line = up.wait_for("ends primary: the backup takes over after 3 s");
+    up.wait_for("ends square1: the calculation server squares the first leg itself");
     up.wait_for("ask     | ← Hipotenusa recibida: 17.6918");
     let pid: i32 = line.split_whitespace().nth(2).unwrap().parse().unwrap();
     send(pid, Signal::KILL);
@@ -283,4 +284,55 @@ fn with_brokers_it_shows_the_calculation_and_what_to_kill() {
     assert!(kept.iter().any(|payload| payload == "zmq 21,2 calc.square.request.1 12"), "{kept:?}");
     up.signal(Signal::TERM);
     up.wait_for("stopping: clients, then the topics, then the head, then the data nodes");
+}
+
+/// On a terminal of 80 columns, which `script` makes.
+#[test]
+fn a_terminal_shows_each_messages_way_and_the_suggestions_again_with_enter() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = Port::reserve();
+    let up = format!(
+        "stty cols 80; exec {} up --port {} --dir {} --heartbeat 500ms --every 1s",
+        env!("CARGO_BIN_EXE_acopio"),
+        port.number(),
+        dir.path().join("logs").display()
+    );
+    let out = dir.path().join("out");
+    let mut script = Command::new("script");
+    script.args(["-qec", &up, "/dev/null"]).stdin(Stdio::piped()).stdout(File::create(&out).unwrap());
+    let mut script = script.spawn().unwrap();
+    let mut keys = script.stdin.take().unwrap();
+    let said = || fs::read_to_string(&out).unwrap();
+    let sees = |what: &str, times: usize| {
+        eventually(what, || (said().matches(what).count() >= times).then_some(()));
+    };
+    sees("Enter shows this again", 1);
+    let mut somebody = TcpStream::connect((Ipv4Addr::LOCALHOST, port.number())).unwrap();
+    somebody.write_all(b"peticion\ndesde fuera\n").unwrap();
+    for what in ["envia: numero random: ", "Servidor recibio: ", "recibido en dataNode ", "ping="] {
+        sees(what, 1);
+    }
+    sees("mensaje: desde fuera", 1);
+    sees(" read --head ", 1);
+    sees(" status --head ", 1);
+    keys.write_all(b"\n").unwrap();
+    sees("Enter shows this again", 2);
+    keys.write_all(b"\x03").unwrap();
+    eventually("up ends", || script.try_wait().unwrap());
+
+    let said = said();
+    let (way, end) = said.split_once("stopping: ").unwrap();
+    let is_dated = |line: &str| line.contains("|") && line.contains("T") && line.contains("Z ");
+    assert!(!way.lines().any(is_dated), "{said}");
+    let members = |text: &str| text.lines().filter(|line| line.contains("|\x1b[0m ")).map(plain).collect::<Vec<_>>();
+    assert!(members(way).iter().all(|line| line.chars().count() <= 80), "{said}");
+    let last = members(end);
+    assert_eq!(last.len(), 5, "{end}");
+    assert!(last.iter().all(|line| line.contains(" stopped")) && !end.contains("WARN"), "{end}");
+}
+
+/// Without colours.
+fn plain(line: &str) -> String {
+    let parts = line.trim_end().split('\x1b').enumerate();
+    parts.map(|(k, part)| if k == 0 { part } else { part.split_once('m').map_or("", |(_, rest)| rest) }).collect()
 }
