@@ -137,6 +137,13 @@ impl Bench {
             );
             return Ok(Outcome::Failed);
         }
+        if report.messages == 0 {
+            tracing::error!(
+                "nothing was acknowledged while it was measured, so there is no rate to tell; see that a data node takes \
+                 messages, or measure longer (--for)"
+            );
+            return Ok(Outcome::Failed);
+        }
         if let Some(dir) = own.filter(|_| !named) {
             std::fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}; do so by hand", dir.display()))?;
         }
