@@ -77,6 +77,10 @@ impl Head {
         let Some((entry, id)) = entry.and_then(|entry| entry.id.map(|id| (entry, id))) else {
             return Err(self.not_there(name));
         };
+        // One that was let go leaves in a moment: a drain that began anew would miss it for ever.
+        if self.members().iter().any(|member| member.id == id && member.state == MemberState::Gone) {
+            return Ok(());
+        }
         let others = self.takers(id);
         if others == 0 {
             let text = format!("no other data node can take the records of {name}; start another, then drain it");
