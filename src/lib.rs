@@ -29,6 +29,7 @@ pub mod head;
 pub mod limits;
 pub mod lock;
 pub mod net;
+mod repeats;
 pub mod shutdown;
 #[cfg(feature = "simulation")]
 pub mod simulation;

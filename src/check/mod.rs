@@ -3,7 +3,7 @@
 //! `verify` reads one data folder, `across` compares several, `audit` compares them with the registros of the heads;
 //! `torture` fails a cluster on purpose, `bench` measures one.
 //! The rest is what they are made of: `sort` orders more than fits in memory, `copies` and `promises` are its entries,
-//! group by group, `registro` reads a line, `sources` finds files, `ahead` reads them.
+//! group by group, `registro` reads a line, `let_go` knows what is gone on purpose, `sources` finds files, `ahead` reads them.
 
 pub mod across;
 mod ahead;
@@ -11,6 +11,7 @@ pub mod audit;
 pub mod bench;
 mod copies;
 pub mod drill;
+mod let_go;
 mod promises;
 mod registro;
 pub mod sort;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::daily::Keep;
 use crate::net::{Listener, Net};
 use crate::shutdown::Shutdown;
 use crate::{cluster, data, head, limits};
@@ -54,6 +55,12 @@ pub struct Head {
     /// Folder for registro.log, heartbeat.log and head.log
     #[arg(long, env = "ACOPIO_LOGS", value_name = "DIR", default_value = "logs/head")]
     logs: PathBuf,
+    /// Age at which days of registro.log go, such as 30d; `acopio audit` knows of it [default: never]
+    #[arg(long, env = "ACOPIO_KEEP_REGISTRO", value_name = "TIME", value_parser = values::keep)]
+    keep_registro: Option<Duration>,
+    /// Size of all registro files past which the oldest go, such as 10GB [default: no limit]
+    #[arg(long, env = "ACOPIO_KEEP_REGISTRO_BYTES", value_name = "SIZE", value_parser = values::segment_bytes)]
+    keep_registro_bytes: Option<u64>,
     /// Keep the messages in this process, with an embedded data node, and echo each to text clients
     #[arg(long, env = "ACOPIO_SOLO", value_parser = BoolishValueParser::new())]
     solo: bool,
@@ -129,6 +136,7 @@ impl Head {
     fn config(&self) -> head::Config {
         head::Config {
             logs: self.logs.clone(),
+            keep_registro: Keep { age: self.keep_registro, bytes: self.keep_registro_bytes },
             clients_max: usize::try_from(self.max_clients).unwrap_or(usize::MAX),
             heartbeat: self.heartbeat,
             icmp: !self.no_icmp,

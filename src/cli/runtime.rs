@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::pin::pin;
 use std::time::Duration;
 
+use crate::daily;
 use crate::shutdown::{self, Shutdown};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Signal as Posix, set_parent_process_death_signal};
@@ -30,7 +31,8 @@ pub fn current_thread() -> Result<Runtime> {
 }
 
 /// Runs a role until it ends by itself or is asked to by SIGTERM, SIGINT or, with `until_stdin_closes`, the end of
-/// standard input. It has `stop_time` to end in order; a second signal ends the process at once.
+/// standard input. It has `stop_time` to end in order; a second signal ends the process at once. SIGHUP ends nothing: the
+/// logs are opened anew.
 pub fn run_role<T, F>(stop_time: Duration, until_stdin_closes: bool, role: F) -> Result<T>
 where
     F: AsyncFnOnce(Shutdown) -> Result<T>,
@@ -40,6 +42,8 @@ where
     let result = local.block_on(&runtime, async {
         let (trigger, shutdown) = shutdown::pair();
         let mut signals = Signals::new()?;
+        let hangups = signal(SignalKind::hangup()).context("cannot watch for signals; free file descriptors")?;
+        tokio::task::spawn_local(reopen(hangups));
         let mut role = pin!(role(shutdown));
         tokio::select! {
             result = &mut role => return result,
@@ -59,6 +63,15 @@ where
     // A blocked disk or resolver must not hold up the end.
     runtime.shutdown_background();
     result
+}
+
+/// Has the logs opened anew at every SIGHUP.
+async fn reopen(mut hangups: Signal) {
+    while hangups.recv().await.is_some() {
+        daily::reopen_all();
+        // At once in this file; the others follow with their next line, or the next look.
+        tracing::info!("SIGHUP: the log files are opened anew");
+    }
 }
 
 /// As [`run_role`], for a short command that signals simply end.

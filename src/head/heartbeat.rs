@@ -16,6 +16,7 @@ use super::registered::NodeEntry;
 use super::state::Head;
 use crate::limits;
 use crate::shutdown::Shutdown;
+use crate::wire::text::NO_HAY_DATANODES;
 
 /// Target of the routine lines: `heartbeat.log` gets them, a screen only when asked.
 const BEAT: &str = "acopio::heartbeat::beat";
@@ -100,7 +101,9 @@ pub async fn run(head: Rc<Head>, shutdown: Shutdown) {
         let hosts = icmp.ask(&head.nodes(), beat, patience).await;
         wait_for_pongs(&head, beat, Instant::now() + patience).await;
         report(&head, beat, &hosts);
-        head.say_if_none();
+        if head.nodes().is_empty() {
+            tracing::info!(target: "acopio::heartbeat", "{NO_HAY_DATANODES}");
+        }
     }
 }
 

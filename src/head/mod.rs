@@ -65,7 +65,7 @@ pub enum Error {
 /// # Errors
 /// The registro can't be opened.
 pub async fn run(config: Config, listener: Listener, shutdown: Shutdown) -> Result<(), Error> {
-    let registro = Registro::open(&config.logs, config.clock.clone())?;
+    let registro = Registro::open(&config.logs, config.keep_registro, config.clock.clone())?;
     // Two heads in one registro could not be told apart.
     let _lock = Lock::take(&config.logs, "head.lock", "head")?;
     let shelf = |file| Shelf::Path(config.logs.join(file));
@@ -138,6 +138,8 @@ pub async fn run_on(config: Config, (registro, shelves): (Registro, Shelves), li
         tracing::debug!("some connections are cut");
     }
     chores.shutdown().await;
+    head.close_registro();
+    head.say_last();
     tracing::info!("stopped");
 }
 

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,18 +14,20 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::alarms::Log;
 use super::config::Config;
 use super::core::{Batch, Core, Effect, Label, NotTaken, Origin};
 use super::floor::Floor;
 use super::membership::Roster;
 use super::reads::{Open, Readers};
 use super::registered::{Candidate, NodeEntry, NodeSink, Report, word};
-use super::registro::{self, Registro};
+use super::registro::{self, Refused, Registro};
 use super::shelf::Shelves;
 use crate::limits;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{Frame, Messages, SyncMode};
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::text::NO_HAY_DATANODES;
 
 /// The outcome of one batch, for the session that sent it.
 #[derive(Debug)]
@@ -56,8 +59,7 @@ pub struct Head {
     pub started: Instant,
     core: RefCell<Core>,
     registro: RefCell<Registro>,
-    registro_failed: Cell<bool>,
-    clients: RefCell<HashMap<u64, Rc<dyn Client>>>,
+    clients: RefCell<HashMap<u64, (IpAddr, Rc<dyn Client>)>>,
     nodes: RefCell<Vec<Rc<NodeEntry>>>,
     clients_now: Cell<usize>,
     next_session: Cell<u64>,
@@ -96,7 +98,6 @@ impl Head {
         Self {
             core: RefCell::new(core),
             registro: RefCell::new(registro),
-            registro_failed: Cell::new(false),
             clients: RefCell::default(),
             nodes: RefCell::default(),
             clients_now: Cell::new(0),
@@ -181,9 +182,9 @@ impl Head {
         session
     }
 
-    /// A client that sends messages from now on.
-    pub fn enter(&self, session: u64, client: Rc<dyn Client>) {
-        self.clients.borrow_mut().insert(session, client);
+    /// A client that sends messages from now on, and where it is.
+    pub fn enter(&self, session: u64, ip: IpAddr, client: Rc<dyn Client>) {
+        self.clients.borrow_mut().insert(session, (ip, client));
     }
 
     /// The client is gone: outcomes of what it had in flight go to the registro only.
@@ -203,11 +204,17 @@ impl Head {
         origin: Origin,
     ) -> Result<(), Refusal> {
         loop {
-            if self.registro_failed.get() {
-                return Err(registro_refusal());
-            }
             let room = self.room.notified();
-            let taken = self.core.borrow_mut().store(self.config.clock.wall_ns(), client, first_seq, messages, origin);
+            let taken = match self.registro_refusal() {
+                Some(refusal) => {
+                    self.core.borrow_mut().count_refused(messages.count());
+                    Err(NotTaken::Refused(refusal))
+                }
+                None => {
+                    let now_ns = self.config.clock.wall_ns();
+                    self.core.borrow_mut().store(now_ns, client, first_seq, messages, origin)
+                }
+            };
             match taken {
                 Ok(()) => {
                     self.apply();
@@ -215,20 +222,20 @@ impl Head {
                 }
                 Err(NotTaken::Hold) => room.await,
                 Err(NotTaken::Refused(refusal)) => {
-                    self.note_refused(client, first_seq, u32::from(messages.count()), &refusal);
+                    self.note_refused(origin.session, client, first_seq, u32::from(messages.count()), &refusal);
                     return Err(refusal);
                 }
             }
         }
     }
 
-    /// A line in the registro for messages that were refused.
-    pub fn note_refused(&self, client: ClientId, first_seq: u64, count: u32, refusal: &Refusal) {
+    /// A line in the registro for messages of a session that were refused.
+    pub fn note_refused(&self, session: u64, client: ClientId, first_seq: u64, count: u32, refusal: &Refusal) {
+        let peer = self.clients.borrow().get(&session).map(|(ip, _)| *ip);
         let mut registro = self.registro.borrow_mut();
-        registro.refused(&client.to_string(), first_seq, count, &refusal.text);
-        let written = registro.write();
-        drop(registro);
-        self.registro_written(written);
+        let now = Instant::now();
+        registro.refused(Refused { client, peer, first_seq, count, cause: &refusal.text }, now);
+        say_of_registro(registro.write(now));
     }
 
     /// Waits until a solo head has its embedded node, which takes a moment after the start, or gives up.
@@ -310,8 +317,9 @@ impl Head {
         // Before its first Put: they tell the other heads, whose readers have to wait for it.
         self.nodes().iter().for_each(|node| self.tell_members(node));
         self.nodes.borrow_mut().push(Rc::clone(&entry));
-        tracing::info!(target: "acopio::heartbeat", "{} disponible name={} registered dialect={}", entry.ip, entry.name, word(entry.dialect));
-        tracing::info!("dataNode {} registered from {}:{}", entry.name, entry.ip, entry.port);
+        let (ip, name, dialect) = (entry.ip, &entry.name, word(entry.dialect));
+        self.say(ip, Log::Heartbeat, &format!("{ip} disponible name={name} registered dialect={dialect}"));
+        self.say(ip, Log::Info, &format!("dataNode {name} registered from {ip}:{}", entry.port));
         self.changed.notify_waiters();
         self.apply();
         Ok(entry)
@@ -329,23 +337,19 @@ impl Head {
         let moved = self.core.borrow_mut().leave(entry.key);
         entry.sink.cut(refusal);
         self.copies_left(entry.key);
-        let quiet = cause == STOPPING || cause == LEAVING;
-        tracing::info!(target: "acopio::heartbeat", "{} no disponible, eliminado name={} cause={cause:?} in_flight={moved}", entry.ip, entry.name);
-        if quiet {
-            tracing::info!("dataNode {} at {} is let go: {cause}", entry.name, entry.ip);
+        let (ip, name) = (entry.ip, &entry.name);
+        let line = format!("{ip} no disponible, eliminado name={name} cause={cause:?} in_flight={moved}");
+        self.say(ip, Log::Heartbeat, &line);
+        if cause == STOPPING || cause == LEAVING {
+            self.say(ip, Log::Info, &format!("dataNode {name} at {ip} is let go: {cause}"));
         } else {
-            tracing::warn!("dataNode {} at {} evicted: {cause}; {moved} messages in flight", entry.name, entry.ip);
+            self.say(ip, Log::Warn, &format!("dataNode {name} at {ip} evicted: {cause}; {moved} messages in flight"));
         }
-        self.say_if_none();
+        if self.nodes.borrow().is_empty() {
+            self.say(ip, Log::Heartbeat, NO_HAY_DATANODES);
+        }
         self.changed.notify_waiters();
         self.apply();
-    }
-
-    /// `no hay dataNodes` in the heartbeat log, if that is so.
-    pub fn say_if_none(&self) {
-        if self.nodes.borrow().is_empty() {
-            tracing::info!(target: "acopio::heartbeat", "no hay dataNodes");
-        }
     }
 
     /// A node keeps everything up to this Put: the registro first, then the clients.
@@ -372,9 +376,7 @@ impl Head {
     pub fn note_kept(&self, entry: &NodeEntry, ranges: &[(RecordId, u32)]) {
         let mut registro = self.registro.borrow_mut();
         registro.kept(&entry.ip_text, &entry.name, ranges);
-        let written = registro.write();
-        drop(registro);
-        self.registro_written(written);
+        say_of_registro(registro.write(Instant::now()));
     }
 
     /// A node refused one Put: it goes to another.
@@ -387,7 +389,8 @@ impl Head {
         if let Some(batch) = batch {
             let cause = format!("{} {}: {}", entry.ip, entry.name, refusal.text);
             let refusal = Refusal { text: cause, ..refusal.clone() };
-            self.note_refused(batch.client, batch.first_seq, u32::from(batch.messages.count()), &refusal);
+            let count = u32::from(batch.messages.count());
+            self.note_refused(batch.origin.session, batch.client, batch.first_seq, count, &refusal);
         }
         self.apply();
         Ok(())
@@ -398,8 +401,9 @@ impl Head {
         let was = entry.report.borrow().reason.is_empty();
         if was != writable {
             let words = if writable { "writable again".to_owned() } else { format!("read-only: {}", report.reason) };
-            tracing::info!(target: "acopio::heartbeat", "{} disponible name={} {words}", entry.ip, entry.name);
-            tracing::warn!("dataNode {} at {}: {words}", entry.name, entry.ip);
+            let (ip, name) = (entry.ip, &entry.name);
+            self.say(ip, Log::Heartbeat, &format!("{ip} disponible name={name} {words}"));
+            self.say(ip, Log::Warn, &format!("dataNode {name} at {ip}: {words}"));
         }
         entry.id.into_iter().for_each(|id| self.member_reported(id, report.kept()));
         let leaving = entry.report.borrow().leaving;
@@ -448,15 +452,22 @@ impl Head {
                         self.member_keeps_alone(id, u64::from(batch.messages.count()), named);
                     }
                     self.member_copies(nodes.len());
-                    let outcome = if self.registro_failed.get() {
-                        Outcome::Refused(registro_refusal())
-                    } else {
-                        Outcome::Kept { first: batch.first, sync, nodes }
+                    let outcome = match self.registro_refusal() {
+                        None => Outcome::Kept { first: batch.first, sync, nodes },
+                        Some(refusal) => {
+                            // Its nodes keep it and its line waits: whether it counts, its client must not be told.
+                            let count = batch.messages.count();
+                            self.core.borrow_mut().count_untraced(count);
+                            let session = batch.origin.session;
+                            self.note_refused(session, batch.client, batch.first_seq, count.into(), &refusal);
+                            Outcome::Refused(refusal)
+                        }
                     };
                     self.tell(&batch, outcome);
                 }
                 Effect::Refused { batch, refusal } => {
-                    self.note_refused(batch.client, batch.first_seq, u32::from(batch.messages.count()), &refusal);
+                    let count = u32::from(batch.messages.count());
+                    self.note_refused(batch.origin.session, batch.client, batch.first_seq, count, &refusal);
                     self.tell(&batch, Outcome::Refused(refusal));
                 }
                 Effect::Room => self.room.notify_waiters(),
@@ -465,24 +476,35 @@ impl Head {
     }
 
     fn tell(&self, batch: &Batch, outcome: Outcome) {
-        let client = self.clients.borrow().get(&batch.origin.session).map(Rc::clone);
+        let client = self.clients.borrow().get(&batch.origin.session).map(|(_, client)| Rc::clone(client));
         if let Some(client) = client {
             client.settled(batch.origin.ticket, batch, outcome);
         }
     }
 
-    fn registro_written(&self, written: Result<(), registro::Error>) {
-        if let Err(error) = written
-            && !self.registro_failed.replace(true)
-        {
-            tracing::error!("{error}");
-        }
+    /// What is told to clients while the registro cannot be written: another head may take their messages, and this one
+    /// will again.
+    pub fn registro_refusal(&self) -> Option<Refusal> {
+        self.registro.borrow().failing().map(|cause| Refusal::new(Code::Registro, cause))
+    }
+
+    /// Tries again to write the registro, and tells what was counted; to be called once in a while.
+    pub fn tick_registro(&self) {
+        say_of_registro(self.registro.borrow_mut().tick(Instant::now()));
+    }
+
+    /// Writes down what was only counted: the head ends.
+    pub fn close_registro(&self) {
+        self.registro.borrow_mut().close(Instant::now());
     }
 }
 
-fn registro_refusal() -> Refusal {
-    let text = "the head cannot write its registro, so nothing it keeps could be traced; free space in its logs and start it again";
-    Refusal::new(Code::Registro, text)
+fn say_of_registro(news: Option<registro::News>) {
+    match news {
+        Some(registro::News::Fails(text)) => tracing::error!("{text}"),
+        Some(registro::News::Goes(text)) => tracing::info!("{text}"),
+        None => {}
+    }
 }
 
 /// A client's place among [`Config::clients_max`](Config); given back when it is dropped.
