@@ -13,29 +13,39 @@
 //! # The modules
 //!
 //! [`wire`] is the words on the wire and imports nobody: no socket, no clock, no file. `head`, `data` and `client` speak
-//! it and never import each other; [`net`], [`clock`], [`daily`], [`lock`] and [`shutdown`] are the small things they share.
+//! it and never import each other; [`net`], [`clock`], [`daily`] and [`lock`] are the small things they share.
 //! [`check`] reads what data nodes wrote, offline; [`cluster`] runs whole clusters on one machine, as
-//! processes or in containers. `cli` is the command line: nothing else reads flags or the environment. `ARCHITECTURE.md`, `docs/wire.md` and `docs/data-log.md`
+//! processes or in containers. `cli` is the command line: nothing else reads flags or the environment. `ARCHITECTURE.md`, `docs/wire.md`, `docs/data-log.md` and `docs/logs.md`
 //! are the pages beside this one.
 
+#[cfg(feature = "server")]
 pub mod check;
+#[cfg(feature = "server")]
 mod cli;
+#[cfg(feature = "client")]
 pub mod client;
 pub mod clock;
+#[cfg(feature = "server")]
 pub mod cluster;
+#[cfg(feature = "server")]
 pub mod daily;
+#[cfg(feature = "server")]
 pub mod data;
+#[cfg(feature = "server")]
 pub mod head;
 pub mod limits;
+#[cfg(feature = "server")]
 pub mod lock;
+#[cfg(feature = "client")]
 pub mod net;
+#[cfg(feature = "server")]
 mod repeats;
-pub mod shutdown;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod wire;
 
 /// What the `acopio` command does: reads the flags and variables of this process and runs what they ask for.
+#[cfg(feature = "server")]
 pub fn command_line() -> std::process::ExitCode {
     cli::main()
 }

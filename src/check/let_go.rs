@@ -2,6 +2,7 @@
 //!
 //! The time up to which lines are gone stands beside a registro, the removed files in a data folder's `retention.txt`.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -78,7 +79,7 @@ impl Files {
                 return Err(sources::Error::TooMany { found, what, most: AUDIT_REMOVED_MAX });
             }
         }
-        later.sort_by(|a, b| b.least.cmp(&a.least));
+        later.sort_by_key(|file: &Removed| Reverse(file.least));
         Ok(Self { later, open: Vec::new() })
     }
 

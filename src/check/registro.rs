@@ -172,6 +172,20 @@ mod tests {
         }
     }
 
+    /// The lines that docs/logs.md shows are read as what it says of them.
+    #[test]
+    fn the_lines_of_the_document_are_read() {
+        let document = include_str!("../../docs/logs.md");
+        let shown = document.split("## `registro.log`").nth(1).and_then(|rest| rest.split("```").nth(1)).unwrap();
+        let count = |line: &str| match read(line.as_bytes()) {
+            Said::Kept(kept) => format!("{} keeps {}", kept.node, kept.ranges().map(|(_, count)| count).sum::<u32>()),
+            Said::Refused(times) => format!("{times} refused"),
+            other => panic!("{line}: {other:?}"),
+        };
+        let read: Vec<String> = shown.lines().skip(1).map(count).collect();
+        assert_eq!(read, ["data1 keeps 1", "data2 keeps 17", "1 refused", "812 refused"]);
+    }
+
     #[test]
     fn zeros_before_a_line_hide_nothing() {
         let text = [b"\0\0\xff".to_vec(), line(ID).into_bytes()].concat();

@@ -7,11 +7,11 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::daily::Keep;
 use crate::net::{Listener, Net};
-use crate::shutdown::Shutdown;
 use crate::{cluster, data, head, limits};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, HEARTBEAT, LogFile, Takes};
 use super::{Global, Outcome, runtime, values};
@@ -105,11 +105,12 @@ impl Head {
                 LogFile { dir: &self.logs, name: "head", takes: Takes::AllBut(HEARTBEAT) },
             ],
         )?;
-        runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| self.serve(shutdown).await)
+        let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
+        runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| self.serve(shutdown).await)
             .map(runtime::done)
     }
 
-    async fn serve(self, shutdown: Shutdown) -> Result<()> {
+    async fn serve(self, shutdown: CancellationToken) -> Result<()> {
         if self.min_copies > self.replicas {
             let (least, replicas) = (self.min_copies, self.replicas);
             anyhow::bail!(

@@ -1,18 +1,18 @@
 //! What every role needs around it: a current-thread runtime, signals, and an end that is bounded.
 
 use std::future::Future;
-use std::io::Read as _;
+use std::io::{self, IsTerminal as _, Read as _};
 use std::pin::pin;
 use std::time::Duration;
 
 use crate::daily;
-use crate::shutdown::{self, Shutdown};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Signal as Posix, set_parent_process_death_signal};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
 
 use super::Outcome;
 
@@ -30,27 +30,48 @@ pub fn current_thread() -> Result<Runtime> {
         .context("cannot start the runtime; free file descriptors or memory")
 }
 
-/// Runs a role until it ends by itself or is asked to by SIGTERM, SIGINT or, with `until_stdin_closes`, the end of
-/// standard input. It has `stop_time` to end in order; a second signal ends the process at once. SIGHUP ends nothing: the
-/// logs are opened anew.
-pub fn run_role<T, F>(stop_time: Duration, until_stdin_closes: bool, role: F) -> Result<T>
+/// What asks a role to end, beside SIGTERM and SIGINT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndsWith {
+    /// Nothing: a service, which outlives the terminal that it was started from.
+    Signals,
+    /// The end of standard input.
+    Stdin,
+    /// The terminal that it was started from: somebody looks at what it shows.
+    Terminal,
+}
+
+impl EndsWith {
+    /// What a service ends with.
+    pub const fn service(until_stdin_closes: bool) -> Self {
+        if until_stdin_closes { Self::Stdin } else { Self::Signals }
+    }
+}
+
+/// Runs a role until it ends by itself or is asked to by SIGTERM, SIGINT or what else it ends with. It has `stop_time` to
+/// end in order; a second signal ends the process at once. SIGHUP has the logs opened anew, and ends nothing but what
+/// belongs to a terminal that is gone.
+pub fn run_role<T, F>(stop_time: Duration, ends_with: EndsWith, role: F) -> Result<T>
 where
-    F: AsyncFnOnce(Shutdown) -> Result<T>,
+    F: AsyncFnOnce(CancellationToken) -> Result<T>,
 {
     let runtime = current_thread()?;
     let local = LocalSet::new();
     let result = local.block_on(&runtime, async {
-        let (trigger, shutdown) = shutdown::pair();
+        let shutdown = CancellationToken::new();
         let mut signals = Signals::new()?;
+        let stdin = watch_stdin(ends_with == EndsWith::Stdin)?;
         let hangups = signal(SignalKind::hangup()).context("cannot watch for signals; free file descriptors")?;
-        tokio::task::spawn_local(reopen(hangups));
-        let mut role = pin!(role(shutdown));
+        let terminal = ends_with == EndsWith::Terminal && io::stdin().is_terminal();
+        let mut terminal_goes = pin!(reopen(hangups, terminal));
+        let mut role = pin!(role(shutdown.clone()));
         tokio::select! {
             result = &mut role => return result,
             _ = signals.next() => {}
-            () = stdin_closes(until_stdin_closes) => {}
+            () = stdin_closes(stdin) => {}
+            () = &mut terminal_goes => {}
         }
-        trigger.stop();
+        shutdown.cancel();
         tracing::info!("stopping: finishing what was accepted; a second signal forces");
         tokio::select! {
             result = &mut role => result,
@@ -65,13 +86,17 @@ where
     result
 }
 
-/// Has the logs opened anew at every SIGHUP.
-async fn reopen(mut hangups: Signal) {
+/// Has the logs opened anew at every SIGHUP; resolves when the terminal is gone, if it was one.
+async fn reopen(mut hangups: Signal, terminal: bool) {
     while hangups.recv().await.is_some() {
+        if terminal && !io::stdin().is_terminal() {
+            return;
+        }
         daily::reopen_all();
         // At once in this file; the others follow with their next line, or the next look.
         tracing::info!("SIGHUP: the log files are opened anew");
     }
+    std::future::pending().await
 }
 
 /// As [`run_role`], for a short command that signals simply end.
@@ -95,8 +120,13 @@ pub fn end_by_signals_as_pid_1() -> Result<()> {
         Signals::new()?
     };
     // A thread of its own: the command may be busy with files.
-    std::thread::spawn(move || std::process::exit(SIGNALLED + runtime.block_on(signals.next()).as_raw_value()));
-    Ok(())
+    thread("signals", move || std::process::exit(SIGNALLED + runtime.block_on(signals.next()).as_raw_value()))
+}
+
+/// Starts a thread; a system that gives none says so in words.
+pub fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    started.map(drop).context("cannot start a thread; end other processes, or raise their limit (ulimit -u)")
 }
 
 /// The outcome of a role that ended without an error.
@@ -129,11 +159,11 @@ impl Signals {
     }
 }
 
-/// Resolves at the end of standard input; never if that is not `wanted`. A thread of its own waits for it, since a
-/// read of the runtime's would have to be waited for at the end.
-async fn stdin_closes(wanted: bool) {
+/// Begins to watch for the end of standard input, if that is `wanted`. A thread of its own waits for it, since a read of
+/// the runtime's would have to be waited for at the end.
+fn watch_stdin(wanted: bool) -> Result<Option<oneshot::Receiver<()>>> {
     if !wanted {
-        return std::future::pending().await;
+        return Ok(None);
     }
     // A paused process (SIGSTOP) reads nothing: its parent's death wakes it, wherever it is adopted. Where the system
     // refuses this, all but a paused process still ends.
@@ -141,12 +171,20 @@ async fn stdin_closes(wanted: bool) {
         tracing::debug!(%error, "the death of the parent will not wake this process if it is paused");
     }
     let (sender, receiver) = oneshot::channel::<()>();
-    std::thread::spawn(move || {
+    thread("stdin", move || {
         let mut sink = [0_u8; 256];
         let mut stdin = std::io::stdin().lock();
         while stdin.read(&mut sink).is_ok_and(|n| n > 0) {}
         drop(sender);
-    });
-    // The sender is dropped, not used: an error is the signal.
-    drop(receiver.await);
+    })?;
+    Ok(Some(receiver))
+}
+
+/// Resolves at the end of standard input; never if nobody watches for it.
+async fn stdin_closes(watched: Option<oneshot::Receiver<()>>) {
+    match watched {
+        // The sender is dropped, not used: an error is the signal.
+        Some(watched) => drop(watched.await),
+        None => std::future::pending().await,
+    }
 }

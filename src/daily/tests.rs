@@ -141,3 +141,20 @@ fn a_folder_that_is_a_file_is_named_with_a_remedy() {
     let error = DailyFile::open(&file.path().join("logs"), "head", Keep::default()).unwrap_err().to_string();
     assert!(error.contains(file.path().to_str().unwrap()) && error.contains("; name another folder"), "{error}");
 }
+
+#[test]
+fn a_tail_follows_the_plain_name_over_midnight() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = DailyFile::open(dir.path(), "registro", Keep::default()).unwrap();
+    let mut command = std::process::Command::new("tail");
+    command.args(["-n", "+1", "-s", "0.05", "-F"]).arg(file.path()).stdout(std::process::Stdio::piped());
+    let mut tail = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+    let mut lines = io::BufRead::lines(io::BufReader::new(tail.stdout.take().unwrap()));
+    let today = SystemTime::now();
+    for k in 0..3 {
+        file.write_at(format!("day {k}\n").as_bytes(), today + DAY * k).unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), format!("day {k}"));
+    }
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+}

@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::net::aside;
+
 /// A place for one small file.
 #[derive(Clone, Debug)]
 pub enum Shelf {
@@ -70,7 +72,7 @@ impl Shelf {
         match self {
             Self::Path(_) => {
                 let shelf = self.clone();
-                tokio::task::spawn_blocking(move || shelf.write(&text)).await.map_err(io::Error::other)?
+                aside("shelf", move || shelf.write(&text)).await
             }
             #[cfg(feature = "simulation")]
             Self::Memory(_) => self.write(&text),

@@ -51,6 +51,9 @@ pub trait Client {
     fn settled(&self, ticket: u64, batch: &Batch, outcome: Outcome);
 }
 
+/// Where a client is, and who is told outcomes.
+type Session = (IpAddr, Rc<dyn Client>);
+
 /// The shared state of one head.
 pub struct Head {
     /// Settings.
@@ -59,7 +62,8 @@ pub struct Head {
     pub started: Instant,
     core: RefCell<Core>,
     registro: RefCell<Registro>,
-    clients: RefCell<HashMap<u64, (IpAddr, Rc<dyn Client>)>>,
+    /// Client sessions: where each is, and who is told.
+    clients: RefCell<HashMap<u64, Session>>,
     nodes: RefCell<Vec<Rc<NodeEntry>>>,
     clients_now: Cell<usize>,
     next_session: Cell<u64>,

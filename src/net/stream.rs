@@ -3,18 +3,19 @@
 //! Everything above uses only these types. The options of a real socket are set here and nowhere else.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host, tcp};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, tcp};
 use tokio::time::timeout;
 
 #[cfg(feature = "simulation")]
 use super::simulated::{SimHost, SimListener, SimStream};
+use super::aside::aside;
 use crate::limits;
 
 /// How connections are made.
@@ -46,7 +47,7 @@ impl Net {
 }
 
 async fn dial_tcp(host: &str, bind: Option<IpAddr>) -> io::Result<TcpStream> {
-    let addresses = match timeout(limits::DIAL_TIME_MAX, lookup_host(host)).await {
+    let addresses = match timeout(limits::DIAL_TIME_MAX, look_up(host)).await {
         Ok(found) => found?,
         Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the name server does not answer")),
     };
@@ -59,6 +60,15 @@ async fn dial_tcp(host: &str, bind: Option<IpAddr>) -> io::Result<TcpStream> {
         }
     }
     Err(last)
+}
+
+/// The addresses of a host; the name server may take its time.
+async fn look_up(host: &str) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = host.parse() {
+        return Ok(vec![address]);
+    }
+    let host = host.to_owned();
+    aside("names", move || host.to_socket_addrs().map(Iterator::collect)).await
 }
 
 async fn connect(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
@@ -97,7 +107,7 @@ impl Listener {
     /// # Errors
     /// The address is not to be had.
     pub async fn bind(address: &str) -> io::Result<Self> {
-        TcpListener::bind(address).await.map(Self::Tcp)
+        TcpListener::bind(&look_up(address).await?[..]).await.map(Self::Tcp)
     }
 
     /// The address that it listens on.

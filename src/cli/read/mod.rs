@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime};
 
 use crate::client::reader::{self, Config, Event, Message, Query, ReadError};
 use crate::limits;
-use crate::shutdown::Shutdown;
 use crate::wire::id::{ClientId, RecordId};
 use anyhow::Result;
 use clap::Args;
@@ -15,6 +14,7 @@ use clap::builder::BoolishValueParser;
 use regex::bytes::{Regex, RegexBuilder};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _, Stdout};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use self::format::Format;
 use super::moment::{self, Moment};
@@ -111,7 +111,7 @@ impl Read {
         let output = (!self.count).then_some(output);
         let print = Print { output, grep: self.grep, quiet: global.quiet, printed: 0, damaged: 0 };
         if self.follow {
-            runtime::run_role(limits::STOP_TIME_MAX, false, async |shutdown| {
+            runtime::run_role(limits::STOP_TIME_MAX, runtime::EndsWith::Terminal, async |shutdown| {
                 print.run(&config, query, self.last, Some(&shutdown)).await
             })
         } else {
@@ -153,11 +153,11 @@ impl Print {
         config: &Config,
         query: Query,
         last: Option<u64>,
-        shutdown: Option<&Shutdown>,
+        shutdown: Option<&CancellationToken>,
     ) -> Result<Outcome> {
         let stopping = async {
             match shutdown {
-                Some(shutdown) => shutdown.stopping().await,
+                Some(shutdown) => shutdown.cancelled().await,
                 None => std::future::pending().await,
             }
         };
