@@ -13,7 +13,7 @@
 //! # The modules
 //!
 //! [`wire`] is the words on the wire and imports nobody: no socket, no clock, no file. `head`, `data` and `client` speak
-//! it and never import each other; [`net`], [`clock`], [`daily`] and [`lock`] are the small things they share.
+//! it and never import each other; [`net`], [`clock`], [`daily`], [`lock`] and `printable` are the small things they share.
 //! [`check`] reads what data nodes wrote, offline; [`cluster`] runs whole clusters on one machine, as
 //! processes or in containers. `cli` is the command line: nothing else reads flags or the environment. `ARCHITECTURE.md`, `docs/wire.md`, `docs/data-log.md` and `docs/logs.md`
 //! are the pages beside this one.
@@ -38,6 +38,7 @@ pub mod limits;
 pub mod lock;
 #[cfg(feature = "client")]
 pub mod net;
+mod printable;
 #[cfg(feature = "server")]
 mod repeats;
 #[cfg(feature = "simulation")]

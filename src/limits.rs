@@ -458,4 +458,5 @@ const _: () = assert!(DRAIN_TIME_MAX.as_millis() < STOP_TIME_MAX.as_millis());
 const _: () =
     assert!(PAGE_BYTES_MIN <= PAGE_BYTES_MAX && PAGE_BYTES_MAX + FRAME_HEADER_BYTES_MAX <= LINES_FRAME_BYTES_MAX);
 const _: () = assert!(SAFE_WAIT_MAX.as_millis() < READ_PAGE_TIME_MAX.as_millis());
-const _: () = assert!(LOG_PEER_BURST_BYTES > 2 * LOG_TEXT_BYTES_MAX as u64 && LOG_TEXT_BYTES_MAX < REGISTRO_LINE_BYTES_MAX);
+const _: () =
+    assert!(LOG_PEER_BURST_BYTES > 2 * LOG_TEXT_BYTES_MAX as u64 && LOG_TEXT_BYTES_MAX < REGISTRO_LINE_BYTES_MAX);

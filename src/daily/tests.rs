@@ -55,7 +55,10 @@ fn a_file_that_was_moved_or_removed_is_made_anew() {
     fs::rename(file.path(), dir.path().join("registro.log.1")).unwrap();
     reopen_all();
     file.write(b"two\n").unwrap();
-    assert_eq!((read(dir.path(), "registro.log.1"), read(dir.path(), "registro.log")), ("one\n".into(), "two\n".into()));
+    assert_eq!(
+        (read(dir.path(), "registro.log.1"), read(dir.path(), "registro.log")),
+        ("one\n".into(), "two\n".into())
+    );
     fs::remove_file(file.path()).unwrap();
     std::thread::sleep(limits::LOG_LOOK_EVERY);
     file.look().unwrap();

@@ -32,11 +32,7 @@ pub struct Alarms {
 
 impl Default for Alarms {
     fn default() -> Self {
-        Self {
-            drift: Drift::default(),
-            shortfall: Shortfall::default(),
-            peers: Repeats::new(limits::LOG_REPEAT_EVERY),
-        }
+        Self { drift: Drift::default(), shortfall: Shortfall::default(), peers: Repeats::new(limits::LOG_REPEAT_EVERY) }
     }
 }
 

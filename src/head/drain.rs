@@ -96,7 +96,9 @@ impl Head {
             );
             self.say(peer.ip(), Log::Warn, &line);
         }
-        let line = format!("dataNode {name} is drained, as {peer} asked: it gets no new messages, and its records go to other nodes");
+        let line = format!(
+            "dataNode {name} is drained, as {peer} asked: it gets no new messages, and its records go to other nodes"
+        );
         self.say(peer.ip(), Log::Info, &line);
         let line = format!("{} disponible name={name} draining asked_by={peer}", entry.ip);
         self.say(peer.ip(), Log::Heartbeat, &line);
@@ -122,7 +124,8 @@ impl Head {
             self.drains.borrow_mut().end(member.id);
             self.set_member(member.id, MemberState::Gone);
         }
-        let line = format!("dataNode {name} is given up, as {peer} asked: nobody waits for it, and its copies are made again");
+        let line =
+            format!("dataNode {name} is given up, as {peer} asked: nobody waits for it, and its copies are made again");
         self.say(peer.ip(), Log::Warn, &line);
         self.say(peer.ip(), Log::Heartbeat, &format!("{name} gone asked_by={peer}"));
         self.changed.notify_waiters();

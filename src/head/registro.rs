@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::daily::{self, DailyFile, Keep, Unwritten};
 use crate::limits;
+use crate::printable;
 use crate::repeats::{Repeats, Saying};
 use crate::wire::id::{self, ClientId, RecordId};
 use crate::wire::text::{DE_CLIENTE, VECES};
@@ -165,11 +166,8 @@ impl Registro {
     /// Notes that a message of a client was not kept, and why. The same again is counted.
     pub fn refused(&mut self, refused: Refused<'_>, now: Instant) {
         let Refused { client, peer, first_seq, count, cause } = refused;
-        let mut text = String::with_capacity(cause.len() + 32);
-        for c in cause.chars() {
-            // The cause may be a peer's words: one refusal stays one line.
-            if c.is_control() { text.extend(c.escape_default()) } else { text.push(c) }
-        }
+        // The cause may be a peer's words: one refusal stays one line.
+        let mut text = printable::visible(cause).into_owned();
         text.truncate(text.floor_char_boundary(limits::LOG_TEXT_BYTES_MAX - CLIENT_CHARS));
         text += DE_CLIENTE;
         text += &client.to_string();
@@ -225,7 +223,11 @@ impl Registro {
 
     /// Whatever the cause was, a write that works now is as good as one before it: the lines are with the system again.
     fn try_again(&mut self, now: Instant) -> Option<News> {
-        let tried = if self.lines.is_empty() { self.sink.look().map_err(Unwritten::from) } else { self.sink.write(&self.lines) };
+        let tried = if self.lines.is_empty() {
+            self.sink.look().map_err(Unwritten::from)
+        } else {
+            self.sink.write(&self.lines)
+        };
         if let Err(unwritten) = tried {
             self.lines.drain(..unwritten.written);
             if let Some(failure) = &mut self.failure {
@@ -239,8 +241,10 @@ impl Registro {
         let mut text = format!("the registro in {} is written again, after {after}", self.folder.display());
         if dropped > 0 {
             // A String takes whatever is written to it.
-            let _infallible =
-                write!(text, "; {dropped} messages that data nodes keep have no line in it, and no client was told of them");
+            let _infallible = write!(
+                text,
+                "; {dropped} messages that data nodes keep have no line in it, and no client was told of them"
+            );
         }
         Some(News::Goes(text))
     }

@@ -32,6 +32,7 @@ mod line_dialect;
 mod mend;
 mod offer;
 mod patience;
+mod printing;
 mod raw_dialect;
 mod read;
 mod read_cluster;

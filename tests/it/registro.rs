@@ -186,7 +186,9 @@ fn sighup_opens_all_logs_anew_and_ends_nothing() {
     }
     for log in logs {
         eventually(&format!("{log} is written anew"), || {
-            fs::read_to_string(dir.path().join(log)).is_ok_and(|text| !text.is_empty() || log.contains("node")).then_some(())
+            fs::read_to_string(dir.path().join(log))
+                .is_ok_and(|text| !text.is_empty() || log.contains("node"))
+                .then_some(())
         });
     }
     for mut process in [client, node, head.process] {
@@ -244,7 +246,8 @@ fn a_registro_is_kept_for_as_long_and_as_large_as_it_is_told() {
         assert!(client.ask(&format!("medida {k}")).ends_with("recibido"));
     }
     let files = fs::read_dir(&logs).unwrap().map(|entry| entry.unwrap());
-    let registros: Vec<_> = files.filter(|entry| entry.file_name().to_str().unwrap().starts_with("registro.")).collect();
+    let registros: Vec<_> =
+        files.filter(|entry| entry.file_name().to_str().unwrap().starts_with("registro.")).collect();
     let bytes: u64 = registros.iter().map(|entry| entry.metadata().unwrap().len()).sum();
     assert!((8 * 1024..=17 * 1024).contains(&bytes), "{bytes} bytes in {registros:?}");
     let (code, report) = audit(&[&head.logs], dir.path());
