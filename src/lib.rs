@@ -27,6 +27,8 @@ pub mod client;
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod cluster;
+#[cfg(feature = "coord")]
+pub mod coord;
 #[cfg(feature = "server")]
 pub mod daily;
 #[cfg(feature = "server")]

@@ -32,6 +32,10 @@ mod up;
 mod upkeep;
 mod values;
 mod verify;
+#[cfg(feature = "coord")]
+mod zk;
+#[cfg(feature = "coord")]
+mod zookeeper;
 
 /// How a command ended, when nothing kept it from running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +125,8 @@ enum Command {
     Torture(torture::Torture),
     #[cfg(feature = "lab")]
     Bench(bench::Bench),
+    #[cfg(feature = "coord")]
+    Zk(zk::Zk),
 }
 
 /// Reads the flags and variables of this process, does what they ask for, and tells how it ended.
@@ -198,6 +204,8 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Torture(args) => args.run(cli.global),
         #[cfg(feature = "lab")]
         Command::Bench(args) => args.run(cli.global),
+        #[cfg(feature = "coord")]
+        Command::Zk(args) => args.run(cli.global),
     }
 }
 

@@ -241,7 +241,8 @@ impl DailyFile {
     fn say_gone(&self, last: &Past) -> io::Result<()> {
         let Some(gone) = self.gone else { return Ok(()) };
         let written = fs::metadata(self.dir.join(last.file(self.name))).and_then(|meta| meta.modified());
-        let time = written.map_or(last.end(), |written| written.min(last.end()));
+        // A file's time is that of the system's last tick, somewhat before the write.
+        let time = written.map_or(last.end(), |written| written.min(last.end())) + limits::LOG_LOOK_EVERY;
         let draft = self.dir.join(format!("{gone}.new"));
         fs::write(&draft, format!("{}\n", humantime::format_rfc3339_nanos(time)))?;
         fs::rename(&draft, self.dir.join(gone))

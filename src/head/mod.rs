@@ -21,6 +21,7 @@ mod members;
 mod membership;
 pub mod merge;
 mod node;
+mod noted;
 mod reads;
 mod registered;
 pub mod registro;

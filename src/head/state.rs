@@ -21,7 +21,7 @@ use super::floor::Floor;
 use super::membership::Roster;
 use super::reads::{Open, Readers};
 use super::registered::{Candidate, NodeEntry, NodeSink, Report, word};
-use super::registro::{self, Refused, Registro};
+use super::registro::Registro;
 use super::shelf::Shelves;
 use crate::limits;
 use crate::wire::error::{Code, Refusal};
@@ -52,7 +52,7 @@ pub trait Client {
 }
 
 /// Where a client is, and who is told outcomes.
-type Session = (IpAddr, Rc<dyn Client>);
+pub(super) type Session = (IpAddr, Rc<dyn Client>);
 
 /// The shared state of one head.
 pub struct Head {
@@ -61,9 +61,9 @@ pub struct Head {
     /// When it started.
     pub started: Instant,
     core: RefCell<Core>,
-    registro: RefCell<Registro>,
+    pub(super) registro: RefCell<Registro>,
     /// Client sessions: where each is, and who is told.
-    clients: RefCell<HashMap<u64, Session>>,
+    pub(super) clients: RefCell<HashMap<u64, Session>>,
     nodes: RefCell<Vec<Rc<NodeEntry>>>,
     clients_now: Cell<usize>,
     next_session: Cell<u64>,
@@ -233,15 +233,6 @@ impl Head {
         }
     }
 
-    /// A line in the registro for messages of a session that were refused.
-    pub fn note_refused(&self, session: u64, client: ClientId, first_seq: u64, count: u32, refusal: &Refusal) {
-        let peer = self.clients.borrow().get(&session).map(|(ip, _)| *ip);
-        let mut registro = self.registro.borrow_mut();
-        let now = Instant::now();
-        registro.refused(Refused { client, peer, first_seq, count, cause: &refusal.text }, now);
-        say_of_registro(registro.write(now));
-    }
-
     /// Waits until a solo head has its embedded node, which takes a moment after the start, or gives up.
     pub async fn solo_ready(&self) {
         let ready = async {
@@ -376,13 +367,6 @@ impl Head {
         result
     }
 
-    /// A line in the registro: a node keeps these.
-    pub fn note_kept(&self, entry: &NodeEntry, ranges: &[(RecordId, u32)]) {
-        let mut registro = self.registro.borrow_mut();
-        registro.kept(&entry.ip_text, &entry.name, ranges);
-        say_of_registro(registro.write(Instant::now()));
-    }
-
     /// A node refused one Put: it goes to another.
     ///
     /// # Errors
@@ -484,30 +468,6 @@ impl Head {
         if let Some(client) = client {
             client.settled(batch.origin.ticket, batch, outcome);
         }
-    }
-
-    /// What is told to clients while the registro cannot be written: another head may take their messages, and this one
-    /// will again.
-    pub fn registro_refusal(&self) -> Option<Refusal> {
-        self.registro.borrow().failing().map(|cause| Refusal::new(Code::Registro, cause))
-    }
-
-    /// Tries again to write the registro, and tells what was counted; to be called once in a while.
-    pub fn tick_registro(&self) {
-        say_of_registro(self.registro.borrow_mut().tick(Instant::now()));
-    }
-
-    /// Writes down what was only counted: the head ends.
-    pub fn close_registro(&self) {
-        self.registro.borrow_mut().close(Instant::now());
-    }
-}
-
-fn say_of_registro(news: Option<registro::News>) {
-    match news {
-        Some(registro::News::Fails(text)) => tracing::error!("{text}"),
-        Some(registro::News::Goes(text)) => tracing::info!("{text}"),
-        None => {}
     }
 }
 

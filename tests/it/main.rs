@@ -50,3 +50,5 @@ mod up;
 mod verify;
 mod versions;
 mod wire_document;
+#[cfg(feature = "coord")]
+mod zookeeper_recipes;

@@ -5,7 +5,9 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
+use crate::common::frames::{Frames, NODE_OPENING, register};
 use crate::common::{Head, Port, Process, Signal, acopio, eventually, need, payloads, ran};
+use acopio::wire::frame::Frame;
 use serde_json::Value;
 
 /// A small file system for the logs of a head; unmounted when it is dropped.
@@ -226,6 +228,29 @@ fn refusals_and_flips_are_said_once_and_then_counted() {
     let log = fs::read_to_string(head.logs.join("head.log")).unwrap();
     assert!(log.len() < 100_000, "{} bytes", log.len());
     assert!(log.contains(" lines about it that are left out)") || log.contains(" (repeated "), "{log}");
+}
+
+#[test]
+fn a_data_node_that_flips_its_state_fills_no_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let mut node = Frames::open(head.connect(), NODE_OPENING);
+    node.say(&register(7, "data1"));
+    head.process.wait_for("dataNode data1 registered");
+    for k in 0..10_000 {
+        let Frame::Register { mut report, .. } = register(7, "data1") else { panic!("a Register") };
+        (report.writable, report.reason) = (k % 2 == 0, format!("cause {}", k % 500));
+        node.say(&Frame::NodeState(report));
+    }
+    node.say(&Frame::Ping(1));
+    while !matches!(node.hear(), Frame::Pong(1)) {}
+    let mut process = head.process;
+    process.signal(Signal::TERM);
+    assert_eq!(process.wait().code(), Some(0));
+    let logs = ["head.log", "heartbeat.log"].map(|log| fs::read_to_string(head.logs.join(log)).unwrap());
+    let bytes: usize = logs.iter().map(String::len).sum();
+    assert!(bytes < 100_000, "{bytes} bytes");
+    assert!(logs.iter().all(|log| log.contains("writable again (repeated ")), "{}", logs[0]);
 }
 
 #[test]
