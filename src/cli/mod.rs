@@ -32,6 +32,8 @@ mod up;
 mod upkeep;
 mod values;
 mod verify;
+#[cfg(feature = "web")]
+mod web;
 #[cfg(feature = "coord")]
 mod zk;
 #[cfg(feature = "coord")]
@@ -114,6 +116,8 @@ enum Command {
     Head(head::Head),
     Data(data::Data),
     Client(client::Client),
+    #[cfg(feature = "web")]
+    Web(web::Web),
     Send(send::Send),
     Read(read::Read),
     Status(status::Status),
@@ -193,6 +197,8 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Head(args) => args.run(cli.global),
         Command::Data(args) => args.run(cli.global),
         Command::Client(args) => args.run(cli.global),
+        #[cfg(feature = "web")]
+        Command::Web(args) => args.run(cli.global),
         Command::Send(args) => args.run(cli.global),
         Command::Read(args) => args.run(cli.global),
         Command::Status(args) => args.run(cli.global),
