@@ -8,9 +8,9 @@
 
 mod days;
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -19,6 +19,7 @@ use std::time::{Instant, SystemTime};
 pub use days::Keep;
 use days::Past;
 
+use crate::files;
 use crate::limits;
 
 /// How often all files were asked to be opened anew.
@@ -99,7 +100,7 @@ impl DailyFile {
     }
 
     fn opened(self) -> Result<Self, Error> {
-        let made = DirBuilder::new().recursive(true).mode(0o750).create(&self.dir);
+        let made = files::create_folder(&self.dir);
         let ready = made.and_then(|()| self.unlink()).and_then(|()| {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             self.ready(&mut open, SystemTime::now()).map(drop)
@@ -182,16 +183,14 @@ impl DailyFile {
 
     fn open_current(&self, now: SystemTime) -> io::Result<Open> {
         let path = self.path();
-        let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true).mode(0o640);
-        // A pipe without a reader must not hold up the start.
-        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
-        let mut file = options.open(&path)?;
+        let mut options = files::options();
+        options.read(true).append(true).create(true);
+        // A log may be a link to a character device: to /dev/null, say.
+        let mut file = match fs::metadata(&path) {
+            Ok(meta) if meta.file_type().is_char_device() => options.open(&path)?,
+            _ => files::open(&options, &path)?,
+        };
         let meta = file.metadata()?;
-        if !meta.is_file() && !meta.file_type().is_char_device() {
-            let text = format!("{} is no file, move it away", path.display());
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
-        }
         let written = meta.modified().unwrap_or(now);
         Ok(Open {
             torn: ends_open(&mut file),
@@ -244,7 +243,7 @@ impl DailyFile {
         // A file's time is that of the system's last tick, somewhat before the write.
         let time = written.map_or(last.end(), |written| written.min(last.end())) + limits::LOG_LOOK_EVERY;
         let draft = self.dir.join(format!("{gone}.new"));
-        fs::write(&draft, format!("{}\n", humantime::format_rfc3339_nanos(time)))?;
+        files::create(&draft)?.write_all(format!("{}\n", humantime::format_rfc3339_nanos(time)).as_bytes())?;
         fs::rename(&draft, self.dir.join(gone))
     }
 

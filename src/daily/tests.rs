@@ -82,7 +82,7 @@ fn what_is_no_file_is_refused_and_a_full_one_takes_lines_once_it_can() {
     let path = dir.path().join("registro.log");
     rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
     let error = DailyFile::open(dir.path(), "registro", Keep::default()).unwrap_err().to_string();
-    assert!(error.contains("registro.log is no file, move it away"), "{error}");
+    assert!(error.contains("registro.log is a FIFO and no file; move it away"), "{error}");
     fs::remove_file(&path).unwrap();
     symlink("/dev/full", &path).unwrap();
     let file = DailyFile::open(dir.path(), "registro", Keep::default()).unwrap();

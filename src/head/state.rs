@@ -19,7 +19,8 @@ use super::config::Config;
 use super::core::{Batch, Core, Effect, Label, NotTaken, Origin};
 use super::floor::Floor;
 use super::membership::Roster;
-use super::reads::{Open, Readers};
+use super::readers::Readers;
+use super::reads::Open;
 use super::registered::{Candidate, NodeEntry, NodeSink, Report, word};
 use super::registro::Registro;
 use super::shelf::Shelves;
@@ -27,7 +28,7 @@ use crate::limits;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{Frame, Messages, SyncMode};
 use crate::wire::id::{ClientId, RecordId};
-use crate::wire::text::NO_HAY_DATANODES;
+use crate::wire::text::{DESCONECTADO, NO_DISPONIBLE, NO_HAY_DATANODES};
 
 /// The outcome of one batch, for the session that sent it.
 #[derive(Debug)]
@@ -333,9 +334,10 @@ impl Head {
         entry.sink.cut(refusal);
         self.copies_left(entry.key);
         let (ip, name) = (entry.ip, &entry.name);
-        let line = format!("{ip} no disponible, eliminado name={name} cause={cause:?} in_flight={moved}");
-        self.say(ip, Log::Heartbeat, &line);
-        if cause == STOPPING || cause == LEAVING {
+        let quiet = cause == STOPPING || cause == LEAVING;
+        let word = if quiet { DESCONECTADO } else { NO_DISPONIBLE };
+        self.say(ip, Log::Heartbeat, &format!("{ip} {word} name={name} cause={cause:?} in_flight={moved}"));
+        if quiet {
             self.say(ip, Log::Info, &format!("dataNode {name} at {ip} is let go: {cause}"));
         } else {
             self.say(ip, Log::Warn, &format!("dataNode {name} at {ip} evicted: {cause}; {moved} messages in flight"));
