@@ -115,7 +115,7 @@ impl Bench {
         };
         let bar = bar(global);
         let stop_time = limits::BENCH_DRAIN_TIME_MAX + limits::READER_RETRY_TIME_DEFAULT + limits::STOP_TIME_MAX * 3;
-        let report = runtime::run_role(stop_time, false, async |shutdown| {
+        let report = runtime::run_role(stop_time, runtime::EndsWith::Terminal, async |shutdown| {
             Ok(bench::run(settings, shutdown, |progress| show(&bar, progress)).await?)
         });
         bar.finish_and_clear();
