@@ -30,6 +30,7 @@ pub mod scans;
 pub mod segments;
 mod session;
 pub mod sidecar;
+mod stall;
 pub mod storage;
 pub mod view;
 mod window;

@@ -346,7 +346,9 @@ impl Reading<'_> {
                     if refusal.code == Code::Busy {
                         source.ask_at = now + limits::READ_POLL_MAX;
                     } else {
-                        tracing::warn!("dataNode {} cannot be read: {refusal}", source.node.name);
+                        if source.failures == 0 {
+                            tracing::warn!("dataNode {} cannot be read: {refusal}", source.node.name);
+                        }
                         fail(source, now);
                     }
                 }

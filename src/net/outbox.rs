@@ -21,6 +21,8 @@ pub struct Outbox {
     /// Told when the buffer has been written: who waits for the peer to read its answers waits here.
     written: Notify,
     closing: Cell<bool>,
+    /// Nobody reads any more: what is said is let go.
+    deaf: Cell<bool>,
 }
 
 impl Outbox {
@@ -29,6 +31,9 @@ impl Outbox {
         let mut buffer = self.buffer.borrow_mut();
         let was_empty = buffer.is_empty();
         let result = write(&mut buffer);
+        if self.deaf.get() {
+            buffer.clear();
+        }
         if was_empty && !buffer.is_empty() {
             self.wake.notify_one();
         }
@@ -50,6 +55,24 @@ impl Outbox {
     /// Resolves after the next write, for who waits until the peer has read.
     pub async fn drained(&self) {
         self.written.notified().await;
+    }
+
+    /// The connection takes nothing any more: from now on all that is said is let go, and nobody waits for the peer.
+    pub fn let_go(&self) {
+        self.deaf.set(true);
+        self.buffer.borrow_mut().clear();
+        self.written.notify_waiters();
+    }
+
+    /// Resolves once nobody reads what is said.
+    pub async fn unheard(&self) {
+        loop {
+            let written = self.written.notified();
+            if self.deaf.get() {
+                return;
+            }
+            written.await;
+        }
     }
 
     /// Nothing more comes: [`pump`](Self::pump) writes the rest and ends.
