@@ -32,6 +32,12 @@ mod up;
 mod upkeep;
 mod values;
 mod verify;
+#[cfg(feature = "web")]
+mod web;
+#[cfg(feature = "coord")]
+mod zk;
+#[cfg(feature = "coord")]
+mod zookeeper;
 
 /// How a command ended, when nothing kept it from running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +116,8 @@ enum Command {
     Head(head::Head),
     Data(data::Data),
     Client(client::Client),
+    #[cfg(feature = "web")]
+    Web(web::Web),
     Send(send::Send),
     Read(read::Read),
     Status(status::Status),
@@ -121,6 +129,8 @@ enum Command {
     Torture(torture::Torture),
     #[cfg(feature = "lab")]
     Bench(bench::Bench),
+    #[cfg(feature = "coord")]
+    Zk(zk::Zk),
 }
 
 /// Reads the flags and variables of this process, does what they ask for, and tells how it ended.
@@ -187,6 +197,8 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Head(args) => args.run(cli.global),
         Command::Data(args) => args.run(cli.global),
         Command::Client(args) => args.run(cli.global),
+        #[cfg(feature = "web")]
+        Command::Web(args) => args.run(cli.global),
         Command::Send(args) => args.run(cli.global),
         Command::Read(args) => args.run(cli.global),
         Command::Status(args) => args.run(cli.global),
@@ -198,6 +210,8 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Torture(args) => args.run(cli.global),
         #[cfg(feature = "lab")]
         Command::Bench(args) => args.run(cli.global),
+        #[cfg(feature = "coord")]
+        Command::Zk(args) => args.run(cli.global),
     }
 }
 

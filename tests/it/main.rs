@@ -49,4 +49,7 @@ mod torture;
 mod up;
 mod verify;
 mod versions;
+mod web;
 mod wire_document;
+#[cfg(feature = "coord")]
+mod zookeeper_recipes;
