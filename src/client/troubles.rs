@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use crate::limits;
 use crate::net::framed::Ended;
 use crate::wire::error::{Code, Refusal};
 
@@ -22,6 +25,8 @@ struct Known {
     cause: Option<String>,
     /// Trying it again would change nothing.
     is_final: bool,
+    /// When that was.
+    at: Instant,
 }
 
 /// The last trouble with each head.
@@ -35,7 +40,7 @@ pub struct Troubles {
 impl Troubles {
     /// No trouble yet.
     pub fn new(heads: &[String]) -> Self {
-        let known = |head: &String| Known { head: head.clone(), cause: None, is_final: false };
+        let known = |head: &String| Known { head: head.clone(), cause: None, is_final: false, at: Instant::now() };
         Self { heads: heads.iter().map(known).collect(), code: Code::Timeout }
     }
 
@@ -49,7 +54,7 @@ impl Troubles {
             Ended::Io(_) | Ended::Closed | Ended::Silent(_) => "; see that a head runs there",
             _ => "",
         };
-        known.is_final = is_final;
+        (known.is_final, known.at) = (is_final, Instant::now());
         let cause = Some(format!("{ended}{remedy}"));
         let is_news = known.cause != cause;
         known.cause = cause;
@@ -68,6 +73,12 @@ impl Troubles {
         if let Some(known) = self.heads.get_mut(place) {
             (known.cause, known.is_final) = (None, false);
         }
+    }
+
+    /// Whether a head other than the one at this place may do better: one without trouble, or whose trouble is old.
+    pub fn has_better(&self, place: usize) -> bool {
+        let others = self.heads.iter().enumerate().filter(|(other, _)| *other != place);
+        others.into_iter().any(|(_, known)| known.cause.is_none() || known.at.elapsed() >= limits::CLIENT_SILENCE_MAX)
     }
 
     /// Whether no head is worth another try.

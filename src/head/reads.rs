@@ -21,6 +21,7 @@ use crate::net::Outbox;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame};
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::peer::missing_because;
 use crate::wire::text::Dialect;
 
 /// What a reader asked for.
@@ -151,6 +152,8 @@ struct Source {
     ask_at: Instant,
     idle: Duration,
     failures: u32,
+    /// Why it gave no answer.
+    cause: String,
     /// The greatest id it has, from the first answer on.
     greatest: Option<RecordId>,
 }
@@ -167,7 +170,17 @@ impl Source {
     /// A node that was not asked yet and takes no part.
     fn new(node: Rc<NodeEntry>, now: Instant) -> Self {
         let idle = limits::READ_POLL;
-        Self { node, key: 0, merged: false, asked: None, ask_at: now, idle, failures: 0, greatest: None }
+        Self {
+            node,
+            key: 0,
+            merged: false,
+            asked: None,
+            ask_at: now,
+            idle,
+            failures: 0,
+            cause: String::new(),
+            greatest: None,
+        }
     }
 
     /// It is there and gives no answers.
@@ -332,6 +345,7 @@ impl Reading<'_> {
                     let len = lines.len();
                     if let Err(bad) = self.merge.page(key, next, lines) {
                         tracing::error!("dataNode {}: {bad}", source.node.name);
+                        source.cause = bad.to_string();
                         fail(source, now);
                         continue;
                     }
@@ -349,6 +363,7 @@ impl Reading<'_> {
                         if source.failures == 0 {
                             tracing::warn!("dataNode {} cannot be read: {refusal}", source.node.name);
                         }
+                        source.cause = refusal.to_string();
                         fail(source, now);
                     }
                 }
@@ -356,11 +371,14 @@ impl Reading<'_> {
         }
     }
 
-    /// Names of the nodes that the answer lacks now.
+    /// The nodes that the answer lacks now: names, and why if they are there.
     fn missing(&self, now: Instant) -> Vec<String> {
         let mut missing = self.head.missing();
         let failing = self.sources.values().filter(|source| source.fails(now));
-        missing.extend(failing.map(|source| source.node.name.clone()));
+        missing.extend(failing.map(|source| {
+            let cause = if source.cause.is_empty() { "it gives no answer; see its log" } else { &source.cause };
+            missing_because(&source.node.name, cause)
+        }));
         missing
     }
 

@@ -336,44 +336,44 @@ async fn a_refusal_asks_the_next_and_when_all_refuse_for_good_each_is_named() {
 
 #[tokio::test]
 async fn a_head_without_data_nodes_or_that_waits_for_them_is_left_for_one_that_has_them() {
-    for waiting in ["dataNodes", "data1,data2"] {
-        for follow in [false, true] {
-            let (one, two) = (FakeHead::new(), FakeHead::new());
-            let mut reader = read(heads(&[&one, &two]), Query { follow, ..Query::default() });
-            let script = beside(move || {
-                let mut asked = one.accept();
-                asked.waiting(waiting);
-                asked.closed();
-                let mut asked = two.accept();
-                asked.records(id(11), &lines(TEXT, &[10]));
-                // It loses them, and the other has them by now.
-                asked.waiting(waiting);
-                asked.closed();
-                let mut asked = one.accept();
-                assert_eq!(asked.query.from, id(11));
-                asked.records(id(21), &lines(TEXT, &[20]));
-                asked.closed();
-            });
-            let mut told = Vec::new();
-            while told.len() < 4 {
-                match next(&mut reader).await.unwrap().unwrap() {
-                    Event::Message(message) => told.push(message.text().to_owned()),
-                    Event::Lost { cause, .. } => {
-                        assert!(cause.starts_with(if waiting == "dataNodes" {
-                            "no hay dataNodes; "
-                        } else {
-                            "it waits for data1, data2; "
-                        }));
-                        told.push("lost".to_owned());
-                    }
-                    other => panic!("{other:?}"),
+    let goes_on = async |waiting: &'static str, follow: bool| {
+        let (one, two) = (FakeHead::new(), FakeHead::new());
+        let mut reader = read(heads(&[&one, &two]), Query { follow, ..Query::default() });
+        let script = beside(move || {
+            let mut asked = one.accept();
+            asked.waiting(waiting);
+            asked.closed();
+            let mut asked = two.accept();
+            asked.records(id(11), &lines(TEXT, &[10]));
+            // It loses them, and the other has them by now, which shows when it is tried again.
+            asked.waiting(waiting);
+            asked.closed();
+            let mut asked = one.accept();
+            assert_eq!(asked.query.from, id(11));
+            asked.records(id(21), &lines(TEXT, &[20]));
+            asked.closed();
+        });
+        let mut told = Vec::new();
+        while told.len() < 4 {
+            match next(&mut reader).await.unwrap().unwrap() {
+                Event::Message(message) => told.push(message.text().to_owned()),
+                Event::Lost { cause, .. } => {
+                    assert!(cause.starts_with(if waiting == "dataNodes" {
+                        "no hay dataNodes; "
+                    } else {
+                        "it waits for data1, data2; "
+                    }));
+                    told.push("lost".to_owned());
                 }
+                Event::Waiting { .. } => {}
+                other => panic!("{other:?}"),
             }
-            assert_eq!(told, ["lost", "m10", "lost", "m20"]);
-            drop(reader);
-            script.await;
         }
-    }
+        assert_eq!(told, ["lost", "m10", "lost", "m20"]);
+        drop(reader);
+        script.await;
+    };
+    tokio::join!(goes_on("dataNodes", false), goes_on("data1,data2", true));
 }
 
 #[tokio::test]

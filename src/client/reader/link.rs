@@ -95,18 +95,16 @@ pub struct Link {
     connections: u64,
     /// The last time that a head brought the read on.
     progress: Instant,
-    /// Nodes that the head waits for, and since when.
-    waiting: Option<(Instant, Vec<String>)>,
+    /// Nodes that the head waits for.
+    waiting: Option<Vec<String>>,
     troubles: Troubles,
-    /// Heads in a row that were left because they wait for nodes.
-    passed: usize,
 }
 
 impl Link {
     /// The task for a query that begins where the reader's order stage wants it to.
     pub fn new(config: Config, query: Query, deliveries: mpsc::Sender<Delivery>) -> Self {
         let troubles = Troubles::new(&config.heads);
-        Self { config, query, deliveries, connections: 0, progress: Instant::now(), waiting: None, troubles, passed: 0 }
+        Self { config, query, deliveries, connections: 0, progress: Instant::now(), waiting: None, troubles }
     }
 
     /// Runs until the read is over or nobody listens.
@@ -195,7 +193,7 @@ impl Link {
             let Ok(permit) = self.deliveries.clone().reserve_owned().await else { return Ok(()) };
             // Who asks for no more is not waited for by anybody.
             self.progress += asked.elapsed();
-            let Some(frame) = self.next_frame(&mut socket, &mut buffer).await? else {
+            let Some(frame) = self.next_frame(place, &mut socket, &mut buffer).await? else {
                 permit.send(Delivery::Failed(self.waited_too_long(place)));
                 return Ok(());
             };
@@ -203,7 +201,6 @@ impl Link {
                 Frame::Records { next, lines } => {
                     if next > self.query.from || !lines.is_empty() {
                         self.progress = Instant::now();
-                        self.passed = 0;
                         self.troubles.forget(place);
                     }
                     self.query.from = self.query.from.max(next);
@@ -211,12 +208,11 @@ impl Link {
                 }
                 Frame::Waiting { nodes } => {
                     let nodes = names(&nodes);
-                    self.waiting = (!nodes.is_empty()).then(|| (Instant::now(), nodes.clone()));
+                    self.waiting = (!nodes.is_empty()).then(|| nodes.clone());
                     if !nodes.is_empty() {
                         let ended = waits_for(&nodes);
                         // Another head may have them.
-                        self.passed += 1;
-                        if self.passed < self.config.heads.len() {
+                        if self.troubles.has_better(place) {
                             return Err(ended.into());
                         }
                         self.troubles.note(place, &ended, false);
@@ -247,7 +243,7 @@ impl Link {
     /// What a read that does not follow fails with when it comes no further.
     fn waited_too_long(&mut self, place: usize) -> ReadError {
         match &self.waiting {
-            Some((_, nodes)) if nodes.iter().any(|name| name != NOBODY) => ReadError::Missing { nodes: nodes.clone() },
+            Some(nodes) if nodes.iter().any(|name| name != NOBODY) => ReadError::Missing { nodes: nodes.clone() },
             _ => {
                 self.troubles.note_if_none(place, &Ended::Unfit(STALLED.to_owned()));
                 self.nobody()
@@ -257,7 +253,12 @@ impl Link {
 
     /// The next frame; none if the time is over that a read which does not follow may come no further. A head that says
     /// nothing for a while is asked whether it is there, and has a while to say so.
-    async fn next_frame(&self, socket: &mut Stream, buffer: &mut BytesMut) -> Result<Option<Frame>, Ended> {
+    async fn next_frame(
+        &self,
+        place: usize,
+        socket: &mut Stream,
+        buffer: &mut BytesMut,
+    ) -> Result<Option<Frame>, Ended> {
         let mut asked = false;
         loop {
             if let Some(frame) = Frame::decode(buffer)? {
@@ -270,10 +271,7 @@ impl Link {
             if left.is_zero() {
                 return Ok(None);
             }
-            if let Some((since, nodes)) = &self.waiting
-                && self.config.heads.len() > 1
-                && since.elapsed() >= limits::READ_WAIT_MAX
-            {
+            if let Some(nodes) = self.waiting.as_ref().filter(|_| self.troubles.has_better(place)) {
                 return Err(waits_for(nodes));
             }
             let patience = word.min(left);
