@@ -300,6 +300,9 @@ pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Longest wait before a lost head is dialled again.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+/// Longest wait before heads are asked again of which the last one refused for now.
+pub const CLIENT_REFUSED_WAIT_MAX: Duration = Duration::from_millis(500);
+
 /// Time to establish a TCP connection to a head.
 pub const DIAL_TIME_MAX: Duration = Duration::from_secs(5);
 

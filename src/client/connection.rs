@@ -25,7 +25,6 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>) {
     let mut backoff = Backoff::default();
     let mut troubles = Troubles::new(&config.heads);
     let mut turn = 0;
-    let mut said = String::new();
     while wait_for_work(&shared).await {
         let place = turn % config.heads.len().max(1);
         let Some(head) = config.heads.get(place) else { break };
@@ -46,11 +45,15 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>) {
         };
         // A head of another version says nothing of the next one, nor of what comes in its place.
         let is_final = matches!(&ended, Ended::Refused(refusal) if !refusal.retry && refusal.code != Code::Version);
-        tell_once(head, &ended, &mut said);
-        troubles.note(place, &ended, is_final);
+        if troubles.note(place, &ended, is_final) {
+            tell(head, &ended);
+        }
         tell_if_given_up(&shared, &config, &troubles);
         turn += 1;
-        let wait = backoff.next(&mut rng);
+        // Heads that are there and refuse for now may serve again any moment; those that are lost come back later.
+        let is_there = matches!(&ended, Ended::Refused(_));
+        let most = if is_there { limits::CLIENT_REFUSED_WAIT_MAX } else { limits::BACKOFF_MAX };
+        let wait = backoff.next(&mut rng).min(most);
         if turn % config.heads.len().max(1) == 0 {
             tokio::select! {
                 biased;
@@ -64,13 +67,8 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>) {
     shared.room.notify_waiters();
 }
 
-/// Logs why a head is left; the same trouble again is said once.
-fn tell_once(head: &str, ended: &Ended, said: &mut String) {
-    let trouble = format!("{head} {}", ended.kind());
-    if trouble == *said {
-        return;
-    }
-    *said = trouble;
+/// Logs why a head is left.
+fn tell(head: &str, ended: &Ended) {
     match ended {
         // A lost head comes back; one of another version has to be mended, though the next one serves.
         Ended::Unconfirmed(_) | Ended::Garbled(_) | Ended::OutOfPlace(_) => {
@@ -165,7 +163,9 @@ async fn converse(
         let mut asked = false;
         loop {
             let patience = if asked { silence_max - limits::CLIENT_PING_AFTER } else { limits::CLIENT_PING_AFTER };
-            match timeout(patience, receive(&mut read_half, &mut buffer, shared, config, backoff, troubles)).await {
+            match timeout(patience, receive(&mut read_half, &mut buffer, shared, config, backoff, place, troubles))
+                .await
+            {
                 Ok(Ok(number)) => {
                     asked = false;
                     if number.is_some() {
@@ -257,6 +257,7 @@ async fn receive(
     shared: &Shared,
     config: &Config,
     backoff: &mut Backoff,
+    place: usize,
     troubles: &mut Troubles,
 ) -> Result<Option<u64>, Ended> {
     let mut ping = None;
@@ -287,6 +288,7 @@ async fn receive(
     }
     if settled {
         backoff.reset();
+        troubles.served(place);
         shared.told.notify_one();
         shared.room.notify_waiters();
         shared.work.notify_one();
@@ -296,7 +298,7 @@ async fn receive(
         if config.heads.len() > 1 {
             return Err(Ended::Refused(refusal));
         }
-        troubles.note(0, &Ended::Refused(refusal), false);
+        troubles.note(place, &Ended::Refused(refusal), false);
         shared.work.notify_one();
     }
     if ping.is_none() && socket.read_buf(buffer).await? == 0 {

@@ -23,6 +23,8 @@ pub struct Trouble {
 struct Known {
     head: String,
     cause: Option<String>,
+    /// What kind of trouble it was, until it serves: the same again is no news.
+    kind: String,
     /// Trying it again would change nothing.
     is_final: bool,
     /// When that was.
@@ -40,7 +42,13 @@ pub struct Troubles {
 impl Troubles {
     /// No trouble yet.
     pub fn new(heads: &[String]) -> Self {
-        let known = |head: &String| Known { head: head.clone(), cause: None, is_final: false, at: Instant::now() };
+        let known = |head: &String| Known {
+            head: head.clone(),
+            cause: None,
+            kind: String::new(),
+            is_final: false,
+            at: Instant::now(),
+        };
         Self { heads: heads.iter().map(known).collect(), code: Code::Timeout }
     }
 
@@ -55,9 +63,10 @@ impl Troubles {
             _ => "",
         };
         (known.is_final, known.at) = (is_final, Instant::now());
-        let cause = Some(format!("{ended}{remedy}"));
-        let is_news = known.cause != cause;
-        known.cause = cause;
+        known.cause = Some(format!("{ended}{remedy}"));
+        let kind = ended.kind();
+        let is_news = known.kind != kind;
+        known.kind = kind;
         is_news
     }
 
@@ -68,7 +77,15 @@ impl Troubles {
         }
     }
 
-    /// The head at this place serves.
+    /// The head at this place has served: the next trouble with it is news.
+    pub fn served(&mut self, place: usize) {
+        self.forget(place);
+        if let Some(known) = self.heads.get_mut(place) {
+            known.kind.clear();
+        }
+    }
+
+    /// The head at this place is there.
     pub fn forget(&mut self, place: usize) {
         if let Some(known) = self.heads.get_mut(place) {
             (known.cause, known.is_final) = (None, false);

@@ -201,7 +201,7 @@ impl Link {
                 Frame::Records { next, lines } => {
                     if next > self.query.from || !lines.is_empty() {
                         self.progress = Instant::now();
-                        self.troubles.forget(place);
+                        self.troubles.served(place);
                     }
                     self.query.from = self.query.from.max(next);
                     permit.send(Delivery::Lines { source: source.clone(), next, lines });
