@@ -55,7 +55,7 @@ impl Flow {
             if full {
                 settled.await;
             } else if outbox.len() >= limits::CLIENT_ANSWERS_BYTES_MAX {
-                outbox.drained().await;
+                self.answers_read(outbox).await;
             } else {
                 return;
             }
@@ -64,9 +64,7 @@ impl Flow {
 
     /// Waits until the connection's answers are being read, however much it has in flight.
     pub async fn answers_read(&self, outbox: &Outbox) {
-        while outbox.len() >= limits::CLIENT_ANSWERS_BYTES_MAX {
-            outbox.drained().await;
-        }
+        outbox.room(limits::CLIENT_ANSWERS_BYTES_MAX).await;
     }
 
     /// Waits until nothing is in flight.
@@ -99,7 +97,8 @@ pub type LastWords = Vec<u8>;
 /// Runs `reader` beside the outbox; when it ends, what is in flight is finished, then come its last words, then the
 /// close. All waits are bounded. The socket halves are handed back to be dropped.
 ///
-/// A peer that reads no answers any more has sent messages all the same: what has come from it is read to its end.
+/// A peer whose connection broke has sent messages all the same: what has come from it is read to its end. One that was
+/// given up, because it sends and does not read, is not.
 ///
 /// # Errors
 /// The connection broke: the peer reads no answers, so none are kept for it.
@@ -121,6 +120,9 @@ where
     let (mut read_half, words) = tokio::select! {
         biased;
         broken = &mut pump => {
+            if outbox.failed().is_some() {
+                return broken;
+            }
             outbox.let_go();
             let _cut_off = timeout(limits::LINGER_TIME_MAX, &mut reader).await;
             return broken;

@@ -25,6 +25,7 @@ mod failures;
 mod fake_head;
 mod framed_dialect;
 mod frontier;
+mod hands;
 mod heads;
 mod health;
 mod help;
@@ -45,11 +46,16 @@ mod send;
 mod simulation;
 mod solo;
 mod status;
+mod strangers;
 mod torture;
 mod up;
 mod verify;
 mod versions;
 mod web;
 mod wire_document;
+#[cfg(feature = "coord")]
+mod zookeeper_commands;
+#[cfg(feature = "coord")]
+mod zookeeper_failures;
 #[cfg(feature = "coord")]
 mod zookeeper_recipes;
