@@ -283,6 +283,12 @@ pub const SCAN_FAILURES_MAX: u32 = 3;
 /// Time that a data node waits for other heads to say what is safe, before it answers with what is complete.
 pub const SAFE_WAIT_MAX: Duration = Duration::from_millis(100);
 
+/// Time that a data node stays complete no further while readers ask, before it says which head that hangs on.
+pub const STALL_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Time between two questions of readers that are one wait: a head asks again at once, or within [`READ_POLL_MAX`].
+pub const STALL_ASKED_WITHIN: Duration = Duration::from_secs(2);
+
 /// Answers of one head that wait in a data node until what was put before them is settled; later ones are joined.
 pub const SAFES_PENDING_MAX: usize = 16;
 
@@ -342,11 +348,14 @@ pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Longest wait before a lost head is dialled again.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+/// Longest wait before heads are asked again of which the last one refused for now.
+pub const CLIENT_REFUSED_WAIT_MAX: Duration = Duration::from_millis(500);
+
 /// Time to establish a TCP connection to a head.
 pub const DIAL_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Time a client of the library goes on trying to get a message stored while heads are away or refuse for now.
-pub const CLIENT_RETRY_TIME_DEFAULT: Duration = Duration::from_secs(10);
+pub const CLIENT_RETRY_TIME_DEFAULT: Duration = Duration::from_secs(30);
 
 /// Messages that the callers of one [`Keeper`](crate::client::Keeper) have in flight together, and as many that wait: fewer
 /// than a client's window, so that sending one never waits for the answer to another.
@@ -388,8 +397,12 @@ pub const READER_CLIENTS_MAX: usize = 4096;
 /// torn into. Past it the lowest half is forgotten.
 pub const READER_CLIENT_RANGES_MAX: usize = CLIENT_IN_FLIGHT_MESSAGES_MAX / 2;
 
-/// The same of all clients together, 16 bytes each.
+/// The same of all clients together, some 80 bytes each.
 pub const READER_RANGES_MAX: usize = 64 * READER_CLIENT_RANGES_MAX;
+
+/// Payloads that a reader remembers of all clients together, to tell a second copy from another message under the same
+/// number: 4 bytes each. Past it the older half of each client's is forgotten, and what comes again passes.
+pub const READER_PAYLOADS_MAX: usize = 4 * 1024 * 1024;
 
 /// Frames that a reader takes from its socket before anybody asks for them. One, so that a slow reader is felt by the
 /// head at once.

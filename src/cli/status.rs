@@ -6,7 +6,7 @@ use crate::client;
 use crate::limits;
 use crate::printable;
 use crate::wire::status::{NodeStatus, StatusReport};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use super::heads::Heads;
@@ -55,17 +55,17 @@ impl Status {
     }
 }
 
-/// Asks one head after the other; the error of the last one, if none answers.
+/// Asks one head after the other; what became of each, if none answers.
 async fn ask(heads: &[String], timeout: Duration) -> Result<StatusReport> {
-    let mut result = Err(anyhow::anyhow!("no head was named; give one with --head"));
+    let mut troubles = Vec::new();
     for head in heads {
-        result = match tokio::time::timeout(timeout, client::status(head)).await {
+        troubles.push(match tokio::time::timeout(timeout, client::status(head)).await {
             Ok(Ok(report)) => return Ok(report),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(anyhow::anyhow!("head {head} did not answer within {timeout:?}; see whether it still runs")),
-        };
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("head {head} did not answer within {timeout:?}; see whether it still runs"),
+        });
     }
-    result
+    bail!("{}", troubles.join("; "))
 }
 
 fn table(report: &StatusReport) -> String {

@@ -24,7 +24,7 @@ pub async fn status(head: &str) -> Result<StatusReport, Error> {
 /// # Errors
 /// The same.
 pub async fn status_on(net: &Net, head: &str) -> Result<StatusReport, Error> {
-    let failed = |cause: String| Error::Head { head: head.to_owned(), cause };
+    let failed = |cause: String| Error::Head { head: head.to_owned(), cause, is_lost: true };
     let json = timeout(limits::DIAL_TIME_MAX, ask(net, head))
         .await
         .unwrap_or(Err(Ended::Silent(limits::DIAL_TIME_MAX)))
@@ -47,15 +47,15 @@ pub async fn drain(head: &str, name: &str, gone: bool) -> Result<(), Error> {
 /// # Errors
 /// The same.
 pub async fn drain_on(net: &Net, head: &str, name: &str, gone: bool) -> Result<(), Error> {
-    let failed = |cause: String| Error::Head { head: head.to_owned(), cause };
+    let failed = |cause: String, is_lost| Error::Head { head: head.to_owned(), cause, is_lost };
     let mut out = bytes::BytesMut::new();
     let frame = Frame::Drain { gone, name: name.to_owned() };
-    frame.encode(&mut out).map_err(|error| failed(error.to_string()))?;
+    frame.encode(&mut out).map_err(|error| failed(error.to_string(), false))?;
     let silent = Err(Ended::Silent(limits::DIAL_TIME_MAX));
     match timeout(limits::DIAL_TIME_MAX, send(net, head, &out)).await.unwrap_or(silent) {
         Ok(_report) => Ok(()),
-        Err(Ended::Refused(refusal)) => Err(failed(refusal.text)),
-        Err(ended) => Err(failed(format!("{ended}; see that a head runs there"))),
+        Err(Ended::Refused(refusal)) => Err(failed(refusal.text, false)),
+        Err(ended) => Err(failed(format!("{ended}; see that a head runs there"), true)),
     }
 }
 

@@ -88,8 +88,8 @@ async fn handshake<'a>(
                     }
                 }
                 if let Err(error) = write_half.write_all(answer).await {
-                    tracing::debug!("a peer left during its handshake: {error}");
-                    return Ok(None);
+                    // What it has sent before counts all the same.
+                    tracing::debug!("a peer reads no answer to its handshake: {error}");
                 }
             }
             Step::More => {

@@ -170,7 +170,7 @@ async fn read_frames(
 }
 
 /// What a connection may say while a read is answered. A peer that has closed its sending side still reads: whether it is
-/// gone shows when something is written. Resolves only when the head stops or the peer is at fault.
+/// gone shows when something is written. Resolves only when the head stops, or the peer is gone or at fault.
 async fn beside_read(
     head: &Head,
     client: &FramedClient,
@@ -196,7 +196,11 @@ async fn beside_read(
             }
         }
         if !read_some(socket, buffer, shutdown).await {
-            shutdown.cancelled().await;
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {}
+                () = client.outbox.unheard() => {}
+            }
             return Ok(());
         }
     }

@@ -20,6 +20,7 @@ mod bench;
 mod copies;
 mod docker_errors;
 mod ending;
+mod failover;
 mod failures;
 mod fake_head;
 mod framed_dialect;

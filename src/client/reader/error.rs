@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::client::troubles::{Trouble, in_words};
 use crate::wire::error::Refusal;
 use crate::wire::id::RecordId;
 use crate::wire::peer::{missing_cause, missing_name};
@@ -11,26 +12,22 @@ use crate::wire::record::LineError;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
     /// No head answered for as long as it was to be tried.
-    #[error(
-        "nothing could be read for {waited:?}; the last that was tried is head {head}: {cause}; see that a head runs there"
-    )]
+    #[error("nothing could be read for {waited:?}: {}", in_words(.heads))]
     NoHead {
         /// How long it was tried.
         waited: Duration,
-        /// The last head.
-        head: String,
-        /// What it did.
-        cause: String,
+        /// What became of each head.
+        heads: Vec<Trouble>,
     },
     /// No head was named.
     #[error("no head was named; name one")]
     NoHeads,
-    /// A head refused, and trying again would change nothing.
-    #[error("head {head}: {refusal}")]
+    /// Every head refused, and trying again would change nothing.
+    #[error("{}", in_words(.heads))]
     Refused {
-        /// The head.
-        head: String,
-        /// Cause and remedy.
+        /// Cause and remedy of each head.
+        heads: Vec<Trouble>,
+        /// The last of the refusals.
         refusal: Refusal,
     },
     /// Some of what was asked for is on data nodes that are away, or that are there and cannot give it.
