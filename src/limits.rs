@@ -134,15 +134,16 @@ pub const TEXT_NODE_WINDOW_MESSAGES_MAX: usize = BATCH_MESSAGES_MAX;
 /// whole buffer alive.
 pub const DETACH_BYTES_MAX: usize = 4096;
 
-/// Silence after which the system asks a peer whether it is still there (TCP keepalive): a device that lost its power
-/// says no goodbye, and must not keep a client's place for ever.
-pub const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+/// Time after which the system gives up a peer that answers nothing: a device that lost its power says no goodbye, and
+/// must not keep a client's place. Half of it passes before an idle one is asked (TCP keepalive).
+pub const PEER_SILENCE_MAX: Duration = Duration::from_secs(20);
 
-/// Time between two such questions.
-pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Such questions without an answer before the connection counts as broken.
+/// Questions of the system to an idle peer without an answer before the connection counts as broken.
 pub const KEEPALIVE_RETRIES: u32 = 3;
+
+/// Bytes that the system takes for a peer beyond what it could send, but for the write that it is in: a peer that does not
+/// read is known by the next one that waits.
+pub const UNSENT_BYTES_MAX: u32 = 1;
 
 /// Time a text peer that has been confirmed may leave a word unfinished that could still become part of the handshake;
 /// then it is a message. Longer than a lost packet takes to be sent again.

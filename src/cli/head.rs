@@ -69,6 +69,10 @@ pub struct Head {
     /// Send no ICMP echoes; data nodes that speak frames are pinged inside the protocol anyway
     #[arg(long, env = "ACOPIO_NO_ICMP", value_parser = BoolishValueParser::new())]
     no_icmp: bool,
+    /// Time after which a peer that is gone without a goodbye is given up
+    #[arg(long, hide = true, env = "ACOPIO_PEER_SILENCE", value_name = "TIME", default_value = "20s",
+        value_parser = values::duration)]
+    peer_silence: Duration,
     /// Stop in order when standard input ends
     #[arg(long, hide = true, env = "ACOPIO_UNTIL_STDIN_CLOSES", value_parser = BoolishValueParser::new())]
     until_stdin_closes: bool,
@@ -130,6 +134,7 @@ impl Head {
         head::Config {
             logs: self.logs.clone(),
             clients_max: usize::try_from(self.max_clients).unwrap_or(usize::MAX),
+            peer_silence: self.peer_silence,
             heartbeat: self.heartbeat,
             icmp: !self.no_icmp,
             solo: None,

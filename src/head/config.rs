@@ -12,6 +12,8 @@ pub struct Config {
     pub logs: PathBuf,
     /// Client connections served at the same time; data nodes do not count.
     pub clients_max: usize,
+    /// Time after which a peer that is gone without a goodbye is given up.
+    pub peer_silence: Duration,
     /// Time between two heartbeats.
     pub heartbeat: Duration,
     /// Whether to send ICMP echoes beside the in-protocol pings.

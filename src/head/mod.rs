@@ -33,6 +33,7 @@ mod text_node;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -95,7 +96,7 @@ pub async fn run_on(config: Config, (registro, shelves): (Registro, Shelves), li
         let accepted = tokio::select! {
             biased;
             () = shutdown.stopping() => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, &places, head.config.peer_silence) => accepted,
         };
         match accepted {
             Ok((socket, peer, place)) => {
@@ -144,8 +145,9 @@ pub async fn run_on(config: Config, (registro, shelves): (Registro, Shelves), li
 async fn accept(
     listener: &Listener,
     places: &Arc<Semaphore>,
+    silence: Duration,
 ) -> io::Result<(Stream, std::net::SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-    let (socket, peer) = listener.accept().await?;
+    let (socket, peer) = listener.accept(silence).await?;
     Ok((socket, peer, place))
 }

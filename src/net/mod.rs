@@ -8,6 +8,7 @@ mod outbox;
 #[cfg(feature = "simulation")]
 pub mod simulated;
 mod stream;
+mod window;
 
 use std::time::Duration;
 

@@ -24,6 +24,7 @@ mod failures;
 mod fake_head;
 mod framed_dialect;
 mod frontier;
+mod half_open;
 mod heads;
 mod health;
 mod help;

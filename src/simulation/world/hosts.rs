@@ -39,6 +39,7 @@ impl World {
                 let config = head::Config {
                     logs: PathBuf::new(),
                     clients_max: limits::CLIENTS_MAX_DEFAULT,
+                    peer_silence: limits::PEER_SILENCE_MAX,
                     heartbeat: shape.heartbeat,
                     icmp: false,
                     solo: None,
