@@ -13,13 +13,13 @@
 //! # The modules
 //!
 //! [`wire`] is the words on the wire and imports nobody: no socket, no clock, no file. `head`, `data` and `client` speak
-//! it and never import each other; [`net`], [`clock`], [`daily`], [`lock`] and [`shutdown`] are the small things they share.
+//! it and never import each other; [`net`], [`clock`], [`daily`] and [`lock`] are the small things they share.
 //! [`check`] reads what data nodes wrote, offline; [`cluster`] runs whole clusters on one machine, as
-//! processes or in containers. The command line is
-//! in the binary: nothing here reads flags or the environment. `ARCHITECTURE.md`, `docs/wire.md` and `docs/data-log.md`
+//! processes or in containers. `cli` is the command line: nothing else reads flags or the environment. `ARCHITECTURE.md`, `docs/wire.md` and `docs/data-log.md`
 //! are the pages beside this one.
 
 pub mod check;
+mod cli;
 pub mod client;
 pub mod clock;
 pub mod cluster;
@@ -29,7 +29,11 @@ pub mod head;
 pub mod limits;
 pub mod lock;
 pub mod net;
-pub mod shutdown;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod wire;
+
+/// What the `acopio` command does: reads the flags and variables of this process and runs what they ask for.
+pub fn command_line() -> std::process::ExitCode {
+    cli::main()
+}

@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use acopio::check::audit::{self, Report, Short, Step};
-use acopio::wire::id::RecordId;
+use crate::check::audit::{self, Report, Short, Step};
+use crate::wire::id::RecordId;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};

@@ -4,9 +4,9 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use acopio::check::bench::{self, Check, Progress, Report, Role, STAMP_BYTES, Settings, Target};
-use acopio::limits;
-use acopio::wire::text::Dialect;
+use crate::check::bench::{self, Check, Progress, Report, Role, STAMP_BYTES, Settings, Target};
+use crate::limits;
+use crate::wire::text::Dialect;
 use anyhow::{Context as _, Result, bail};
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use acopio::{client, limits};
+use crate::{client, limits};
 use anyhow::Result;
 use clap::Args;
 use clap::builder::BoolishValueParser;

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use acopio::data::log::SyncPolicy;
-use acopio::net::Net;
-use acopio::{data, limits};
+use crate::data::log::SyncPolicy;
+use crate::net::Net;
+use crate::{data, limits};
 use anyhow::Result;
 use clap::Args;
 use clap::builder::BoolishValueParser;
@@ -80,7 +80,7 @@ impl Data {
                 after: self.upkeep.repair_after,
                 bytes_per_second: self.upkeep.repair_rate,
             },
-            clock: acopio::clock::Clock::default(),
+            clock: crate::clock::Clock::default(),
             retention: data::retention::Policy { keep: self.upkeep.keep, keep_bytes: self.upkeep.keep_bytes },
             new_id: self.new_id,
             seed: rand::random(),

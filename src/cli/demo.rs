@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use acopio::check::drill::{self, Row};
-use acopio::cluster::docker::{self, engine::Engine};
-use acopio::cluster::plan::{self, Place};
-use acopio::limits;
+use crate::check::drill::{self, Row};
+use crate::cluster::docker::{self, engine::Engine};
+use crate::cluster::plan::{self, Place};
+use crate::limits;
 use anyhow::{Context as _, Result};
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
@@ -113,7 +113,7 @@ impl Demo {
         let settings = self.settings(global, socket, program)?;
         runtime::run_role(stop_time(), false, async |shutdown| match script {
             None => {
-                docker::run(settings, shutdown, async |_, shutdown| shutdown.stopping().await).await?;
+                docker::run(settings, shutdown, async |_, shutdown| shutdown.cancelled().await).await?;
                 Ok(Outcome::Done)
             }
             Some(Script::Failures) => {

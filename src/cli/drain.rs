@@ -1,8 +1,8 @@
 //! `acopio drain`: moves the records of a data node away and lets it go.
 
-use acopio::client;
-use acopio::limits;
-use acopio::wire::status::{NodeStatus, StatusReport};
+use crate::client;
+use crate::limits;
+use crate::wire::status::{NodeStatus, StatusReport};
 use anyhow::Result;
 use clap::Args;
 use clap::builder::BoolishValueParser;

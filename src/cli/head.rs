@@ -4,13 +4,13 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use acopio::clock::Clock;
-use acopio::net::{Listener, Net};
-use acopio::shutdown::Shutdown;
-use acopio::{cluster, data, head, limits};
+use crate::clock::Clock;
+use crate::net::{Listener, Net};
+use crate::{cluster, data, head, limits};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, HEARTBEAT, LogFile, Takes};
 use super::{Global, Outcome, runtime, values};
@@ -106,7 +106,7 @@ impl Head {
             .map(runtime::done)
     }
 
-    async fn serve(self, shutdown: Shutdown) -> Result<()> {
+    async fn serve(self, shutdown: CancellationToken) -> Result<()> {
         if self.min_copies > self.replicas {
             let (least, replicas) = (self.min_copies, self.replicas);
             anyhow::bail!(
@@ -157,7 +157,7 @@ impl Head {
             sync: super::data::policy(self.sync),
             segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
             repair: data::repair::Settings::default(),
-            clock: acopio::clock::Clock::default(),
+            clock: crate::clock::Clock::default(),
             retention: data::retention::Policy::default(),
             new_id: self.new_id,
             seed: rand::random(),

@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use acopio::client;
-use acopio::wire::status::StatusReport;
+use crate::client;
+use crate::wire::status::StatusReport;
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser as _};
 
@@ -123,7 +123,7 @@ fn judge(report: &StatusReport, node: Option<&str>) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use acopio::wire::status::{NodeDialect, NodeStatus};
+    use crate::wire::status::{NodeDialect, NodeStatus};
 
     fn of(line: &str) -> Option<Subject> {
         subject(format!("{}\0", line.replace(' ', "\0")).as_bytes()).unwrap()

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use acopio::daily::DailyFile;
-use acopio::limits;
+use crate::daily::DailyFile;
+use crate::limits;
 use anyhow::{Context as _, Result};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber};

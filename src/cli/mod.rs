@@ -2,6 +2,7 @@
 //!
 //! One file a subcommand. Nothing of clap or anyhow leaves this folder, and nothing deeper reads the environment.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -114,11 +115,35 @@ enum Command {
     Bench(bench::Bench),
 }
 
+/// Reads the flags and variables of this process, does what they ask for, and tells how it ended.
+pub fn main() -> ExitCode {
+    // clap itself answers --help and --version with 0 and bad usage with 2.
+    match run(Cli::parse()) {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            // Standard error may be gone; there is nobody to tell then.
+            drop(writeln!(std::io::stderr(), "acopio: {}", in_words(&error)));
+            Outcome::Failed.into()
+        }
+    }
+}
+
+/// The error and its causes on one line; a cause that is told already is not told twice.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// Runs what was asked for.
 ///
 /// # Errors
 /// What kept it from being done, with the remedy, for one line of text.
-pub fn run(cli: Cli) -> Result<Outcome> {
+fn run(cli: Cli) -> Result<Outcome> {
     match cli.command {
         Command::Up(args) => args.run(cli.global),
         Command::Demo(args) => args.run(cli.global),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use acopio::wire::id::{ID_CHARS, RecordId};
+use crate::wire::id::{ID_CHARS, RecordId};
 
 use super::values;
 

@@ -5,13 +5,13 @@ use std::io::Read as _;
 use std::pin::pin;
 use std::time::Duration;
 
-use acopio::shutdown::{self, Shutdown};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Signal as Posix, set_parent_process_death_signal};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
 
 use super::Outcome;
 
@@ -33,20 +33,20 @@ pub fn current_thread() -> Result<Runtime> {
 /// standard input. It has `stop_time` to end in order; a second signal ends the process at once.
 pub fn run_role<T, F>(stop_time: Duration, until_stdin_closes: bool, role: F) -> Result<T>
 where
-    F: AsyncFnOnce(Shutdown) -> Result<T>,
+    F: AsyncFnOnce(CancellationToken) -> Result<T>,
 {
     let runtime = current_thread()?;
     let local = LocalSet::new();
     let result = local.block_on(&runtime, async {
-        let (trigger, shutdown) = shutdown::pair();
+        let shutdown = CancellationToken::new();
         let mut signals = Signals::new()?;
-        let mut role = pin!(role(shutdown));
+        let mut role = pin!(role(shutdown.clone()));
         tokio::select! {
             result = &mut role => return result,
             _ = signals.next() => {}
             () = stdin_closes(until_stdin_closes) => {}
         }
-        trigger.stop();
+        shutdown.cancel();
         tracing::info!("stopping: finishing what was accepted; a second signal forces");
         tokio::select! {
             result = &mut role => result,

@@ -6,8 +6,8 @@ use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use acopio::client;
-use acopio::limits;
+use crate::client;
+use crate::limits;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use clap::Args;

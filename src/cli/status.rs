@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use acopio::client;
-use acopio::wire::status::{NodeStatus, StatusReport};
+use crate::client;
+use crate::wire::status::{NodeStatus, StatusReport};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 

@@ -4,10 +4,10 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use acopio::check::torture::plan::{Kind, Mix};
-use acopio::check::torture::verdict::Verdict;
-use acopio::check::torture::{self, Report, Settings};
-use acopio::limits;
+use crate::check::torture::plan::{Kind, Mix};
+use crate::check::torture::verdict::Verdict;
+use crate::check::torture::{self, Report, Settings};
+use crate::limits;
 use anyhow::{Context as _, Result, bail};
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use acopio::{cluster, limits};
+use crate::{cluster, limits};
 use anyhow::{Context as _, Result};
 use clap::Args;
 

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use acopio::limits;
-use acopio::wire::peer::is_name;
+use crate::limits;
+use crate::wire::peer::is_name;
 
 /// A refusal, in the words that clap prints after the flag's name.
 type Refused = String;

@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use acopio::check::across::{self, Checked, Copies};
-use acopio::check::verify;
+use crate::check::across::{self, Checked, Copies};
+use crate::check::verify;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};

@@ -9,8 +9,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{Client, Config as ClientConfig, Error};
 use crate::limits;
-use crate::shutdown::Shutdown;
 use crate::wire::text::{MENSAJE_PREFIX, RECIBIDO};
+use tokio_util::sync::CancellationToken;
 
 /// Settings of the random-number client.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ pub struct Config {
 ///
 /// # Errors
 /// The client was closed under it.
-pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let mut rng = SmallRng::seed_from_u64(config.seed);
     let mut client = Client::new(ClientConfig { text: true, ..ClientConfig::new(config.heads) });
     let mut ticks = interval(config.every);
@@ -39,7 +39,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
     while left != Some(0) {
         tokio::select! {
             biased;
-            () = shutdown.stopping() => break,
+            () = shutdown.cancelled() => break,
             _ = ticks.tick() => {}
         }
         left = left.map(|left| left - 1);
@@ -66,7 +66,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
 }
 
 /// Resolves when the time to finish after the sign to stop is over: heads may be away for longer.
-async fn out_of_time(shutdown: &Shutdown) {
-    shutdown.stopping().await;
+async fn out_of_time(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
     sleep(limits::DRAIN_TIME_MAX).await;
 }

@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
 use crate::net::Listener;
-use crate::shutdown::{self, Shutdown};
 use crate::{data, head};
+use tokio_util::sync::CancellationToken;
 
 /// A solo head ended on its own.
 #[derive(Debug, thiserror::Error)]
@@ -39,33 +39,38 @@ pub async fn run(
     head: head::Config,
     mut node: data::Config,
     listener: Listener,
-    shutdown: Shutdown,
+    shutdown: CancellationToken,
 ) -> Result<(), Error> {
     node.heads = vec![dialled(listener.local_addr().map_err(Error::Start)?).to_string()];
-    let (head_trigger, head_shutdown) = shutdown::pair();
-    let (node_trigger, node_shutdown) = shutdown::pair();
+    let head_shutdown = CancellationToken::new();
+    let node_shutdown = CancellationToken::new();
+    // The node ends in order, too, if this is given up.
+    let _given_up = node_shutdown.clone().drop_guard();
     let (ended, mut node_ended) = oneshot::channel();
     thread::Builder::new()
         .name("data".to_owned())
-        .spawn(move || drop(ended.send(run_node(node, node_shutdown))))
+        .spawn({
+            let shutdown = node_shutdown.clone();
+            move || drop(ended.send(run_node(node, shutdown)))
+        })
         .map_err(Error::Start)?;
-    let mut head = std::pin::pin!(head::run(head, listener, head_shutdown));
+    let mut head = std::pin::pin!(head::run(head, listener, head_shutdown.clone()));
     tokio::select! {
         result = &mut head => {
-            node_trigger.stop();
+            node_shutdown.cancel();
             let node = node_ended.await.unwrap_or(Err(Error::Lost));
             result?;
             node
         }
         node = &mut node_ended => {
-            head_trigger.stop();
+            head_shutdown.cancel();
             head.await?;
             node.unwrap_or(Err(Error::Lost))
         }
-        () = shutdown.stopping() => {
-            head_trigger.stop();
+        () = shutdown.cancelled() => {
+            head_shutdown.cancel();
             let result = head.await;
-            node_trigger.stop();
+            node_shutdown.cancel();
             let node = node_ended.await.unwrap_or(Err(Error::Lost));
             result?;
             node
@@ -73,7 +78,7 @@ pub async fn run(
     }
 }
 
-fn run_node(node: data::Config, shutdown: Shutdown) -> Result<(), Error> {
+fn run_node(node: data::Config, shutdown: CancellationToken) -> Result<(), Error> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Start)?;
     LocalSet::new().block_on(&runtime, data::run(node, shutdown)).map_err(Error::Data)
 }

@@ -14,7 +14,7 @@ use super::plan::{self, Kind, Member};
 use super::screen::Screen;
 use crate::limits;
 use crate::lock::Lock;
-use crate::shutdown::{self, Shutdown, Trigger};
+use tokio_util::sync::CancellationToken;
 
 /// Settings of a cluster on this machine.
 #[derive(Clone, Debug)]
@@ -68,8 +68,7 @@ struct Shared {
 
 /// The members of one kind that are watched over.
 struct Group {
-    trigger: Trigger,
-    shutdown: Shutdown,
+    shutdown: CancellationToken,
     watchers: JoinSet<Option<(String, Running)>>,
 }
 
@@ -77,14 +76,14 @@ struct Group {
 ///
 /// # Errors
 /// The folder can't be written, or the head can't start: its port is in use, for one.
-pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<(), Error> {
+pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), Error> {
     let (screen, writer) = Screen::stdout(settings.quiet);
     let result = start_watch_end(settings, shutdown, screen).await;
     writer.finish();
     result
 }
 
-async fn start_watch_end(settings: Settings, shutdown: Shutdown, screen: Screen) -> Result<(), Error> {
+async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen: Screen) -> Result<(), Error> {
     let dir = &settings.plan.dir;
     files::probe(dir)?;
     let _lock = Lock::take(dir, "up.lock", "up")?;
@@ -105,7 +104,7 @@ async fn start_watch_end(settings: Settings, shutdown: Shutdown, screen: Screen)
     if matches!(started, Ok(true)) {
         introduce(&settings, &members, &pids, &screen);
         tokio::select! {
-            () = shutdown.stopping() => {}
+            () = shutdown.cancelled() => {}
             () = after(settings.run_for) => {}
         }
     }
@@ -123,7 +122,7 @@ async fn start(
     shared: &Rc<Shared>,
     groups: &mut [(Kind, Group)],
     pids: &mut Vec<Option<u32>>,
-    shutdown: &Shutdown,
+    shutdown: &CancellationToken,
 ) -> Result<bool, Error> {
     for member in members {
         let mut running = Running::start(&shared.program, shared.verbose, member, &shared.screen)?;
@@ -131,13 +130,13 @@ async fn start(
         let ready = if member.kind == Kind::Head {
             tokio::select! {
                 ready = head_listens(&mut running) => ready,
-                () = shutdown.stopping() => Ok(()),
+                () = shutdown.cancelled() => Ok(()),
             }
         } else if member.kind == Kind::Data {
             // Clients are started when there is somebody to keep what they send; a node that takes longer is not waited for.
             tokio::select! {
                 _registered_or_not = timeout(limits::UP_NODE_TIME_MAX, running.listens()) => Ok(()),
-                () = shutdown.stopping() => Ok(()),
+                () = shutdown.cancelled() => Ok(()),
             }
         } else {
             Ok(())
@@ -149,7 +148,7 @@ async fn start(
             group.watchers.spawn_local(watch(member.clone(), running, Rc::clone(shared), stop));
         }
         ready?;
-        if shutdown.is_stopping() {
+        if shutdown.is_cancelled() {
             return Ok(false);
         }
     }
@@ -171,7 +170,12 @@ async fn head_listens(running: &mut Running) -> Result<(), Error> {
 }
 
 /// Watches over one process and starts it again, until the end is asked for; the process that runs then.
-async fn watch(member: Member, first: Running, shared: Rc<Shared>, stop: Shutdown) -> Option<(String, Running)> {
+async fn watch(
+    member: Member,
+    first: Running,
+    shared: Rc<Shared>,
+    stop: CancellationToken,
+) -> Option<(String, Running)> {
     let mut running = Some(first);
     loop {
         if let Some(mut child) = running.take() {
@@ -180,16 +184,16 @@ async fn watch(member: Member, first: Running, shared: Rc<Shared>, stop: Shutdow
                 end = child.ended() => {
                     shared.told_of_end(&member, pid, &end);
                     if shared.stays_ended(&member, &end) {
-                        stop.stopping().await;
+                        stop.cancelled().await;
                         return None;
                     }
                 }
-                () = stop.stopping() => return Some((format!("{} (pid {pid})", member.name), child)),
+                () = stop.cancelled() => return Some((format!("{} (pid {pid})", member.name), child)),
             }
         }
         tokio::select! {
             () = after(shared.restart_after) => {}
-            () = stop.stopping() => return None,
+            () = stop.cancelled() => return None,
         }
         match Running::start(&shared.program, shared.verbose, &member, &shared.screen) {
             Ok(child) => {
@@ -219,8 +223,8 @@ impl Shared {
 
 impl Group {
     fn new() -> Self {
-        let (trigger, shutdown) = shutdown::pair();
-        Self { trigger, shutdown, watchers: JoinSet::new() }
+        let shutdown = CancellationToken::new();
+        Self { shutdown, watchers: JoinSet::new() }
     }
 }
 
@@ -229,7 +233,7 @@ async fn end(groups: [(Kind, Group); 3], screen: &Screen) {
     let overall = Instant::now() + limits::STOP_TIME_MAX - limits::UP_GROUP_STOP_TIME_MIN;
     for (_, mut group) in groups {
         let deadline = overall.max(Instant::now() + limits::UP_GROUP_STOP_TIME_MIN);
-        group.trigger.stop();
+        group.shutdown.cancel();
         let mut ends = JoinSet::new();
         while let Some(watched) = group.watchers.join_next().await {
             if let Ok(Some((name, running))) = watched {

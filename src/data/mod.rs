@@ -55,7 +55,6 @@ pub use config::Config;
 
 use tokio::task::JoinSet;
 
-use crate::shutdown::{self, Shutdown};
 use crate::wire::id::ClientId;
 use answers::Answers;
 use commit::Commit;
@@ -69,6 +68,7 @@ use scans::Scans;
 use segments::CURRENT;
 use session::Identity;
 use storage::Storage;
+use tokio_util::sync::CancellationToken;
 use view::View;
 use witness::Recorder;
 use worker::{Blocking, Executor};
@@ -129,7 +129,7 @@ fn open_folder(config: &Config) -> Result<Folder, FolderError> {
 ///
 /// # Errors
 /// The folder or the log can't be opened, or the log is poisoned.
-pub async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error> {
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let folder = Rc::new(open_folder(&config)?);
     let joined = Rc::clone(&folder);
     let membership = Membership::new(folder.node_id(), folder.cluster(), move |cluster| joined.join(cluster));
@@ -145,7 +145,7 @@ pub async fn run_on<S: Storage + Clone + 'static>(
     membership: Membership,
     storage: S,
     executor: &Executor,
-    shutdown: Shutdown,
+    shutdown: CancellationToken,
 ) -> Result<(), Error>
 where
     S::File: 'static,
@@ -179,18 +179,21 @@ where
     let me = Rc::new(Identity { membership: Rc::new(membership), config, repair, scans });
     let blocking =
         Blocking::start(executor, "repair").map_err(|source| Error::Thread { name: me.config.name.clone(), source })?;
-    let (letting_go, shutdown) = until(shutdown);
+    // A request to end that the node itself can make, too: once it is drained, or if repair is lost.
+    let shutdown = shutdown.child_token();
+    let drained = shutdown.clone();
     let own = (Rc::clone(&commit), Rc::clone(&me.scans));
     let mending = mend::run(rot, &me, own, disk.clone(), executor)
         .map_err(|source| Error::Thread { name: me.config.name.clone(), source })?;
     let mender = tokio::task::spawn_local(mending);
     let (repairing, repaired) = (Rc::clone(&me), Rc::clone(&commit));
     let repairer = tokio::task::spawn_local(async move {
-        repair::sweep::run(&repairing.repair, &repaired, (disk, blocking), letting_go).await;
+        let _lost = drained.clone().drop_guard();
+        repair::sweep::run(&repairing.repair, &repaired, (disk, blocking), &drained).await;
     });
     let recording = Rc::clone(&recorder);
     let recording = tokio::task::spawn_local(async move { recording.run().await });
-    let (all_gone, end) = shutdown::pair();
+    let ended = CancellationToken::new();
     let mut sessions = JoinSet::new();
     answers.expect(me.config.heads.len());
     for head in me.config.heads.clone() {
@@ -209,29 +212,15 @@ where
         }
         repairer.abort();
         mender.abort();
-        all_gone.stop();
+        ended.cancel();
     };
-    let (result, ()) = tokio::join!(commit::run(&commit, log, executor, end.stopping()), gone);
+    let (result, ()) = tokio::join!(commit::run(&commit, log, executor, ended.cancelled()), gone);
     recording.abort();
     if result.is_ok() {
         recorder.note().await;
     }
     tracing::info!("stopped with {} records", commit.state().records);
     result.map_err(|cause| Error::Log { name: me.config.name.clone(), cause })
-}
-
-/// A request to end that the node itself can make, too.
-fn until(asked: Shutdown) -> (shutdown::Trigger, Shutdown) {
-    let ((trigger, shutdown), (outer, either)) = (shutdown::pair(), shutdown::pair());
-    tokio::task::spawn_local(async move {
-        tokio::select! {
-            biased;
-            () = asked.stopping() => {}
-            () = shutdown.stopping() => {}
-        }
-        outer.stop();
-    });
-    (trigger, either)
 }
 
 /// The identity of a new folder: other random bits than the jitter's.

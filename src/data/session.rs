@@ -23,10 +23,10 @@ use super::scans::Scans;
 use crate::limits;
 use crate::net::framed::{self, Ended};
 use crate::net::{Backoff, Outbox, ReadHalf, Stream, read_some};
-use crate::shutdown::Shutdown;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, NodeReport, SyncMode};
 use crate::wire::text::FRAMED_NODE_OPENING;
+use tokio_util::sync::CancellationToken;
 
 /// Who this node is, for every session.
 pub struct Identity {
@@ -108,16 +108,16 @@ const fn sync_mode(policy: SyncPolicy) -> SyncMode {
 }
 
 /// Keeps this node registered with one head until it is asked to stop or its log is poisoned.
-pub async fn keep(head: &str, me: &Identity, commit: &Rc<Commit>, answers: &Rc<Answers>, shutdown: &Shutdown) {
+pub async fn keep(head: &str, me: &Identity, commit: &Rc<Commit>, answers: &Rc<Answers>, shutdown: &CancellationToken) {
     let mut rng = SmallRng::seed_from_u64(me.config.seed);
     let mut backoff = Backoff::default();
     let mut said = String::new();
     let mut doubt = Doubt::default();
     let mut untried = Some(Untried(answers));
-    while !shutdown.is_stopping() && commit.poisoned().is_none() {
+    while !shutdown.is_cancelled() && commit.poisoned().is_none() {
         let ended = once(head, me, (commit, answers), shutdown, (&mut backoff, &mut doubt, &mut untried)).await;
         untried = None;
-        if shutdown.is_stopping() {
+        if shutdown.is_cancelled() {
             return;
         }
         let (stops, waits, trouble);
@@ -143,7 +143,7 @@ pub async fn keep(head: &str, me: &Identity, commit: &Rc<Commit>, answers: &Rc<A
         }
         tokio::select! {
             biased;
-            () = shutdown.stopping() => return,
+            () = shutdown.cancelled() => return,
             () = sleep(if waits { limits::BACKOFF_MAX } else { backoff.next(&mut rng) }) => {}
         }
     }
@@ -182,12 +182,12 @@ async fn once(
     head: &str,
     me: &Identity,
     (commit, answers): (&Rc<Commit>, &Rc<Answers>),
-    shutdown: &Shutdown,
+    shutdown: &CancellationToken,
     (backoff, doubt, untried): (&mut Backoff, &mut Doubt, &mut Option<Untried<'_>>),
 ) -> Result<(), Ended> {
     let mut socket = tokio::select! {
         biased;
-        () = shutdown.stopping() => return Ok(()),
+        () = shutdown.cancelled() => return Ok(()),
         dialled = me.config.net.dial(head, me.config.bind) => dialled?,
     };
     let mut buffer = BytesMut::with_capacity(limits::READ_BUFFER_BYTES);
@@ -273,7 +273,7 @@ async fn follow(
 ) -> Result<(), Ended> {
     let protocol = |text: String| Ended::Refused(Refusal::new(Code::Protocol, text));
     // The end comes from the head, or with the connection: this node goes on reading until then.
-    let (_trigger, never) = crate::shutdown::pair();
+    let never = CancellationToken::new();
     let mut number = 0;
     // Pages that are being made; they end with the connection.
     let mut pages = JoinSet::new();
@@ -379,7 +379,7 @@ async fn tell(
     session: u64,
     me: &Identity,
     (commit, answers): (&Commit, &Answers),
-    shutdown: &Shutdown,
+    shutdown: &CancellationToken,
 ) -> Result<(), Ended> {
     let mut said: Option<NodeReport> = None;
     let mut said_at = Instant::now();
@@ -388,7 +388,7 @@ async fn tell(
     loop {
         tokio::select! {
             biased;
-            () = shutdown.stopping() => break,
+            () = shutdown.cancelled() => break,
             () = news(said.as_ref(), me, commit) => {}
             _ = ticks.tick() => {}
         }

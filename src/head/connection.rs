@@ -12,16 +12,22 @@ use super::state::{Head, Place};
 use super::{framed_client, node, text_client, text_node};
 use crate::limits;
 use crate::net::{ReadHalf, Stream, WriteHalf};
-use crate::shutdown::Shutdown;
 use crate::wire::text::{self, DATANODE, Dialect, Handshake, Opening, Role, Step};
+use tokio_util::sync::CancellationToken;
 
 /// Serves one connection to its end. `stopping` ends clients, `finished` ends data nodes, later.
-pub async fn serve(head: Rc<Head>, mut socket: Stream, peer: SocketAddr, stopping: Shutdown, finished: Shutdown) {
+pub async fn serve(
+    head: Rc<Head>,
+    mut socket: Stream,
+    peer: SocketAddr,
+    stopping: CancellationToken,
+    finished: CancellationToken,
+) {
     let (mut read_half, mut write_half) = socket.split();
     let mut buffer = BytesMut::with_capacity(limits::READ_BUFFER_BYTES_MIN);
     let shaken = tokio::select! {
         biased;
-        () = stopping.stopping() => return,
+        () = stopping.cancelled() => return,
         shaken = handshake(&head, &mut read_half, &mut write_half, &mut buffer) => shaken,
     };
     let (opening, place) = match shaken {

@@ -15,8 +15,8 @@ use tokio::time::timeout;
 
 use crate::limits;
 use crate::net::Outbox;
-use crate::shutdown::Shutdown;
 use crate::wire::error::{Code, Refusal};
+use tokio_util::sync::CancellationToken;
 
 /// Messages and bytes in flight for one connection.
 #[derive(Debug, Default)]
@@ -82,8 +82,8 @@ impl Flow {
 }
 
 /// Resolves so long after the head was asked to stop.
-async fn after_stop(shutdown: &Shutdown, time: Duration) {
-    shutdown.stopping().await;
+async fn after_stop(shutdown: &CancellationToken, time: Duration) {
+    shutdown.cancelled().await;
     tokio::time::sleep(time).await;
 }
 
@@ -104,7 +104,7 @@ pub type LastWords = Vec<u8>;
 pub async fn drive<R, W>(
     outbox: &Outbox,
     flow: &Flow,
-    shutdown: &Shutdown,
+    shutdown: &CancellationToken,
     mut write_half: W,
     reader: impl Future<Output = (R, LastWords)>,
 ) -> io::Result<()>

@@ -13,11 +13,11 @@ use super::state::{Client, Head, Outcome, Place};
 use super::{status, text_client};
 use crate::limits;
 use crate::net::{Outbox, ReadHalf, WriteHalf, read_some};
-use crate::shutdown::Shutdown;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, Messages};
 use crate::wire::id::ClientId;
 use crate::wire::text::full_text;
+use tokio_util::sync::CancellationToken;
 
 struct FramedClient {
     outbox: Outbox,
@@ -56,14 +56,14 @@ pub async fn serve(
     mut read_half: ReadHalf<'_>,
     write_half: WriteHalf<'_>,
     mut buffer: BytesMut,
-    shutdown: &Shutdown,
+    shutdown: &CancellationToken,
 ) {
     let session = head.next_session();
     let client = Rc::new(FramedClient { outbox: Outbox::default(), flow: Flow::default() });
     head.enter(session, Rc::clone(&client) as Rc<dyn Client>);
     let reader = async {
         let words = match read_frames(head, &client, session, &mut read_half, &mut buffer, shutdown).await {
-            Ok(()) if shutdown.is_stopping() => failure(&stopping()),
+            Ok(()) if shutdown.is_cancelled() => failure(&stopping()),
             Ok(()) => LastWords::new(),
             Err(refusal) => {
                 tracing::warn!("a framed client is closed: {refusal}");
@@ -85,7 +85,7 @@ async fn read_frames(
     session: u64,
     socket: &mut ReadHalf<'_>,
     buffer: &mut BytesMut,
-    shutdown: &Shutdown,
+    shutdown: &CancellationToken,
 ) -> Result<(), Refusal> {
     let mut hello: Option<(ClientId, bool, Place<'_>)> = None;
     let mut deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;
@@ -159,7 +159,7 @@ async fn beside_read(
     client: &FramedClient,
     socket: &mut ReadHalf<'_>,
     buffer: &mut BytesMut,
-    shutdown: &Shutdown,
+    shutdown: &CancellationToken,
 ) -> Result<(), Refusal> {
     loop {
         loop {
@@ -179,7 +179,7 @@ async fn beside_read(
             }
         }
         if !read_some(socket, buffer, shutdown).await {
-            shutdown.stopping().await;
+            shutdown.cancelled().await;
             return Ok(());
         }
     }

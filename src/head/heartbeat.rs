@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use super::registered::NodeEntry;
 use super::state::Head;
 use crate::limits;
-use crate::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
 
 /// Target of the routine lines: `heartbeat.log` gets them, a screen only when asked.
 const BEAT: &str = "acopio::heartbeat::beat";
@@ -75,7 +75,7 @@ pub fn verdict(signs: Signs, stalled: Duration) -> Option<&'static str> {
 }
 
 /// Beats until the head stops.
-pub async fn run(head: Rc<Head>, shutdown: Shutdown) {
+pub async fn run(head: Rc<Head>, shutdown: CancellationToken) {
     let every = head.config.heartbeat;
     let mut icmp = Icmp::new(head.config.icmp);
     let mut ticks = interval(every);
@@ -84,7 +84,7 @@ pub async fn run(head: Rc<Head>, shutdown: Shutdown) {
     loop {
         tokio::select! {
             biased;
-            () = shutdown.stopping() => return,
+            () = shutdown.cancelled() => return,
             _ = ticks.tick() => {}
         }
         beat += 1;

@@ -44,10 +44,10 @@ pub use config::Config;
 use crate::limits;
 use crate::lock::Lock;
 use crate::net::{Listener, Stream};
-use crate::shutdown::{self, Shutdown};
 use registro::Registro;
 use shelf::{Shelf, Shelves};
 use state::Head;
+use tokio_util::sync::CancellationToken;
 
 /// Why a head could not run.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +65,7 @@ pub enum Error {
 ///
 /// # Errors
 /// The registro can't be opened.
-pub async fn run(config: Config, listener: Listener, shutdown: Shutdown) -> Result<(), Error> {
+pub async fn run(config: Config, listener: Listener, shutdown: CancellationToken) -> Result<(), Error> {
     let registro = Registro::open(&config.logs, config.clock.clone())?;
     // Two heads in one registro could not be told apart.
     let _lock = Lock::take(&config.logs, "head.lock", "head")?;
@@ -76,10 +76,15 @@ pub async fn run(config: Config, listener: Listener, shutdown: Shutdown) -> Resu
 }
 
 /// As [`run`], with a registro that is open and locked already, and places for the small files.
-pub async fn run_on(config: Config, (registro, shelves): (Registro, Shelves), listener: Listener, shutdown: Shutdown) {
+pub async fn run_on(
+    config: Config,
+    (registro, shelves): (Registro, Shelves),
+    listener: Listener,
+    shutdown: CancellationToken,
+) {
     let head = Rc::new(Head::new(config, registro, shelves));
     // Data nodes are let go only when clients have their answers.
-    let (finish, finished) = shutdown::pair();
+    let finished = CancellationToken::new();
     let mut connections = JoinSet::new();
     let mut chores = JoinSet::new();
     chores.spawn_local(heartbeat::run(Rc::clone(&head), shutdown.clone()));
@@ -95,7 +100,7 @@ pub async fn run_on(config: Config, (registro, shelves): (Registro, Shelves), li
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
             biased;
-            () = shutdown.stopping() => break,
+            () = shutdown.cancelled() => break,
             accepted = accept(&listener, &places, head.config.peer_silence) => accepted,
         };
         match accepted {
@@ -132,7 +137,7 @@ pub async fn run_on(config: Config, (registro, shelves): (Registro, Shelves), li
     if timeout(limits::DRAIN_TIME_MAX, idle).await.is_err() {
         tracing::warn!("stopping with {} messages unanswered", head.core(|core| core.counters().in_flight));
     }
-    finish.stop();
+    finished.cancel();
     // What no node acknowledged is refused now, and its clients read that.
     let gone = async { while connections.join_next().await.is_some() {} };
     if timeout(limits::CLOSE_TIME_MAX, gone).await.is_err() {

@@ -15,12 +15,12 @@ use super::registered::{Candidate, FramedSink, NodeEntry, NodeSink, Report};
 use super::state::{Head, LEAVING, STOPPING};
 use crate::limits;
 use crate::net::{Outbox, ReadHalf, WriteHalf, read_some};
-use crate::shutdown::Shutdown;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, NodeReport, SyncMode};
 use crate::wire::id::RecordId;
 use crate::wire::peer::is_name;
 use crate::wire::text::{Dialect, quote};
+use tokio_util::sync::CancellationToken;
 
 /// Serves a data node until it leaves, is evicted or the head has finished.
 ///
@@ -31,7 +31,7 @@ pub async fn serve(
     mut read_half: ReadHalf<'_>,
     write_half: WriteHalf<'_>,
     mut buffer: BytesMut,
-    finished: &Shutdown,
+    finished: &CancellationToken,
 ) {
     let cluster = head.config.cluster.clone();
     let sink = Rc::new(FramedSink { outbox: Rc::new(Outbox::default()), cut: tokio::sync::Notify::new(), cluster });
@@ -101,7 +101,7 @@ async fn register(
     sink: &Rc<FramedSink>,
     socket: &mut ReadHalf<'_>,
     buffer: &mut BytesMut,
-    finished: &Shutdown,
+    finished: &CancellationToken,
 ) -> Result<Option<Rc<NodeEntry>>, Refusal> {
     let frame = loop {
         match Frame::decode(buffer).map_err(|error| error.refusal())? {
@@ -167,7 +167,7 @@ async fn follow(
     sink: &FramedSink,
     socket: &mut ReadHalf<'_>,
     buffer: &mut BytesMut,
-    finished: &Shutdown,
+    finished: &CancellationToken,
 ) -> Result<&'static str, Refusal> {
     let (mut leaving, mut warned) = (false, false);
     loop {
@@ -205,10 +205,10 @@ async fn follow(
             return Ok(LEAVING);
         }
         if !read_some(socket, buffer, finished).await {
-            if finished.is_stopping() {
+            if finished.is_cancelled() {
                 sink.outbox.with(|out| frame::failure(out, &super::flow::stopping()));
             }
-            return Ok(if finished.is_stopping() { STOPPING } else { "its connection was closed" });
+            return Ok(if finished.is_cancelled() { STOPPING } else { "its connection was closed" });
         }
         // A part of a frame is a sign of life, too: a page may take longer than a heartbeat on a slow road.
         entry.pulse.borrow_mut().heard_at = Some(Instant::now());

@@ -14,11 +14,11 @@ use super::flow::{Flow, LastWords, drive, stopping};
 use super::state::{Client, Head, Outcome};
 use crate::limits;
 use crate::net::{self, Outbox, Read, ReadHalf, WriteHalf};
-use crate::shutdown::Shutdown;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{FrameError, Messages, MessagesBuilder};
 use crate::wire::id::ClientId;
 use crate::wire::text::{self, Dialect, Lines, MENSAJE_PREFIX};
+use tokio_util::sync::CancellationToken;
 
 /// A batch whose answers are not all written.
 struct Pending {
@@ -99,7 +99,7 @@ pub async fn serve(
     write_half: WriteHalf<'_>,
     mut buffer: BytesMut,
     dialect: Dialect,
-    shutdown: &Shutdown,
+    shutdown: &CancellationToken,
 ) {
     let session = head.next_session();
     let outbox = Outbox::default();
@@ -112,7 +112,7 @@ pub async fn serve(
             Dialect::Line | Dialect::Framed => writer.read_lines(&mut read_half, &mut buffer, shutdown).await,
         };
         let words = match ended {
-            Ok(()) if shutdown.is_stopping() => (text::refusal_line(&stopping()) + "\n").into_bytes(),
+            Ok(()) if shutdown.is_cancelled() => (text::refusal_line(&stopping()) + "\n").into_bytes(),
             Ok(()) => LastWords::new(),
             Err(refusal) => {
                 tracing::warn!("a text client is closed: {refusal}");
@@ -142,7 +142,7 @@ impl Writer<'_> {
         mut self,
         socket: &mut ReadHalf<'_>,
         buffer: &mut BytesMut,
-        shutdown: &Shutdown,
+        shutdown: &CancellationToken,
     ) -> Result<(), Refusal> {
         let mut batch = MessagesBuilder::new();
         loop {
@@ -163,7 +163,7 @@ impl Writer<'_> {
         mut self,
         socket: &mut ReadHalf<'_>,
         buffer: &mut BytesMut,
-        shutdown: &Shutdown,
+        shutdown: &CancellationToken,
     ) -> Result<(), Refusal> {
         let mut lines = Lines::new();
         let mut batch = MessagesBuilder::new();
@@ -211,12 +211,12 @@ impl Writer<'_> {
 }
 
 /// One read of at most [`limits::RAW_READ_BYTES_MAX`] bytes: one message.
-async fn read_raw_some(socket: &mut ReadHalf<'_>, buffer: &mut BytesMut, shutdown: &Shutdown) -> bool {
+async fn read_raw_some(socket: &mut ReadHalf<'_>, buffer: &mut BytesMut, shutdown: &CancellationToken) -> bool {
     buffer.reserve(limits::RAW_READ_BYTES_MAX);
     let mut limited = buffer.limit(limits::RAW_READ_BYTES_MAX);
     tokio::select! {
         biased;
-        () = shutdown.stopping() => false,
+        () = shutdown.cancelled() => false,
         read = tokio::io::AsyncReadExt::read_buf(socket, &mut limited) => matches!(read, Ok(n) if n > 0),
     }
 }

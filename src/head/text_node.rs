@@ -17,10 +17,10 @@ use super::registered::{Candidate, NodeEntry, NodeSink, Report, word};
 use super::state::{Head, STOPPING};
 use crate::limits;
 use crate::net::{ReadHalf, WriteHalf};
-use crate::shutdown::Shutdown;
 use crate::wire::error::Refusal;
 use crate::wire::frame::{Messages, SyncMode};
 use crate::wire::text::{Dialect, MENSAJE_PREFIX, RECIBIDO, quote};
+use tokio_util::sync::CancellationToken;
 
 #[derive(Default)]
 struct TextSink {
@@ -53,7 +53,7 @@ pub async fn serve(
     mut read_half: ReadHalf<'_>,
     mut write_half: WriteHalf<'_>,
     dialect: Dialect,
-    finished: &Shutdown,
+    finished: &CancellationToken,
 ) {
     let sink = Rc::new(TextSink::default());
     let who = Candidate {
@@ -88,7 +88,7 @@ pub async fn serve(
     let cause = tokio::select! {
         biased;
         () = sink.cut.notified() => return,
-        () = finished.stopping() => STOPPING.to_owned(),
+        () = finished.cancelled() => STOPPING.to_owned(),
         cause = session.run(&mut read_half, &mut write_half) => cause,
     };
     head.remove(&entry, &cause, None);

@@ -20,7 +20,7 @@ pub use outbox::Outbox;
 pub use stream::{Listener, Net, ReadHalf, Stream, WriteHalf};
 
 use crate::limits;
-use crate::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
 
 /// What one read brought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,14 +36,14 @@ pub enum Read {
 }
 
 /// Reads once, or ends: false at the end of input, when the role is stopping, or when the connection breaks.
-pub async fn read_some(socket: &mut ReadHalf<'_>, buffer: &mut BytesMut, shutdown: &Shutdown) -> bool {
+pub async fn read_some(socket: &mut ReadHalf<'_>, buffer: &mut BytesMut, shutdown: &CancellationToken) -> bool {
     read(socket, buffer, shutdown).await == Read::Some
 }
 
 /// Reads once, unless the role is stopping.
-pub async fn read(socket: &mut ReadHalf<'_>, buffer: &mut BytesMut, shutdown: &Shutdown) -> Read {
+pub async fn read(socket: &mut ReadHalf<'_>, buffer: &mut BytesMut, shutdown: &CancellationToken) -> Read {
     // First: a peer that always has more to say must not hold up the end.
-    if shutdown.is_stopping() {
+    if shutdown.is_cancelled() {
         return Read::Stopping;
     }
     tokio::select! {
@@ -53,7 +53,7 @@ pub async fn read(socket: &mut ReadHalf<'_>, buffer: &mut BytesMut, shutdown: &S
             Ok(_) => Read::Some,
             Err(_) => Read::Broken,
         },
-        () = shutdown.stopping() => Read::Stopping,
+        () = shutdown.cancelled() => Read::Stopping,
     }
 }
 

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::task::{LocalSet, spawn_local};
 
-use crate::shutdown::{self, Shutdown, Trigger};
+use tokio_util::sync::CancellationToken;
 
 #[derive(Default)]
 struct Gate {
@@ -23,7 +23,7 @@ struct Gate {
 /// A running role. Dropping it kills it.
 pub struct Process {
     gate: Rc<Gate>,
-    trigger: Trigger,
+    shutdown: CancellationToken,
     asked: Cell<bool>,
 }
 
@@ -45,11 +45,11 @@ impl Future for Drive {
 
 impl Process {
     /// Starts a role; what it returns says how it ended. Call it inside a LocalSet.
-    pub fn start<F: Future<Output = String> + 'static>(role: impl FnOnce(Shutdown) -> F) -> Self {
-        let (trigger, shutdown) = shutdown::pair();
+    pub fn start<F: Future<Output = String> + 'static>(role: impl FnOnce(CancellationToken) -> F) -> Self {
+        let shutdown = CancellationToken::new();
         let gate = Rc::new(Gate::default());
         let set = LocalSet::new();
-        let (role, told) = (role(shutdown), Rc::downgrade(&gate));
+        let (role, told) = (role(shutdown.clone()), Rc::downgrade(&gate));
         set.spawn_local(async move {
             let ended = role.await;
             if let Some(gate) = told.upgrade() {
@@ -58,13 +58,13 @@ impl Process {
         });
         gate.set.replace(Some(set));
         spawn_local(Drive(Rc::clone(&gate)));
-        Self { gate, trigger, asked: Cell::new(false) }
+        Self { gate, shutdown, asked: Cell::new(false) }
     }
 
     /// Asks it to end in order.
     pub fn stop(&self) {
         self.asked.set(true);
-        self.trigger.stop();
+        self.shutdown.cancel();
     }
 
     /// Stops its steps, or lets them go on.

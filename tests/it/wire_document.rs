@@ -166,7 +166,7 @@ fn the_bounds_are_those_of_the_code() {
         ("REPLICAS_MAX", limits::REPLICAS_MAX),
         ("STATUS_BYTES_MAX", limits::STATUS_BYTES_MAX),
         ("HANDSHAKE_BYTES_MAX", limits::HANDSHAKE_BYTES_MAX),
-        ("PEER_SILENCE_MAX", limits::PEER_SILENCE_MAX),
+        ("PEER_SILENCE_MAX", seconds(limits::PEER_SILENCE_MAX)),
         ("HANDSHAKE_TIME_MAX", seconds(limits::HANDSHAKE_TIME_MAX)),
         ("BATCH_MESSAGES_MAX", limits::BATCH_MESSAGES_MAX),
         ("BATCH_BYTES_MAX", limits::BATCH_BYTES_MAX),

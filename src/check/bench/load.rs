@@ -18,9 +18,9 @@ use super::latency::Latency;
 use super::talk::{Settled, Talk, TalkError};
 use crate::limits;
 use crate::net::{Net, Stream};
-use crate::shutdown::{self, Shutdown, Trigger};
 use crate::wire::id::ClientId;
 use crate::wire::text::Dialect;
+use tokio_util::sync::CancellationToken;
 
 /// A connection failed.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +115,7 @@ impl Ready {
     #[must_use]
     pub fn start(self) -> Load {
         let counts = Rc::new(Counts::default());
-        let (trigger, shutdown) = shutdown::pair();
+        let shutdown = CancellationToken::new();
         let start = Instant::now();
         let mut connections = JoinSet::new();
         let all = self.open.len();
@@ -134,7 +134,7 @@ impl Ready {
             connections
                 .spawn_local(async move { connection.run(stream).await.map_err(|cause| LoadError { head, cause }) });
         }
-        Load { counts, trigger, connections }
+        Load { counts, shutdown, connections }
     }
 }
 
@@ -155,7 +155,7 @@ async fn handshake(head: &str, mut talk: Talk) -> Result<(Stream, Talk, BytesMut
 pub struct Load {
     /// What it has counted so far.
     pub counts: Rc<Counts>,
-    trigger: Trigger,
+    shutdown: CancellationToken,
     connections: JoinSet<Result<(), LoadError>>,
 }
 
@@ -178,7 +178,7 @@ impl Load {
     /// # Errors
     /// A connection failed.
     pub async fn finish(mut self, deadline: Instant) -> Result<(), LoadError> {
-        self.trigger.stop();
+        self.shutdown.cancel();
         while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.connections.join_next()).await {
             if let Ok(Err(error)) = ended {
                 return Err(error);
@@ -221,7 +221,7 @@ struct Connection {
     in_flight: usize,
     schedule: Option<Schedule>,
     counts: Rc<Counts>,
-    shutdown: Shutdown,
+    shutdown: CancellationToken,
 }
 
 impl Connection {
@@ -232,7 +232,7 @@ impl Connection {
     async fn run(mut self, mut stream: Stream) -> Result<(), Cause> {
         let (mut reader, mut writer) = stream.split();
         let shutdown = self.shutdown.clone();
-        let mut stopping = pin!(shutdown.stopping());
+        let mut stopping = pin!(shutdown.cancelled());
         let mut goes_on = true;
         let mut out = BytesMut::with_capacity(limits::READ_BUFFER_BYTES_MIN);
         loop {

@@ -25,9 +25,9 @@ use self::usage::Usage;
 use crate::client::{self, reader::ReadError};
 use crate::cluster::child;
 use crate::limits;
-use crate::shutdown::Shutdown;
 use crate::wire::status::NodeStatus;
 use crate::wire::text::Dialect;
+use tokio_util::sync::CancellationToken;
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -207,7 +207,11 @@ pub enum Progress {
 ///
 /// # Errors
 /// The cluster can't be started or reached, or a connection fails.
-pub async fn run(settings: Settings, shutdown: Shutdown, mut progress: impl FnMut(Progress)) -> Result<Report, Error> {
+pub async fn run(
+    settings: Settings,
+    shutdown: CancellationToken,
+    mut progress: impl FnMut(Progress),
+) -> Result<Report, Error> {
     progress(Progress::Starting);
     let (cluster, heads) = match &settings.target {
         Target::Running(heads) => (None, heads.clone()),
@@ -247,7 +251,7 @@ async fn measure(
     settings: &Settings,
     cluster: Option<&Cluster>,
     heads: Vec<String>,
-    shutdown: Shutdown,
+    shutdown: CancellationToken,
     mut progress: impl FnMut(Progress),
 ) -> Result<Report, Error> {
     let run: u32 = rand::random();
@@ -302,15 +306,15 @@ async fn watch(
     begin: Instant,
     until: Instant,
     counts: bool,
-    shutdown: &Shutdown,
+    shutdown: &CancellationToken,
     progress: &mut impl FnMut(Progress),
 ) -> Result<(), Error> {
     let (mut at, mut acked) = (Instant::now(), load.counts.acked.get());
-    while at < until && !shutdown.is_stopping() {
+    while at < until && !shutdown.is_cancelled() {
         tokio::select! {
             biased;
             error = load.failed() => return Err(error.into()),
-            () = shutdown.stopping() => {}
+            () = shutdown.cancelled() => {}
             () = sleep_until(until.min(at + limits::BENCH_PROGRESS_EVERY)) => {}
         }
         let now = load.counts.acked.get();

@@ -18,9 +18,9 @@ use super::history::History;
 use crate::client::{self, Outcome};
 use crate::limits;
 use crate::net::{Net, Stream};
-use crate::shutdown::{self, Shutdown, Trigger};
 use crate::wire::id::ClientId;
 use crate::wire::text::RECIBIDO;
+use tokio_util::sync::CancellationToken;
 
 /// What the load is made of.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub struct Settings {
 
 /// Clients that run.
 pub struct Load {
-    trigger: Trigger,
+    shutdown: CancellationToken,
     clients: JoinSet<()>,
 }
 
@@ -45,7 +45,7 @@ impl Load {
     /// Starts all clients. Needs a `LocalSet`.
     #[must_use]
     pub fn start(settings: &Settings, history: &Rc<RefCell<History>>) -> Self {
-        let (trigger, shutdown) = shutdown::pair();
+        let shutdown = CancellationToken::new();
         let mut clients = JoinSet::new();
         let all = settings.library.len() + settings.lines;
         let rate = settings.rate as f64 / all.max(1) as f64;
@@ -59,12 +59,12 @@ impl Load {
                 None => clients.spawn_local(us.lines()),
             };
         }
-        Self { trigger, clients }
+        Self { shutdown, clients }
     }
 
     /// Sends nothing more and waits until everything has an answer; at the deadline the rest is unknown.
     pub async fn finish(mut self, deadline: Instant) {
-        self.trigger.stop();
+        self.shutdown.cancel();
         let all = async { while self.clients.join_next().await.is_some() {} };
         if tokio::time::timeout_at(deadline, all).await.is_err() {
             self.clients.shutdown().await;
@@ -79,7 +79,7 @@ struct Us {
     /// Messages a second.
     rate: f64,
     history: Rc<RefCell<History>>,
-    shutdown: Shutdown,
+    shutdown: CancellationToken,
 }
 
 impl Us {
@@ -128,14 +128,14 @@ impl Us {
     async fn goes_on(&self, pace: &mut Pace) -> bool {
         tokio::select! {
             biased;
-            () = self.shutdown.stopping() => false,
+            () = self.shutdown.cancelled() => false,
             _tick = pace.ticks.tick() => true,
         }
     }
 
     async fn lines(self) {
         let mut turn = 0;
-        while !self.shutdown.is_stopping() {
+        while !self.shutdown.is_cancelled() {
             let Some(head) = self.heads.get(turn % self.heads.len().max(1)) else { return };
             let opened = timeout(limits::TORTURE_STATUS_TIME_MAX, open(head)).await;
             if let Ok(Ok(socket)) = opened {

@@ -26,7 +26,6 @@ use std::time::Duration;
 
 use crate::cluster::child;
 use crate::limits;
-use crate::shutdown::Shutdown;
 use crate::wire::id::ClientId;
 use disk::SmallDisk;
 use history::History;
@@ -34,6 +33,7 @@ use plan::{Kind, Mix, Shape};
 use reading::Followed;
 use rounds::{Done, Run};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use verdict::{Checker, Counts, Message, Order, Verdict};
 
 /// Settings of a torture, validated by who builds them.
@@ -158,7 +158,7 @@ pub struct Report {
 ///
 /// # Errors
 /// The cluster can't be started, or its files can't be read.
-pub async fn run(settings: Settings, shutdown: Shutdown) -> Result<Report, Error> {
+pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<Report, Error> {
     prepare(&settings.dir)?;
     let mut left_out = Vec::new();
     let mut kinds = settings.faults.clone();

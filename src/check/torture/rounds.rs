@@ -19,8 +19,8 @@ use super::relay::Link;
 use super::verdict::Verdict;
 use super::{Error, Settings};
 use crate::limits;
-use crate::shutdown::Shutdown;
 use crate::wire::id::ClientId;
+use tokio_util::sync::CancellationToken;
 
 /// What the parts of a run share.
 pub struct Run<'s> {
@@ -31,7 +31,7 @@ pub struct Run<'s> {
     /// The disk that can be filled, if there is one.
     pub disk: Option<&'s SmallDisk>,
     /// Ends the faults early.
-    pub shutdown: Shutdown,
+    pub shutdown: CancellationToken,
 }
 
 /// What a run that was carried out found out on the way.
@@ -254,7 +254,7 @@ impl Run<'_> {
     async fn sleep_until(&self, until: Instant) -> bool {
         tokio::select! {
             biased;
-            () = self.shutdown.stopping() => false,
+            () = self.shutdown.cancelled() => false,
             () = sleep_until(until) => true,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use acopio::client::reader::Message;
+use crate::client::reader::Message;
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -134,8 +134,8 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use acopio::wire::id::{ClientId, RecordId};
-    use acopio::wire::record;
+    use crate::wire::id::{ClientId, RecordId};
+    use crate::wire::record;
 
     fn written(format: Format, copies: Option<&str>, payload: &[u8]) -> String {
         let id = RecordId { time_ns: 1_795_234_260_123_456_789, incarnation: 7 };

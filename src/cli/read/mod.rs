@@ -5,16 +5,16 @@ mod format;
 use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime};
 
-use acopio::client::reader::{self, Config, Event, Message, Query, ReadError};
-use acopio::limits;
-use acopio::shutdown::Shutdown;
-use acopio::wire::id::{ClientId, RecordId};
+use crate::client::reader::{self, Config, Event, Message, Query, ReadError};
+use crate::limits;
+use crate::wire::id::{ClientId, RecordId};
 use anyhow::Result;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use regex::bytes::{Regex, RegexBuilder};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _, Stdout};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use self::format::Format;
 use super::moment::{self, Moment};
@@ -153,11 +153,11 @@ impl Print {
         config: &Config,
         query: Query,
         last: Option<u64>,
-        shutdown: Option<&Shutdown>,
+        shutdown: Option<&CancellationToken>,
     ) -> Result<Outcome> {
         let stopping = async {
             match shutdown {
-                Some(shutdown) => shutdown.stopping().await,
+                Some(shutdown) => shutdown.cancelled().await,
                 None => std::future::pending().await,
             }
         };

@@ -12,10 +12,17 @@ use crate::cluster::plan::Kind;
 use crate::cluster::said::Said;
 use crate::cluster::screen::Screen;
 use crate::limits;
-use crate::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
 
 /// Shows what a container says, also after it was started again, until the end was asked for and it ended.
-pub async fn output(engine: Engine, id: String, name: String, mut said: Said, ending: Shutdown, screen: Screen) {
+pub async fn output(
+    engine: Engine,
+    id: String,
+    name: String,
+    mut said: Said,
+    ending: CancellationToken,
+    screen: Screen,
+) {
     let mut lines = Lines::default();
     loop {
         let mut pieces = engine.logs(&id, lines.since());
@@ -28,7 +35,7 @@ pub async fn output(engine: Engine, id: String, name: String, mut said: Said, en
             match engine.state(&id).await {
                 Ok(State::Running) => break,
                 Ok(State::Gone) => return,
-                _ if ending.is_stopping() => return,
+                _ if ending.is_cancelled() => return,
                 Ok(State::Ended(code)) if !told => {
                     screen.say(format!("{name} ended with exit code {code}"));
                     told = true;
@@ -75,10 +82,10 @@ impl Lines {
 }
 
 /// Shows the lines that come to a file, until the end was asked for.
-pub async fn file(path: PathBuf, kind: Kind, name: String, screen: Screen, ending: Shutdown) {
+pub async fn file(path: PathBuf, kind: Kind, name: String, screen: Screen, ending: CancellationToken) {
     let label = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut tail = Tail::at_end(path);
-    while !ending.is_stopping() {
+    while !ending.is_cancelled() {
         // A file that can't be read now is told of by who writes it.
         for line in tail.lines().unwrap_or_default() {
             screen.show(kind, &name, &format!("{label}: {line}"));

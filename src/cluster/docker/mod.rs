@@ -24,10 +24,10 @@ use super::screen::Screen;
 use super::{LISTENING, REGISTERED, files};
 use crate::limits;
 use crate::lock::Lock;
-use crate::shutdown::{self, Shutdown, Trigger};
 use containers::{Common, LABEL};
 use engine::{Engine, State};
 pub use error::Error;
+use tokio_util::sync::CancellationToken;
 
 /// On an image that is not a demo's; its value is the image's name.
 const IMAGE_LABEL: &str = "acopio.image";
@@ -68,8 +68,7 @@ pub struct Demo {
     /// Id of its network.
     pub network: String,
     followers: JoinSet<()>,
-    ending: Trigger,
-    is_ending: Shutdown,
+    ending: CancellationToken,
 }
 
 /// A container that was made.
@@ -91,8 +90,8 @@ pub struct Container {
 /// There is no engine, the folder can't be written, or something can't be started.
 pub async fn run<T>(
     settings: Settings,
-    shutdown: Shutdown,
-    during: impl AsyncFnOnce(&Demo, &Shutdown) -> T,
+    shutdown: CancellationToken,
+    during: impl AsyncFnOnce(&Demo, &CancellationToken) -> T,
 ) -> Result<Option<T>, Error> {
     let (screen, writer) = Screen::stdout(settings.quiet);
     let result = start_run_end(settings, shutdown, screen, during).await;
@@ -102,9 +101,9 @@ pub async fn run<T>(
 
 async fn start_run_end<T>(
     settings: Settings,
-    shutdown: Shutdown,
+    shutdown: CancellationToken,
     screen: Screen,
-    during: impl AsyncFnOnce(&Demo, &Shutdown) -> T,
+    during: impl AsyncFnOnce(&Demo, &CancellationToken) -> T,
 ) -> Result<Option<T>, Error> {
     let engine = Engine::dial(&settings.socket).await?;
     files::probe(&settings.plan.dir)?;
@@ -114,9 +113,9 @@ async fn start_run_end<T>(
         return Err(Error::Leftover { name });
     }
     let network = engine.create_network(&name).await?;
-    let (ending, is_ending) = shutdown::pair();
+    let ending = CancellationToken::new();
     let (containers, followers) = (Vec::new(), JoinSet::new());
-    let mut demo = Demo { engine, screen, settings, containers, network, followers, ending, is_ending };
+    let mut demo = Demo { engine, screen, settings, containers, network, followers, ending };
     let result = demo.start_and_run(&shutdown, during).await;
     let ended = demo.end().await;
     // What went wrong first is told; what was left behind as well.
@@ -193,8 +192,8 @@ async fn remove_all(engine: &Engine, name: &str, tell: &dyn Fn(String)) -> Resul
 impl Demo {
     async fn start_and_run<T>(
         &mut self,
-        shutdown: &Shutdown,
-        during: impl AsyncFnOnce(&Self, &Shutdown) -> T,
+        shutdown: &CancellationToken,
+        during: impl AsyncFnOnce(&Self, &CancellationToken) -> T,
     ) -> Result<Option<T>, Error> {
         if !self.start(shutdown).await? {
             return Ok(None);
@@ -203,7 +202,7 @@ impl Demo {
         let time = self.settings.run_for;
         tokio::select! {
             biased;
-            () = shutdown.stopping() => Ok(None),
+            () = shutdown.cancelled() => Ok(None),
             result = during(self, shutdown) => Ok(Some(result)),
             () = after(time) => Ok(None),
         }
@@ -211,11 +210,11 @@ impl Demo {
 
     /// Starts every container; false if the end was asked for before all were there. What the engine was asked for is
     /// waited for all the same: it would be done behind the back of who removes everything.
-    async fn start(&mut self, shutdown: &Shutdown) -> Result<bool, Error> {
+    async fn start(&mut self, shutdown: &CancellationToken) -> Result<bool, Error> {
         let image = self.image().await?;
         let user = self.user();
         for (i, member) in self.settings.plan.members(|_| false).into_iter().enumerate() {
-            if shutdown.is_stopping() {
+            if shutdown.is_cancelled() {
                 return Ok(false);
             }
             files::probe(&member.dir)?;
@@ -238,7 +237,7 @@ impl Demo {
             let container = Container { member, id, name };
             tokio::select! {
                 biased;
-                () = shutdown.stopping() => return Ok(false),
+                () = shutdown.cancelled() => return Ok(false),
                 ready = self.wait_for(&container, ready) => ready?,
             }
             self.containers.push(container);
@@ -276,7 +275,7 @@ impl Demo {
     fn follow(&mut self, member: &Member, id: &str, name: &str) -> oneshot::Receiver<()> {
         let (said, ready) = Said::new(member.kind, &member.name, self.screen.clone());
         let (engine, id, name) = (self.engine.clone(), id.to_owned(), name.to_owned());
-        let (ending, screen) = (self.is_ending.clone(), self.screen.clone());
+        let (ending, screen) = (self.ending.clone(), self.screen.clone());
         self.followers.spawn_local(follow::output(engine, id, name, said, ending.clone(), screen.clone()));
         let log = match member.kind {
             Kind::Head => "registro.log",
@@ -383,7 +382,7 @@ impl Demo {
     /// Ends and removes everything that is there by now.
     async fn end(&mut self) -> Result<(), Error> {
         self.screen.say("stopping: clients, then the heads, then the data nodes");
-        self.ending.stop();
+        self.ending.cancel();
         let screen = self.screen.clone();
         let removed = remove_all(&self.engine, &self.settings.name, &|text| screen.say(text)).await;
         // Their last words.

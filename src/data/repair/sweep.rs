@@ -23,8 +23,8 @@ use crate::data::storage::{LogFile, ReadAt, Storage};
 use crate::data::view::View;
 use crate::data::worker::Blocking;
 use crate::limits;
-use crate::shutdown::Trigger;
 use crate::wire::error::Refusal;
+use tokio_util::sync::CancellationToken;
 
 /// A file of records, as a sweep reads it.
 pub struct File {
@@ -103,7 +103,7 @@ pub async fn run<S: Storage + Clone + 'static>(
     repair: &Repair,
     commit: &Commit,
     (storage, blocking): (S, Blocking),
-    drained: Trigger,
+    drained: &CancellationToken,
 ) where
     S::File: 'static,
 {
@@ -116,7 +116,7 @@ pub async fn run<S: Storage + Clone + 'static>(
         let told = repair.told.get();
         if repair.is_let_go() {
             tracing::info!("drained: every record is on other nodes, and this node is let go");
-            drained.stop();
+            drained.cancel();
         }
         let mut trouble = String::new();
         let mut idle = false;
