@@ -126,6 +126,13 @@ pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 /// Time a client that has closed its sending side may take to read its last answers.
 pub const LINGER_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// Default for the bytes that a raw or line data node is sent as one message, `mensaje: ` and a line's newline included: as
+/// many as the original's reads. More would be two messages to it, or three, and as many answers.
+pub const TEXT_NODE_BYTES_DEFAULT: usize = 1024;
+
+/// Least such bound that can be asked for: a short message fits beside `mensaje: `.
+pub const TEXT_NODE_BYTES_MIN: usize = 64;
+
 /// What a raw or line data node may have unanswered in the head: it answers one message at a time, so a longer queue
 /// would only wait. One batch.
 pub const TEXT_NODE_WINDOW_MESSAGES_MAX: usize = BATCH_MESSAGES_MAX;
@@ -166,6 +173,10 @@ pub const RAW_NODE_ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// ICMP echoes in a row that a host may leave unanswered before its raw data node is evicted: one packet can be lost.
 pub const ICMP_MISSES_MAX: u8 = 2;
+
+/// Data nodes beyond the first copies that may be lost with the same batch in flight, before it is refused: one that ends
+/// every node which gets it stops there, and one that was only beside it is refused after as many losses in a row alone.
+pub const NODES_LOST_MAX: usize = 3;
 
 /// Silence of a head after which a data node asks whether it is still there.
 pub const HEAD_PING_AFTER: Duration = HEARTBEAT_DEFAULT;
@@ -248,8 +259,11 @@ pub const MEMBERS_TELL_EVERY: Duration = Duration::from_millis(100);
 /// Age from which a report counts after a node went away: what it says was looked at since.
 pub const MEMBER_SETTLE_AFTER: Duration = Duration::from_secs(2);
 
-/// Greatest `members.txt` that is read, bytes: every member takes less than 256.
-pub const MEMBERS_BYTES_MAX: u64 = 256 * MEMBERS_MAX as u64;
+/// Data nodes that speak text and keep records which a head knows by name; the records of others are counted together.
+pub const TEXT_NODES_KNOWN_MAX: usize = 64;
+
+/// Greatest `members.txt` that is read, bytes: every line takes less than 256.
+pub const MEMBERS_BYTES_MAX: u64 = 256 * (MEMBERS_MAX + TEXT_NODES_KNOWN_MAX + 1) as u64;
 
 /// Shortest time between two counts of the records that are short of copies, at changes: a busy log changes a thousand
 /// times a second.

@@ -48,6 +48,11 @@ pub struct Head {
     #[arg(long, env = "ACOPIO_MIN_COPIES", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u64).range(1..=limits::REPLICAS_MAX as u64))]
     min_copies: u64,
+    /// Most bytes that a data node which speaks text (raw or line) is sent as one message, "mensaje: " included; longer
+    /// ones go to nodes that speak frames, or are refused
+    #[arg(long, env = "ACOPIO_NODE_BYTES", value_name = "BYTES", default_value_t = limits::TEXT_NODE_BYTES_DEFAULT as u64,
+        value_parser = clap::value_parser!(u64).range(limits::TEXT_NODE_BYTES_MIN as u64..=limits::MESSAGE_BYTES_MAX as u64))]
+    node_bytes: u64,
     /// Time between two heartbeats of the data nodes
     #[arg(long, env = "ACOPIO_HEARTBEAT", value_name = "TIME", default_value = "5s", value_parser = values::duration)]
     heartbeat: Duration,
@@ -140,6 +145,7 @@ impl Head {
             solo: None,
             cluster: self.cluster.clone(),
             replicas: usize::try_from(self.replicas).unwrap_or(usize::MAX),
+            text_node_bytes: usize::try_from(self.node_bytes).unwrap_or(usize::MAX),
             copies_min: usize::try_from(self.min_copies).unwrap_or(usize::MAX),
             clock: Clock::System,
             seed: rand::random(),

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use crate::client;
-use crate::wire::status::{NodeStatus, StatusReport};
+use crate::wire::status::{NodeStatus, StatusReport, TextNode};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 
@@ -91,6 +91,7 @@ fn table(report: &StatusReport) -> String {
     if report.nodes.is_empty() {
         text.push_str("\nno hay dataNodes: start one with 'acopio data --head <this head>'\n");
         text.push_str(&away(report));
+        text.push_str(&unread(report));
         return text;
     }
     let titles = ["NODE", "IP", "STATE", "SINCE", "RECORDS", "SHORT", "BYTES", "WRITABLE", "SYNC", "IN FLIGHT", "PING"];
@@ -102,7 +103,16 @@ fn table(report: &StatusReport) -> String {
         text.push_str(&format!("{}: {}\n", plain(&node.name), plain(&node.reason)));
     }
     text.push_str(&away(report));
+    text.push_str(&unread(report));
     text
+}
+
+/// What no read gives back.
+fn unread(report: &StatusReport) -> String {
+    let line =
+        |node: &TextNode| format!("{} keeps {} records that no read gives back\n", plain(&node.name), node.records);
+    let lines: String = report.text_nodes.iter().map(line).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 /// The data nodes that were there once.

@@ -26,6 +26,8 @@ pub struct Config {
     pub replicas: usize,
     /// Copies without which a message is refused.
     pub copies_min: usize,
+    /// Most bytes that a data node which speaks text is sent as one message.
+    pub text_node_bytes: usize,
     /// The wall clock: ids and log lines show its time.
     pub clock: Clock,
     /// Seed of every random choice: the incarnation, the placement, the client ids of text clients.

@@ -15,6 +15,7 @@ use rand::{RngExt, SeedableRng};
 use slab::Slab;
 
 use super::clock::IdClock;
+use super::faults::{Fault, Suspicion};
 use crate::limits;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{Messages, SyncMode};
@@ -127,6 +128,8 @@ pub struct Window {
     pub bytes: usize,
     /// Messages.
     pub messages: usize,
+    /// Bytes of its greatest message; none if it takes any.
+    pub message_bytes: Option<usize>,
 }
 
 /// How a node is called in answers and in records.
@@ -155,6 +158,11 @@ struct Node {
 }
 
 impl Node {
+    /// Whether it could take messages of which the longest has so many bytes.
+    fn takes(&self, longest: usize) -> bool {
+        self.writable && !self.leaving && self.window.message_bytes.is_none_or(|most| longest <= most)
+    }
+
     const fn has_room(&self, bytes: usize, messages: usize) -> bool {
         self.messages == 0
             || (self.bytes + bytes <= self.window.bytes && self.messages + messages <= self.window.messages)
@@ -174,6 +182,8 @@ struct Flight {
     gone: Vec<Label>,
     /// Why a node did not want it, the last time.
     cause: Option<Refusal>,
+    /// Nodes that were lost with it.
+    suspicion: Suspicion,
     sync: SyncMode,
     /// Nodes whose Put named one that did not keep it.
     misnamed: NodeSet,
@@ -234,6 +244,8 @@ pub struct Core {
     /// Batches that lost their node and wait for room on another; they go before anything new.
     orphans: VecDeque<usize>,
     held: bool,
+    /// Nodes that do not take messages of any length.
+    bounded: usize,
     counters: Counters,
     effects: VecDeque<Effect>,
 }
@@ -264,6 +276,7 @@ impl Core {
             flights: Slab::new(),
             orphans: VecDeque::new(),
             held: false,
+            bounded: 0,
             counters: Counters::default(),
             effects: VecDeque::new(),
         }
@@ -284,7 +297,14 @@ impl Core {
     /// Nodes that take new messages: registered, writable and not leaving.
     #[must_use]
     pub fn able(&self) -> usize {
-        self.candidates(0)
+        self.candidates(0, 0)
+    }
+
+    /// Most messages that are to be placed together. A node that speaks text answers for one at a time; if it fails, it is to be
+    /// known at which.
+    #[must_use]
+    pub const fn batch_messages(&self) -> usize {
+        if self.bounded > 0 { 1 } else { limits::BATCH_MESSAGES_MAX }
     }
 
     /// Counters since the start.
@@ -339,6 +359,7 @@ impl Core {
         let serial = self.next_serial;
         self.next_serial += 1;
         let id = label.id;
+        self.bounded += usize::from(window.message_bytes.is_some());
         let place = self.nodes.insert(Node {
             serial,
             label,
@@ -406,12 +427,13 @@ impl Core {
             self.held = true;
             return Err(NotTaken::Hold);
         }
-        let able = self.candidates(0);
+        let longest = self.longest(messages);
+        let able = self.candidates(0, longest);
         if able < self.copies_min {
             self.counters.refused += count as u64;
-            return Err(NotTaken::Refused(self.too_few(able)));
+            return Err(NotTaken::Refused(self.too_few(able, longest)));
         }
-        let chosen = self.choose(0, self.replicas.min(able), bytes, count);
+        let chosen = self.choose((0, longest), self.replicas.min(able), bytes, count);
         if size_of_set(chosen) < self.replicas.min(able) {
             self.held = true;
             return Err(NotTaken::Hold);
@@ -427,6 +449,7 @@ impl Core {
             refused: 0,
             gone: Vec::new(),
             cause: None,
+            suspicion: Suspicion::default(),
             sync: SyncMode::Always,
             misnamed: 0,
             named: 0,
@@ -516,12 +539,15 @@ impl Core {
         Ok(refused)
     }
 
-    /// A node is gone. What it had not settled goes to others at once, under the same ids; returns how many messages.
-    pub fn leave(&mut self, key: NodeKey) -> u64 {
+    /// A node is gone. What it had not settled goes to others at once, under the same ids, but for what too many failed at;
+    /// returns how many messages.
+    pub fn leave(&mut self, key: NodeKey, fault: Fault, cause: &str) -> u64 {
         if self.node(key).is_none() {
             return 0;
         }
         let node = self.nodes.remove(key.place);
+        self.bounded -= usize::from(node.window.message_bytes.is_some());
+        self.blame(&node, fault, cause);
         let mut short = Vec::new();
         for (flight, entry) in &mut self.flights {
             let here = bit(key.place);
@@ -548,6 +574,22 @@ impl Core {
         self.settle_orphans();
         self.wake();
         node.messages as u64
+    }
+
+    /// Notes which messages a lost node may have failed at. One that speaks text has one at a time.
+    fn blame(&mut self, node: &Node, fault: Fault, cause: &str) {
+        if fault == Fault::None || node.queue.is_empty() {
+            return;
+        }
+        let cause: Rc<str> = format!("{}: {cause}", node.label.ip).into();
+        let one_at_a_time = node.label.id.is_none();
+        let alone = fault == Fault::Fails && (one_at_a_time || node.queue.len() == 1);
+        let suspects = if one_at_a_time { 1 } else { node.queue.len() };
+        for flight in node.queue.iter().take(suspects) {
+            if let Some(entry) = self.flights.get_mut(*flight) {
+                entry.suspicion.add(alone, &cause);
+            }
+        }
     }
 
     fn node(&self, key: NodeKey) -> Option<&Node> {

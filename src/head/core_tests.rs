@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::head::faults::Fault;
 use crate::wire::frame::MessagesBuilder;
 
-const WINDOW: Window = Window { bytes: limits::NODE_WINDOW_BYTES_MAX, messages: 64 };
+const WINDOW: Window = Window { bytes: limits::NODE_WINDOW_BYTES_MAX, messages: 64, message_bytes: None };
 const CLIENT: ClientId = ClientId(7);
 
 fn messages(count: usize) -> Messages {
@@ -84,7 +85,7 @@ fn what_a_dead_node_had_goes_to_another_under_the_same_id() {
     store(&mut core, 1, 3).unwrap();
     let (_, id) = only_put(&effects(&mut core));
     let second = register(&mut core);
-    assert_eq!(core.leave(first), 3);
+    assert_eq!(core.leave(first, Fault::None, ""), 3);
     assert_eq!(only_put(&effects(&mut core)), (second, id));
     let mut ranges = Vec::new();
     core.acked(second, 1, SyncMode::Always, &mut ranges).unwrap();
@@ -122,7 +123,7 @@ fn a_batch_that_waits_for_room_on_another_node_is_not_safe_to_pass() {
     let lives = nodes.into_iter().find(|node| *node != dies).unwrap();
     store(&mut core, 2, 64).unwrap();
     assert_eq!(only_put(&effects(&mut core)).0, lives);
-    core.leave(dies);
+    core.leave(dies, Fault::None, "");
     assert!(effects(&mut core).is_empty(), "there is no room for it");
     assert_eq!(core.safe(9_000), oldest);
     core.acked(lives, 1, SyncMode::Always, &mut Vec::new()).unwrap();
@@ -171,7 +172,7 @@ fn a_batch_that_one_node_keeps_is_told_apart() {
     assert_eq!(alone(&mut core), Some(None), "two keep it");
     store(&mut core, 3, 1).unwrap();
     core.acked(one, 3, SyncMode::Always, &mut Vec::new()).unwrap();
-    core.leave(two);
+    core.leave(two, Fault::None, "");
     assert_eq!(alone(&mut core), None, "its record names a node that does not have it");
     core.acked(one, 4, SyncMode::Always, &mut Vec::new()).unwrap();
     assert_eq!(alone(&mut core), Some(Some((1, false))));
@@ -183,7 +184,7 @@ fn when_the_last_node_dies_its_messages_are_refused() {
     let node = register(&mut core);
     store(&mut core, 1, 1).unwrap();
     effects(&mut core);
-    core.leave(node);
+    core.leave(node, Fault::None, "");
     assert!(matches!(&effects(&mut core)[..], [Effect::Refused { refusal, .. }] if refusal.code == Code::NoNodes));
 }
 
@@ -213,7 +214,7 @@ fn a_dead_nodes_messages_wait_for_room_before_anything_new() {
         store(&mut core, ticket, 16).unwrap();
     }
     effects(&mut core);
-    core.leave(full);
+    core.leave(full, Fault::None, "");
     assert!(effects(&mut core).is_empty(), "the other is full, too");
     assert!(matches!(store(&mut core, 9, 1), Err(NotTaken::Hold)), "the orphans go first");
     core.acked(other, 1, SyncMode::Always, &mut Vec::new()).unwrap();
@@ -300,7 +301,7 @@ fn a_copy_lost_in_flight_is_replaced_under_the_same_id() {
     effects(&mut core);
     let third = register(&mut core);
     core.acked(keys[0], 1, SyncMode::Always, &mut Vec::new()).unwrap();
-    core.leave(keys[0]);
+    core.leave(keys[0], Fault::None, "");
     assert_eq!(puts(&effects(&mut core))[0].0, third, "the copy of the node that left is made again");
     core.acked(keys[1], 1, SyncMode::Always, &mut Vec::new()).unwrap();
     assert!(effects(&mut core).is_empty(), "the third is asked, too");
@@ -317,7 +318,7 @@ fn who_keeps_a_batch_hears_of_it_when_a_node_that_its_record_names_does_not() {
     store(&mut core, 1, 1).unwrap();
     assert_eq!(puts(&effects(&mut core)), [(a, "data1,data2".to_owned()), (b, "data1,data2".to_owned())]);
     core.acked(a, 1, SyncMode::Always, &mut Vec::new()).unwrap();
-    core.leave(b);
+    core.leave(b, Fault::None, "");
     assert_eq!(puts(&effects(&mut core)), [(a, "data1".to_owned())], "it would count on a copy that was never made");
     core.acked(a, 2, SyncMode::Always, &mut Vec::new()).unwrap();
     assert!(
@@ -327,7 +328,7 @@ fn who_keeps_a_batch_hears_of_it_when_a_node_that_its_record_names_does_not() {
     let b = register(&mut core);
     store(&mut core, 9, 1).unwrap();
     core.acked(a, 3, SyncMode::Always, &mut Vec::new()).unwrap();
-    core.leave(b);
+    core.leave(b, Fault::None, "");
     effects(&mut core);
     core.refused(a, 4, &Refusal::new(Code::DiskFull, "full")).unwrap();
     assert!(matches!(&effects(&mut core)[..], [Effect::Kept { alone: Some((1, true)), .. }]));
@@ -343,7 +344,7 @@ fn who_keeps_a_batch_hears_of_it_when_a_node_that_its_record_names_does_not() {
     core.acked(a, 5, SyncMode::Always, &mut Vec::new()).unwrap();
     core.acked(c, 1, SyncMode::Always, &mut Vec::new()).unwrap();
     assert_eq!(puts(&effects(&mut core)), [(a, "data1,data5".to_owned())]);
-    core.leave(a);
+    core.leave(a, Fault::None, "");
     assert!(matches!(&effects(&mut core)[..], [Effect::Kept { nodes, .. }] if nodes.len() == 2), "it keeps it already");
 }
 
@@ -362,7 +363,7 @@ fn fewer_nodes_than_copies_are_counted_and_below_the_least_refused() {
     assert_eq!(core.counters().short, 5);
     store(&mut core, 3, 1).unwrap();
     effects(&mut core);
-    core.leave(a);
+    core.leave(a, Fault::None, "");
     core.acked(b, 2, SyncMode::Always, &mut Vec::new()).unwrap();
     assert!(matches!(&effects(&mut core)[..], [Effect::Refused { .. }]), "one copy is less than two");
 }
@@ -374,10 +375,10 @@ fn one_disk_is_never_two_copies() {
     store(&mut core, 1, 1).unwrap();
     effects(&mut core);
     core.acked(a, 1, SyncMode::Always, &mut Vec::new()).unwrap();
-    core.leave(a);
+    core.leave(a, Fault::None, "");
     let back = register_as(&mut core, 1);
     assert!(puts(&effects(&mut core)).is_empty(), "it has its copy already");
-    core.leave(b);
+    core.leave(b, Fault::None, "");
     assert!(matches!(&effects(&mut core)[..], [Effect::Refused { .. }]), "the one copy of {back:?} is not two");
 }
 
@@ -479,7 +480,7 @@ proptest! {
                 Op::Leave(n) => if n < nodes.len() {
                     let gone = nodes.remove(n);
                     away.push(gone.n);
-                    core.leave(gone.key);
+                    core.leave(gone.key, Fault::None, "");
                 },
             }
             drain(&mut core, &mut nodes, &mut open, &acked_by);

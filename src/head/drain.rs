@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::registered::NodeEntry;
 use super::state::Head;
+use super::unread;
 use crate::limits;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{Member, MemberState};
@@ -108,6 +109,9 @@ impl Head {
             let text = format!("dataNode {name} is registered; drain it without --gone, and nothing is lost");
             return Err(Refusal::new(Code::Protocol, text));
         }
+        if away.is_empty() && self.give_up_unread(name)? {
+            return Ok(());
+        }
         if away.is_empty() {
             return Err(self.not_there(name));
         }
@@ -118,6 +122,21 @@ impl Head {
         tracing::warn!("dataNode {name} is given up: nobody waits for it, and its copies are made again");
         self.changed.notify_waiters();
         Ok(())
+    }
+
+    /// Gives up what a node that speaks text keeps; false if there is no such node.
+    fn give_up_unread(&self, name: &str) -> Result<bool, Refusal> {
+        if self.nodes().iter().any(|node| node.id.is_none() && unread::name(node.dialect, node.ip) == name) {
+            let text = format!("dataNode {name} is registered, and goes on taking messages; stop it first");
+            return Err(Refusal::new(Code::Protocol, text));
+        }
+        let known = self.forget_unread(name);
+        if known {
+            tracing::warn!(
+                "dataNode {name} is given up: reads do not name it any more; what it keeps is in its own files"
+            );
+        }
+        Ok(known)
     }
 
     fn not_there(&self, name: &str) -> Refusal {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::BytesMut;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::core::{Batch, Origin};
+use super::core::{Batch, Core, Origin};
 use super::flow::{Flow, LastWords, drive, stopping};
 use super::reads::{self, Wanted};
 use super::state::{Client, Head, Outcome, Place};
@@ -198,7 +198,8 @@ impl Writer<'_> {
     /// Cuts a Store frame into batches and places each.
     async fn store(&self, first_seq: u64, mut messages: Messages) {
         let mut first_seq = first_seq;
-        while let Some(batch) = messages.split_to(limits::BATCH_MESSAGES_MAX, limits::BATCH_BYTES_MAX) {
+        let most = || self.head.core(Core::batch_messages);
+        while let Some(batch) = messages.split_to(most(), limits::BATCH_BYTES_MAX) {
             let count = u32::from(batch.count());
             self.client.flow.room(&self.client.outbox).await;
             let batch = match self.text {

@@ -359,11 +359,11 @@ impl Members {
         text
     }
 
-    /// Adds what [`to_text`](Self::to_text) wrote. Nobody is here yet, so who was is away. Returns the numbers of the
-    /// lines that make no sense; they are left out.
-    pub fn add_text(&mut self, text: &str, unix_s: u64) -> Vec<usize> {
+    /// Adds numbered lines that [`to_text`](Self::to_text) wrote. Nobody is here yet, so who was is away. Returns the numbers
+    /// of the lines that make no sense; they are left out.
+    pub fn add_lines<'a>(&mut self, lines: impl IntoIterator<Item = (usize, &'a str)>, unix_s: u64) -> Vec<usize> {
         let mut bad = Vec::new();
-        for (number, line) in (1..).zip(text.lines()) {
+        for (number, line) in lines {
             match parse(line, unix_s) {
                 Some(seen) if self.seen.len() < MEMBERS_MAX && self.of(seen.id).is_none() => self.seen.push(seen),
                 _ => bad.push(number),

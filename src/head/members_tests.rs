@@ -59,7 +59,7 @@ fn while_messages_have_fewer_copies_fewer_nodes_may_be_away() {
     members.away(2, s(7), 0);
     assert_eq!(members.missing(), ["a", "b"], "some record may be on these two alone");
     let mut again = Members::new(3).with_least(1);
-    assert_eq!(again.add_text(&members.to_text(), 0), [0; 0]);
+    assert_eq!(again.add_lines((1..).zip(members.to_text().lines()), 0), [0; 0]);
     again.here("a", 1, kept(10, 0), s(1)).unwrap();
     assert_eq!(again.missing(), ["b", "c"], "a head that starts does not know how many copies there are");
     members.here("a", 1, kept(10, 0), s(10)).unwrap();
@@ -157,7 +157,7 @@ fn a_head_that_starts_again_waits_for_whom_it_knew() {
     members.kept_alone(3, 2, true);
     members.away(2, s(5), 77);
     let mut again = Members::new(2);
-    assert_eq!(again.add_text(&members.to_text(), 1000), [0; 0]);
+    assert_eq!(again.add_lines((1..).zip(members.to_text().lines()), 1000), [0; 0]);
     assert_eq!(again.missing(), ["a", "b", "c"]);
     let since: Vec<_> = again.away_now().map(|away| away.since_unix_s).collect();
     assert_eq!(since, [1000, 77, 1000]);
@@ -166,7 +166,7 @@ fn a_head_that_starts_again_waits_for_whom_it_knew() {
     assert_eq!(again.missing(), ["c"], "for what only it has");
     again.here("c", 3, kept(12, 0), s(1)).unwrap();
     let mut third = Members::new(2);
-    assert_eq!(third.add_text(&format!("nonsense\n{}", again.to_text()), 1), [1]);
+    assert_eq!(third.add_lines((1..).zip(format!("nonsense\n{}", again.to_text()).lines()), 1), [1]);
     assert_eq!(third.missing().len(), 3);
 }
 
@@ -220,7 +220,7 @@ fn what_a_node_got_from_a_head_that_is_gone_is_not_known() {
     }
     assert_eq!(members.missing(), ["b"], "no report counts what only it has");
     let mut again = Members::new(2).with_least(1);
-    assert_eq!(again.add_text(&members.to_text(), 7), [0; 0]);
+    assert_eq!(again.add_lines((1..).zip(members.to_text().lines()), 7), [0; 0]);
     again.here("a", 1, kept(10, 0), s(1)).unwrap();
     again.here("c", 3, kept(10, 0), s(1)).unwrap();
     assert_eq!(again.missing(), ["b"]);
@@ -260,7 +260,7 @@ fn what_only_one_node_has_by_the_word_of_another_head_is_waited_for() {
     members.heard(&[], (s(6), 6));
     assert_eq!(members.missing(), ["b"], "the head that said so is gone");
     let mut again = Members::new(2);
-    again.add_text(&members.to_text(), 7);
+    again.add_lines((1..).zip(members.to_text().lines()), 7);
     again.here("a", 1, kept(10, 0), s(1)).unwrap();
     again.here("c", 3, kept(10, 0), s(1)).unwrap();
     assert_eq!(again.missing(), ["b"], "after a restart, too");

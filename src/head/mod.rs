@@ -13,6 +13,7 @@ mod connection;
 mod copies;
 pub mod core;
 mod drain;
+mod faults;
 mod floor;
 mod flow;
 mod framed_client;
@@ -29,6 +30,7 @@ mod state;
 mod status;
 mod text_client;
 mod text_node;
+mod unread;
 
 use std::io;
 use std::rc::Rc;

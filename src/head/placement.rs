@@ -9,20 +9,34 @@ use rand::RngExt;
 use super::{Core, Effect, Flight, NodeKey, NodeSet, bit, size, size_of_set};
 use crate::limits;
 use crate::wire::error::{Code, Refusal};
+use crate::wire::frame::Messages;
+use crate::wire::text::mensaje_bytes;
 
 impl Core {
-    /// How many nodes could take a batch at some time: registered, writable, not leaving and not in `except`.
-    pub(super) fn candidates(&self, except: NodeSet) -> usize {
-        self.nodes.iter().filter(|(place, node)| node.writable && !node.leaving && except & bit(*place) == 0).count()
+    /// How many nodes could take a batch at some time whose longest message has so many bytes: registered, writable, not
+    /// leaving and not in `except`.
+    pub(super) fn candidates(&self, except: NodeSet, longest: usize) -> usize {
+        self.nodes.iter().filter(|(place, node)| node.takes(longest) && except & bit(*place) == 0).count()
+    }
+
+    /// Bytes of the longest of these messages, as nodes that speak text are sent it; 0 where there are none of those.
+    pub(super) fn longest(&self, messages: &Messages) -> usize {
+        if self.bounded == 0 { 0 } else { messages.iter().map(mensaje_bytes).max().unwrap_or(0) }
     }
 
     /// At most `wanted` distinct nodes, every set of them equally likely among those that can take the batch now: one
     /// pass that keeps a random sample (Vitter's algorithm R).
-    pub(super) fn choose(&mut self, except: NodeSet, wanted: usize, bytes: usize, count: usize) -> NodeSet {
+    pub(super) fn choose(
+        &mut self,
+        (except, longest): (NodeSet, usize),
+        wanted: usize,
+        bytes: usize,
+        count: usize,
+    ) -> NodeSet {
         let mut sample = [0; limits::REPLICAS_MAX];
         let mut seen = 0;
         for (place, node) in &self.nodes {
-            if node.writable && !node.leaving && except & bit(place) == 0 && node.has_room(bytes, count) {
+            if node.takes(longest) && except & bit(place) == 0 && node.has_room(bytes, count) {
                 let slot = if seen < wanted { seen } else { self.rng.random_range(0..=seen) };
                 if let Some(slot) = sample.get_mut(..wanted).and_then(|sample| sample.get_mut(slot)) {
                     *slot = place;
@@ -80,8 +94,16 @@ impl Core {
         let holders = entry.asked | entry.kept;
         let except = holders | entry.refused;
         let (bytes, count) = size(&entry.batch.messages);
-        let missing = self.replicas.saturating_sub(size_of_set(holders)).min(self.candidates(except));
-        let chosen = self.choose(except, missing, bytes, count);
+        let longest = self.longest(&entry.batch.messages);
+        let given_up = entry.suspicion.refusal(self.replicas);
+        let missing = match given_up {
+            Some(_) => 0,
+            None => self.replicas.saturating_sub(size_of_set(holders)).min(self.candidates(except, longest)),
+        };
+        if let Some(entry) = self.flights.get_mut(flight) {
+            entry.cause = given_up.or(entry.cause.take());
+        }
+        let chosen = self.choose((except, longest), missing, bytes, count);
         if chosen != 0 {
             self.put(flight, chosen);
         }
@@ -115,7 +137,8 @@ impl Core {
         } else if copies >= self.copies_min {
             self.settle_kept(flight);
         } else {
-            let refusal = entry.cause.clone().unwrap_or_else(|| self.too_few(copies));
+            let longest = self.longest(&entry.batch.messages);
+            let refusal = entry.cause.clone().unwrap_or_else(|| self.too_few(copies, longest));
             self.settle_refused(flight, refusal);
         }
     }
@@ -171,8 +194,9 @@ impl Core {
         self.effects.push_back(Effect::Refused { batch: entry.batch, refusal });
     }
 
-    /// Why a batch is not kept: there is no node, or none that can write, or fewer than have to keep it.
-    pub(super) fn too_few(&self, copies: usize) -> Refusal {
+    /// Why a batch is not kept: there is no node, or none that can write or takes a message of that length, or fewer than have
+    /// to keep it.
+    pub(super) fn too_few(&self, copies: usize, longest: usize) -> Refusal {
         if self.nodes.is_empty() {
             let text = "no hay dataNodes; start one with 'acopio data --head <this head>', then send again";
             return Refusal::new(Code::NoNodes, text);
@@ -181,6 +205,14 @@ impl Core {
         if self.nodes.iter().all(|(_, node)| node.leaving) {
             let text = "all dataNodes are leaving; start another, then send again";
             return Refusal::new(Code::NoNodes, text);
+        }
+        if self.candidates(0, longest) < wanted && self.candidates(0, 0) >= wanted {
+            let most = self.nodes.iter().filter_map(|(_, node)| node.window.message_bytes).max().unwrap_or(0);
+            let text = format!(
+                "the message is sent as {longest} bytes to dataNodes that speak text, and {most} are the most that they \
+                 are sent; send shorter ones, start 'acopio data', or raise --node-bytes"
+            );
+            return Refusal::new(Code::TooLong, text);
         }
         if wanted == 1 {
             let text = format!(

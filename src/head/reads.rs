@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::merge::Merge;
 use super::registered::NodeEntry;
 use super::state::Head;
+use super::unread;
 use crate::limits;
 use crate::net::Outbox;
 use crate::wire::error::{Code, Refusal};
@@ -283,7 +284,7 @@ impl Reading<'_> {
         for node in nodes {
             let serial = node.key.serial();
             if node.dialect != Dialect::Framed {
-                self.skipped.insert(node.name.clone());
+                self.skipped.insert(unread::name(node.dialect, node.ip));
             } else {
                 self.sources.entry(serial).or_insert_with(|| Source::new(node, now));
             }
@@ -478,6 +479,7 @@ impl Reading<'_> {
 
     /// The last word: what is missing now, and what the answer lacks for good.
     fn end(&mut self, missing: Vec<String>) -> Result<(), Refusal> {
+        self.skipped.extend(self.head.unread().into_iter().map(|(name, _)| name));
         if missing.is_empty() && self.skipped.is_empty() && self.sources.is_empty() {
             let text = "no hay dataNodes; start one with 'acopio data --head <this head>', then read again";
             return Err(Refusal::new(Code::NoNodes, text));

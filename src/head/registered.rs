@@ -16,7 +16,6 @@ use super::members::Kept;
 use super::reads::Open;
 use crate::limits;
 use crate::net::Outbox;
-use crate::wire::error::Refusal;
 use crate::wire::frame::{self, Frame, Member, SyncMode};
 use crate::wire::text::Dialect;
 
@@ -27,7 +26,7 @@ pub trait NodeSink {
     /// The next Put.
     fn put(&self, batch: &Batch, copies: &str);
     /// The node is evicted: let go of its socket.
-    fn cut(&self, refusal: Option<&Refusal>);
+    fn cut(&self);
     /// Sends an in-protocol ping, if the node speaks that; false if it does not.
     fn ping(&self, n: u64) -> bool;
     /// Sends any other frame, if the node speaks frames.
@@ -164,10 +163,7 @@ impl NodeSink for FramedSink {
         }
     }
 
-    fn cut(&self, refusal: Option<&Refusal>) {
-        if let Some(refusal) = refusal {
-            self.outbox.with(|buffer| frame::failure(buffer, refusal));
-        }
+    fn cut(&self) {
         self.cut.notify_one();
     }
 

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::config::Config;
 use super::core::{Batch, Core, Effect, Label, NotTaken, Origin};
+use super::faults::Fault;
 use super::floor::Floor;
 use super::membership::Roster;
 use super::reads::{Open, Readers};
@@ -317,8 +318,9 @@ impl Head {
         Ok(entry)
     }
 
-    /// A node leaves or is evicted: what it had not acknowledged goes to others at once. Only the first call counts.
-    pub fn remove(&self, entry: &NodeEntry, cause: &str, refusal: Option<&Refusal>) {
+    /// A node leaves or is evicted: what it had not acknowledged goes to others at once, but for what too many failed at. Only
+    /// the first call counts.
+    pub fn remove(&self, entry: &NodeEntry, fault: Fault, cause: &str) {
         let before = self.nodes.borrow().len();
         self.nodes.borrow_mut().retain(|node| node.key != entry.key);
         if self.nodes.borrow().len() == before {
@@ -326,8 +328,8 @@ impl Head {
         }
         entry.id.into_iter().for_each(|id| self.member_away(id));
         self.member_heard();
-        let moved = self.core.borrow_mut().leave(entry.key);
-        entry.sink.cut(refusal);
+        let moved = self.core.borrow_mut().leave(entry.key, fault, cause);
+        entry.sink.cut();
         self.copies_left(entry.key);
         let quiet = cause == STOPPING || cause == LEAVING;
         tracing::info!(target: "acopio::heartbeat", "{} no disponible, eliminado name={} cause={cause:?} in_flight={moved}", entry.ip, entry.name);

@@ -9,7 +9,7 @@ use super::state::Head;
 use crate::limits;
 use crate::wire::frame::SyncMode;
 use crate::wire::id::ClientId;
-use crate::wire::status::{MemberAway, NodeDialect, NodeStatus, StatusReport};
+use crate::wire::status::{MemberAway, NodeDialect, NodeStatus, StatusReport, TextNode};
 use crate::wire::text::Dialect;
 
 /// Acknowledged messages, sampled every second for the rates of the last 1 and 10 s.
@@ -66,6 +66,7 @@ pub fn report(head: &Head) -> Vec<u8> {
         clients_max: head.config.clients_max,
         nodes: head.nodes().iter().map(|node| node_status(head, node)).collect(),
         members_away: head.members_away().into_iter().map(member_away).collect(),
+        text_nodes: head.unread().into_iter().map(|(name, records)| TextNode { name, records }).collect(),
         acked_messages: counters.acked,
         refused_messages: counters.refused,
         in_flight: counters.in_flight,

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use bytes::{BufMut, BytesMut};
 
-use super::core::{Batch, Origin};
+use super::core::{Batch, Core, Origin};
 use super::flow::{Flow, LastWords, drive, stopping};
 use super::state::{Client, Head, Outcome};
 use crate::limits;
@@ -169,7 +169,8 @@ impl Writer<'_> {
         let mut batch = MessagesBuilder::new();
         loop {
             let mut refused = None;
-            let drained = lines.drain(buffer, limits::BATCH_MESSAGES_MAX, |line| {
+            let most = self.head.core(Core::batch_messages);
+            let drained = lines.drain(buffer, most, |line| {
                 refused = push_text(&mut batch, line).err().or(refused.take());
             });
             self.place(&mut batch).await;
@@ -177,7 +178,7 @@ impl Writer<'_> {
                 return Err(refused);
             }
             let count = drained.map_err(|too_long| Refusal::new(Code::TooLong, too_long.to_string()))?;
-            if count == limits::BATCH_MESSAGES_MAX {
+            if count == most {
                 continue;
             }
             match net::read(socket, buffer, shutdown).await {

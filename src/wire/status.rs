@@ -27,6 +27,9 @@ pub struct StatusReport {
     /// The data nodes it has known that are away; `no disponible`.
     #[serde(default)]
     pub members_away: Vec<MemberAway>,
+    /// The data nodes that speak text and keep records, there or not: no read gives those back.
+    #[serde(default)]
+    pub text_nodes: Vec<TextNode>,
     /// Messages acknowledged since the start.
     pub acked_messages: u64,
     /// Messages refused since the start.
@@ -55,6 +58,15 @@ pub struct MemberAway {
     pub id: String,
     /// Since when it is away, RFC 3339, UTC.
     pub since: String,
+}
+
+/// What a data node that speaks text keeps.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TextNode {
+    /// How it speaks, and its address.
+    pub name: String,
+    /// Messages that it acknowledged.
+    pub records: u64,
 }
 
 /// How a node speaks.

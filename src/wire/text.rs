@@ -386,6 +386,13 @@ pub fn refusal_line(refusal: &Refusal) -> String {
     format!("{ERROR}: {refusal}").replace(['\n', '\r'], " ")
 }
 
+/// Bytes of a message as a data node that speaks text is sent it, without a newline.
+#[must_use]
+pub fn mensaje_bytes(message: &[u8]) -> usize {
+    let has_prefix = message.starts_with(MENSAJE_PREFIX.as_bytes());
+    message.len() + if has_prefix { 0 } else { MENSAJE_PREFIX.len() }
+}
+
 /// Cause and remedy for a client beyond the limit of `max`.
 #[must_use]
 pub fn full_text(max: usize) -> String {

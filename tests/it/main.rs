@@ -44,6 +44,7 @@ mod send;
 mod simulation;
 mod solo;
 mod status;
+mod text_nodes;
 mod torture;
 mod up;
 mod verify;

@@ -34,9 +34,9 @@ pub enum ReadError {
     },
     /// Some of what was asked for is on data nodes that are away.
     #[error(
-        "{} missing: what only {} cannot be read; start {} again, or ask for what there is",
+        "{} missing: what only {} cannot be read; {}, or ask for what there is",
         plural(.nodes, "dataNode ", " is", "dataNodes ", " are"), if .nodes.len() == 1 { "it keeps" } else { "they keep" },
-        if .nodes.len() == 1 { "it" } else { "them" }
+        remedy(.nodes)
     )]
     Missing {
         /// Their names.
@@ -64,6 +64,19 @@ pub enum ReadError {
     },
 }
 
+/// One that speaks text (raw or line, then its address) cannot be read though it is there.
+fn remedy(names: &[String]) -> &'static str {
+    let speaks_text = |name: &String| {
+        let address = name.strip_prefix("raw-").or_else(|| name.strip_prefix("line-"));
+        address.is_some_and(|address| address.parse::<std::net::IpAddr>().is_ok())
+    };
+    match (names.iter().all(speaks_text), names.len()) {
+        (true, _) => "what speaks text is read from its own files",
+        (false, 1) => "start it again",
+        (false, _) => "start them again",
+    }
+}
+
 fn plural(names: &[String], one: &str, is: &str, many: &str, are: &str) -> String {
     let (before, after) = if names.len() == 1 { (one, is) } else { (many, are) };
     format!("{before}{}{after}", names.join(", "))
@@ -79,6 +92,8 @@ mod tests {
             ReadError::Missing { nodes: names.iter().map(|&name| name.to_owned()).collect() }.to_string()
         };
         assert!(missing(&["data2"]).starts_with("dataNode data2 is missing: what only it keeps"));
+        assert!(missing(&["data2"]).ends_with("; start it again, or ask for what there is"));
+        assert!(missing(&["raw-10.0.0.9"]).contains("; what speaks text is read from its own files, or ask for"));
         assert!(missing(&["data2", "data4"]).starts_with("dataNodes data2, data4 are missing: what only they keep"));
     }
 }

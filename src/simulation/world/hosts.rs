@@ -46,6 +46,7 @@ impl World {
                     cluster: CLUSTER.to_owned(),
                     replicas: shape.replicas,
                     copies_min: shape.copies_min,
+                    text_node_bytes: limits::TEXT_NODE_BYTES_DEFAULT,
                     clock: Clock::Simulated(head.clock.clone()),
                     seed,
                 };
