@@ -18,22 +18,32 @@
 //! processes or in containers. `cli` is the command line: nothing else reads flags or the environment. `ARCHITECTURE.md`, `docs/wire.md` and `docs/data-log.md`
 //! are the pages beside this one.
 
+#[cfg(feature = "server")]
 pub mod check;
+#[cfg(feature = "server")]
 mod cli;
+#[cfg(feature = "client")]
 pub mod client;
 pub mod clock;
+#[cfg(feature = "server")]
 pub mod cluster;
+#[cfg(feature = "server")]
 pub mod daily;
+#[cfg(feature = "server")]
 pub mod data;
+#[cfg(feature = "server")]
 pub mod head;
 pub mod limits;
+#[cfg(feature = "server")]
 pub mod lock;
+#[cfg(feature = "client")]
 pub mod net;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod wire;
 
 /// What the `acopio` command does: reads the flags and variables of this process and runs what they ask for.
+#[cfg(feature = "server")]
 pub fn command_line() -> std::process::ExitCode {
     cli::main()
 }

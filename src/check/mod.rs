@@ -8,13 +8,16 @@
 pub mod across;
 mod ahead;
 pub mod audit;
+#[cfg(feature = "lab")]
 pub mod bench;
 mod copies;
+#[cfg(feature = "docker")]
 pub mod drill;
 mod promises;
 mod registro;
 pub mod sort;
 pub mod sources;
+#[cfg(feature = "lab")]
 pub mod torture;
 pub mod verify;
 

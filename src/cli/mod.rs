@@ -10,9 +10,11 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 mod audit;
+#[cfg(feature = "lab")]
 mod bench;
 mod client;
 mod data;
+#[cfg(feature = "docker")]
 mod demo;
 mod drain;
 mod head;
@@ -23,6 +25,7 @@ mod read;
 mod runtime;
 mod send;
 mod status;
+#[cfg(feature = "lab")]
 mod torture;
 mod up;
 mod upkeep;
@@ -100,6 +103,7 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(up::Up),
+    #[cfg(feature = "docker")]
     Demo(demo::Demo),
     Head(head::Head),
     Data(data::Data),
@@ -111,7 +115,9 @@ enum Command {
     Drain(drain::Drain),
     Verify(verify::Verify),
     Audit(audit::Audit),
+    #[cfg(feature = "lab")]
     Torture(torture::Torture),
+    #[cfg(feature = "lab")]
     Bench(bench::Bench),
 }
 
@@ -146,6 +152,7 @@ fn in_words(error: &anyhow::Error) -> String {
 fn run(cli: Cli) -> Result<Outcome> {
     match cli.command {
         Command::Up(args) => args.run(cli.global),
+        #[cfg(feature = "docker")]
         Command::Demo(args) => args.run(cli.global),
         Command::Head(args) => args.run(cli.global),
         Command::Data(args) => args.run(cli.global),
@@ -157,7 +164,9 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Drain(args) => args.run(cli.global),
         Command::Verify(args) => args.run(cli.global),
         Command::Audit(args) => args.run(cli.global),
+        #[cfg(feature = "lab")]
         Command::Torture(args) => args.run(cli.global),
+        #[cfg(feature = "lab")]
         Command::Bench(args) => args.run(cli.global),
     }
 }
