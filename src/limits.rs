@@ -72,6 +72,22 @@ pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Default number of client connections of a head.
 pub const CLIENTS_MAX_DEFAULT: usize = 100;
 
+/// Silence after which a client of a full head gives up its place to another of its address: longer than a client that sends
+/// every few seconds is ever silent, and shorter than a person waits who has started a device anew.
+pub const CLIENT_SILENT_AFTER: Duration = Duration::from_secs(60);
+
+/// Time between two looks for clients that are idle for too long: a quarter of that time, but not less than this.
+pub const IDLE_LOOK_MIN: Duration = Duration::from_millis(50);
+
+/// The same, and not more than this.
+pub const IDLE_LOOK_MAX: Duration = Duration::from_secs(1);
+
+/// Time that a client which lost its place has to read its answers and the reason; then it is cut.
+pub const PLACE_LEAVE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Clients that one report lists; the others are counted.
+pub const STATUS_CLIENTS_MAX: usize = 1000;
+
 /// Connections beyond the client limit that a head serves at the same time, for data nodes, for handshakes and for
 /// telling client 101 that the head is full. Past it the head stops accepting until one ends.
 pub const CONNECTIONS_EXTRA: usize = 256;

@@ -36,6 +36,16 @@ pub struct Head {
     #[arg(long, env = "ACOPIO_MAX_CLIENTS", value_name = "N", default_value_t = limits::CLIENTS_MAX_DEFAULT as u64,
         value_parser = clap::value_parser!(u64).range(1..=10_000))]
     max_clients: u64,
+    /// Clients of one address served at the same time; without it, as many as there are places
+    #[arg(long, env = "ACOPIO_MAX_PER_ADDRESS", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    max_per_address: Option<u64>,
+    /// Close clients that have said nothing for so long; without it, they may be silent for ever
+    #[arg(long, env = "ACOPIO_IDLE_AFTER", value_name = "TIME", value_parser = values::duration)]
+    idle_after: Option<Duration>,
+    /// Silence after which a client gives up its place to another of its address, where there is no other place
+    #[arg(long, hide = true, env = "ACOPIO_SILENT_AFTER", value_name = "TIME", default_value = "60s",
+        value_parser = values::duration)]
+    silent_after: Duration,
     /// Name of the cluster: data nodes whose records belong to another are refused
     #[arg(long, env = "ACOPIO_CLUSTER", value_name = "NAME", default_value = limits::CLUSTER_DEFAULT,
         value_parser = values::cluster)]
@@ -138,7 +148,12 @@ impl Head {
     fn config(&self) -> head::Config {
         head::Config {
             logs: self.logs.clone(),
-            clients_max: usize::try_from(self.max_clients).unwrap_or(usize::MAX),
+            clients: head::Rules {
+                most: usize::try_from(self.max_clients).unwrap_or(usize::MAX),
+                per_address: self.max_per_address.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
+                silent_after: self.silent_after,
+                idle_after: self.idle_after,
+            },
             peer_silence: self.peer_silence,
             heartbeat: self.heartbeat,
             icmp: !self.no_icmp,

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub use config::Config;
-pub use status::{drain, drain_on, status, status_on};
+pub use status::{drain, drain_on, status, status_on, status_with_clients};
 
 use crate::limits;
 use crate::wire::error::Refusal;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::places::Rules;
 use crate::clock::Clock;
 
 /// Settings of one head.
@@ -10,8 +11,8 @@ use crate::clock::Clock;
 pub struct Config {
     /// Folder for `registro.log`; created if it is missing.
     pub logs: PathBuf,
-    /// Client connections served at the same time; data nodes do not count.
-    pub clients_max: usize,
+    /// Client connections served at the same time.
+    pub clients: Rules,
     /// Time after which a peer that is gone without a goodbye is given up.
     pub peer_silence: Duration,
     /// Time between two heartbeats.

@@ -1,5 +1,6 @@
 //! A client session in frames: Store in, Acked and Refused out, in any order, many in flight.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -7,16 +8,18 @@ use bytes::BytesMut;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::core::{Batch, Core, Origin};
-use super::flow::{Flow, LastWords, drive, stopping};
+use super::flow::{Flow, LastWords, drive};
+use super::places::{Exit, Place};
 use super::reads::{self, Wanted};
-use super::state::{Client, Head, Outcome, Place};
+use super::registered::word;
+use super::state::{Client, Head, Outcome};
 use super::{status, text_client};
 use crate::limits;
 use crate::net::{Outbox, ReadHalf, WriteHalf, read_some};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, Messages};
 use crate::wire::id::ClientId;
-use crate::wire::text::full_text;
+use crate::wire::text::Dialect;
 use tokio_util::sync::CancellationToken;
 
 struct FramedClient {
@@ -53,17 +56,19 @@ impl Client for FramedClient {
 /// Serves the session until the client has gone or the head stops.
 pub async fn serve(
     head: &Rc<Head>,
+    peer: SocketAddr,
     mut read_half: ReadHalf<'_>,
     write_half: WriteHalf<'_>,
     mut buffer: BytesMut,
-    shutdown: &CancellationToken,
+    exit: &Rc<Exit>,
 ) {
+    let shutdown = &exit.token;
     let session = head.next_session();
     let client = Rc::new(FramedClient { outbox: Outbox::default(), flow: Flow::default() });
-    head.enter(session, Rc::clone(&client) as Rc<dyn Client>);
+    let _entered = head.enter(session, Rc::clone(&client) as Rc<dyn Client>);
     let reader = async {
-        let words = match read_frames(head, &client, session, &mut read_half, &mut buffer, shutdown).await {
-            Ok(()) if shutdown.is_cancelled() => failure(&stopping()),
+        let words = match read_frames(head, &client, (session, peer), &mut read_half, &mut buffer, exit).await {
+            Ok(()) if shutdown.is_cancelled() => failure(&exit.words()),
             Ok(()) => LastWords::new(),
             Err(refusal) => {
                 tracing::warn!("a framed client is closed: {refusal}");
@@ -75,18 +80,18 @@ pub async fn serve(
     if let Err(error) = drive(&client.outbox, &client.flow, shutdown, write_half, reader).await {
         tracing::debug!("a framed client's connection broke: {error}");
     }
-    head.exit(session);
 }
 
 /// The reader: every whole frame of a read, then the next read.
 async fn read_frames(
     head: &Head,
     client: &FramedClient,
-    session: u64,
+    (session, peer): (u64, SocketAddr),
     socket: &mut ReadHalf<'_>,
     buffer: &mut BytesMut,
-    shutdown: &CancellationToken,
+    exit: &Rc<Exit>,
 ) -> Result<(), Refusal> {
+    let shutdown = &exit.token;
     let mut hello: Option<(ClientId, bool, Place<'_>)> = None;
     let mut deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;
     loop {
@@ -94,23 +99,24 @@ async fn read_frames(
             match (frame, &hello) {
                 (Frame::Hello { client: id, text }, None) => {
                     // Who only asks for the status takes no client's place.
-                    let full = || Refusal::new(Code::Full, full_text(head.config.clients_max));
-                    hello = Some((id, text, Place::take(head).ok_or_else(full)?));
+                    let place = Place::take(head, peer, word(Dialect::Framed), exit)?;
+                    place.guest.client.set(Some(id));
+                    hello = Some((id, text, place));
                     head.solo_ready().await;
                     let window =
                         (limits::CLIENT_IN_FLIGHT_MESSAGES_MAX as u32, limits::CLIENT_IN_FLIGHT_BYTES_MAX as u32);
                     let welcome = head.welcome(window);
                     client.outbox.with(|out| welcome.encode(out)).map_err(|error| error.refusal())?;
                 }
-                (Frame::StatusQuery, _) => {
+                (Frame::StatusQuery { clients }, _) => {
                     client.flow.room(&client.outbox).await;
-                    let report = status::report(head);
+                    let report = status::report(head, clients);
                     client.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())?;
                 }
                 (Frame::Drain { gone, name }, _) => {
                     head.drain(&name, gone)?;
                     client.flow.room(&client.outbox).await;
-                    let report = status::report(head);
+                    let report = status::report(head, false);
                     client.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())?;
                 }
                 (Frame::Ping(n), _) => {
@@ -119,7 +125,8 @@ async fn read_frames(
                     client.outbox.with(|out| frame::pong(out, n));
                 }
                 (Frame::Pong(_), _) => {}
-                (Frame::Store { first_seq, messages }, Some((id, text, _))) => {
+                (Frame::Store { first_seq, messages }, Some((id, text, place))) => {
+                    place.guest.add(messages.count());
                     let writer = Writer { head, client, session, id: *id, text: *text };
                     let mut stored = pin!(writer.store(first_seq, messages));
                     while timeout(limits::CLIENT_WORD_EVERY, &mut stored).await.is_err() {
@@ -129,11 +136,14 @@ async fn read_frames(
                 (Frame::Read { from, until, client: of, follow, partial }, _) => {
                     client.flow.room(&client.outbox).await;
                     let wanted = Wanted { from, until, client: of, follow, partial };
+                    let reads = |busy| hello.iter().for_each(|(_, _, place)| place.guest.busy.set(busy));
+                    reads(true);
                     tokio::select! {
                         biased;
                         ended = beside_read(head, client, socket, buffer, shutdown) => return ended,
                         answered = reads::run(head, &client.outbox, wanted) => answered?,
                     }
+                    reads(false);
                     deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;
                 }
                 (frame, _) => return Err(out_of_place(&frame)),
@@ -149,6 +159,7 @@ async fn read_frames(
         if !more {
             return Ok(());
         }
+        hello.iter().for_each(|(_, _, place)| place.guest.hear());
     }
 }
 
@@ -169,8 +180,8 @@ async fn beside_read(
             }
             match Frame::decode(buffer).map_err(|error| error.refusal())? {
                 Some(Frame::Ping(n)) => client.outbox.with(|out| frame::pong(out, n)),
-                Some(Frame::StatusQuery) => {
-                    let report = status::report(head);
+                Some(Frame::StatusQuery { clients }) => {
+                    let report = status::report(head, clients);
                     client.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())?;
                 }
                 Some(Frame::Pong(_)) => {}

@@ -100,10 +100,10 @@ impl Head {
         Ok(())
     }
 
-    /// A node with an identity is not registered any more.
-    pub fn member_away(&self, id: u64) {
-        let uptime = self.uptime();
-        self.roster.table.borrow_mut().away(id, uptime, self.config.clock.wall_ns() / 1_000_000_000);
+    /// A node with an identity is not registered any more; `took` if it acknowledged something meanwhile.
+    pub fn member_away(&self, id: u64, took: bool) {
+        let now = (self.uptime(), self.config.clock.wall_ns() / 1_000_000_000);
+        self.roster.table.borrow_mut().away(id, took, now);
         self.roster.dirty.notify_one();
     }
 
@@ -172,6 +172,11 @@ impl Head {
             let uptime = self.uptime();
             self.roster.table.borrow_mut().given(copies, uptime);
         }
+    }
+
+    /// A node keeps a copy that was made again, which is about to be told.
+    pub fn member_keeps_copy(&self, id: u64) {
+        self.roster.table.borrow_mut().keeps(id);
     }
 
     /// Names of the nodes that an answer lacks.

@@ -22,6 +22,7 @@ mod members;
 mod membership;
 pub mod merge;
 mod node;
+mod places;
 mod reads;
 mod registered;
 pub mod registro;
@@ -42,6 +43,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 pub use config::Config;
+pub use places::Rules;
 
 use crate::limits;
 use crate::lock::Lock;
@@ -96,7 +98,8 @@ pub async fn run_on(
     chores.spawn_local(async move { status::sample(&sampled).await });
     let watched = Rc::clone(&head);
     chores.spawn_local(async move { alarms::run(&watched).await });
-    let places = Arc::new(Semaphore::new(head.config.clients_max + limits::CONNECTIONS_EXTRA));
+    chores.spawn_local(places::close_idle(Rc::clone(&head)));
+    let places = Arc::new(Semaphore::new(head.config.clients.most + limits::CONNECTIONS_EXTRA));
     let mut failing = false;
     loop {
         while connections.try_join_next().is_some() {}
@@ -128,7 +131,7 @@ pub async fn run_on(
     drop(listener);
     tracing::info!("stopping: no new messages, finishing {} in flight", head.core(|core| core.counters().in_flight));
     let idle = async {
-        while head.clients_now() > 0 {
+        while head.places.taken() > 0 {
             let ended = connections.join_next().await;
             debug_assert!(ended.is_some(), "a client's place outlives its session");
             if ended.is_none() {

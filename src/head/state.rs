@@ -18,6 +18,7 @@ use super::core::{Batch, Core, Effect, Label, NotTaken, Origin};
 use super::faults::Fault;
 use super::floor::Floor;
 use super::membership::Roster;
+use super::places::Places;
 use super::reads::{Open, Readers};
 use super::registered::{Candidate, NodeEntry, NodeSink, Report, word};
 use super::registro::{self, Registro};
@@ -60,7 +61,8 @@ pub struct Head {
     registro_failed: Cell<bool>,
     clients: RefCell<HashMap<u64, Rc<dyn Client>>>,
     nodes: RefCell<Vec<Rc<NodeEntry>>>,
-    clients_now: Cell<usize>,
+    /// Places for clients.
+    pub places: Places,
     next_session: Cell<u64>,
     room: Notify,
     /// Told at every change of the list of nodes, every pong and every settled queue.
@@ -100,7 +102,7 @@ impl Head {
             registro_failed: Cell::new(false),
             clients: RefCell::default(),
             nodes: RefCell::default(),
-            clients_now: Cell::new(0),
+            places: Places::default(),
             next_session: Cell::new(1),
             room: Notify::new(),
             changed: Notify::new(),
@@ -154,27 +156,6 @@ impl Head {
 
     // ---- clients ----
 
-    /// Client connections now.
-    #[must_use]
-    pub const fn clients_now(&self) -> usize {
-        self.clients_now.get()
-    }
-
-    /// Takes one of the places for clients; false if all are taken.
-    fn take_place(&self) -> bool {
-        let now = self.clients_now.get();
-        let free = now < self.config.clients_max;
-        if free {
-            self.clients_now.set(now + 1);
-        }
-        free
-    }
-
-    /// Gives a place back.
-    fn give_place(&self) {
-        self.clients_now.set(self.clients_now.get().saturating_sub(1));
-    }
-
     /// A serial number for a session.
     pub fn next_session(&self) -> u64 {
         let session = self.next_session.get();
@@ -182,14 +163,11 @@ impl Head {
         session
     }
 
-    /// A client that sends messages from now on.
-    pub fn enter(&self, session: u64, client: Rc<dyn Client>) {
+    /// A client that sends messages from now on, until what this returns is dropped: then outcomes of what it had in flight
+    /// go to the registro only.
+    pub fn enter(&self, session: u64, client: Rc<dyn Client>) -> Entered<'_> {
         self.clients.borrow_mut().insert(session, client);
-    }
-
-    /// The client is gone: outcomes of what it had in flight go to the registro only.
-    pub fn exit(&self, session: u64) {
-        self.clients.borrow_mut().remove(&session);
+        Entered { head: self, session }
     }
 
     /// Places messages, waiting while every window is full.
@@ -287,7 +265,7 @@ impl Head {
             self.member_here(&who.name, id, who.report.kept())?;
         }
         let key = self.core.borrow_mut().register(label, who.writable, who.window);
-        let key = key.inspect_err(|_| who.id.into_iter().for_each(|id| self.member_away(id)))?;
+        let key = key.inspect_err(|_| who.id.into_iter().for_each(|id| self.member_away(id, false)))?;
         let entry = Rc::new(NodeEntry {
             key,
             name: who.name,
@@ -326,7 +304,8 @@ impl Head {
         if self.nodes.borrow().len() == before {
             return;
         }
-        entry.id.into_iter().for_each(|id| self.member_away(id));
+        let took = self.core.borrow().load(entry.key).is_some_and(|load| load.acked > 0);
+        entry.id.into_iter().for_each(|id| self.member_away(id, took));
         self.member_heard();
         let moved = self.core.borrow_mut().leave(entry.key, fault, cause);
         entry.sink.cut();
@@ -487,19 +466,15 @@ fn registro_refusal() -> Refusal {
     Refusal::new(Code::Registro, text)
 }
 
-/// A client's place among [`Config::clients_max`](Config); given back when it is dropped.
-pub struct Place<'a>(&'a Head);
-
-impl<'a> Place<'a> {
-    /// Takes a place, if one is free.
-    pub fn take(head: &'a Head) -> Option<Self> {
-        head.take_place().then(|| Self(head))
-    }
+/// A client that is told outcomes.
+pub struct Entered<'a> {
+    head: &'a Head,
+    session: u64,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        self.0.give_place();
+        self.head.clients.borrow_mut().remove(&self.session);
     }
 }
 

@@ -10,7 +10,8 @@ use std::rc::Rc;
 use bytes::{BufMut, BytesMut};
 
 use super::core::{Batch, Core, Origin};
-use super::flow::{Flow, LastWords, drive, stopping};
+use super::flow::{Flow, LastWords, drive};
+use super::places::{Exit, Guest};
 use super::state::{Client, Head, Outcome};
 use crate::limits;
 use crate::net::{self, Outbox, Read, ReadHalf, WriteHalf};
@@ -95,24 +96,28 @@ impl Client for TextClient {
 /// Serves the session until the client has gone or the head stops. `buffer` holds what came after the handshake.
 pub async fn serve(
     head: &Rc<Head>,
+    guest: &Guest,
     mut read_half: ReadHalf<'_>,
     write_half: WriteHalf<'_>,
     mut buffer: BytesMut,
     dialect: Dialect,
-    shutdown: &CancellationToken,
+    exit: &Exit,
 ) {
+    let shutdown = &exit.token;
     let session = head.next_session();
     let outbox = Outbox::default();
     let client = Rc::new(TextClient { outbox, flow: Flow::default(), dialect, pending: RefCell::default() });
-    head.enter(session, Rc::clone(&client) as Rc<dyn Client>);
+    let _entered = head.enter(session, Rc::clone(&client) as Rc<dyn Client>);
     let reader = async {
-        let writer = Writer { head, client: &client, session, id: ClientId::of_connection(head.random()), next_seq: 1 };
+        let id = ClientId::of_connection(head.random());
+        guest.client.set(Some(id));
+        let writer = Writer { head, guest, client: &client, session, id, next_seq: 1 };
         let ended = match dialect {
             Dialect::Raw => writer.read_raw(&mut read_half, &mut buffer, shutdown).await,
             Dialect::Line | Dialect::Framed => writer.read_lines(&mut read_half, &mut buffer, shutdown).await,
         };
         let words = match ended {
-            Ok(()) if shutdown.is_cancelled() => (text::refusal_line(&stopping()) + "\n").into_bytes(),
+            Ok(()) if shutdown.is_cancelled() => (text::refusal_line(&exit.words()) + "\n").into_bytes(),
             Ok(()) => LastWords::new(),
             Err(refusal) => {
                 tracing::warn!("a text client is closed: {refusal}");
@@ -124,12 +129,12 @@ pub async fn serve(
     if let Err(error) = drive(&client.outbox, &client.flow, shutdown, write_half, reader).await {
         tracing::debug!("a text client's connection broke: {error}");
     }
-    head.exit(session);
 }
 
 /// The reader's side of a session: it makes batches and places them.
 struct Writer<'a> {
     head: &'a Head,
+    guest: &'a Guest,
     client: &'a TextClient,
     session: u64,
     id: ClientId,
@@ -155,6 +160,7 @@ impl Writer<'_> {
             if !read_raw_some(socket, buffer, shutdown).await {
                 return Ok(());
             }
+            self.guest.hear();
         }
     }
 
@@ -182,7 +188,7 @@ impl Writer<'_> {
                 continue;
             }
             match net::read(socket, buffer, shutdown).await {
-                Read::Some => {}
+                Read::Some => self.guest.hear(),
                 Read::End => break,
                 // What has no newline yet may be half a line: it is not a message.
                 Read::Broken | Read::Stopping => return Ok(()),
@@ -199,6 +205,7 @@ impl Writer<'_> {
     async fn place(&mut self, batch: &mut MessagesBuilder) {
         let Some(messages) = batch.take() else { return };
         let count = messages.count();
+        self.guest.add(count);
         self.client.flow.room(&self.client.outbox).await;
         let echo = self.head.config.solo.is_some().then(|| messages.clone());
         let ticket = self.client.expect(count, messages.block().len(), echo);

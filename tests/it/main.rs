@@ -33,6 +33,7 @@ mod line_dialect;
 mod mend;
 mod offer;
 mod patience;
+mod places;
 mod raw_dialect;
 mod read;
 mod read_cluster;

@@ -112,7 +112,7 @@ fn frames() -> Vec<Frame> {
         Frame::Store { first_seq: 1, messages: messages.clone() },
         Frame::Acked { first_seq: 1, count: 1, first, sync, copies: Copies::default() },
         Frame::Refused { first_seq: 1, count: 1, refusal: refusal.clone() },
-        Frame::StatusQuery,
+        Frame::StatusQuery { clients: false },
         Frame::StatusReport(Bytes::new()),
         Frame::Failure(refusal.clone()),
         Frame::Ping(1),

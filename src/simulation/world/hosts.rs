@@ -38,7 +38,12 @@ impl World {
                 let Some(head) = self.heads.get_mut(n).filter(|head| head.process.is_none()) else { return };
                 let config = head::Config {
                     logs: PathBuf::new(),
-                    clients_max: limits::CLIENTS_MAX_DEFAULT,
+                    clients: head::Rules {
+                        most: limits::CLIENTS_MAX_DEFAULT,
+                        per_address: None,
+                        silent_after: limits::CLIENT_SILENT_AFTER,
+                        idle_after: None,
+                    },
                     peer_silence: limits::PEER_SILENCE_MAX,
                     heartbeat: shape.heartbeat,
                     icmp: false,
