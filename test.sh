@@ -8,9 +8,10 @@ install_missing() {
     local missing=()
     local pair
     for pair in nc.openbsd:netcat-openbsd strace:strace python3:python3 mkfs.ext4:e2fsprogs mount:mount \
-        docker-compose:docker-compose ip:iproute2; do
+        docker-compose:docker-compose java:default-jre-headless pip3:python3-pip ip:iproute2; do
         have "${pair%%:*}" || missing+=("${pair##*:}")
     done
+    [ -e /usr/share/java/zookeeper.jar ] || missing+=(zookeeper)
     engine_answers || have dockerd || missing+=(docker.io)
     [ "${#missing[@]}" -eq 0 ] && return
     if ! command -v apt-get >/dev/null; then
@@ -19,6 +20,19 @@ install_missing() {
     fi
     as_root apt-get update -q
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"
+}
+
+# Python packages that the tests talk to, in a folder of their own: NAME==VERSION for each.
+install_python() {
+    export PYTHONPATH="$PWD/target/python${PYTHONPATH:+:$PYTHONPATH}"
+    local package missing=()
+    for package in "$@"; do
+        # A folder NAME-VERSION.dist-info, with underscores in the name, shows that it is there.
+        local name="${package%%==*}"
+        [ -d "target/python/${name//-/_}-${package##*==}.dist-info" ] || missing+=("$package")
+    done
+    [ "${#missing[@]}" -eq 0 ] && return
+    python3 -m pip install --quiet --disable-pip-version-check --no-input --upgrade --target target/python "${missing[@]}"
 }
 
 have() {
@@ -92,6 +106,7 @@ step() {
 }
 
 install_missing
+install_python kazoo==2.11.0
 start_engine
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy

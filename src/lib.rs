@@ -13,7 +13,7 @@
 //! # The modules
 //!
 //! [`wire`] is the words on the wire and imports nobody: no socket, no clock, no file. `head`, `data` and `client` speak
-//! it and never import each other; [`net`], [`clock`], [`daily`] and [`lock`] are the small things they share.
+//! it and never import each other; [`net`], [`clock`], [`daily`], [`lock`] and `printable` are the small things they share.
 //! [`check`] reads what data nodes wrote, offline; [`cluster`] runs whole clusters on one machine, as
 //! processes or in containers. `cli` is the command line: nothing else reads flags or the environment. `ARCHITECTURE.md`, `docs/wire.md` and `docs/data-log.md`
 //! are the pages beside this one.
@@ -27,6 +27,8 @@ pub mod client;
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod cluster;
+#[cfg(feature = "coord")]
+pub mod coord;
 #[cfg(feature = "server")]
 pub mod daily;
 #[cfg(feature = "server")]
@@ -38,6 +40,7 @@ pub mod limits;
 pub mod lock;
 #[cfg(feature = "client")]
 pub mod net;
+mod printable;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod wire;

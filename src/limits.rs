@@ -2,15 +2,17 @@
 //!
 //! A bound that is not here does not exist: queues, buffers, tables, waits and messages all name a constant of this
 //! page. Those of a data node's disk are in `limits/data.rs`, those of the checks in `limits/check.rs`, those of
-//! containers in `limits/docker.rs`. Relations between bounds are asserted at compile time at the end. Nothing here is logic.
+//! containers in `limits/docker.rs`, those of ZooKeeper in `limits/coord.rs`. Relations between bounds are asserted at compile time at the end. Nothing here is logic.
 
 mod check;
+mod coord;
 mod data;
 mod docker;
 
 use std::time::Duration;
 
 pub use check::*;
+pub use coord::*;
 pub use data::*;
 pub use docker::*;
 

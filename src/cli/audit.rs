@@ -1,17 +1,16 @@
 //! `acopio audit`: whether everything that was acknowledged is there.
 
-use std::io::Write as _;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use crate::check::audit::{self, Report, Short, Step};
-use crate::wire::id::RecordId;
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::moment::{self, Moment};
 use super::status::Format;
-use super::{Global, Outcome, logging, runtime, values};
+use super::{Global, Outcome, logging, print, runtime};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -55,13 +54,13 @@ pub struct Audit {
     /// Folders of data nodes, or a folder around them
     #[arg(long, env = "ACOPIO_DATA", value_name = "DIR", required = true, num_args = 1..)]
     data: Vec<PathBuf>,
-    /// Leave out what is older: than a time (2026-11-21T07:00:00Z, always UTC), a time ago (24h), or a record's id
-    #[arg(long, env = "ACOPIO_SINCE", value_name = "TIME", value_parser = since)]
-    since: Option<RecordId>,
+    /// Leave out what is older: than a time ago (24h), a time (2026-11-21 10:00, UTC), or a record id
+    #[arg(long, env = "ACOPIO_SINCE", value_name = "TIME", value_parser = moment::moment)]
+    since: Option<Moment>,
     /// Folder for temporary files [default: the system's]
     #[arg(long, env = "ACOPIO_TEMP", value_name = "DIR")]
     temp: Option<PathBuf>,
-    /// How to print what is found
+    /// How to print the report
     #[arg(long, env = "ACOPIO_FORMAT", value_name = "FORMAT", value_enum, default_value = "table")]
     format: Format,
 }
@@ -74,7 +73,7 @@ impl Audit {
         let settings = audit::Settings {
             registros: self.registro,
             data: self.data,
-            since: self.since.unwrap_or_default(),
+            since: self.since.map(|since| since.id(SystemTime::now())).unwrap_or_default(),
             temp: self.temp.unwrap_or_else(std::env::temp_dir),
         };
         let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
@@ -99,33 +98,17 @@ impl Audit {
             Ok(report) => report,
             Err(error) => {
                 // Not through `main`: 1 is for what is missing, and nothing has been found out here.
-                writeln!(std::io::stderr(), "acopio: {error}").context("cannot print the error")?;
+                print::err(&format!("acopio: {error}"));
                 return Ok(Outcome::Unusable);
             }
         };
         let text = match self.format {
             Format::Table => table(&report),
-            Format::Json => serde_json::to_string_pretty(&report).context("cannot write the report as JSON")? + "\n",
+            Format::Json => print::json(&report)?,
         };
-        std::io::stdout().write_all(text.as_bytes()).context("cannot print the report; give it a standard output")?;
+        print::out("the report", &text)?;
         Ok(if report.keeps_its_word() { Outcome::Done } else { Outcome::Failed })
     }
-}
-
-/// A time, a time ago, or an id.
-fn since(text: &str) -> Result<RecordId, String> {
-    if let Ok(id) = text.parse() {
-        return Ok(id);
-    }
-    let time = if text.contains('-') || text.contains(':') {
-        humantime::parse_rfc3339_weak(text)
-            .map_err(|error| format!("{error}; write 2026-11-21T07:00:00Z, 24h, or a record's id"))?
-    } else {
-        SystemTime::now() - values::duration(text)?
-    };
-    let time_ns = time.duration_since(UNIX_EPOCH).map_err(|_| "before 1970; write a later time".to_owned())?.as_nanos();
-    let id = RecordId { time_ns: u64::try_from(time_ns).unwrap_or(u64::MAX), incarnation: 0 };
-    if id.is_valid() { Ok(id) } else { Err("later than any record can be; write an earlier time".to_owned()) }
 }
 
 /// A line for each number, then what was found, with its place.
@@ -208,21 +191,4 @@ fn unlisted(what: &str, count: u64, listed: usize) -> String {
 /// Folders in one line.
 pub fn list(dirs: &[PathBuf]) -> String {
     dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn since_takes_times_durations_and_ids() {
-        let wanted = RecordId { time_ns: 1_795_234_260_000_000_000, incarnation: 0 };
-        for text in ["2026-11-21T04:11:00Z", "2026-11-21 04:11:00", &wanted.to_string()] {
-            assert_eq!(since(text), Ok(wanted), "{text}");
-        }
-        assert!(since("1h").unwrap() < since("1ms").unwrap());
-        for text in ["", "yesterday", "2026-13-01", "1960-01-01T00:00:00Z", "0s"] {
-            assert!(since(text).is_err(), "{text}");
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! `acopio bench`: flags of a measurement, its progress and its report.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::status::{Format, columns};
-use super::{Global, Outcome, logging, runtime, values};
+use super::{Global, Outcome, heads, logging, print, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -33,10 +33,10 @@ or if messages were refused.";
 #[command(after_help = AFTER_HELP)]
 pub struct Bench {
     /// Heads of a cluster that runs [default: a cluster of its own]; several with commas, or the flag several times
-    #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", value_delimiter = ',', value_parser = values::address)]
+    #[arg(long, env = "ACOPIO_BENCH_HEAD", value_name = "HOST:PORT", value_delimiter = ',', value_parser = values::address)]
     head: Vec<String>,
     /// Connections; they go to the heads in turn
-    #[arg(long, env = "ACOPIO_CLIENTS", value_name = "N", default_value_t = 100,
+    #[arg(long, env = "ACOPIO_BENCH_CLIENTS", value_name = "N", default_value_t = 100,
         value_parser = clap::value_parser!(u64).range(1..=limits::BENCH_CLIENTS_MAX as u64))]
     clients: u64,
     /// Messages that each connection has in flight [default: 64, and in the raw dialect 1, which is all it can]
@@ -53,20 +53,20 @@ pub struct Bench {
     #[arg(long, env = "ACOPIO_RATE", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
     rate: Option<u64>,
     /// Time that is measured
-    #[arg(long = "for", env = "ACOPIO_FOR", value_name = "TIME", default_value = "10s", value_parser = values::duration)]
+    #[arg(long = "for", env = "ACOPIO_BENCH_FOR", value_name = "TIME", default_value = "10s", value_parser = values::duration)]
     run_for: Duration,
     /// Time before that, which does not count
     #[arg(long, env = "ACOPIO_WARM_UP", value_name = "TIME", default_value = "1s", value_parser = values::duration)]
     warm_up: Duration,
-    /// Heads of its own cluster
+    /// Heads, all active; of its own cluster
     #[arg(long, env = "ACOPIO_HEADS", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u64).range(1..=limits::HEADS_MAX as u64))]
     heads: u64,
-    /// Data nodes of its own cluster
+    /// Data nodes, of its own cluster
     #[arg(long, env = "ACOPIO_NODES", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u64).range(1..=limits::UP_NODES_MAX as u64))]
     nodes: u64,
-    /// Copies of each message in its own cluster
+    /// Copies of each message, in its own cluster
     #[arg(long, env = "ACOPIO_REPLICAS", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u64).range(1..=limits::REPLICAS_MAX as u64))]
     replicas: u64,
@@ -74,11 +74,11 @@ pub struct Bench {
     #[arg(long, env = "ACOPIO_CALM_WITHIN", value_name = "TIME", default_value = "30s",
         value_parser = values::duration)]
     calm_within: Duration,
-    /// When data nodes of its own cluster sync: always (before every answer), an interval such as 1s, or never
+    /// When to sync: always (before every answer), an interval such as 1s, or never; for data nodes of its own cluster
     #[arg(long, env = "ACOPIO_SYNC", value_name = "WHEN", default_value = "always", value_parser = values::sync)]
     sync: values::Sync,
     /// Folder for its own cluster, which is kept; it has to be empty [default: one below the folder for temporary files]
-    #[arg(long, env = "ACOPIO_DIR", value_name = "DIR")]
+    #[arg(long, env = "ACOPIO_BENCH_DIR", value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Do not read everything back in the end
     #[arg(long, env = "ACOPIO_NO_CHECK", value_parser = BoolishValueParser::new())]
@@ -127,9 +127,9 @@ impl Bench {
         }
         let text = match format {
             Format::Table => table(&report),
-            Format::Json => serde_json::to_string_pretty(&report).context("cannot write the report as JSON")? + "\n",
+            Format::Json => print::json(&report)?,
         };
-        std::io::stdout().write_all(text.as_bytes()).context("cannot print the report; give it a standard output")?;
+        print::out("the report", &text)?;
         if let Check::Bad(cause) = &report.check {
             tracing::error!(
                 "{cause}{}",
@@ -180,7 +180,7 @@ impl Bench {
                 sync: self.sync.to_string(),
             }
         } else {
-            values::heads(&self.head)?;
+            heads::check(&self.head)?;
             Target::Running(self.head)
         };
         Ok(Settings {

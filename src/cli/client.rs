@@ -8,6 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
+use super::heads::Heads;
 use super::logging::{self, CLIENT, LogFile, Takes};
 use super::{Global, Outcome, runtime, values};
 
@@ -22,17 +23,15 @@ The answers are in client.log in the folder of the logs, as `Servidor recibio: <
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Client {
-    /// Heads to send to, the first that answers; several with commas, or the flag several times
-    #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", required = true, value_delimiter = ',',
-        value_parser = values::address)]
-    pub(super) head: Vec<String>,
+    #[command(flatten)]
+    pub(super) heads: Heads,
     /// Time between two messages
     #[arg(long, env = "ACOPIO_EVERY", value_name = "TIME", default_value = "3s", value_parser = values::duration)]
     every: Duration,
     /// Stop after this many messages [default: go on until stopped]
-    #[arg(long, env = "ACOPIO_COUNT", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, env = "ACOPIO_CLIENT_COUNT", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Folder for client.log
+    /// Folder of the logs: client.log
     #[arg(long, env = "ACOPIO_LOGS", value_name = "DIR", default_value = "logs/client")]
     logs: PathBuf,
     /// Stop in order when standard input ends
@@ -43,10 +42,9 @@ pub struct Client {
 impl Client {
     /// Sends until it is told to stop, or all is sent.
     pub fn run(self, global: Global) -> Result<Outcome> {
-        values::heads(&self.head)?;
+        let heads = self.heads.checked()?;
         logging::start(global, &[LogFile { dir: &self.logs, name: "client", takes: Takes::Only(CLIENT) }])?;
-        let config =
-            client::numbers::Config { heads: self.head, every: self.every, count: self.count, seed: rand::random() };
+        let config = client::numbers::Config { heads, every: self.every, count: self.count, seed: rand::random() };
         runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| {
             Ok(client::numbers::run(config, shutdown).await?)
         })

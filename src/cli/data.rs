@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
+use super::heads::Heads;
 use super::logging::{self, LogFile, Takes};
 use super::upkeep::Upkeep;
 use super::{Global, Outcome, runtime, values};
@@ -27,11 +28,9 @@ A lost head is dialled again until it is back. Files in the folder: data.txt, da
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Data {
-    /// Heads to register with; several with commas, or the flag several times
-    #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", required = true, value_delimiter = ',',
-        value_parser = values::address)]
-    pub(super) head: Vec<String>,
-    /// Folder for data.txt and the node's identity
+    #[command(flatten)]
+    pub(super) heads: Heads,
+    /// Folder for data.txt, and for the node's identity
     #[arg(long, env = "ACOPIO_DIR", value_name = "DIR", default_value = "logs/data")]
     dir: PathBuf,
     /// Name in the logs and in status [default: this machine's name]
@@ -65,13 +64,13 @@ impl Data {
 
     /// Runs the data node until it is told to stop.
     pub fn run(self, global: Global) -> Result<Outcome> {
-        values::heads(&self.head)?;
-        logging::start(global, &[LogFile { dir: &self.dir, name: "node", takes: Takes::All }])?;
         let name = self.name();
+        let heads = self.heads.checked()?;
+        logging::start(global, &[LogFile { dir: &self.dir, name: "node", takes: Takes::All }])?;
         let config = data::Config {
             dir: self.dir,
             name,
-            heads: self.head,
+            heads,
             bind: self.bind,
             net: Net::Tcp,
             sync: policy(self.sync),

@@ -13,7 +13,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 use super::status::columns;
-use super::{Global, Outcome, logging, runtime, values};
+use super::{Global, Outcome, logging, print, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -32,7 +32,7 @@ acopio.demo=NAME; that, and nothing else, is removed in the end. The files stay.
 #[command(after_help = AFTER_HELP)]
 pub struct Demo {
     /// Folder of this machine for all files: head/, data1/ …, client1/ …
-    #[arg(long, env = "ACOPIO_DIR", value_name = "DIR", default_value = "logs/demo")]
+    #[arg(long, env = "ACOPIO_DEMO_DIR", value_name = "DIR", default_value = "logs/demo")]
     dir: PathBuf,
     /// A guided run in place of one that just goes on
     #[arg(long, env = "ACOPIO_SCRIPT", value_name = "SCRIPT", value_enum, conflicts_with = "run_for")]
@@ -57,7 +57,7 @@ pub struct Demo {
     /// loopback, unless an address stands before it: 0.0.0.0:5000
     #[arg(long, env = "ACOPIO_PUBLISH", value_name = "[IP:]PORT", value_parser = published)]
     publish: Option<SocketAddr>,
-    /// Time between two messages of each client [default: 3s; 500ms with --script]
+    /// Time between two messages, of each client [default: 3s; 500ms with --script]
     #[arg(long, env = "ACOPIO_EVERY", value_name = "TIME", value_parser = values::duration)]
     every: Option<Duration>,
     /// Time between two heartbeats of the data nodes [default: 5s; 2s with --script]
@@ -67,7 +67,7 @@ pub struct Demo {
     #[arg(long = "for", env = "ACOPIO_FOR", value_name = "TIME", value_parser = values::duration)]
     run_for: Option<Duration>,
     /// Name of the network; those of the containers begin with it
-    #[arg(long, env = "ACOPIO_NAME", value_name = "NAME", default_value = "acopio-demo", value_parser = name)]
+    #[arg(long, env = "ACOPIO_DEMO_NAME", value_name = "NAME", default_value = "acopio-demo", value_parser = name)]
     name: String,
     /// Use this image, which is there, in place of building one; with --image-only, the one to build [there: acopio]
     #[arg(long, env = "ACOPIO_IMAGE", value_name = "IMAGE")]
@@ -198,8 +198,7 @@ fn stop_time() -> Duration {
 }
 
 fn say(text: &str) -> Result<Outcome> {
-    use std::io::Write as _;
-    writeln!(std::io::stdout(), "{text}").context("cannot print; give it a standard output")?;
+    print::out("the table", &format!("{text}\n"))?;
     Ok(Outcome::Done)
 }
 

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
+use super::heads::{self, Heads};
 use super::{Global, Outcome, logging, runtime, values};
 
 const AFTER_HELP: &str = "\
@@ -25,10 +26,8 @@ pub struct Drain {
     /// Name of the dataNode, as in status
     #[arg(value_name = "NODE", value_parser = values::name)]
     node: String,
-    /// All heads of the cluster; several with commas, or the flag several times
-    #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", required = true, value_delimiter = ',',
-        value_parser = values::address)]
-    head: Vec<String>,
+    #[command(flatten)]
+    heads: Heads,
     /// Give up a node that is away for good
     #[arg(long, env = "ACOPIO_GONE", value_parser = BoolishValueParser::new())]
     gone: bool,
@@ -38,7 +37,7 @@ impl Drain {
     /// Asks every head, then waits until the node is gone.
     pub fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
-        values::heads(&self.head)?;
+        heads::check(&self.heads.head)?;
         runtime::run_short(async {
             self.ask().await?;
             if self.gone {
@@ -54,7 +53,7 @@ impl Drain {
 
     /// All heads have to know, or one would go on sending messages there.
     async fn ask(&self) -> Result<()> {
-        for head in &self.head {
+        for head in &self.heads.head {
             client::drain(head, &self.node, self.gone).await?;
         }
         Ok(())
@@ -62,7 +61,7 @@ impl Drain {
 
     /// Says so if the nodes that are left are too few for all copies. That the node is drained holds all the same.
     async fn look_back(&self) {
-        for head in &self.head {
+        for head in &self.heads.head {
             match client::status(head).await {
                 Ok(report) => {
                     if let Some(text) = too_few(&report) {
@@ -79,7 +78,7 @@ impl Drain {
         loop {
             let mut news = String::new();
             let mut here = false;
-            for head in &self.head {
+            for head in &self.heads.head {
                 match client::status(head).await {
                     Ok(report) => {
                         let node = report.nodes.iter().find(|node| node.name == self.node);

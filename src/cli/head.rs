@@ -66,19 +66,19 @@ pub struct Head {
     /// Time between two heartbeats of the data nodes
     #[arg(long, env = "ACOPIO_HEARTBEAT", value_name = "TIME", default_value = "5s", value_parser = values::duration)]
     heartbeat: Duration,
-    /// Folder for registro.log, heartbeat.log and head.log
+    /// Folder of the logs: registro.log, heartbeat.log and head.log
     #[arg(long, env = "ACOPIO_LOGS", value_name = "DIR", default_value = "logs/head")]
     logs: PathBuf,
     /// Keep the messages in this process, with an embedded data node, and echo each to text clients
     #[arg(long, env = "ACOPIO_SOLO", value_parser = BoolishValueParser::new())]
     solo: bool,
-    /// Folder for data.txt of a solo head
+    /// Folder for data.txt, of a solo head
     #[arg(long, env = "ACOPIO_DIR", value_name = "DIR", default_value = "logs/head")]
     dir: PathBuf,
-    /// Give the folder of a solo head a new identity, once: its log was lost, or it is a copy. What it holds stays
+    /// Give the folder a new identity, once, on a solo head: its log was lost, or it is a copy. What it holds stays
     #[arg(long, env = "ACOPIO_NEW_ID", value_parser = BoolishValueParser::new())]
     new_id: bool,
-    /// When a solo head syncs: always (before every answer), an interval, or never
+    /// When to sync: always (before every answer), an interval, or never; on a solo head
     #[arg(long, env = "ACOPIO_SYNC", value_name = "WHEN", default_value = "always", value_parser = values::sync)]
     sync: values::Sync,
     /// Send no ICMP echoes; data nodes that speak frames are pinged inside the protocol anyway

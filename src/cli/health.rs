@@ -1,16 +1,17 @@
 //! `acopio health`: whether a role does its work, as an exit code. For health checks of containers, which have no shell.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::client;
+use crate::printable;
 use crate::wire::status::StatusReport;
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser as _};
 
-use super::{Cli, Command, Global, Outcome, logging, runtime, values};
+use super::heads;
+use super::{Cli, Command, Global, Outcome, logging, print, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -18,7 +19,8 @@ Examples:
   acopio health --ask 127.0.0.1:5000             does this head answer?
   acopio health --ask h1:5000,h2:5000 --node cellar
 
-Without flags it looks at the process with pid 1, which is the role that the container was started for:
+Without flags it looks at the process with pid 1, which is the role that the container was started for; where that is
+another program, it asks the head at 127.0.0.1:5000:
   head     healthy if it answers on its port
   data     healthy if one of its heads says that it is registered and takes messages
   client   healthy if one of its heads answers
@@ -32,7 +34,8 @@ Exit codes:
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Health {
-    /// Heads to ask; several with commas, or the flag several times [default: what the process with pid 1 knows]
+    /// Heads to ask; several with commas, or the flag several times [default: those of the process with pid 1,
+    /// or 127.0.0.1:5000]
     // Not --head: its variable is there in a container, and meant for the role.
     #[arg(long, env = "ACOPIO_ASK", value_name = "HOST:PORT", value_delimiter = ',', value_parser = values::address)]
     ask: Vec<String>,
@@ -59,9 +62,9 @@ impl Health {
         logging::start(Global { quiet: !global.verbose, ..global }, &[])?;
         let subject = if self.ask.is_empty() {
             let line = fs::read("/proc/1/cmdline").context("cannot look at pid 1; name a head with --ask")?;
-            subject(&line)?.context("pid 1 is no head, data node or client; name a head with --ask")?
+            subject(&line)?.unwrap_or_else(|| Subject { heads: vec![heads::DEFAULT.to_owned()], node: None })
         } else {
-            values::heads(&self.ask)?;
+            heads::check(&self.ask)?;
             Subject { heads: self.ask, node: self.node }
         };
         let found = runtime::run_short(ask(&subject, self.timeout))?;
@@ -69,7 +72,7 @@ impl Health {
             Ok(text) => ("healthy", text, Outcome::Done),
             Err(text) => ("not healthy", text, Outcome::Failed),
         };
-        writeln!(std::io::stdout(), "{word}: {text}").context("cannot print; give it a standard output")?;
+        print::out("it", &format!("{word}: {}\n", printable::visible(&text)))?;
         Ok(outcome)
     }
 }
@@ -85,8 +88,8 @@ fn subject(line: &[u8]) -> Result<Option<Subject>> {
     let Ok(cli) = Cli::try_parse_from(words.split_off(from)) else { return Ok(None) };
     Ok(match cli.command {
         Command::Head(head) => Some(Subject { heads: vec![head.reached_at()?], node: None }),
-        Command::Data(data) => Some(Subject { heads: data.head.clone(), node: Some(data.name()) }),
-        Command::Client(client) => Some(Subject { heads: client.head, node: None }),
+        Command::Data(data) => Some(Subject { heads: data.heads.head.clone(), node: Some(data.name()) }),
+        Command::Client(client) => Some(Subject { heads: client.heads.head, node: None }),
         _ => None,
     })
 }

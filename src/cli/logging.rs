@@ -12,6 +12,7 @@ use std::time::SystemTime;
 
 use crate::daily::DailyFile;
 use crate::limits;
+use crate::printable;
 use anyhow::{Context as _, Result};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -137,11 +138,8 @@ where
         }
         let mut text = String::new();
         ctx.format_fields(Writer::new(&mut text), event)?;
-        for c in text.chars() {
-            // What a peer sent may be in it: one event stays one line.
-            if c.is_control() { write!(out, "{}", c.escape_default())? } else { out.write_char(c)? }
-        }
-        out.write_char('\n')
+        // What a peer sent may be in it: one event stays one line.
+        writeln!(out, "{}", printable::visible(&text))
     }
 }
 

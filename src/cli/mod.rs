@@ -2,12 +2,11 @@
 //!
 //! One file a subcommand. Nothing of clap or anyhow leaves this folder, and nothing deeper reads the environment.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
 mod audit;
 #[cfg(feature = "lab")]
@@ -18,9 +17,11 @@ mod data;
 mod demo;
 mod drain;
 mod head;
+mod heads;
 mod health;
 mod logging;
 mod moment;
+mod print;
 mod read;
 mod runtime;
 mod send;
@@ -31,6 +32,10 @@ mod up;
 mod upkeep;
 mod values;
 mod verify;
+#[cfg(feature = "coord")]
+mod zk;
+#[cfg(feature = "coord")]
+mod zookeeper;
 
 /// How a command ended, when nothing kept it from running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +69,8 @@ Examples:
   acopio verify logs/data*                                     check every record on disk
   acopio audit --registro logs --data logs                     is everything there that was acknowledged?
 
-Every flag is an environment variable too: --max-clients is ACOPIO_MAX_CLIENTS. A flag wins over its variable.
+Every flag is an environment variable too: --max-clients is ACOPIO_MAX_CLIENTS. Where commands mean different things
+by a flag, the command's name is in it: ACOPIO_READ_COUNT. The command's --help names them. A flag wins over its variable.
 
 Exit codes:
   0    done
@@ -119,19 +125,49 @@ enum Command {
     Torture(torture::Torture),
     #[cfg(feature = "lab")]
     Bench(bench::Bench),
+    #[cfg(feature = "coord")]
+    Zk(zk::Zk),
 }
 
 /// Reads the flags and variables of this process, does what they ask for, and tells how it ended.
 pub fn main() -> ExitCode {
-    // clap itself answers --help and --version with 0 and bad usage with 2.
-    match run(Cli::parse()) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // --help and --version.
+        Err(error) if !error.use_stderr() => error.exit(),
+        Err(error) => {
+            let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+            let is_set = |variable: &str| std::env::var_os(variable).is_some();
+            print::errors(&with_variables(error.render().to_string(), &words, is_set));
+            return Outcome::Unusable.into();
+        }
+    };
+    match run(cli) {
         Ok(outcome) => outcome.into(),
         Err(error) => {
-            // Standard error may be gone; there is nobody to tell then.
-            drop(writeln!(std::io::stderr(), "acopio: {}", in_words(&error)));
+            print::err(&format!("acopio: {}", in_words(&error)));
             Outcome::Failed.into()
         }
     }
+}
+
+/// The text of bad usage, in which a flag that nobody wrote is called by its variable, too.
+fn with_variables(mut text: String, words: &[String], is_set: impl Fn(&str) -> bool) -> String {
+    let mut cli = Cli::command();
+    cli.build();
+    let Some(command) = words.iter().skip(1).find_map(|word| cli.find_subcommand(word)) else { return text };
+    for arg in command.get_arguments() {
+        let (Some(long), Some(variable)) = (arg.get_long(), arg.get_env().and_then(|name| name.to_str())) else {
+            continue;
+        };
+        let flag = format!("--{long}");
+        let is_written = |word: &String| *word == flag || word.starts_with(&format!("{flag}="));
+        if is_set(variable) && !words.iter().any(is_written) {
+            let quoted = format!("'{arg}'");
+            text = text.replacen(&quoted, &format!("{quoted} (variable {variable})"), 1);
+        }
+    }
+    text
 }
 
 /// The error and its causes on one line; a cause that is told already is not told twice.
@@ -168,13 +204,16 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Torture(args) => args.run(cli.global),
         #[cfg(feature = "lab")]
         Command::Bench(args) => args.run(cli.global),
+        #[cfg(feature = "coord")]
+        Command::Zk(args) => args.run(cli.global),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_well_formed() {
@@ -191,10 +230,61 @@ mod tests {
                 if matches!(long, "help" | "version") || arg.is_hide_set() {
                     continue;
                 }
-                let wanted = format!("ACOPIO_{}", long.replace('-', "_").to_uppercase());
-                assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(wanted.as_str()), "{}", command.get_name());
+                let plain = long.replace('-', "_").to_uppercase();
+                let own = format!("ACOPIO_{}_{plain}", command.get_name().to_uppercase());
+                let variable = arg.get_env().and_then(|env| env.to_str()).unwrap_or_default();
+                assert!(
+                    variable == format!("ACOPIO_{plain}") || variable == own,
+                    "{own} or without the command, not {variable}"
+                );
                 assert!(arg.get_help().is_some(), "{} --{long} has no help", command.get_name());
             }
+        }
+    }
+
+    #[test]
+    fn a_variable_means_the_same_to_every_command() {
+        let mut cli = Cli::command();
+        cli.build();
+        let mut meanings: BTreeMap<String, (String, String)> = BTreeMap::new();
+        for command in cli.get_subcommands().filter(|command| command.get_name() != "help") {
+            for arg in command.get_arguments() {
+                let Some(variable) = arg.get_env().and_then(|env| env.to_str()) else { continue };
+                // Kubernetes sets these in every container, for a service that is called acopio.
+                assert!(!variable.starts_with("ACOPIO_SERVICE_"), "{variable}");
+                assert!(variable != "ACOPIO_PORT" && !variable.starts_with("ACOPIO_PORT_"), "{variable}");
+                // What it is for is in the help up to its first comma; what follows may be of one command alone.
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                let gist = help.split([',', ';', ':', '.', '[', '(']).next().unwrap_or_default().trim().to_owned();
+                let values: Vec<_> =
+                    arg.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+                let meaning = format!(
+                    "{gist} | {arg} {:?} {:?} {:?} {values:?}",
+                    arg.get_action(),
+                    arg.get_num_args(),
+                    arg.get_value_delimiter()
+                );
+                let (first, before) = meanings
+                    .entry(variable.to_owned())
+                    .or_insert_with(|| (command.get_name().to_owned(), meaning.clone()));
+                assert_eq!(*before, meaning, "{variable} of {first} and of {}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn a_bad_value_of_a_variable_is_told_with_its_name() {
+        let words = |line: &str| line.split(' ').map(ToOwned::to_owned).collect::<Vec<_>>();
+        let told = |line: &str, set: &str| {
+            let text = "error: invalid value 'x' for '--heartbeat <TIME>': no".to_owned();
+            with_variables(text, &words(line), |name| name == set)
+        };
+        let named = "error: invalid value 'x' for '--heartbeat <TIME>' (variable ACOPIO_HEARTBEAT): no";
+        assert_eq!(told("acopio -v head", "ACOPIO_HEARTBEAT"), named);
+        for (line, set) in
+            [("acopio head --heartbeat x", "ACOPIO_HEARTBEAT"), ("acopio head", "ACOPIO_LOGS"), ("acopio", "")]
+        {
+            assert!(!told(line, set).contains("variable"), "{line}");
         }
     }
 }

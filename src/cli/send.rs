@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::client;
 use crate::limits;
+use crate::printable;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use clap::Args;
@@ -16,7 +17,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 
-use super::{Global, Outcome, logging, runtime, values};
+use super::heads::Heads;
+use super::{Global, Outcome, logging, print, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -24,6 +26,7 @@ Examples:
   dmesg | acopio send --head 127.0.0.1:5000              one message a line
   acopio send --head 127.0.0.1:5000 --file readings.csv  with a progress bar on a terminal
   acopio send --head 127.0.0.1:5000 --acks hola          prints the record's id and who keeps it
+  acopio send -5.2 -- --help                             numbers below zero are messages; after -- everything is
 
 It exits with 0 only if every message is kept. Otherwise standard error says which are not: `line 7: <cause>`. When
 nothing is kept for --retry-for, it gives up: the rest of the input is not sent.";
@@ -32,20 +35,18 @@ nothing is kept for --retry-for, it gives up: the rest of the input is not sent.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Send {
-    /// Heads to send to, the first that answers; several with commas, or the flag several times
-    #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", required = true, value_delimiter = ',',
-        value_parser = values::address)]
-    head: Vec<String>,
+    #[command(flatten)]
+    heads: Heads,
     /// Messages; without any, standard input line by line
-    #[arg(value_name = "TEXT", conflicts_with = "file")]
+    #[arg(value_name = "TEXT", conflicts_with = "file", allow_negative_numbers = true)]
     text: Vec<String>,
-    /// Send the lines of this file
+    /// Send the lines of this file; a UTF-8 byte order mark is not part of the first
     #[arg(long, env = "ACOPIO_FILE", value_name = "FILE")]
     file: Option<PathBuf>,
     /// Print a line for every acknowledgement
     #[arg(long, env = "ACOPIO_ACKS", value_parser = BoolishValueParser::new())]
     acks: bool,
-    /// Time to go on trying while heads are away or refuse for now
+    /// Time to go on trying, while no head keeps anything, or forever
     #[arg(long, env = "ACOPIO_RETRY_FOR", value_name = "TIME", default_value = "10s", value_parser = values::duration)]
     retry_for: Duration,
 }
@@ -55,14 +56,14 @@ impl Send {
     pub fn run(self, global: Global) -> Result<Outcome> {
         // It prints nothing but errors; that a head is tried again is for who wants to know.
         logging::start(Global { quiet: global.quiet || !global.verbose, ..global }, &[])?;
-        values::heads(&self.head)?;
+        let heads = self.heads.checked()?;
         let (bar, input): (_, Box<dyn BufRead + std::marker::Send>) = match &self.file {
             Some(path) => open(path, global)?,
             None if self.text.is_empty() => (ProgressBar::hidden(), Box::new(BufReader::new(io::stdin()))),
             None => (ProgressBar::hidden(), Box::new(io::empty())),
         };
         let lines = read(self.text, input, bar.clone());
-        let config = client::Config { retry_for: self.retry_for, ..client::Config::new(self.head) };
+        let config = client::Config { retry_for: self.retry_for, ..client::Config::new(heads) };
         let report = runtime::run_short(send(config, lines, Report::new(self.acks, bar.clone())))?;
         bar.finish_and_clear();
         report.finish()
@@ -82,8 +83,26 @@ fn open(path: &Path, global: Global) -> Result<(ProgressBar, Box<dyn BufRead + s
     let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new(size) };
     let style = "{bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
     bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-    Ok((bar, Box::new(BufReader::with_capacity(limits::READ_BUFFER_BYTES, file))))
+    let mut input = BufReader::with_capacity(limits::READ_BUFFER_BYTES, file);
+    skip_mark(&mut input, &bar).map_err(|error| failed(error.to_string()))?;
+    Ok((bar, Box::new(input)))
 }
+
+/// Passes over the byte order mark that editors put in front of UTF-8.
+fn skip_mark(input: &mut impl BufRead, bar: &ProgressBar) -> io::Result<()> {
+    let start = input.fill_buf()?;
+    if start.starts_with(b"\xff\xfe") || start.starts_with(b"\xfe\xff") {
+        return Err(io::Error::other("it is UTF-16, and messages are lines of bytes; save it as UTF-8"));
+    }
+    if start.starts_with(MARK) {
+        input.consume(MARK.len());
+        bar.inc(MARK.len() as u64);
+    }
+    Ok(())
+}
+
+/// U+FEFF in UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// One message of the input, or why there is none.
 struct Line {
@@ -240,7 +259,7 @@ impl Report {
                     self.kept += 1;
                     if let Some(out) = &mut self.acks {
                         let (id, nodes) = (ack.first.plus(k), ack.nodes.join(","));
-                        writeln!(out, "{number} {id} recibido en dataNode {nodes}")
+                        writeln!(out, "{number} {id} recibido en dataNode {}", printable::visible(&nodes))
                             .context("cannot print acknowledgements; give it a standard output")?;
                     }
                 }
@@ -262,7 +281,7 @@ impl Report {
     fn refused(&mut self, number: u64, cause: &str) {
         self.refused += 1;
         if self.refused <= limits::SEND_REFUSALS_SHOWN_MAX as u64 {
-            self.bar.suspend(|| drop(writeln!(io::stderr(), "line {number}: {cause}")));
+            self.bar.suspend(|| print::err(&format!("line {number}: {cause}")));
         }
     }
 
@@ -281,11 +300,8 @@ impl Report {
         let more = if unlisted > 0 { format!(" ({unlisted} of them not listed)") } else { String::new() };
         let total = self.refused + self.kept;
         let rest = if self.unread { format!(", and what follows line {total} was not sent") } else { String::new() };
-        drop(writeln!(
-            io::stderr(),
-            "acopio: {} of {total} messages are not kept{more}{rest}; send them again",
-            self.refused
-        ));
+        let refused = self.refused;
+        print::err(&format!("acopio: {refused} of {total} messages are not kept{more}{rest}; send them again"));
         Ok(Outcome::Failed)
     }
 }

@@ -1,15 +1,17 @@
 //! `acopio status`: what a head knows, as a table or as JSON.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use crate::client;
+use crate::limits;
+use crate::printable;
 use crate::wire::status::{ClientStatus, NodeStatus, StatusReport, TextNode};
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
-use super::{Global, Outcome, logging, runtime, values};
+use super::heads::Heads;
+use super::{Global, Outcome, logging, print, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -30,14 +32,12 @@ pub enum Format {
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Status {
-    /// Heads to ask, the first that answers; several with commas, or the flag several times
-    #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", required = true, value_delimiter = ',',
-        value_parser = values::address)]
-    head: Vec<String>,
+    #[command(flatten)]
+    heads: Heads,
     /// Tell of the clients that are connected in place of the data nodes: at most 1000, those that came first
     #[arg(long, env = "ACOPIO_STATUS_CLIENTS", value_parser = BoolishValueParser::new())]
     clients: bool,
-    /// How to print it
+    /// How to print the report
     #[arg(long, env = "ACOPIO_FORMAT", value_name = "FORMAT", value_enum, default_value = "table")]
     format: Format,
     /// Time a head has to answer
@@ -49,13 +49,13 @@ impl Status {
     /// Asks and prints.
     pub fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
-        values::heads(&self.head)?;
-        let report = runtime::run_short(ask(&self.head, self.clients, self.timeout))?;
+        let heads = self.heads.checked()?;
+        let report = runtime::run_short(ask(&heads, self.clients, self.timeout))?;
         let text = match self.format {
             Format::Table => table(&report),
-            Format::Json => serde_json::to_string_pretty(&report).context("cannot write the report as JSON")? + "\n",
+            Format::Json => print::json(&report)?,
         };
-        std::io::stdout().write_all(text.as_bytes()).context("cannot print the report; give it a standard output")?;
+        print::out("the report", &text)?;
         Ok(Outcome::Done)
     }
 }
@@ -80,7 +80,7 @@ fn table(report: &StatusReport) -> String {
     let mut text = format!(
         "head       acopio {}, cluster {}, up {}{solo}\nclients    {} of {}\nmessages   {} acknowledged, {} refused, {} in flight\n\
          rate       {:.1} messages/s over the last second, {:.1} over the last ten\n",
-        report.version,
+        plain(&report.version),
         plain(&report.cluster),
         humantime::format_duration(Duration::from_secs(report.uptime_s)),
         report.clients,
@@ -175,20 +175,22 @@ fn row(node: &NodeStatus) -> [String; 11] {
         plain(&node.name),
         node.ip.to_string(),
         plain(&node.state),
-        node.since.clone(),
+        plain(&node.since),
         node.records.to_string(),
         node.short.to_string(),
         indicatif::HumanBytes(node.bytes).to_string(),
         if node.writable { "yes" } else { "no" }.to_owned(),
-        node.sync.clone(),
+        plain(&node.sync),
         node.in_flight.to_string(),
         node.ping_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms")),
     ]
 }
 
-/// Text of others, made safe for a terminal.
+/// Text of others, as a cell of a table: visible, on one line, and no longer than a text of the wire.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    let end = text.floor_char_boundary(limits::TEXT_BYTES_MAX);
+    let (shown, rest) = text.split_at(end);
+    printable::visible(shown).into_owned() + if rest.is_empty() { "" } else { "…" }
 }
 
 /// Rows as columns, each as wide as its longest text.
@@ -235,7 +237,9 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_do_not_reach_the_terminal() {
-        assert_eq!(plain("a\x1b[31mb\n"), "a?[31mb?");
+    fn what_a_head_says_takes_one_line_and_moves_no_cursor() {
+        assert_eq!(plain("a\x1b[31mb\n"), "a\\u{1b}[31mb\\n");
+        let long = plain(&"ñ".repeat(limits::STATUS_BYTES_MAX / 2));
+        assert_eq!(long.len(), limits::TEXT_BYTES_MAX + "…".len());
     }
 }

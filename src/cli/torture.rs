@@ -1,6 +1,5 @@
 //! `acopio torture`: flags of a cluster that is tortured, and its report.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 use super::status::{Format, columns};
-use super::{Global, Outcome, logging, runtime, values};
+use super::{Global, Outcome, logging, print, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -42,7 +41,7 @@ ones is printed, the folder is kept and the exit code is 1.";
 #[command(after_help = AFTER_HELP)]
 pub struct Torture {
     /// Time for which faults come; starting, healing and checking take some more
-    #[arg(long = "for", env = "ACOPIO_FOR", value_name = "TIME", default_value = "2m", value_parser = values::duration)]
+    #[arg(long = "for", env = "ACOPIO_TORTURE_FOR", value_name = "TIME", default_value = "2m", value_parser = values::duration)]
     run_for: Duration,
     /// Seed of the faults: the same one gives the same faults in the same order [default: a random one, which is told]
     #[arg(long, env = "ACOPIO_SEED", value_name = "N")]
@@ -69,7 +68,7 @@ pub struct Torture {
     #[arg(long, env = "ACOPIO_HEARTBEAT", value_name = "TIME", default_value = "1s", value_parser = values::duration)]
     heartbeat: Duration,
     /// Clients of the library
-    #[arg(long, env = "ACOPIO_CLIENTS", value_name = "N", default_value_t = 3,
+    #[arg(long, env = "ACOPIO_TORTURE_CLIENTS", value_name = "N", default_value_t = 3,
         value_parser = clap::value_parser!(u64).range(0..=limits::TORTURE_CLIENTS_MAX as u64))]
     clients: u64,
     /// Text clients, a message a line
@@ -80,7 +79,7 @@ pub struct Torture {
     #[arg(long, env = "ACOPIO_RATE", value_name = "N", default_value_t = 500,
         value_parser = clap::value_parser!(u64).range(1..=100_000))]
     rate: u64,
-    /// Size at which data files are sealed: only sealed files have bits flipped
+    /// Size at which data.txt is sealed: only sealed files have bits flipped
     #[arg(long, env = "ACOPIO_SEGMENT_BYTES", value_name = "SIZE", default_value = "16KiB",
         value_parser = values::segment_bytes)]
     segment_bytes: u64,
@@ -92,10 +91,10 @@ pub struct Torture {
         value_parser = values::or_never)]
     copies_within: values::OrNever,
     /// Folder for all files, which is kept; it has to be empty [default: one below the folder for temporary files]
-    #[arg(long, env = "ACOPIO_DIR", value_name = "DIR")]
+    #[arg(long, env = "ACOPIO_TORTURE_DIR", value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Keep the folder also if every promise was kept
-    #[arg(long, env = "ACOPIO_KEEP", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "ACOPIO_TORTURE_KEEP", value_parser = BoolishValueParser::new())]
     keep: bool,
     /// How to print the report
     #[arg(long, env = "ACOPIO_FORMAT", value_name = "FORMAT", value_enum, default_value = "table")]
@@ -133,9 +132,9 @@ impl Torture {
         let report = runtime::run_role(stop_time, false, async |shutdown| Ok(torture::run(settings, shutdown).await?))?;
         let text = match format {
             Format::Table => table(&report),
-            Format::Json => serde_json::to_string_pretty(&report).context("cannot write the report as JSON")? + "\n",
+            Format::Json => print::json(&report)?,
         };
-        std::io::stdout().write_all(text.as_bytes()).context("cannot print the report; give it a standard output")?;
+        print::out("the report", &text)?;
         if !report.good {
             tracing::error!("a promise was broken, seed {}; all data and logs are in {}", report.seed, dir.display());
         } else if !keep {

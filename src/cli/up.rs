@@ -29,14 +29,14 @@ A second `acopio up` on the same folder goes on with its data.";
 #[command(after_help = AFTER_HELP)]
 pub struct Up {
     /// Folder for all files of the cluster: head/, data1/ …, client1/ …
-    #[arg(long, env = "ACOPIO_DIR", value_name = "DIR", default_value = "logs")]
+    #[arg(long, env = "ACOPIO_UP_DIR", value_name = "DIR", default_value = "logs")]
     dir: PathBuf,
     /// Heads, all active; each has a port of its own, one after the other
     #[arg(long, env = "ACOPIO_HEADS", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u64).range(1..=limits::HEADS_MAX as u64))]
     heads: u64,
     /// Port of the (first) head
-    #[arg(long, env = "ACOPIO_PORT", value_name = "PORT", default_value_t = 5000,
+    #[arg(long, env = "ACOPIO_UP_PORT", value_name = "PORT", default_value_t = 5000,
         value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
     /// Address the head listens on
@@ -46,7 +46,7 @@ pub struct Up {
     #[arg(long, env = "ACOPIO_CLUSTER", value_name = "NAME", default_value = limits::CLUSTER_DEFAULT,
         value_parser = values::cluster)]
     cluster: String,
-    /// Time between two messages of each client
+    /// Time between two messages, of each client
     #[arg(long, env = "ACOPIO_EVERY", value_name = "TIME", default_value = "3s", value_parser = values::duration)]
     every: Duration,
     /// Data nodes, each on a loopback address of its own where the system has them
@@ -67,7 +67,7 @@ pub struct Up {
     /// Time between two heartbeats of the data nodes
     #[arg(long, env = "ACOPIO_HEARTBEAT", value_name = "TIME", default_value = "5s", value_parser = values::duration)]
     heartbeat: Duration,
-    /// When data nodes sync: always (before every answer), an interval such as 50ms, or never
+    /// When to sync: always (before every answer), an interval such as 50ms, or never
     #[arg(long, env = "ACOPIO_SYNC", value_name = "WHEN", default_value = "always", value_parser = values::sync)]
     sync: values::Sync,
     #[command(flatten)]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::limits;
+use crate::printable;
 use crate::wire::peer::is_name;
 
 /// A refusal, in the words that clap prints after the flag's name.
@@ -135,7 +136,8 @@ pub fn listen(text: &str) -> Result<String, Refused> {
 }
 
 fn host_and_port(text: &str) -> Result<(&str, u16), Refused> {
-    let wanted = || "not an address; write HOST:PORT, such as 127.0.0.1:5000 or [::1]:5000".to_owned();
+    let wanted =
+        || "not an address; write HOST:PORT, such as 127.0.0.1:5000, [::1]:5000 or [fe80::1%eth0]:5000".to_owned();
     let (host, port) = text.rsplit_once(':').ok_or_else(wanted)?;
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let plain = bare.is_some() || !host.contains([':', '[', ']']);
@@ -150,7 +152,7 @@ pub fn name(text: &str) -> Result<String, Refused> {
     if text.is_empty() || text.len() > limits::NODE_NAME_BYTES_MAX {
         return Err(format!("a name takes 1 to {} bytes; give another", limits::NODE_NAME_BYTES_MAX));
     }
-    if let Some(bad) = text.chars().find(|c| c.is_whitespace() || c.is_control() || matches!(c, ',' | '+')) {
+    if let Some(bad) = text.chars().find(|c| c.is_whitespace() || printable::is_hidden(*c) || matches!(c, ',' | '+')) {
         return Err(format!("a name is one word without {bad:?}; give another"));
     }
     Ok(text.to_owned())
@@ -175,14 +177,6 @@ pub fn host_name() -> String {
         .take(limits::NODE_NAME_BYTES_MAX)
         .collect();
     if fit.is_empty() { "data".to_owned() } else { fit }
-}
-
-/// Refuses more heads than a node or client dials, and says so.
-pub fn heads(heads: &[String]) -> anyhow::Result<()> {
-    if heads.len() > limits::HEADS_MAX {
-        anyhow::bail!("{} heads are too many; name {} or fewer", heads.len(), limits::HEADS_MAX);
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -233,7 +227,7 @@ mod tests {
 
     #[test]
     fn addresses_need_a_host_and_a_port() {
-        for text in ["127.0.0.1:5000", "head-1.lab:5000", "[::1]:5000"] {
+        for text in ["127.0.0.1:5000", "head-1.lab:5000", "[::1]:5000", "[fe80::1%eth0]:5000"] {
             assert_eq!(address(text).as_deref(), Ok(text));
         }
         for text in ["", "5000", ":5000", "host:", "host:70000", "host:0", "::1:5000", "a b:5000", "[::1:5000"] {

@@ -1,16 +1,15 @@
 //! `acopio verify`: checks folders of data nodes offline.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use crate::check::across::{self, Checked, Copies};
 use crate::check::verify;
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::status::Format;
-use super::{Global, Outcome, audit, logging, runtime};
+use super::{Global, Outcome, audit, logging, print, runtime};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -32,7 +31,7 @@ pub struct Verify {
     /// Folders of data nodes
     #[arg(value_name = "DIR", required = true)]
     dirs: Vec<PathBuf>,
-    /// How to print what is found
+    /// How to print the report
     #[arg(long, env = "ACOPIO_FORMAT", value_name = "FORMAT", value_enum, default_value = "table")]
     format: Format,
     /// Folder for temporary files, 20 bytes for a record; used for several folders only [default: the system's]
@@ -59,9 +58,9 @@ impl Verify {
             Format::Table => {
                 report.folders.iter().map(table).chain(report.copies.as_ref().map(together)).collect::<String>()
             }
-            Format::Json => serde_json::to_string_pretty(&report).context("cannot write the report as JSON")? + "\n",
+            Format::Json => print::json(&report)?,
         };
-        std::io::stdout().write_all(text.as_bytes()).context("cannot print the report; give it a standard output")?;
+        print::out("the report", &text)?;
         Ok(if report.is_clean() { Outcome::Done } else { Outcome::Failed })
     }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::clock::Clock;
 use crate::daily::{self, DailyFile};
 use crate::limits;
+use crate::printable;
 use crate::wire::id::{self, RecordId};
 
 /// The registro could not be written.
@@ -103,10 +104,8 @@ impl Registro {
         self.start_line();
         let (first, last) = (seq_text(first_seq), seq_text(first_seq + u64::from(count) - 1));
         self.lines.push_str("Problema: mensaje no fue guardado en dataNode: ");
-        for c in cause.chars() {
-            // The cause may be a peer's words: one refusal stays one line.
-            if c.is_control() { self.lines.extend(c.escape_default()) } else { self.lines.push(c) }
-        }
+        // The cause may be a peer's words: one refusal stays one line.
+        self.lines.push_str(&printable::visible(cause));
         // A String takes whatever is written to it.
         let _infallible = writeln!(self.lines, " cliente={client} seq={first}..{last}");
     }

@@ -48,7 +48,7 @@ impl Net {
 }
 
 async fn dial_tcp(host: &str, bind: Option<IpAddr>) -> io::Result<TcpStream> {
-    let addresses = match timeout(limits::DIAL_TIME_MAX, lookup_host(host)).await {
+    let addresses = match timeout(limits::DIAL_TIME_MAX, look_up(host)).await {
         Ok(found) => found?,
         Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "the name server does not answer")),
     };
@@ -61,6 +61,19 @@ async fn dial_tcp(host: &str, bind: Option<IpAddr>) -> io::Result<TcpStream> {
         }
     }
     Err(last)
+}
+
+/// The addresses of `host:port`.
+async fn look_up(host: &str) -> io::Result<Vec<SocketAddr>> {
+    // The standard library reads no zone (`[fe80::1%eth0]:5000`) that is a name; the system's resolver does.
+    let zoned = host.strip_prefix('[').and_then(|host| host.rsplit_once("]:")).filter(|(ip, _)| ip.contains('%'));
+    match zoned {
+        Some((ip, port)) => {
+            let port = port.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "not a port"))?;
+            Ok(lookup_host((ip, port)).await?.collect())
+        }
+        None => Ok(lookup_host(host).await?.collect()),
+    }
 }
 
 async fn connect(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
@@ -111,7 +124,7 @@ impl Listener {
     /// # Errors
     /// The address is not to be had.
     pub async fn bind(address: &str) -> io::Result<Self> {
-        TcpListener::bind(address).await.map(Self::Tcp)
+        TcpListener::bind(look_up(address).await?.as_slice()).await.map(Self::Tcp)
     }
 
     /// The address that it listens on.
@@ -382,6 +395,27 @@ forward!(write WriteHalf<'_>);
 mod tests {
     use super::*;
     use tokio::io::AsyncWriteExt as _;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_address_of_ipv6_may_name_its_zone() {
+        let found = look_up("[fe80::1%lo]:5000").await.unwrap();
+        assert!(matches!(found[..], [SocketAddr::V6(one)] if one.scope_id() > 0 && one.port() == 5000), "{found:?}");
+        for bad in ["[fe80::1%nosuch0]:5000", "[fe80::1%lo]:x"] {
+            assert!(look_up(bad).await.is_err(), "{bad}");
+        }
+        // Where this machine has such an address: there and back.
+        let interfaces = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+        let link_local = interfaces.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        for fields in link_local.filter(|fields| fields[0].starts_with("fe80") && fields[4] == "80") {
+            let ip = u128::from_str_radix(fields[0], 16).unwrap();
+            let host = format!("[{}%{}]", std::net::Ipv6Addr::from(ip), fields[5]);
+            let listener = Listener::bind(&format!("{host}:0")).await.unwrap();
+            let address = format!("{host}:{}", listener.local_addr().unwrap().port());
+            let (dialled, accepted) =
+                tokio::join!(Net::Tcp.dial(&address, None), listener.accept(limits::PEER_SILENCE_MAX));
+            assert!(dialled.is_ok() && accepted.is_ok(), "{address}");
+        }
+    }
 
     #[tokio::test(flavor = "current_thread")]
     async fn room_grows_for_who_fills_it_and_for_nobody_else() {

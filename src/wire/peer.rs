@@ -4,6 +4,7 @@
 
 use super::text::{FRAMED_CONFIRMATION, VERSION, quote};
 use crate::limits::HANDSHAKE_BYTES_MAX;
+use crate::printable;
 
 /// What a version begins with.
 const PROTOCOL: &str = "acopio/";
@@ -15,7 +16,7 @@ const VERSION_BYTES_MAX: usize = 32;
 #[must_use]
 pub fn is_name(text: &str, bytes_max: usize) -> bool {
     let fits = !text.is_empty() && text.len() <= bytes_max;
-    fits && !text.chars().any(|c| c.is_whitespace() || c.is_control() || c == ',' || c == '+')
+    fits && !text.chars().any(|c| c.is_whitespace() || printable::is_hidden(c) || c == ',' || c == '+')
 }
 
 /// Why an answer to `peticion acopio/1` is not `confirmacion acopio/1`.
@@ -73,7 +74,7 @@ mod tests {
     #[test]
     fn names_are_words_of_their_length() {
         assert!(is_name("cellar-1.lab", 63) && is_name("ñandú", 63));
-        for text in ["", "two words", "a,b", "a+b", "a\tb", "a\u{1}b"] {
+        for text in ["", "two words", "a,b", "a+b", "a\tb", "a\u{1}b", "a\u{202e}b"] {
             assert!(!is_name(text, 63), "{text:?}");
         }
         assert!(is_name("abc", 3) && !is_name("abcd", 3));

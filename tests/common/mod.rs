@@ -22,6 +22,7 @@ pub use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
 pub mod frames;
+pub mod zookeeper;
 
 /// The longest any single event may take on a slow, shared machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);

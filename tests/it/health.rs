@@ -32,8 +32,8 @@ fn a_head_is_well_if_it_answers_and_a_data_node_if_it_is_registered() {
 }
 
 #[test]
-fn without_a_role_as_pid_1_a_head_has_to_be_named() {
-    let (code, text) = health(&[]);
-    assert!(code == Some(1) && text.contains("name a head with --ask"), "{text}");
+fn without_a_role_as_pid_1_the_head_of_this_machine_is_asked() {
+    let (_, text) = health(&[]);
+    assert!(text.contains("healthy: head 127.0.0.1:5000: "), "{text}");
     assert_eq!(health(&["--node", "data1"]).0, Some(2), "a node of which head?");
 }

@@ -36,8 +36,7 @@ fn every_subcommand_has_help_with_examples_and_variables() {
 
 #[test]
 fn bad_usage_is_exit_code_2_with_what_would_be_right() {
-    let cases: [(&[&str], &str); 11] = [
-        (&["data"], "--head <HOST:PORT>"),
+    let cases: [(&[&str], &str); 10] = [
         (&["data", "--head", "nowhere"], "write HOST:PORT"),
         (&["data", "--head", "h:1", "--name", "two words"], "one word"),
         (&["data", "--head", "h:1", "--sync", "often"], "or never"),
@@ -61,7 +60,31 @@ fn bad_usage_is_exit_code_2_with_what_would_be_right() {
 fn a_variable_is_a_flag() {
     let output = common::acopio().arg("head").env("ACOPIO_HEARTBEAT", "0s").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("too short"));
+    let error = text(&output.stderr);
+    assert!(error.contains("too short") && error.contains("(variable ACOPIO_HEARTBEAT)"), "{error}");
+    // A flag wins, and the error is about the flag.
+    let output = common::acopio().args(["head", "--heartbeat", "1us"]).env("ACOPIO_HEARTBEAT", "0s").output().unwrap();
+    assert!(!text(&output.stderr).contains("ACOPIO_HEARTBEAT"));
+    // One that is set for another command is in nobody's way, nor is what Kubernetes sets for a service called acopio.
+    let output = common::acopio()
+        .args(["read", "--help"])
+        .env("ACOPIO_COUNT", "7")
+        .env("ACOPIO_FORMAT", "json")
+        .env("ACOPIO_PORT", "tcp://10.0.0.1:5000")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_head_of_this_machine_need_not_be_named() {
+    for subcommand in ["data", "client", "send", "read", "status", "drain"] {
+        let help = text(&acopio(&[subcommand, "--help"]).stdout);
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        let wanted = "--head <HOST:PORT> Heads of the cluster; several with commas, or the flag several times \
+                      [env: ACOPIO_HEAD=] [default: 127.0.0.1:5000]";
+        assert!(help.contains(wanted), "{subcommand}: {help}");
+    }
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod mend;
 mod offer;
 mod patience;
 mod places;
+mod printing;
 mod raw_dialect;
 mod read;
 mod read_cluster;
@@ -51,3 +52,5 @@ mod up;
 mod verify;
 mod versions;
 mod wire_document;
+#[cfg(feature = "coord")]
+mod zookeeper_recipes;

@@ -73,7 +73,7 @@ fn it_prints_every_format() {
     let wanted = format!(
         "id,time,client,seq,copies,text,base64\r\n\
          {},2026-05-28T20:26:43.000000Z,{ANA},3,,\"temp, \"\"3\"\"\",\r\n\
-         {},2026-05-28T20:26:43.500000Z,{TEXT},1,,,bWVuc2FqZTog/wo=\r\n",
+         {},2026-05-28T20:26:43.500000Z,'{TEXT},1,,,bWVuc2FqZTog/wo=\r\n",
         id(3000),
         id(3500)
     );

@@ -113,6 +113,41 @@ fn texts_and_standard_input_are_stored_as_they_are() {
 }
 
 #[test]
+fn numbers_below_zero_are_messages() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let _node = head.node(dir.path(), 1, &[]);
+    silent(send(&head.at(), &["-5.2", "-3", "-1e9", "--retry-for", "20s", "--", "-v", "--acks"]), b"");
+    let wanted = ["-5.2", "-3", "-1e9", "-v", "--acks"].map(|text| (text.to_owned(), 1));
+    assert_eq!(payloads(dir.path()), wanted.into());
+    let (code, _, err) = piped(send(&head.at(), &["-5.2C"]), b"");
+    assert!(code == Some(2) && err.contains("'-- -5'"), "{err}");
+}
+
+#[test]
+fn a_file_is_taken_without_its_byte_order_mark_and_utf_16_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let _node = head.node(dir.path(), 1, &[]);
+    let file = dir.path().join("excel.csv");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, "\u{feff}uno\r\n\u{feff}dos\r\n").unwrap();
+    silent(send(&head.at(), &["--file", path]), b"");
+    let kept = [("\u{feff}dos".to_owned(), 1), ("uno".to_owned(), 1)];
+    assert_eq!(payloads(dir.path()), kept.clone().into(), "only what stands at the beginning is a mark");
+    for (mark, to_bytes) in [(0xfeff_u16, u16::to_le_bytes as fn(u16) -> [u8; 2]), (0xfeff, u16::to_be_bytes)] {
+        let units: Vec<u8> = [mark].into_iter().chain("tres\n".encode_utf16()).flat_map(to_bytes).collect();
+        std::fs::write(&file, units).unwrap();
+        let (code, _, err) = piped(send(&head.at(), &["--file", path]), b"");
+        assert_eq!(code, Some(1));
+        assert!(
+            err.starts_with(&format!("acopio: cannot read {path}: it is UTF-16")) && err.contains("save it as UTF-8")
+        );
+    }
+    assert_eq!(payloads(dir.path()), kept.into());
+}
+
+#[test]
 fn a_file_of_50_000_lines_is_stored_line_by_line_exactly_once() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &[]);

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use crate::client::reader::Message;
+use crate::printable;
 use clap::ValueEnum;
 use serde::Serialize;
 
@@ -11,11 +12,12 @@ use crate::cli::moment;
 /// How messages are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Time and payload, one line each; what could move a cursor is escaped
+    /// Time and payload, one line each; what could move a cursor or hide is escaped
     Text,
     /// An object a line: id, time, client, seq, copies, and text or, where it is no UTF-8, base64
     Json,
-    /// RFC 4180 with a header: id, time, client, seq, copies, text, base64
+    /// RFC 4180 with a header: id, time, client, seq, copies, text, base64; an apostrophe before what is a formula to a
+    /// spreadsheet
     Csv,
     /// The bytes as they were sent, and a newline
     Raw,
@@ -69,30 +71,41 @@ impl Format {
     /// None that is known of: memory takes every byte.
     pub fn write(self, out: &mut Vec<u8>, message: &Message) -> std::io::Result<()> {
         match self {
-            Self::Text => writeln!(out, "{} {}", moment::show(message.id), message.text()),
+            Self::Text => writeln!(out, "{} {}", moment::show(message.id), printable::visible(message.text())),
             Self::Line => out.write_all(&message.line),
             Self::Raw => {
                 out.extend_from_slice(&message.payload);
                 out.write_all(b"\n")
             }
             Self::Json => {
-                serde_json::to_writer(&mut *out, &Object::from(message))?;
-                out.write_all(b"\n")
+                let json = serde_json::to_string(&Object::from(message))?;
+                writeln!(out, "{}", printable::visible_json(&json))
             }
             Self::Csv => {
                 let Object { id, time, client, seq, copies, text, base64 } = Object::from(message);
-                write!(out, "{id},{time},{client},{seq},")?;
-                field(out, &copies.join(" "));
-                out.push(b',');
-                field(out, text.unwrap_or_default());
-                write!(out, ",{}\r\n", base64.unwrap_or_default())
+                write!(out, "{id},{time},")?;
+                field(out, &client);
+                write!(out, ",{seq},")?;
+                for cell in [copies.join(" ").as_str(), text.unwrap_or_default()] {
+                    field(out, cell);
+                    out.push(b',');
+                }
+                field(out, &base64.unwrap_or_default());
+                out.write_all(b"\r\n")
             }
         }
     }
 }
 
-/// A field of CSV: quoted where it has to be.
+/// A field of CSV: quoted where it has to be, with an apostrophe before what a spreadsheet would calculate.
 fn field(out: &mut Vec<u8>, text: &str) {
+    let guarded;
+    let text = if is_formula(text) {
+        guarded = format!("'{text}");
+        &guarded
+    } else {
+        text
+    };
     if !text.contains(['"', ',', '\r', '\n']) {
         return out.extend_from_slice(text.as_bytes());
     }
@@ -104,6 +117,12 @@ fn field(out: &mut Vec<u8>, text: &str) {
         }
     }
     out.push(b'"');
+}
+
+/// Whether a spreadsheet takes the text for a formula; a number is none.
+fn is_formula(text: &str) -> bool {
+    let is_number = || text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b)) && text.parse::<f64>().is_ok();
+    text.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_number()
 }
 
 /// Base 64 of RFC 4648, with its padding.
@@ -156,10 +175,39 @@ mod tests {
         assert_eq!(json, &format!("{{\"id\":\"{}\",{fields},\"text\":\"x,\\\"y\\\"\\n\"}}\n", &line[..20]));
         assert_eq!(
             csv,
-            &format!("{},2026-11-21T04:11:00.123456Z,---------4,70,a b,\"x,\"\"y\"\"\n\",\r\n", &line[..20])
+            &format!("{},2026-11-21T04:11:00.123456Z,'---------4,70,a b,\"x,\"\"y\"\"\n\",\r\n", &line[..20])
         );
         assert_eq!(raw, "x,\"y\"\n\n");
         assert!(line.ends_with(" x,\"y\"\\n\n") && line.contains("+a,b "), "{line}");
+    }
+
+    #[test]
+    fn no_cell_of_csv_is_a_formula() {
+        let cell = |payload: &str| {
+            let line = written(Format::Csv, None, payload.as_bytes());
+            line.split_once(",70,,").unwrap().1.trim_end_matches(",\r\n").to_owned()
+        };
+        for number in ["-5.2", "+3", "-1e9", "12", "-.5"] {
+            assert_eq!(cell(number), number);
+        }
+        for formula in ["=1+1", "+1+1", "-2-3", "@SUM(A1)", "\t=1", "-", "+inf", "-nan", "--5"] {
+            assert_eq!(cell(formula), format!("'{formula}"));
+        }
+        assert_eq!(cell("=cmd|' /C calc'!A0,\"x\""), "\"'=cmd|' /C calc'!A0,\"\"x\"\"\"");
+        assert_eq!(cell("\r=1"), "\"'\r=1\"");
+        // 0xfb is '+' in base 64.
+        assert!(written(Format::Csv, None, b"\xfb").ends_with(",70,,,'+w==\r\n"));
+        assert!(written(Format::Json, None, b"=1+1").contains(r#""text":"=1+1""#), "as it is elsewhere");
+    }
+
+    #[test]
+    fn what_deceives_the_eye_is_written_out_but_in_raw() {
+        let payload = "a\u{202e}b\u{200b}\u{9b}2J";
+        assert!(written(Format::Text, None, payload.as_bytes()).ends_with("Z a\\u{202e}b\\u{200b}\\xc2\\x9b2J\n"));
+        let json = written(Format::Json, None, payload.as_bytes());
+        assert!(json.ends_with("\"text\":\"a\\u202eb\\u200b\\u009b2J\"}\n"), "{json}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["text"], payload);
+        assert_eq!(written(Format::Raw, None, payload.as_bytes()), format!("{payload}\n"));
     }
 
     #[test]

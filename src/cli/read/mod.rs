@@ -17,8 +17,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::format::Format;
+use super::heads::Heads;
 use super::moment::{self, Moment};
-use super::{Global, Outcome, logging, runtime, values};
+use super::{Global, Outcome, logging, print, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -43,14 +44,12 @@ Exit codes:
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Read {
-    /// Heads to read from, the first that answers; several with commas, or the flag several times
-    #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", required = true, value_delimiter = ',',
-        value_parser = values::address)]
-    head: Vec<String>,
+    #[command(flatten)]
+    heads: Heads,
     /// Go on with what comes, until Ctrl-C
     #[arg(long, short, env = "ACOPIO_FOLLOW", value_parser = BoolishValueParser::new())]
     follow: bool,
-    /// Only messages from here on: 10m is ten minutes ago; or a time, or a record id
+    /// Leave out what is older: than a time ago (10m), a time (2026-11-21 10:00, UTC), or a record id
     #[arg(long, env = "ACOPIO_SINCE", value_name = "TIME", value_parser = moment::moment)]
     since: Option<Moment>,
     /// Only messages before this: as --since
@@ -66,15 +65,15 @@ pub struct Read {
     #[arg(long, env = "ACOPIO_GREP", value_name = "RE", allow_hyphen_values = true, value_parser = pattern)]
     grep: Option<Regex>,
     /// How to print them
-    #[arg(long, env = "ACOPIO_FORMAT", value_name = "FORMAT", value_enum, default_value = "text")]
+    #[arg(long, env = "ACOPIO_READ_FORMAT", value_name = "FORMAT", value_enum, default_value = "text")]
     format: Format,
     /// Print how many there are, and nothing else
-    #[arg(long, env = "ACOPIO_COUNT", conflicts_with = "follow", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "ACOPIO_READ_COUNT", conflicts_with = "follow", value_parser = BoolishValueParser::new())]
     count: bool,
     /// Leave out data nodes that are away in place of waiting for them
     #[arg(long, env = "ACOPIO_PARTIAL", value_parser = BoolishValueParser::new())]
     partial: bool,
-    /// Time to go on trying while no head answers or data nodes are away; with --follow there is no end to it
+    /// Time to go on trying, while no head answers or data nodes are away, or forever; with --follow there is no end
     #[arg(long, env = "ACOPIO_RETRY_FOR", value_name = "TIME", default_value = "30s", value_parser = values::duration)]
     retry_for: Duration,
 }
@@ -97,7 +96,7 @@ impl Read {
     pub fn run(self, global: Global) -> Result<Outcome> {
         // Data goes to standard output; what happens to heads and nodes is told below.
         logging::start(Global { quiet: global.quiet || !global.verbose, ..global }, &[])?;
-        values::heads(&self.head)?;
+        let heads = self.heads.checked()?;
         let now = SystemTime::now();
         let query = Query {
             from: self.since.map_or(RecordId::ZERO, |since| since.id(now)),
@@ -106,7 +105,7 @@ impl Read {
             follow: self.follow,
             partial: self.partial,
         };
-        let config = Config { retry_for: self.retry_for, ..self.head.into() };
+        let config = Config { retry_for: self.retry_for, ..heads.into() };
         let output = Output::new(tokio::io::stdout(), self.format);
         let output = (!self.count).then_some(output);
         let print = Print { output, grep: self.grep, quiet: global.quiet, printed: 0, damaged: 0 };
@@ -317,9 +316,8 @@ fn tell_once(quiet: bool, told: &mut String, event: &Event) {
     *told = words;
 }
 
-/// A line on standard error. If that is gone there is nobody to tell.
 fn say(words: &str) {
-    drop(writeln!(io::stderr(), "acopio: {words}"));
+    print::err(&format!("acopio: {words}"));
 }
 
 #[cfg(test)]

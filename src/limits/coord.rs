@@ -1,0 +1,34 @@
+//! Bounds of the coordination over ZooKeeper. See the page above this one.
+
+use std::time::Duration;
+
+/// Time after which ZooKeeper gives up a session that says nothing, if nobody asks for another. kazoo's own.
+pub const ZK_SESSION_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+
+/// The part of a session's timeout between two signs of life that a process gives itself: a process that was paused
+/// notices from a missing one.
+pub const ZK_PULSES: u32 = 20;
+
+/// Time an orderly end of a session may take; then its ephemeral znodes wait for the session's timeout.
+pub const ZK_CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Time one command may take over what ZooKeeper answers at once while it serves.
+pub const ZK_ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Servers of one ensemble that can be named.
+pub const ZK_SERVERS_MAX: usize = 16;
+
+/// Greatest data of a znode, bytes: a server closes the connection on a packet of 1 MiB.
+pub const ZNODE_BYTES_MAX: usize = 1_000_000;
+
+/// Greatest path of a znode, bytes: it is a word in the logs.
+pub const ZNODE_PATH_BYTES_MAX: usize = 1024;
+
+/// Earlier sessions of one process that are remembered, so that their ephemeral znodes are known as its own.
+pub const ZK_PAST_SESSIONS_MAX: usize = 64;
+
+/// Time to find out what answers instead of a ZooKeeper.
+pub const ZK_PROBE_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Bytes that are read to find that out.
+pub const ZK_PROBE_BYTES_MAX: usize = 256;
