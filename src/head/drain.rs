@@ -104,7 +104,7 @@ impl Head {
     fn give_up(&self, name: &str, is_there: bool) -> Result<(), Refusal> {
         // One that was wiped is back under its name as another node: it is the old one that is given up.
         let mut away: Vec<Member> = self.members().into_iter().filter(|member| member.name == name).collect();
-        away.retain(|member| member.state == MemberState::Away || !is_there);
+        away.retain(|member| matches!(member.state, MemberState::Away | MemberState::Gone) || !is_there);
         if away.is_empty() && is_there {
             let text = format!("dataNode {name} is registered; drain it without --gone, and nothing is lost");
             return Err(Refusal::new(Code::Protocol, text));

@@ -14,7 +14,7 @@ use super::members::{Away, Kept, Members};
 use super::registered::NodeEntry;
 use super::shelf::Shelf;
 use super::state::Head;
-use super::unread::{self, Unread};
+use super::unread::{self, Growth, Unread};
 use crate::clock::Clock;
 use crate::limits;
 use crate::wire::error::Refusal;
@@ -143,11 +143,18 @@ impl Head {
     }
 
     /// A node that speaks text keeps messages that are about to be acknowledged. That it has some is on the disk when this
-    /// returns; how many may be written a little later.
+    /// returns; how many is written now and then.
     pub fn text_node_keeps(&self, node: &NodeEntry, records: u64) {
-        if self.roster.unread.borrow_mut().add(&unread::name(node.dialect, node.ip), records) {
-            self.roster.save();
+        let growth = self.roster.unread.borrow_mut().add(&unread::name(node.dialect, node.ip), records);
+        match growth {
+            Growth::First => self.roster.save(),
+            Growth::Doubled => self.roster.dirty.notify_one(),
+            Growth::Little => {}
         }
+    }
+
+    /// A node that speaks text is gone: what is known of it is written down.
+    pub fn text_node_left(&self) {
         self.roster.dirty.notify_one();
     }
 

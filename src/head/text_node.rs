@@ -96,6 +96,7 @@ pub async fn serve(
         lost = session.run(&mut read_half, &mut write_half) => lost,
     };
     head.remove(&entry, fault, &cause);
+    head.text_node_left();
 }
 
 struct Session<'a> {

@@ -23,18 +23,33 @@ pub fn name(dialect: Dialect, ip: IpAddr) -> String {
     format!("{}-{ip}", word(dialect))
 }
 
+/// How much more a node keeps, as far as the file is concerned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Growth {
+    /// It had nothing before.
+    First,
+    /// About twice as much as when this was said last.
+    Doubled,
+    /// Not worth a line: the file is written on the head's own thread.
+    Little,
+}
+
 /// Records by the name of the node.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Unread(BTreeMap<String, u64>);
 
 impl Unread {
-    /// A node keeps so many more. True if it had none before.
-    pub fn add(&mut self, name: &str, records: u64) -> bool {
+    /// A node keeps so many more.
+    pub fn add(&mut self, name: &str, records: u64) -> Growth {
         let known = self.0.contains_key(name) || self.0.len() < TEXT_NODES_KNOWN_MAX;
         let kept = self.0.entry(if known { name } else { OTHERS }.to_owned()).or_default();
-        let first = *kept == 0;
+        let before = *kept;
         *kept += records;
-        first
+        match (before, before.leading_zeros() > kept.leading_zeros()) {
+            (0, _) => Growth::First,
+            (_, true) => Growth::Doubled,
+            (_, false) => Growth::Little,
+        }
     }
 
     /// Nobody asks for what this node keeps any more. False if there is no such node.
@@ -78,8 +93,9 @@ mod tests {
     #[test]
     fn what_is_written_is_read_again_and_nonsense_is_not() {
         let mut unread = Unread::default();
-        assert!(unread.add("raw-10.0.0.9", 3) && !unread.add("raw-10.0.0.9", 4));
-        assert!(unread.add(&name(Dialect::Line, IpAddr::from([10, 0, 0, 9])), 1));
+        let growth = [1, 1, 1, 1, 3].map(|records| unread.add("raw-10.0.0.9", records));
+        assert_eq!(growth, [Growth::First, Growth::Doubled, Growth::Little, Growth::Doubled, Growth::Little]);
+        assert_eq!(unread.add(&name(Dialect::Line, IpAddr::from([10, 0, 0, 9])), 1), Growth::First);
         let text = unread.to_text();
         assert_eq!(text, "text 1 line-10.0.0.9\ntext 7 raw-10.0.0.9\n");
         let mut again = Unread::default();
