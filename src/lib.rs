@@ -14,7 +14,7 @@
 //!
 //! [`wire`] is the words on the wire and imports nobody: no socket, no clock, no file. `head`, `data` and `client` speak
 //! it and never import each other; [`net`], [`clock`], [`daily`], [`lock`] and `printable` are the small things they share.
-//! [`check`] reads what data nodes wrote, offline; [`cluster`] runs whole clusters on one machine, as
+//! `web` takes values over HTTP, by the client library alone. [`check`] reads what data nodes wrote, offline; [`cluster`] runs whole clusters on one machine, as
 //! processes or in containers. `cli` is the command line: nothing else reads flags or the environment. `ARCHITECTURE.md`, `docs/wire.md` and `docs/data-log.md`
 //! are the pages beside this one.
 
@@ -43,6 +43,8 @@ pub mod net;
 mod printable;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+#[cfg(feature = "web")]
+pub mod web;
 pub mod wire;
 
 /// What the `acopio` command does: reads the flags and variables of this process and runs what they ask for.

@@ -2,12 +2,14 @@
 //!
 //! A bound that is not here does not exist: queues, buffers, tables, waits and messages all name a constant of this
 //! page. Those of a data node's disk are in `limits/data.rs`, those of the checks in `limits/check.rs`, those of
-//! containers in `limits/docker.rs`, those of ZooKeeper in `limits/coord.rs`. Relations between bounds are asserted at compile time at the end. Nothing here is logic.
+//! containers in `limits/docker.rs`, those of ZooKeeper in `limits/coord.rs`, those of the web role in `limits/web.rs`.
+//! Relations between bounds are asserted at compile time at the end. Nothing here is logic.
 
 mod check;
 mod coord;
 mod data;
 mod docker;
+mod web;
 
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ pub use check::*;
 pub use coord::*;
 pub use data::*;
 pub use docker::*;
+pub use web::*;
 
 // ---- messages and frames ------------------------------------------------------------------------------------------
 
@@ -328,6 +331,10 @@ pub const DIAL_TIME_MAX: Duration = Duration::from_secs(5);
 /// Time a client of the library goes on trying to get a message stored while heads are away or refuse for now.
 pub const CLIENT_RETRY_TIME_DEFAULT: Duration = Duration::from_secs(10);
 
+/// Messages that the callers of one [`Keeper`](crate::client::Keeper) have in flight together, and as many that wait: fewer
+/// than a client's window, so that sending one never waits for the answer to another.
+pub const KEEPER_IN_FLIGHT_MAX: usize = 256;
+
 // ---- a silent head ----------------------------------------------------------------------------------------------------
 
 /// Silence of a head after which a client with something in flight asks whether it is there. Answers usually come within
@@ -452,6 +459,7 @@ const _: () = assert!(CLIENT_SILENCE_MAX.as_millis() >= 2 * CLIENT_WORD_EVERY.as
 const _: () = assert!(CLIENT_SILENCE_ALONE_MAX.as_millis() >= CLIENT_SILENCE_MAX.as_millis());
 const _: () = assert!(REPLICAS_MAX * (NODE_NAME_BYTES_MAX + 1) <= TEXT_BYTES_MAX);
 const _: () = assert!(CLIENT_IN_FLIGHT_BYTES_MAX >= MESSAGE_BYTES_MAX);
+const _: () = assert!(KEEPER_IN_FLIGHT_MAX < CLIENT_IN_FLIGHT_MESSAGES_MAX);
 const _: () = assert!(NODE_WINDOW_BYTES_MAX >= FRAME_BYTES_MAX);
 const _: () = assert!(HEAD_IN_FLIGHT_BYTES_MAX >= CLIENT_IN_FLIGHT_BYTES_MAX);
 const _: () = assert!(LINE_BYTES_MAX <= MESSAGE_BYTES_MAX && RAW_READ_BYTES_MAX <= MESSAGE_BYTES_MAX);

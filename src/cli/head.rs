@@ -1,6 +1,5 @@
 //! `acopio head`: flags of a headNode, and a solo head.
 
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -131,7 +130,8 @@ impl Head {
         if self.solo && self.replicas > 1 {
             anyhow::bail!("a solo head keeps one copy; leave out --replicas, or --solo");
         }
-        let listener = bind(&self.listen).await?;
+        let listener =
+            Listener::bind(&self.listen).await.map_err(|error| values::cannot_listen(&self.listen, &error))?;
         let address = listener.local_addr().context("cannot tell the address listened on; start the head again")?;
         let mut config = self.config();
         if !self.solo {
@@ -184,16 +184,4 @@ impl Head {
             seed: rand::random(),
         }
     }
-}
-
-async fn bind(listen: &str) -> Result<Listener> {
-    Listener::bind(listen).await.map_err(|e| {
-        let remedy = match e.kind() {
-            io::ErrorKind::AddrInUse => "stop what listens there, or choose another port with --listen",
-            io::ErrorKind::PermissionDenied => "choose a port above 1023 with --listen",
-            io::ErrorKind::AddrNotAvailable => "this machine has no such address; choose one with --listen",
-            _ => "choose another address with --listen",
-        };
-        anyhow::anyhow!("cannot listen on {listen}: {e}; {remedy}")
-    })
 }

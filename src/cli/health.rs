@@ -23,14 +23,14 @@ Without flags it looks at the process with pid 1, which is the role that the con
 another program, it asks the head at 127.0.0.1:5000:
   head     healthy if it answers on its port
   data     healthy if one of its heads says that it is registered and takes messages
-  client   healthy if one of its heads answers
+  client   healthy if one of its heads answers, and so for web
 
 Exit codes:
   0    healthy
   1    not: standard output says why
   2    bad usage";
 
-/// Tells by its exit code whether a head, a data node or a client does its work
+/// Tells by its exit code whether a head, a data node, a client or a web does its work
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Health {
@@ -90,6 +90,8 @@ fn subject(line: &[u8]) -> Result<Option<Subject>> {
         Command::Head(head) => Some(Subject { heads: vec![head.reached_at()?], node: None }),
         Command::Data(data) => Some(Subject { heads: data.heads.head.clone(), node: Some(data.name()) }),
         Command::Client(client) => Some(Subject { heads: client.heads.head, node: None }),
+        #[cfg(feature = "web")]
+        Command::Web(web) => Some(Subject { heads: web.heads.head, node: None }),
         _ => None,
     })
 }

@@ -1,6 +1,7 @@
 //! Values of flags: each parser refuses what makes no sense and says what would.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use crate::limits;
@@ -177,6 +178,17 @@ pub fn host_name() -> String {
         .take(limits::NODE_NAME_BYTES_MAX)
         .collect();
     if fit.is_empty() { "data".to_owned() } else { fit }
+}
+
+/// What is said of an address that cannot be listened on.
+pub fn cannot_listen(listen: &str, error: &io::Error) -> anyhow::Error {
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => "stop what listens there, or choose another port with --listen",
+        io::ErrorKind::PermissionDenied => "choose a port above 1023 with --listen",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address; choose one with --listen",
+        _ => "choose another address with --listen",
+    };
+    anyhow::anyhow!("cannot listen on {listen}: {error}; {remedy}")
 }
 
 #[cfg(test)]

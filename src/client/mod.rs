@@ -3,10 +3,11 @@
 //! [`connect`] gives two halves. A [`Sender`] accepts messages while its window has room; [`Receipts`] tells what became
 //! of them, in ranges of sequence numbers. A task behind them owns the socket, goes on with the next head when one is
 //! lost, and repeats what is not settled under the same client id and sequence number. [`Client`] is the simple form for
-//! one message at a time, and [`reader`] reads back. This module stores nothing on disk: what is not acknowledged when the process ends is unknown.
+//! one message at a time, [`Keeper`] the one for many callers, and [`reader`] reads back. This module stores nothing on disk: what is not acknowledged when the process ends is unknown.
 
 mod config;
 mod connection;
+mod keeper;
 mod ledger;
 pub mod numbers;
 pub mod reader;
@@ -19,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub use config::Config;
+pub use keeper::{Keeper, Kept};
 pub use status::{drain, drain_on, status, status_on, status_with_clients};
 
 use crate::limits;

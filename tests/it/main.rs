@@ -51,6 +51,11 @@ mod torture;
 mod up;
 mod verify;
 mod versions;
+mod web;
 mod wire_document;
+#[cfg(feature = "coord")]
+mod zookeeper_commands;
+#[cfg(feature = "coord")]
+mod zookeeper_failures;
 #[cfg(feature = "coord")]
 mod zookeeper_recipes;

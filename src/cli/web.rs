@@ -1,0 +1,95 @@
+//! `acopio web`: flags of the role that takes values over HTTP.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::cluster;
+use crate::limits;
+use crate::web::{self, Target};
+use anyhow::{Context as _, Result};
+use clap::Args;
+use clap::builder::BoolishValueParser;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::heads::{self, Heads};
+use super::logging::{self, LogFile, Takes};
+use super::{Global, Outcome, runtime, values};
+
+const AFTER_HELP: &str = "\
+Examples:
+  acopio web                                                    serve http://127.0.0.1:8080/
+  curl 'http://127.0.0.1:8080/nuevo?dato=83.0'                  store a value: 200 once the cluster keeps it
+  curl -d 83.0 http://127.0.0.1:8080/nuevo                      the same
+  curl http://127.0.0.1:8080/listar                             the last values
+  acopio web --head a:5000,b:5000 --listen 0.0.0.0:80 --redis redis://redis:6379
+
+Paths:
+  /nuevo          GET with ?dato=83.0, or POST with a form, JSON ({\"dato\": 83.0}) or the bare number:
+                  200 it is kept; 400 there is no finite number; 503 it is not known to be kept, and why
+  /listar, /      the last values, read from the cluster
+  /api/v1/values  the same as JSON (?last=10); POST {\"value\": 83.0} stores one
+  /api/v1/status  the cluster as a head sees it
+  /healthz        the process serves
+  /readyz         values would be kept and are listed; if not, 503 and why
+
+A value is stored as the text `dato: 83.0`; a text client that sends such a line stores a value as well. There is no
+password: serve it to people you trust.";
+
+/// Takes values over HTTP, keeps them in the cluster and lists them
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct Web {
+    #[command(flatten)]
+    pub(super) heads: Heads,
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, env = "ACOPIO_WEB_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8080",
+        value_parser = values::listen)]
+    listen: String,
+    /// Time in which a value has to be kept; then the answer is 503
+    #[arg(long, env = "ACOPIO_KEEP_FOR", value_name = "TIME", default_value = "5s", value_parser = values::duration)]
+    keep_for: Duration,
+    /// How many values are listed, the last ones
+    #[arg(long, env = "ACOPIO_VALUES", value_name = "N", default_value_t = limits::WEB_VALUES_DEFAULT as u64,
+        value_parser = clap::value_parser!(u64).range(1..=limits::WEB_VALUES_MAX as u64))]
+    values: u64,
+    /// Hand each value on to this Redis with RedisTimeSeries, after it is kept; what it missed it gets later
+    #[arg(long, env = "ACOPIO_REDIS", value_name = "URL")]
+    redis: Option<String>,
+    /// Key of the time series there
+    #[arg(long, env = "ACOPIO_REDIS_KEY", value_name = "KEY", default_value = "temperature")]
+    redis_key: String,
+    /// Folder of the logs: web.log
+    #[arg(long, env = "ACOPIO_LOGS", value_name = "DIR", default_value = "logs/web")]
+    logs: PathBuf,
+    /// Stop in order when standard input ends
+    #[arg(long, hide = true, env = "ACOPIO_UNTIL_STDIN_CLOSES", value_parser = BoolishValueParser::new())]
+    until_stdin_closes: bool,
+}
+
+impl Web {
+    /// Serves until it is told to stop.
+    pub fn run(self, global: Global) -> Result<Outcome> {
+        heads::check(&self.heads.head)?;
+        logging::start(global, &[LogFile { dir: &self.logs, name: "web", takes: Takes::All }])?;
+        runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| self.serve(shutdown).await)
+            .map(runtime::done)
+    }
+
+    async fn serve(self, shutdown: CancellationToken) -> Result<()> {
+        let redis = self.redis.map(|url| Target::new(&url, self.redis_key)).transpose().context("--redis")?;
+        let config = web::Config {
+            heads: self.heads.head,
+            host: gethostname::gethostname().to_string_lossy().into_owned(),
+            keep_for: self.keep_for,
+            values: usize::try_from(self.values).unwrap_or(usize::MAX),
+            redis,
+        };
+        let listener = TcpListener::bind(&self.listen);
+        let listener = listener.await.map_err(|error| values::cannot_listen(&self.listen, &error))?;
+        let address = listener.local_addr().context("cannot tell the address listened on; start it again")?;
+        tracing::info!("{}http://{address}/", cluster::LISTENING);
+        web::run(config, listener, shutdown).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,234 @@
+//! The web role: takes values over HTTP and lists them. It stores and reads by the client library alone, and answers
+//! 200 to a value only once the cluster keeps it.
+//!
+//! The paths are in `routes`, what they show in `pages`. The list is read from the cluster (`values`), and each value is
+//! handed on to Redis if one is named (`redis`). There is no database here, and nothing is written to a disk.
+
+mod dato;
+mod pages;
+mod redis;
+mod routes;
+mod values;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
+
+pub use self::redis::{BadUrl, Target};
+use crate::client::reader;
+use crate::client::{self, Keeper};
+use crate::limits;
+use crate::wire::status::StatusReport;
+use dato::{Dato, Value};
+use values::Values;
+
+/// Settings of the web role.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Heads, `host:port` each; the first that answers is used, the next when it is lost.
+    pub heads: Vec<String>,
+    /// The name under which it shows itself.
+    pub host: String,
+    /// Time a value has to be kept; then the answer is 503.
+    pub keep_for: Duration,
+    /// Values that are listed.
+    pub values: usize,
+    /// Where values are handed on to.
+    pub redis: Option<Target>,
+}
+
+/// What the handlers share.
+struct Web {
+    host: String,
+    heads: Vec<String>,
+    keeper: Keeper,
+    values: Values,
+    redis: Option<(Target, redis::State)>,
+    asked: tokio::sync::Mutex<Option<Asked>>,
+}
+
+/// What a head said last of the cluster.
+struct Asked {
+    when: Instant,
+    said: Result<Arc<StatusReport>, String>,
+}
+
+impl Web {
+    /// Stores a value; returns when it is kept.
+    async fn store(&self, dato: Dato) -> Result<Value, client::Error> {
+        let kept = self.keeper.keep(dato.record().into()).await?;
+        let value = Value { id: kept.id, from: (kept.client, kept.seq), dato: Ok(dato) };
+        self.values.insert(value.clone());
+        Ok(value)
+    }
+
+    /// What a head says of the cluster, from a moment ago at most.
+    async fn cluster(&self) -> Result<Arc<StatusReport>, String> {
+        let mut asked = self.asked.lock().await;
+        match &*asked {
+            Some(asked) if asked.when.elapsed() < limits::WEB_STATUS_FRESH => asked.said.clone(),
+            _ => {
+                let said = ask(&self.heads).await.map(Arc::new);
+                *asked = Some(Asked { when: Instant::now(), said: said.clone() });
+                said
+            }
+        }
+    }
+
+    /// Whether a value would be kept and the list is there.
+    async fn ready(&self) -> Result<(), String> {
+        let report = self.cluster().await?;
+        if !report.nodes.iter().any(|node| node.writable) {
+            return Err("no hay dataNodes: none takes messages; start one, or mend those there are".to_owned());
+        }
+        self.values.whole()
+    }
+}
+
+/// Asks one head after the other; what each of them did, if none answers.
+async fn ask(heads: &[String]) -> Result<StatusReport, String> {
+    let mut causes = Vec::new();
+    for head in heads {
+        match timeout(limits::WEB_STATUS_TIME_MAX, client::status(head)).await {
+            Ok(Ok(report)) => return Ok(report),
+            Ok(Err(error)) => causes.push(error.to_string()),
+            Err(_) => causes.push(format!("head {head}: no answer; see that it runs")),
+        }
+    }
+    Err(causes.join("; "))
+}
+
+/// Serves until it is asked to stop, then finishes the requests that it took.
+pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) {
+    let client = client::Config { retry_for: config.keep_for, ..client::Config::new(config.heads.clone()) };
+    let web = Arc::new(Web {
+        host: config.host,
+        heads: config.heads.clone(),
+        keeper: Keeper::new(client),
+        values: Values::new(config.values),
+        redis: config.redis.map(|target| (target, redis::State::default())),
+        asked: tokio::sync::Mutex::default(),
+    });
+    let mut chores = JoinSet::new();
+    let reads: reader::Config = config.heads.into();
+    let (listed, from) = (Arc::clone(&web), reads.clone());
+    chores.spawn(async move { values::follow(&listed.values, from).await });
+    let handed = Arc::clone(&web);
+    chores.spawn(async move {
+        if let Some((target, state)) = &handed.redis {
+            redis::hand_on(target, state, reads).await;
+        }
+    });
+    let router = routes::router(web);
+    let time = config.keep_for + limits::WEB_REQUEST_TIME_EXTRA;
+    serve(&router, time, &listener, &shutdown).await;
+    chores.shutdown().await;
+    tracing::info!("stopped");
+}
+
+async fn serve(router: &Router, time: Duration, listener: &TcpListener, shutdown: &CancellationToken) {
+    let places = Arc::new(Semaphore::new(limits::WEB_CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    let mut failing = false;
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            accepted = async {
+                let place = Arc::clone(&places).acquire_owned().await.map_err(std::io::Error::other)?;
+                listener.accept().await.map(|accepted| (accepted, place))
+            } => accepted,
+        };
+        match accepted {
+            Ok(((socket, peer), place)) => {
+                failing = false;
+                let connection = connection(socket, peer, router.clone(), time, shutdown.clone());
+                connections.spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::error!(
+                        "connections cannot be accepted: {error}; raise the limit of open files (ulimit -n)"
+                    );
+                }
+                sleep(limits::ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if timeout(limits::DRAIN_TIME_MAX, ended).await.is_err() {
+        tracing::warn!("stopping with requests unanswered; their values may be kept or not");
+    }
+}
+
+/// Serves one connection until it ends; what is under way is finished when the role stops.
+async fn connection(socket: TcpStream, peer: SocketAddr, router: Router, time: Duration, shutdown: CancellationToken) {
+    if let Err(error) = SockRef::from(&socket).set_tcp_user_timeout(Some(limits::WEB_UNREAD_TIME_MAX)) {
+        tracing::debug!("{peer}: {error}");
+    }
+    let service = service_fn(move |request| answer(router.clone(), request, peer, time));
+    let mut served = http1::Builder::new();
+    served
+        .timer(TokioTimer::new())
+        // Who has sent its request may close its sending side, as nc does, and is answered all the same.
+        .half_close(true)
+        .header_read_timeout(limits::WEB_HEAD_TIME_MAX)
+        .max_buf_size(limits::WEB_HEAD_BYTES_MAX)
+        .max_headers(limits::WEB_FIELDS_MAX);
+    let mut served = std::pin::pin!(served.serve_connection(TokioIo::new(socket), service));
+    let result = tokio::select! {
+        result = served.as_mut() => result,
+        () = shutdown.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!("{peer}: {error}");
+    }
+}
+
+/// One request, bounded in time and told in the log.
+async fn answer(
+    mut router: Router,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    time: Duration,
+) -> Result<Response, std::convert::Infallible> {
+    let (method, uri) = (request.method().clone(), request.uri().to_string());
+    let answered = timeout(time, router.call(request.map(Body::new))).await;
+    let response = match answered {
+        Ok(Ok(response)) => response,
+        Err(_) => {
+            let text = format!("error: the request took longer than {time:?}; send it again\n");
+            (StatusCode::REQUEST_TIMEOUT, text).into_response()
+        }
+    };
+    let (status, uri) = (response.status().as_u16(), dato::cut(&uri, limits::WEB_LOGGED_BYTES_MAX));
+    if method == Method::POST || uri.starts_with("/nuevo") {
+        tracing::info!("{} \"{method} {uri}\" {status}", peer.ip());
+    } else {
+        tracing::debug!("{} \"{method} {uri}\" {status}", peer.ip());
+    }
+    Ok(response)
+}
