@@ -46,7 +46,7 @@ async fn converse(
     let shaken = tokio::select! {
         biased;
         () = exit.token.cancelled() => Err((text::refusal_line(&exit.words()) + "\n").into_bytes()),
-        shaken = handshake(head, (peer, exit), &mut read_half, &mut write_half, &mut buffer) => shaken,
+        shaken = handshake(head, peer, exit, &mut read_half, &mut write_half, &mut buffer) => shaken,
     };
     let (opening, place) = match shaken {
         Ok(Some(done)) => done,
@@ -89,7 +89,8 @@ async fn converse(
 /// not a data node, and number 101 shall not wait until it has something to say.
 async fn handshake<'a>(
     head: &'a Head,
-    (peer, exit): (SocketAddr, &Rc<Exit>),
+    peer: SocketAddr,
+    exit: &Rc<Exit>,
     read_half: &mut ReadHalf<'_>,
     write_half: &mut WriteHalf<'_>,
     buffer: &mut BytesMut,

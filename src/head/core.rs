@@ -433,7 +433,7 @@ impl Core {
             self.counters.refused += count as u64;
             return Err(NotTaken::Refused(self.too_few(able, longest)));
         }
-        let chosen = self.choose((0, longest), self.replicas.min(able), bytes, count);
+        let chosen = self.choose(0, self.replicas.min(able), messages, longest);
         if size_of_set(chosen) < self.replicas.min(able) {
             self.held = true;
             return Err(NotTaken::Hold);

@@ -67,7 +67,7 @@ pub async fn serve(
     let client = Rc::new(FramedClient { outbox: Outbox::default(), flow: Flow::default() });
     let _entered = head.enter(session, Rc::clone(&client) as Rc<dyn Client>);
     let reader = async {
-        let words = match read_frames(head, &client, (session, peer), &mut read_half, &mut buffer, exit).await {
+        let words = match read_frames(head, &client, session, peer, &mut read_half, &mut buffer, exit).await {
             Ok(()) if shutdown.is_cancelled() => failure(&exit.words()),
             Ok(()) => LastWords::new(),
             Err(refusal) => {
@@ -86,7 +86,8 @@ pub async fn serve(
 async fn read_frames(
     head: &Head,
     client: &FramedClient,
-    (session, peer): (u64, SocketAddr),
+    session: u64,
+    peer: SocketAddr,
     socket: &mut ReadHalf<'_>,
     buffer: &mut BytesMut,
     exit: &Rc<Exit>,

@@ -237,7 +237,7 @@ impl Members {
 
     /// A node is not registered any more; `took` if it acknowledged something meanwhile. One that is gone for good stays so, and
     /// one that never had anything is forgotten when there is need of its place.
-    pub fn away(&mut self, id: u64, took: bool, (now, unix_s): (Duration, u64)) {
+    pub fn away(&mut self, id: u64, took: bool, now: Duration, unix_s: u64) {
         if let Some(seen) = self.of(id).filter(|seen| seen.is_present()) {
             (seen.state, seen.left, seen.left_unix_s, seen.settled) = (MemberState::Away, now, unix_s, false);
             seen.empty = !took && seen.kept.records == 0 && seen.alone == 0;

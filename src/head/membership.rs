@@ -102,8 +102,8 @@ impl Head {
 
     /// A node with an identity is not registered any more; `took` if it acknowledged something meanwhile.
     pub fn member_away(&self, id: u64, took: bool) {
-        let now = (self.uptime(), self.config.clock.wall_ns() / 1_000_000_000);
-        self.roster.table.borrow_mut().away(id, took, now);
+        let uptime = self.uptime();
+        self.roster.table.borrow_mut().away(id, took, uptime, self.config.clock.wall_ns() / 1_000_000_000);
         self.roster.dirty.notify_one();
     }
 

@@ -26,13 +26,8 @@ impl Core {
 
     /// At most `wanted` distinct nodes, every set of them equally likely among those that can take the batch now: one
     /// pass that keeps a random sample (Vitter's algorithm R).
-    pub(super) fn choose(
-        &mut self,
-        (except, longest): (NodeSet, usize),
-        wanted: usize,
-        bytes: usize,
-        count: usize,
-    ) -> NodeSet {
+    pub(super) fn choose(&mut self, except: NodeSet, wanted: usize, messages: &Messages, longest: usize) -> NodeSet {
+        let (bytes, count) = size(messages);
         let mut sample = [0; limits::REPLICAS_MAX];
         let mut seen = 0;
         for (place, node) in &self.nodes {
@@ -93,8 +88,8 @@ impl Core {
         let Some(entry) = self.flights.get(flight) else { return };
         let holders = entry.asked | entry.kept;
         let except = holders | entry.refused;
-        let (bytes, count) = size(&entry.batch.messages);
-        let longest = self.longest(&entry.batch.messages);
+        let messages = entry.batch.messages.clone();
+        let longest = self.longest(&messages);
         let given_up = entry.suspicion.refusal(self.replicas);
         let missing = match given_up {
             Some(_) => 0,
@@ -103,7 +98,7 @@ impl Core {
         if let Some(entry) = self.flights.get_mut(flight) {
             entry.cause = given_up.or(entry.cause.take());
         }
-        let chosen = self.choose((except, longest), missing, bytes, count);
+        let chosen = self.choose(except, missing, &messages, longest);
         if chosen != 0 {
             self.put(flight, chosen);
         }
