@@ -2,8 +2,9 @@
 //! kept.
 //!
 //! This page is the contents: [`run`] accepts, `connection` shakes hands, `text_client`, `framed_client`, `node` and
-//! `text_node` are the four kinds of session, `core` decides, `heartbeat` watches, `registro` remembers, `status`
-//! tells. `reads` answers readers with what `merge` puts together; `members` and `membership` know the data nodes that
+//! `text_node` are the four kinds of session, `core` decides (`window`: how much a node may have), `heartbeat` watches, `registro` remembers, `status`
+//! tells. `reads` answers readers with what `merge` puts together (`readers`:
+//! what they share); `members` and `membership` know the data nodes that
 //! were ever seen, `floor` how far the clock may be called safe; `alarms` says what is wrong. A head keeps no messages: data nodes do.
 
 mod alarms;
@@ -23,6 +24,7 @@ mod membership;
 pub mod merge;
 mod node;
 mod places;
+mod readers;
 mod reads;
 mod registered;
 pub mod registro;
@@ -32,6 +34,7 @@ mod status;
 mod text_client;
 mod text_node;
 mod unread;
+mod window;
 
 use std::io;
 use std::rc::Rc;
@@ -46,8 +49,8 @@ pub use config::Config;
 pub use places::Rules;
 
 use crate::limits;
-use crate::lock::Lock;
-use crate::net::{Listener, Stream};
+use crate::lock::{Lock, Role};
+use crate::net::{Listener, Stream, Turn};
 use registro::Registro;
 use shelf::{Shelf, Shelves};
 use state::Head;
@@ -72,7 +75,7 @@ pub enum Error {
 pub async fn run(config: Config, listener: Listener, shutdown: CancellationToken) -> Result<(), Error> {
     let registro = Registro::open(&config.logs, config.clock.clone())?;
     // Two heads in one registro could not be told apart.
-    let _lock = Lock::take(&config.logs, "head.lock", "head")?;
+    let _lock = Lock::take(&config.logs, Role::Head, "head")?;
     let shelf = |file| Shelf::Path(config.logs.join(file));
     let shelves = Shelves { members: shelf(membership::FILE), clock: shelf(floor::FILE) };
     run_on(config, (registro, shelves), listener, shutdown).await;
@@ -92,6 +95,7 @@ pub async fn run_on(
     let mut connections = JoinSet::new();
     let mut chores = JoinSet::new();
     chores.spawn_local(heartbeat::run(Rc::clone(&head), shutdown.clone()));
+    chores.spawn_local(heartbeat::look(Rc::clone(&head)));
     chores.spawn_local(Rc::clone(&head).keep_members());
     chores.spawn_local(Rc::clone(&head).keep_floor());
     let sampled = Rc::clone(&head);
@@ -100,7 +104,7 @@ pub async fn run_on(
     chores.spawn_local(async move { alarms::run(&watched).await });
     chores.spawn_local(places::close_idle(Rc::clone(&head)));
     let places = Arc::new(Semaphore::new(head.config.clients.most + limits::CONNECTIONS_EXTRA));
-    let mut failing = false;
+    let (mut failing, mut turn) = (false, Turn::default());
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
@@ -111,6 +115,7 @@ pub async fn run_on(
         match accepted {
             Ok((socket, peer, place)) => {
                 failing = false;
+                turn.spend(limits::TURN_BYTES / limits::TURN_ACCEPTS).await;
                 let session = connection::serve(Rc::clone(&head), socket, peer, shutdown.clone(), finished.clone());
                 connections.spawn_local(async move {
                     session.await;

@@ -12,6 +12,17 @@ use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::Messages;
 use crate::wire::text::mensaje_bytes;
 
+/// Which nodes are tried that have settled nothing.
+#[derive(Clone, Copy)]
+enum Tried {
+    /// All: there are not enough others.
+    All,
+    /// Those from where none has failed of late.
+    Rested,
+    /// None.
+    Nobody,
+}
+
 impl Core {
     /// How many nodes could take a batch at some time whose longest message has so many bytes: registered, writable, not
     /// leaving and not in `except`.
@@ -24,14 +35,40 @@ impl Core {
         if self.bounded == 0 { 0 } else { messages.iter().map(mensaje_bytes).max().unwrap_or(0) }
     }
 
+    /// Which of the nodes that have settled nothing yet may be given a batch that wants so many nodes not in `except`. A
+    /// batch that somebody else can keep goes to one of them only while none of them has another, and if it is `fresh`:
+    /// however many there are, they hold up one batch.
+    fn tried(&self, except: NodeSet, longest: usize, wanted: usize, fresh: bool) -> Tried {
+        let able = self.nodes.iter().filter(|(place, node)| node.takes(longest) && except & bit(*place) == 0);
+        if able.filter(|(_, node)| node.opening.is_proven()).count() < wanted {
+            return Tried::All;
+        }
+        let on_trial = self.nodes.iter().any(|(_, node)| !node.opening.is_proven() && node.messages > 0);
+        if fresh && !on_trial { Tried::Rested } else { Tried::Nobody }
+    }
+
     /// At most `wanted` distinct nodes, every set of them equally likely among those that can take the batch now: one
     /// pass that keeps a random sample (Vitter's algorithm R).
-    pub(super) fn choose(&mut self, except: NodeSet, wanted: usize, messages: &Messages, longest: usize) -> NodeSet {
+    pub(super) fn choose(
+        &mut self,
+        except: NodeSet,
+        wanted: usize,
+        messages: &Messages,
+        longest: usize,
+        fresh: bool,
+    ) -> NodeSet {
         let (bytes, count) = size(messages);
         let mut sample = [0; limits::REPLICAS_MAX];
         let mut seen = 0;
+        let tried = self.tried(except, longest, wanted, fresh);
         for (place, node) in &self.nodes {
-            if node.takes(longest) && except & bit(place) == 0 && node.has_room(bytes, count) {
+            let trusted = node.opening.is_proven()
+                || match tried {
+                    Tried::All => true,
+                    Tried::Rested => !self.failures.rests(&node.label.ip, self.looks),
+                    Tried::Nobody => false,
+                };
+            if trusted && node.takes(longest) && except & bit(place) == 0 && node.has_room(bytes, count) {
                 let slot = if seen < wanted { seen } else { self.rng.random_range(0..=seen) };
                 if let Some(slot) = sample.get_mut(..wanted).and_then(|sample| sample.get_mut(slot)) {
                     *slot = place;
@@ -48,7 +85,7 @@ impl Core {
         let mut chosen = None;
         let mut seen = 0;
         for (place, node) in &self.nodes {
-            let able = node.writable && !node.leaving && node.label.id.is_some();
+            let able = node.is_able() && node.label.id.is_some();
             if able && place != source.place && !held.contains(&&*node.label.name) {
                 if self.rng.random_range(0..=seen) == 0 {
                     chosen = Some(NodeKey { place, serial: node.serial });
@@ -98,7 +135,7 @@ impl Core {
         if let Some(entry) = self.flights.get_mut(flight) {
             entry.cause = given_up.or(entry.cause.take());
         }
-        let chosen = self.choose(except, missing, &messages, longest);
+        let chosen = self.choose(except, missing, &messages, longest, false);
         if chosen != 0 {
             self.put(flight, chosen);
         }
@@ -202,7 +239,7 @@ impl Core {
             return Refusal::new(Code::NoNodes, text);
         }
         if self.candidates(0, longest) < wanted && self.candidates(0, 0) >= wanted {
-            let most = self.nodes.iter().filter_map(|(_, node)| node.window.message_bytes).max().unwrap_or(0);
+            let most = self.nodes.iter().filter_map(|(_, node)| node.message_bytes).max().unwrap_or(0);
             let text = format!(
                 "the message is sent as {longest} bytes to dataNodes that speak text, and {most} are the most that they \
                  are sent; send shorter ones, start 'acopio data', or raise --node-bytes"

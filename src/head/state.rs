@@ -19,7 +19,8 @@ use super::faults::Fault;
 use super::floor::Floor;
 use super::membership::Roster;
 use super::places::Places;
-use super::reads::{Open, Readers};
+use super::readers::Readers;
+use super::reads::Open;
 use super::registered::{Candidate, NodeEntry, NodeSink, Report, word};
 use super::registro::{self, Registro};
 use super::shelf::Shelves;
@@ -27,6 +28,7 @@ use crate::limits;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{Frame, Messages, SyncMode};
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::text::{DESCONECTADO, NO_DISPONIBLE};
 
 /// The outcome of one batch, for the session that sent it.
 #[derive(Debug)]
@@ -264,7 +266,7 @@ impl Head {
         if let Some(id) = who.id {
             self.member_here(&who.name, id, who.report.kept())?;
         }
-        let key = self.core.borrow_mut().register(label, who.writable, who.window);
+        let key = self.core.borrow_mut().register(label, who.writable, who.window, who.message_bytes);
         let key = key.inspect_err(|_| who.id.into_iter().for_each(|id| self.member_away(id, false)))?;
         let entry = Rc::new(NodeEntry {
             key,
@@ -311,7 +313,8 @@ impl Head {
         entry.sink.cut();
         self.copies_left(entry.key);
         let quiet = cause == STOPPING || cause == LEAVING;
-        tracing::info!(target: "acopio::heartbeat", "{} no disponible, eliminado name={} cause={cause:?} in_flight={moved}", entry.ip, entry.name);
+        let word = if quiet { DESCONECTADO } else { NO_DISPONIBLE };
+        tracing::info!(target: "acopio::heartbeat", "{} {word} name={} cause={cause:?} in_flight={moved}", entry.ip, entry.name);
         if quiet {
             tracing::info!("dataNode {} at {} is let go: {cause}", entry.name, entry.ip);
         } else {

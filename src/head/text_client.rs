@@ -14,7 +14,7 @@ use super::flow::{Flow, LastWords, drive};
 use super::places::{Exit, Guest};
 use super::state::{Client, Head, Outcome};
 use crate::limits;
-use crate::net::{self, Outbox, Read, ReadHalf, WriteHalf};
+use crate::net::{self, Outbox, Read, ReadHalf, Turn, WriteHalf};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{FrameError, Messages, MessagesBuilder};
 use crate::wire::id::ClientId;
@@ -109,9 +109,9 @@ pub async fn serve(
     let client = Rc::new(TextClient { outbox, flow: Flow::default(), dialect, pending: RefCell::default() });
     let _entered = head.enter(session, Rc::clone(&client) as Rc<dyn Client>);
     let reader = async {
-        let id = ClientId::of_connection(head.random());
+        let (id, turn) = (ClientId::of_connection(head.random()), Turn::default());
         guest.client.set(Some(id));
-        let writer = Writer { head, guest, client: &client, session, id, next_seq: 1 };
+        let writer = Writer { head, guest, client: &client, session, id, next_seq: 1, turn };
         let ended = match dialect {
             Dialect::Raw => writer.read_raw(&mut read_half, &mut buffer, shutdown).await,
             Dialect::Line | Dialect::Framed => writer.read_lines(&mut read_half, &mut buffer, shutdown).await,
@@ -127,7 +127,10 @@ pub async fn serve(
         (read_half, words)
     };
     if let Err(error) = drive(&client.outbox, &client.flow, shutdown, write_half, reader).await {
-        tracing::debug!("a text client's connection broke: {error}");
+        match client.outbox.failed() {
+            Some(cause) => tracing::warn!("a text client is closed: {cause}"),
+            None => tracing::debug!("a text client's connection broke: {error}"),
+        }
     }
 }
 
@@ -139,6 +142,7 @@ struct Writer<'a> {
     session: u64,
     id: ClientId,
     next_seq: u64,
+    turn: Turn,
 }
 
 impl Writer<'_> {
@@ -206,6 +210,7 @@ impl Writer<'_> {
         let Some(messages) = batch.take() else { return };
         let count = messages.count();
         self.guest.add(count);
+        self.turn.spend(messages.block().len()).await;
         self.client.flow.room(&self.client.outbox).await;
         let echo = self.head.config.solo.is_some().then(|| messages.clone());
         let ticket = self.client.expect(count, messages.block().len(), echo);

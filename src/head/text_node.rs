@@ -12,10 +12,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::core::{Batch, Window};
+use super::core::Batch;
 use super::faults::Fault;
 use super::registered::{Candidate, NodeEntry, NodeSink, Report, word};
 use super::state::{Head, STOPPING};
+use super::window::Window;
 use crate::limits;
 use crate::net::{ReadHalf, WriteHalf};
 use crate::wire::frame::{Messages, SyncMode};
@@ -62,11 +63,8 @@ pub async fn serve(
         peer,
         dialect,
         writable: true,
-        window: Window {
-            bytes: limits::NODE_WINDOW_BYTES_MAX,
-            messages: limits::TEXT_NODE_WINDOW_MESSAGES_MAX,
-            message_bytes: Some(head.config.text_node_bytes - usize::from(dialect == Dialect::Line)),
-        },
+        window: Window { bytes: limits::NODE_WINDOW_BYTES_MAX, messages: limits::TEXT_NODE_WINDOW_MESSAGES_MAX },
+        message_bytes: Some(head.config.text_node_bytes - usize::from(dialect == Dialect::Line)),
         report: Report {
             records: 0,
             bytes: 0,
