@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 pub use config::Config;
 pub use keeper::{Keeper, Kept};
-pub use status::{drain, drain_on, status, status_on};
+pub use status::{drain, drain_on, status, status_on, status_with_clients};
 pub use troubles::Trouble;
 
 use crate::limits;
