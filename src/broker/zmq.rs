@@ -307,8 +307,8 @@ fn open(kind: SocketType, at: &Address, bounds: &Bounds) -> Result<Socket, Error
         .monitor_capacity(limits::TOPIC_EVENTS_MAX)
         .reconnect(ReconnectPolicy::Fixed(limits::TOPIC_RECONNECT))
         .tcp_keepalive(KeepAlive::Enabled {
-            idle: limits::KEEPALIVE_TIME,
-            intvl: limits::KEEPALIVE_INTERVAL,
+            idle: limits::PEER_SILENCE_MAX / 2,
+            intvl: limits::PEER_SILENCE_MAX / (2 * limits::KEEPALIVE_RETRIES),
             cnt: limits::KEEPALIVE_RETRIES,
         })
         .subscription_admission(|wanted: &SubscriptionRequest<'_>| {
