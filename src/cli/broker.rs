@@ -151,10 +151,9 @@ impl Broker {
         }
         let config = self.config()?;
         logging::start(global, &[LogFile { dir: &self.logs, name: "broker", takes: Takes::All }])?;
-        runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| {
-            Ok(broker::run(config, shutdown).await?)
-        })
-        .map(runtime::done)
+        let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
+        runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| Ok(broker::run(config, shutdown).await?))
+            .map(runtime::done)
     }
 
     fn config(&self) -> Result<Config> {

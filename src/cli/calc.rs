@@ -114,7 +114,8 @@ impl Calc {
         logging::start(global, &[])?;
         let brokers = brokers(&self.broker, self.ports, self.curve.as_ref())?;
         let part = self.part;
-        runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| {
+        let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
+        runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| {
             match part {
                 Part::Server { wait } => server::run(&brokers, wait, &shutdown).await?,
                 Part::Square { leg } => square::run(&brokers, leg, &shutdown).await?,
