@@ -53,6 +53,10 @@ pub enum Error {
     /// A process can't be started.
     #[error(transparent)]
     Start(#[from] child::Error),
+    /// What the devices need is not to be had.
+    #[cfg(feature = "device")]
+    #[error(transparent)]
+    Devices(#[from] super::devices::Error),
     /// Another cluster runs in the folder.
     #[error(transparent)]
     InUse(#[from] crate::lock::Error),
@@ -91,6 +95,10 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
     for address in settings.plan.listen_addresses() {
         TcpListener::bind(address).map(drop).map_err(|source| Error::Listen { address, source })?;
     }
+    #[cfg(feature = "device")]
+    if let Some(devices) = &settings.plan.devices {
+        super::devices::prepare(devices, dir)?;
+    }
     let members = settings.plan.members(has_address);
     let shared = Rc::new(Shared {
         program: settings.program.clone(),
@@ -100,7 +108,7 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
     });
     let mut groups = Kind::STOP_ORDER.map(|kind| (kind, Group::new()));
     let mut pids = Vec::new();
-    let started = start(&members, &shared, &mut groups, &mut pids, &shutdown).await;
+    let started = start(&settings.plan, &members, &shared, &mut groups, &mut pids, &shutdown).await;
     if matches!(started, Ok(true)) {
         introduce(&settings, &members, &pids, &screen);
         tokio::select! {
@@ -108,7 +116,8 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
             () = after(settings.run_for) => {}
         }
     }
-    screen.say("stopping: clients, then the head, then the data nodes");
+    let devices = if settings.plan.devices.is_some() { "devices, " } else { "" };
+    screen.say(format!("stopping: {devices}clients, then the head, then the data nodes"));
     end(groups, &screen).await;
     if matches!(started, Ok(true)) {
         files::summarise(&members, &screen);
@@ -118,13 +127,21 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
 
 /// Starts every member; false if the end was asked for before all were there.
 async fn start(
+    plan: &plan::Settings,
     members: &[Member],
     shared: &Rc<Shared>,
     groups: &mut [(Kind, Group)],
     pids: &mut Vec<Option<u32>>,
     shutdown: &CancellationToken,
 ) -> Result<bool, Error> {
+    let mut ready_for_devices = false;
     for member in members {
+        if member.kind == Kind::Device && !std::mem::replace(&mut ready_for_devices, true) {
+            tokio::select! {
+                ready = configure(plan) => ready?,
+                () = shutdown.cancelled() => return Ok(false),
+            }
+        }
         let mut running = Running::start(&shared.program, shared.verbose, member, &shared.screen)?;
         pids.push(running.pid());
         let ready = if member.kind == Kind::Head {
@@ -132,7 +149,7 @@ async fn start(
                 ready = head_listens(&mut running) => ready,
                 () = shutdown.cancelled() => Ok(()),
             }
-        } else if member.kind == Kind::Data {
+        } else if matches!(member.kind, Kind::Data | Kind::Web) {
             // Clients are started when there is somebody to keep what they send; a node that takes longer is not waited for.
             tokio::select! {
                 _registered_or_not = timeout(limits::UP_NODE_TIME_MAX, running.listens()) => Ok(()),
@@ -153,6 +170,17 @@ async fn start(
         }
     }
     Ok(true)
+}
+
+/// Waits for ZooKeeper, and writes there what holds for all devices.
+async fn configure(plan: &plan::Settings) -> Result<(), Error> {
+    #[cfg(feature = "device")]
+    if let Some(devices) = &plan.devices {
+        super::devices::configure(devices).await?;
+    }
+    #[cfg(not(feature = "device"))]
+    debug_assert!(plan.devices.is_none(), "there are none");
+    Ok(())
 }
 
 async fn head_listens(running: &mut Running) -> Result<(), Error> {
@@ -229,7 +257,7 @@ impl Group {
 }
 
 /// Ends group after group; all of one at the same time.
-async fn end(groups: [(Kind, Group); 3], screen: &Screen) {
+async fn end(groups: [(Kind, Group); Kind::STOP_ORDER.len()], screen: &Screen) {
     let overall = Instant::now() + limits::STOP_TIME_MAX - limits::UP_GROUP_STOP_TIME_MIN;
     for (_, mut group) in groups {
         let deadline = overall.max(Instant::now() + limits::UP_GROUP_STOP_TIME_MIN);
@@ -274,7 +302,24 @@ fn introduce(settings: &Settings, members: &[Member], pids: &[Option<u32>], scre
         screen.say(format!("  tail -F {}/data.txt", member.dir.display()));
         screen.say(format!("  kill -9 {pid}    kill {}: nothing acknowledged is lost", member.name));
     }
+    if let Some(devices) = &settings.plan.devices {
+        introduce_devices(devices, members, pids, screen);
+    }
     screen.say("Ctrl-C stops everything.\n");
+}
+
+/// What to try with devices.
+fn introduce_devices(devices: &plan::Devices, members: &[Member], pids: &[Option<u32>], screen: &Screen) {
+    let servers = devices.zookeeper.servers();
+    screen.say(format!("  {}    the values that the leader sends; /listar for all of them", devices.api()));
+    screen.say(format!("  acopio zk --zookeeper {servers} ls /mediciones    who is there"));
+    screen
+        .say(format!("  acopio zk --zookeeper {servers} set /config/sampling_period 8    measure less often, at once"));
+    let device = members.iter().zip(pids).find(|(member, _)| member.kind == Kind::Device);
+    if let Some((member, Some(pid))) = device {
+        let name = &member.name;
+        screen.say(format!("  kill -9 {pid}    kill {name}: if it leads, another device does some seconds later"));
+    }
 }
 
 /// Resolves after a time, or never.

@@ -280,7 +280,7 @@ impl Demo {
         let log = match member.kind {
             Kind::Head => "registro.log",
             Kind::Data => "data.txt",
-            Kind::Client => return ready,
+            _ => return ready,
         };
         let (path, member) = (member.dir.join(log), member.clone());
         self.followers.spawn_local(follow::file(path, member.kind, member.name, screen, ending));
@@ -292,7 +292,7 @@ impl Demo {
         let (wanted, patience) = match container.member.kind {
             Kind::Head => (LISTENING, limits::CONTAINER_START_TIME_MAX),
             Kind::Data => (REGISTERED, limits::CONTAINER_START_TIME_MAX),
-            Kind::Client => return Ok(()),
+            _ => return Ok(()),
         };
         let ended = async {
             loop {
