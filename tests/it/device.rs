@@ -255,8 +255,8 @@ fn when_the_leader_is_killed_the_next_mean_comes_within_a_sessions_timeout_and_a
     // What was under way may still arrive.
     eventually("the next leader's mean", || (api.count() > before + 1).then_some(()));
     let took = begun.elapsed();
-    // Two rounds, and a tick of the server's.
-    assert!(took < SESSION + 2 * Duration::from_millis(300) + Duration::from_secs(2), "{took:?}");
+    // A round more than the one that counts, and what a busy machine takes on top.
+    assert!(took < SESSION + 2 * Duration::from_millis(300) + Duration::from_secs(8), "{took:?}");
     let rest: Vec<&Device> = rest.iter().collect();
     leader(&rest);
     for device in rest {
@@ -431,24 +431,24 @@ fn values_come_from_standard_input_and_the_device_ends_with_it() {
 #[test]
 fn what_is_wrong_is_one_clear_line() {
     let (room, api) = (Room::new(), Api::start());
-    let failed = |at: &str, id: &str, more: &[&str]| {
-        let (command, _dir) = command(at, id, &api.url, more);
+    let failed = |at: &str, id: &str, api: &str| {
+        let (command, _dir) = command(at, id, api, &[]);
         let (code, _, said) = Process::start(command).finish();
         assert_ne!(code, Some(0), "{said}");
         said
     };
-    let nobody = failed("127.0.0.1:1", "1", &[]);
+    let nobody = failed("127.0.0.1:1", "1", &api.url);
     assert!(nobody.contains("acopio: no ZooKeeper at 127.0.0.1:1: "), "{nobody}");
     let web = api.url.trim_start_matches("http://").trim_end_matches('/').to_owned();
-    let other = failed(&web, "1", &[]);
+    let other = failed(&web, "1", &api.url);
     assert!(other.contains(&format!("acopio: no ZooKeeper at {web}: ")), "{other}");
-    let chroot = failed(&format!("{}/nada", room.server()), "1", &[]);
+    let chroot = failed(&format!("{}/nada", room.server()), "1", &api.url);
     assert!(chroot.contains("the chroot /nada is not there"), "{chroot}");
     for id in ["a/b", "..", "two words", ""] {
-        let bad = failed(&room.at(), id, &[]);
+        let bad = failed(&room.at(), id, &api.url);
         assert!(bad.contains("error: invalid value"), "{id}: {bad}");
     }
-    let url = failed(&room.at(), "1", &["--api", "web:4000"]);
+    let url = failed(&room.at(), "1", "web:4000");
     assert!(url.contains("write http://HOST:PORT/"), "{url}");
 
     let (_, out, _) = ran({
