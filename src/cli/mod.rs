@@ -52,6 +52,8 @@ pub enum Outcome {
     Failed,
     /// It could not run, and found out nothing; the user has been told. For commands whose 1 is a finding.
     Unusable,
+    /// With the exit code of a command that was run.
+    Command(u8),
 }
 
 impl From<Outcome> for ExitCode {
@@ -60,6 +62,7 @@ impl From<Outcome> for ExitCode {
             Outcome::Done => Self::SUCCESS,
             Outcome::Failed => Self::FAILURE,
             Outcome::Unusable => Self::from(2),
+            Outcome::Command(code) => Self::from(code),
         }
     }
 }
@@ -74,6 +77,7 @@ Examples:
   acopio status --head 127.0.0.1:5000                          who is there, and what they keep
   acopio verify logs/data*                                     check every record on disk
   acopio audit --registro logs --data logs                     is everything there that was acknowledged?
+  acopio zk lock /LOCKS -- ./critical.sh                       one at a time on all machines, over ZooKeeper
 
 Every flag is an environment variable too: --max-clients is ACOPIO_MAX_CLIENTS. Where commands mean different things
 by a flag, the command's name is in it: ACOPIO_READ_COUNT. The command's --help names them. A flag wins over its variable.
@@ -165,7 +169,10 @@ pub fn main() -> ExitCode {
 fn with_variables(mut text: String, words: &[String], is_set: impl Fn(&str) -> bool) -> String {
     let mut cli = Cli::command();
     cli.build();
-    let Some(command) = words.iter().skip(1).find_map(|word| cli.find_subcommand(word)) else { return text };
+    let mut command = &cli;
+    for word in words.iter().skip(1) {
+        command = command.find_subcommand(word).unwrap_or(command);
+    }
     for arg in command.get_arguments() {
         let (Some(long), Some(variable)) = (arg.get_long(), arg.get_env().and_then(|name| name.to_str())) else {
             continue;
@@ -234,18 +241,30 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// All commands and those below them, with the name of the first.
+    fn commands(cli: &clap::Command) -> Vec<(&str, &clap::Command)> {
+        let mut all: Vec<_> = cli.get_subcommands().map(|command| (command.get_name(), command)).collect();
+        let mut n = 0;
+        while let Some((name, command)) = all.get(n).copied() {
+            all.extend(command.get_subcommands().map(|below| (name, below)));
+            n += 1;
+        }
+        all.retain(|(name, command)| *name != "help" && command.get_name() != "help");
+        all
+    }
+
     #[test]
     fn every_flag_is_an_environment_variable() {
         let mut cli = Cli::command();
         cli.build();
-        for command in cli.get_subcommands().filter(|command| command.get_name() != "help") {
+        for (name, command) in commands(&cli) {
             for arg in command.get_arguments() {
                 let Some(long) = arg.get_long() else { continue };
                 if matches!(long, "help" | "version") || arg.is_hide_set() {
                     continue;
                 }
                 let plain = long.replace('-', "_").to_uppercase();
-                let own = format!("ACOPIO_{}_{plain}", command.get_name().to_uppercase());
+                let own = format!("ACOPIO_{}_{plain}", name.to_uppercase());
                 let variable = arg.get_env().and_then(|env| env.to_str()).unwrap_or_default();
                 assert!(
                     variable == format!("ACOPIO_{plain}") || variable == own,
@@ -261,7 +280,7 @@ mod tests {
         let mut cli = Cli::command();
         cli.build();
         let mut meanings: BTreeMap<String, (String, String)> = BTreeMap::new();
-        for command in cli.get_subcommands().filter(|command| command.get_name() != "help") {
+        for (_, command) in commands(&cli) {
             for arg in command.get_arguments() {
                 let Some(variable) = arg.get_env().and_then(|env| env.to_str()) else { continue };
                 // Kubernetes sets these in every container, for a service that is called acopio.

@@ -61,6 +61,15 @@ where
     result
 }
 
+/// As [`run_role`], for work that hears of each SIGTERM and SIGINT itself, and takes as long as it likes.
+#[cfg(feature = "coord")]
+pub fn run_interruptible<T>(work: impl AsyncFnOnce(&mut Signals) -> Result<T>) -> Result<T> {
+    let runtime = current_thread()?;
+    let result = LocalSet::new().block_on(&runtime, async { work(&mut Signals::new()?).await });
+    runtime.shutdown_background();
+    result
+}
+
 /// As [`run_role`], for a short command that signals simply end.
 pub fn run_short<T, Fut: Future<Output = Result<T>>>(work: Fut) -> Result<T> {
     end_by_signals_as_pid_1()?;
@@ -97,7 +106,8 @@ fn force() -> ! {
     std::process::exit(FORCED)
 }
 
-struct Signals {
+/// SIGTERM and SIGINT.
+pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
@@ -108,7 +118,8 @@ impl Signals {
         Ok(Self { terminate: of(SignalKind::terminate())?, interrupt: of(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) -> SignalKind {
+    /// The next one.
+    pub async fn next(&mut self) -> SignalKind {
         tokio::select! {
             _ = self.terminate.recv() => SignalKind::terminate(),
             _ = self.interrupt.recv() => SignalKind::interrupt(),

@@ -67,7 +67,7 @@ impl Election {
         mut work: impl AsyncFnMut(Term) -> T,
     ) -> Result<T, Error> {
         loop {
-            let held = self.lock.acquire_telling(&mut tell).await?;
+            let held = self.lead_telling(&mut tell).await?;
             loop {
                 tokio::select! {
                     biased;
@@ -82,6 +82,14 @@ impl Election {
                 }
             }
         }
+    }
+
+    /// Stands until it leads, and hands out the leadership itself, for those who need more than [`Self::run`] gives.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn lead_telling(&self, tell: impl FnMut(&super::Waiting)) -> Result<Held, Error> {
+        self.lock.acquire_telling(tell).await
     }
 
     /// The candidates, the leader first.

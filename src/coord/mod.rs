@@ -35,20 +35,24 @@
 
 mod barrier;
 mod counter;
+mod double_barrier;
 mod election;
 mod ephemeral;
 mod error;
 mod lock;
 mod path;
 mod probe;
+pub mod python;
 mod servers;
 mod session;
+mod tree;
 mod turn;
 mod watch;
 mod znodes;
 
 pub use barrier::Barrier;
 pub use counter::{Counter, Number};
+pub use double_barrier::{DoubleBarrier, Member};
 pub use election::{Election, Term};
 pub use ephemeral::{Ephemeral, Written};
 pub use error::{Cause, Error};
@@ -56,6 +60,7 @@ pub use lock::{Contender, Fence, Held, Lock, Waiting};
 pub use path::{BadPath, ZnodePath};
 pub use servers::{BadServers, Servers};
 pub use session::{Config, Login, Session, State, States};
+pub use tree::{Change, TreeWatch, Znode};
 pub use turn::Layout;
 pub use watch::{ChildrenWatch, Data, DataWatch};
 pub use znodes::Kind;

@@ -32,3 +32,18 @@ pub const ZK_PROBE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Bytes that are read to find that out.
 pub const ZK_PROBE_BYTES_MAX: usize = 256;
+
+/// Znodes that are shown as one tree: an election has tens, a busy ensemble hundreds of thousands.
+pub const ZK_TREE_NODES_MAX: usize = 10_000;
+
+/// Bytes of a znode's data that are shown in a tree.
+pub const ZK_TREE_DATA_BYTES_MAX: usize = 64;
+
+/// Time that a command run under a lock has to end after SIGTERM; then it is killed.
+pub const ZK_COMMAND_STOP_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// The same where its lock is lost, as a part of the session's timeout: another may hold it soon.
+pub const ZK_LOST_STOP_PART: u32 = 4;
+
+/// Shortest time between two runs of a command that leads: one that ends at once must not keep all candidates busy.
+pub const ZK_LEAD_EVERY: Duration = Duration::from_millis(500);

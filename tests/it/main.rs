@@ -52,4 +52,8 @@ mod versions;
 mod web;
 mod wire_document;
 #[cfg(feature = "coord")]
+mod zookeeper_commands;
+#[cfg(feature = "coord")]
+mod zookeeper_failures;
+#[cfg(feature = "coord")]
 mod zookeeper_recipes;

@@ -7,10 +7,19 @@ use clap::{Args, Subcommand};
 
 use super::zookeeper::ZooKeeper;
 use super::{Global, Outcome, logging, runtime};
-use crate::coord::{Config, Session};
+use crate::coord::{Config, Session, Waiting};
 use crate::limits;
 
+mod elect;
+mod job;
+mod lock;
+mod together;
+mod tree;
+mod watch;
 mod znode;
+
+/// Ended by a signal while it waited.
+const INTERRUPTED: Outcome = Outcome::Command(130);
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -40,6 +49,13 @@ pub struct Zk {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Lock(lock::Lock),
+    Elect(elect::Elect),
+    Watch(watch::Watch),
+    Barrier(together::Barrier),
+    Counter(together::Counter),
+    Duel(together::Duel),
+    Tree(tree::Tree),
     Ls(znode::Ls),
     Get(znode::Get),
     Set(znode::Set),
@@ -53,6 +69,13 @@ impl Zk {
         logging::start(global, &[])?;
         let config = self.zookeeper.config()?;
         match self.command {
+            Command::Lock(args) => args.run(config),
+            Command::Elect(args) => args.run(config),
+            Command::Watch(args) => args.run(config),
+            Command::Barrier(args) => args.run(config),
+            Command::Counter(args) => args.run(config),
+            Command::Duel(args) => args.run(config),
+            Command::Tree(args) => args.run(config),
             Command::Ls(args) => quick(config, async |session| args.run(session).await),
             Command::Get(args) => quick(config, async |session| args.run(session).await),
             Command::Set(args) => quick(config, async |session| args.run(session).await),
@@ -77,4 +100,16 @@ async fn in_time(work: impl Future<Output = Result<()>>) -> Result<()> {
     tokio::time::timeout(most, work)
         .await
         .unwrap_or_else(|_| Err(anyhow!("ZooKeeper gave no answer within {most:?}; see that it serves, and try again")))
+}
+
+/// Who this is if nobody says: as kazoo's barriers call themselves.
+fn process_name() -> String {
+    format!("{}-{}", super::values::host_name(), std::process::id())
+}
+
+/// Says who waits for whom.
+fn waits(waiting: &Waiting) {
+    let Waiting { node, behind, ahead } = waiting;
+    let of = if behind.id.is_empty() { String::new() } else { format!(" of {}", behind.id) };
+    tracing::info!("{} waits for {}{of}; {ahead} before it", node.name(), behind.node.name());
 }

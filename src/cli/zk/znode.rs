@@ -1,12 +1,12 @@
 //! `acopio zk ls`, `get`, `set`, `create`, `rm`: single znodes by hand.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use super::super::{Outcome, runtime};
+use super::super::{Outcome, print, runtime};
 use super::in_time;
 use crate::coord::{Config, Error, Kind, Session, Stat, ZnodePath};
 use crate::limits;
@@ -21,11 +21,8 @@ pub struct Ls {
 
 impl Ls {
     pub async fn run(self, session: &Session) -> Result<()> {
-        let mut out = std::io::stdout().lock();
-        for child in session.children(&self.path).await? {
-            writeln!(out, "{child}")?;
-        }
-        Ok(())
+        let children: String = session.children(&self.path).await?.iter().map(|child| format!("{child}\n")).collect();
+        print::out("the children", &children)
     }
 }
 
@@ -35,20 +32,19 @@ pub struct Get {
     /// Which znode
     path: ZnodePath,
     /// Its numbers as well: versions, times, owner
-    #[arg(long, env = "ACOPIO_STAT", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "ACOPIO_ZK_STAT", value_parser = BoolishValueParser::new())]
     stat: bool,
 }
 
 impl Get {
     pub async fn run(self, session: &Session) -> Result<()> {
         let (data, stat) = session.get(&self.path).await?;
-        let mut out = std::io::stdout().lock();
-        out.write_all(&data)?;
-        writeln!(out)?;
-        if self.stat {
-            write!(out, "{}", numbers(&stat))?;
+        if std::io::stdout().is_terminal() {
+            print::out("the data", &String::from_utf8_lossy(&data))?;
+        } else {
+            std::io::stdout().write_all(&data).context("cannot print the data; give it a standard output")?;
         }
-        Ok(())
+        print::out("its numbers", &if self.stat { format!("\n{}", numbers(&stat)) } else { "\n".to_owned() })
     }
 }
 
@@ -79,7 +75,7 @@ pub struct Set {
     /// What it will hold
     data: String,
     /// Only if its data has still this version
-    #[arg(long, env = "ACOPIO_VERSION", value_name = "N")]
+    #[arg(long, env = "ACOPIO_ZK_VERSION", value_name = "N")]
     version: Option<i32>,
 }
 
@@ -99,13 +95,13 @@ pub struct Create {
     #[arg(default_value = "")]
     data: String,
     /// Ephemeral: it lives until this command is ended
-    #[arg(long, env = "ACOPIO_EPHEMERAL", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "ACOPIO_ZK_EPHEMERAL", value_parser = BoolishValueParser::new())]
     ephemeral: bool,
     /// ZooKeeper adds a number that only grows
-    #[arg(long, env = "ACOPIO_SEQUENTIAL", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "ACOPIO_ZK_SEQUENTIAL", value_parser = BoolishValueParser::new())]
     sequential: bool,
     /// Make the znodes above it, too
-    #[arg(long, env = "ACOPIO_PARENTS", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "ACOPIO_ZK_PARENTS", value_parser = BoolishValueParser::new())]
     parents: bool,
 }
 
@@ -142,8 +138,7 @@ impl Create {
             (true, true) => Kind::EphemeralSequential,
         };
         let path = session.create(&self.path, self.data.as_bytes(), kind).await?;
-        writeln!(std::io::stdout(), "{path}")?;
-        Ok(())
+        print::out("its path", &format!("{path}\n"))
     }
 }
 
@@ -153,10 +148,10 @@ pub struct Rm {
     /// Which znode
     path: ZnodePath,
     /// With all below it
-    #[arg(long, short, env = "ACOPIO_RECURSIVE", value_parser = BoolishValueParser::new())]
+    #[arg(long, short, env = "ACOPIO_ZK_RECURSIVE", value_parser = BoolishValueParser::new())]
     recursive: bool,
     /// Only if its data has still this version
-    #[arg(long, env = "ACOPIO_VERSION", value_name = "N", conflicts_with = "recursive")]
+    #[arg(long, env = "ACOPIO_ZK_VERSION", value_name = "N", conflicts_with = "recursive")]
     version: Option<i32>,
 }
 
