@@ -10,11 +10,11 @@ use super::api::{self, ApiUrl};
 use super::console::Console;
 use super::paths;
 use super::record::{Leadership, Records, Sent};
-use super::round::{Outcome, Reading, Rounds, Unreadable, python_list};
+use super::round::{Outcome, Reading, Rounds, Unreadable};
 use super::sensor::period_from;
 use super::settings::Setting;
 use super::value::{Value, shown};
-use crate::coord::{Barrier, Cause, ChildrenWatch, Election, Error, Fence, Session, Term};
+use crate::coord::{Barrier, Cause, ChildrenWatch, Election, Error, Fence, Session, Term, python};
 use crate::limits;
 
 /// A candidate for leadership.
@@ -92,7 +92,7 @@ impl Leader {
         led.round += 1;
         let outcome = led.rounds.judge(readings);
         self.console.say("LEADER :");
-        let list = python_list(devices.iter().map(String::as_str));
+        let list = python::list(&devices);
         self.console.say(&format!("Hay {} dispositivos activos: {list}", devices.len()));
         for (device, value) in &outcome.counted {
             self.console.say(&format!("Valor del dispositivo {device} a considerar : {value}"));
@@ -176,7 +176,7 @@ impl Leader {
         self.session.ensure(&path).await?;
         let mut watch = ChildrenWatch::new(&self.session, path);
         while let Some(devices) = watch.next().await? {
-            let list = python_list(devices.iter().map(String::as_str));
+            let list = python::list(&devices);
             self.console.watcher(&format!("Dispositivos conectados: {list}"));
         }
         Ok(())

@@ -1,7 +1,6 @@
 //! A round: from what is in the measurements' znodes to the mean and how it came about. Pure: what was read is handed in.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use super::value::Value;
 
@@ -77,32 +76,6 @@ fn mean(values: impl ExactSizeIterator<Item = f64> + Clone) -> Option<f64> {
     if mean.is_finite() { Some(mean) } else { Some(values.map(|value| value / f64::from(n)).sum()) }
 }
 
-/// Names as Python shows a list of them: `['1', '2']`.
-pub fn python_list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    let mut list = "[".to_owned();
-    for (n, name) in names.into_iter().enumerate() {
-        if n > 0 {
-            list.push_str(", ");
-        }
-        let quote = if name.contains('\'') && !name.contains('"') { '"' } else { '\'' };
-        list.push(quote);
-        for c in name.chars() {
-            match c {
-                '\\' => list.push_str("\\\\"),
-                c if c == quote => list.extend(['\\', c]),
-                c if c.is_control() => {
-                    let written = write!(list, "\\x{:02x}", u32::from(c));
-                    debug_assert!(written.is_ok(), "a string takes everything");
-                }
-                c => list.push(c),
-            }
-        }
-        list.push(quote);
-    }
-    list.push(']');
-    list
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,12 +125,5 @@ mod tests {
     fn great_numbers_have_a_mean() {
         assert_eq!(mean([f64::MAX, f64::MAX].into_iter()), Some(f64::MAX));
         assert_eq!(mean([1.0, 2.0].into_iter()), Some(1.5));
-    }
-
-    #[test]
-    fn names_are_shown_as_python_does() {
-        assert_eq!(python_list(["1", "2"]), "['1', '2']");
-        assert_eq!(python_list([]), "[]");
-        assert_eq!(python_list(["a'b", "c\\d", "e\"'f", "g\n"]), r#"["a'b", 'c\\d', 'e"\'f', 'g\x0a']"#);
     }
 }

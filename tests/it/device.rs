@@ -36,7 +36,10 @@ fn command(at: &str, id: &str, api: &str, more: &[&str]) -> (Command, tempfile::
         command.env_remove(name);
     }
     command.args(["-c", "exec \"$0\" \"$@\" 1>&2"]).arg(program).args(["device", id, "--zookeeper", at, "--api", api]);
-    command.args(["--session-timeout", "2s", "--period", PERIOD, "--logs"]).arg(dir.path().join("logs")).args(more);
+    command.args(["--session-timeout", "2s", "--logs"]).arg(dir.path().join("logs")).args(more);
+    if !more.contains(&"--period") {
+        command.args(["--period", PERIOD]);
+    }
     (command, dir)
 }
 
@@ -457,6 +460,16 @@ fn what_is_wrong_is_one_clear_line() {
         command
     });
     assert_eq!(out, "Error: Se requiere un identificador como argumento.\n");
+
+    let closed = Room::new();
+    let maker = kazoo(
+        &closed.at(),
+        "from kazoo.security import make_acl\n\
+         zk.create('/mediciones', b'', acl=[make_acl('world', 'anyone', read=True)])\nsay('made')\ntime.sleep(60)\n",
+    );
+    maker.wait_for("made");
+    let refused = failed(&closed.at(), "1", &api.url);
+    assert!(refused.contains("acopio: cannot create /mediciones/1: no permission"), "{refused}");
 
     // A counter with nonsense in it counts nothing, and holds up nobody.
     room.run(&["create", "/counter", "muchos"]);
