@@ -218,7 +218,7 @@ impl Settings {
         let mut args: Vec<OsString> = ["--pdeathsig", "TERM", "java", "-Xmx128m", "-XX:+UseSerialGC", "-cp", classes]
             .map(OsString::from)
             .to_vec();
-        args.insert(args.len() - 2, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn".into());
+        args.insert(args.len() - 2, "-Dorg.slf4j.simpleLogger.defaultLogLevel=error".into());
         args.extend(["org.apache.zookeeper.server.quorum.QuorumPeerMain".into(), dir.join(ZOO_CFG).into()]);
         Some(Member { kind: Kind::ZooKeeper, name, dir, args })
     }
@@ -274,6 +274,9 @@ impl Settings {
 
     fn member(&self, kind: Kind, name: String) -> Member {
         let mut args = vec![kind.word().into()];
+        if kind == Kind::Head {
+            args.push("--show-heartbeats".into());
+        }
         if self.place != Place::Containers {
             args.push("--until-stdin-closes".into());
         }

@@ -141,6 +141,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     };
     session.close().await;
     storing.finish().await;
+    tracing::info!("stopped");
     result
 }
 
