@@ -329,12 +329,6 @@ pub const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(60);
 /// a node which comes back at once is not mentioned.
 pub const ALARM_EVERY: Duration = Duration::from_secs(1);
 
-/// Refused data nodes that a head remembers, so that it names each once though it comes back every few seconds.
-pub const REFUSED_NODES_MAX: usize = 64;
-
-/// Time after which a head names a refused data node again, if it still comes.
-pub const REFUSED_NODE_SAID_EVERY: Duration = Duration::from_secs(600);
-
 /// Time for which a head may answer a node it knew with "taken" before the node says that there are two of it: longer
 /// than two heartbeats, in which a head notices a lost connection.
 pub const TAKEN_DOUBT_TIME: Duration = Duration::from_secs(30);
@@ -474,8 +468,43 @@ pub const SEND_REFUSALS_SHOWN_MAX: usize = 20;
 
 // ---- the log files of a head ----------------------------------------------------------------------------------------
 
-/// Days of `heartbeat.log`, `client.log` and `node.log` that are kept. `registro.log` is kept whole.
-pub const LOG_DAYS_MAX: usize = 30;
+/// Age at which days of `heartbeat.log`, `head.log`, `client.log` and `node.log` go. `registro.log` is kept for ever, unless a
+/// head is told otherwise.
+pub const LOG_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Time between two looks whether a log file is still the one at its path: one that was moved away takes no lines for longer.
+pub const LOG_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// First time for which a line about a peer that comes again is counted and not said; it doubles while the line goes on.
+pub const LOG_REPEAT_AFTER: Duration = Duration::from_secs(1);
+
+/// The longest such time in `head.log` and `heartbeat.log`: a data node that is refused comes back every few seconds.
+pub const LOG_REPEAT_EVERY: Duration = Duration::from_secs(600);
+
+/// The same in the registro, whose numbers count: a head that is killed takes those of this time with it.
+pub const REGISTRO_REPEAT_EVERY: Duration = Duration::from_secs(10);
+
+/// Bytes of lines a second that one peer can cause in a log, in the long run; what is more is counted.
+pub const LOG_PEER_BYTES_PER_SECOND: u64 = 1024;
+
+/// Bytes of lines that one peer can cause at once: a few hundred lines, as many devices behind one address cause them.
+pub const LOG_PEER_BURST_BYTES: u64 = 64 * 1024;
+
+/// Different lines about one peer that are remembered, so that each is said once.
+pub const LOG_PEER_LINES_MAX: usize = 32;
+
+/// Peers about which lines are remembered; all others share the room of one.
+pub const LOG_PEERS_MAX: usize = 256;
+
+/// As much of a line about a peer as is said, bytes.
+pub const LOG_TEXT_BYTES_MAX: usize = 2 * TEXT_BYTES_MAX;
+
+/// Time between two tries to write a registro that could not be written.
+pub const REGISTRO_RETRY_EVERY: Duration = ALARM_EVERY;
+
+/// Bytes of lines that wait for a registro that cannot be written. Nothing new is taken meanwhile, so these are the
+/// acknowledgements of what was in flight; with more of them some get no line.
+pub const REGISTRO_PENDING_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Ranges on one line of the registro; an acknowledgement of more takes several lines.
 pub const REGISTRO_RANGES_MAX: usize = 256;
@@ -499,3 +528,5 @@ const _: () = assert!(DRAIN_TIME_MAX.as_millis() < STOP_TIME_MAX.as_millis());
 const _: () =
     assert!(PAGE_BYTES_MIN <= PAGE_BYTES_MAX && PAGE_BYTES_MAX + FRAME_HEADER_BYTES_MAX <= LINES_FRAME_BYTES_MAX);
 const _: () = assert!(SAFE_WAIT_MAX.as_millis() < READ_PAGE_TIME_MAX.as_millis());
+const _: () =
+    assert!(LOG_PEER_BURST_BYTES > 2 * LOG_TEXT_BYTES_MAX as u64 && LOG_TEXT_BYTES_MAX < REGISTRO_LINE_BYTES_MAX);

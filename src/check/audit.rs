@@ -6,11 +6,13 @@
 
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use super::across::{Checked, Differing, named};
 use super::copies::{self, Copied, Sent};
+use super::let_go;
 use super::promises::{self, Promise};
 pub use super::promises::{Error as RegistroError, LineAt};
 use super::sort::{self, Bounds, Sorted, Sorter};
@@ -81,8 +83,14 @@ pub struct Report {
     pub torn_tails: u64,
     /// The first bad lines and torn ends.
     pub damage_first: Vec<Damage>,
+    /// Ids of which copies are not there because retention removed them; they are neither missing nor short of copies.
+    pub let_go: u64,
     /// Ids in the folders that no registro holds: usual after a head was killed.
     pub unacknowledged: u64,
+    /// Time up to which lines of a registro were let go: what is older and in no registro may have been acknowledged.
+    pub judged_from: Option<String>,
+    /// Ids in the folders that no registro holds any more.
+    pub not_judged: u64,
     /// Lines that repeat an id of the same folder, with the same contents: usual after a copy was sent again.
     pub duplicates: u64,
     /// Messages of a client that are kept under several ids: usual after a client tried again.
@@ -180,9 +188,12 @@ pub type Progress<'a> = dyn FnMut(Step<'_>, u64, u64) + 'a;
 pub fn audit(settings: &Settings, progress: &mut Progress<'_>) -> Result<Report, Error> {
     let files = sources::registros(&settings.registros)?;
     let dirs = sources::data_folders(&settings.data)?;
+    // Before the lines: what is let go meanwhile was read, or is older than this.
+    let until = let_go::lines_until(&files)?;
     let (registros, promises) = read_registros(files, settings, progress)?;
     let since = (settings.since > RecordId::default()).then(|| settings.since.to_string());
-    let mut report = Report { since, registros, ..Report::default() };
+    let judged_from = until.map(|time| humantime::format_rfc3339_nanos(time).to_string());
+    let mut report = Report { since, judged_from, registros, ..Report::default() };
     let (copied, sent) = read_folders(&dirs, settings, &mut report, progress)?;
     let total = promises.entries() + copied.entries() + sent.entries();
     let mut done = 0;
@@ -192,9 +203,22 @@ pub fn audit(settings: &Settings, progress: &mut Progress<'_>) -> Result<Report,
             progress(Step::Comparing, done, total);
         }
     };
-    report.compare(promises, copied, &dirs, &mut tick)?;
+    // After the folders: what was removed while they were read is listed by now.
+    let let_go = LetGo { lines_until: until.map_or(0, nanos), files: let_go::Files::of(&dirs)? };
+    report.compare(promises, copied, (&dirs, let_go), &mut tick)?;
     report.sent_twice = copies::sent_twice(sent, &mut tick)?;
     Ok(report)
+}
+
+/// What was let go on purpose.
+struct LetGo {
+    /// Time of the last line, ns since 1970.
+    lines_until: u64,
+    files: let_go::Files,
+}
+
+fn nanos(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).ok().and_then(|since| since.as_nanos().try_into().ok()).unwrap_or_default()
 }
 
 /// Entries compared between two words of progress.
@@ -264,7 +288,7 @@ impl Report {
         &mut self,
         promises: Sorted<Promise>,
         copied: Sorted<Copied>,
-        dirs: &[PathBuf],
+        (dirs, mut let_go): (&[PathBuf], LetGo),
         tick: &mut dyn FnMut(),
     ) -> Result<(), Error> {
         let (mut promises, mut promised) = (promises::Groups::new(promises), promises::Group::default());
@@ -281,8 +305,9 @@ impl Report {
                 self.kept(&kept, dirs);
             }
             match order {
-                Ordering::Less => self.promised(&promised, &[], dirs),
-                Ordering::Equal => self.promised(&promised, &kept.folders, dirs),
+                Ordering::Less => self.promised(&promised, &[], (dirs, &mut let_go.files)),
+                Ordering::Equal => self.promised(&promised, &kept.folders, (dirs, &mut let_go.files)),
+                Ordering::Greater if kept.id.time_ns <= let_go.lines_until => self.not_judged += 1,
                 Ordering::Greater => self.unacknowledged += 1,
             }
             if order.is_le() {
@@ -307,10 +332,20 @@ impl Report {
     }
 
     /// Takes an acknowledged id and the folders that hold it.
-    fn promised(&mut self, promised: &promises::Group, folders: &[u16], dirs: &[PathBuf]) {
+    fn promised(
+        &mut self,
+        promised: &promises::Group,
+        folders: &[u16],
+        (dirs, removed): (&[PathBuf], &mut let_go::Files),
+    ) {
         self.acknowledged += 1;
         self.found += u64::from(!folders.is_empty());
-        if folders.len() >= promised.nodes.len() {
+        let lacking = promised.nodes.len().saturating_sub(folders.len());
+        if lacking == 0 {
+            return;
+        }
+        if removed.explain(promised.id, lacking, folders) {
+            self.let_go += 1;
             return;
         }
         let (count, first) = if folders.is_empty() {

@@ -45,7 +45,8 @@ impl Client {
         let heads = self.heads.checked()?;
         logging::start(global, &[LogFile { dir: &self.logs, name: "client", takes: Takes::Only(CLIENT) }])?;
         let config = client::numbers::Config { heads, every: self.every, count: self.count, seed: rand::random() };
-        runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| {
+        let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
+        runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| {
             Ok(client::numbers::run(config, shutdown).await?)
         })
         .map(runtime::done)

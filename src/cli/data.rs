@@ -84,10 +84,9 @@ impl Data {
             new_id: self.new_id,
             seed: rand::random(),
         };
-        runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| {
-            Ok(data::run(config, shutdown).await?)
-        })
-        .map(runtime::done)
+        let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
+        runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| Ok(data::run(config, shutdown).await?))
+            .map(runtime::done)
     }
 }
 

@@ -104,7 +104,8 @@ impl Device {
         });
         let config =
             Config { id, zookeeper, heads: self.head, api, api_time: self.api_timeout, period, source, console };
-        let ran = runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| {
+        let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
+        let ran = runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| {
             Ok(device::run(config, shutdown).await?)
         });
         writer.finish();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::daily::Keep;
 use crate::net::{Listener, Net};
 use crate::{cluster, data, head, limits};
 use anyhow::{Context as _, Result};
@@ -53,6 +54,12 @@ pub struct Head {
     /// Folder of the logs: registro.log, heartbeat.log and head.log
     #[arg(long, env = "ACOPIO_LOGS", value_name = "DIR", default_value = "logs/head")]
     logs: PathBuf,
+    /// Age at which days of registro.log go, such as 30d; `acopio audit` knows of it [default: never]
+    #[arg(long, env = "ACOPIO_KEEP_REGISTRO", value_name = "TIME", value_parser = values::keep)]
+    keep_registro: Option<Duration>,
+    /// Size of all registro files past which the oldest go, such as 10GB [default: no limit]
+    #[arg(long, env = "ACOPIO_KEEP_REGISTRO_BYTES", value_name = "SIZE", value_parser = values::segment_bytes)]
+    keep_registro_bytes: Option<u64>,
     /// Keep the messages in this process, with an embedded data node, and echo each to text clients
     #[arg(long, env = "ACOPIO_SOLO", value_parser = BoolishValueParser::new())]
     solo: bool,
@@ -101,7 +108,8 @@ impl Head {
                 LogFile { dir: &self.logs, name: "head", takes: Takes::AllBut(HEARTBEAT) },
             ],
         )?;
-        runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| self.serve(shutdown).await)
+        let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
+        runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| self.serve(shutdown).await)
             .map(runtime::done)
     }
 
@@ -133,6 +141,7 @@ impl Head {
     fn config(&self) -> head::Config {
         head::Config {
             logs: self.logs.clone(),
+            keep_registro: Keep { age: self.keep_registro, bytes: self.keep_registro_bytes },
             clients_max: usize::try_from(self.max_clients).unwrap_or(usize::MAX),
             heartbeat: self.heartbeat,
             icmp: !self.no_icmp,

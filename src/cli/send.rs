@@ -62,7 +62,7 @@ impl Send {
             None if self.text.is_empty() => (ProgressBar::hidden(), Box::new(BufReader::new(io::stdin()))),
             None => (ProgressBar::hidden(), Box::new(io::empty())),
         };
-        let lines = read(self.text, input, bar.clone());
+        let lines = read(self.text, input, bar.clone())?;
         let config = client::Config { retry_for: self.retry_for, ..client::Config::new(heads) };
         let report = runtime::run_short(send(config, lines, Report::new(self.acks, bar.clone())))?;
         bar.finish_and_clear();
@@ -111,9 +111,13 @@ struct Line {
 }
 
 /// Reads texts and lines on a thread of its own: reading standard input can block for ever.
-fn read(texts: Vec<String>, mut input: Box<dyn BufRead + std::marker::Send>, bar: ProgressBar) -> mpsc::Receiver<Line> {
+fn read(
+    texts: Vec<String>,
+    mut input: Box<dyn BufRead + std::marker::Send>,
+    bar: ProgressBar,
+) -> Result<mpsc::Receiver<Line>> {
     let (sender, receiver) = mpsc::channel(limits::SEND_LINES_AHEAD);
-    std::thread::spawn(move || {
+    runtime::thread("input", move || {
         let mut number = 0;
         for text in texts {
             number += 1;
@@ -129,8 +133,8 @@ fn read(texts: Vec<String>, mut input: Box<dyn BufRead + std::marker::Send>, bar
                 return;
             }
         }
-    });
-    receiver
+    })?;
+    Ok(receiver)
 }
 
 /// Why a line of the input cannot be sent.

@@ -88,6 +88,9 @@ fn table(report: &StatusReport) -> String {
         let (replicas, least, short) = (report.replicas, report.copies_min, report.short_of_copies);
         text.push_str(&format!("copies     {replicas}, at least {least}; {short} records are short of copies\n"));
     }
+    for problem in &report.problems {
+        text.push_str(&format!("problem    it takes no messages: {}\n", plain(problem)));
+    }
     if report.nodes.is_empty() {
         text.push_str("\nno hay dataNodes: start one with 'acopio data --head <this head>'\n");
         text.push_str(&away(report));

@@ -72,7 +72,8 @@ impl Web {
     pub fn run(self, global: Global) -> Result<Outcome> {
         heads::check(&self.heads.head)?;
         logging::start(global, &[LogFile { dir: &self.logs, name: "web", takes: Takes::All }])?;
-        runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| self.serve(shutdown).await)
+        let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
+        runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| self.serve(shutdown).await)
             .map(runtime::done)
     }
 

@@ -4,12 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::daily::Keep;
 
 /// Settings of one head.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Folder for `registro.log`; created if it is missing.
     pub logs: PathBuf,
+    /// How long the files of the registro are kept.
+    pub keep_registro: Keep,
     /// Client connections served at the same time; data nodes do not count.
     pub clients_max: usize,
     /// Time between two heartbeats.

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::alarms::Log;
 use super::state::{Head, Place};
 use super::{framed_client, node, text_client, text_node};
 use crate::limits;
@@ -34,13 +35,14 @@ pub async fn serve(
         Ok(Some(done)) => done,
         Ok(None) => return,
         Err(words) => {
-            tracing::warn!("{peer}: {}", String::from_utf8_lossy(&words).trim_ascii());
+            let line = format!("{}: {}", peer.ip(), String::from_utf8_lossy(&words).trim_ascii());
+            head.say(peer.ip(), Log::Warn, &line);
             return part(&mut read_half, &mut write_half, &words).await;
         }
     };
     match (opening.role, opening.dialect) {
         (Role::Client, Dialect::Framed) => {
-            framed_client::serve(&head, read_half, write_half, buffer, &stopping).await;
+            framed_client::serve(&head, peer, read_half, write_half, buffer, &stopping).await;
         }
         (Role::Client, dialect) => {
             let Some(place) = place.or_else(|| Place::take(&head)) else {
@@ -48,7 +50,7 @@ pub async fn serve(
                 return part(&mut read_half, &mut write_half, &words).await;
             };
             head.solo_ready().await;
-            text_client::serve(&head, read_half, write_half, buffer, dialect, &stopping).await;
+            text_client::serve(&head, peer, read_half, write_half, buffer, dialect, &stopping).await;
             drop(place);
         }
         (Role::DataNode, dialect) => {

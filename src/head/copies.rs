@@ -100,6 +100,10 @@ impl Head {
         lines: Bytes,
     ) -> Result<(), Refusal> {
         let ranges = ranges(&lines)?;
+        if let Some(refusal) = self.registro_refusal() {
+            source.tell(&refused(number, refusal));
+            return Ok(());
+        }
         let held: Vec<&str> = holders.split(',').filter(|name| !name.is_empty()).collect();
         let nodes = self.nodes();
         let target = if to.is_empty() {

@@ -299,6 +299,17 @@ impl Core {
         self.counters
     }
 
+    /// Messages were refused before they came here.
+    pub fn count_refused(&mut self, messages: u16) {
+        self.counters.refused += u64::from(messages);
+    }
+
+    /// Messages that nodes keep were refused to their client all the same.
+    pub fn count_untraced(&mut self, messages: u16) {
+        self.counters.acked = self.counters.acked.saturating_sub(messages.into());
+        self.counters.refused += u64::from(messages);
+    }
+
     /// The least id that may still be put on a node: that of the oldest batch in flight, or the clock's if there is none.
     /// Passes over all that is in flight.
     pub fn safe(&mut self, wall_ns: u64) -> RecordId {

@@ -1,11 +1,13 @@
 //! A client session in frames: Store in, Acked and Refused out, in any order, many in flight.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::BytesMut;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::alarms::Log;
 use super::core::{Batch, Origin};
 use super::flow::{Flow, LastWords, drive, stopping};
 use super::reads::{self, Wanted};
@@ -59,6 +61,7 @@ impl Client for FramedClient {
 /// Serves the session until the client has gone or the head stops.
 pub async fn serve(
     head: &Rc<Head>,
+    peer: SocketAddr,
     mut read_half: ReadHalf<'_>,
     write_half: WriteHalf<'_>,
     mut buffer: BytesMut,
@@ -66,13 +69,14 @@ pub async fn serve(
 ) {
     let session = head.next_session();
     let client = Rc::new(FramedClient { outbox: Rc::default(), flow: Flow::default() });
-    head.enter(session, Rc::clone(&client) as Rc<dyn Client>);
+    head.enter(session, peer.ip(), Rc::clone(&client) as Rc<dyn Client>);
     let reader = async {
-        let words = match read_frames(head, &client, session, &mut read_half, &mut buffer, shutdown).await {
+        let words = match read_frames(head, peer, &client, session, &mut read_half, &mut buffer, shutdown).await {
             Ok(()) if shutdown.is_cancelled() => failure(&stopping()),
             Ok(()) => LastWords::new(),
             Err(refusal) => {
-                tracing::warn!("a framed client is closed: {refusal}");
+                let line = format!("a framed client at {} is closed: {refusal}", peer.ip());
+                head.say(peer.ip(), Log::Warn, &line);
                 failure(&refusal)
             }
         };
@@ -90,6 +94,7 @@ pub async fn serve(
 /// The reader: every whole frame of a read, then the next read.
 async fn read_frames(
     head: &Head,
+    peer: SocketAddr,
     client: &FramedClient,
     session: u64,
     socket: &mut ReadHalf<'_>,
@@ -119,7 +124,7 @@ async fn read_frames(
                     turn.end().await;
                 }
                 (Frame::Drain { gone, name }, _) => {
-                    head.drain(&name, gone)?;
+                    head.drain(&name, gone, peer)?;
                     client.flow.room(&client.outbox).await;
                     client.report(head)?;
                     turn.end().await;
@@ -222,7 +227,8 @@ impl Writer<'_> {
             let placed = match batch {
                 Ok(batch) => self.place(first_seq, &batch).await,
                 Err(refusal) => {
-                    self.head.note_refused(self.id, first_seq, count, &refusal);
+                    self.head.core_mut(|core| core.count_refused(count as u16));
+                    self.head.note_refused(self.session, self.id, first_seq, count, &refusal);
                     Err(refusal)
                 }
             };

@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use super::registered::NodeEntry;
 use super::state::Head;
 use crate::limits;
+use crate::wire::text::NO_HAY_DATANODES;
 use tokio_util::sync::CancellationToken;
 
 /// Target of the routine lines: `heartbeat.log` gets them, a screen only when asked.
@@ -100,7 +101,9 @@ pub async fn run(head: Rc<Head>, shutdown: CancellationToken) {
         let hosts = icmp.ask(&head.nodes(), beat, patience).await;
         wait_for_pongs(&head, beat, Instant::now() + patience).await;
         report(&head, beat, &hosts);
-        head.say_if_none();
+        if head.nodes().is_empty() {
+            tracing::info!(target: "acopio::heartbeat", "{NO_HAY_DATANODES}");
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod members;
 mod membership;
 pub mod merge;
 mod node;
+mod noted;
 mod readers;
 mod reads;
 mod registered;
@@ -68,7 +69,7 @@ pub enum Error {
 /// # Errors
 /// The registro can't be opened.
 pub async fn run(config: Config, listener: Listener, shutdown: CancellationToken) -> Result<(), Error> {
-    let registro = Registro::open(&config.logs, config.clock.clone())?;
+    let registro = Registro::open(&config.logs, config.keep_registro, config.clock.clone())?;
     // Two heads in one registro could not be told apart.
     let _lock = Lock::take(&config.logs, Role::Head, "head")?;
     let shelf = |file| Shelf::Path(config.logs.join(file));
@@ -148,6 +149,8 @@ pub async fn run_on(
         tracing::debug!("some connections are cut");
     }
     chores.shutdown().await;
+    head.close_registro();
+    head.say_last();
     tracing::info!("stopped");
 }
 

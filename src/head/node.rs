@@ -8,6 +8,7 @@ use std::rc::Rc;
 use bytes::BytesMut;
 use tokio::time::{Instant, timeout};
 
+use super::alarms::Log;
 use super::heartbeat;
 use super::reads::Answer;
 use super::registered::{Candidate, FramedSink, NodeEntry, NodeSink, Report};
@@ -85,12 +86,8 @@ pub async fn serve(
 }
 
 fn refuse(head: &Head, sink: &FramedSink, peer: SocketAddr, refusal: &Refusal) {
-    // It comes back every few seconds.
-    if head.alarms.borrow_mut().refused.is_news(peer.ip(), &refusal.text, Instant::now()) {
-        tracing::warn!("a dataNode at {peer} was refused: {refusal}");
-    } else {
-        tracing::debug!("a dataNode at {peer} was refused again: {refusal}");
-    }
+    // It comes back every few seconds, from another port each time.
+    head.say(peer.ip(), Log::Warn, &format!("a dataNode at {} was refused: {refusal}", peer.ip()));
     sink.outbox.with(|out| frame::failure(out, refusal));
 }
 
@@ -233,7 +230,8 @@ fn say_safe(head: &Head, entry: &NodeEntry, at_least: RecordId, warned: &mut boo
     if let Err(error) = advanced
         && !std::mem::replace(warned, true)
     {
-        tracing::warn!("dataNode {} asks for a time to come, on behalf of another head: {error}", entry.name);
+        let line = format!("dataNode {} asks for a time to come, on behalf of another head: {error}", entry.name);
+        head.say(entry.ip, Log::Warn, &line);
     }
     let id = head.safe_now();
     head.owe_safe(entry.key.serial(), at_least, id);

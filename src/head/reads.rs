@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use super::alarms::Log;
 use super::merge::Merge;
 use super::readers::{Place, is_resting};
 use super::registered::NodeEntry;
@@ -361,7 +362,7 @@ impl Reading<'_> {
                     let len = lines.len();
                     self.head.readers.page_came(len);
                     if let Err(bad) = self.merge.page(key, next, (lines, asked.bytes)) {
-                        tracing::error!("dataNode {}: {bad}", source.node.name);
+                        self.head.say(source.node.ip, Log::Warn, &format!("dataNode {}: {bad}", source.node.name));
                         source.cause = bad.to_string();
                         fail(source, now);
                         continue;
@@ -379,7 +380,8 @@ impl Reading<'_> {
                     if refusal.code == Code::Busy {
                         source.ask_at = now + limits::READ_POLL_MAX;
                     } else {
-                        tracing::warn!("dataNode {} cannot be read: {refusal}", source.node.name);
+                        let line = format!("dataNode {} cannot be read: {refusal}", source.node.name);
+                        self.head.say(source.node.ip, Log::Warn, &line);
                         source.cause = refusal.to_string();
                         fail(source, now);
                     }
@@ -441,14 +443,18 @@ impl Reading<'_> {
         if self.until.is_some() {
             return Ok(());
         }
-        let mut greatest = RecordId::ZERO;
+        let (mut greatest, mut of) = (RecordId::ZERO, None);
         for source in self.sources.values().filter(|source| source.merged) {
             let Some(known) = source.greatest else { return Ok(()) };
-            greatest = greatest.max(known);
+            if known > greatest {
+                (greatest, of) = (known, Some(source.node.ip));
+            }
         }
         let wall_ns = self.head.config.clock.wall_ns();
         self.head.core_mut(|core| core.advance(greatest, wall_ns)).map_err(|error| {
-            tracing::error!("a read cannot be answered: {error}");
+            if let Some(ip) = of {
+                self.head.say(ip, Log::Warn, &format!("a read cannot be answered: {error}"));
+            }
             Refusal::new(Code::Storage, error.to_string())
         })?;
         self.until = Some(self.wanted.until.min(greatest.next()));

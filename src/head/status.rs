@@ -37,7 +37,7 @@ impl Rates {
         let from = self.samples.len().saturating_sub(seconds + 1);
         let Some(&(start, before)) = self.samples.get(from) else { return 0.0 };
         let elapsed = (end.saturating_sub(start)).as_secs_f64();
-        if elapsed > 0.0 { (acked - before) as f64 / elapsed } else { 0.0 }
+        if elapsed > 0.0 { acked.saturating_sub(before) as f64 / elapsed } else { 0.0 }
     }
 }
 
@@ -72,6 +72,7 @@ pub fn report(head: &Head) -> Vec<u8> {
         replicas: head.config.replicas,
         copies_min: head.config.copies_min,
         short_of_copies: head.nodes().iter().map(|node| node.report.borrow().short).sum(),
+        problems: head.registro_refusal().map(|refusal| refusal.text).into_iter().collect(),
         rate_1s: rates.over(1),
         rate_10s: rates.over(10),
     };

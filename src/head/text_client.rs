@@ -5,10 +5,12 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::{BufMut, BytesMut};
 
+use super::alarms::Log;
 use super::core::{Batch, Origin};
 use super::flow::{Flow, LastWords, drive, stopping};
 use super::state::{Client, Head, Outcome};
@@ -95,6 +97,7 @@ impl Client for TextClient {
 /// Serves the session until the client has gone or the head stops. `buffer` holds what came after the handshake.
 pub async fn serve(
     head: &Rc<Head>,
+    peer: SocketAddr,
     mut read_half: ReadHalf<'_>,
     write_half: WriteHalf<'_>,
     mut buffer: BytesMut,
@@ -104,7 +107,7 @@ pub async fn serve(
     let session = head.next_session();
     let outbox = Outbox::default();
     let client = Rc::new(TextClient { outbox, flow: Flow::default(), dialect, pending: RefCell::default() });
-    head.enter(session, Rc::clone(&client) as Rc<dyn Client>);
+    head.enter(session, peer.ip(), Rc::clone(&client) as Rc<dyn Client>);
     let reader = async {
         let (id, turn) = (ClientId::of_connection(head.random()), Turn::default());
         let writer = Writer { head, client: &client, session, id, next_seq: 1, turn };
@@ -116,7 +119,8 @@ pub async fn serve(
             Ok(()) if shutdown.is_cancelled() => (text::refusal_line(&stopping()) + "\n").into_bytes(),
             Ok(()) => LastWords::new(),
             Err(refusal) => {
-                tracing::warn!("a text client is closed: {refusal}");
+                let line = format!("a text client at {} is closed: {refusal}", peer.ip());
+                head.say(peer.ip(), Log::Warn, &line);
                 (text::refusal_line(&refusal) + "\n").into_bytes()
             }
         };

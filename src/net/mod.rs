@@ -3,6 +3,7 @@
 //!
 //! No decision is here, and of the protocol only what every caller of a head does alike.
 
+mod aside;
 pub mod framed;
 mod outbox;
 #[cfg(feature = "simulation")]
@@ -16,6 +17,7 @@ use bytes::BytesMut;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
+pub(crate) use aside::aside;
 pub use outbox::Outbox;
 pub use stream::{Listener, Net, ReadHalf, Stream, WriteHalf};
 pub use turn::Turn;

@@ -3,16 +3,17 @@
 //! Everything above uses only these types. The options of a real socket are set here and nowhere else.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host, tcp};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, tcp};
 use tokio::time::timeout;
 
+use super::aside::aside;
 #[cfg(feature = "simulation")]
 use super::simulated::{SimHost, SimListener, SimStream};
 use crate::limits;
@@ -65,12 +66,19 @@ async fn dial_tcp(host: &str, bind: Option<IpAddr>) -> io::Result<TcpStream> {
 async fn look_up(host: &str) -> io::Result<Vec<SocketAddr>> {
     // The standard library reads no zone (`[fe80::1%eth0]:5000`) that is a name; the system's resolver does.
     let zoned = host.strip_prefix('[').and_then(|host| host.rsplit_once("]:")).filter(|(ip, _)| ip.contains('%'));
+    if let Ok(address) = host.parse() {
+        return Ok(vec![address]);
+    }
     match zoned {
         Some((ip, port)) => {
-            let port = port.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "not a port"))?;
-            Ok(lookup_host((ip, port)).await?.collect())
+            let port: u16 = port.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "not a port"))?;
+            let ip = ip.to_owned();
+            aside("names", move || (ip.as_str(), port).to_socket_addrs().map(Iterator::collect)).await
         }
-        None => Ok(lookup_host(host).await?.collect()),
+        None => {
+            let host = host.to_owned();
+            aside("names", move || host.to_socket_addrs().map(Iterator::collect)).await
+        }
     }
 }
 

@@ -40,6 +40,9 @@ pub struct StatusReport {
     /// Records that have fewer copies on registered nodes than they are to have, by the word of those that answer for
     /// them.
     pub short_of_copies: u64,
+    /// Why it takes no messages, each with what to do; empty while it does.
+    #[serde(default)]
+    pub problems: Vec<String>,
     /// Messages acknowledged a second, over the last second.
     pub rate_1s: f64,
     /// Messages acknowledged a second, over the last ten.

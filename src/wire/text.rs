@@ -38,6 +38,10 @@ pub const NO_HAY_DATANODES: &str = "no hay dataNodes";
 pub const RECIBIDO_EN_DATANODE: &str = "recibido en dataNode";
 /// Begins the registro's line of a refusal.
 pub const PROBLEMA: &str = "Problema: mensaje no fue guardado en dataNode";
+/// Before the id of the client in a refusal's line.
+pub const DE_CLIENTE: &str = " cliente=";
+/// Ends a refusal's line that stands for several: how many came since the last one.
+pub const VECES: &str = " veces=";
 /// First word of a refusal for want of room.
 pub const LLENO: &str = "lleno";
 /// First word of an error in text.

@@ -40,6 +40,7 @@ mod read;
 mod read_cluster;
 mod reader_library;
 mod reading;
+mod registro;
 mod repair;
 mod retention;
 mod send;

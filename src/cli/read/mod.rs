@@ -111,7 +111,7 @@ impl Read {
         let output = (!self.count).then_some(output);
         let print = Print { output, grep: self.grep, quiet: global.quiet, printed: 0, damaged: 0 };
         if self.follow {
-            runtime::run_role(limits::STOP_TIME_MAX, false, async |shutdown| {
+            runtime::run_role(limits::STOP_TIME_MAX, runtime::EndsWith::Terminal, async |shutdown| {
                 print.run(&config, query, self.last, Some(&shutdown)).await
             })
         } else {

@@ -11,6 +11,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::{CLUSTER, PORT, Step, World, ip};
 use crate::clock::Clock;
+use crate::daily::Keep;
 use crate::data;
 use crate::data::membership::Membership;
 use crate::data::retention::Policy;
@@ -38,6 +39,7 @@ impl World {
                 let Some(head) = self.heads.get_mut(n).filter(|head| head.process.is_none()) else { return };
                 let config = head::Config {
                     logs: PathBuf::new(),
+                    keep_registro: Keep::default(),
                     clients_max: limits::CLIENTS_MAX_DEFAULT,
                     heartbeat: shape.heartbeat,
                     icmp: false,
