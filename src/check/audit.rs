@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::across::{Checked, Differing, named};
-use super::copies::{self, Copied, Sent};
+use super::copies::{self, Copied, Number, Sent};
 use super::let_go;
 use super::promises::{self, Promise};
 pub use super::promises::{Error as RegistroError, LineAt};
@@ -31,7 +31,7 @@ pub struct Settings {
     pub data: Vec<PathBuf>,
     /// The least id that counts, on both sides; older ones may have been removed.
     pub since: RecordId,
-    /// Folder for temporary files: about 24 bytes for each range of ids in a registro and 48 for each record.
+    /// Folder for temporary files: about 24 bytes for each range of ids in a registro and 52 for each record.
     pub temp: PathBuf,
 }
 
@@ -95,6 +95,10 @@ pub struct Report {
     pub duplicates: u64,
     /// Messages of a client that are kept under several ids: usual after a client tried again.
     pub sent_twice: u64,
+    /// Numbers of a client under which different messages are kept: it began to count anew under the same id.
+    pub numbers_reused: u64,
+    /// The first of those.
+    pub numbers_reused_first: Vec<Reused>,
 }
 
 impl Report {
@@ -152,6 +156,17 @@ pub struct Short {
     pub line: u32,
 }
 
+/// A number of a client that two messages have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reused {
+    /// The client.
+    pub client: String,
+    /// The number.
+    pub seq: u64,
+    /// The ids of two records.
+    pub ids: [String; 2],
+}
+
 /// A place in a file of records that is no record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Damage {
@@ -206,7 +221,7 @@ pub fn audit(settings: &Settings, progress: &mut Progress<'_>) -> Result<Report,
     // After the folders: what was removed while they were read is listed by now.
     let let_go = LetGo { lines_until: until.map_or(0, nanos), files: let_go::Files::of(&dirs)? };
     report.compare(promises, copied, (&dirs, let_go), &mut tick)?;
-    report.sent_twice = copies::sent_twice(sent, &mut tick)?;
+    copies::numbers(sent, &mut tick, |number| report.number(number))?;
     Ok(report)
 }
 
@@ -253,7 +268,7 @@ fn read_folders(
         if line.id < settings.since {
             return Ok(());
         }
-        sent.push(Sent { client: line.client, seq: line.seq, id: line.id })?;
+        sent.push(Sent::new(line))?;
         copied.push(Copied::new(line, folder))
     };
     let mut in_folder = |dir: &Path, done, total| progress(Step::Folder(dir), done, total);
@@ -318,6 +333,19 @@ impl Report {
             }
         }
         Ok(())
+    }
+
+    /// Takes what is kept under a number of a client.
+    fn number(&mut self, number: Number) {
+        self.sent_twice += u64::from(number.is_twice);
+        if let Some(other) = number.other.filter(|_| number.is_reused) {
+            self.numbers_reused += 1;
+            if self.numbers_reused_first.len() < FINDINGS_SHOWN_MAX {
+                let Sent { client, seq, id, .. } = number.one;
+                let ids = [id.min(other), id.max(other)].map(|id| id.to_string());
+                self.numbers_reused_first.push(Reused { client: client.to_string(), seq, ids });
+            }
+        }
     }
 
     /// Takes what the folders hold of an id.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use crate::check::audit::{self, Report, Short, Step};
+use crate::check::audit::{self, Report, Reused, Short, Step};
 use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -31,6 +31,8 @@ Every id in a registro has to be in a data folder. The lines of the report:
   sent twice        messages of a client that are kept under two ids: it tried again
   let go            copies that are not there since retention removed them (--keep of the data nodes)
   not judged        there, in no registro, and from a time whose lines were let go (--keep-registro)
+  numbers reused    numbers of a client that two different messages have: it began to count anew under
+                    the same id. Both are kept and read; give a client that begins anew a new id
 
 Give the registros of all heads and the folders of all nodes: what is not named counts as not
 there. A cluster that runs can be audited: registros are read first, and a last line without its
@@ -39,7 +41,7 @@ their records are missing here. --since leaves out what is older, on both sides:
 files have been removed by hand. Nothing is changed.
 
 Memory stays below 200 MiB. Temporary files take 24 bytes for each range of ids in a registro and
-48 for each record; they have no names and are gone with the process.
+52 for each record; they have no names and are gone with the process.
 
 Exit codes:
   0    every acknowledged record is there
@@ -139,6 +141,7 @@ pub fn table(report: &Report) -> String {
         ("not acknowledged", report.unacknowledged),
         ("duplicates", report.duplicates),
         ("sent twice", report.sent_twice),
+        ("numbers reused", report.numbers_reused),
         ("refusals", registros.refusals),
     ];
     let let_go = [("let go", report.let_go), ("not judged", report.not_judged)];
@@ -157,6 +160,10 @@ pub fn table(report: &Report) -> String {
         text += &format!("differing copies: {} in {}\n", one.id, list(&one.dirs));
     }
     text += &unlisted("with differing copies", report.differing, report.differing_first.len());
+    for Reused { client, seq, ids } in &report.numbers_reused_first {
+        text += &format!("number reused: {seq} of client {client}, in {} and in {}\n", ids[0], ids[1]);
+    }
+    text += &unlisted("reused numbers", report.numbers_reused, report.numbers_reused_first.len());
     for one in &report.damage_first {
         let what = if one.torn { "torn end" } else { "checksum error" };
         text += &format!("{what}: {} line {}: {}\n", one.file.display(), one.line, one.reason);

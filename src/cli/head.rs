@@ -36,6 +36,16 @@ pub struct Head {
     #[arg(long, env = "ACOPIO_MAX_CLIENTS", value_name = "N", default_value_t = limits::CLIENTS_MAX_DEFAULT as u64,
         value_parser = clap::value_parser!(u64).range(1..=10_000))]
     max_clients: u64,
+    /// Clients of one address served at the same time; without it, as many as there are places
+    #[arg(long, env = "ACOPIO_MAX_PER_ADDRESS", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    max_per_address: Option<u64>,
+    /// Close clients that have said nothing for so long; without it, they may be silent for ever
+    #[arg(long, env = "ACOPIO_IDLE_AFTER", value_name = "TIME", value_parser = values::duration)]
+    idle_after: Option<Duration>,
+    /// Silence after which a client gives up its place to another of its address, where there is no other place
+    #[arg(long, hide = true, env = "ACOPIO_SILENT_AFTER", value_name = "TIME", default_value = "60s",
+        value_parser = values::duration)]
+    silent_after: Duration,
     /// Name of the cluster: data nodes whose records belong to another are refused
     #[arg(long, env = "ACOPIO_CLUSTER", value_name = "NAME", default_value = limits::CLUSTER_DEFAULT,
         value_parser = values::cluster)]
@@ -48,6 +58,11 @@ pub struct Head {
     #[arg(long, env = "ACOPIO_MIN_COPIES", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u64).range(1..=limits::REPLICAS_MAX as u64))]
     min_copies: u64,
+    /// Most bytes that a data node which speaks text (raw or line) is sent as one message, "mensaje: " included; longer
+    /// ones go to nodes that speak frames, or are refused
+    #[arg(long, env = "ACOPIO_NODE_BYTES", value_name = "BYTES", default_value_t = limits::TEXT_NODE_BYTES_DEFAULT as u64,
+        value_parser = clap::value_parser!(u64).range(limits::TEXT_NODE_BYTES_MIN as u64..=limits::MESSAGE_BYTES_MAX as u64))]
+    node_bytes: u64,
     /// Time between two heartbeats of the data nodes
     #[arg(long, env = "ACOPIO_HEARTBEAT", value_name = "TIME", default_value = "5s", value_parser = values::duration)]
     heartbeat: Duration,
@@ -75,6 +90,10 @@ pub struct Head {
     /// Send no ICMP echoes; data nodes that speak frames are pinged inside the protocol anyway
     #[arg(long, env = "ACOPIO_NO_ICMP", value_parser = BoolishValueParser::new())]
     no_icmp: bool,
+    /// Time after which a peer that is gone without a goodbye is given up
+    #[arg(long, hide = true, env = "ACOPIO_PEER_SILENCE", value_name = "TIME", default_value = "20s",
+        value_parser = values::duration)]
+    peer_silence: Duration,
     /// Tell of each heartbeat on standard error, too
     #[arg(long, hide = true, env = "ACOPIO_SHOW_HEARTBEATS", value_parser = BoolishValueParser::new())]
     show_heartbeats: bool,
@@ -142,12 +161,19 @@ impl Head {
         head::Config {
             logs: self.logs.clone(),
             keep_registro: Keep { age: self.keep_registro, bytes: self.keep_registro_bytes },
-            clients_max: usize::try_from(self.max_clients).unwrap_or(usize::MAX),
+            clients: head::Rules {
+                most: usize::try_from(self.max_clients).unwrap_or(usize::MAX),
+                per_address: self.max_per_address.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
+                silent_after: self.silent_after,
+                idle_after: self.idle_after,
+            },
+            peer_silence: self.peer_silence,
             heartbeat: self.heartbeat,
             icmp: !self.no_icmp,
             solo: None,
             cluster: self.cluster.clone(),
             replicas: usize::try_from(self.replicas).unwrap_or(usize::MAX),
+            text_node_bytes: usize::try_from(self.node_bytes).unwrap_or(usize::MAX),
             copies_min: usize::try_from(self.min_copies).unwrap_or(usize::MAX),
             clock: Clock::System,
             seed: rand::random(),

@@ -16,7 +16,8 @@ pub struct Config {
     pub id: ClientId,
     /// Whether messages are stored as those of text clients are, with `mensaje: ` in front.
     pub text: bool,
-    /// Time to go on trying while no head keeps anything; then what waits is given up.
+    /// Time to go on trying while no head keeps anything, waits for answers included; then what waits is given up.
+    /// [`Duration::MAX`] is for ever.
     pub retry_for: Duration,
     /// Messages accepted and not settled; past it [`Sender::send`](super::Sender::send) waits.
     pub window_messages: usize,

@@ -31,6 +31,7 @@ pub mod scans;
 pub mod segments;
 mod session;
 pub mod sidecar;
+mod stall;
 mod standing;
 pub mod storage;
 mod strangers;

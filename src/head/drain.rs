@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use super::alarms::Log;
 use super::registered::NodeEntry;
 use super::state::Head;
+use super::unread;
 use crate::limits;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{Member, MemberState};
@@ -116,10 +117,13 @@ impl Head {
     fn give_up(&self, name: &str, is_there: bool, peer: SocketAddr) -> Result<(), Refusal> {
         // One that was wiped is back under its name as another node: it is the old one that is given up.
         let mut away: Vec<Member> = self.members().into_iter().filter(|member| member.name == name).collect();
-        away.retain(|member| member.state == MemberState::Away || !is_there);
+        away.retain(|member| matches!(member.state, MemberState::Away | MemberState::Gone) || !is_there);
         if away.is_empty() && is_there {
             let text = format!("dataNode {name} is registered; drain it without --gone, and nothing is lost");
             return Err(Refusal::new(Code::Protocol, text));
+        }
+        if away.is_empty() && self.give_up_unread(name)? {
+            return Ok(());
         }
         if away.is_empty() {
             return Err(self.not_there(name));
@@ -134,6 +138,21 @@ impl Head {
         self.say(peer.ip(), Log::Heartbeat, &format!("{name} gone asked_by={peer}"));
         self.changed.notify_waiters();
         Ok(())
+    }
+
+    /// Gives up what a node that speaks text keeps; false if there is no such node.
+    fn give_up_unread(&self, name: &str) -> Result<bool, Refusal> {
+        if self.nodes().iter().any(|node| node.id.is_none() && unread::name(node.dialect, node.ip) == name) {
+            let text = format!("dataNode {name} is registered, and goes on taking messages; stop it first");
+            return Err(Refusal::new(Code::Protocol, text));
+        }
+        let known = self.forget_unread(name);
+        if known {
+            tracing::warn!(
+                "dataNode {name} is given up: reads do not name it any more; what it keeps is in its own files"
+            );
+        }
+        Ok(known)
     }
 
     fn not_there(&self, name: &str) -> Refusal {

@@ -14,6 +14,7 @@ mod connection;
 mod copies;
 pub mod core;
 mod drain;
+mod faults;
 mod floor;
 mod flow;
 mod framed_client;
@@ -23,6 +24,7 @@ mod membership;
 pub mod merge;
 mod node;
 mod noted;
+mod places;
 mod readers;
 mod reads;
 mod registered;
@@ -32,17 +34,20 @@ mod state;
 mod status;
 mod text_client;
 mod text_node;
+mod unread;
 mod window;
 
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 pub use config::Config;
+pub use places::Rules;
 
 use crate::limits;
 use crate::lock::{Lock, Role};
@@ -98,14 +103,15 @@ pub async fn run_on(
     chores.spawn_local(async move { status::sample(&sampled).await });
     let watched = Rc::clone(&head);
     chores.spawn_local(async move { alarms::run(&watched).await });
-    let places = Arc::new(Semaphore::new(head.config.clients_max + limits::CONNECTIONS_EXTRA));
+    chores.spawn_local(places::close_idle(Rc::clone(&head)));
+    let places = Arc::new(Semaphore::new(head.config.clients.most + limits::CONNECTIONS_EXTRA));
     let (mut failing, mut turn) = (false, Turn::default());
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, &places, head.config.peer_silence) => accepted,
         };
         match accepted {
             Ok((socket, peer, place)) => {
@@ -131,7 +137,7 @@ pub async fn run_on(
     drop(listener);
     tracing::info!("stopping: no new messages, finishing {} in flight", head.core(|core| core.counters().in_flight));
     let idle = async {
-        while head.clients_now() > 0 {
+        while head.places.taken() > 0 {
             let ended = connections.join_next().await;
             debug_assert!(ended.is_some(), "a client's place outlives its session");
             if ended.is_none() {
@@ -157,8 +163,9 @@ pub async fn run_on(
 async fn accept(
     listener: &Listener,
     places: &Arc<Semaphore>,
+    silence: Duration,
 ) -> io::Result<(Stream, std::net::SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-    let (socket, peer) = listener.accept().await?;
+    let (socket, peer) = listener.accept(silence).await?;
     Ok((socket, peer, place))
 }

@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use tokio::time::{Instant, timeout};
 
 use super::alarms::Log;
+use super::faults::Fault;
 use super::heartbeat;
 use super::reads::Answer;
 use super::registered::{Candidate, FramedSink, NodeEntry, NodeSink, Report};
@@ -53,14 +54,15 @@ pub async fn serve(
             }
         };
         registered.replace(Some(Rc::clone(&entry)));
-        let cause = match follow(head, &entry, &sink, &mut read_half, &mut buffer, finished).await {
-            Ok(cause) => cause.to_owned(),
+        let (fault, cause) = match follow(head, &entry, &sink, &mut read_half, &mut buffer, finished).await {
+            Ok(cause @ (LEAVING | STOPPING)) => (Fault::None, cause.to_owned()),
+            Ok(cause) => (Fault::Fails, cause.to_owned()),
             Err(refusal) => {
                 sink.outbox.with(|out| frame::failure(out, &refusal));
-                refusal.text
+                (Fault::Fails, refusal.text)
             }
         };
-        head.remove(&entry, &cause, None);
+        head.remove(&entry, fault, &cause);
     };
     tokio::pin!(session);
     // The reader comes last: one that always finds something must not keep Puts and pings from being written.
@@ -70,14 +72,14 @@ pub async fn serve(
         broken = &mut pump => {
             tracing::debug!("the connection of the dataNode at {peer} broke: {broken:?}");
             if let Some(entry) = registered.borrow().as_ref() {
-                head.remove(entry, sink.outbox.failed().unwrap_or("its connection broke"), None);
+                head.remove(entry, Fault::Fails, sink.outbox.failed().unwrap_or("its connection broke"));
             }
             return;
         }
         () = &mut session => {}
     }
     if let Some(entry) = registered.borrow().as_ref() {
-        head.remove(entry, "a message could not be sent to it", None);
+        head.remove(entry, Fault::Fails, "a message could not be sent to it");
     }
     sink.outbox.close();
     if timeout(limits::CLOSE_TIME_MAX, pump).await.is_err() {
@@ -139,6 +141,7 @@ async fn register(
         dialect: Dialect::Framed,
         writable: report.writable,
         window: Window { bytes: bytes_max, messages },
+        message_bytes: None,
         report: from_wire(report, sync),
     };
     head.register(who, Rc::clone(sink) as Rc<dyn NodeSink>).map(Some)

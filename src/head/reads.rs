@@ -18,6 +18,7 @@ use super::merge::Merge;
 use super::readers::{Place, is_resting};
 use super::registered::NodeEntry;
 use super::state::Head;
+use super::unread;
 use crate::limits;
 use crate::net::Outbox;
 use crate::wire::error::{Code, Refusal};
@@ -310,7 +311,7 @@ impl Reading<'_> {
         for node in nodes {
             let serial = node.key.serial();
             if node.dialect != Dialect::Framed {
-                self.skipped.insert(node.name.clone());
+                self.skipped.insert(unread::name(node.dialect, node.ip));
             } else {
                 self.sources.entry(serial).or_insert_with(|| Source::new(node, now));
             }
@@ -540,6 +541,7 @@ impl Reading<'_> {
 
     /// The last word: what is missing now, and what the answer lacks for good.
     fn end(&mut self, missing: Vec<String>) -> Result<(), Refusal> {
+        self.skipped.extend(self.head.unread().into_iter().map(|(name, _)| name));
         if missing.is_empty() && self.skipped.is_empty() && self.damaged.is_empty() && self.sources.is_empty() {
             let text = "no hay dataNodes; start one with 'acopio data --head <this head>', then read again";
             return Err(Refusal::new(Code::NoNodes, text));

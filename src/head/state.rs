@@ -17,8 +17,10 @@ use tokio::time::Instant;
 use super::alarms::Log;
 use super::config::Config;
 use super::core::{Batch, Core, Effect, Label, NotTaken, Origin};
+use super::faults::Fault;
 use super::floor::Floor;
 use super::membership::Roster;
+use super::places::Places;
 use super::readers::Readers;
 use super::reads::Open;
 use super::registered::{Candidate, NodeEntry, NodeSink, Report, word};
@@ -66,7 +68,8 @@ pub struct Head {
     /// Client sessions: where each is, and who is told.
     pub(super) clients: RefCell<HashMap<u64, Session>>,
     nodes: RefCell<Vec<Rc<NodeEntry>>>,
-    clients_now: Cell<usize>,
+    /// Places for clients.
+    pub places: Places,
     next_session: Cell<u64>,
     room: Notify,
     /// Told at every change of the list of nodes, every pong and every settled queue.
@@ -105,7 +108,7 @@ impl Head {
             registro: RefCell::new(registro),
             clients: RefCell::default(),
             nodes: RefCell::default(),
-            clients_now: Cell::new(0),
+            places: Places::default(),
             next_session: Cell::new(1),
             room: Notify::new(),
             changed: Notify::new(),
@@ -159,27 +162,6 @@ impl Head {
 
     // ---- clients ----
 
-    /// Client connections now.
-    #[must_use]
-    pub const fn clients_now(&self) -> usize {
-        self.clients_now.get()
-    }
-
-    /// Takes one of the places for clients; false if all are taken.
-    fn take_place(&self) -> bool {
-        let now = self.clients_now.get();
-        let free = now < self.config.clients_max;
-        if free {
-            self.clients_now.set(now + 1);
-        }
-        free
-    }
-
-    /// Gives a place back.
-    fn give_place(&self) {
-        self.clients_now.set(self.clients_now.get().saturating_sub(1));
-    }
-
     /// A serial number for a session.
     pub fn next_session(&self) -> u64 {
         let session = self.next_session.get();
@@ -187,14 +169,11 @@ impl Head {
         session
     }
 
-    /// A client that sends messages from now on, and where it is.
-    pub fn enter(&self, session: u64, ip: IpAddr, client: Rc<dyn Client>) {
+    /// A client that sends messages from now on, until what this returns is dropped: then outcomes of what it had in flight
+    /// go to the registro only.
+    pub fn enter(&self, session: u64, ip: IpAddr, client: Rc<dyn Client>) -> Entered<'_> {
         self.clients.borrow_mut().insert(session, (ip, client));
-    }
-
-    /// The client is gone: outcomes of what it had in flight go to the registro only.
-    pub fn exit(&self, session: u64) {
-        self.clients.borrow_mut().remove(&session);
+        Entered { head: self, session }
     }
 
     /// Places messages, waiting while every window is full.
@@ -288,8 +267,8 @@ impl Head {
         if let Some(id) = who.id {
             self.member_here(&who.name, id, who.report.kept())?;
         }
-        let key = self.core.borrow_mut().register(label, who.writable, who.window);
-        let key = key.inspect_err(|_| who.id.into_iter().for_each(|id| self.member_away(id)))?;
+        let key = self.core.borrow_mut().register(label, who.writable, who.window, who.message_bytes);
+        let key = key.inspect_err(|_| who.id.into_iter().for_each(|id| self.member_away(id, false)))?;
         let entry = Rc::new(NodeEntry {
             key,
             name: who.name,
@@ -321,17 +300,19 @@ impl Head {
         Ok(entry)
     }
 
-    /// A node leaves or is evicted: what it had not acknowledged goes to others at once. Only the first call counts.
-    pub fn remove(&self, entry: &NodeEntry, cause: &str, refusal: Option<&Refusal>) {
+    /// A node leaves or is evicted: what it had not acknowledged goes to others at once, but for what too many failed at. Only
+    /// the first call counts.
+    pub fn remove(&self, entry: &NodeEntry, fault: Fault, cause: &str) {
         let before = self.nodes.borrow().len();
         self.nodes.borrow_mut().retain(|node| node.key != entry.key);
         if self.nodes.borrow().len() == before {
             return;
         }
-        entry.id.into_iter().for_each(|id| self.member_away(id));
+        let took = self.core.borrow().load(entry.key).is_some_and(|load| load.acked > 0);
+        entry.id.into_iter().for_each(|id| self.member_away(id, took));
         self.member_heard();
-        let moved = self.core.borrow_mut().leave(entry.key);
-        entry.sink.cut(refusal);
+        let moved = self.core.borrow_mut().leave(entry.key, fault, cause);
+        entry.sink.cut();
         self.copies_left(entry.key);
         let (ip, name) = (entry.ip, &entry.name);
         let quiet = cause == STOPPING || cause == LEAVING;
@@ -473,19 +454,15 @@ impl Head {
     }
 }
 
-/// A client's place among [`Config::clients_max`](Config); given back when it is dropped.
-pub struct Place<'a>(&'a Head);
-
-impl<'a> Place<'a> {
-    /// Takes a place, if one is free.
-    pub fn take(head: &'a Head) -> Option<Self> {
-        head.take_place().then(|| Self(head))
-    }
+/// A client that is told outcomes.
+pub struct Entered<'a> {
+    head: &'a Head,
+    session: u64,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        self.0.give_place();
+        self.head.clients.borrow_mut().remove(&self.session);
     }
 }
 

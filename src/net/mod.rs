@@ -10,6 +10,7 @@ mod outbox;
 pub mod simulated;
 mod stream;
 mod turn;
+mod window;
 
 use std::time::Duration;
 

@@ -392,16 +392,29 @@ pub fn refusal_line(refusal: &Refusal) -> String {
     format!("{ERROR}: {refusal}").replace(['\n', '\r'], " ")
 }
 
+/// Bytes of a message as a data node that speaks text is sent it, without a newline.
+#[must_use]
+pub fn mensaje_bytes(message: &[u8]) -> usize {
+    let has_prefix = message.starts_with(MENSAJE_PREFIX.as_bytes());
+    message.len() + if has_prefix { 0 } else { MENSAJE_PREFIX.len() }
+}
+
 /// Cause and remedy for a client beyond the limit of `max`.
 #[must_use]
 pub fn full_text(max: usize) -> String {
     format!("{max} clients are connected; try again later or raise --max-clients")
 }
 
-/// What a text client beyond the limit of `max` reads, with its newline.
+/// Cause and remedy for a client beyond the limit of `max` for its address.
 #[must_use]
-pub fn lleno(max: usize) -> String {
-    format!("{LLENO}: {}\n", full_text(max))
+pub fn full_at_address_text(max: usize, ip: IpAddr) -> String {
+    format!("{max} clients of {ip} are connected; close one of them or raise --max-per-address")
+}
+
+/// What a text client reads that gets no place, with its newline.
+#[must_use]
+pub fn lleno(refusal: &Refusal) -> String {
+    format!("{LLENO}: {refusal}\n")
 }
 
 /// A line above [`LINE_BYTES_MAX`]. The connection cannot go on: where the next line begins is not known.

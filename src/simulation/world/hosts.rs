@@ -40,13 +40,20 @@ impl World {
                 let config = head::Config {
                     logs: PathBuf::new(),
                     keep_registro: Keep::default(),
-                    clients_max: limits::CLIENTS_MAX_DEFAULT,
+                    clients: head::Rules {
+                        most: limits::CLIENTS_MAX_DEFAULT,
+                        per_address: None,
+                        silent_after: limits::CLIENT_SILENT_AFTER,
+                        idle_after: None,
+                    },
+                    peer_silence: limits::PEER_SILENCE_MAX,
                     heartbeat: shape.heartbeat,
                     icmp: false,
                     solo: None,
                     cluster: CLUSTER.to_owned(),
                     replicas: shape.replicas,
                     copies_min: shape.copies_min,
+                    text_node_bytes: limits::TEXT_NODE_BYTES_DEFAULT,
                     clock: Clock::Simulated(head.clock.clone()),
                     seed,
                 };
