@@ -17,6 +17,7 @@ Examples:
   acopio up --for 20s                  the same for a while: it ends by itself with a summary
   acopio up --nodes 5 --clients 0 --port 6000 --dir /tmp/lab
   acopio up --broker --clients 0       also topics over ZeroMQ, and the calculation of a hypotenuse over them
+  acopio up --devices 3                with a web API, a ZooKeeper and three measuring devices, one of which leads
 
 While it runs, from another terminal:
   printf 'peticion\\nhola\\n' | nc -N 127.0.0.1 5000
@@ -66,6 +67,9 @@ pub struct Up {
     #[cfg(feature = "broker")]
     #[arg(long, env = "ACOPIO_UP_BROKER", value_parser = clap::builder::BoolishValueParser::new())]
     broker: bool,
+    #[cfg(all(feature = "device", feature = "web"))]
+    #[command(flatten)]
+    devices: super::up_devices::UpDevices,
     /// Stop by itself after this time [default: run until Ctrl-C]
     #[arg(long = "for", env = "ACOPIO_FOR", value_name = "TIME", value_parser = values::duration)]
     run_for: Option<Duration>,
@@ -92,6 +96,10 @@ impl Up {
                 self.heads
             );
         }
+        #[cfg(all(feature = "device", feature = "web"))]
+        let devices = self.devices.plan()?;
+        #[cfg(not(all(feature = "device", feature = "web")))]
+        let devices = None;
         let program = std::env::current_exe().context("cannot find the acopio program; start it by its full path")?;
         let settings = cluster::up::Settings {
             program,
@@ -118,6 +126,7 @@ impl Up {
                 brokers: self.broker,
                 #[cfg(not(feature = "broker"))]
                 brokers: false,
+                devices,
             },
         };
         let groups = u32::try_from(cluster::plan::Kind::STOP_ORDER.len()).unwrap_or(u32::MAX);
