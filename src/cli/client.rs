@@ -42,10 +42,10 @@ pub struct Client {
 impl Client {
     /// Sends until it is told to stop, or all is sent.
     pub fn run(self, global: Global) -> Result<Outcome> {
-        let heads = self.heads.checked()?;
         logging::start(global, &[LogFile { dir: &self.logs, name: "client", takes: Takes::Only(CLIENT) }])?;
-        let config = client::numbers::Config { heads, every: self.every, count: self.count, seed: rand::random() };
         runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| {
+            let Some(heads) = self.heads.followed(&shutdown).await? else { return Ok(()) };
+            let config = client::numbers::Config { heads, every: self.every, count: self.count, seed: rand::random() };
             Ok(client::numbers::run(config, shutdown).await?)
         })
         .map(runtime::done)

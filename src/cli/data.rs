@@ -65,12 +65,12 @@ impl Data {
     /// Runs the data node until it is told to stop.
     pub fn run(self, global: Global) -> Result<Outcome> {
         let name = self.name();
-        let heads = self.heads.checked()?;
         logging::start(global, &[LogFile { dir: &self.dir, name: "node", takes: Takes::All }])?;
-        let config = data::Config {
+        let heads = self.heads;
+        let mut config = data::Config {
             dir: self.dir,
             name,
-            heads,
+            heads: Vec::new().into(),
             bind: self.bind,
             net: Net::Tcp,
             sync: policy(self.sync),
@@ -85,6 +85,8 @@ impl Data {
             seed: rand::random(),
         };
         runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| {
+            let Some(heads) = heads.followed(&shutdown).await? else { return Ok(()) };
+            config.heads = heads;
             Ok(data::run(config, shutdown).await?)
         })
         .map(runtime::done)

@@ -56,7 +56,7 @@ impl Send {
     pub fn run(self, global: Global) -> Result<Outcome> {
         // It prints nothing but errors; that a head is tried again is for who wants to know.
         logging::start(Global { quiet: global.quiet || !global.verbose, ..global }, &[])?;
-        let heads = self.heads.checked()?;
+        let heads = self.heads.followed_from_now()?;
         let (bar, input): (_, Box<dyn BufRead + std::marker::Send>) = match &self.file {
             Some(path) => open(path, global)?,
             None if self.text.is_empty() => (ProgressBar::hidden(), Box::new(BufReader::new(io::stdin()))),

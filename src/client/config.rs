@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use crate::limits;
-use crate::net::Net;
+use crate::net::{Heads, Net};
 use crate::wire::id::ClientId;
 
 /// Settings of a [`Client`](super::Client).
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Heads, `host:port` each; the first that answers is used, the next when it is lost.
-    pub heads: Vec<String>,
+    pub heads: Heads,
     /// The client's identity: a retry repeats it, so that a reader can drop a second copy, and looks for one
     /// only if the id [`may_retry`](ClientId::may_retry).
     pub id: ClientId,
@@ -31,9 +31,9 @@ pub struct Config {
 impl Config {
     /// The defaults, with a random identity.
     #[must_use]
-    pub fn new(heads: Vec<String>) -> Self {
+    pub fn new(heads: impl Into<Heads>) -> Self {
         Self {
-            heads,
+            heads: heads.into(),
             id: ClientId::of_library(rand::random()),
             text: false,
             retry_for: limits::CLIENT_RETRY_TIME_DEFAULT,

@@ -25,7 +25,8 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>) {
     let mut turn = 0;
     let mut said = String::new();
     while wait_for_work(&shared).await {
-        let Some(head) = config.heads.get(turn % config.heads.len().max(1)) else { break };
+        let heads = config.heads.now();
+        let Some(head) = heads.get(turn % heads.len().max(1)) else { break };
         let ended = converse(head, &shared, &config, &mut backoff).await;
         let (other_version, trouble);
         let refusal = {
@@ -65,7 +66,7 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>) {
         turn += 1;
         tell_if_given_up(&shared, &config, &refusal);
         let wait = backoff.next(&mut rng);
-        if turn % config.heads.len().max(1) == 0 || config.heads.len() == 1 {
+        if turn % heads.len() == 0 {
             sleep(wait).await;
         }
     }
@@ -111,7 +112,7 @@ pub async fn open(net: &Net, head: &str) -> Result<(Stream, BytesMut), Ended> {
 
 /// Talks to one head until all is settled and nothing more comes (`Ok`), or the connection is lost.
 async fn converse(head: &str, shared: &Shared, config: &Config, backoff: &mut Backoff) -> Result<(), Ended> {
-    let silence_max = silence_max(config.heads.len());
+    let silence_max = silence_max(config.heads.now().len());
     let opened = timeout(silence_max, open(&config.net, head)).await;
     let (mut socket, mut buffer) = opened.unwrap_or(Err(Ended::Silent(silence_max)))?;
     let mut out = BytesMut::new();

@@ -9,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{Client, Config as ClientConfig, Error};
 use crate::limits;
+use crate::net::Heads;
 use crate::wire::text::{MENSAJE_PREFIX, RECIBIDO};
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Heads, `host:port` each.
-    pub heads: Vec<String>,
+    pub heads: Heads,
     /// Time between two numbers.
     pub every: Duration,
     /// How many to send; without end if none is given.

@@ -48,6 +48,7 @@ mod retention_tests;
 #[cfg(test)]
 mod scan_tests;
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 pub use crate::wire::record;
@@ -194,22 +195,8 @@ where
     let recording = Rc::clone(&recorder);
     let recording = tokio::task::spawn_local(async move { recording.run().await });
     let ended = CancellationToken::new();
-    let mut sessions = JoinSet::new();
-    answers.expect(me.config.heads.len());
-    for head in me.config.heads.clone() {
-        let (me, commit, shutdown) = (Rc::clone(&me), Rc::clone(&commit), shutdown.clone());
-        let answers = Rc::clone(&answers);
-        sessions.spawn_local(async move { session::keep(&head, &me, &commit, &answers, &shutdown).await });
-    }
     let gone = async {
-        while let Some(ended) = sessions.join_next().await {
-            // A bug in one session must not leave a node that looks alive and serves nobody.
-            if let Err(error) = ended
-                && let Ok(panic) = error.try_into_panic()
-            {
-                std::panic::resume_unwind(panic);
-            }
-        }
+        keep_registered(&me, &commit, &answers, &shutdown).await;
         repairer.abort();
         mender.abort();
         ended.cancel();
@@ -221,6 +208,44 @@ where
     }
     tracing::info!("stopped with {} records", commit.state().records);
     result.map_err(|cause| Error::Log { name: me.config.name.clone(), cause })
+}
+
+/// Keeps the node registered with each head of its list, until it is asked to stop or its log is poisoned. A head that comes
+/// into the list is dialled at once; one that leaves it is given up by its session once it is lost.
+async fn keep_registered(me: &Rc<Identity>, commit: &Rc<Commit>, answers: &Rc<Answers>, shutdown: &CancellationToken) {
+    let heads = &me.config.heads;
+    let mut sessions = JoinSet::new();
+    let mut kept = BTreeSet::new();
+    let mut list = heads.now();
+    loop {
+        let lives = !shutdown.is_cancelled() && commit.poisoned().is_none();
+        let new: Vec<String> = list.iter().filter(|head| lives && !kept.contains(*head)).cloned().collect();
+        answers.expect(new.len());
+        for head in new {
+            kept.insert(head.clone());
+            let (me, commit, answers, shutdown) =
+                (Rc::clone(me), Rc::clone(commit), Rc::clone(answers), shutdown.clone());
+            sessions.spawn_local(async move {
+                session::keep(&head, &me, &commit, &answers, &shutdown).await;
+                head
+            });
+        }
+        let follows = lives && heads.follows();
+        tokio::select! {
+            biased;
+            ended = sessions.join_next(), if !sessions.is_empty() => match ended {
+                Some(Ok(head)) => drop(kept.remove(&head)),
+                // A bug in one session must not leave a node that looks alive and serves nobody.
+                Some(Err(error)) => if let Ok(panic) = error.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                },
+                None => {}
+            },
+            () = shutdown.cancelled(), if follows => {}
+            now = heads.other_than(&list), if follows => list = now,
+            else => return,
+        }
+    }
 }
 
 /// The identity of a new folder: other random bits than the jitter's.

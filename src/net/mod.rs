@@ -4,6 +4,7 @@
 //! No decision is here, and of the protocol only what every caller of a head does alike.
 
 pub mod framed;
+mod heads;
 mod outbox;
 #[cfg(feature = "simulation")]
 pub mod simulated;
@@ -15,6 +16,7 @@ use bytes::BytesMut;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
+pub use heads::Heads;
 pub use outbox::Outbox;
 pub use stream::{Listener, Net, ReadHalf, Stream, WriteHalf};
 

@@ -96,7 +96,7 @@ impl Read {
     pub fn run(self, global: Global) -> Result<Outcome> {
         // Data goes to standard output; what happens to heads and nodes is told below.
         logging::start(Global { quiet: global.quiet || !global.verbose, ..global }, &[])?;
-        let heads = self.heads.checked()?;
+        let heads = self.heads.followed_from_now()?;
         let now = SystemTime::now();
         let query = Query {
             from: self.since.map_or(RecordId::ZERO, |since| since.id(now)),

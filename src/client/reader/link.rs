@@ -106,12 +106,13 @@ impl Link {
         let mut rng = SmallRng::seed_from_u64(self.config.seed);
         let mut backoff = Backoff::default();
         let mut said = String::new();
-        let heads: Vec<Arc<str>> = self.config.heads.iter().map(|head| Arc::from(head.as_str())).collect();
         self.progress = Instant::now();
         for turn in 1.. {
+            let heads = self.config.heads.now();
             let Some(head) = heads.get((turn - 1) % heads.len().max(1)) else {
                 return self.fail(ReadError::NoHeads).await;
             };
+            let head: &Arc<str> = &Arc::from(head.as_str());
             let before = self.progress;
             let Left::Lost(ended) = self.converse(head).await else { return };
             if let Ended::Refused(refusal) = &ended
@@ -226,7 +227,7 @@ impl Link {
                 return Ok(Some(frame));
             }
             // A head that is asked has longer to answer where there is no other to go on with.
-            let (before, after) = (limits::CLIENT_PING_AFTER, silence_max(self.config.heads.len()));
+            let (before, after) = (limits::CLIENT_PING_AFTER, silence_max(self.config.heads.now().len()));
             let word = if asked { after.saturating_sub(before) } else { before };
             let mut patience = word;
             if let Some((since, _)) = &self.waiting

@@ -52,7 +52,7 @@ pub use last::{Last, find_last};
 pub use message::Message;
 
 use crate::limits;
-use crate::net::Net;
+use crate::net::{Heads, Net};
 use crate::wire::frame::Frame;
 use crate::wire::id::{ClientId, ID_CHARS, RecordId};
 use link::{Delivery, Link, Source};
@@ -64,7 +64,7 @@ pub use order::{PLANTED, Planted};
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Heads, `host:port` each; the first that answers is used, the next when it is lost.
-    pub heads: Vec<String>,
+    pub heads: Heads,
     /// Time a read that does not follow goes on trying while no head answers, or waits for data nodes that are away.
     /// One that follows tries for ever.
     pub retry_for: Duration,
@@ -76,6 +76,12 @@ pub struct Config {
 
 impl From<Vec<String>> for Config {
     fn from(heads: Vec<String>) -> Self {
+        Heads::from(heads).into()
+    }
+}
+
+impl From<Heads> for Config {
+    fn from(heads: Heads) -> Self {
         let (retry_for, net, seed) = (limits::READER_RETRY_TIME_DEFAULT, Net::default(), rand::random());
         Self { heads, retry_for, net, seed }
     }
