@@ -49,7 +49,7 @@ fn append(c: &mut Criterion) {
     for count in [1, 100, 10_000] {
         let dir = tempfile::tempdir().unwrap();
         let settings = Settings { segment_bytes: 256 << 20, sync: SyncPolicy::Always };
-        let mut log = Log::open(Disk::new(dir.path()), settings).unwrap().0;
+        let mut log = Log::open(Disk::open(dir.path()).unwrap(), settings).unwrap().0;
         let mut batch = Vec::new();
         lines(&mut batch, count, &[b'm'; 100]);
         let summary = Summary::of(&batch);
@@ -84,7 +84,7 @@ fn recovery(c: &mut Criterion) {
 fn pages(c: &mut Criterion) {
     let dir = tempfile::tempdir().unwrap();
     let settings = Settings { segment_bytes: 32 << 20, sync: SyncPolicy::Never };
-    let mut log = Log::open(Disk::new(dir.path()), settings).unwrap().0;
+    let mut log = Log::open(Disk::open(dir.path()).unwrap(), settings).unwrap().0;
     let mut batch = Vec::new();
     for k in 0..440_u64 {
         batch.clear();
@@ -99,7 +99,7 @@ fn pages(c: &mut Criterion) {
     group.sample_size(10).throughput(Throughput::Bytes(view.bytes()));
     group.bench_function("440,000 sorted records in pages of 256 KiB", |b| {
         b.iter(|| {
-            let mut scanner = Scanner::new(Disk::new(dir.path()), ScanBounds::default());
+            let mut scanner = Scanner::new(Disk::open(dir.path()).unwrap(), ScanBounds::default());
             let mut query = Query { from: RecordId::ZERO, until: RecordId::MAX, client: None, bytes_max: 256 << 10 };
             let mut records = 0;
             while query.from < query.until {

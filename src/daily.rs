@@ -13,6 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tracing_appender::rolling::{RollingFileAppender, RollingWriter, Rotation};
 use tracing_subscriber::fmt::MakeWriter as _;
 
+use crate::files;
+
 /// A daily log file cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {name}.log in {}: {cause}; name another folder or make this one writable", dir.display())]
@@ -39,7 +41,8 @@ impl DailyFile {
     /// The folder can't be made or written, or something that is no link has the link's name.
     pub fn open(dir: &Path, name: &'static str, keep: Option<usize>) -> Result<Self, Error> {
         let broken = |cause: String| Error { dir: dir.to_owned(), name, cause };
-        fs::create_dir_all(dir).map_err(|error| broken(error.to_string()))?;
+        files::create_folder(dir).map_err(|error| broken(error.to_string()))?;
+        prepare(dir, name).map_err(|error| broken(error.to_string()))?;
         let mut builder =
             RollingFileAppender::builder().rotation(Rotation::DAILY).filename_prefix(name).filename_suffix("log");
         if let Some(days) = keep {
@@ -64,7 +67,7 @@ impl DailyFile {
     #[must_use]
     pub fn ends_open(&self) -> bool {
         let mut last = [0];
-        let read = fs::File::open(self.path()).and_then(|mut file| {
+        let read = files::read(&self.path()).and_then(|mut file| {
             file.seek(io::SeekFrom::End(-1))?;
             file.read_exact(&mut last)
         });
@@ -75,11 +78,15 @@ impl DailyFile {
     /// A writer for some lines; they go to one file. The link is renewed when the day has changed.
     ///
     /// # Errors
-    /// The link can't be renewed: the lines can be written all the same, with [`writer_unlinked`](Self::writer_unlinked).
+    /// The file of a new day can't be made, or the link can't be renewed: try the lines all the same, with [`writer_unlinked`](Self::writer_unlinked).
     pub fn writer(&self) -> io::Result<RollingWriter<'_>> {
-        let writer = self.file.make_writer();
         let today = today();
-        if self.day.swap(today, Ordering::Relaxed) != today {
+        let turned = self.day.swap(today, Ordering::Relaxed) != today;
+        if turned {
+            prepare(&self.dir, self.name)?;
+        }
+        let writer = self.file.make_writer();
+        if turned {
             self.link()?;
         }
         Ok(writer)
@@ -98,8 +105,7 @@ impl DailyFile {
             let text = format!("{} is not a link to the log of a day, move it away", link.display());
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
         }
-        let day = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let target = format!("{}.{}.log", self.name, day.get(..10).unwrap_or_default());
+        let target = file_of_today(self.name);
         let draft = self.dir.join(format!(".{}.{}", self.name, std::process::id()));
         match fs::remove_file(&draft) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -108,6 +114,17 @@ impl DailyFile {
         std::os::unix::fs::symlink(target, &draft)?;
         fs::rename(&draft, &link)
     }
+}
+
+fn file_of_today(name: &str) -> String {
+    let day = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    format!("{name}.{}.log", day.get(..10).unwrap_or_default())
+}
+
+/// Makes today's file, which the appender then finds: it would make one that everybody may read, and wait for the reader of
+/// a FIFO.
+fn prepare(dir: &Path, name: &str) -> io::Result<()> {
+    files::open(files::options().append(true).create(true), &dir.join(file_of_today(name))).map(drop)
 }
 
 fn today() -> u64 {

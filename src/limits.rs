@@ -102,6 +102,24 @@ pub const CLIENT_IN_FLIGHT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Answers waiting in the head for one client to read them, bytes; past it the head stops reading from that socket.
 pub const CLIENT_ANSWERS_BYTES_MAX: usize = 256 * 1024;
 
+/// Answers to what a peer itself asked (Pongs, Safe, refusals of Copies and Scans) that wait for it to read them, bytes;
+/// past it nothing more is read from it. Between heads and data nodes, on both sides.
+pub const ANSWERS_BYTES_MAX: usize = 64 * 1024;
+
+/// All that may wait for one peer, bytes: above a data node's full window with the fields of its Puts and a Copy, and above
+/// whatever waits for a client that reads at all. Past it the peer does not read, and its connection is given up.
+pub const OUTBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Bytes of frames that one connection's task deals with before the other tasks of its thread have their turn: as much as
+/// one read of it.
+pub const TURN_BYTES: usize = READ_BUFFER_BYTES;
+
+/// Connections that are accepted in a turn: each takes some system calls.
+pub const TURN_ACCEPTS: usize = 8;
+
+/// What each frame, batch or line counts in a turn beside its bytes: a small one takes about as long as copying these.
+pub const TURN_STEP_BYTES: usize = 256;
+
 /// Bytes the head sends to a data node ahead of its acknowledgements: the node's window. The node has buffers for all
 /// of it, so it always goes on reading, and a ping is answered even while its disk stalls.
 pub const NODE_WINDOW_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -165,6 +183,27 @@ pub const ICMP_TIME_MAX: Duration = Duration::from_secs(1);
 /// Longer than the stalls of a healthy disk after heavy writing.
 pub const NODE_PROGRESS_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// The same for the first batch of a node that has acknowledged none since it registered, where others could have kept it.
+/// It doubles with each node from the same address that failed so, up to [`NODE_PROGRESS_TIME_MAX`].
+pub const NODE_TRIAL_TIME: Duration = Duration::from_secs(2);
+
+/// Time between two looks at what the nodes acknowledge.
+pub const NODE_LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Looks after which the window of a node halves that has something and acknowledges nothing, and halves again: two seconds,
+/// longer than most stalls of a disk.
+pub const NODE_SILENT_LOOKS: u32 = 8;
+
+/// Batches that a node may have unsettled once it has acknowledged its first: the window opens from there.
+pub const NODE_WINDOW_BATCHES_FIRST: usize = 16;
+
+/// Looks for which no other node is tried from an address from where one came that acknowledged nothing: two seconds. It
+/// doubles with each, and holds only while others can keep the messages.
+pub const NODE_REST_LOOKS: u64 = 8;
+
+/// The most of that: five minutes.
+pub const NODE_REST_LOOKS_MAX: u64 = 1200;
+
 /// Time a raw data node may take over one message before it counts as dead: it has no ping of its own.
 pub const RAW_NODE_ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -198,8 +237,23 @@ pub const READ_PAGES_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Readers of one head at the same time. Memory of the head follows from it.
 pub const READERS_MAX: usize = 64;
 
+/// Pages and records that all readers of one head hold together, bytes, but for those of one reader; past it no more pages
+/// are asked for.
+pub const READERS_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Time without a byte read after which a reader keeps no pages, and after which its connection is let go if others wait for
+/// the room. It goes on where it was when it connects again, which the client library does by itself.
+pub const READ_REST: Duration = Duration::from_secs(2);
+
 /// Scans of one head that a data node has open: one of each reader, and as many of readers that have left.
 pub const NODE_SCANS_MAX: usize = 2 * READERS_MAX;
+
+/// Pages that wait in a data node for one head to read them, bytes, beside the longest line of each that is being made; past
+/// it no more are made for that head.
+pub const NODE_PAGES_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Pages that a data node makes at the same time: they are read by one thread, so more would only wait in memory.
+pub const NODE_PAGES_MAKING_MAX: usize = 4;
 
 /// Records that wait in the head for one reader to take them, bytes; past it no more are merged, so that a reader that
 /// does not read slows itself alone.
@@ -430,6 +484,9 @@ const _: () = assert!(REPLICAS_MAX * (NODE_NAME_BYTES_MAX + 1) <= TEXT_BYTES_MAX
 const _: () = assert!(CLIENT_IN_FLIGHT_BYTES_MAX >= MESSAGE_BYTES_MAX);
 const _: () = assert!(KEEPER_IN_FLIGHT_MAX < CLIENT_IN_FLIGHT_MESSAGES_MAX);
 const _: () = assert!(NODE_WINDOW_BYTES_MAX >= FRAME_BYTES_MAX);
+const _: () = assert!(OUTBOX_BYTES_MAX >= 2 * NODE_WINDOW_BYTES_MAX + LINES_FRAME_BYTES_MAX);
+const _: () =
+    assert!(OUTBOX_BYTES_MAX >= READ_ANSWERS_BYTES_MAX + CLIENT_ANSWERS_BYTES_MAX + 2 * LINES_FRAME_BYTES_MAX);
 const _: () = assert!(HEAD_IN_FLIGHT_BYTES_MAX >= CLIENT_IN_FLIGHT_BYTES_MAX);
 const _: () = assert!(LINE_BYTES_MAX <= MESSAGE_BYTES_MAX && RAW_READ_BYTES_MAX <= MESSAGE_BYTES_MAX);
 const _: () = assert!(BATCH_MESSAGES_MAX <= FRAME_MESSAGES_MAX);

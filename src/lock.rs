@@ -1,16 +1,49 @@
-//! One process for a folder: a locked file that says who holds it.
+//! One process of a kind for a folder: the folder itself is locked, and a file in it that says who holds it.
 //!
-//! The lock is the system's (`flock`), so it ends with its process, however that ends. The text in the file is only for
-//! the message to whoever comes second.
+//! Locks are the system's (`flock`), so they end with their process, however that ends. A file can be removed, and then
+//! keeps nobody out; the folder's own lock is the folder's whatever it is called and whoever links to it. The file tells who
+//! comes second who was first, keeps out where a file system locks no folders, and parts the roles: a head and a data node
+//! may share a folder.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+
+use crate::files;
 use crate::limits::NODE_NAME_BYTES_MAX;
+
+/// A role of which one process may use a folder, and the file that it locks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A data node.
+    Data,
+    /// A head.
+    Head,
+    /// What runs a cluster.
+    Cluster,
+}
+
+impl Role {
+    const ALL: [Self; 3] = [Self::Data, Self::Head, Self::Cluster];
+
+    /// The file.
+    #[must_use]
+    pub const fn file(self) -> &'static str {
+        match self {
+            Self::Data => "lock",
+            Self::Head => "head.lock",
+            Self::Cluster => "up.lock",
+        }
+    }
+}
 
 /// Greatest text of a lock that is read, bytes.
 const TEXT_BYTES_MAX: u64 = NODE_NAME_BYTES_MAX as u64 + 128;
+
+/// Who holds a folder whose lock file is gone.
+const UNKNOWN: &str = "its lock file was removed; 'fuser -v' on the folder tells who it is";
 
 /// Why a lock was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -24,10 +57,12 @@ pub enum Error {
         holder: String,
     },
     /// The file can't be made or locked.
-    #[error("cannot lock {}: {source}; make it writable, or choose another folder", path.display())]
+    #[error("cannot lock {} with its file {file}: {source}; make it writable, or choose another folder", path.display())]
     Disk {
         /// The folder.
         path: PathBuf,
+        /// The file.
+        file: &'static str,
         /// What the system said.
         source: io::Error,
     },
@@ -35,39 +70,73 @@ pub enum Error {
 
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
-pub struct Lock(File);
+pub struct Lock {
+    file: File,
+    /// None where the folder can't be locked, or another role of this folder has it.
+    _folder: Option<Held>,
+}
 
-impl Lock {
-    /// Takes the lock called `file` in a folder that is there, in the name of `who`.
-    ///
-    /// # Errors
-    /// Another process holds it, or the file can't be written.
-    pub fn take(folder: &Path, file: &str, who: &str) -> Result<Self, Error> {
-        let failed = |source| Error::Disk { path: folder.to_owned(), source };
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        let mut lock = options.open(folder.join(file)).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::InUse { path: folder.to_owned(), holder: holder(&lock) });
-            }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
-        let who: String = who.chars().filter(|c| !c.is_control()).take(NODE_NAME_BYTES_MAX).collect();
-        let text = format!("pid {} name {who}\n", std::process::id());
-        lock.set_len(0).and_then(|()| lock.write_all(text.as_bytes())).map_err(failed)?;
-        Ok(Self(lock))
+/// An open folder that is locked.
+#[derive(Debug)]
+struct Held(File);
+
+/// Closing would do, were the descriptor not shared for a moment with whatever this process is just starting.
+fn release(file: &File) {
+    if let Err(error) = file.unlock() {
+        tracing::debug!("a lock is released when the process ends: {error}");
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        release(&self.0);
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing would do, were the descriptor not shared for a moment with whatever this process is just starting.
-        if let Err(error) = self.0.unlock() {
-            tracing::debug!("a lock is released when the process ends: {error}");
-        }
+        release(&self.file);
     }
+}
+
+impl Lock {
+    /// Takes a folder that is there for a role, in the name of `who`.
+    ///
+    /// # Errors
+    /// Another process has it, or the file can't be written.
+    pub fn take(folder: &Path, role: Role, who: &str) -> Result<Self, Error> {
+        let failed = |source| Error::Disk { path: folder.to_owned(), file: role.file(), source };
+        let in_use = |holder| Error::InUse { path: folder.to_owned(), holder };
+        let options = &mut files::options();
+        let options = options.read(true).write(true).create(true).truncate(false);
+        let mut file = files::open(options, &folder.join(role.file())).map_err(failed)?;
+        // The file before the folder: who finds the folder locked finds out for which role.
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(in_use(holder(&file))),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        let held = match open_folder(folder).map(|opened| opened.try_lock().map(|()| Held(opened))) {
+            Ok(Ok(held)) => Some(held),
+            Ok(Err(TryLockError::WouldBlock)) if !is_others(folder, role) => return Err(in_use(UNKNOWN.to_owned())),
+            // Some file systems lock no folders.
+            Ok(Err(_)) | Err(_) => None,
+        };
+        let who: String = who.chars().filter(|c| !c.is_control()).take(NODE_NAME_BYTES_MAX).collect();
+        let text = format!("pid {} name {who}\n", std::process::id());
+        file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(failed)?;
+        Ok(Self { file, _folder: held })
+    }
+}
+
+fn open_folder(folder: &Path) -> io::Result<File> {
+    Ok(rustix::fs::open(folder, files::SAFELY | OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?.into())
+}
+
+/// Whether a folder that is locked may be so for another role.
+fn is_others(folder: &Path, role: Role) -> bool {
+    let held = |other: Role| matches!(held_file(&folder.join(other.file())), Ok(Some(_)));
+    Role::ALL.into_iter().filter(|other| *other != role).any(held)
 }
 
 /// What the holder of a lock wrote into it.
@@ -79,12 +148,8 @@ fn holder(file: &File) -> String {
     }
 }
 
-/// Who holds the lock at this path, as it wrote itself into it; `None` if nobody does. Leaves no lock behind.
-///
-/// # Errors
-/// The file is there and can't be read.
-pub fn held(path: &Path) -> io::Result<Option<String>> {
-    let file = match File::open(path) {
+fn held_file(path: &Path) -> io::Result<Option<String>> {
+    let file = match files::read(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
@@ -96,19 +161,92 @@ pub fn held(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
+/// Who holds a folder for a role, as it wrote itself into its file; `None` if nobody does. Leaves no lock behind.
+///
+/// # Errors
+/// The file is there and can't be read.
+pub fn held(folder: &Path, role: Role) -> io::Result<Option<String>> {
+    if let Some(holder) = held_file(&folder.join(role.file()))? {
+        return Ok(Some(holder));
+    }
+    let locked = match open_folder(folder) {
+        Ok(opened) => matches!(opened.try_lock_shared(), Err(TryLockError::WouldBlock)),
+        Err(_) => false,
+    };
+    Ok((locked && !is_others(folder, role)).then(|| UNKNOWN.to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn refused(folder: &Path, role: Role) -> String {
+        Lock::take(folder, role, "dos").unwrap_err().to_string()
+    }
+
     #[test]
     fn the_second_is_told_who_the_first_is() {
         let dir = tempfile::tempdir().unwrap();
-        let first = Lock::take(dir.path(), "lock", "uno").unwrap();
-        let error = Lock::take(dir.path(), "lock", "dos").unwrap_err().to_string();
+        let first = Lock::take(dir.path(), Role::Data, "uno").unwrap();
+        let error = refused(dir.path(), Role::Data);
         assert!(error.contains(&format!("pid {} name uno", std::process::id())), "{error}");
-        assert!(held(&dir.path().join("lock")).unwrap().unwrap().ends_with("name uno"));
+        assert!(held(dir.path(), Role::Data).unwrap().unwrap().ends_with("name uno"));
         drop(first);
-        assert_eq!(held(&dir.path().join("lock")).unwrap(), None);
-        Lock::take(dir.path(), "lock", "dos").unwrap();
+        assert_eq!(held(dir.path(), Role::Data).unwrap(), None);
+        Lock::take(dir.path(), Role::Data, "dos").unwrap();
+    }
+
+    #[test]
+    fn a_lock_file_that_is_removed_or_replaced_lets_nobody_in() {
+        for role in Role::ALL {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(role.file());
+            let first = Lock::take(dir.path(), role, "uno").unwrap();
+            std::fs::remove_file(&path).unwrap();
+            assert_eq!(held(dir.path(), role).unwrap().as_deref(), Some(UNKNOWN));
+            for _ in 0..2 {
+                let error = refused(dir.path(), role);
+                assert!(error.contains("is in use") && error.contains("its lock file was removed"), "{error}");
+            }
+            std::fs::write(dir.path().join("new"), "").unwrap();
+            std::fs::rename(dir.path().join("new"), &path).unwrap();
+            refused(dir.path(), role);
+            drop(first);
+            Lock::take(dir.path(), role, "dos").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_folder_is_the_same_by_every_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, link, away) = (dir.path().join("a"), dir.path().join("link"), dir.path().join("away"));
+        std::fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::symlink(&folder, &link).unwrap();
+        let first = Lock::take(&folder, Role::Data, "uno").unwrap();
+        refused(&link, Role::Data);
+        std::fs::rename(&folder, &away).unwrap();
+        std::fs::remove_file(away.join("lock")).unwrap();
+        refused(&away, Role::Data);
+        // Another folder at the path is another one.
+        std::fs::create_dir(&folder).unwrap();
+        drop(Lock::take(&folder, Role::Data, "dos").unwrap());
+        drop(first);
+        Lock::take(&away, Role::Data, "dos").unwrap();
+    }
+
+    #[test]
+    fn roles_share_a_folder_in_any_order() {
+        for (one, two) in [(Role::Data, Role::Head), (Role::Head, Role::Data)] {
+            let dir = tempfile::tempdir().unwrap();
+            let first = Lock::take(dir.path(), one, "uno").unwrap();
+            assert_eq!(held(dir.path(), two).unwrap(), None);
+            let second = Lock::take(dir.path(), two, "dos").unwrap();
+            refused(dir.path(), one);
+            refused(dir.path(), two);
+            drop(first);
+            assert_eq!(held(dir.path(), one).unwrap(), None);
+            Lock::take(dir.path(), one, "tres").unwrap();
+            drop(second);
+        }
     }
 }

@@ -238,7 +238,7 @@ fn up_and_down_leave_nothing_but_the_files() {
     demo.wait_for("mensaje: desde fuera");
     demo.wait_for("confirmacion");
     demo.wait_for("Servidor recibio: ");
-    demo.wait_for("registro.log: ");
+    demo.wait_for("recibido en dataNode ");
     // No capability is needed for ICMP.
     demo.wait_for("icmp=ok");
     demo.wait_for("disponible name=data2");

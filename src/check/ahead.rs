@@ -93,7 +93,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let whole: Vec<u8> = (0..3 * SCAN_CHUNK_BYTES as u32 + 7).map(|n| (n % 251) as u8).collect();
         std::fs::write(dir.path().join("f"), &whole).unwrap();
-        let file = Disk::new(dir.path()).open_append("f").unwrap();
+        let file = Disk::open(dir.path()).unwrap().open_append("f").unwrap();
         std::thread::scope(|scope| {
             let mut ahead = Ahead::start(scope, &file);
             let mut seen = Vec::new();

@@ -247,7 +247,7 @@ impl Report {
                 Kind::Rot => false,
                 Kind::Torn => true,
                 // Differing copies are found by id; names and sidecars are no record's.
-                Kind::Forked | Kind::Name | Kind::Index => continue,
+                Kind::Forked | Kind::Name | Kind::Index | Kind::Lost => continue,
             };
             self.torn_tails += u64::from(torn);
             if self.damage_first.len() < FINDINGS_SHOWN_MAX {

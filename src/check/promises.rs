@@ -6,7 +6,6 @@
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
 use std::collections::{BinaryHeap, HashMap};
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use std::path::{Path, PathBuf};
 use super::copies::{get_id, put_id};
 use super::registro::{self, Kept, Said};
 use super::sort::{self, Entry, Fields, Sorted, Sorter};
+use crate::files;
 use crate::limits;
 use crate::wire::id::RecordId;
 
@@ -149,7 +149,7 @@ impl<'a> Reader<'a> {
     /// It can't be read, or it is something else.
     pub fn file(&mut self, number: u16, path: &Path, progress: &mut dyn FnMut(u64)) -> Result<(), Error> {
         let failed = |source| Error::Disk { path: path.to_owned(), source };
-        let mut input = BufReader::with_capacity(READ_BYTES, File::open(path).map_err(failed)?);
+        let mut input = BufReader::with_capacity(READ_BYTES, files::read(path).map_err(failed)?);
         let (mut line, mut at, mut told) = (Vec::new(), 0_u64, 0_u64);
         let (mut whole, mut good) = (0_u32, false);
         loop {

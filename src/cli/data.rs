@@ -45,7 +45,7 @@ pub struct Data {
     segment_bytes: u64,
     #[command(flatten)]
     upkeep: Upkeep,
-    /// Give the folder a new identity, once: its log was lost, or it is a copy of another node's. What it holds stays
+    /// Give the folder a new identity, once: its log was lost, it was drained, or it is a copy. What it holds stays
     #[arg(long, env = "ACOPIO_NEW_ID", value_parser = BoolishValueParser::new())]
     new_id: bool,
     /// Local address to dial from, which is the one the head knows the node by [default: what the system picks]

@@ -78,6 +78,9 @@ pub struct Head {
     #[cfg(feature = "coord")]
     #[arg(long, env = "ACOPIO_ADVERTISE", value_name = "HOST:PORT", value_parser = values::address)]
     advertise: Option<String>,
+    /// Tell of each heartbeat on standard error, too
+    #[arg(long, hide = true, env = "ACOPIO_SHOW_HEARTBEATS", value_parser = BoolishValueParser::new())]
+    show_heartbeats: bool,
     /// Stop in order when standard input ends
     #[arg(long, hide = true, env = "ACOPIO_UNTIL_STDIN_CLOSES", value_parser = BoolishValueParser::new())]
     until_stdin_closes: bool,
@@ -100,8 +103,9 @@ impl Head {
 
     /// Runs the head until it is told to stop.
     pub fn run(self, global: Global) -> Result<Outcome> {
-        logging::start(
+        logging::start_with(
             global,
+            global.verbose || self.show_heartbeats,
             &[
                 LogFile { dir: &self.logs, name: "heartbeat", takes: Takes::Only(HEARTBEAT) },
                 LogFile { dir: &self.logs, name: "head", takes: Takes::AllBut(HEARTBEAT) },

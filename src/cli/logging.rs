@@ -77,6 +77,14 @@ pub struct LogFile<'a> {
 /// # Errors
 /// A folder that can't be made or written to.
 pub fn start(global: Global, files: &[LogFile<'_>]) -> Result<()> {
+    start_with(global, global.verbose, files)
+}
+
+/// As [`start`]; with `routine`, the heartbeat's is told on standard error, too.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with(global: Global, routine: bool, files: &[LogFile<'_>]) -> Result<()> {
     let own = if global.verbose { Level::DEBUG } else { Level::INFO };
     let mut layers = Vec::with_capacity(files.len() + 1);
     for file in files {
@@ -87,7 +95,6 @@ pub fn start(global: Global, files: &[LogFile<'_>]) -> Result<()> {
     }
     let own = if global.quiet { Level::ERROR } else { own };
     // The heartbeat's routine is for its file; the screen gets it only when asked.
-    let routine = global.verbose;
     let wanted = filter_fn(move |meta| interesting(meta, own) && (routine || !is_below(meta.target(), BEAT)));
     layers.push(layer(io::stderr, io::stderr().is_terminal()).with_filter(wanted).boxed());
     let most = LevelFilter::DEBUG;

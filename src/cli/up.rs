@@ -39,8 +39,8 @@ pub struct Up {
     #[arg(long, env = "ACOPIO_UP_PORT", value_name = "PORT", default_value_t = 5000,
         value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
-    /// Address the head listens on
-    #[arg(long, env = "ACOPIO_LISTEN_IP", value_name = "IP", default_value = "0.0.0.0")]
+    /// Address the head listens on; 0.0.0.0 lets other machines in
+    #[arg(long, env = "ACOPIO_LISTEN_IP", value_name = "IP", default_value = "127.0.0.1")]
     listen_ip: IpAddr,
     /// Name of the cluster: data nodes whose records belong to another are refused
     #[arg(long, env = "ACOPIO_CLUSTER", value_name = "NAME", default_value = limits::CLUSTER_DEFAULT,

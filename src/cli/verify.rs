@@ -110,13 +110,17 @@ fn table(one: &Checked) -> String {
         text +=
             &format!("  {} rotten lines are mended: their records were fetched again, and are here\n", report.mended);
     }
+    if report.foreign > 0 {
+        text += &format!("  {} lines between records were written by somebody else, no fault\n", report.foreign);
+    }
     if let Some(holder) = &report.running {
         let growing = report.growing_bytes;
         text += &format!("  a node is writing here ({holder}); {growing} bytes at the end are under way\n");
     }
     for fault in &report.problems {
         let verify::Problem { file, line, offset, len, reason, kind } = fault;
-        text += &format!("  {kind:?} in {dir}/{file} line {line}, {len} bytes from byte {offset}: {reason}\n");
+        let line = if *line > 0 { format!(" line {line}") } else { String::new() };
+        text += &format!("  {kind:?} in {dir}/{file}{line}, {len} bytes from byte {offset}: {reason}\n");
     }
     let unlisted = report.problem_count.saturating_sub(report.problems.len() as u64);
     if unlisted > 0 {

@@ -36,7 +36,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let mut client = Client::new(ClientConfig { text: true, ..ClientConfig::new(config.heads) });
     let mut ticks = interval(config.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut left = config.count;
+    let (mut left, mut kept) = (config.count, 0_u64);
     while left != Some(0) {
         tokio::select! {
             biased;
@@ -45,7 +45,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         }
         left = left.map(|left| left - 1);
         let text = format!("numero random: {}", rng.random_range(0..=100));
-        tracing::debug!(target: "acopio::client", "envia: {text}");
+        tracing::info!(target: "acopio::client", "envia: {text}");
         let stored = tokio::select! {
             biased;
             stored = client.store(text.clone().into()) => stored,
@@ -56,6 +56,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         };
         match stored {
             Ok(ack) => {
+                kept += 1;
                 let ips = ack.nodes.join(",");
                 tracing::info!(target: "acopio::client", "Servidor recibio: {ips} , {MENSAJE_PREFIX}{RECIBIDO}");
             }
@@ -63,6 +64,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
             Err(error) => tracing::warn!(target: "acopio::client", "\"{text}\" was not kept: {error}"),
         }
     }
+    tracing::info!(target: "acopio::client", "stopped with {kept} messages kept");
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::plan::{Kind, Member};
 use super::screen::Screen;
+use crate::files;
 use crate::limits;
 
 /// The folder can't be written.
@@ -23,9 +24,9 @@ pub struct Error {
 /// It can't.
 pub fn probe(dir: &Path) -> Result<(), Error> {
     let written = || {
-        fs::create_dir_all(dir)?;
+        files::create_folder(dir)?;
         let file = dir.join(format!(".writable-{}", std::process::id()));
-        fs::write(&file, b"")?;
+        files::create(&file)?;
         fs::remove_file(file)
     };
     written().map_err(|source| Error { dir: dir.to_owned(), source })
@@ -52,7 +53,7 @@ fn kept(dir: &Path) -> std::io::Result<(u64, u64)> {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if name == "data.txt" || (name.starts_with("data-") && name.ends_with(".txt")) {
-            let mut file = fs::File::open(entry.path())?;
+            let mut file = files::read(&entry.path())?;
             let mut chunk = vec![0; limits::READ_BUFFER_BYTES];
             loop {
                 let n = file.read(&mut chunk)?;

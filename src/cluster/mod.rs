@@ -11,10 +11,15 @@ pub mod plan;
 pub mod said;
 pub mod screen;
 pub mod solo;
+pub mod tail;
+mod typed;
 pub mod up;
 
 /// What a head says on standard error, before its address, once it listens: `up` waits for it.
 pub const LISTENING: &str = "listening on ";
+
+/// How the last line of a member begins that ended in order.
+pub const STOPPED: &str = "stopped";
 
 /// What a data node says once it is registered with a head.
 pub const REGISTERED: &str = "registered as ";

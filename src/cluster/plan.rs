@@ -175,6 +175,9 @@ impl Settings {
             Kind::Client => "client",
         };
         let mut args = vec![command.into()];
+        if kind == Kind::Head {
+            args.push("--show-heartbeats".into());
+        }
         if self.place != Place::Containers {
             args.push("--until-stdin-closes".into());
         }

@@ -1,15 +1,18 @@
-//! What `up` shows: lines of many processes on one terminal, each with its name in front.
+//! What `up` and `demo` show: lines of many members on one terminal, each with its name in front, the time of day in place
+//! of the whole date, and cut where the terminal ends.
 //!
 //! A terminal can stand still (Ctrl-S, a pager); the cluster must not. So a thread of its own writes, from a bounded
 //! queue, and what does not fit is counted and told of. Everything shown is in the log files as well.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::STOPPED;
 use super::plan::Kind;
 use crate::limits;
 
@@ -21,8 +24,12 @@ const NAME_WIDTH: usize = 8;
 pub struct Screen {
     lines: SyncSender<String>,
     lost: Arc<AtomicU64>,
+    /// Members are told to end: of each, only how that came out is shown.
+    ending: Arc<AtomicBool>,
     colours: bool,
     quiet: bool,
+    /// Columns of the terminal.
+    columns: Option<usize>,
 }
 
 /// The thread that writes.
@@ -33,15 +40,17 @@ impl Screen {
     /// A screen on standard output; with `quiet` it shows nothing. Colours on a terminal only.
     #[must_use]
     pub fn stdout(quiet: bool) -> (Self, Writer) {
-        Self::new(io::stdout(), io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(), quiet)
+        let columns = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
+        let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self::new(io::stdout(), columns.filter(|columns| *columns > 2 * NAME_WIDTH), colours, quiet)
     }
 
-    fn new(out: impl Write + Send + 'static, colours: bool, quiet: bool) -> (Self, Writer) {
+    fn new(out: impl Write + Send + 'static, columns: Option<usize>, colours: bool, quiet: bool) -> (Self, Writer) {
         let (lines, receiver) = sync_channel(limits::SCREEN_LINES_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&lost);
         let writer = std::thread::spawn(move || write(out, &receiver, &counted));
-        (Self { lines, lost, colours, quiet }, Writer(writer))
+        (Self { lines, lost, ending: Arc::default(), colours, quiet, columns }, Writer(writer))
     }
 
     /// Shows a line of `up` itself.
@@ -51,9 +60,17 @@ impl Screen {
         }
     }
 
-    /// Shows a line of a process.
+    /// Shows that the end begins; from now on a member's last line is shown, and what went wrong.
+    pub fn end(&self, line: impl Into<String>) {
+        self.ending.store(true, Ordering::Relaxed);
+        self.say(line);
+    }
+
+    /// Shows a line of a member.
     pub fn show(&self, kind: Kind, name: &str, line: &str) {
-        self.say(format!("{} {line}", prefix(kind, name, self.colours)));
+        let Some(text) = shown(line, self.ending.load(Ordering::Relaxed)) else { return };
+        let room = self.columns.map(|columns| columns.saturating_sub(NAME_WIDTH + 2));
+        self.say(format!("{} {}", prefix(kind, name, self.colours), cut(&text, room)));
     }
 }
 
@@ -79,6 +96,36 @@ fn write(mut out: impl Write, lines: &Receiver<String>, lost: &AtomicU64) {
     drop(out.flush());
 }
 
+/// A member's line as it is shown, or nothing where another one says the same; at the end only how that came out, and what
+/// went wrong.
+fn shown(line: &str, ending: bool) -> Option<String> {
+    let (time, said) = split_time(line);
+    let is_trouble = ["WARN ", "ERROR ", "acopio: "].iter().any(|word| said.starts_with(word));
+    // The heartbeat's line of a registration is shown, and the node's own.
+    let is_twice = said.starts_with("dataNode ") && said.contains(" registered from ");
+    let is_wanted = if ending { is_trouble || time.is_some() && said.starts_with(STOPPED) } else { !is_twice };
+    is_wanted.then(|| time.map_or_else(|| said.to_owned(), |time| format!("{time} {said}")))
+}
+
+/// The time of day at the beginning of a line of a log (`2026-11-21T09:20:07.330969Z text` gives `09:20:07`), and the rest.
+fn split_time(line: &str) -> (Option<&str>, &str) {
+    let parts = line.split_once(' ').and_then(|(time, said)| Some((time.split_once('T')?, said)));
+    match parts {
+        Some(((date, time), said)) if date.len() == "2026-11-21".len() && time.ends_with('Z') => (time.get(..8), said),
+        _ => (None, line),
+    }
+}
+
+/// As much of a line as there is room for.
+fn cut(line: &str, room: Option<usize>) -> Cow<'_, str> {
+    match room {
+        Some(room) if line.chars().count() > room => {
+            Cow::Owned(line.chars().take(room.saturating_sub(1)).chain(['…']).collect())
+        }
+        _ => Cow::Borrowed(line),
+    }
+}
+
 /// `data1   |`, coloured by what the process is.
 fn prefix(kind: Kind, name: &str, colours: bool) -> String {
     let colour = colour(kind, name);
@@ -99,6 +146,29 @@ fn colour(kind: Kind, name: &str) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_is_shown_with_the_time_of_day_and_fits_the_terminal() {
+        let line = "2026-11-21T09:20:19.332002Z recibido en dataNode 127.0.0.4 data3 1795252819IkYAHSlsoA";
+        let text = shown(line, false).unwrap();
+        assert_eq!(text, "09:20:19 recibido en dataNode 127.0.0.4 data3 1795252819IkYAHSlsoA");
+        assert_eq!(cut(&text, Some(70)), text);
+        assert_eq!(cut(&text, Some(12)), "09:20:19 re…");
+        let record = "1795252819IkYAHSlsoA q7kUjNK01f 1 1KPV9o mensaje: hola";
+        assert_eq!(shown(record, false).unwrap(), record);
+        assert_eq!(shown("2026-11-21T09:20:19.3Z dataNode data1 registered from 127.0.0.2:5", false), None);
+    }
+
+    #[test]
+    fn at_the_end_a_member_has_one_line_and_what_went_wrong() {
+        assert_eq!(shown("2026-11-21T09:20:19.3Z stopping: no new messages", true), None);
+        assert_eq!(
+            shown("2026-11-21T09:20:19.3Z stopped with 2 records", true).unwrap(),
+            "09:20:19 stopped with 2 records"
+        );
+        assert_eq!(shown("2026-11-21T09:20:19.3Z WARN the disk", true).unwrap(), "09:20:19 WARN the disk");
+        assert_eq!(shown("1795252819IkYAHSlsoA q7kUjNK01f 1 1KPV9o mensaje: hola", true), None);
+    }
 
     #[test]
     fn prefixes_are_a_column() {
@@ -123,7 +193,7 @@ mod tests {
         }
         let (go, wait) = std::sync::mpsc::channel();
         let (shown, seen) = std::sync::mpsc::channel();
-        let (screen, writer) = Screen::new(Stuck(wait, shown), false, false);
+        let (screen, writer) = Screen::new(Stuck(wait, shown), None, false, false);
         for i in 0..3 * limits::SCREEN_LINES_MAX {
             screen.show(Kind::Data, "data1", &i.to_string());
         }

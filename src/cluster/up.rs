@@ -1,7 +1,10 @@
 //! `acopio up`: starts the cluster, watches over it, starts again what dies, and ends it in order.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,8 +15,9 @@ use super::child::{self, End, Running};
 use super::files;
 use super::plan::{self, Kind, Member};
 use super::screen::Screen;
+use super::{tail, typed};
 use crate::limits;
-use crate::lock::Lock;
+use crate::lock::{Lock, Role};
 use tokio_util::sync::CancellationToken;
 
 /// Settings of a cluster on this machine.
@@ -64,6 +68,8 @@ struct Shared {
     verbose: bool,
     restart_after: Option<Duration>,
     screen: Screen,
+    /// The processes that run, by the names of their members.
+    pids: RefCell<BTreeMap<String, u32>>,
 }
 
 /// The members of one kind that are watched over.
@@ -86,7 +92,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
 async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen: Screen) -> Result<(), Error> {
     let dir = &settings.plan.dir;
     files::probe(dir)?;
-    let _lock = Lock::take(dir, "up.lock", "up")?;
+    let _lock = Lock::take(dir, Role::Cluster, "up")?;
     // A head would say so as well, but with its own flags for a remedy. Let go of at once, the address is free for it.
     for address in settings.plan.listen_addresses() {
         TcpListener::bind(address).map(drop).map_err(|source| Error::Listen { address, source })?;
@@ -97,18 +103,28 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
         verbose: settings.verbose,
         restart_after: settings.restart_after,
         screen: screen.clone(),
+        pids: RefCell::default(),
     });
     let mut groups = Kind::STOP_ORDER.map(|kind| (kind, Group::new()));
-    let mut pids = Vec::new();
-    let started = start(&members, &shared, &mut groups, &mut pids, &shutdown).await;
+    let started = start(&members, &shared, &mut groups, &shutdown).await;
     if matches!(started, Ok(true)) {
-        introduce(&settings, &members, &pids, &screen);
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = after(settings.run_for) => {}
+        let shown = CancellationToken::new();
+        let _ends = shown.clone().drop_guard();
+        for member in &members {
+            tokio::task::spawn_local(tail::show(member.clone(), screen.clone(), shown.clone()));
+        }
+        introduce(&settings, &members, &shared);
+        let mut typed = typed::lines();
+        let mut over = pin!(after(settings.run_for));
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = &mut over => break,
+                Some(_enter) = typed.recv() => suggest(&settings, &members, &shared),
+            }
         }
     }
-    screen.say("stopping: clients, then the head, then the data nodes");
+    screen.end("stopping: clients, then the head, then the data nodes");
     end(groups, &screen).await;
     if matches!(started, Ok(true)) {
         files::summarise(&members, &screen);
@@ -121,12 +137,11 @@ async fn start(
     members: &[Member],
     shared: &Rc<Shared>,
     groups: &mut [(Kind, Group)],
-    pids: &mut Vec<Option<u32>>,
     shutdown: &CancellationToken,
 ) -> Result<bool, Error> {
     for member in members {
         let mut running = Running::start(&shared.program, shared.verbose, member, &shared.screen)?;
-        pids.push(running.pid());
+        shared.runs(member, &running);
         let ready = if member.kind == Kind::Head {
             tokio::select! {
                 ready = head_listens(&mut running) => ready,
@@ -197,7 +212,8 @@ async fn watch(
         }
         match Running::start(&shared.program, shared.verbose, &member, &shared.screen) {
             Ok(child) => {
-                shared.screen.say(format!("{} runs again, pid {}", member.name, child.pid().unwrap_or_default()));
+                shared.runs(&member, &child);
+                shared.screen.say(format!("{} runs again, pid {}", member.name, shared.pid(&member)));
                 running = Some(child);
             }
             Err(error) => shared.screen.say(error.to_string()),
@@ -206,6 +222,14 @@ async fn watch(
 }
 
 impl Shared {
+    fn runs(&self, member: &Member, running: &Running) {
+        self.pids.borrow_mut().insert(member.name.clone(), running.pid().unwrap_or_default());
+    }
+
+    fn pid(&self, member: &Member) -> u32 {
+        self.pids.borrow().get(&member.name).copied().unwrap_or_default()
+    }
+
     fn told_of_end(&self, member: &Member, pid: u32, end: &End) {
         let next = match self.restart_after {
             _ if self.stays_ended(member, end) => "it was drained or told to end, and is not started again".to_owned(),
@@ -249,32 +273,52 @@ async fn end(groups: [(Kind, Group); 3], screen: &Screen) {
 }
 
 /// Says what runs where, and what to try.
-fn introduce(settings: &Settings, members: &[Member], pids: &[Option<u32>], screen: &Screen) {
+fn introduce(settings: &Settings, members: &[Member], shared: &Shared) {
+    let screen = &shared.screen;
     let heads = settings.plan.head_addresses();
     let listen: Vec<String> = heads.iter().map(ToString::to_string).collect();
     let listen = match &listen[..] {
         [one] => format!("Its head listens on {one}"),
         all => format!("Its heads listen on {}, all of them active", all.join(" and ")),
     };
-    let Some(head) = heads.first() else { return };
     let dir = settings.plan.dir.display();
     screen.say(format!("\nThe cluster runs. {listen}; all files are in {dir}/."));
-    for (member, pid) in members.iter().zip(pids) {
-        screen.say(format!("  {:8} pid {:<8} {}/", member.name, pid.unwrap_or_default(), member.dir.display()));
+    for member in members {
+        screen.say(format!("  {:8} pid {:<8} {}/", member.name, shared.pid(member), member.dir.display()));
     }
+    suggest(settings, members, shared);
+}
+
+/// What a newcomer may try, each in one line that can be copied.
+fn suggest(settings: &Settings, members: &[Member], shared: &Shared) {
+    let screen = &shared.screen;
+    let Some(head) = settings.plan.head_addresses().first().copied() else { return };
     let (ip, port) = (head.ip(), head.port());
+    let acopio = called(&settings.program);
     screen.say("Try, from another terminal:");
-    screen.say(format!("  printf 'peticion\\nhola\\n' | nc -N {ip} {port}    send a message"));
-    for member in members.iter().filter(|member| member.kind == Kind::Head).take(1) {
+    screen.say(format!("  printf 'peticion\\nhola\\n' | nc -N {ip} {port}"));
+    screen.say(format!("  {acopio} read --head {head} --last 5"));
+    screen.say(format!("  {acopio} status --head {head}"));
+    if let Some(member) = members.iter().find(|member| member.kind == Kind::Head) {
         screen.say(format!("  tail -F {}/heartbeat.log", member.dir.display()));
-        screen.say(format!("  tail -F {}/registro.log", member.dir.display()));
     }
-    let victim = members.iter().zip(pids).filter(|(member, _)| member.kind == Kind::Data).take(2).last();
-    if let Some((member, Some(pid))) = victim {
-        screen.say(format!("  tail -F {}/data.txt", member.dir.display()));
-        screen.say(format!("  kill -9 {pid}    kill {}: nothing acknowledged is lost", member.name));
+    if let Some(victim) = members.iter().filter(|member| member.kind == Kind::Data).take(2).last() {
+        let (name, pid) = (&victim.name, shared.pid(victim));
+        screen.say(format!("  tail -F {}/data.txt", victim.dir.display()));
+        screen.say(format!("  kill -9 {pid}    ends {name}: nothing acknowledged is lost"));
     }
-    screen.say("Ctrl-C stops everything.\n");
+    screen.say("Enter shows this again, Ctrl-C stops everything.\n");
+}
+
+/// How the program is called from where this one was started: by name, if that finds it.
+fn called(program: &Path) -> String {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&paths).map(|dir| dir.join("acopio")).find_map(|path| path.canonicalize().ok());
+    let here = std::env::current_dir().unwrap_or_default();
+    if found.is_some_and(|found| program.canonicalize().is_ok_and(|program| program == found)) {
+        return "acopio".to_owned();
+    }
+    program.strip_prefix(&here).unwrap_or(program).display().to_string()
 }
 
 /// Resolves after a time, or never.

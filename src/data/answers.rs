@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 
 use super::commit::{Commit, LogState};
@@ -49,6 +49,8 @@ pub struct Answers {
     frontier: RefCell<Frontier>,
     promise: Promise,
     heads: RefCell<BTreeMap<u64, Rc<Outbox>>>,
+    /// Pages that may be made at the same time.
+    making: Semaphore,
     /// Told when a head said something, or left.
     moved: Notify,
     /// Goes out before the pages that count on it.
@@ -61,8 +63,9 @@ impl Answers {
     pub fn new(commit: Rc<Commit>, scans: Rc<Scans>, promise: Promise) -> Self {
         let mut frontier = Frontier::default();
         frontier.promise(promise.kept());
-        let (frontier, heads) = (RefCell::new(frontier), RefCell::default());
-        Self { commit, scans, frontier, promise, heads, moved: Notify::new(), hearsay: Hearsay::default() }
+        let (frontier, heads, making) =
+            (RefCell::new(frontier), RefCell::default(), Semaphore::new(limits::NODE_PAGES_MAKING_MAX));
+        Self { commit, scans, frontier, promise, heads, making, moved: Notify::new(), hearsay: Hearsay::default() }
     }
 
     /// A head has taken this node in. It is asked what is safe at once if readers were told something since the node
@@ -194,9 +197,24 @@ impl Answers {
         Ok(until)
     }
 
-    /// The page that answers a question.
-    async fn page(&self, question: &Question) -> Result<Page, ScanError> {
-        let from = question.from;
+    /// Waits until the head reads its pages, and until this one may be made: what is held lasts until it is in the outbox.
+    async fn room(&self, outbox: &Outbox) -> Option<SemaphorePermit<'_>> {
+        loop {
+            outbox.room(limits::NODE_PAGES_BYTES_MAX).await;
+            let permit = self.making.acquire().await.ok();
+            if outbox.len() < limits::NODE_PAGES_BYTES_MAX {
+                return permit;
+            }
+        }
+    }
+
+    /// The page that answers a question, and what is held for it.
+    async fn page(
+        &self,
+        question: &Question,
+        outbox: &Outbox,
+    ) -> Result<(Page, Option<SemaphorePermit<'_>>), ScanError> {
+        let (from, mut room) = (question.from, None);
         let mut page = Page { next: from, ..Page::default() };
         if from < question.until {
             let until = self.complete(question).await.min(question.until);
@@ -204,13 +222,14 @@ impl Answers {
                 // Before the files are looked at: a head that comes meanwhile must put nothing into this page's range.
                 let until = self.promise(until).await?;
                 if until <= from {
-                    return Ok(page);
+                    return Ok((page, room));
                 }
+                room = self.room(outbox).await;
                 let bytes_max = (question.bytes_max as usize).min(limits::PAGE_BYTES_MAX);
                 page = self.scans.page(Query { from, until, client: question.client, bytes_max }).await?;
             }
         }
-        Ok(page)
+        Ok((page, room))
     }
 
     /// Takes what a question says of its head. Called in order with its Puts.
@@ -222,8 +241,8 @@ impl Answers {
     /// Answers a question that was heard.
     pub async fn answer(&self, question: Question, outbox: &Outbox) {
         let request = question.request;
-        let sent = match self.page(&question).await {
-            Ok(page) => {
+        let sent = match self.page(&question, outbox).await {
+            Ok((page, _room)) => {
                 let ends = (page.next, self.greatest());
                 outbox.with(|out| frame::page(out, request, ends, page.rotten, &page.lines))
             }

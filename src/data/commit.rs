@@ -13,10 +13,11 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::index::{Piece, Summary};
-use super::log::{Log, LogError, SyncPolicy};
+use super::log::{Foreign, Log, LogError, SyncPolicy};
 use super::record;
 use super::retention::{Keeper, Look, Policy, Retained};
 use super::storage::Storage;
+use super::strangers::Strangers;
 use super::view::View;
 use super::worker::{Executor, Worker};
 use crate::clock::Clock;
@@ -80,14 +81,21 @@ impl Lines {
 
 enum Order {
     Write(Lines),
-    /// Look whether a full disk has room again.
-    Resume,
+    /// Look whether the files are as they were left, all of them or `data.txt`; and whether a full disk has room again.
+    Look(Files),
     /// Sync what was acknowledged: its interval is over.
     Sync,
     /// Remove what was kept long enough.
     Retain(Look),
     /// Sync what an interval left unsynced, and end.
     End,
+}
+
+/// Which files are looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Files {
+    Current,
+    All,
 }
 
 struct Done {
@@ -100,6 +108,8 @@ struct Done {
     sync_due: Option<Instant>,
     /// What was removed.
     retained: Option<Retained>,
+    /// What others wrote into `data.txt`.
+    foreign: Option<Foreign>,
 }
 
 /// The front of the log: sessions add lines, and are told when they are kept.
@@ -120,6 +130,12 @@ pub struct Commit {
     poisoned: RefCell<Option<LogError>>,
     /// How long records are kept.
     pub keeper: Keeper,
+    /// What others wrote into `data.txt`.
+    pub strangers: Strangers,
+    /// Somebody wants all files looked at now.
+    look: Cell<bool>,
+    /// Looks at all files that are done.
+    looks: Cell<u64>,
 }
 
 /// A bad id: the head is at fault.
@@ -145,6 +161,9 @@ impl Commit {
             progress: Notify::new(),
             poisoned: RefCell::new(None),
             keeper: Keeper::default(),
+            strangers: Strangers::default(),
+            look: Cell::new(false),
+            looks: Cell::new(0),
         }
     }
 
@@ -199,6 +218,23 @@ impl Commit {
                 return;
             }
             progress.await;
+        }
+    }
+
+    /// Has all files looked at: a reader met less than there was. Returns once [`state`](Self::state) says what is wrong, or
+    /// after a moment.
+    pub async fn look(&self) {
+        let looks = self.looks.get();
+        self.look.set(true);
+        self.wake.notify_one();
+        let looked = async {
+            while self.looks.get() == looks {
+                self.progress.notified().await;
+            }
+        };
+        // A log that is poisoned looks at nothing any more.
+        if tokio::time::timeout(limits::LOOK_EVERY, looked).await.is_err() {
+            tracing::debug!("nobody looked at the files in time");
         }
     }
 
@@ -330,14 +366,17 @@ impl Commit {
         error
     }
 
-    /// The log looked for files that go; what is left is what readers see.
-    fn removed(&self, done: Done) -> Result<(), LogError> {
+    /// The log looked for files that go, or at those that are to be there; what is left is what readers see.
+    fn looked(&self, done: Done) -> Result<(), LogError> {
         self.note(done.state);
         if let Some(view) = done.view {
             self.view.replace(view);
         }
         if let Some(retained) = &done.retained {
             self.keeper.told(retained);
+        }
+        if let Some(foreign) = done.foreign {
+            self.strangers.told(foreign);
         }
         done.result.map_err(|error| self.poison(error))
     }
@@ -369,8 +408,9 @@ where
         Err(error) => return Err(commit.poison(lost_thread(&error.to_string()))),
     };
     let mut sync_due = None;
-    // When to look next whether a full disk has room. What is tried and refused meanwhile does not put that off.
-    let mut resume_at: Option<Instant> = None;
+    // When to look next at the files, and at all of them. What is tried and refused meanwhile does not put that off.
+    let mut look_at = Instant::now() + limits::LOOK_EVERY;
+    let mut look_at_all = Instant::now() + limits::LOOK_AT_ALL_EVERY;
     let mut spare = Lines::default();
     tokio::pin!(end);
     let mut ending = false;
@@ -380,16 +420,22 @@ where
             let Some(done) = worker.work(Order::Retain(look)).await else {
                 return Err(commit.poison(lost_thread("the commit thread is gone")));
             };
-            commit.removed(done)?;
+            commit.looked(done)?;
             continue;
         }
-        let full = !commit.state.borrow().reason.is_empty();
-        resume_at = full.then(|| resume_at.unwrap_or_else(|| Instant::now() + limits::DISK_RESUME_EVERY));
-        if resume_at.is_some_and(|at| at <= Instant::now()) {
-            resume_at = None;
-            if let Some(done) = worker.work(Order::Resume).await {
-                commit.note(done.state);
+        if commit.look.get() || look_at <= Instant::now() {
+            let all = commit.look.take() || look_at_all <= Instant::now();
+            let files = if all { Files::All } else { Files::Current };
+            let Some(done) = worker.work(Order::Look(files)).await else {
+                return Err(commit.poison(lost_thread("the commit thread is gone")));
+            };
+            look_at = Instant::now() + limits::LOOK_EVERY;
+            if all {
+                look_at_all = Instant::now() + limits::LOOK_AT_ALL_EVERY;
             }
+            commit.looked(done)?;
+            commit.looks.set(commit.looks.get() + u64::from(all));
+            commit.progress.notify_waiters();
             continue;
         }
         if commit.filling.borrow().bytes.is_empty() {
@@ -415,7 +461,7 @@ where
                     }
                 }
                 () = until(commit.keeper.next()) => {}
-                () = sleep_until(resume_at.unwrap_or_else(Instant::now)), if full => {}
+                () = sleep_until(look_at) => {}
             }
             continue;
         }
@@ -429,6 +475,9 @@ where
         commit.note(done.state);
         if let Some(view) = done.view {
             commit.view.replace(view);
+        }
+        if let Some(foreign) = done.foreign {
+            commit.strangers.told(foreign);
         }
         let verdict = match done.result {
             Ok(()) => Verdict::Kept,
@@ -475,18 +524,32 @@ struct Writer<S: Storage> {
 
 impl<S: Storage> Writer<S> {
     fn carry_out(&mut self, order: Order) -> Done {
+        let before = self.log.stopped().cloned();
+        let done = self.do_it(order);
+        match (before, self.log.stopped()) {
+            (None, Some(error @ (LogError::Full { .. } | LogError::Altered(_)))) => tracing::error!("{error}"),
+            (Some(before), Some(error @ LogError::Altered(_))) if before != *error => tracing::error!("{error}"),
+            (Some(_), None) => tracing::info!("messages are stored again"),
+            _ => {}
+        }
+        done
+    }
+
+    fn do_it(&mut self, order: Order) -> Done {
         let (lines, result) = match order {
             Order::Write(lines) => {
                 let result = self.write(&lines);
                 (lines, result)
             }
-            Order::Resume => (Lines::default(), self.log.try_resume().map(|_resumed| ())),
+            Order::Look(files) => (Lines::default(), self.log.look(files == Files::All).map(|_takes| ())),
             Order::Retain(look) => return self.retain(&look),
             Order::Sync => (Lines::default(), self.sync()),
             Order::End => (Lines::default(), if self.log.is_unsynced() { self.log.sync() } else { Ok(()) }),
         };
-        let view = (result.is_ok() && !lines.bytes.is_empty()).then(|| Arc::new(self.log.view()));
-        Done { lines, result, state: state_of(&self.log), view, sync_due: self.sync_due(), retained: None }
+        let foreign = self.log.take_foreign();
+        let moved = !lines.bytes.is_empty() || foreign.is_some();
+        let view = (result.is_ok() && moved).then(|| Arc::new(self.log.view()));
+        Done { lines, result, state: state_of(&self.log), view, sync_due: self.sync_due(), retained: None, foreign }
     }
 
     fn sync_due(&self) -> Option<Instant> {
@@ -504,7 +567,7 @@ impl<S: Storage> Writer<S> {
         let removed = retained.as_ref().is_some_and(|retained| !retained.removed.is_empty());
         let view = removed.then(|| Arc::new(self.log.view()));
         let state = state_of(&self.log);
-        Done { lines: Lines::default(), result, state, view, sync_due: self.sync_due(), retained }
+        Done { lines: Lines::default(), result, state, view, sync_due: self.sync_due(), retained, foreign: None }
     }
 
     fn write(&mut self, lines: &Lines) -> Result<(), LogError> {
@@ -546,7 +609,7 @@ mod tests {
         let log = Log::open(disk.clone(), settings).unwrap().0;
         let commit = Commit::new(state_of(&log), log.view());
         let session = commit.enter(Rc::new(Deaf));
-        let executor = Executor::Inline(Latency(Arc::new(|| limits::DISK_RESUME_EVERY / 20)));
+        let executor = Executor::Inline(Latency(Arc::new(|| limits::LOOK_EVERY / 20)));
         let test = async {
             disk.faults(|faults| faults.capacity = Some(0));
             for n in 1..=100 {
@@ -561,6 +624,40 @@ mod tests {
                 }
             }
             assert_eq!(commit.state().reason, "");
+        };
+        run(&commit, log, &executor, test).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn files_that_are_moved_while_nothing_is_written_are_missed_in_time_and_welcome_back() {
+        let disk = SimDisk::default();
+        let settings = Settings { segment_bytes: 60, sync: SyncPolicy::Always };
+        let log = Log::open(disk.clone(), settings).unwrap().0;
+        let commit = Commit::new(state_of(&log), log.view());
+        let session = commit.enter(Rc::new(Deaf));
+        let executor = Executor::Inline(Latency(Arc::new(|| Duration::from_millis(1))));
+        let test = async {
+            for n in 1..=4 {
+                let mut messages = MessagesBuilder::new();
+                messages.push(&[b"a message that fills a file"]).unwrap();
+                let id = RecordId { time_ns: n, incarnation: 1 };
+                commit.add((session, n), id, (ClientId(1), n), "", &messages.take().unwrap()).unwrap();
+                commit.until_settled(n).await;
+            }
+            let sealed = commit.view().sealed()[0].segment.file.clone();
+            for (name, time) in [("data.txt", limits::LOOK_EVERY), (&*sealed, limits::LOOK_AT_ALL_EVERY)] {
+                let taken = disk.take_away(name).unwrap();
+                tokio::time::sleep(time + limits::LOOK_EVERY).await;
+                assert!(commit.state().reason.starts_with(&format!("{name} is gone")), "{}", commit.state().reason);
+                disk.put_back(name, taken);
+                tokio::time::sleep(2 * limits::LOOK_EVERY).await;
+                assert_eq!(commit.state().reason, "");
+            }
+            // Who asks need not wait for that.
+            let taken = disk.take_away(&sealed).unwrap();
+            commit.look().await;
+            assert!(!commit.state().reason.is_empty());
+            disk.put_back(&sealed, taken);
         };
         run(&commit, log, &executor, test).await.unwrap();
     }

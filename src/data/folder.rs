@@ -6,8 +6,9 @@
 use super::segments::{self, CURRENT};
 use super::storage::{Disk, LogFile, Storage};
 use super::witness;
+use crate::files;
 use crate::limits::{CLUSTER_NAME_BYTES_MAX, NODE_NAME_BYTES_MAX, SEGMENTS_BYTES_MAX};
-use crate::lock::{self, Lock};
+use crate::lock::{self, Lock, Role};
 use crate::wire::id::ClientId;
 use crate::wire::peer::is_name;
 use std::io;
@@ -15,9 +16,6 @@ use std::path::{Path, PathBuf};
 
 /// The file that holds the identity: `acopio-data 1 <10 characters>`, and the cluster's name once there is one.
 pub const IDENTITY: &str = "node.id";
-
-/// The file that is locked while a node runs: `pid <number> name <node>`.
-pub const LOCK: &str = "lock";
 
 /// First words of the identity; the number is the version of the folder.
 const FORMAT: &str = "acopio-data 1 ";
@@ -64,6 +62,16 @@ pub enum FolderError {
         /// The folder.
         path: PathBuf,
     },
+    /// Its records were moved away, and its node left the cluster.
+    #[error(
+        "the data folder {} was drained: other nodes have its records, and nobody counts on it any more; start with an \
+         empty folder, or start once with --new-id to join as a new node that has these records already",
+        path.display()
+    )]
+    Drained {
+        /// The folder.
+        path: PathBuf,
+    },
     /// It has an identity and no file of records at all.
     #[error(
         "the data folder {} has a {IDENTITY} but neither data.txt nor a sealed file: its log is lost; {LOST_REMEDY}",
@@ -104,7 +112,9 @@ fn remedy(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied => "give it to the user that runs the node, or name another folder",
         io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "name a folder, not a file",
         io::ErrorKind::ReadOnlyFilesystem => "mount the disk writable, or name another folder",
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space, or name another folder",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "free some space, or inodes (df -i), or name another folder"
+        }
         _ => "look at the disk, or name another folder",
     }
 }
@@ -124,23 +134,36 @@ struct Identity {
     node: ClientId,
     /// Empty until the first head named its cluster.
     cluster: String,
+    /// It left the cluster, which has its records.
+    drained: bool,
 }
+
+/// What stands behind the cluster of an identity that left it.
+const DRAINED: &str = "drained";
 
 impl Identity {
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
         let words = text.strip_prefix(FORMAT)?.strip_suffix('\n')?;
-        let (node, cluster) = match words.split_once(' ') {
-            Some((node, cluster)) if is_name(cluster, CLUSTER_NAME_BYTES_MAX) => (node, cluster),
+        let mut words = words.split(' ');
+        let node = ClientId::from_text(words.next()?.as_bytes())?;
+        let cluster = words.next();
+        if cluster.is_some_and(|cluster| !is_name(cluster, CLUSTER_NAME_BYTES_MAX)) {
+            return None;
+        }
+        let drained = match words.next() {
+            None => false,
+            Some(DRAINED) => true,
             Some(_) => return None,
-            None => (words, ""),
         };
-        Some(Self { node: ClientId::from_text(node.as_bytes())?, cluster: cluster.to_owned() })
+        let cluster = cluster.unwrap_or_default().to_owned();
+        words.next().is_none().then_some(Self { node, cluster, drained })
     }
 
     fn write(&self, disk: &Disk) -> io::Result<()> {
         let space = if self.cluster.is_empty() { "" } else { " " };
-        disk.write_small(IDENTITY, format!("{FORMAT}{}{space}{}\n", self.node, self.cluster).as_bytes())
+        let drained = if self.drained { format!(" {DRAINED}") } else { String::new() };
+        disk.write_small(IDENTITY, format!("{FORMAT}{}{space}{}{drained}\n", self.node, self.cluster).as_bytes())
     }
 }
 
@@ -174,12 +197,15 @@ impl Folder {
 
     fn open_as(path: &Path, name: &str, random: u64, new_id: bool) -> Result<Self, FolderError> {
         let failed = |what| move |source| FolderError::Disk { path: path.to_owned(), what, source };
-        std::fs::create_dir_all(path).map_err(failed("making it"))?;
+        files::create_folder(path).map_err(failed("making it"))?;
         let lock = lock(path, name)?;
-        let disk = Disk::new(path);
+        let disk = Disk::open(path).map_err(failed("opening it"))?;
         let known = read_identity(path, &disk)?;
         let names = disk.list().map_err(failed("listing it"))?;
         let cluster = match known {
+            Some(Identity { drained: true, .. }) if !new_id => {
+                return Err(FolderError::Drained { path: path.to_owned() });
+            }
             Some(identity) if !new_id => {
                 whole(path, &disk, &names)?;
                 // Left where a new identity was given and the power went.
@@ -187,7 +213,7 @@ impl Folder {
                 return Ok(Self { disk, identity, is_new: false, _lock: lock });
             }
             Some(identity) => identity.cluster,
-            None if !new_id && holds_records(&disk, &names).map_err(failed("looking at its records"))? => {
+            None if !new_id && holds_records(&disk, &names).map_err(failed("looking at data.txt"))? => {
                 return Err(FolderError::NoIdentity { path: path.to_owned() });
             }
             None => String::new(),
@@ -197,7 +223,7 @@ impl Folder {
             disk.create(CURRENT).map_err(failed("making data.txt"))?;
             disk.sync_dir().map_err(failed("syncing it"))?;
         }
-        let identity = Identity { node: ClientId::from_random(random), cluster };
+        let identity = Identity { node: ClientId::from_random(random), cluster, drained: false };
         identity.write(&disk).map_err(failed("writing node.id"))?;
         // After it: the old identity must not be served under without what it had.
         witness::disown(&disk, identity.node).map_err(failed("removing end.txt"))?;
@@ -222,6 +248,15 @@ impl Folder {
     /// The disk refused it.
     pub fn join(&self, cluster: &str) -> io::Result<()> {
         Identity { cluster: cluster.to_owned(), ..self.identity.clone() }.write(&self.disk)
+    }
+
+    /// Writes down that the node was drained and let go; it survives a crash once this returns. The folder is not served
+    /// again under this identity.
+    ///
+    /// # Errors
+    /// The disk refused it.
+    pub fn leave(&self, cluster: &str) -> io::Result<()> {
+        Identity { cluster: cluster.to_owned(), drained: true, ..self.identity.clone() }.write(&self.disk)
     }
 
     /// Whether the identity was made just now.
@@ -265,15 +300,15 @@ fn whole(path: &Path, disk: &Disk, names: &[String]) -> Result<(), FolderError> 
 }
 
 fn lock(path: &Path, name: &str) -> Result<Lock, FolderError> {
-    Lock::take(path, LOCK, name).map_err(|error| match error {
+    Lock::take(path, Role::Data, name).map_err(|error| match error {
         lock::Error::InUse { path, holder } => FolderError::InUse { path, holder },
-        lock::Error::Disk { path, source } => FolderError::Disk { path, what: "locking it", source },
+        lock::Error::Disk { path, source, .. } => FolderError::Disk { path, what: "locking its file lock", source },
     })
 }
 
 /// The node that runs on a folder, as it wrote itself into the lock; `None` if none does. Leaves no lock behind.
 pub fn running(path: &Path) -> io::Result<Option<String>> {
-    lock::held(&path.join(LOCK))
+    lock::held(path, Role::Data)
 }
 
 fn read_identity(path: &Path, disk: &Disk) -> Result<Option<Identity>, FolderError> {
@@ -376,6 +411,20 @@ mod tests {
         assert_eq!((anew.node_id(), anew.cluster()), (2, "casa"));
         let text = std::fs::read_to_string(dir.path().join(IDENTITY)).unwrap();
         assert_eq!(text, "acopio-data 1 ---------1 casa\n");
+    }
+
+    #[test]
+    fn a_drained_folder_is_served_only_under_another_identity() {
+        let dir = tempfile::tempdir().unwrap();
+        Folder::open(dir.path(), "uno", 1).unwrap().leave("casa").unwrap();
+        let text = std::fs::read_to_string(dir.path().join(IDENTITY)).unwrap();
+        assert_eq!(text, "acopio-data 1 ---------0 casa drained\n");
+        let error = Folder::open(dir.path(), "uno", 2).unwrap_err();
+        assert!(matches!(error, FolderError::Drained { .. }), "{error}");
+        let anew = Folder::open_with_new_id(dir.path(), "uno", 2).unwrap();
+        assert_eq!((anew.node_id(), anew.cluster()), (2, "casa"));
+        drop(anew);
+        assert_eq!(Folder::open(dir.path(), "uno", 3).unwrap().node_id(), 2);
     }
 
     #[test]

@@ -2,19 +2,24 @@
 //!
 //! It blocks, has no thread and reads no clock: the commit thread calls it. After the first failed write or sync it
 //! answers nothing but that error, for a disk that failed once has lost what nobody knows. A full disk only makes it
-//! read-only. `opening` finishes what a crash left; `docs/data-log.md` is the contract.
+//! read-only, and so do files that somebody moved. `opening` finishes what a crash left; `docs/data-log.md` is the contract.
+
+mod hands;
+mod retain;
+
+pub use hands::Foreign;
 
 use super::index::{BlockSizes, Indexer, Summary};
 use super::opening::{self, OpenError, OpenReport};
-use super::recover::BadPlace;
-use super::retention::{self, Look, Retained};
-use super::segments::{CURRENT, INDEX, REMOVED, Segment, sealed_id, sealed_name};
+use super::recover::{BadPlace, Place, TornTail};
+use super::segments::{CURRENT, INDEX, Segment, sealed_id, sealed_name};
 use super::sidecar::{FileIndex, sidecar_name};
-use super::storage::{LogFile, ReadAt, Storage, is_full};
+use super::standing::Standing;
+use super::storage::{FileId, LogFile, ReadAt, Room, Storage, is_full};
 use super::view::{CurrentFile, Sealed, SealedFile, View};
-use super::witness::{END, End, Witness};
-use crate::limits::{DISK_RESUME_BYTES_MIN, RETENTION_BYTES_MAX};
-use crate::wire::id::RecordId;
+use super::witness::{End, Witness};
+use crate::limits::APPENDS_MAX;
+use crate::wire::id::{ClientId, RecordId};
 use std::fmt;
 use std::io;
 use std::str::FromStr;
@@ -86,11 +91,16 @@ pub enum LogError {
         cause: Arc<str>,
     },
     /// The disk is full; the log is as it was before the batch.
-    #[error("the disk is full: {cause}; free some space and the node goes on by itself")]
+    #[error("the disk is full: {cause}; {remedy}, and the node goes on by itself")]
     Full {
         /// What the system said.
         cause: Arc<str>,
+        /// What to do.
+        remedy: &'static str,
     },
+    /// Somebody altered files under the running log. It goes on once they are as they were, if they can be.
+    #[error("{0}")]
+    Altered(Arc<str>),
     /// The batch does not end in a newline; nothing was written.
     #[error("a batch has to end in a newline; this is a fault in the program that made it")]
     NotLines,
@@ -104,11 +114,23 @@ pub(super) struct Current<F> {
     /// The name that it will have when it is sealed.
     pub(super) name: Option<Arc<str>>,
     pub(super) index: Indexer,
+    /// Which file it is; none where a file system gives one file two identities.
+    id: Option<FileId>,
+    /// Its length; what lies behind the last record is not ours.
+    len: u64,
+    /// What lies there.
+    tail: Option<TornTail>,
+    /// Whether that ends in the middle of a line.
+    open_end: bool,
+    /// Up to where it was said that somebody else wrote into it.
+    told: u64,
 }
 
 impl<F: LogFile> Current<F> {
-    pub(super) fn new(file: F, first_id: Option<RecordId>, index: Indexer) -> Self {
-        Self { reader: file.reader(), file, first_id, name: None, index }
+    pub(super) fn new(file: F, first_id: Option<RecordId>, index: Indexer) -> io::Result<Self> {
+        let seen = file.seen()?;
+        let (id, len, reader) = (Some(seen.id), seen.bytes, file.reader());
+        Ok(Self { reader, file, first_id, name: None, index, id, len, tail: None, open_end: false, told: 0 })
     }
 }
 
@@ -130,8 +152,14 @@ pub struct Log<S: Storage> {
     witness: Witness,
     /// Syncs of data files since it was opened.
     syncs: u64,
-    /// [`LogError::Full`] or [`LogError::Poisoned`].
+    /// [`LogError::Full`], [`LogError::Altered`] or [`LogError::Poisoned`].
     stopped: Option<LogError>,
+    /// It was altered in a way that only another start can judge.
+    is_lost: bool,
+    /// What others wrote, until it is taken.
+    foreign: Foreign,
+    /// Whose log it is, once that is known.
+    node: Option<ClientId>,
 }
 
 impl<S: Storage> Log<S> {
@@ -162,6 +190,9 @@ impl<S: Storage> Log<S> {
             witness: Witness::new(opened.end),
             syncs: 0,
             stopped: None,
+            is_lost: false,
+            foreign: Foreign::default(),
+            node,
         };
         let named = log.current.as_ref().and_then(|current| current.first_id);
         if let Some((current, first)) = log.current.as_mut().zip(named) {
@@ -173,6 +204,7 @@ impl<S: Storage> Log<S> {
                 Err(error) => return Err(OpenError::Log(error)),
             }
         }
+        log.know_file();
         log.bear_witness();
         if let Some(node) = node {
             log.witness.write_if_renamed(&log.storage, node);
@@ -199,25 +231,57 @@ impl<S: Storage> Log<S> {
         if self.current.is_none() {
             self.start_file()?;
         }
+        for _ in 0..APPENDS_MAX {
+            if self.append_once(lines, summary)? {
+                self.unsynced = true;
+                return Ok(());
+            }
+        }
+        Err(self.alter(
+            "somebody else writes into data.txt without a pause, so that no record stays whole; end that".to_owned(),
+        ))
+    }
+
+    /// Writes a batch and looks whether it is where it belongs; `false` if somebody else's half line spoiled it.
+    fn append_once(&mut self, lines: &[u8], summary: &Summary) -> Result<bool, LogError> {
         let Some(current) = self.current.as_mut() else {
             return Err(LogError::NotLines);
         };
-        if let Err(error) = current.file.append(lines) {
+        let before = current.len;
+        // What somebody left unfinished gets its newline.
+        let newline: &[u8] = if current.open_end { b"\n" } else { b"" };
+        let written = if newline.is_empty() { Ok(()) } else { current.file.append(newline) };
+        if let Err(error) = written.and_then(|()| current.file.append(lines)) {
             if !is_full(&error) {
                 return Err(self.poison("write", &error));
             }
-            return Err(match current.file.truncate(current.index.bytes()) {
+            return Err(match current.file.truncate(before) {
                 Ok(()) => self.full(&error),
                 Err(error) => self.poison("take back a half-written batch", &error),
             });
         }
-        current.index.append(summary);
-        if current.first_id.is_none() {
-            current.first_id = summary.first();
-            current.name = current.first_id.map(|id| free_name(id, self.sealed.files()).into());
+        let (least, end) = (current.index.bytes() + lines.len() as u64, before + (newline.len() + lines.len()) as u64);
+        let only_ours = before == current.index.bytes();
+        match self.stand(least, end)? {
+            Standing::Same if only_ours => {}
+            Standing::Same => return self.take_stock(end, lines),
+            Standing::Other(len) => return self.take_stock(len, lines),
+            Standing::Altered(alteration) => return Err(self.take_back(lines, alteration)),
         }
-        self.unsynced = true;
-        Ok(())
+        if let Some(current) = self.current.as_mut() {
+            current.index.append(summary);
+            current.len = end;
+            self.name_current(summary.first());
+        }
+        Ok(true)
+    }
+
+    /// The name that `data.txt` will get is its first record's.
+    fn name_current(&mut self, first: Option<RecordId>) {
+        if let Some(current) = self.current.as_mut().filter(|current| current.first_id.is_none()) {
+            current.first_id = first;
+            current.name = first.map(|id| free_name(id, self.sealed.files()).into());
+        }
     }
 
     /// Makes everything appended so far survive a crash, whatever the policy says. Also serves while the disk is full.
@@ -251,22 +315,6 @@ impl<S: Storage> Log<S> {
     /// How far it is synced, for who writes that down.
     pub const fn witness(&self) -> &Witness {
         &self.witness
-    }
-
-    /// Looks whether a full disk has room again: `true` if the log takes batches now.
-    /// Errors: [`LogError::Poisoned`].
-    pub fn try_resume(&mut self) -> Result<bool, LogError> {
-        match &self.stopped {
-            None => Ok(true),
-            Some(LogError::Full { .. }) => {
-                let room = self.storage.free_bytes().is_ok_and(|free| free >= DISK_RESUME_BYTES_MIN);
-                if room {
-                    self.stopped = None;
-                }
-                Ok(room)
-            }
-            Some(error) => Err(error.clone()),
-        }
     }
 
     /// Syncs of data files since it was opened.
@@ -324,6 +372,12 @@ impl<S: Storage> Log<S> {
     /// too long, or with none.
     fn seal(&mut self) -> Result<(), LogError> {
         self.sync()?;
+        // Whatever lies at its path is renamed.
+        self.settle()?;
+        if let Some(tail) = self.current.as_mut().and_then(|current| current.tail.take()) {
+            let place = Place { offset: tail.offset, len: tail.len, line: tail.line };
+            self.enclose(vec![BadPlace { place, reason: tail.reason }]);
+        }
         let Some(current) = self.current.as_ref() else {
             return Ok(());
         };
@@ -334,7 +388,7 @@ impl<S: Storage> Log<S> {
         let segment = Segment {
             file: free_name(first_id, self.sealed.files()),
             records: current.index.records(),
-            bytes: current.index.bytes(),
+            bytes: current.len,
             least,
             greatest,
         };
@@ -368,11 +422,13 @@ impl<S: Storage> Log<S> {
             return Ok(());
         }
         if self.index.is_none() {
-            let opened = match self.storage.open_append(INDEX) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => self.storage.create(INDEX),
-                other => other,
-            };
-            self.index = opened.ok();
+            self.index = self.storage.open_append(INDEX).ok();
+        }
+        let known = self.index.as_ref().and_then(|file| file.seen().ok()).map(|seen| seen.id);
+        if known.is_none() || self.storage.look(INDEX).ok().flatten().map(|seen| seen.id) != known {
+            // There is none yet, or somebody moved it.
+            let all = Arc::clone(&self.sealed);
+            return self.forget(all.files());
         }
         let written = self.index.as_mut().map(|file| file.append(line.as_bytes()).and_then(|()| file.sync()));
         match written {
@@ -383,67 +439,6 @@ impl<S: Storage> Log<S> {
             _ => self.index_whole = false,
         }
         Ok(())
-    }
-
-    /// Removes the sealed files that were kept long enough, and writes into `retention.txt` which. `segments.txt` forgets
-    /// a file before it goes: one that it lists and that is not there was lost. Serves while the disk is full.
-    ///
-    /// # Errors
-    /// [`LogError::Poisoned`]. A file that can't be removed stays, and is no error.
-    pub fn retain(&mut self, look: &Look) -> Result<Retained, LogError> {
-        if let Some(error @ LogError::Poisoned { .. }) = &self.stopped {
-            return Err(error.clone());
-        }
-        let plan = retention::plan(&self.view(), look.now_ns, &look.policy, |file| (look.is_short)(file));
-        let held = plan.held.map(|file| file.segment.file.clone());
-        let mut retained = Retained { held, ..Retained::default() };
-        if plan.remove.is_empty() {
-            return Ok(retained);
-        }
-        let first_goes = |first| plan.remove.iter().any(|file| first_of(file) == Some(first));
-        // A witness of a file that is gone would be one of a loss.
-        if let Err(error) = self.witness.let_go(&self.storage, first_goes) {
-            retained.failed = Some(format!("cannot remove {END}: {error}"));
-            return Ok(retained);
-        }
-        let goes = |file: &SealedFile| plan.remove.iter().any(|other| other.serial == file.serial);
-        let mut rest: Vec<_> = self.sealed.files().iter().filter(|file| !goes(file)).map(Arc::clone).collect();
-        self.note_removal(&plan.remove)?;
-        self.forget(&rest)?;
-        for file in plan.remove {
-            match remove_both(&self.storage, &file.segment.file) {
-                Ok(()) => retained.removed.push(file.segment.clone()),
-                Err(error) => {
-                    retained.failed = Some(format!("cannot remove {}: {error}", file.segment.file));
-                    rest.push(file);
-                }
-            }
-        }
-        rest.sort_by_key(|file| file.serial);
-        self.sealed = Arc::new(Sealed::new(rest));
-        self.storage.sync_dir().map_err(|error| self.poison("sync the folder", &error))?;
-        Ok(retained)
-    }
-
-    /// Writes into `retention.txt` what is about to go; a disk too full for that is to get room.
-    fn note_removal(&mut self, files: &[Arc<SealedFile>]) -> Result<(), LogError> {
-        let lines: String = files.iter().map(|file| file.segment.to_line()).collect();
-        let file = match self.storage.open_append(REMOVED) {
-            Ok(file) if file.len().is_ok_and(|len| len < RETENTION_BYTES_MAX) => Ok(file),
-            Ok(_) => self.storage.remove(REMOVED).and_then(|()| self.storage.create(REMOVED)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.storage.create(REMOVED),
-            Err(error) => Err(error),
-        };
-        let noted = file.and_then(|mut file| {
-            let len = file.len()?;
-            // Half a line would spoil the next one.
-            file.append(lines.as_bytes()).or_else(|error| file.truncate(len).and(Err(error)))?;
-            file.sync()
-        });
-        match noted {
-            Err(error) if !is_full(&error) => Err(self.poison("write retention.txt", &error)),
-            _ => Ok(()),
-        }
     }
 
     /// Makes `segments.txt` list these files and no others. If the disk is too full for that, it lists none: it is made
@@ -470,10 +465,14 @@ impl<S: Storage> Log<S> {
     /// Creates an empty `data.txt`.
     fn start_file(&mut self) -> Result<(), LogError> {
         match self.storage.create(CURRENT) {
-            Ok(file) => self.current = Some(Current::new(file, None, Indexer::new(self.block_sizes))),
+            Ok(file) => match Current::new(file, None, Indexer::new(self.block_sizes)) {
+                Ok(current) => self.current = Some(current),
+                Err(error) => return Err(self.poison("look at data.txt", &error)),
+            },
             Err(error) if is_full(&error) => return Err(self.full(&error)),
             Err(error) => return Err(self.poison("create data.txt", &error)),
         }
+        self.know_file();
         self.storage.sync_dir().map_err(|error| self.poison("sync the folder", &error))
     }
 
@@ -484,21 +483,11 @@ impl<S: Storage> Log<S> {
     }
 
     fn full(&mut self, error: &io::Error) -> LogError {
-        let error = LogError::Full { cause: error.to_string().into() };
+        let remedy = self.storage.room().map_or("free some space", Room::remedy);
+        let error = LogError::Full { cause: error.to_string().into(), remedy };
         self.stopped = Some(error.clone());
         error
     }
-}
-
-/// Removes a sealed file, its index first; that either is gone already is fine.
-fn remove_both<S: Storage>(storage: &S, file: &str) -> io::Result<()> {
-    for name in [&sidecar_name(file), file] {
-        match storage.remove(name) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// The id of a sealed file's first record, as its name says.
@@ -517,11 +506,6 @@ pub(super) fn free_name(first: RecordId, sealed: &[Arc<SealedFile>]) -> String {
         }
         copy = copy.saturating_add(1);
     }
-}
-
-/// A line of `quarantine.txt`, newline included: file, offset, length, reason.
-pub(super) fn quarantine_line(file: &str, bad: &BadPlace) -> String {
-    format!("{file} {} {} {}\n", bad.place.offset, bad.place.len, bad.reason)
 }
 
 #[cfg(test)]

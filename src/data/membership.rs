@@ -37,13 +37,29 @@ pub struct Membership {
     node: u64,
     cluster: RefCell<String>,
     keep: Keep,
+    leave: Keep,
     heads: Cell<usize>,
 }
 
 impl Membership {
     /// The node with this identity, in this cluster, which is empty if it is in none yet; `keep` writes its name down.
     pub fn new(node: u64, cluster: &str, keep: impl Fn(&str) -> io::Result<()> + 'static) -> Self {
-        Self { node, cluster: RefCell::new(cluster.to_owned()), keep: Box::new(keep), heads: Cell::new(0) }
+        let cluster = RefCell::new(cluster.to_owned());
+        Self { node, cluster, keep: Box::new(keep), leave: Box::new(|_| Ok(())), heads: Cell::new(0) }
+    }
+
+    /// The same; `leave` writes down that the node was drained and left this cluster.
+    #[must_use]
+    pub fn leaving(self, leave: impl Fn(&str) -> io::Result<()> + 'static) -> Self {
+        Self { leave: Box::new(leave), ..self }
+    }
+
+    /// The node was drained and let go: this is written down.
+    ///
+    /// # Errors
+    /// The disk refused it.
+    pub fn leave(&self) -> io::Result<()> {
+        (self.leave)(&self.cluster.borrow())
     }
 
     /// The identity, below 2^60.

@@ -3,7 +3,8 @@
 //! This page is the contents: [`run`] opens the folder and starts the sessions, `session` talks to one head, `commit`
 //! groups, `log` appends and seals, `opening` and `recover` mend after a crash, `record` is one line, `folder` is the
 //! lock and the identity, `membership` is what it is to its cluster, `storage` is the disk, `worker` the thread that
-//! waits for it, `retention` says what has been kept long enough, `witness` remembers how far the log was synced.
+//! waits for it, `retention` says what has been kept long enough, `witness` remembers how far the log was synced, `standing` judges
+//! whether files are what they were left as, `strangers` tells what others wrote into them.
 //! `index`, `holdings` and `sidecar` say what is where in the files, `view` is a snapshot of that, `scan` and `window`
 //! read it in the order of ids, `scans` is their thread; `answers` and `frontier` say how far that is complete, `promise` keeps what readers were told of it, `hearsay` tells
 //! each head of the nodes that others have. `repair` makes copies again that lost nodes had, `mend` fetches
@@ -30,7 +31,9 @@ pub mod scans;
 pub mod segments;
 mod session;
 pub mod sidecar;
+mod standing;
 pub mod storage;
+mod strangers;
 pub mod view;
 mod window;
 pub mod witness;
@@ -132,8 +135,9 @@ fn open_folder(config: &Config) -> Result<Folder, FolderError> {
 /// The folder or the log can't be opened, or the log is poisoned.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let folder = Rc::new(open_folder(&config)?);
-    let joined = Rc::clone(&folder);
-    let membership = Membership::new(folder.node_id(), folder.cluster(), move |cluster| joined.join(cluster));
+    let (joined, left) = (Rc::clone(&folder), Rc::clone(&folder));
+    let membership = Membership::new(folder.node_id(), folder.cluster(), move |cluster| joined.join(cluster))
+        .leaving(move |cluster| left.leave(cluster));
     run_on(config, membership, folder.disk().clone(), &Executor::Thread, shutdown).await
 }
 
@@ -155,6 +159,7 @@ where
     let dir = config.dir.display().to_string();
     let (scanned, disk) = (storage.clone(), storage.clone());
     let (log, report) = Log::open(storage, settings).map_err(|cause| Error::Open { dir: dir.clone(), cause })?;
+    let log = log.of(ClientId(membership.node()));
     let unusable = |what| {
         let path = config.dir.clone();
         move |source| FolderError::Disk { path, what, source }
@@ -166,6 +171,7 @@ where
     let recorder = Rc::new(Recorder::start(witness, node, disk.clone(), executor).map_err(thread)?);
     let front = Commit::new(commit::state_of(&log), log.view());
     let commit = Rc::new(front.keeping(config.retention, config.clock.clone()));
+    commit.strangers.list_in(Rc::clone(&rot));
     let scans = Scans::on(executor, scanned, Rc::clone(&commit))
         .map_err(|source| Error::Thread { name: config.name.clone(), source })?;
     let scans = scans.telling(Rc::clone(&rot));
@@ -205,6 +211,11 @@ where
     recording.abort();
     if result.is_ok() {
         recorder.note().await;
+    }
+    if me.repair.has_left()
+        && let Err(error) = me.membership.leave()
+    {
+        tracing::warn!("node.id cannot be written: {error}; see that nobody starts this drained node again");
     }
     tracing::info!("stopped with {} records", commit.state().records);
     result.map_err(|cause| Error::Log { name: me.config.name.clone(), cause })

@@ -7,7 +7,7 @@ use super::index::Summary;
 use super::log::{Log, LogError, Settings, SyncPolicy};
 use super::opening::OpenError;
 use super::record::{decode, encode};
-use super::scan::{Query, ScanBounds, Scanner};
+use super::scan::{Absent, Query, ScanBounds, Scanner};
 use super::segments::{CURRENT, INDEX, QUARANTINE, sealed_id};
 use super::simulated::{Lie, SimDisk};
 use super::storage::{LogFile, Storage};
@@ -300,7 +300,7 @@ fn a_failed_sync_is_the_last_thing_a_log_does() {
     let syncs = disk.syncs();
     assert_eq!(log.sync().unwrap_err(), first);
     assert_eq!(append(&mut log, 1, 1).unwrap_err(), first);
-    assert_eq!(log.try_resume().unwrap_err(), first);
+    assert_eq!(log.look(true).unwrap_err(), first);
     assert_eq!(disk.syncs(), syncs, "it was tried again");
 }
 
@@ -328,9 +328,9 @@ fn a_full_disk_only_waits() {
     assert!(matches!(append(&mut log, 3, 3), Err(LogError::Full { .. })));
     assert_eq!(disk.contents(CURRENT), batch(0, 3));
     log.sync().unwrap();
-    assert!(!log.try_resume().unwrap());
+    assert!(!log.look(true).unwrap());
     disk.faults(|faults| faults.capacity = Some(log.bytes() + DISK_RESUME_BYTES_MIN));
-    assert!(log.try_resume().unwrap());
+    assert!(log.look(true).unwrap());
     append(&mut log, 6, 3).unwrap();
     assert_eq!(stored(&disk).unwrap(), [0, 1, 2, 6, 7, 8]);
 }
@@ -344,7 +344,7 @@ fn a_log_goes_on_when_the_disk_filled_up_while_sealing() {
     assert!(matches!(append(&mut log, 40, 1), Err(LogError::Full { .. })));
     log.sync().unwrap();
     disk.faults(|faults| faults.capacity = None);
-    assert!(log.try_resume().unwrap());
+    assert!(log.look(true).unwrap());
     append(&mut log, 41, 1).unwrap();
     assert_eq!(log.records(), 41);
     // The line that segments.txt lacks is made again.
@@ -428,4 +428,276 @@ fn a_batch_that_ends_no_line_is_refused() {
     assert_eq!(log.append(b"", &Summary::default()), Err(LogError::NotLines));
     assert_eq!(log.append(b"x", &Summary::of(b"x")), Err(LogError::NotLines));
     assert!(disk.contents(CURRENT).is_empty());
+}
+
+/// A folder under hands that write into `data.txt`, take files away and put them back, with what was acknowledged.
+struct Handled {
+    disk: SimDisk,
+    log: Log<SimDisk>,
+    kept: Vec<u64>,
+    next: u64,
+    /// Text that is no record, and has been written by somebody else.
+    foreign: Vec<Vec<u8>>,
+}
+
+impl Handled {
+    fn new() -> Self {
+        let disk = SimDisk::default();
+        let log = open(&disk);
+        Self { disk, log, kept: Vec::new(), next: 0, foreign: Vec::new() }
+    }
+
+    fn append(&mut self, count: u64) -> Result<(), LogError> {
+        let first = self.next;
+        self.next += count;
+        append(&mut self.log, first, count)?;
+        self.log.sync()?;
+        self.kept.extend(first..first + count);
+        Ok(())
+    }
+
+    fn scribble(&mut self, text: &[u8]) {
+        self.foreign.push(text.to_vec());
+        self.disk.meddle(CURRENT, |bytes| bytes.extend_from_slice(text));
+    }
+
+    /// What a reader gets, once each.
+    fn read(&self) -> Vec<u64> {
+        let query = Query { from: RecordId::ZERO, until: RecordId::MAX, client: None, bytes_max: usize::MAX };
+        let page = Scanner::new(self.disk.clone(), ScanBounds::default()).page(&self.log.view(), &query).unwrap();
+        assert_eq!(page.lost, 0);
+        let lines = page.lines.split_inclusive(|b| *b == b'\n');
+        lines.filter_map(|line| Some(decode(line.strip_suffix(b"\n")?).ok()?.id.time_ns - id(0).time_ns)).collect()
+    }
+
+    fn check(&self) {
+        let mut read = self.read();
+        read.retain(|n| self.kept.contains(n));
+        assert_eq!(read, self.kept);
+    }
+
+    fn reopen(&mut self) {
+        self.log = open(&self.disk);
+        self.check();
+    }
+}
+
+const TEXTS: [&[u8]; 6] =
+    [b"# a remark\n", b"\n", b"no end", b"uno\ndos\ntres\n", b"\n\n\nx", b"1795234260----0----6 x\n"];
+
+#[test]
+fn what_others_write_hides_no_record() {
+    for seed in 0..400 {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let mut handled = Handled::new();
+        for _ in 0..rng.random_range(1..40) {
+            match rng.random_range(0..10) {
+                0..3 => handled.scribble(TEXTS[rng.random_range(0..TEXTS.len())]),
+                3 => drop(handled.log.look(true).unwrap()),
+                4 if rng.random_bool(0.3) => handled.reopen(),
+                5 => drop(bear_witness(&handled.log, &handled.disk)),
+                _ => handled.append(rng.random_range(1..6)).unwrap(),
+            }
+            handled.check();
+        }
+        bear_witness(&handled.log, &handled.disk).unwrap();
+        handled.reopen();
+        // All of it is removed again, wherever it is by now.
+        for name in handled.disk.list().unwrap() {
+            if name == CURRENT || sealed_id(&name).is_some() {
+                handled.disk.meddle(&name, |bytes| {
+                    let lines = bytes.split_inclusive(|b| *b == b'\n');
+                    let good = |line: &&[u8]| line.strip_suffix(b"\n").is_some_and(|line| decode(line).is_ok());
+                    *bytes = lines.filter(good).flatten().copied().collect();
+                });
+            }
+        }
+        let (log, report) =
+            Log::open(handled.disk.clone(), SETTINGS).map_err(|error| format!("seed {seed}: {error}")).unwrap();
+        assert_eq!((report.shorter, report.torn), (vec![], None), "seed {seed}");
+        handled.log = log;
+        handled.check();
+        assert_eq!(handled.disk.contents(QUARANTINE), b"", "seed {seed}");
+    }
+}
+
+#[test]
+fn what_others_wrote_is_told_once_and_listed_once_records_follow() {
+    let mut handled = Handled::new();
+    handled.append(3).unwrap();
+    assert_eq!(handled.log.take_foreign(), None);
+    let len = batch(0, 3).len() as u64;
+    handled.scribble(b"# a remark\n");
+    assert!(handled.log.look(false).unwrap());
+    let told = handled.log.take_foreign().unwrap();
+    assert_eq!((told.bytes, told.offset, told.enclosed.len()), (11, len, 0));
+    assert!(handled.log.look(false).unwrap());
+    assert_eq!(handled.log.take_foreign(), None);
+    handled.append(1).unwrap();
+    let told = handled.log.take_foreign().unwrap();
+    let (file, bad) = &told.enclosed[0];
+    assert_eq!((told.bytes, told.enclosed.len(), bad.place.offset, bad.place.len), (0, 1, len, 11));
+    assert_eq!(**file, *format!("data-{}.txt", id(0)));
+    // Half a line, taken away again before anything follows.
+    handled.scribble(b"half");
+    assert!(handled.log.look(false).unwrap());
+    assert_eq!(handled.log.take_foreign().unwrap().bytes, 4);
+    handled.disk.meddle(CURRENT, |bytes| bytes.truncate(bytes.len() - 4));
+    handled.append(1).unwrap();
+    // The newline that was to end it is all that is left.
+    let told = handled.log.take_foreign().unwrap();
+    assert_eq!((told.bytes, told.enclosed.len(), told.enclosed[0].1.place.len, handled.read().len()), (0, 1, 1, 5));
+}
+
+/// What appending is refused for; nothing of it is there afterwards.
+fn altered(handled: &mut Handled) -> String {
+    let before = handled.disk.contents(CURRENT);
+    let Err(LogError::Altered(what)) = handled.append(2) else { panic!("it was taken") };
+    assert_eq!(handled.disk.contents(CURRENT), before);
+    what.to_string()
+}
+
+#[test]
+fn a_file_that_is_taken_away_or_replaced_is_waited_for() {
+    for replaced in [false, true] {
+        let mut handled = Handled::new();
+        handled.append(3).unwrap();
+        let whole = handled.disk.contents(CURRENT);
+        let taken = handled.disk.take_away(CURRENT).unwrap();
+        if replaced {
+            handled.disk.replace(CURRENT, &whole);
+        }
+        let said = altered(&mut handled);
+        assert!(said.contains(if replaced { "another file lies at" } else { "data.txt is gone" }), "{said}");
+        assert!(!handled.log.look(false).unwrap());
+        handled.check();
+        altered(&mut handled);
+        handled.disk.put_back(CURRENT, taken);
+        assert!(handled.log.look(false).unwrap());
+        assert_eq!(handled.disk.contents(CURRENT), whole, "what was refused is not there");
+        handled.append(2).unwrap();
+        handled.check();
+        handled.reopen();
+    }
+}
+
+#[test]
+fn a_file_that_was_cut_is_not_gone_on_with_and_not_hidden() {
+    for cut in [0, 10, 100] {
+        let mut handled = Handled::new();
+        handled.log = handled.log.of(ClientId(9));
+        handled.append(5).unwrap();
+        let whole = handled.disk.contents(CURRENT);
+        handled.disk.meddle(CURRENT, |bytes| bytes.truncate(cut));
+        let Err(LogError::Altered(said)) = handled.append(1) else { panic!("it was taken") };
+        assert!(
+            said.contains(&format!("was cut to {cut} bytes")) && said.contains(&format!("had {} bytes", whole.len())),
+            "{said}"
+        );
+        assert_eq!(handled.disk.contents(CURRENT).len(), cut, "what was refused is not there");
+        let query = Query { from: RecordId::ZERO, until: RecordId::MAX, client: None, bytes_max: usize::MAX };
+        let page = Scanner::new(handled.disk.clone(), ScanBounds::default()).page(&handled.log.view(), &query).unwrap();
+        assert!(page.rotten > 0 && page.lost > 0, "{page:?}");
+        // What it was is not known to be what it is.
+        handled.disk.meddle(CURRENT, |bytes| whole.clone_into(bytes));
+        assert!(!handled.log.look(true).unwrap());
+        handled.reopen();
+        handled.disk.meddle(CURRENT, |bytes| bytes.truncate(cut));
+        refused(&handled.disk);
+    }
+}
+
+#[test]
+fn a_seal_renames_no_other_file() {
+    let mut handled = Handled::new();
+    handled.append(40).unwrap();
+    let taken = handled.disk.take_away(CURRENT).unwrap();
+    handled.disk.replace(CURRENT, b"notes\n");
+    altered(&mut handled);
+    assert!(handled.log.sealed().is_empty());
+    handled.disk.put_back(CURRENT, taken);
+    assert!(handled.log.look(true).unwrap());
+    handled.append(1).unwrap();
+    assert_eq!(handled.log.sealed().len(), 1);
+    handled.check();
+}
+
+#[test]
+fn sealed_files_are_missed_and_welcome_back() {
+    let mut handled = Handled::new();
+    for _ in 0..4 {
+        handled.append(40).unwrap();
+    }
+    let file = handled.log.sealed()[1].segment.file.clone();
+    let whole = handled.disk.contents(&file);
+    let query = Query { from: RecordId::ZERO, until: RecordId::MAX, client: None, bytes_max: usize::MAX };
+    let taken = handled.disk.take_away(&file).unwrap();
+    assert!(handled.log.look(false).unwrap() && !handled.log.look(true).unwrap());
+    assert!(altered(&mut handled).contains(&format!("{file} is gone")));
+    let mut scanner = Scanner::new(handled.disk.clone(), ScanBounds::default());
+    assert!(scanner.page(&handled.log.view(), &query).is_err());
+    let page = scanner.page_with(&handled.log.view(), &query, Absent::IsLost).unwrap();
+    assert!(page.lost > 0 && page.records == 120, "{page:?}");
+    handled.disk.put_back(&file, taken);
+    assert!(handled.log.look(false).unwrap());
+    handled.append(1).unwrap();
+    // Its end is cut off, and a copy of the file put in its place.
+    handled.disk.meddle(&file, |bytes| bytes.truncate(100));
+    assert!(!handled.log.look(true).unwrap());
+    handled.disk.replace(&file, &whole);
+    assert!(handled.log.look(true).unwrap());
+    handled.check();
+    // Another file of its length, with records of its own.
+    handled.disk.replace(&file, &handled.disk.contents(&handled.log.sealed()[2].segment.file)[..whole.len()]);
+    let page = Scanner::new(handled.disk.clone(), ScanBounds::default()).page(&handled.log.view(), &query).unwrap();
+    assert!(page.lost > 0 || page.rotten > 0, "{page:?}");
+}
+
+#[test]
+fn an_end_that_a_sealed_file_lost_is_remembered_until_it_is_back() {
+    let mut handled = Handled::new();
+    for _ in 0..3 {
+        handled.append(40).unwrap();
+    }
+    let file = handled.log.sealed()[0].segment.file.clone();
+    let whole = handled.disk.contents(&file);
+    handled.disk.meddle(&file, |bytes| bytes.truncate(200));
+    for first in [true, false] {
+        let (_, report) = Log::open(handled.disk.clone(), SETTINGS).unwrap();
+        assert_eq!(report.shorter.len(), usize::from(first));
+        let listed = String::from_utf8(handled.disk.contents(QUARANTINE)).unwrap();
+        assert!(
+            listed.contains(&format!("{file} 200 ")) && listed.contains(" cut: it had 40 records up to "),
+            "{listed}"
+        );
+    }
+    handled.disk.replace(&file, &whole);
+    handled.reopen();
+    assert_eq!(handled.disk.contents(QUARANTINE), b"");
+}
+
+#[test]
+fn a_list_of_segments_that_is_moved_is_made_again() {
+    let mut handled = Handled::new();
+    for _ in 0..3 {
+        handled.append(40).unwrap();
+    }
+    handled.disk.take_away(INDEX).unwrap();
+    handled.append(40).unwrap();
+    let (listed, whole) = super::segments::parse_index(&handled.disk.contents(INDEX));
+    assert_eq!((listed.len(), whole), (3, true));
+}
+
+#[test]
+fn a_disk_without_inodes_is_told_from_one_without_space() {
+    let mut handled = Handled::new();
+    handled.append(40).unwrap();
+    handled.disk.faults(|faults| faults.no_inodes = true);
+    let error = handled.append(1).unwrap_err();
+    assert!(matches!(error, LogError::Full { .. }) && error.to_string().contains("no inodes left"), "{error}");
+    assert!(!handled.log.look(true).unwrap());
+    handled.disk.faults(|faults| faults.no_inodes = false);
+    assert!(handled.log.look(true).unwrap());
+    handled.append(1).unwrap();
+    handled.check();
 }

@@ -4,7 +4,8 @@
 //! listed in `quarantine.txt`. Crashing anywhere in here and opening again comes to the same end.
 
 use super::index::{BlockSizes, Indexer};
-use super::log::{Current, LogError, free_name, quarantine_line};
+use super::log::{Current, LogError, free_name};
+use super::mend::list::{Had, List};
 use super::recover::{self, BadPlace, Scan, TornTail};
 use super::segments::{CURRENT, INDEX, QUARANTINE, Segment, parse_index, sealed_id};
 use super::sidecar::{self, FileIndex, sidecar_name};
@@ -40,7 +41,7 @@ pub enum OpenError {
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "give the folder to the user that runs the node",
-        _ if is_full(error) => "free some space, then start the node again",
+        _ if is_full(error) => "free some space, or inodes (df -i), then start the node again",
         _ => "look at the disk, then start the node again",
     }
 }
@@ -170,9 +171,9 @@ fn open_current<S: Storage>(
     // A process that was killed may have left good records that only the system's memory holds.
     file.sync().map_err(failed("sync", CURRENT))?;
     if let Some(first_id) = found.first_id {
-        quarantine(storage, &free_name(first_id, sealed), CURRENT, &found, report)?;
+        quarantine(storage, (&free_name(first_id, sealed), CURRENT), &found, None, report)?;
     }
-    Ok(Current::new(file, found.first_id, index))
+    Current::new(file, found.first_id, index).map_err(failed("look at", CURRENT))
 }
 
 /// A name for the torn tail that no file has yet.
@@ -241,10 +242,11 @@ fn open_sealed<S: Storage>(
         let file = storage.open_append(name).map_err(failed("open", name))?;
         let len = file.len().map_err(failed("look at", name))?;
         let listed = known.remove(name).map(|(_, segment)| segment);
-        if let Some(listed) = listed.as_ref().filter(|listed| listed.bytes > len) {
-            report.shorter.push(format!("{name} has {len} bytes and had {}: its end is lost", listed.bytes));
-        }
-        let known = listed.filter(|segment| segment.bytes == len);
+        let (known, longer) = match listed {
+            Some(segment) if segment.bytes == len => (Some(segment), None),
+            Some(segment) => (None, Some(segment).filter(|segment| segment.bytes > len)),
+            None => (None, None),
+        };
         let index = sidecar::read(storage, name, len);
         if let (Some(segment), Some(index)) = (&known, index)
             && segment.records == index.records()
@@ -260,7 +262,12 @@ fn open_sealed<S: Storage>(
             let place = recover::Place { offset: tail.offset, len: tail.len, line: tail.line };
             found.rot.push(BadPlace { place, reason: tail.reason });
         }
-        quarantine(storage, name, name, &found, report)?;
+        // What somebody else wrote into it may be removed again: it is no loss then.
+        let lost = longer.filter(|had| found.records < had.records || found.max_id < Some(had.greatest));
+        if let Some(had) = &lost {
+            report.shorter.push(format!("{name} has {len} bytes and had {}: its end is lost", had.bytes));
+        }
+        quarantine(storage, (name, name), &found, lost.map(|had| (had.bytes - len, had)), report)?;
         report.rescanned.push(name.clone());
         let index = FileIndex::of(&index, len);
         let sidecar = sidecar_name(name);
@@ -302,18 +309,19 @@ fn read_index<S: Storage>(storage: &S, names: &[String]) -> Result<Listed, OpenE
     }
 }
 
-/// Adds the rot of a file to `quarantine.txt`, each place once, under the name that the file keeps.
+/// Adds the rot of a file to `quarantine.txt`, each place once, under the name that the file keeps, and the end that it lost:
+/// so many bytes of what it had. What is listed and not there any more goes off the list: somebody put the file right, and
+/// whatever is there now is another matter.
 fn quarantine<S: Storage>(
     storage: &S,
-    name: &str,
-    file_now: &str,
+    (name, file_now): (&str, &str),
     found: &Scan,
+    lost: Option<(u64, Segment)>,
     report: &mut OpenReport,
 ) -> Result<(), OpenError> {
-    if found.rot.is_empty() {
-        return Ok(());
+    if !found.rot.is_empty() {
+        report.rot.push(Rot { file: file_now.to_owned(), places: found.rot.clone(), lines: found.rot_lines });
     }
-    report.rot.push(Rot { file: file_now.to_owned(), places: found.rot.clone(), lines: found.rot_lines });
     let before = match storage.read_small(QUARANTINE, QUARANTINE_BYTES_MAX) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -323,22 +331,25 @@ fn quarantine<S: Storage>(
         }
         Err(error) => return Err(failed("read", QUARANTINE)(error)),
     };
-    let before = String::from_utf8_lossy(&before);
-    let listed: HashSet<_> = before.lines().map(place_of).collect();
-    let lines = found.rot.iter().map(|bad| quarantine_line(name, bad));
-    let new: String = lines.filter(|line| !listed.contains(&place_of(line))).collect();
-    if !new.is_empty() {
-        let newline = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
-        let text = format!("{before}{newline}{new}");
+    let mut list = List::parse(&before);
+    let bad: HashSet<u64> = found.rot.iter().map(|bad| bad.place.offset).collect();
+    let all_known = found.rot_lines == found.rot.len() as u64;
+    list.retain(name, |offset, cut| match cut {
+        Some(had) => found.records < had.records || found.max_id < Some(had.greatest),
+        None => !all_known || bad.contains(&offset),
+    });
+    for bad in &found.rot {
+        list.add(&(name.to_owned(), bad.place.offset), bad.place.len, &bad.reason.to_string());
+    }
+    if let Some((bytes, had)) = lost {
+        let cut = Had { records: had.records, greatest: had.greatest };
+        list.add(&(name.to_owned(), found.len()), bytes, &cut.reason());
+    }
+    let text = list.to_text();
+    if text.as_bytes() != before.as_slice() {
         write_down(storage.write_small(QUARANTINE, text.as_bytes()), QUARANTINE, report)?;
     }
     Ok(())
-}
-
-/// File, offset and length of a line of `quarantine.txt`.
-fn place_of(line: &str) -> [Option<&str>; 3] {
-    let mut fields = line.split(' ');
-    [fields.next(), fields.next(), fields.next()]
 }
 
 /// A full disk must not keep a node from serving what it has: `false` if it kept this from being written.

@@ -183,7 +183,7 @@ fn a_full_disk_gets_room() {
     assert!(!disk.list().unwrap().contains(&INDEX.to_owned()), "a list that could not be written lists nothing");
     stored(&disk).unwrap();
     disk.faults(|faults| faults.capacity = Some(all + DISK_RESUME_BYTES_MIN));
-    assert!(log.try_resume().unwrap());
+    assert!(log.look(true).unwrap());
     append(&mut log, n, 5).unwrap();
     log.sync().unwrap();
     disk.crash(3);

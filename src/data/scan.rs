@@ -47,6 +47,17 @@ pub struct Page {
     pub rotten: u32,
     /// Where the first [`PAGE_ROT_MAX`](crate::limits::PAGE_ROT_MAX) of them are.
     pub rot: Vec<RottenAt>,
+    /// Blocks, or files, that are not there or hold less than they held; they are counted as rotten, too.
+    pub lost: u32,
+}
+
+/// What becomes of a page that needs a file which is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absent {
+    /// There is none: a newer snapshot may not need it.
+    Fails,
+    /// It goes on without, and says so.
+    IsLost,
 }
 
 /// Where a rotten line is.
@@ -128,17 +139,17 @@ enum What {
     /// A sealed file: its blocks are not known yet. The number is its place in the view.
     File(usize),
     /// The block at `offset` from `done` to `bytes`.
-    Part { offset: u64, done: u64, bytes: u64, greatest: RecordId },
+    Part { offset: u64, done: u64, bytes: u64, records: u64, greatest: RecordId },
 }
 
 type Plan = BinaryHeap<Reverse<Source>>;
 
 /// Adds what of a block is not in the window yet and meets the range.
 fn plan_block(plan: &mut Plan, window: &Window, until: RecordId, serial: u64, block: &Block) {
-    let Block { offset, bytes, least, greatest, .. } = *block;
+    let Block { offset, bytes, records, least, greatest } = *block;
     let done = window.loaded((serial, offset));
     if greatest >= window.at() && least < until && done < bytes {
-        plan.push(Reverse(Source { least, serial, what: What::Part { offset, done, bytes, greatest } }));
+        plan.push(Reverse(Source { least, serial, what: What::Part { offset, done, bytes, records, greatest } }));
     }
 }
 
@@ -163,6 +174,14 @@ struct Job<'a> {
     page: Page,
     /// Bytes read so far.
     read: u64,
+    absent: Absent,
+}
+
+impl Job<'_> {
+    fn lost(&mut self) {
+        self.page.lost += 1;
+        self.page.rotten += 1;
+    }
 }
 
 /// Sealed files that are open, by serial: a system that sees one file being read on and on reads ahead of it.
@@ -201,7 +220,15 @@ impl<S: Storage> Scanner<S> {
     /// # Errors
     /// A file of the view cannot be read, or is gone. Nothing is lost then: ask again.
     pub fn page(&mut self, view: &View, query: &Query) -> Result<Page, ScanError> {
-        let mut job = Job { view, query, page: Page { next: query.until, ..Page::default() }, read: 0 };
+        self.page_with(view, query, Absent::Fails)
+    }
+
+    /// The same, where a file that is not there may be passed over.
+    ///
+    /// # Errors
+    /// A file of the view cannot be read, or is gone and must not be.
+    pub fn page_with(&mut self, view: &View, query: &Query, absent: Absent) -> Result<Page, ScanError> {
+        let mut job = Job { view, query, page: Page { next: query.until, ..Page::default() }, read: 0, absent };
         if query.from >= query.until {
             return Ok(job.page);
         }
@@ -298,16 +325,29 @@ impl<S: Storage> Scanner<S> {
                 let Some(file) = job.view.sealed().get(number) else {
                     return Ok(());
                 };
-                let index = self.indexes.get(&self.storage, file, self.bounds.blocks)?;
+                let index = match self.indexes.get(&self.storage, file, self.bounds.blocks) {
+                    Err(ScanError::Gone { .. }) if job.absent == Absent::IsLost => {
+                        job.lost();
+                        return Ok(());
+                    }
+                    index => index?,
+                };
                 index.blocks.iter().for_each(|block| plan_block(todo, window, job.query.until, serial, block));
             }
-            What::Part { offset, done, bytes, greatest } if greatest >= window.at() => {
-                let (name, reader) = self.files.open(&self.storage, job.view, serial)?;
+            What::Part { offset, done, bytes, records, greatest } if greatest >= window.at() => {
+                let (name, reader) = match self.files.open(&self.storage, job.view, serial) {
+                    Err(ScanError::Gone { .. }) if job.absent == Absent::IsLost => {
+                        job.lost();
+                        return Ok(());
+                    }
+                    opened => opened?,
+                };
                 let len = usize::try_from(bytes - done).unwrap_or(usize::MAX);
                 self.buffer.resize(len, 0);
                 let got = read_exact(&*reader, &mut self.buffer, offset + done).map_err(failed(name))?;
                 job.read += got as u64;
                 let lines = self.buffer.get(..got).unwrap_or_default();
+                let rotten = job.page.rotten;
                 let page = &mut job.page;
                 let met = |start: usize, len: usize| {
                     page.rotten += 1;
@@ -315,7 +355,11 @@ impl<S: Storage> Scanner<S> {
                         page.rot.push(RottenAt { serial, offset: offset + done + start as u64, len: len as u64 });
                     }
                 };
-                window.load((serial, offset), bytes, greatest, lines, self.bounds.window_bytes, met);
+                let good = window.load((serial, offset), bytes, greatest, lines, self.bounds.window_bytes, met);
+                // Rot was told line by line; what was cut off, or is another file's, has to be counted.
+                if got < len || (done == 0 && good < records && job.page.rotten == rotten) {
+                    job.lost();
+                }
             }
             What::Part { .. } => {}
         }

@@ -176,7 +176,7 @@ fn pages_are_what_the_model_says() {
 fn a_real_disk_reads_the_same() {
     for seed in 0..6 {
         let dir = tempfile::tempdir().unwrap();
-        history(&Disk::new(dir.path()), seed, |_, _| {});
+        history(&Disk::open(dir.path()).unwrap(), seed, |_, _| {});
     }
 }
 
@@ -313,9 +313,9 @@ fn open_files(dir: &Path) -> Vec<String> {
 #[test]
 fn a_file_that_the_log_gave_up_is_closed() {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = open(Disk::new(dir.path()));
+    let mut log = open(Disk::open(dir.path()).unwrap());
     (0..20).for_each(|n| append(&mut log, n * 10..n * 10 + 10));
-    let mut scanner = Scanner::new(Disk::new(dir.path()), BOUNDS);
+    let mut scanner = Scanner::new(Disk::open(dir.path()).unwrap(), BOUNDS);
     let before = open_files(dir.path()).len();
     read(&mut scanner, &log.view(), all(200));
     let held = open_files(dir.path()).len() - before;

@@ -5,7 +5,7 @@
 
 use super::commit::Commit;
 use super::mend::Rot;
-use super::scan::{Page, Query, ScanBounds, ScanError, Scanner};
+use super::scan::{Absent, Page, Query, ScanBounds, ScanError, Scanner};
 use super::segments::CURRENT;
 use super::storage::Storage;
 use super::view::View;
@@ -25,10 +25,11 @@ type Answer = Result<Page, ScanError>;
 struct Request {
     view: Arc<View>,
     query: Query,
+    absent: Absent,
     answer: oneshot::Sender<Answer>,
 }
 
-type Scan = dyn FnMut(&View, &Query) -> Answer;
+type Scan = dyn FnMut(&View, &Query, Absent) -> Answer;
 
 enum Way {
     Thread(mpsc::SyncSender<Request>),
@@ -76,7 +77,7 @@ impl Scans {
     #[must_use]
     pub fn inline<S: Storage + 'static>(storage: S, commit: Rc<Commit>) -> Self {
         let mut scanner = Scanner::new(storage, ScanBounds::default());
-        let page = move |view: &View, query: &Query| scanner.page(view, query);
+        let page = move |view: &View, query: &Query, absent| scanner.page_with(view, query, absent);
         Self { commit, way: Way::Inline(RefCell::new(Box::new(page))), rot: Rc::default() }
     }
 
@@ -88,31 +89,40 @@ impl Scans {
 
     /// The next page of what `query` asks for, out of everything that is kept by now.
     ///
-    /// Whoever removes a sealed file publishes a view without it first: then a page that meets the gap is read again.
+    /// Whoever removes a sealed file publishes a view without it first: then a page that meets the gap is read again. A
+    /// file that is lost, or a part of one, is counted as rotten, and what the log says of itself tells why.
     ///
     /// # Errors
     /// Too many wait already, or a file cannot be read.
     pub async fn page(&self, query: Query) -> Answer {
+        let mut absent = Absent::Fails;
         loop {
             let view = self.commit.view();
-            let answer = self.ask(Arc::clone(&view), query).await.map(|mut page| {
-                self.rot.judge(&view, &mut page);
-                page
-            });
-            // A file that retention removed is not in the newest snapshot any more; one that is was lost.
-            match &answer {
-                Err(ScanError::Gone { file }) if !lists(&self.commit.view(), file) => {}
-                _ => return answer,
+            match self.ask(Arc::clone(&view), query, absent).await {
+                // A file that retention removed is not in the newest snapshot any more; one that is was lost.
+                Err(ScanError::Gone { file }) if absent == Absent::Fails => {
+                    if lists(&self.commit.view(), &file) {
+                        absent = Absent::IsLost;
+                    }
+                }
+                Ok(mut page) => {
+                    self.rot.judge(&view, query.from, &mut page);
+                    if page.lost > 0 {
+                        self.commit.look().await;
+                    }
+                    return Ok(page);
+                }
+                Err(error) => return Err(error),
             }
         }
     }
 
-    async fn ask(&self, view: Arc<View>, query: Query) -> Answer {
+    async fn ask(&self, view: Arc<View>, query: Query, absent: Absent) -> Answer {
         match &self.way {
-            Way::Inline(page) => (page.borrow_mut())(&view, &query),
+            Way::Inline(page) => (page.borrow_mut())(&view, &query, absent),
             Way::Thread(requests) => {
                 let (answer, answered) = oneshot::channel();
-                requests.try_send(Request { view, query, answer }).map_err(|error| match error {
+                requests.try_send(Request { view, query, absent, answer }).map_err(|error| match error {
                     mpsc::TrySendError::Full(_) => ScanError::Busy,
                     mpsc::TrySendError::Disconnected(_) => ScanError::Stopped,
                 })?;
@@ -129,10 +139,10 @@ fn lists(view: &View, file: &str) -> bool {
 fn work<S: Storage>(mut scanner: Scanner<S>, requests: &mpsc::Receiver<Request>) {
     loop {
         match requests.recv_timeout(scanner.patience()) {
-            Ok(Request { view, query, answer }) => {
+            Ok(Request { view, query, absent, answer }) => {
                 // A reader that went away while it waited wants nothing any more.
                 if !answer.is_closed() {
-                    drop(answer.send(scanner.page(&view, &query)));
+                    drop(answer.send(scanner.page_with(&view, &query, absent)));
                 }
             }
             Err(mpsc::RecvTimeoutError::Timeout) => scanner.rest(),

@@ -22,7 +22,7 @@ use super::repair::{self, Desk, Repair};
 use super::scans::Scans;
 use crate::limits;
 use crate::net::framed::{self, Ended};
-use crate::net::{Backoff, Outbox, ReadHalf, Stream, read_some};
+use crate::net::{Backoff, Outbox, ReadHalf, Stream, Turn, read_some};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, NodeReport, SyncMode};
 use crate::wire::text::FRAMED_NODE_OPENING;
@@ -74,7 +74,7 @@ impl HeadSender {
         let next = || self.late.borrow_mut().pop_front_if(|number| *number == self.answered.get() + 1);
         while let Some(number) = next() {
             self.answered.set(number);
-            self.outbox.with(|out| frame::put_refused(out, number, Code::Busy, LATE));
+            self.outbox.answer(|out| frame::put_refused(out, number, Code::Busy, LATE));
         }
     }
 }
@@ -85,12 +85,12 @@ const LATE: &str = "readers of another head have passed the id of this message; 
 impl Sender for HeadSender {
     fn settled(&self, first: u64, last: u64, verdict: &Verdict) {
         match verdict {
-            Verdict::Kept => self.outbox.with(|out| frame::put_ack(out, last, self.sync)),
+            Verdict::Kept => self.outbox.answer(|out| frame::put_ack(out, last, self.sync)),
             Verdict::NotKept(error) => {
                 self.repair.refused();
                 let code = if matches!(error, LogError::Full { .. }) { Code::DiskFull } else { Code::Storage };
                 let why = error.to_string();
-                self.outbox.with(|out| (first..=last).for_each(|number| frame::put_refused(out, number, code, &why)));
+                self.outbox.answer(|out| (first..=last).for_each(|number| frame::put_refused(out, number, code, &why)));
             }
         }
         self.answered.set(last);
@@ -199,12 +199,8 @@ async fn once(
         Ok(registered) => registered?,
         Err(_) => return Err(Ended::Silent(limits::HANDSHAKE_TIME_MAX)),
     }
-    let local = socket.local_addr()?;
-    tracing::info!(
-        "Conexion establecida con {head} ({local} -> {}), registered as {}",
-        socket.peer_addr()?,
-        me.config.name
-    );
+    tracing::info!("Conexion establecida con {head}, registered as {}", me.config.name);
+    tracing::debug!("from {} to {}", socket.local_addr()?, socket.peer_addr()?);
     backoff.reset();
     doubt.registered();
     let _registered = me.membership.enter();
@@ -281,8 +277,13 @@ async fn follow(
     let mut number = 0;
     // Pages that are being made; they end with the connection.
     let mut pages = JoinSet::new();
+    let mut turn = Turn::default();
     loop {
-        while let Some(frame) = Frame::decode(buffer)? {
+        loop {
+            sender.outbox.answers_read().await;
+            let before = buffer.len();
+            let Some(frame) = Frame::decode(buffer)? else { break };
+            turn.spend(before - buffer.len()).await;
             match frame {
                 Frame::Put { first, client, first_seq, copies, messages } => {
                     commit.room().await;
@@ -296,7 +297,7 @@ async fn follow(
                         .add((session, number), first, (client, first_seq), &copies, &messages)
                         .map_err(|error| protocol(error.to_string()))?;
                 }
-                Frame::Ping(n) => sender.outbox.with(|out| frame::pong(out, n)),
+                Frame::Ping(n) => sender.outbox.answer(|out| frame::pong(out, n)),
                 Frame::Pong(_) => {}
                 Frame::Scan { request, from, until, client, bytes_max, safe } => {
                     desk.safe(safe);
@@ -336,7 +337,7 @@ fn refuse_scan(outbox: &Outbox, request: u32) {
     let text = format!("{} pages are being made for this head already; ask again later", limits::NODE_SCANS_MAX);
     let refusal = Refusal::new(Code::Busy, text);
     // Its fields are fixed, so it fits.
-    outbox.with(|out| Frame::ScanFailed { request, refusal }.encode(out)).unwrap_or_default();
+    outbox.answer(|out| Frame::ScanFailed { request, refusal }.encode(out)).unwrap_or_default();
 }
 
 /// What a head hears of this node.

@@ -10,11 +10,11 @@
 //!
 //! On demand: a capacity (a write past it leaves a part and says `StorageFull`), the n-th write, sync or directory sync
 //! fails with an I/O error (a failed sync drops what was not durable in a later crash, though reads still show it),
-//! all calls fail from the n-th on (a process killed there), and bits flip. `Lie`s plant the faults of a careless
-//! program, to show that a checker sees them. Not modelled: loss of synced data other than by flips, hard links,
-//! directories in directories.
+//! all calls fail from the n-th on (a process killed there), and bits flip. Hands rename, replace, cut and write into files
+//! under a program that has them open. `Lie`s plant the faults of a careless program, to show that a checker sees them. Not
+//! modelled: loss of synced data other than by flips and hands, hard links, directories in directories.
 
-use super::storage::{LogFile, ReadAt, Storage};
+use super::storage::{FileId, LogFile, ReadAt, Room, Seen, Storage};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeMap;
@@ -40,6 +40,8 @@ pub enum Lie {
 pub struct Faults {
     /// Bytes that all files together may hold.
     pub capacity: Option<u64>,
+    /// There is no room for another file, though there may be for bytes.
+    pub no_inodes: bool,
     /// The append that fails after writing a part.
     pub fail_write: Option<u32>,
     /// The `sync` that fails.
@@ -71,6 +73,10 @@ struct Inner {
 /// A simulated disk. Clones are handles on the same one.
 #[derive(Debug, Clone, Default)]
 pub struct SimDisk(Arc<Mutex<Inner>>);
+
+/// A file of a [`SimDisk`] that somebody took away.
+#[derive(Debug, Clone, Copy)]
+pub struct Taken(usize);
 
 /// An open file of a [`SimDisk`]. Reading sees what was written, synced or not, as a page cache would show it.
 #[derive(Debug, Clone)]
@@ -109,6 +115,12 @@ impl Inner {
 
     fn used(&self) -> u64 {
         self.names.values().filter_map(|node| self.nodes.get(*node)).map(|node| node.cache.len() as u64).sum()
+    }
+
+    fn seen(&self, node: usize) -> Option<Seen> {
+        let links = self.names.values().filter(|other| **other == node).count() as u64;
+        let bytes = self.nodes.get(node)?.cache.len() as u64;
+        Some(Seen { id: FileId { device: 0, inode: node as u64 }, links, bytes })
     }
 
     fn node(&mut self, node: usize) -> Result<&mut Node> {
@@ -224,6 +236,40 @@ impl SimDisk {
         }
     }
 
+    /// Takes a file away under whoever has it open; it keeps what is in it. What is answered puts it back.
+    pub fn take_away(&self, name: &str) -> Option<Taken> {
+        let mut inner = self.inner();
+        inner.durable_names.remove(name);
+        inner.names.remove(name).map(Taken)
+    }
+
+    /// Gives a file that was taken away a name, in place of what has it.
+    pub fn put_back(&self, name: &str, file: Taken) {
+        let mut inner = self.inner();
+        inner.durable_names.insert(name.to_owned(), file.0);
+        inner.names.insert(name.to_owned(), file.0);
+    }
+
+    /// Puts another file in the place of one, as an editor does.
+    pub fn replace(&self, name: &str, bytes: &[u8]) {
+        let file = {
+            let mut inner = self.inner();
+            inner.nodes.push(Node { durable: bytes.to_vec(), cache: bytes.to_vec() });
+            Taken(inner.nodes.len() - 1)
+        };
+        self.put_back(name, file);
+    }
+
+    /// Changes what is in a file, under whoever has it open.
+    pub fn meddle(&self, name: &str, change: impl Fn(&mut Vec<u8>)) {
+        let mut inner = self.inner();
+        let node = inner.names.get(name).copied();
+        if let Some(node) = node.and_then(|node| inner.nodes.get_mut(node)) {
+            change(&mut node.durable);
+            change(&mut node.cache);
+        }
+    }
+
     /// The contents of a file as a reader sees it; empty if there is none.
     #[must_use]
     pub fn contents(&self, name: &str) -> Vec<u8> {
@@ -272,7 +318,7 @@ impl Storage for SimDisk {
         if inner.names.contains_key(name) {
             return Err(ErrorKind::AlreadyExists.into());
         }
-        if inner.faults.capacity.is_some_and(|capacity| inner.used() >= capacity) {
+        if inner.faults.no_inodes || inner.faults.capacity.is_some_and(|capacity| inner.used() >= capacity) {
             return Err(ErrorKind::StorageFull.into());
         }
         inner.nodes.push(Node::default());
@@ -328,7 +374,8 @@ impl Storage for SimDisk {
     fn write_small(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let mut inner = self.inner();
         inner.alive()?;
-        if inner.faults.capacity.is_some_and(|capacity| inner.used() + bytes.len() as u64 > capacity) {
+        let no_room = inner.faults.capacity.is_some_and(|capacity| inner.used() + bytes.len() as u64 > capacity);
+        if no_room || inner.faults.no_inodes {
             return Err(ErrorKind::StorageFull.into());
         }
         inner.nodes.push(Node { durable: bytes.to_vec(), cache: bytes.to_vec() });
@@ -338,9 +385,15 @@ impl Storage for SimDisk {
         Ok(())
     }
 
-    fn free_bytes(&self) -> Result<u64> {
+    fn look(&self, name: &str) -> Result<Option<Seen>> {
         let inner = self.inner();
-        Ok(inner.faults.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(inner.used())))
+        Ok(inner.names.get(name).and_then(|node| inner.seen(*node)))
+    }
+
+    fn room(&self) -> Result<Room> {
+        let inner = self.inner();
+        let bytes = inner.faults.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(inner.used()));
+        Ok(Room { bytes, files: inner.faults.no_inodes.then_some(0) })
     }
 }
 
@@ -371,8 +424,8 @@ impl LogFile for SimFile {
         Ok(())
     }
 
-    fn len(&self) -> Result<u64> {
-        Ok(self.disk.inner().node(self.node)?.cache.len() as u64)
+    fn seen(&self) -> Result<Seen> {
+        self.disk.inner().seen(self.node).ok_or_else(|| ErrorKind::NotFound.into())
     }
 }
 

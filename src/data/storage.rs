@@ -3,11 +3,15 @@
 //! The trait is small so that [`simulated`](crate::data) can stand in for it and lose, tear and refuse whatever a real
 //! disk may. Nothing here retries, decides or knows what a record is.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Dir, Mode, OFlags};
+
+use crate::files;
 
 /// A folder of files. Names are plain file names without a slash.
 ///
@@ -45,8 +49,53 @@ pub trait Storage: Send {
     /// Puts a small file in place, whole or not at all, replacing an older one; it survives a crash once this returns.
     fn write_small(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
 
-    /// Bytes that may still be written to the disk of this folder.
-    fn free_bytes(&self) -> io::Result<u64>;
+    /// What the path of this name leads to now; `None` if to nothing. Somebody may have renamed or replaced the file, or
+    /// the folder, since it was opened: everything else goes on in the folder that was opened.
+    fn look(&self, name: &str) -> io::Result<Option<Seen>>;
+
+    /// What may still be written to the disk of this folder.
+    fn room(&self) -> io::Result<Room>;
+}
+
+/// Which file it is, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileId {
+    /// The file system.
+    pub device: u64,
+    /// The inode.
+    pub inode: u64,
+}
+
+/// What a look at a file shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Which one it is.
+    pub id: FileId,
+    /// Names that it has; without one it goes when it is closed.
+    pub links: u64,
+    /// Its length.
+    pub bytes: u64,
+}
+
+/// What a disk has free for this user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes.
+    pub bytes: u64,
+    /// Files (inodes); no number is known of file systems that have no fixed one.
+    pub files: Option<u64>,
+}
+
+impl Room {
+    /// Why nothing is written though an error says that the disk is full, and what to do: some disks run out of inodes.
+    #[must_use]
+    pub fn remedy(self) -> &'static str {
+        if self.files == Some(0) && self.bytes > 0 {
+            "it has no inodes left, though it has space: remove files that are not needed (df -i), no matter how small"
+        } else {
+            "free some space"
+        }
+    }
 }
 
 /// A file as readers share it. It stays readable when it is renamed or removed. What was appended may be read before it
@@ -73,8 +122,13 @@ pub trait LogFile: Send {
     /// Cuts the file to `len` bytes.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
 
+    /// Which file it is, and how it is now.
+    fn seen(&self) -> io::Result<Seen>;
+
     /// Length of the file now, bytes.
-    fn len(&self) -> io::Result<u64>;
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.seen()?.bytes)
+    }
 
     /// Whether the file is empty now.
     fn is_empty(&self) -> io::Result<bool> {
@@ -88,17 +142,22 @@ pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// A folder on a real disk.
+/// A folder on a real disk. It is held open: when it is renamed and another takes its path, nothing is written there.
 #[derive(Debug, Clone)]
 pub struct Disk {
     folder: PathBuf,
+    dir: Arc<File>,
 }
 
 impl Disk {
-    /// The folder at `path`, which exists already.
-    #[must_use]
-    pub fn new(path: &Path) -> Self {
-        Self { folder: path.to_owned() }
+    /// The folder at `path`.
+    ///
+    /// # Errors
+    /// Those of the system, also where it is no folder.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = files::SAFELY | OFlags::RDONLY | OFlags::DIRECTORY;
+        let dir = Arc::new(rustix::fs::open(path, flags, Mode::empty())?.into());
+        Ok(Self { folder: path.to_owned(), dir })
     }
 
     /// Where it is.
@@ -107,48 +166,65 @@ impl Disk {
         &self.folder
     }
 
-    fn at(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+    fn open_at(&self, name: &str, flags: OFlags) -> io::Result<File> {
+        let mode = Mode::from_raw_mode(files::FILE_MODE);
+        match rustix::fs::openat(&self.dir, name, flags | files::SAFELY, mode) {
+            Ok(file) => files::regular(file.into(), &name),
+            Err(error) => Err(match rustix::fs::statat(&self.dir, name, AtFlags::empty()) {
+                Ok(stat) => files::refused(stat.st_mode, &name, error.into()),
+                Err(_) => error.into(),
+            }),
+        }
+    }
+
+    fn rename_to(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.dir, from, &self.dir, to)?)
     }
 }
+
+/// Whoever else writes into the file loses nothing by what is appended here.
+const APPEND: OFlags = OFlags::RDWR.union(OFlags::APPEND);
 
 impl Storage for Disk {
     type File = DiskFile;
 
     fn open_append(&self, name: &str) -> io::Result<DiskFile> {
-        OpenOptions::new().read(true).append(true).open(self.at(name)).map(DiskFile::new)
+        self.open_at(name, APPEND).map(DiskFile::new)
     }
 
     fn open_read(&self, name: &str) -> io::Result<Arc<dyn ReadAt>> {
-        Ok(File::open(self.at(name)).map(DiskFile::new)?.reader())
+        Ok(self.open_at(name, OFlags::RDONLY).map(DiskFile::new)?.reader())
     }
 
     fn create(&self, name: &str) -> io::Result<DiskFile> {
-        OpenOptions::new().read(true).append(true).create_new(true).open(self.at(name)).map(DiskFile::new)
+        self.open_at(name, APPEND | OFlags::CREATE | OFlags::EXCL).map(DiskFile::new)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         // Looking first is enough: the folder's lock keeps every other node out.
-        if self.at(to).symlink_metadata().is_ok() {
+        if rustix::fs::statat(&self.dir, to, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        std::fs::rename(self.at(from), self.at(to))
+        self.rename_to(from, to)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        std::fs::remove_file(self.at(name))
+        Ok(rustix::fs::unlinkat(&self.dir, name, AtFlags::empty())?)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        File::open(&self.folder)?.sync_all()
+        self.dir.sync_all()
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(&self.folder)? {
+        for entry in Dir::read_from(&self.dir)? {
             // A name that is not UTF-8 is none of ours.
-            if let Ok(name) = entry?.file_name().into_string() {
-                names.push(name);
+            if let Ok(name) = entry?.file_name().to_str()
+                && name != "."
+                && name != ".."
+            {
+                names.push(name.to_owned());
             }
         }
         Ok(names)
@@ -156,7 +232,7 @@ impl Storage for Disk {
 
     fn read_small(&self, name: &str, bytes_max: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        File::open(self.at(name))?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
+        self.open_at(name, OFlags::RDONLY)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
         if bytes.len() > bytes_max {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
@@ -164,18 +240,32 @@ impl Storage for Disk {
     }
 
     fn write_small(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let new = self.at(&format!("{name}.new"));
-        let mut file = File::create(&new)?;
+        let new = format!("{name}.new");
+        let mut file = self.open_at(&new, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        std::fs::rename(new, self.at(name))?;
+        self.rename_to(&new, name)?;
         self.sync_dir()
     }
 
-    fn free_bytes(&self) -> io::Result<u64> {
-        let stat = rustix::fs::statvfs(&self.folder)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    fn look(&self, name: &str) -> io::Result<Option<Seen>> {
+        match std::fs::metadata(self.folder.join(name)) {
+            Ok(metadata) => Ok(Some(seen(&metadata))),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
+
+    fn room(&self) -> io::Result<Room> {
+        let stat = rustix::fs::fstatvfs(&self.dir)?;
+        let files = (stat.f_files > 0).then_some(stat.f_favail);
+        Ok(Room { bytes: stat.f_bavail.saturating_mul(stat.f_frsize), files })
+    }
+}
+
+fn seen(metadata: &std::fs::Metadata) -> Seen {
+    let id = FileId { device: metadata.dev(), inode: metadata.ino() };
+    Seen { id, links: metadata.nlink(), bytes: metadata.len() }
 }
 
 /// A file on a real disk.
@@ -189,7 +279,7 @@ impl DiskFile {
 
     /// Opens any file for reading only: appending to it fails.
     pub fn open_read(path: &Path) -> io::Result<Self> {
-        File::open(path).map(Self::new)
+        files::read(path).map(Self::new)
     }
 
     /// The open file itself.
@@ -231,8 +321,8 @@ impl LogFile for DiskFile {
         self.0.set_len(len)
     }
 
-    fn len(&self) -> io::Result<u64> {
-        self.0.metadata().map(|metadata| metadata.len())
+    fn seen(&self) -> io::Result<Seen> {
+        self.0.metadata().map(|metadata| seen(&metadata))
     }
 }
 
@@ -243,7 +333,7 @@ mod tests {
     #[test]
     fn a_disk_does_what_the_trait_says() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Disk::new(dir.path());
+        let disk = Disk::open(dir.path()).unwrap();
         let mut file = disk.create("a").unwrap();
         assert_eq!(disk.create("a").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         file.append(b"hola\nadios\n").unwrap();
@@ -276,6 +366,57 @@ mod tests {
         assert_eq!(disk.remove("c").unwrap_err().kind(), io::ErrorKind::NotFound);
         let mut buffer = [0; 9];
         assert_eq!(file.read_at(&mut buffer, 5).unwrap(), 3, "it is read to the end by who has it open");
-        assert!(disk.free_bytes().unwrap() > 0);
+        assert!(disk.room().unwrap().bytes > 0);
+    }
+
+    #[test]
+    fn a_path_that_leads_elsewhere_is_seen_and_nothing_is_written_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let (here, away) = (dir.path().join("data"), dir.path().join("away"));
+        std::fs::create_dir(&here).unwrap();
+        let disk = Disk::open(&here).unwrap();
+        let mut file = disk.create("a").unwrap();
+        file.append(b"hola\n").unwrap();
+        assert_eq!(disk.look("a").unwrap(), Some(file.seen().unwrap()));
+        assert_eq!(disk.look("b").unwrap(), None);
+        std::fs::rename(&here, &away).unwrap();
+        assert_eq!(disk.look("a").unwrap(), None);
+        std::fs::create_dir(&here).unwrap();
+        std::fs::write(here.join("a"), "hola\n").unwrap();
+        let other = disk.look("a").unwrap().unwrap();
+        assert!(other.id != file.seen().unwrap().id && (other.links, other.bytes) == (1, 5));
+        disk.write_small("small", b"1").unwrap();
+        disk.create("b").unwrap();
+        disk.remove("a").unwrap();
+        assert_eq!(file.seen().unwrap().links, 0);
+        assert_eq!(std::fs::read_dir(&here).unwrap().count(), 1);
+        let mut names = disk.list().unwrap();
+        names.sort();
+        assert_eq!(names, ["b", "small"]);
+    }
+
+    #[test]
+    fn what_has_the_name_of_a_file_and_is_none_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path()).unwrap();
+        for name in ["a", "b.new"] {
+            let mode = Mode::from_raw_mode(0o600);
+            rustix::fs::mknodat(&disk.dir, name, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        }
+        for error in [disk.open_append("a").err(), disk.open_read("a").err(), disk.read_small("a", 9).err()] {
+            assert_eq!(error.unwrap().to_string(), "a is a FIFO and no file; move it away");
+        }
+        let error = disk.write_small("b", b"x").unwrap_err().to_string();
+        assert_eq!(error, "b.new is a FIFO and no file; move it away");
+        assert!(Disk::open(&dir.path().join("a")).is_err());
+    }
+
+    #[test]
+    fn a_disk_without_inodes_is_not_told_to_free_space() {
+        let remedy = |bytes, files| Room { bytes, files }.remedy();
+        assert!(remedy(1, Some(0)).contains("df -i"));
+        for (bytes, files) in [(0, Some(0)), (0, None), (0, Some(9)), (5, None)] {
+            assert_eq!(remedy(bytes, files), "free some space");
+        }
     }
 }

@@ -130,7 +130,7 @@ impl Window {
 
     /// Takes lines of the block at `key`, which is loaded up to `bytes` with them and whose greatest id is `greatest`.
     /// Keeps at most about `held_max` bytes, but always the least record. `rotten` is told where in `lines` a rotten one
-    /// begins, and its length.
+    /// begins, and its length. Answers how many good ones there are.
     pub(super) fn load(
         &mut self,
         key: (u64, u64),
@@ -139,7 +139,8 @@ impl Window {
         lines: &[u8],
         held_max: usize,
         mut rotten: impl FnMut(usize, usize),
-    ) {
+    ) -> u64 {
+        let mut good = 0;
         self.loaded.insert(key, Loaded { bytes, greatest });
         let mut run = Run::default();
         if self.client.is_none() {
@@ -152,6 +153,7 @@ impl Window {
             let begin = std::mem::replace(&mut start, end);
             match whole.strip_suffix(b"\n").map(record::decode) {
                 Some(Ok(line)) => {
+                    good += 1;
                     let wanted = self.client.is_none_or(|client| client == line.client);
                     if wanted && line.id >= self.at && self.horizon.is_none_or(|horizon| line.id < horizon) {
                         run.push(line.id, whole);
@@ -167,6 +169,7 @@ impl Window {
         if self.held > held_max {
             self.trim(held_max / 2);
         }
+        good
     }
 
     fn add(&mut self, run: Run) {

@@ -13,8 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::time::sleep;
 
 use super::folder::LOST_REMEDY;
+use super::index::BlockSizes;
 use super::recover::Scan;
 use super::segments::{checksum, sealed_id};
+use super::sidecar;
 use super::storage::{LogFile, Storage};
 use super::worker::{Executor, Worker};
 use crate::limits;
@@ -148,7 +150,12 @@ pub(super) fn missing<S: Storage>(
 ) -> io::Result<Option<Loss>> {
     let mut longest: Option<(&str, u64)> = None;
     for name in names.iter().filter(|name| first_in(name).is_some() && first_in(name) == end.first()) {
-        let len = storage.open_append(name)?.len()?;
+        let file = storage.open_append(name)?;
+        let len = file.len()?;
+        // What somebody else wrote into it may be gone again.
+        if len < end.bytes && has_all(end, &sidecar::build(&*file.reader(), len, BlockSizes::default())?.1) {
+            return Ok(None);
+        }
         if longest.is_none_or(|(_, longest)| len > longest) {
             longest = Some((name, len));
         }
@@ -156,11 +163,16 @@ pub(super) fn missing<S: Storage>(
     Ok(judge(end, longest, current))
 }
 
+/// Whether a file holds what the witness tells of, whatever somebody else wrote into it or removed again.
+pub(crate) fn has_all(end: &End, found: &Scan) -> bool {
+    found.valid_len >= end.bytes || (found.records >= end.records && found.max_id >= Some(end.greatest))
+}
+
 /// As [`missing`], by the longest sealed file that begins as the witness says.
-fn judge(end: &End, sealed: Option<(&str, u64)>, current: Option<(u64, &Scan)>) -> Option<Loss> {
+pub(crate) fn judge(end: &End, sealed: Option<(&str, u64)>, current: Option<(u64, &Scan)>) -> Option<Loss> {
     let ours = current.filter(|(_, found)| is_ours(end, found));
     let is_whole =
-        sealed.is_some_and(|(_, len)| len >= end.bytes) || ours.is_some_and(|(_, found)| found.valid_len >= end.bytes);
+        sealed.is_some_and(|(_, len)| len >= end.bytes) || ours.is_some_and(|(_, found)| has_all(end, found));
     if is_whole {
         return None;
     }
@@ -416,6 +428,18 @@ mod tests {
         assert_eq!(lacks(Some((100, &found)), None), "");
         found.max_id = Some(id(11));
         assert!(lacks(Some((100, &found)), None).starts_with("data.txt is another file"));
+    }
+
+    #[test]
+    fn what_others_wrote_and_removed_again_is_no_loss() {
+        // The witness counts a line of theirs between the records.
+        let with = End { bytes: 111, ..end(3, 100) };
+        let found = scan(3, 10);
+        assert_eq!(judge(&with, None, Some((100, &found))), None);
+        let mut fewer = scan(3, 10);
+        fewer.records = 9;
+        assert!(judge(&with, None, Some((100, &fewer))).is_some());
+        assert!(judge(&with, None, Some((100, &Scan { max_id: Some(id(11)), ..found }))).is_some());
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Copies that data nodes make again: a head finds a node for them, hands them on and carries the answer back.
 //!
 //! No client waits for them, so they have no place in the core: here is a table of what is under way, which is pure,
-//! and the few steps around it. A head remembers no records, only their ids, for the registro.
+//! and the few steps around it. A node that asks for more than it may, or a target that does not keep up, is told to come
+//! back: no node can flood another through its head. A head remembers no records, only their ids, for the registro.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -25,6 +27,8 @@ pub struct UnderWay {
     pub number: u64,
     /// Registration of the node that is to keep the records.
     pub target: u64,
+    /// When it was handed on, on the head's own clock.
+    pub since: Duration,
     /// Their ids: first ones and how many follow them.
     pub ranges: Vec<(RecordId, u32)>,
 }
@@ -37,18 +41,17 @@ pub struct Copies {
 }
 
 impl Copies {
-    /// Notes another one and returns its number. Of a source that has too many the oldest is forgotten: it has given up
-    /// waiting for that.
-    pub fn begin(&mut self, copy: UnderWay) -> u64 {
-        let of_source = |(_, one): &(&u64, &UnderWay)| one.source == copy.source;
-        if self.under_way.iter().filter(of_source).count() >= limits::COPIES_UNDER_WAY_MAX
-            && let Some(oldest) = self.under_way.iter().find(of_source).map(|(number, _)| *number)
-        {
-            self.under_way.remove(&oldest);
+    /// Notes another one and returns its number; none if its source has too many. One that its source has given up
+    /// waiting for is forgotten.
+    pub fn begin(&mut self, copy: UnderWay) -> Option<u64> {
+        let given_up = |one: &UnderWay| copy.since.saturating_sub(one.since) >= limits::COPY_TIME_MAX;
+        self.under_way.retain(|_, one| one.source != copy.source || !given_up(one));
+        if self.under_way.values().filter(|one| one.source == copy.source).count() >= limits::COPIES_UNDER_WAY_MAX {
+            return None;
         }
         self.last += 1;
         self.under_way.insert(self.last, copy);
-        self.last
+        Some(self.last)
     }
 
     /// The target answered; none if nobody waits for that.
@@ -112,21 +115,32 @@ impl Head {
         let target = match target {
             Ok(target) => target,
             Err(refusal) => {
-                source.tell(&refused(number, refusal));
+                source.answer(&refused(number, refusal));
                 return Ok(());
             }
         };
+        if target.is_behind() {
+            let text = format!("dataNode {} does not keep up with what it is sent; try again later", target.name);
+            source.answer(&refused(number, Refusal::new(Code::Busy, text)));
+            return Ok(());
+        }
         let mut names = held;
         names.push(&target.name);
         names.sort_unstable();
         names.dedup();
         if names.len() > limits::REPLICAS_MAX {
             let text = format!("{} copies are the most there can be", limits::REPLICAS_MAX);
-            source.tell(&refused(number, Refusal::new(Code::Protocol, text)));
+            source.answer(&refused(number, Refusal::new(Code::Protocol, text)));
             return Ok(());
         }
         let (from, to) = (source.key.serial(), target.key.serial());
-        let theirs = self.copies.borrow_mut().begin(UnderWay { source: from, number, target: to, ranges });
+        let copy = UnderWay { source: from, number, target: to, since: self.started.elapsed(), ranges };
+        let Some(theirs) = self.copies.borrow_mut().begin(copy) else {
+            let text =
+                format!("{} copies of this node are under way already; wait for them", limits::COPIES_UNDER_WAY_MAX);
+            source.answer(&refused(number, Refusal::new(Code::Busy, text)));
+            return Ok(());
+        };
         target.tell(&Frame::CopyPut { number: theirs, copies: names.join(","), lines });
         Ok(())
     }
@@ -164,13 +178,13 @@ mod tests {
     use super::*;
 
     fn copy(source: u64, number: u64, target: u64) -> UnderWay {
-        UnderWay { source, number, target, ranges: Vec::new() }
+        UnderWay { source, number, target, since: Duration::ZERO, ranges: Vec::new() }
     }
 
     #[test]
     fn an_answer_finds_who_asked_once() {
         let mut copies = Copies::default();
-        let (one, two) = (copies.begin(copy(1, 7, 2)), copies.begin(copy(3, 7, 2)));
+        let (one, two) = (copies.begin(copy(1, 7, 2)).unwrap(), copies.begin(copy(3, 7, 2)).unwrap());
         assert_eq!(copies.answered(one, 3), None, "from another node");
         assert_eq!(copies.answered(one, 2), Some(copy(1, 7, 2)));
         assert_eq!(copies.answered(one, 2), None);
@@ -181,21 +195,24 @@ mod tests {
     #[test]
     fn a_node_that_leaves_ends_what_it_was_part_of() {
         let mut copies = Copies::default();
-        copies.begin(copy(1, 1, 2));
-        copies.begin(copy(2, 1, 3));
-        copies.begin(copy(3, 1, 1));
+        copies.begin(copy(1, 1, 2)).unwrap();
+        copies.begin(copy(2, 1, 3)).unwrap();
+        copies.begin(copy(3, 1, 1)).unwrap();
         assert_eq!(copies.left(2), [copy(1, 1, 2)]);
         assert_eq!(copies.under_way.len(), 1);
     }
 
     #[test]
-    fn a_source_cannot_fill_the_table() {
+    fn a_source_cannot_fill_the_table_nor_flood_its_targets() {
         let mut copies = Copies::default();
-        let numbers: Vec<u64> = (0..100).map(|number| copies.begin(copy(1, number, 2))).collect();
-        copies.begin(copy(2, 0, 3));
-        assert_eq!(copies.under_way.len(), limits::COPIES_UNDER_WAY_MAX + 1);
+        let numbers: Vec<u64> = (0..100).filter_map(|number| copies.begin(copy(1, number, 2))).collect();
+        assert_eq!(numbers.len(), limits::COPIES_UNDER_WAY_MAX, "more are not handed on");
+        assert!(copies.begin(copy(2, 0, 3)).is_some());
+        let later = UnderWay { since: limits::COPY_TIME_MAX, ..copy(1, 100, 2) };
+        let number = copies.begin(later.clone()).unwrap();
+        assert_eq!(copies.under_way.len(), 2, "what it has given up waiting for is forgotten");
         assert_eq!(copies.answered(numbers[0], 2), None);
-        assert_eq!(copies.answered(numbers[99], 2), Some(copy(1, 99, 2)));
+        assert_eq!(copies.answered(number, 2), Some(later));
     }
 
     #[test]

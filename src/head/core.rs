@@ -15,6 +15,7 @@ use rand::{RngExt, SeedableRng};
 use slab::Slab;
 
 use super::clock::IdClock;
+use super::window::{Failures, Opening, Window};
 use crate::limits;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{Messages, SyncMode};
@@ -120,15 +121,6 @@ pub struct TooFarAhead {
     pub ahead: Duration,
 }
 
-/// What a node is allowed to have unsettled.
-#[derive(Clone, Copy, Debug)]
-pub struct Window {
-    /// Bytes, messages' lengths included.
-    pub bytes: usize,
-    /// Messages.
-    pub messages: usize,
-}
-
 /// How a node is called in answers and in records.
 #[derive(Clone, Debug)]
 pub struct Label {
@@ -144,7 +136,7 @@ pub struct Label {
 struct Node {
     serial: u64,
     label: Label,
-    window: Window,
+    opening: Opening,
     writable: bool,
     leaving: bool,
     queue: VecDeque<usize>,
@@ -155,9 +147,17 @@ struct Node {
 }
 
 impl Node {
+    const fn unsettled(&self) -> Window {
+        Window { bytes: self.bytes, messages: self.messages }
+    }
+
     const fn has_room(&self, bytes: usize, messages: usize) -> bool {
-        self.messages == 0
-            || (self.bytes + bytes <= self.window.bytes && self.messages + messages <= self.window.messages)
+        self.opening.fits(self.unsettled(), Window { bytes, messages })
+    }
+
+    /// It takes new messages.
+    const fn is_able(&self) -> bool {
+        self.writable && !self.leaving
     }
 }
 
@@ -236,6 +236,10 @@ pub struct Core {
     held: bool,
     counters: Counters,
     effects: VecDeque<Effect>,
+    /// Counts the looks at silent nodes.
+    looks: u64,
+    /// Where nodes come from that settled nothing.
+    failures: Failures,
 }
 
 const fn bit(place: usize) -> NodeSet {
@@ -266,6 +270,8 @@ impl Core {
             held: false,
             counters: Counters::default(),
             effects: VecDeque::new(),
+            looks: 0,
+            failures: Failures::default(),
         }
     }
 
@@ -342,7 +348,7 @@ impl Core {
         let place = self.nodes.insert(Node {
             serial,
             label,
-            window,
+            opening: Opening::new(window),
             writable,
             leaving: false,
             queue: VecDeque::new(),
@@ -368,11 +374,29 @@ impl Core {
 
     /// A node said whether it can write. Messages go elsewhere while it can't.
     pub fn set_writable(&mut self, key: NodeKey, writable: bool) {
-        if let Some(node) = self.node_mut(key) {
-            node.writable = writable;
+        let was = self.node_mut(key).map(|node| std::mem::replace(&mut node.writable, writable));
+        if was.is_some_and(|was| was != writable) {
+            self.settle_orphans();
+            self.wake();
         }
-        self.settle_orphans();
-        self.wake();
+    }
+
+    /// Looks at what every node settles. Called every [`limits::NODE_LOOK_EVERY`].
+    pub fn look(&mut self) {
+        self.looks += 1;
+        for (_, node) in &mut self.nodes {
+            node.opening.look(node.settled, !node.queue.is_empty());
+        }
+    }
+
+    /// The time in which a node has to settle the first batch that it was given, if it has not yet and others could have
+    /// kept that.
+    #[must_use]
+    pub fn trial_time(&self, key: NodeKey) -> Option<Duration> {
+        let node = self.node(key).filter(|node| !node.opening.is_proven() && node.messages > 0)?;
+        let others = self.nodes.iter().any(|(_, other)| other.is_able() && other.opening.is_proven());
+        let doubled = 1 << self.failures.times(&node.label.ip).min(8);
+        others.then(|| (limits::NODE_TRIAL_TIME * doubled).min(limits::NODE_PROGRESS_TIME_MAX))
     }
 
     /// A node asked for no new messages. Returns whether everything it was sent is settled.
@@ -411,7 +435,7 @@ impl Core {
             self.counters.refused += count as u64;
             return Err(NotTaken::Refused(self.too_few(able)));
         }
-        let chosen = self.choose(0, self.replicas.min(able), bytes, count);
+        let chosen = self.choose(0, self.replicas.min(able), (bytes, count), true);
         if size_of_set(chosen) < self.replicas.min(able) {
             self.held = true;
             return Err(NotTaken::Hold);
@@ -448,6 +472,8 @@ impl Core {
         sync: SyncMode,
         ranges: &mut Vec<(RecordId, u32)>,
     ) -> Result<(), Refusal> {
+        let Some(before) = self.node(key).map(Node::unsettled) else { return Ok(()) };
+        let mut settled = Window { bytes: 0, messages: 0 };
         loop {
             let Some(node) = self.node_mut(key) else { return Ok(()) };
             if node.settled >= up_to {
@@ -468,6 +494,7 @@ impl Core {
             let (bytes, count) = size(&entry.batch.messages);
             ranges.push((entry.batch.first, count as u32));
             let done = entry.asked == 0 && !entry.queued;
+            (settled.bytes, settled.messages) = (settled.bytes + bytes, settled.messages + count);
             if let Some(node) = self.node_mut(key) {
                 node.bytes -= bytes;
                 node.messages -= count;
@@ -477,8 +504,16 @@ impl Core {
                 self.finish(flight);
             }
         }
-        self.settle_orphans();
-        self.wake();
+        if settled.messages > 0 {
+            if let Some(node) = self.nodes.get_mut(key.place) {
+                if !node.opening.is_proven() {
+                    self.failures.forget(&node.label.ip);
+                }
+                node.opening.settled(before, settled);
+            }
+            self.settle_orphans();
+            self.wake();
+        }
         Ok(())
     }
 
@@ -522,6 +557,9 @@ impl Core {
             return 0;
         }
         let node = self.nodes.remove(key.place);
+        if node.messages > 0 && !node.opening.is_proven() {
+            self.failures.add(&node.label.ip, self.looks);
+        }
         let mut short = Vec::new();
         for (flight, entry) in &mut self.flights {
             let here = bit(key.place);

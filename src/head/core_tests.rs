@@ -26,6 +26,15 @@ fn register(core: &mut Core) -> NodeKey {
 /// The node number `n`, with an identity of its own.
 fn register_as(core: &mut Core, n: u64) -> NodeKey {
     let label = Label { ip: format!("127.0.0.{n}").into(), name: format!("data{n}").into(), id: Some(n) };
+    let key = core.register(label, true, WINDOW).unwrap();
+    // As if it had been there for a while; who begins is looked at on its own.
+    core.nodes[key.place].opening.open_all();
+    key
+}
+
+/// A node that has settled nothing yet, from an address of its own.
+fn newcomer(core: &mut Core, n: u64) -> NodeKey {
+    let label = Label { ip: format!("127.0.1.{n}").into(), name: format!("new{n}").into(), id: Some(100 + n) };
     core.register(label, true, WINDOW).unwrap()
 }
 
@@ -75,6 +84,99 @@ fn every_node_gets_its_share() {
         effects(&mut core);
     }
     assert!(shares.iter().all(|share| (850..1150).contains(share)), "{shares:?}");
+}
+
+/// The nodes that have something of these effects, and how many messages.
+fn given(effects: &[Effect]) -> Vec<(NodeKey, u16)> {
+    let put = |effect: &Effect| match effect {
+        Effect::Put { node, batch, .. } => Some((*node, batch.messages.count())),
+        _ => None,
+    };
+    effects.iter().filter_map(put).collect()
+}
+
+#[test]
+fn nodes_that_never_settled_anything_hold_up_one_batch_however_many_they_are() {
+    let mut core = Core::new(1, 1, 1);
+    let healthy = register(&mut core);
+    let newcomers: Vec<_> = (0..30).map(|n| newcomer(&mut core, n)).collect();
+    let mut settled = 0;
+    let mut stuck = Vec::new();
+    let mut tried = Vec::new();
+    for ticket in 0..3000 {
+        store(&mut core, ticket, 16).unwrap();
+        for (node, count) in given(&effects(&mut core)) {
+            if node == healthy {
+                settled += 1;
+                core.acked(healthy, settled, SyncMode::Always, &mut Vec::new()).unwrap();
+            } else {
+                stuck.push((node, count));
+            }
+        }
+        effects(&mut core);
+        assert_eq!(core.counters().in_flight, 16 * stuck.len() as u64);
+        if ticket % 100 == 99 {
+            // The one that is on trial is evicted: the healthy one gets what it had, at once.
+            let [(node, 16)] = stuck[..] else { panic!("{stuck:?}") };
+            assert!(newcomers.contains(&node) && core.trial_time(node) == Some(limits::NODE_TRIAL_TIME));
+            core.leave(node);
+            assert_eq!(given(&effects(&mut core)), [(healthy, 16)]);
+            settled += 1;
+            core.acked(healthy, settled, SyncMode::Always, &mut Vec::new()).unwrap();
+            effects(&mut core);
+            tried.push(stuck.pop());
+        }
+    }
+    assert_eq!(tried.len(), 30);
+    // They are back, and rest.
+    let back = newcomer(&mut core, 3);
+    for ticket in 0..100 {
+        store(&mut core, ticket, 16).unwrap();
+        assert_eq!(given(&effects(&mut core)), [(healthy, 16)]);
+        settled += 1;
+        core.acked(healthy, settled, SyncMode::Always, &mut Vec::new()).unwrap();
+        effects(&mut core);
+    }
+    (0..limits::NODE_REST_LOOKS).for_each(|_| core.look());
+    let tried = (0..100).any(|ticket| {
+        store(&mut core, ticket, 16).unwrap();
+        given(&effects(&mut core)).iter().any(|(node, _)| *node == back)
+    });
+    assert!(tried, "after its rest it is tried again");
+    assert_eq!(core.trial_time(back), Some(2 * limits::NODE_TRIAL_TIME));
+    core.acked(back, 1, SyncMode::Always, &mut Vec::new()).unwrap();
+    assert!(core.trial_time(back).is_none() && core.failures.times("127.0.1.3") == 0);
+}
+
+#[test]
+fn where_there_are_only_new_nodes_all_of_them_are_tried_with_a_batch() {
+    let mut core = Core::new(1, 2, 1);
+    let nodes = [newcomer(&mut core, 1), newcomer(&mut core, 2), newcomer(&mut core, 3)];
+    store(&mut core, 1, 16).unwrap();
+    assert_eq!(given(&effects(&mut core)).len(), 2);
+    assert!(matches!(store(&mut core, 2, 1), Err(NotTaken::Hold)), "two have a batch, and one is not enough");
+    assert!(nodes.iter().all(|node| core.trial_time(*node).is_none()), "nobody else could keep it");
+    for node in nodes {
+        core.acked(node, 1, SyncMode::Always, &mut Vec::new()).ok();
+    }
+    for ticket in 3..5 {
+        store(&mut core, ticket, 1).unwrap();
+    }
+}
+
+#[test]
+fn a_node_that_stops_is_given_less_with_every_look() {
+    let mut core = Core::new(1, 1, 1);
+    let node = register(&mut core);
+    store(&mut core, 1, 16).unwrap();
+    (0..limits::NODE_SILENT_LOOKS).for_each(|_| core.look());
+    store(&mut core, 2, 16).unwrap();
+    core.look();
+    assert!(matches!(store(&mut core, 3, 16), Err(NotTaken::Hold)), "half of 64 is taken");
+    effects(&mut core);
+    core.acked(node, 1, SyncMode::Always, &mut Vec::new()).unwrap();
+    assert!(effects(&mut core).iter().any(|effect| matches!(effect, Effect::Room)));
+    store(&mut core, 3, 16).unwrap();
 }
 
 #[test]

@@ -55,7 +55,7 @@ impl Flow {
             if full {
                 settled.await;
             } else if outbox.len() >= limits::CLIENT_ANSWERS_BYTES_MAX {
-                outbox.drained().await;
+                self.answers_read(outbox).await;
             } else {
                 return;
             }
@@ -64,9 +64,7 @@ impl Flow {
 
     /// Waits until the connection's answers are being read, however much it has in flight.
     pub async fn answers_read(&self, outbox: &Outbox) {
-        while outbox.len() >= limits::CLIENT_ANSWERS_BYTES_MAX {
-            outbox.drained().await;
-        }
+        outbox.room(limits::CLIENT_ANSWERS_BYTES_MAX).await;
     }
 
     /// Waits until nothing is in flight.

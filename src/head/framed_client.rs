@@ -12,7 +12,7 @@ use super::reads::{self, Wanted};
 use super::state::{Client, Head, Outcome, Place};
 use super::{status, text_client};
 use crate::limits;
-use crate::net::{Outbox, ReadHalf, WriteHalf, read_some};
+use crate::net::{Outbox, ReadHalf, Turn, WriteHalf, read_some};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, Messages};
 use crate::wire::id::ClientId;
@@ -20,11 +20,17 @@ use crate::wire::text::full_text;
 use tokio_util::sync::CancellationToken;
 
 struct FramedClient {
-    outbox: Outbox,
+    outbox: Rc<Outbox>,
     flow: Flow,
 }
 
 impl FramedClient {
+    /// Answers with the state of the head.
+    fn report(&self, head: &Head) -> Result<(), Refusal> {
+        let report = status::report(head);
+        self.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())
+    }
+
     /// Has a client that is kept waiting know that this head is there.
     fn say_a_word(&self) {
         if self.outbox.len() < limits::CLIENT_ANSWERS_BYTES_MAX {
@@ -59,7 +65,7 @@ pub async fn serve(
     shutdown: &CancellationToken,
 ) {
     let session = head.next_session();
-    let client = Rc::new(FramedClient { outbox: Outbox::default(), flow: Flow::default() });
+    let client = Rc::new(FramedClient { outbox: Rc::default(), flow: Flow::default() });
     head.enter(session, Rc::clone(&client) as Rc<dyn Client>);
     let reader = async {
         let words = match read_frames(head, &client, session, &mut read_half, &mut buffer, shutdown).await {
@@ -73,7 +79,10 @@ pub async fn serve(
         (read_half, words)
     };
     if let Err(error) = drive(&client.outbox, &client.flow, shutdown, write_half, reader).await {
-        tracing::debug!("a framed client's connection broke: {error}");
+        match client.outbox.failed() {
+            Some(cause) => tracing::warn!("a framed client is closed: {cause}"),
+            None => tracing::debug!("a framed client's connection broke: {error}"),
+        }
     }
     head.exit(session);
 }
@@ -89,8 +98,10 @@ async fn read_frames(
 ) -> Result<(), Refusal> {
     let mut hello: Option<(ClientId, bool, Place<'_>)> = None;
     let mut deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;
+    let mut turn = Turn::default();
     loop {
-        while let Some(frame) = Frame::decode(buffer).map_err(|error| error.refusal())? {
+        while let Some(frame) = decode(buffer, hello.is_some())? {
+            turn.spend(0).await;
             match (frame, &hello) {
                 (Frame::Hello { client: id, text }, None) => {
                     // Who only asks for the status takes no client's place.
@@ -104,14 +115,14 @@ async fn read_frames(
                 }
                 (Frame::StatusQuery, _) => {
                     client.flow.room(&client.outbox).await;
-                    let report = status::report(head);
-                    client.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())?;
+                    client.report(head)?;
+                    turn.end().await;
                 }
                 (Frame::Drain { gone, name }, _) => {
                     head.drain(&name, gone)?;
                     client.flow.room(&client.outbox).await;
-                    let report = status::report(head);
-                    client.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())?;
+                    client.report(head)?;
+                    turn.end().await;
                 }
                 (Frame::Ping(n), _) => {
                     // However much is in flight: who asks wants to know whether somebody is there.
@@ -121,7 +132,7 @@ async fn read_frames(
                 (Frame::Pong(_), _) => {}
                 (Frame::Store { first_seq, messages }, Some((id, text, _))) => {
                     let writer = Writer { head, client, session, id: *id, text: *text };
-                    let mut stored = pin!(writer.store(first_seq, messages));
+                    let mut stored = pin!(writer.store(first_seq, messages, &mut turn));
                     while timeout(limits::CLIENT_WORD_EVERY, &mut stored).await.is_err() {
                         client.say_a_word();
                     }
@@ -135,8 +146,9 @@ async fn read_frames(
                         answered = reads::run(head, &client.outbox, wanted) => answered?,
                     }
                     deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;
+                    turn.end().await;
                 }
-                (frame, _) => return Err(out_of_place(&frame)),
+                (frame, _) => return Err(out_of_place(frame.kind())),
             }
         }
         let more = if hello.is_some() {
@@ -161,20 +173,20 @@ async fn beside_read(
     buffer: &mut BytesMut,
     shutdown: &CancellationToken,
 ) -> Result<(), Refusal> {
+    let mut turn = Turn::default();
     loop {
         loop {
             // Dropped at any await, so nothing is taken out of the buffer before there is room for its answer.
-            while client.outbox.len() >= limits::READ_ANSWERS_BYTES_MAX {
-                client.outbox.drained().await;
-            }
-            match Frame::decode(buffer).map_err(|error| error.refusal())? {
+            client.outbox.room(limits::READ_ANSWERS_BYTES_MAX).await;
+            turn.spend(0).await;
+            match decode(buffer, false)? {
                 Some(Frame::Ping(n)) => client.outbox.with(|out| frame::pong(out, n)),
                 Some(Frame::StatusQuery) => {
-                    let report = status::report(head);
-                    client.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())?;
+                    client.report(head)?;
+                    turn.end().await;
                 }
                 Some(Frame::Pong(_)) => {}
-                Some(frame) => return Err(out_of_place(&frame)),
+                Some(frame) => return Err(out_of_place(frame.kind())),
                 None => break,
             }
         }
@@ -196,10 +208,11 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     /// Cuts a Store frame into batches and places each.
-    async fn store(&self, first_seq: u64, mut messages: Messages) {
+    async fn store(&self, first_seq: u64, mut messages: Messages, turn: &mut Turn) {
         let mut first_seq = first_seq;
         while let Some(batch) = messages.split_to(limits::BATCH_MESSAGES_MAX, limits::BATCH_BYTES_MAX) {
             let count = u32::from(batch.count());
+            turn.spend(batch.block().len()).await;
             self.client.flow.room(&self.client.outbox).await;
             let batch = match self.text {
                 true => text_client::prefixed(&batch).map_err(|error| error.refusal()),
@@ -240,10 +253,17 @@ fn failure(refusal: &Refusal) -> LastWords {
     words.to_vec()
 }
 
-fn out_of_place(frame: &Frame) -> Refusal {
+/// The next whole frame. One that a client may not say is refused when it begins: nothing is kept of it, however long it is.
+fn decode(buffer: &mut BytesMut, may_store: bool) -> Result<Option<Frame>, Refusal> {
+    match Frame::not_from_client(buffer, may_store) {
+        Some(kind) => Err(out_of_place(kind)),
+        None => Frame::decode(buffer).map_err(|error| error.refusal()),
+    }
+}
+
+fn out_of_place(kind: u8) -> Refusal {
     let text = format!(
-        "frame {:#04x} is out of place from a client; say Hello once, then Store; nothing but Ping during a Read",
-        frame.kind()
+        "frame {kind:#04x} is out of place from a client; say Hello once, then Store; nothing but Ping during a Read"
     );
     Refusal::new(Code::Protocol, text)
 }

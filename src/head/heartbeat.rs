@@ -104,6 +104,23 @@ pub async fn run(head: Rc<Head>, shutdown: CancellationToken) {
     }
 }
 
+/// Looks at the nodes more often than the heartbeat does, until the head is dropped: the window of one that settles
+/// nothing halves, and one that has settled nothing at all is let go before it holds up what others would have kept.
+pub async fn look(head: Rc<Head>) {
+    let mut ticks = interval(limits::NODE_LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        head.core_mut(super::core::Core::look);
+        for node in head.nodes() {
+            let time = head.core(|core| core.trial_time(node.key)).filter(|_| node.id.is_some());
+            if time.is_some_and(|time| head.stalled(&node) > time) {
+                head.remove(&node, "it has acknowledged nothing since it registered; look at its disk", None);
+            }
+        }
+    }
+}
+
 /// Evicts the nodes that gave no sign of life since the last beat, or that hang.
 fn evict_silent(head: &Head) {
     for node in head.nodes() {
@@ -173,9 +190,8 @@ pub fn pong(head: &Head, node: &NodeEntry, n: u64) {
     if n <= pulse.sent && n > pulse.answered {
         pulse.answered = n;
         pulse.took = pulse.sent_at.map(|at| at.elapsed());
+        head.changed.notify_waiters();
     }
-    drop(pulse);
-    head.changed.notify_waiters();
 }
 
 /// ICMP echoes, where the system permits them.

@@ -182,7 +182,7 @@ impl Head {
     /// Tells one node what is safe. Who alone has records below that goes before: the readers of other heads wait for those.
     pub fn tell_safe(&self, node: &NodeEntry, id: RecordId) {
         self.tell_members(node);
-        node.tell(&Frame::Safe { id });
+        node.answer(&Frame::Safe { id });
     }
 
     /// Writes the file and tells the nodes at every change, until the head is dropped.

@@ -26,6 +26,9 @@ pub enum BadPage {
         /// Where it ends.
         next: RecordId,
     },
+    /// More than one line, and more than was asked for.
+    #[error("a page has {0} bytes, and {1} were asked for; it cannot be used")]
+    Long(usize, usize),
     /// A line without an id, out of order, or outside of the page.
     #[error("line {0} of a page is out of place; it cannot be used")]
     Line(usize),
@@ -73,8 +76,8 @@ impl Merge {
     }
 
     /// Bytes of lines that wait.
-    #[cfg(test)]
-    fn buffered(&self) -> usize {
+    #[must_use]
+    pub fn buffered(&self) -> usize {
         self.cursors.iter().flat_map(|cursor| &cursor.pages).map(Bytes::len).sum()
     }
 
@@ -112,15 +115,19 @@ impl Merge {
         }
     }
 
-    /// The page that was asked for: everything from where it was asked up to `next`.
+    /// The page that was asked for, with so many bytes at most or one longer line: everything from where it was asked up to
+    /// `next`.
     ///
     /// # Errors
-    /// A page that is not what it says; nothing of it is taken.
-    pub fn page(&mut self, node: u64, next: RecordId, lines: Bytes) -> Result<(), BadPage> {
+    /// A page that is not what it says or was to be; nothing of it is taken.
+    pub fn page(&mut self, node: u64, next: RecordId, (lines, asked): (Bytes, usize)) -> Result<(), BadPage> {
         let Some(cursor) = self.cursors.iter_mut().find(|cursor| cursor.here && cursor.node == node) else {
             return Ok(());
         };
         cursor.asked = false;
+        if lines.len() > asked && line_at(&lines, 0).is_some_and(|line| line.len() < lines.len()) {
+            return Err(BadPage::Long(lines.len(), asked));
+        }
         check(cursor.next, next, &lines)?;
         cursor.next = next;
         if !lines.is_empty() {

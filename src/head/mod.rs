@@ -2,8 +2,9 @@
 //! kept.
 //!
 //! This page is the contents: [`run`] accepts, `connection` shakes hands, `text_client`, `framed_client`, `node` and
-//! `text_node` are the four kinds of session, `core` decides, `heartbeat` watches, `registro` remembers, `status`
-//! tells. `reads` answers readers with what `merge` puts together; `members` and `membership` know the data nodes that
+//! `text_node` are the four kinds of session, `core` decides (`window`: how much a node may have), `heartbeat` watches, `registro` remembers, `status`
+//! tells. `reads` answers readers with what `merge` puts together (`readers`:
+//! what they share); `members` and `membership` know the data nodes that
 //! were ever seen, `floor` how far the clock may be called safe; `alarms` says what is wrong. A head keeps no messages: data nodes do.
 
 mod alarms;
@@ -21,6 +22,7 @@ mod members;
 mod membership;
 pub mod merge;
 mod node;
+mod readers;
 mod reads;
 mod registered;
 pub mod registro;
@@ -29,6 +31,7 @@ mod state;
 mod status;
 mod text_client;
 mod text_node;
+mod window;
 
 use std::io;
 use std::rc::Rc;
@@ -41,8 +44,8 @@ use tokio::time::{sleep, timeout};
 pub use config::Config;
 
 use crate::limits;
-use crate::lock::Lock;
-use crate::net::{Listener, Stream};
+use crate::lock::{Lock, Role};
+use crate::net::{Listener, Stream, Turn};
 use registro::Registro;
 use shelf::{Shelf, Shelves};
 use state::Head;
@@ -67,7 +70,7 @@ pub enum Error {
 pub async fn run(config: Config, listener: Listener, shutdown: CancellationToken) -> Result<(), Error> {
     let registro = Registro::open(&config.logs, config.clock.clone())?;
     // Two heads in one registro could not be told apart.
-    let _lock = Lock::take(&config.logs, "head.lock", "head")?;
+    let _lock = Lock::take(&config.logs, Role::Head, "head")?;
     let shelf = |file| Shelf::Path(config.logs.join(file));
     let shelves = Shelves { members: shelf(membership::FILE), clock: shelf(floor::FILE) };
     run_on(config, (registro, shelves), listener, shutdown).await;
@@ -87,6 +90,7 @@ pub async fn run_on(
     let mut connections = JoinSet::new();
     let mut chores = JoinSet::new();
     chores.spawn_local(heartbeat::run(Rc::clone(&head), shutdown.clone()));
+    chores.spawn_local(heartbeat::look(Rc::clone(&head)));
     chores.spawn_local(Rc::clone(&head).keep_members());
     chores.spawn_local(Rc::clone(&head).keep_floor());
     let sampled = Rc::clone(&head);
@@ -94,7 +98,7 @@ pub async fn run_on(
     let watched = Rc::clone(&head);
     chores.spawn_local(async move { alarms::run(&watched).await });
     let places = Arc::new(Semaphore::new(head.config.clients_max + limits::CONNECTIONS_EXTRA));
-    let mut failing = false;
+    let (mut failing, mut turn) = (false, Turn::default());
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
@@ -105,6 +109,7 @@ pub async fn run_on(
         match accepted {
             Ok((socket, peer, place)) => {
                 failing = false;
+                turn.spend(limits::TURN_BYTES / limits::TURN_ACCEPTS).await;
                 let session = connection::serve(Rc::clone(&head), socket, peer, shutdown.clone(), finished.clone());
                 connections.spawn_local(async move {
                     session.await;

@@ -8,13 +8,13 @@ use std::rc::Rc;
 use bytes::BytesMut;
 use tokio::time::{Instant, timeout};
 
-use super::core::Window;
 use super::heartbeat;
 use super::reads::Answer;
 use super::registered::{Candidate, FramedSink, NodeEntry, NodeSink, Report};
 use super::state::{Head, LEAVING, STOPPING};
+use super::window::Window;
 use crate::limits;
-use crate::net::{Outbox, ReadHalf, WriteHalf, read_some};
+use crate::net::{Outbox, ReadHalf, Turn, WriteHalf, read_some};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, NodeReport, SyncMode};
 use crate::wire::id::RecordId;
@@ -69,7 +69,7 @@ pub async fn serve(
         broken = &mut pump => {
             tracing::debug!("the connection of the dataNode at {peer} broke: {broken:?}");
             if let Some(entry) = registered.borrow().as_ref() {
-                head.remove(entry, "its connection broke", None);
+                head.remove(entry, sink.outbox.failed().unwrap_or("its connection broke"), None);
             }
             return;
         }
@@ -170,14 +170,23 @@ async fn follow(
     finished: &CancellationToken,
 ) -> Result<&'static str, Refusal> {
     let (mut leaving, mut warned) = (false, false);
+    let mut turn = Turn::default();
     loop {
-        while let Some(frame) = Frame::decode(buffer).map_err(|error| error.refusal())? {
+        loop {
+            sink.outbox.answers_read().await;
+            let before = buffer.len();
+            let Some(frame) = Frame::decode(buffer).map_err(|error| error.refusal())? else { break };
             entry.pulse.borrow_mut().heard_at = Some(Instant::now());
+            turn.spend(before - buffer.len()).await;
+            // What a node says now and then passes over a table or writes to a log.
+            if !matches!(frame, Frame::PutAck { .. } | Frame::Ping(_) | Frame::Pong(_) | Frame::Page { .. }) {
+                turn.end().await;
+            }
             match frame {
                 Frame::PutAck { up_to, sync } => head.node_acked(entry, up_to, sync)?,
                 Frame::PutRefused { number, refusal } => head.node_refused(entry, number, &refusal)?,
                 Frame::Pong(n) => heartbeat::pong(head, entry, n),
-                Frame::Ping(n) => sink.outbox.with(|out| frame::pong(out, n)),
+                Frame::Ping(n) => sink.outbox.answer(|out| frame::pong(out, n)),
                 Frame::NodeState(report) => {
                     let sync = entry.report.borrow().sync;
                     head.node_state(entry, report.writable, from_wire(report, sync));
@@ -185,8 +194,11 @@ async fn follow(
                 Frame::Copy { number, to, holders, lines } => head.copy(entry, number, (&to, &holders), lines)?,
                 Frame::CopyAck { number, node: _, refusal } => head.copy_answered(entry, number, refusal),
                 Frame::Members { least, members, .. } => {
-                    entry.heard.replace((least, members));
-                    head.member_heard();
+                    let told = (least, members);
+                    if *entry.heard.borrow() != told {
+                        entry.heard.replace(told);
+                        head.member_heard();
+                    }
                 }
                 Frame::Leave => leaving = true,
                 Frame::Page { request, next, greatest, rotten, lines } => {

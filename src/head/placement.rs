@@ -10,19 +10,55 @@ use super::{Core, Effect, Flight, NodeKey, NodeSet, bit, size, size_of_set};
 use crate::limits;
 use crate::wire::error::{Code, Refusal};
 
+/// Which nodes are tried that have settled nothing.
+#[derive(Clone, Copy)]
+enum Tried {
+    /// All: there are not enough others.
+    All,
+    /// Those from where none has failed of late.
+    Rested,
+    /// None.
+    Nobody,
+}
+
 impl Core {
     /// How many nodes could take a batch at some time: registered, writable, not leaving and not in `except`.
     pub(super) fn candidates(&self, except: NodeSet) -> usize {
-        self.nodes.iter().filter(|(place, node)| node.writable && !node.leaving && except & bit(*place) == 0).count()
+        self.nodes.iter().filter(|(place, node)| node.is_able() && except & bit(*place) == 0).count()
+    }
+
+    /// Which of the nodes that have settled nothing yet may be given a batch that wants so many nodes not in `except`. A
+    /// batch that somebody else can keep goes to one of them only while none of them has another, and if it is `fresh`:
+    /// however many there are, they hold up one batch.
+    fn tried(&self, except: NodeSet, wanted: usize, fresh: bool) -> Tried {
+        let able = self.nodes.iter().filter(|(place, node)| node.is_able() && except & bit(*place) == 0);
+        if able.filter(|(_, node)| node.opening.is_proven()).count() < wanted {
+            return Tried::All;
+        }
+        let on_trial = self.nodes.iter().any(|(_, node)| !node.opening.is_proven() && node.messages > 0);
+        if fresh && !on_trial { Tried::Rested } else { Tried::Nobody }
     }
 
     /// At most `wanted` distinct nodes, every set of them equally likely among those that can take the batch now: one
     /// pass that keeps a random sample (Vitter's algorithm R).
-    pub(super) fn choose(&mut self, except: NodeSet, wanted: usize, bytes: usize, count: usize) -> NodeSet {
+    pub(super) fn choose(
+        &mut self,
+        except: NodeSet,
+        wanted: usize,
+        (bytes, count): (usize, usize),
+        fresh: bool,
+    ) -> NodeSet {
         let mut sample = [0; limits::REPLICAS_MAX];
         let mut seen = 0;
+        let tried = self.tried(except, wanted, fresh);
         for (place, node) in &self.nodes {
-            if node.writable && !node.leaving && except & bit(place) == 0 && node.has_room(bytes, count) {
+            let trusted = node.opening.is_proven()
+                || match tried {
+                    Tried::All => true,
+                    Tried::Rested => !self.failures.rests(&node.label.ip, self.looks),
+                    Tried::Nobody => false,
+                };
+            if trusted && node.is_able() && except & bit(place) == 0 && node.has_room(bytes, count) {
                 let slot = if seen < wanted { seen } else { self.rng.random_range(0..=seen) };
                 if let Some(slot) = sample.get_mut(..wanted).and_then(|sample| sample.get_mut(slot)) {
                     *slot = place;
@@ -39,7 +75,7 @@ impl Core {
         let mut chosen = None;
         let mut seen = 0;
         for (place, node) in &self.nodes {
-            let able = node.writable && !node.leaving && node.label.id.is_some();
+            let able = node.is_able() && node.label.id.is_some();
             if able && place != source.place && !held.contains(&&*node.label.name) {
                 if self.rng.random_range(0..=seen) == 0 {
                     chosen = Some(NodeKey { place, serial: node.serial });
@@ -81,7 +117,7 @@ impl Core {
         let except = holders | entry.refused;
         let (bytes, count) = size(&entry.batch.messages);
         let missing = self.replicas.saturating_sub(size_of_set(holders)).min(self.candidates(except));
-        let chosen = self.choose(except, missing, bytes, count);
+        let chosen = self.choose(except, missing, (bytes, count), false);
         if chosen != 0 {
             self.put(flight, chosen);
         }

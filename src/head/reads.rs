@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::merge::Merge;
+use super::readers::{Place, is_resting};
 use super::registered::NodeEntry;
 use super::state::Head;
 use crate::limits;
@@ -21,6 +22,7 @@ use crate::net::Outbox;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame};
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::peer::missing_because;
 use crate::wire::text::Dialect;
 
 /// What a reader asked for.
@@ -36,33 +38,6 @@ pub struct Wanted {
     pub follow: bool,
     /// Leave out nodes that are away.
     pub partial: bool,
-}
-
-/// What all readers of one head share.
-#[derive(Default)]
-pub struct Readers {
-    now: Cell<usize>,
-    safe: Cell<Option<(Instant, RecordId)>>,
-}
-
-/// A reader's place among [`limits::READERS_MAX`]; given back when it is dropped.
-struct Place<'a>(&'a Readers);
-
-impl<'a> Place<'a> {
-    fn take(readers: &'a Readers) -> Result<Self, Refusal> {
-        if readers.now.get() >= limits::READERS_MAX {
-            let text = format!("{} reads are under way on this head; try again later", limits::READERS_MAX);
-            return Err(Refusal::new(Code::Busy, text));
-        }
-        readers.now.set(readers.now.get() + 1);
-        Ok(Self(readers))
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.now.set(self.0.now.get().saturating_sub(1));
-    }
 }
 
 impl Head {
@@ -151,6 +126,8 @@ struct Source {
     ask_at: Instant,
     idle: Duration,
     failures: u32,
+    /// Why it gave no answer.
+    cause: String,
     /// The greatest id it has, from the first answer on.
     greatest: Option<RecordId>,
 }
@@ -161,13 +138,27 @@ struct Asked {
     at: Instant,
     from: RecordId,
     best: RecordId,
+    /// The most bytes of lines, unless one is longer; 0 if only a sign of life was asked for.
+    bytes: usize,
+    /// What it is counted as until it comes.
+    expected: usize,
 }
 
 impl Source {
     /// A node that was not asked yet and takes no part.
     fn new(node: Rc<NodeEntry>, now: Instant) -> Self {
         let idle = limits::READ_POLL;
-        Self { node, key: 0, merged: false, asked: None, ask_at: now, idle, failures: 0, greatest: None }
+        Self {
+            node,
+            key: 0,
+            merged: false,
+            asked: None,
+            ask_at: now,
+            idle,
+            failures: 0,
+            cause: String::new(),
+            greatest: None,
+        }
     }
 
     /// It is there and gives no answers.
@@ -181,6 +172,7 @@ impl Source {
 struct Reading<'a> {
     head: &'a Head,
     outbox: &'a Outbox,
+    place: Place<'a>,
     wanted: Wanted,
     /// Where it ends; none until the nodes have said what there is.
     until: Option<RecordId>,
@@ -189,12 +181,17 @@ struct Reading<'a> {
     /// By the serial number of the registration.
     sources: BTreeMap<u64, Source>,
     next_key: u64,
-    /// Names of nodes that the answer lacks for good.
+    /// Nodes that the answer lacks for good.
     skipped: BTreeSet<String>,
+    /// Nodes that are there and could not give all that they have.
+    damaged: Vec<Rc<NodeEntry>>,
     /// Since when it waits for nodes, and what the reader was told.
     waiting: Option<(Instant, String)>,
     told_at: Instant,
-    chunk: BytesMut,
+    /// The reader has read nothing for a while, so no pages are kept for it.
+    resting: bool,
+    /// Since when pages are wanted for which there is no room.
+    starved: Option<Instant>,
 }
 
 /// What comes next in a read.
@@ -207,13 +204,14 @@ enum Step {
 ///
 /// # Errors
 /// The read cannot be answered: tell the reader.
-pub async fn run(head: &Head, outbox: &Outbox, wanted: Wanted) -> Result<(), Refusal> {
-    let _place = Place::take(&head.readers)?;
+pub async fn run(head: &Head, outbox: &Rc<Outbox>, wanted: Wanted) -> Result<(), Refusal> {
+    let place = Place::take(&head.readers, outbox)?;
     head.solo_ready().await;
     head.floor_ready().await;
     let mut reading = Reading {
         head,
         outbox,
+        place,
         wanted,
         until: wanted.follow.then_some(wanted.until),
         merge: Merge::new(wanted.from),
@@ -221,13 +219,17 @@ pub async fn run(head: &Head, outbox: &Outbox, wanted: Wanted) -> Result<(), Ref
         sources: BTreeMap::new(),
         next_key: 0,
         skipped: BTreeSet::new(),
+        damaged: Vec::new(),
         waiting: None,
         told_at: Instant::now(),
-        chunk: BytesMut::new(),
+        resting: false,
+        starved: None,
     };
     loop {
         let changed = head.changed.notified();
-        match reading.step()? {
+        let step = reading.step()?;
+        reading.place.holds(reading.pages());
+        match step {
             Step::End => return Ok(()),
             Step::Wait => {}
         }
@@ -247,18 +249,23 @@ impl Reading<'_> {
     /// Everything that can be done now.
     fn step(&mut self) -> Result<Step, Refusal> {
         let now = Instant::now();
+        if self.rests(now) {
+            return Ok(Step::Wait);
+        }
         self.follow_nodes(now);
         self.take_answers(now);
         let missing = self.missing(now);
         let waited = self.waiting.is_some();
         let ready = self.ready(&missing, now)?;
-        if ready && waited {
+        if ready == waited {
+            // What is read beside a gap is read again behind it.
             self.read_again(now);
         }
         if ready {
             self.find_end()?;
         }
-        self.ask(now);
+        self.place.holds(self.pages());
+        self.ask(ready, now);
         if !ready {
             return if self.gives_up(&missing, now) { self.end(missing).map(|()| Step::End) } else { Ok(Step::Wait) };
         }
@@ -268,6 +275,25 @@ impl Reading<'_> {
             return self.end(Vec::new()).map(|()| Step::End);
         }
         Ok(Step::Wait)
+    }
+
+    /// Whether the reader has read nothing for a while: then its pages are given back, and asked for again once it reads.
+    fn rests(&mut self, now: Instant) -> bool {
+        if self.resting && !self.is_full() {
+            self.resting = false;
+            self.read_again(now);
+        } else if !self.resting && self.is_full() && is_resting(self.outbox, now) {
+            self.resting = true;
+            self.rewind();
+            self.inbox = Rc::default();
+        }
+        self.resting
+    }
+
+    /// Bytes of the pages that it has and of those that it waits for.
+    fn pages(&self) -> usize {
+        let asked = self.sources.values().filter_map(|source| source.asked).map(|asked| asked.expected);
+        self.merge.buffered() + asked.sum::<usize>()
     }
 
     /// Takes in nodes that have registered, and lets go of those that are gone.
@@ -300,7 +326,7 @@ impl Reading<'_> {
 
     fn rewind(&mut self) {
         self.merge.rewind();
-        self.sources.values_mut().for_each(|source| source.merged = false);
+        self.sources.values_mut().for_each(|source| (source.merged, source.asked) = (false, None));
     }
 
     /// Who takes part from here on.
@@ -328,15 +354,22 @@ impl Reading<'_> {
                 Answer::Page { greatest, .. } if source.greatest.is_none() && self.until.is_none() => {
                     (source.greatest, source.failures) = (Some(greatest), 0);
                 }
+                Answer::Page { .. } if asked.bytes == 0 => {
+                    (source.failures, source.ask_at) = (0, now + limits::READ_POLL_MAX);
+                }
                 Answer::Page { next, rotten, lines, .. } => {
                     let len = lines.len();
-                    if let Err(bad) = self.merge.page(key, next, lines) {
+                    self.head.readers.page_came(len);
+                    if let Err(bad) = self.merge.page(key, next, (lines, asked.bytes)) {
                         tracing::error!("dataNode {}: {bad}", source.node.name);
+                        source.cause = bad.to_string();
                         fail(source, now);
                         continue;
                     }
-                    if rotten > 0 && self.head.config.replicas == 1 {
-                        self.skipped.insert(source.node.name.clone());
+                    // Where there are copies, others have what this one lacks, as long as they are here.
+                    if rotten > 0 && (self.head.config.replicas == 1 || !self.head.members_away().is_empty()) {
+                        self.damaged.retain(|node| !Rc::ptr_eq(node, &source.node));
+                        self.damaged.push(Rc::clone(&source.node));
                     }
                     source.failures = 0;
                     source.ask_at = now + pause(source, asked, next, len);
@@ -347,6 +380,7 @@ impl Reading<'_> {
                         source.ask_at = now + limits::READ_POLL_MAX;
                     } else {
                         tracing::warn!("dataNode {} cannot be read: {refusal}", source.node.name);
+                        source.cause = refusal.to_string();
                         fail(source, now);
                     }
                 }
@@ -354,11 +388,14 @@ impl Reading<'_> {
         }
     }
 
-    /// Names of the nodes that the answer lacks now.
+    /// The nodes that the answer lacks now: names, and why if they are there.
     fn missing(&self, now: Instant) -> Vec<String> {
         let mut missing = self.head.missing();
         let failing = self.sources.values().filter(|source| source.fails(now));
-        missing.extend(failing.map(|source| source.node.name.clone()));
+        missing.extend(failing.map(|source| {
+            let cause = if source.cause.is_empty() { "it gives no answer; see its log" } else { &source.cause };
+            missing_because(&source.node.name, cause)
+        }));
         missing
     }
 
@@ -394,7 +431,8 @@ impl Reading<'_> {
     fn gives_up(&self, missing: &[String], now: Instant) -> bool {
         let Some((since, _)) = &self.waiting else { return false };
         // Nodes that speak text are all there is, or nobody is to be waited for.
-        let in_vain = !self.skipped.is_empty() && (missing.is_empty() || self.wanted.partial);
+        let in_vain =
+            !(self.skipped.is_empty() && self.damaged.is_empty()) && (missing.is_empty() || self.wanted.partial);
         !self.wanted.follow && (in_vain || now.duration_since(*since) >= limits::READ_WAIT_MAX)
     }
 
@@ -419,18 +457,24 @@ impl Reading<'_> {
     }
 
     /// Asks every node whose next page is wanted.
-    fn ask(&mut self, now: Instant) {
-        let bytes = page_bytes(self.sources.len(), self.head.readers.now.get());
+    fn ask(&mut self, ready: bool, now: Instant) {
+        let bytes = page_bytes(self.sources.len(), self.head.readers.now());
+        let expected = self.head.readers.expected(bytes);
+        let (mut pages, mut starved) = (self.pages(), false);
         for source in self.sources.values_mut() {
             if source.asked.is_some() || now < source.ask_at {
                 continue;
             }
             let (from, until, bytes) = match self.until {
                 // An empty range: it only says that it answers, and what its greatest id is.
-                _ if !source.merged => (RecordId::ZERO, RecordId::ZERO, 0),
+                _ if !source.merged || !ready => (RecordId::ZERO, RecordId::ZERO, 0),
                 None if source.greatest.is_none() => (RecordId::ZERO, RecordId::ZERO, 0),
                 None => continue,
                 Some(until) => match self.merge.wants(source.key, until) {
+                    Some(_) if !self.place.has_room(expected) => {
+                        starved = true;
+                        continue;
+                    }
                     Some(from) => (from, until, bytes),
                     None => continue,
                 },
@@ -442,10 +486,29 @@ impl Reading<'_> {
             let safe = self.head.safe();
             let client = self.wanted.client;
             source.node.tell(&Frame::Scan { request, from, until, client, bytes_max: bytes as u32, safe });
-            source.asked = Some(Asked { at: now, from, best: until.min(safe) });
+            let expected = if bytes > 0 { expected } else { 0 };
+            source.asked = Some(Asked { at: now, from, best: until.min(safe), bytes, expected });
             if bytes > 0 {
                 self.merge.asked(source.key, true);
+                pages += expected;
+                self.place.holds(pages);
             }
+        }
+        self.starve(starved, now);
+    }
+
+    /// Notes whether there is no room for pages that are wanted: others make room then. Who waits for long gives back what it
+    /// has, so that another can go on with that.
+    fn starve(&mut self, starved: bool, now: Instant) {
+        if !starved {
+            self.starved = None;
+            return;
+        }
+        self.head.readers.make_room(now);
+        let since = *self.starved.get_or_insert(now);
+        if now.duration_since(since) >= limits::READ_REST && self.merge.buffered() > 0 {
+            self.starved = Some(now);
+            self.read_again(now);
         }
     }
 
@@ -455,34 +518,32 @@ impl Reading<'_> {
 
     /// Sends what is complete, as long as the reader takes it.
     fn emit(&mut self, now: Instant) -> Result<(), Refusal> {
-        let mut next = self.merge.emitted();
         while !self.is_full() {
-            self.chunk.clear();
-            next = self.merge.take(&mut self.chunk, limits::RECORDS_BYTES_MAX);
-            if self.chunk.is_empty() {
+            let late = now.duration_since(self.told_at) >= limits::READ_PROGRESS_EVERY;
+            let merge = &mut self.merge;
+            let take = |out: &mut BytesMut| merge.take(out, limits::RECORDS_BYTES_MAX);
+            let said = self.outbox.with(|out| frame::records_of(out, late, take)).map_err(|error| error.refusal())?;
+            if said {
+                self.told_at = now;
+            } else {
                 break;
             }
-            self.tell_records(next, now)?;
-        }
-        if !self.is_full() && now.duration_since(self.told_at) >= limits::READ_PROGRESS_EVERY {
-            self.chunk.clear();
-            self.tell_records(next, now)?;
         }
         Ok(())
     }
 
-    fn tell_records(&mut self, next: RecordId, now: Instant) -> Result<(), Refusal> {
-        self.told_at = now;
-        self.outbox.with(|out| frame::records(out, next, &self.chunk)).map_err(|error| error.refusal())
-    }
-
     /// The last word: what is missing now, and what the answer lacks for good.
     fn end(&mut self, missing: Vec<String>) -> Result<(), Refusal> {
-        if missing.is_empty() && self.skipped.is_empty() && self.sources.is_empty() {
+        if missing.is_empty() && self.skipped.is_empty() && self.damaged.is_empty() && self.sources.is_empty() {
             let text = "no hay dataNodes; start one with 'acopio data --head <this head>', then read again";
             return Err(Refusal::new(Code::NoNodes, text));
         }
         self.skipped.extend(missing);
+        for node in std::mem::take(&mut self.damaged) {
+            let why = node.report.borrow().reason.clone();
+            let cause = if why.is_empty() { "lines of it are damaged and left out; see its log" } else { &why };
+            self.skipped.insert(missing_because(&node.name, cause));
+        }
         let names: Vec<&str> = self.skipped.iter().map(String::as_str).collect();
         let end = Frame::ReadEnd { next: self.merge.emitted(), missing: names.join(",") };
         self.outbox.with(|out| end.encode(out)).map_err(|error| error.refusal())
@@ -492,6 +553,12 @@ impl Reading<'_> {
     fn next_timer(&self) -> Instant {
         let now = Instant::now();
         let mut timer = now + limits::READ_PROGRESS_EVERY;
+        if self.resting {
+            return timer;
+        }
+        if self.starved.is_some() {
+            timer = timer.min(now + limits::READ_POLL);
+        }
         if self.until.is_some() && self.waiting.is_none() && !self.is_full() {
             timer = timer.min(self.told_at + limits::READ_PROGRESS_EVERY);
         }
@@ -499,7 +566,8 @@ impl Reading<'_> {
             timer = timer.min(*since + limits::READ_WAIT_MAX);
         }
         for source in self.sources.values() {
-            let wants = self.until.is_none_or(|until| self.merge.wants(source.key, until).is_some());
+            let wants =
+                self.waiting.is_some() || self.until.is_none_or(|until| self.merge.wants(source.key, until).is_some());
             match source.asked {
                 Some(asked) if !source.fails(now) => timer = timer.min(asked.at + limits::READ_PAGE_TIME_MAX),
                 None if wants && source.ask_at > now => timer = timer.min(source.ask_at),

@@ -11,13 +11,14 @@ use bytes::BytesMut;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::core::{Batch, NodeKey, Window};
+use super::core::{Batch, NodeKey};
 use super::members::Kept;
 use super::reads::Open;
+use super::window::Window;
 use crate::limits;
 use crate::net::Outbox;
 use crate::wire::error::Refusal;
-use crate::wire::frame::{self, Frame, Member, SyncMode};
+use crate::wire::frame::{self, Frame, FrameError, Member, SyncMode};
 use crate::wire::text::Dialect;
 
 /// Where the Puts of a node go.
@@ -32,6 +33,12 @@ pub trait NodeSink {
     fn ping(&self, n: u64) -> bool;
     /// Sends any other frame, if the node speaks frames.
     fn tell(&self, _frame: &Frame) {}
+    /// The same, for an answer to what the node asked.
+    fn answer(&self, _frame: &Frame) {}
+    /// Bytes that wait for the node to read them.
+    fn waiting(&self) -> usize {
+        0
+    }
 }
 
 /// What is known of a registered node beside its queue.
@@ -72,6 +79,16 @@ impl NodeEntry {
     /// Sends it a frame, if it speaks frames, in order with its Puts.
     pub fn tell(&self, frame: &Frame) {
         self.sink.tell(frame);
+    }
+
+    /// The same, for an answer to what it asked: if it reads none, nothing more is read from it.
+    pub fn answer(&self, frame: &Frame) {
+        self.sink.answer(frame);
+    }
+
+    /// Whether it reads what it is sent too slowly to be sent more than Puts.
+    pub fn is_behind(&self) -> bool {
+        self.sink.waiting() >= limits::NODE_WINDOW_BYTES_MAX
     }
 }
 
@@ -142,6 +159,15 @@ pub struct FramedSink {
     pub cluster: String,
 }
 
+impl FramedSink {
+    fn told(&self, frame: &Frame, encoded: Result<(), FrameError>) {
+        if let Err(error) = encoded {
+            tracing::error!("frame {:#04x} cannot be encoded: {error}", frame.kind());
+            self.cut.notify_one();
+        }
+    }
+}
+
 impl NodeSink for FramedSink {
     fn accepted(&self, incarnation: u32) {
         let (messages, bytes) = (limits::NODE_WINDOW_MESSAGES_MAX as u32, limits::NODE_WINDOW_BYTES_MAX as u32);
@@ -177,10 +203,15 @@ impl NodeSink for FramedSink {
     }
 
     fn tell(&self, frame: &Frame) {
-        if let Err(error) = self.outbox.with(|out| frame.encode(out)) {
-            tracing::error!("frame {:#04x} cannot be encoded: {error}", frame.kind());
-            self.cut.notify_one();
-        }
+        self.told(frame, self.outbox.with(|out| frame.encode(out)));
+    }
+
+    fn answer(&self, frame: &Frame) {
+        self.told(frame, self.outbox.answer(|out| frame.encode(out)));
+    }
+
+    fn waiting(&self) -> usize {
+        self.outbox.len()
     }
 }
 

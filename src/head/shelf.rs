@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::files;
+
 /// A place for one small file.
 #[derive(Clone, Debug)]
 pub enum Shelf {
@@ -25,7 +27,7 @@ impl Shelf {
     pub fn read(&self, bytes_max: u64) -> io::Result<String> {
         let mut text = String::new();
         match self {
-            Self::Path(path) => File::open(path)?.take(bytes_max).read_to_string(&mut text)?,
+            Self::Path(path) => files::read(path)?.take(bytes_max).read_to_string(&mut text)?,
             #[cfg(feature = "simulation")]
             Self::Memory(bytes) => {
                 let bytes = bytes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -46,7 +48,7 @@ impl Shelf {
         match self {
             Self::Path(path) => {
                 let new = path.with_extension("txt.new");
-                let mut file = File::create(&new)?;
+                let mut file = files::create(&new)?;
                 file.write_all(text)?;
                 file.sync_all()?;
                 std::fs::rename(&new, path)?;

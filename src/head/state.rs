@@ -17,7 +17,8 @@ use super::config::Config;
 use super::core::{Batch, Core, Effect, Label, NotTaken, Origin};
 use super::floor::Floor;
 use super::membership::Roster;
-use super::reads::{Open, Readers};
+use super::readers::Readers;
+use super::reads::Open;
 use super::registered::{Candidate, NodeEntry, NodeSink, Report, word};
 use super::registro::{self, Registro};
 use super::shelf::Shelves;
@@ -25,6 +26,7 @@ use crate::limits;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{Frame, Messages, SyncMode};
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::text::{DESCONECTADO, NO_DISPONIBLE};
 
 /// The outcome of one batch, for the session that sent it.
 #[derive(Debug)]
@@ -330,7 +332,8 @@ impl Head {
         entry.sink.cut(refusal);
         self.copies_left(entry.key);
         let quiet = cause == STOPPING || cause == LEAVING;
-        tracing::info!(target: "acopio::heartbeat", "{} no disponible, eliminado name={} cause={cause:?} in_flight={moved}", entry.ip, entry.name);
+        let word = if quiet { DESCONECTADO } else { NO_DISPONIBLE };
+        tracing::info!(target: "acopio::heartbeat", "{} {word} name={} cause={cause:?} in_flight={moved}", entry.ip, entry.name);
         if quiet {
             tracing::info!("dataNode {} at {} is let go: {cause}", entry.name, entry.ip);
         } else {

@@ -13,7 +13,7 @@ use super::core::{Batch, Origin};
 use super::flow::{Flow, LastWords, drive, stopping};
 use super::state::{Client, Head, Outcome};
 use crate::limits;
-use crate::net::{self, Outbox, Read, ReadHalf, WriteHalf};
+use crate::net::{self, Outbox, Read, ReadHalf, Turn, WriteHalf};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{FrameError, Messages, MessagesBuilder};
 use crate::wire::id::ClientId;
@@ -106,7 +106,8 @@ pub async fn serve(
     let client = Rc::new(TextClient { outbox, flow: Flow::default(), dialect, pending: RefCell::default() });
     head.enter(session, Rc::clone(&client) as Rc<dyn Client>);
     let reader = async {
-        let writer = Writer { head, client: &client, session, id: ClientId::of_connection(head.random()), next_seq: 1 };
+        let (id, turn) = (ClientId::of_connection(head.random()), Turn::default());
+        let writer = Writer { head, client: &client, session, id, next_seq: 1, turn };
         let ended = match dialect {
             Dialect::Raw => writer.read_raw(&mut read_half, &mut buffer, shutdown).await,
             Dialect::Line | Dialect::Framed => writer.read_lines(&mut read_half, &mut buffer, shutdown).await,
@@ -122,7 +123,10 @@ pub async fn serve(
         (read_half, words)
     };
     if let Err(error) = drive(&client.outbox, &client.flow, shutdown, write_half, reader).await {
-        tracing::debug!("a text client's connection broke: {error}");
+        match client.outbox.failed() {
+            Some(cause) => tracing::warn!("a text client is closed: {cause}"),
+            None => tracing::debug!("a text client's connection broke: {error}"),
+        }
     }
     head.exit(session);
 }
@@ -134,6 +138,7 @@ struct Writer<'a> {
     session: u64,
     id: ClientId,
     next_seq: u64,
+    turn: Turn,
 }
 
 impl Writer<'_> {
@@ -198,6 +203,7 @@ impl Writer<'_> {
     async fn place(&mut self, batch: &mut MessagesBuilder) {
         let Some(messages) = batch.take() else { return };
         let count = messages.count();
+        self.turn.spend(messages.block().len()).await;
         self.client.flow.room(&self.client.outbox).await;
         let echo = self.head.config.solo.is_some().then(|| messages.clone());
         let ticket = self.client.expect(count, messages.block().len(), echo);

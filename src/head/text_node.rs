@@ -12,9 +12,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::core::{Batch, Window};
+use super::core::Batch;
 use super::registered::{Candidate, NodeEntry, NodeSink, Report, word};
 use super::state::{Head, STOPPING};
+use super::window::Window;
 use crate::limits;
 use crate::net::{ReadHalf, WriteHalf};
 use crate::wire::error::Refusal;

@@ -182,8 +182,18 @@ pub const COMMIT_BUFFER_KEEP_BYTES: usize = 4 * 1024 * 1024;
 /// Free space a full disk must have again before the node takes messages, bytes.
 pub const DISK_RESUME_BYTES_MIN: u64 = 16 * 1024 * 1024;
 
-/// Time between two looks at the free space of a full disk.
-pub const DISK_RESUME_EVERY: Duration = Duration::from_secs(1);
+/// Time between two looks at a node's `data.txt` while nothing is written, and at the free space of a full disk: after that
+/// long a file that somebody moved or wrote into is noticed.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often a batch is written that the half lines of somebody else spoil.
+pub const APPENDS_MAX: usize = 3;
+
+/// Time between two looks at all sealed files: a call of the system for each.
+pub const LOOK_AT_ALL_EVERY: Duration = Duration::from_secs(10);
+
+/// Time between two lines in the log that somebody else writes into `data.txt`.
+pub const FOREIGN_SAID_EVERY: Duration = Duration::from_secs(60);
 
 // ---- retention ------------------------------------------------------------------------------------------------------
 

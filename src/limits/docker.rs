@@ -34,8 +34,11 @@ pub const CONTAINER_LOG_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Such files of a container: the one that is written and the one before.
 pub const CONTAINER_LOG_FILES: usize = 2;
 
-/// Time between two looks at whether a container that ended runs again, or a log file has more.
+/// Time between two looks at whether a container that ended runs again.
 pub const CONTAINER_POLL: Duration = Duration::from_millis(200);
+
+/// Time between two looks at whether a followed log file has more.
+pub const TAIL_EVERY: Duration = Duration::from_millis(200);
 
 /// Bytes of a followed log file that are read at a time.
 pub const TAIL_BYTES_MAX: usize = 64 * 1024;

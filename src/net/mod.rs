@@ -1,5 +1,5 @@
 //! What every connection of every role shares: the connection itself, a buffer that waits to be written, a bounded
-//! read, a bounded dial.
+//! read, a bounded dial, a bounded turn.
 //!
 //! No decision is here, and of the protocol only what every caller of a head does alike.
 
@@ -9,6 +9,7 @@ mod outbox;
 #[cfg(feature = "simulation")]
 pub mod simulated;
 mod stream;
+mod turn;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use rand::rngs::SmallRng;
 pub use heads::Heads;
 pub use outbox::Outbox;
 pub use stream::{Listener, Net, ReadHalf, Stream, WriteHalf};
+pub use turn::Turn;
 
 use crate::limits;
 use tokio_util::sync::CancellationToken;

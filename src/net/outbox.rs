@@ -1,26 +1,57 @@
 //! What waits to be written to one connection: a buffer, a wake-up, and an end.
 //!
 //! Whoever has something to say appends to the buffer; the connection's own task writes all of it at once, so what
-//! gathers while a write is under way becomes the next write. The bound of the buffer is kept by who appends: a
-//! client's answers by [`limits::CLIENT_ANSWERS_BYTES_MAX`](crate::limits), a node's Puts by its window.
+//! gathers while a write is under way becomes the next write. Who appends keeps the bound of its kind: a client's answers
+//! [`limits::CLIENT_ANSWERS_BYTES_MAX`], a node's Puts their window, and answers to what the peer itself asked
+//! [`limits::ANSWERS_BYTES_MAX`], by reading no further. Beyond all of them is [`limits::OUTBOX_BYTES_MAX`]: a peer for
+//! which more waits does not read, and its connection is given up.
 
 use std::cell::{Cell, RefCell};
 use std::io;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::limits;
 
+/// Why a connection is given up for which more waits than there may.
+pub const UNREAD: &str = "it does not read what it is sent";
+
 /// The outgoing side of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Outbox {
     buffer: RefCell<BytesMut>,
     wake: Notify,
-    /// Told when the buffer has been written: who waits for the peer to read its answers waits here.
+    /// Told when something has been written: who waits for the peer to read its answers waits here.
     written: Notify,
+    /// Bytes of the write under way that the system has not taken.
+    writing: Cell<usize>,
+    /// Bytes in the buffer that the peer asked for.
+    answers: Cell<usize>,
+    /// When the system took something last, or began to be offered something.
+    moved: Cell<Instant>,
     closing: Cell<bool>,
+    /// Why nothing is written any more.
+    failed: Cell<Option<&'static str>>,
+    cut: Notify,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self {
+            buffer: RefCell::default(),
+            wake: Notify::new(),
+            written: Notify::new(),
+            writing: Cell::new(0),
+            answers: Cell::new(0),
+            moved: Cell::new(Instant::now()),
+            closing: Cell::new(false),
+            failed: Cell::new(None),
+            cut: Notify::new(),
+        }
+    }
 }
 
 impl Outbox {
@@ -29,16 +60,30 @@ impl Outbox {
         let mut buffer = self.buffer.borrow_mut();
         let was_empty = buffer.is_empty();
         let result = write(&mut buffer);
-        if was_empty && !buffer.is_empty() {
+        if buffer.len() + self.writing.get() > limits::OUTBOX_BYTES_MAX {
+            self.cut(UNREAD);
+        }
+        if self.failed.get().is_some() {
+            *buffer = BytesMut::new();
+        } else if was_empty && !buffer.is_empty() {
             self.wake.notify_one();
         }
         result
     }
 
-    /// Bytes that wait.
+    /// As [`with`](Self::with), for an answer to what the peer asked: [`answers_read`](Self::answers_read) waits for it.
+    pub fn answer<T>(&self, write: impl FnOnce(&mut BytesMut) -> T) -> T {
+        let before = self.buffer.borrow().len();
+        let result = self.with(write);
+        let more = self.buffer.borrow().len().saturating_sub(before);
+        self.answers.set(self.answers.get() + more);
+        result
+    }
+
+    /// Bytes that wait, those of the write under way included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.buffer.borrow().len()
+        self.buffer.borrow().len() + self.writing.get()
     }
 
     /// Whether nothing waits.
@@ -47,9 +92,45 @@ impl Outbox {
         self.len() == 0
     }
 
+    /// When the peer made room last, or what waits began to wait.
+    #[must_use]
+    pub const fn moved(&self) -> Instant {
+        self.moved.get()
+    }
+
     /// Resolves after the next write, for who waits until the peer has read.
     pub async fn drained(&self) {
         self.written.notified().await;
+    }
+
+    /// Waits until the peer reads the answers to what it asked: until then nothing more is read from it.
+    pub async fn answers_read(&self) {
+        self.read_below(|| self.answers.get(), limits::ANSWERS_BYTES_MAX).await;
+    }
+
+    /// Waits until less than this many bytes wait.
+    pub async fn room(&self, bytes: usize) {
+        self.read_below(|| self.len(), bytes).await;
+    }
+
+    async fn read_below(&self, waiting: impl Fn() -> usize, bytes: usize) {
+        while waiting() >= bytes {
+            self.drained().await;
+        }
+    }
+
+    /// Gives the connection up: what waits is dropped, and [`pump`](Self::pump) ends with this cause.
+    pub fn cut(&self, cause: &'static str) {
+        if self.failed.get().is_none() {
+            self.failed.set(Some(cause));
+            self.cut.notify_one();
+        }
+    }
+
+    /// Why the connection was given up, if it was.
+    #[must_use]
+    pub const fn failed(&self) -> Option<&'static str> {
+        self.failed.get()
     }
 
     /// Nothing more comes: [`pump`](Self::pump) writes the rest and ends.
@@ -61,11 +142,24 @@ impl Outbox {
     /// Writes what comes until [`close`](Self::close), then shuts the writing side down.
     ///
     /// # Errors
-    /// The connection broke.
-    pub async fn pump(&self, mut socket: impl AsyncWrite + Unpin) -> io::Result<()> {
+    /// The connection broke, or was given up.
+    pub async fn pump(&self, socket: impl AsyncWrite + Unpin) -> io::Result<()> {
+        tokio::select! {
+            biased;
+            () = self.cut.notified() => {
+                self.writing.set(0);
+                *self.buffer.borrow_mut() = BytesMut::new();
+                Err(io::Error::other(self.failed.get().unwrap_or_default()))
+            }
+            written = self.write(socket) => written,
+        }
+    }
+
+    async fn write(&self, mut socket: impl AsyncWrite + Unpin) -> io::Result<()> {
         let mut writing = BytesMut::new();
         loop {
             std::mem::swap(&mut *self.buffer.borrow_mut(), &mut writing);
+            self.answers.set(0);
             if writing.is_empty() {
                 if self.closing.get() {
                     return socket.shutdown().await;
@@ -73,10 +167,27 @@ impl Outbox {
                 self.wake.notified().await;
                 continue;
             }
-            socket.write_all(&writing).await?;
-            writing.clear();
-            if writing.capacity() > limits::OUTBOX_KEEP_BYTES {
+            let capacity = writing.capacity();
+            self.moved.set(Instant::now());
+            while !writing.is_empty() {
+                self.writing.set(writing.len());
+                let taken = socket.write(&writing).await?;
+                if taken == 0 {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+                writing.advance(taken);
+                if !writing.is_empty() {
+                    self.moved.set(Instant::now());
+                    self.writing.set(writing.len());
+                    self.written.notify_waiters();
+                }
+            }
+            self.writing.set(0);
+            if capacity > limits::OUTBOX_KEEP_BYTES {
                 writing = BytesMut::new();
+            } else {
+                // What was advanced over comes back, as long as nobody shares it.
+                writing.reserve(capacity);
             }
             self.written.notify_waiters();
         }
@@ -99,5 +210,39 @@ mod tests {
         pumped.unwrap();
         read.unwrap();
         assert_eq!(text, "confirmacion");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn answers_wait_for_their_reader_and_what_was_pushed_does_not() {
+        let (ours, mut theirs) = tokio::io::duplex(4);
+        let outbox = Outbox::default();
+        outbox.with(|buffer| buffer.resize(2 * limits::ANSWERS_BYTES_MAX, b'p'));
+        outbox.answers_read().await;
+        outbox.answer(|buffer| buffer.resize(3 * limits::ANSWERS_BYTES_MAX, b'a'));
+        let mut rest = Vec::new();
+        let waits = async {
+            outbox.answers_read().await;
+            outbox.close();
+        };
+        let (pumped, (), read) = tokio::join!(outbox.pump(ours), waits, theirs.read_to_end(&mut rest));
+        pumped.unwrap();
+        read.unwrap();
+        assert_eq!(rest.len(), 3 * limits::ANSWERS_BYTES_MAX);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_peer_that_never_reads_is_given_up_and_nothing_more_is_kept_for_it() {
+        let (ours, _theirs) = tokio::io::duplex(4);
+        let outbox = Outbox::default();
+        let says = async {
+            for _ in 0..limits::OUTBOX_BYTES_MAX / 1024 + 10 {
+                outbox.with(|buffer| buffer.extend_from_slice(&[b'm'; 1024]));
+                tokio::task::yield_now().await;
+                assert!(outbox.len() <= limits::OUTBOX_BYTES_MAX);
+            }
+        };
+        let (pumped, ()) = tokio::join!(outbox.pump(ours), says);
+        assert_eq!(pumped.unwrap_err().to_string(), UNREAD);
+        assert_eq!((outbox.len(), outbox.failed()), (0, Some(UNREAD)));
     }
 }

@@ -67,6 +67,26 @@ pub fn unconfirmed(answer: &[u8]) -> Unconfirmed {
     }
 }
 
+/// A node that an answer lacks though it is there: its name and the cause, as a list that is parted by commas takes it.
+#[must_use]
+pub fn missing_because(name: &str, cause: &str) -> String {
+    let plain = |c: char| if c == ',' || c == '(' || c == ')' || c.is_control() { ' ' } else { c };
+    let cause: String = cause.chars().map(plain).collect();
+    format!("{name} ({})", cause.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// The name of a node that an answer lacks.
+#[must_use]
+pub fn missing_name(node: &str) -> &str {
+    node.split_once(" (").map_or(node, |(name, _)| name)
+}
+
+/// Why an answer lacks a node that is there.
+#[must_use]
+pub fn missing_cause(node: &str) -> Option<&str> {
+    node.split_once(" (").map(|(_, cause)| cause.strip_suffix(')').unwrap_or(cause))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,6 +30,8 @@ pub const VERSION: &str = "acopio/1";
 pub const DISPONIBLE: &str = "disponible";
 /// Line of `heartbeat.log` about a node that was evicted.
 pub const NO_DISPONIBLE: &str = "no disponible, eliminado";
+/// Line of `heartbeat.log` about a node that left in order, or was let go by a head that stops.
+pub const DESCONECTADO: &str = "desconectado, en orden";
 /// There is no data node.
 pub const NO_HAY_DATANODES: &str = "no hay dataNodes";
 /// Begins the registro's line of an acknowledgement; the node's ip follows.

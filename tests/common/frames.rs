@@ -54,14 +54,20 @@ impl Frames {
 
     /// The next frame.
     pub fn hear(&mut self) -> Frame {
+        self.hear_or_end().expect("the other side has gone")
+    }
+
+    /// The next frame; none if the other side has closed.
+    pub fn hear_or_end(&mut self) -> Option<Frame> {
         let mut chunk = vec![0; 64 * 1024];
         loop {
             if let Some(frame) = Frame::decode(&mut self.buffer).unwrap() {
-                return frame;
+                return Some(frame);
             }
-            let n = self.socket.read(&mut chunk).unwrap();
-            assert!(n > 0, "the other side has gone");
-            self.buffer.extend_from_slice(&chunk[..n]);
+            match self.socket.read(&mut chunk).unwrap() {
+                0 => return None,
+                n => self.buffer.extend_from_slice(&chunk[..n]),
+            }
         }
     }
 

@@ -134,6 +134,12 @@ fn a_lost_record_is_missing_and_a_lost_copy_is_one_too_few() {
         out.contains(&format!("    {id} names 2 nodes and is in {}\n", files[1].parent().unwrap().display())),
         "{out}"
     );
+    // The folder knows what it had.
+    assert!(out.contains("; 1 with 1 copy; ") && out.contains("Lost in ") && code == Some(1), "{out}");
+    for list in ["segments.txt", "end.txt"] {
+        fs::remove_file(files[0].with_file_name(list)).unwrap_or_default();
+    }
+    let (code, out, _) = run(&["verify", &folders[0], &folders[1], &folders[2]]);
     // Too few copies are no damage.
     assert!(out.contains("; 1 with 1 copy; ") && code == Some(0), "{out}");
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use crate::common::{Port, Signal, acopio, eventually, records, verify_clean};
 use rustix::process::{Pid, kill_process};
@@ -263,4 +264,55 @@ fn a_folder_that_cannot_be_made_is_named_with_a_remedy() {
     assert_eq!(up.wait().code(), Some(1), "{}", up.said());
     let erred = up.erred();
     assert!(erred.contains(up.dir.to_str().unwrap()) && erred.contains("name another folder with --dir"), "{erred}");
+}
+
+/// On a terminal of 80 columns, which `script` makes.
+#[test]
+fn a_terminal_shows_each_messages_way_and_the_suggestions_again_with_enter() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = Port::reserve();
+    let up = format!(
+        "stty cols 80; exec {} up --port {} --dir {} --heartbeat 500ms --every 1s",
+        env!("CARGO_BIN_EXE_acopio"),
+        port.number(),
+        dir.path().join("logs").display()
+    );
+    let out = dir.path().join("out");
+    let mut script = Command::new("script");
+    script.args(["-qec", &up, "/dev/null"]).stdin(Stdio::piped()).stdout(File::create(&out).unwrap());
+    let mut script = script.spawn().unwrap();
+    let mut keys = script.stdin.take().unwrap();
+    let said = || fs::read_to_string(&out).unwrap();
+    let sees = |what: &str, times: usize| {
+        eventually(what, || (said().matches(what).count() >= times).then_some(()));
+    };
+    sees("Enter shows this again", 1);
+    let mut somebody = TcpStream::connect((Ipv4Addr::LOCALHOST, port.number())).unwrap();
+    somebody.write_all(b"peticion\ndesde fuera\n").unwrap();
+    for what in ["envia: numero random: ", "Servidor recibio: ", "recibido en dataNode ", "ping="] {
+        sees(what, 1);
+    }
+    sees("mensaje: desde fuera", 1);
+    sees(" read --head ", 1);
+    sees(" status --head ", 1);
+    keys.write_all(b"\n").unwrap();
+    sees("Enter shows this again", 2);
+    keys.write_all(b"\x03").unwrap();
+    eventually("up ends", || script.try_wait().unwrap());
+
+    let said = said();
+    let (way, end) = said.split_once("stopping: ").unwrap();
+    let is_dated = |line: &str| line.contains("|") && line.contains("T") && line.contains("Z ");
+    assert!(!way.lines().any(is_dated), "{said}");
+    let members = |text: &str| text.lines().filter(|line| line.contains("|\x1b[0m ")).map(plain).collect::<Vec<_>>();
+    assert!(members(way).iter().all(|line| line.chars().count() <= 80), "{said}");
+    let last = members(end);
+    assert_eq!(last.len(), 5, "{end}");
+    assert!(last.iter().all(|line| line.contains(" stopped")) && !end.contains("WARN"), "{end}");
+}
+
+/// Without colours.
+fn plain(line: &str) -> String {
+    let parts = line.trim_end().split('\x1b').enumerate();
+    parts.map(|(k, part)| if k == 0 { part } else { part.split_once('m').map_or("", |(_, rest)| rest) }).collect()
 }

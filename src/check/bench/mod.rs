@@ -240,7 +240,7 @@ pub async fn run(
 
 async fn prepare(dir: &Path, calm_within: Duration) -> Result<(), Error> {
     let failed = |source| Error::Folder { dir: dir.to_owned(), source };
-    std::fs::create_dir_all(dir).map_err(failed)?;
+    crate::files::create_folder(dir).map_err(failed)?;
     if std::fs::read_dir(dir).map_err(failed)?.next().is_some() {
         return Err(Error::NotEmpty(dir.to_owned()));
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::check::registro::{self, Said};
 use crate::client::reader::{self, Event, Query};
-use crate::cluster::docker::follow::Tail;
+use crate::cluster::tail::Tail;
 use crate::limits;
 use crate::wire::id::RecordId;
 

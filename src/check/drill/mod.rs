@@ -14,11 +14,12 @@ use tokio::time::{sleep, timeout};
 
 use crate::check::audit;
 use crate::client::status;
-use crate::cluster::docker::follow::Tail;
 use crate::cluster::docker::{Container, Demo};
 use crate::cluster::plan::Kind;
+use crate::cluster::tail::Tail;
 use crate::limits;
 use crate::wire::id::RecordId;
+use crate::wire::text::{DESCONECTADO, NO_DISPONIBLE};
 use evidence::Acknowledged;
 
 /// A step of a drill: what was done, what was to come of it, what came.
@@ -175,7 +176,8 @@ impl Drill<'_> {
         self.inflict(fault, victim).await?;
         let wanted = match victim.member.kind {
             Kind::Head => "disponible name=".to_owned(),
-            _ => format!("no disponible, eliminado name={name} "),
+            _ if fault == Fault::Stop => format!("{DESCONECTADO} name={name} "),
+            _ => format!("{NO_DISPONIBLE} name={name} "),
         };
         let line = self.told(logs, &wanted).await?;
         let kept = self.kept().await?;

@@ -56,7 +56,7 @@ impl History {
     pub fn begin(dir: &Path, clients: &[Option<ClientId>]) -> io::Result<Self> {
         Ok(Self {
             began: Instant::now(),
-            out: BufWriter::new(File::create(dir.join(FILE))?),
+            out: BufWriter::new(crate::files::create(&dir.join(FILE))?),
             failed: None,
             waiting: clients.iter().map(|_| Waiting { first: 1, sent: VecDeque::new() }).collect(),
             expected: Expected::new(clients),

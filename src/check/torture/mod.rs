@@ -198,7 +198,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<Repo
 
 fn prepare(dir: &Path) -> Result<(), Error> {
     let failed = |source| Error::Folder { path: dir.to_owned(), source };
-    fs::create_dir_all(dir).map_err(failed)?;
+    crate::files::create_folder(dir).map_err(failed)?;
     if fs::read_dir(dir).map_err(failed)?.next().is_some() {
         return Err(Error::NotEmpty { dir: dir.to_owned() });
     }

@@ -4,10 +4,12 @@
 //! in progress and no fault. Whether the records of several nodes agree is not decided here, but in
 //! [`across`](super::across), which is shown every record.
 
+mod lost;
 mod report;
 
 pub use report::{Kind, Problem, Report};
 
+use self::lost::Left;
 use super::ahead::Ahead;
 use super::sort;
 use crate::data::folder;
@@ -82,12 +84,15 @@ pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, 
 /// As [`verify`], and those of `each`.
 pub fn verify_each(dir: &Path, progress: &mut dyn FnMut(u64, u64), each: &mut Each<'_>) -> Result<Report, Error> {
     let running = holder(dir)?;
+    // Before the files: what it tells of was there then.
+    let mut left = Left::read(dir)?;
     let parts = parts(dir)?;
     let total = parts.iter().map(|part| part.len).sum();
     let mut report = Report { running, ..Report::default() };
     let mut done = 0;
     let mut ids: Option<(RecordId, RecordId)> = None;
-    let marks = List::read(&Disk::new(dir)).map_err(failed(&dir.join(QUARANTINE)))?;
+    let disk = Disk::open(dir).map_err(failed(dir))?;
+    let marks = List::read(&disk).map_err(failed(&dir.join(QUARANTINE)))?;
     let mut missing: BTreeSet<RecordId> = marks.all_mended().flat_map(|(_, ids)| ids).copied().collect();
     let mut mended = Vec::new();
     let each: &mut Each<'_> = &mut |line| {
@@ -107,11 +112,13 @@ pub fn verify_each(dir: &Path, progress: &mut dyn FnMut(u64, u64), each: &mut Ea
             )?;
             report.files += 1;
             report.bytes += part.len;
+            left.met(&part.name, part.len, &found);
             judge(dir, &part, found, &mut report, (&marks, &mut mended))?;
         }
         done += part.len;
         progress(done, total);
     }
+    left.judge(&marks, &mut report)?;
     judge_mended(mended, &missing, &mut report);
     if let Some((least, greatest)) = ids {
         (report.first_id, report.last_id) = (Some(least.to_string()), Some(greatest.to_string()));
@@ -124,7 +131,7 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error + '_ {
 }
 
 fn holder(dir: &Path) -> Result<Option<String>, Error> {
-    folder::running(dir).map_err(failed(&dir.join(folder::LOCK)))
+    folder::running(dir).map_err(failed(dir))
 }
 
 impl Part {
@@ -207,7 +214,7 @@ struct Sidecar {
 impl Sidecar {
     fn of(dir: &Path, part: &Part) -> Option<Self> {
         sealed_id(&part.name)?;
-        let index = sidecar::read(&Disk::new(dir), &part.name, part.len)?;
+        let index = sidecar::read(&Disk::open(dir).ok()?, &part.name, part.len)?;
         Some(Self { blocks: index.blocks, at: 0 })
     }
 
@@ -335,8 +342,12 @@ fn judge<'a>(
     report.rotten += found.rot_lines;
     let name = lasting_name(part, &found);
     for bad in &found.rot {
-        let ids = marks.records(&(name.clone(), bad.place.offset));
-        if ids.is_empty() {
+        let at = (name.clone(), bad.place.offset);
+        let ids = marks.records(&at);
+        if marks.is_foreign(&at) {
+            report.rotten -= 1;
+            report.foreign += 1;
+        } else if ids.is_empty() {
             report.add(Kind::Rot, &part.name, bad.place, bad.reason.to_string());
         } else {
             marked.push((part.name.clone(), bad.place, bad.reason.to_string(), ids));
@@ -356,7 +367,12 @@ fn judge<'a>(
         }
     }
     let place = Place { offset: tail.offset, len: tail.len, line: tail.line };
-    let ids = marks.records(&(name, tail.offset));
+    let at = (name, tail.offset);
+    let ids = marks.records(&at);
+    if !is_current && marks.is_foreign(&at) {
+        report.foreign += 1;
+        return Ok(());
+    }
     if !is_current && !ids.is_empty() {
         report.rotten += 1;
         marked.push((part.name.clone(), place, tail.reason.to_string(), ids));

@@ -18,6 +18,8 @@ pub enum Kind {
     Name,
     /// The same id twice in a row, with different contents.
     Forked,
+    /// Records that were in the folder and are not: a file is gone, or lost its end.
+    Lost,
     /// A record that the file's sidecar leaves out, so that readers pass it over: remove the sidecar, and the next start
     /// makes it again. A sidecar that is missing or garbled is no fault, for readers see that.
     Index,
@@ -65,6 +67,8 @@ pub struct Report {
     pub rotten: u64,
     /// Rotten places whose records `quarantine.txt` says were fetched again, and are here: no fault.
     pub mended: u64,
+    /// Lines that somebody else wrote between records, as `quarantine.txt` says: no fault.
+    pub foreign: u64,
     /// Faults in all; [`problems`](Self::problems) lists the first ones of each file.
     pub problem_count: u64,
     /// The faults, file by file; at most [`QUARANTINE_PLACES_MAX`] of each kind for a file, and

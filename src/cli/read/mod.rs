@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::client::reader::{self, Config, Event, Message, Query, ReadError};
 use crate::limits;
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::peer::missing_cause;
 use anyhow::Result;
 use clap::Args;
 use clap::builder::BoolishValueParser;
@@ -303,6 +304,9 @@ fn is_wanted(grep: Option<&Regex>, message: &Message) -> bool {
 fn tell_once(quiet: bool, told: &mut String, event: &Event) {
     let words = match event {
         Event::Waiting { nodes } if nodes.is_empty() => "all data nodes are there again; going on".to_owned(),
+        Event::Waiting { nodes } if nodes.iter().any(|node| missing_cause(node).is_some()) => {
+            format!("waiting for {}", nodes.join(", "))
+        }
         Event::Waiting { nodes } => format!("waiting for {}; start what is away again", nodes.join(", ")),
         Event::Lost { head, cause } => format!("head {head}: {cause}; going on with the next that answers"),
         Event::End { missing, .. } if !missing.is_empty() => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::wire::error::Refusal;
 use crate::wire::id::RecordId;
+use crate::wire::peer::{missing_cause, missing_name};
 use crate::wire::record::LineError;
 
 /// What went wrong in a read. After [`Line`](Self::Line) it goes on; after any other it is over.
@@ -32,14 +33,10 @@ pub enum ReadError {
         /// Cause and remedy.
         refusal: Refusal,
     },
-    /// Some of what was asked for is on data nodes that are away.
-    #[error(
-        "{} missing: what only {} cannot be read; start {} again, or ask for what there is",
-        plural(.nodes, "dataNode ", " is", "dataNodes ", " are"), if .nodes.len() == 1 { "it keeps" } else { "they keep" },
-        if .nodes.len() == 1 { "it" } else { "them" }
-    )]
+    /// Some of what was asked for is on data nodes that are away, or that are there and cannot give it.
+    #[error("{}, or ask for what there is", lacking(.nodes))]
     Missing {
-        /// Their names.
+        /// Their names, and behind the names of those that are there the cause, in parentheses.
         nodes: Vec<String>,
     },
     /// A line came damaged: its record is left out. The others are delivered.
@@ -64,9 +61,23 @@ pub enum ReadError {
     },
 }
 
-fn plural(names: &[String], one: &str, is: &str, many: &str, are: &str) -> String {
-    let (before, after) = if names.len() == 1 { (one, is) } else { (many, are) };
-    format!("{before}{}{after}", names.join(", "))
+/// Who is away, and who is there and can't give all that it keeps.
+fn lacking(nodes: &[String]) -> String {
+    let mut said = Vec::new();
+    let away: Vec<&str> = nodes.iter().map(String::as_str).filter(|node| missing_cause(node).is_none()).collect();
+    match &away[..] {
+        [] => {}
+        [one] => said.push(format!("dataNode {one} is missing: what only it keeps cannot be read; start it again")),
+        many => said.push(format!(
+            "dataNodes {} are missing: what only they keep cannot be read; start them again",
+            many.join(", ")
+        )),
+    }
+    let here = nodes.iter().filter_map(|node| Some((missing_name(node), missing_cause(node)?)));
+    said.extend(
+        here.map(|(name, cause)| format!("dataNode {name} is there and cannot give all that it keeps: {cause}")),
+    );
+    said.join("; ")
 }
 
 #[cfg(test)]
@@ -80,5 +91,15 @@ mod tests {
         };
         assert!(missing(&["data2"]).starts_with("dataNode data2 is missing: what only it keeps"));
         assert!(missing(&["data2", "data4"]).starts_with("dataNodes data2, data4 are missing: what only they keep"));
+        let here = missing(&["data2 (data.txt is gone)"]);
+        assert_eq!(
+            here,
+            "dataNode data2 is there and cannot give all that it keeps: data.txt is gone, or ask for what there is"
+        );
+        let both = missing(&["data1", "data2 (data.txt is gone)"]);
+        assert!(
+            both.starts_with("dataNode data1 is missing: ") && both.contains("; dataNode data2 is there"),
+            "{both}"
+        );
     }
 }

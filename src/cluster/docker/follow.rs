@@ -1,14 +1,10 @@
-//! What containers say and write, as it comes: their output by way of the engine, their files from this machine.
+//! What containers say, as it comes, by way of the engine. What they write is read as other members' files are (`tail`).
 
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::path::PathBuf;
 use std::time::SystemTime;
 
 use tokio::time::sleep;
 
 use super::engine::{Engine, State, next};
-use crate::cluster::plan::Kind;
 use crate::cluster::said::Said;
 use crate::cluster::screen::Screen;
 use crate::limits;
@@ -81,63 +77,6 @@ impl Lines {
     }
 }
 
-/// Shows the lines that come to a file, until the end was asked for.
-pub async fn file(path: PathBuf, kind: Kind, name: String, screen: Screen, ending: CancellationToken) {
-    let label = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let mut tail = Tail::at_end(path);
-    while !ending.is_cancelled() {
-        // A file that can't be read now is told of by who writes it.
-        for line in tail.lines().unwrap_or_default() {
-            screen.show(kind, &name, &format!("{label}: {line}"));
-        }
-        sleep(limits::CONTAINER_POLL).await;
-    }
-}
-
-/// A file whose new lines are read; it may not be there yet, and may be replaced by another one.
-#[derive(Debug)]
-pub struct Tail {
-    path: PathBuf,
-    at: u64,
-    rest: Vec<u8>,
-}
-
-impl Tail {
-    /// Begins behind what is there.
-    #[must_use]
-    pub fn at_end(path: PathBuf) -> Self {
-        let at = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
-        Self { path, at, rest: Vec::new() }
-    }
-
-    /// The whole lines that came since; some at a time.
-    ///
-    /// # Errors
-    /// The file can't be read. That it is not there is none.
-    pub fn lines(&mut self) -> io::Result<Vec<String>> {
-        let mut file = match File::open(&self.path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            file => file?,
-        };
-        if file.metadata()?.len() < self.at {
-            // A new file under the old name: a sealed data.txt, or another day.
-            self.at = 0;
-            self.rest.clear();
-        }
-        file.seek(SeekFrom::Start(self.at))?;
-        let read = file.take(limits::TAIL_BYTES_MAX as u64).read_to_end(&mut self.rest)?;
-        self.at += read as u64;
-        let Some(end) = memchr::memrchr(b'\n', &self.rest) else {
-            if self.rest.len() > limits::TAIL_BYTES_MAX {
-                self.rest.clear();
-            }
-            return Ok(Vec::new());
-        };
-        let whole: Vec<u8> = self.rest.drain(..=end).collect();
-        Ok(String::from_utf8_lossy(&whole).lines().map(str::to_owned).collect())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,22 +106,5 @@ mod tests {
         }
         lines.take(b"\n2026-11-21T11:08:01.000000002Z next\n", |line| shown.push(line.len()));
         assert_eq!(shown, [limits::CONTAINER_LINE_BYTES_MAX - 31, 4]);
-    }
-
-    #[test]
-    fn a_tail_tells_what_came_and_starts_over_with_a_new_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("data.txt");
-        std::fs::write(&path, "old\n").unwrap();
-        let mut tail = Tail::at_end(path.clone());
-        assert_eq!(tail.lines().unwrap(), Vec::<String>::new());
-        std::fs::write(&path, "old\nnew\nhal").unwrap();
-        assert_eq!(tail.lines().unwrap(), ["new"]);
-        std::fs::write(&path, "old\nnew\nhalf\n").unwrap();
-        assert_eq!(tail.lines().unwrap(), ["half"]);
-        std::fs::write(&path, "1\n").unwrap();
-        assert_eq!(tail.lines().unwrap(), ["1"]);
-        std::fs::remove_file(&path).unwrap();
-        assert!(tail.lines().unwrap().is_empty());
     }
 }

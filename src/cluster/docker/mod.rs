@@ -21,9 +21,9 @@ use tokio::time::{sleep, timeout};
 use super::plan::{self, CONTAINER_PORT, Kind, Member};
 use super::said::Said;
 use super::screen::Screen;
-use super::{LISTENING, REGISTERED, files};
+use super::{LISTENING, REGISTERED, files, tail};
 use crate::limits;
-use crate::lock::Lock;
+use crate::lock::{Lock, Role};
 use containers::{Common, LABEL};
 use engine::{Engine, State};
 pub use error::Error;
@@ -107,7 +107,7 @@ async fn start_run_end<T>(
 ) -> Result<Option<T>, Error> {
     let engine = Engine::dial(&settings.socket).await?;
     files::probe(&settings.plan.dir)?;
-    let _lock = Lock::take(&settings.plan.dir, "up.lock", "demo")?;
+    let _lock = Lock::take(&settings.plan.dir, Role::Cluster, "demo")?;
     let name = settings.name.clone();
     if !engine.containers(&name).await?.is_empty() {
         return Err(Error::Leftover { name });
@@ -277,13 +277,7 @@ impl Demo {
         let (engine, id, name) = (self.engine.clone(), id.to_owned(), name.to_owned());
         let (ending, screen) = (self.ending.clone(), self.screen.clone());
         self.followers.spawn_local(follow::output(engine, id, name, said, ending.clone(), screen.clone()));
-        let log = match member.kind {
-            Kind::Head => "registro.log",
-            Kind::Data => "data.txt",
-            Kind::Client => return ready,
-        };
-        let (path, member) = (member.dir.join(log), member.clone());
-        self.followers.spawn_local(follow::file(path, member.kind, member.name, screen, ending));
+        self.followers.spawn_local(tail::show(member.clone(), screen, ending));
         ready
     }
 
@@ -381,7 +375,7 @@ impl Demo {
 
     /// Ends and removes everything that is there by now.
     async fn end(&mut self) -> Result<(), Error> {
-        self.screen.say("stopping: clients, then the heads, then the data nodes");
+        self.screen.end("stopping: clients, then the heads, then the data nodes");
         self.ending.cancel();
         let screen = self.screen.clone();
         let removed = remove_all(&self.engine, &self.settings.name, &|text| screen.say(text)).await;

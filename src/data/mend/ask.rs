@@ -13,6 +13,7 @@ use crate::net::framed::{self, Ended};
 use crate::net::{Net, Stream};
 use crate::wire::frame::{self, Frame};
 use crate::wire::id::RecordId;
+use crate::wire::peer::missing_name;
 use crate::wire::text::FRAMED_CLIENT_OPENING;
 
 /// A part of the answer.
@@ -67,7 +68,11 @@ impl Asking {
             match self.frame().await? {
                 Frame::Records { next, lines } => return Ok(Part::Lines { next, lines }),
                 Frame::ReadEnd { missing, .. } => {
-                    let missing = missing.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+                    let missing = missing
+                        .split(',')
+                        .filter(|name| !name.is_empty())
+                        .map(|node| missing_name(node).to_owned())
+                        .collect();
                     return Ok(Part::End { missing });
                 }
                 Frame::Failure(refusal) => return Err(Ended::Refused(refusal)),

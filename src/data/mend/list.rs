@@ -15,6 +15,12 @@ use crate::wire::id::RecordId;
 /// What stands before the ids at the end of a line.
 const MENDED: &str = " mended ";
 
+/// The reason of a line that somebody else wrote, and that is nothing to mend.
+const FOREIGN: &str = "foreign: somebody else wrote it";
+
+/// What the reason of a file begins with that is shorter than it was: `cut: it had <records> records up to <id>`.
+const CUT: &str = "cut: it had ";
+
 /// A line of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
@@ -22,6 +28,23 @@ struct Entry {
     text: String,
     /// The records that were there and are elsewhere in the folder now; empty if it is not mended.
     mended: Vec<RecordId>,
+}
+
+/// What a file had that is shorter now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Had {
+    /// Good records.
+    pub records: u64,
+    /// The greatest id of them.
+    pub greatest: RecordId,
+}
+
+impl Had {
+    /// The reason under which it is listed.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        format!("{CUT}{} records up to {}", self.records, self.greatest)
+    }
 }
 
 /// The list.
@@ -101,9 +124,46 @@ impl List {
         self.entries.iter().map(Entry::to_line).collect()
     }
 
-    /// The places that are not mended.
+    /// The places that wait to be mended.
     pub fn open(&self) -> impl Iterator<Item = At> {
-        self.places.iter().filter(|(_, number)| self.mended(**number).is_empty()).map(|(at, _)| at.clone())
+        let open = self.places.iter().filter(|(at, number)| self.mended(**number).is_empty() && !self.is_foreign(at));
+        open.filter(|(at, _)| self.cut_at(at).is_none()).map(|(at, _)| at.clone())
+    }
+
+    fn reason(&self, at: &At) -> Option<&str> {
+        let entry = self.entries.get(*self.places.get(at)?)?;
+        entry.text.splitn(4, ' ').nth(3)
+    }
+
+    /// Whether somebody else wrote what is there.
+    #[must_use]
+    pub fn is_foreign(&self, at: &At) -> bool {
+        self.reason(at).is_some_and(|reason| reason == FOREIGN)
+    }
+
+    fn cut_at(&self, at: &At) -> Option<Had> {
+        let (records, greatest) = self.reason(at)?.strip_prefix(CUT)?.split_once(" records up to ")?;
+        Some(Had { records: records.parse().ok()?, greatest: greatest.parse().ok()? })
+    }
+
+    /// The files that are shorter than they were, and what they had.
+    pub fn cuts(&self) -> impl Iterator<Item = (&At, Had)> {
+        self.places.keys().filter_map(|at| Some((at, self.cut_at(at)?)))
+    }
+
+    /// Adds a line that somebody else wrote. The answer is whether it was added.
+    pub fn add_foreign(&mut self, at: &At, len: u64) -> bool {
+        self.add(at, len, FOREIGN)
+    }
+
+    /// Forgets the places of a file for which `keeps` says no.
+    pub fn retain(&mut self, file: &str, keeps: impl Fn(u64, Option<Had>) -> bool) {
+        let old = std::mem::take(self);
+        let gone = |entry: &Entry| {
+            let at = place(&entry.text).filter(|at| at.0 == file);
+            at.is_some_and(|at| !keeps(at.1, old.cut_at(&at)))
+        };
+        old.entries.iter().filter(|entry| !gone(entry)).for_each(|entry| self.push(entry.clone()));
     }
 
     fn mended(&self, number: usize) -> &[RecordId] {
@@ -121,10 +181,10 @@ impl List {
         self.places.iter().map(|(at, number)| (at, self.mended(*number))).filter(|(_, ids)| !ids.is_empty())
     }
 
-    /// Whether the place that begins there is mended.
+    /// Whether the place that begins there is mended, or there is nothing to mend.
     #[must_use]
     pub fn is_mended(&self, at: &At) -> bool {
-        !self.records(at).is_empty()
+        !self.records(at).is_empty() || self.is_foreign(at)
     }
 
     /// Adds a place of so many bytes. The answer is whether it was added: not if it is there, or if the list is full.
@@ -182,6 +242,24 @@ mod tests {
         assert_eq!((again.bytes, &again), (expected.len(), &list));
         assert_eq!(again.open().collect::<Vec<_>>(), [at(0), at(200)]);
         assert_eq!(again.records(&at(90)), [id(1), id(2)]);
+    }
+
+    #[test]
+    fn what_others_wrote_and_what_was_cut_off_is_nothing_to_mend() {
+        let mut list = List::default();
+        let at = |offset| (FILE.to_owned(), offset);
+        let cut = Had { records: 12, greatest: id(12) };
+        assert!(
+            list.add_foreign(&at(7), 5) && list.add(&at(90), 300, &cut.reason()) && list.add(&at(50), 3, "empty line")
+        );
+        let mut list = List::parse(list.to_text().as_bytes());
+        assert!(list.is_foreign(&at(7)) && list.is_mended(&at(7)) && !list.is_mended(&at(90)));
+        assert_eq!(list.open().collect::<Vec<_>>(), [at(50)]);
+        assert_eq!(list.cuts().collect::<Vec<_>>(), [(&at(90), cut)]);
+        list.retain("data-other.txt", |_, _| false);
+        list.retain(FILE, |offset, cut| offset > 60 && cut.is_some());
+        assert_eq!((list.entries.len(), list.places.len(), list.cuts().count()), (1, 1, 1));
+        assert_eq!(list.bytes, list.to_text().len());
     }
 
     #[test]

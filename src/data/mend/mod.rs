@@ -13,7 +13,7 @@ mod task;
 
 pub use self::task::run;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 
@@ -25,6 +25,7 @@ use super::scan::Page;
 use super::storage::Storage;
 use super::view::View;
 use crate::limits;
+use crate::wire::id::RecordId;
 
 /// Where a line begins: the name that its file has for good, and bytes from the start of it.
 pub type At = (String, u64);
@@ -53,6 +54,8 @@ pub struct Rot {
     list: RefCell<List>,
     waiting: RefCell<BTreeMap<At, Turn>>,
     came: Notify,
+    /// The list says what `quarantine.txt` does not.
+    unsaved: Cell<bool>,
 }
 
 impl Rot {
@@ -65,8 +68,25 @@ impl Rot {
         rot
     }
 
-    /// Takes what a reader met: leaves out of the page what is mended, and notes the rest.
-    pub fn judge(&self, view: &View, page: &mut Page) {
+    /// Lines with records behind them that somebody else wrote: file, where and how long. They are listed, and no rot.
+    pub fn foreign(&self, lines: impl Iterator<Item = (String, u64, u64)>) {
+        for (file, offset, len) in lines {
+            if self.list.borrow_mut().add_foreign(&(file, offset), len) {
+                self.unsaved.set(true);
+                self.came.notify_one();
+            }
+        }
+    }
+
+    /// Takes what a reader that asked from `from` on met: leaves out of the page what is mended, and notes the rest. Counts
+    /// files whose end was lost before this start.
+    pub fn judge(&self, view: &View, from: RecordId, page: &mut Page) {
+        for (at, cut) in self.list.borrow().cuts() {
+            let file = view.sealed().iter().map(|file| &file.segment).find(|segment| segment.file == at.0);
+            if file.is_some_and(|segment| page.next > segment.least && from <= cut.greatest) {
+                page.rotten += 1;
+            }
+        }
         for place in &page.rot {
             let Some(file) = view.name(place.serial) else { continue };
             let at = (file.to_owned(), place.offset);
@@ -94,13 +114,16 @@ impl Rot {
         }
     }
 
-    /// Waits for the next place whose turn it is.
-    async fn next(&self) -> At {
+    /// Waits for the next place whose turn it is; `None` if the list is to be written before.
+    async fn next(&self) -> Option<At> {
         loop {
+            if self.unsaved.take() {
+                return None;
+            }
             let first =
                 self.waiting.borrow().iter().map(|(at, turn)| (turn.due, at)).min().map(|(due, at)| (due, at.clone()));
             match first {
-                Some((due, at)) if due <= Instant::now() => return at,
+                Some((due, at)) if due <= Instant::now() => return Some(at),
                 Some((due, _)) => tokio::select! {
                     biased;
                     () = self.came.notified() => {}
@@ -162,13 +185,13 @@ mod tests {
     async fn places_wait_their_turn_and_longer_each_time() {
         let text = "data-1795234260----0----6.txt 7 10 empty line\n";
         let rot = Rot::new(List::parse(text.as_bytes()));
-        assert_eq!(rot.next().await, at(7));
+        assert_eq!(rot.next().await, Some(at(7)));
         assert!(rot.later(&at(7), Cause::Away));
         assert_eq!(rot.wait(&at(7)), Some(limits::MEND_AGAIN_MIN));
         rot.met(at(9));
-        assert_eq!(rot.next().await, at(9));
+        assert_eq!(rot.next().await, Some(at(9)));
         rot.done(&at(9));
-        assert_eq!(rot.next().await, at(7));
+        assert_eq!(rot.next().await, Some(at(7)));
         assert!(!rot.later(&at(7), Cause::Away));
         assert!(rot.later(&at(7), Cause::Nobody) && !rot.later(&at(7), Cause::Nobody));
         assert_eq!(rot.wait(&at(7)), Some(limits::MEND_AGAIN_MIN * 512));

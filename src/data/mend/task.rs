@@ -59,7 +59,13 @@ pub fn run<S: Storage + Clone + 'static>(
     let mut mender = Mender { rot, config, repair, commit, scans, storage, blocking, unwritten: false };
     Ok(async move {
         loop {
-            let at = mender.rot.next().await;
+            let Some(at) = mender.rot.next().await else {
+                mender.unwritten = true;
+                if let Err(Waits(cause)) = mender.save().await {
+                    tracing::warn!("what others wrote into data.txt is not listed: {cause}");
+                }
+                continue;
+            };
             while membership.heads() == 0 {
                 sleep(limits::MEND_AGAIN_MIN).await;
             }

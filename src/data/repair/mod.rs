@@ -91,6 +91,8 @@ pub struct Repair {
     /// Counts what heads told: who waits for a change compares it.
     told: Cell<u64>,
     changed: Notify,
+    /// The heads let this node go.
+    left: Cell<bool>,
 }
 
 impl Repair {
@@ -119,6 +121,7 @@ impl Repair {
             turn: Cell::new(0),
             told: Cell::new(0),
             changed: Notify::new(),
+            left: Cell::new(false),
         }
     }
 
@@ -253,6 +256,12 @@ impl Repair {
     fn is_let_go(&self) -> bool {
         let presence = self.presence.borrow();
         presence.heads() == self.links.borrow().len() && presence.is_gone(self.id)
+    }
+
+    /// Whether the heads let this node go since it started.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.left.get()
     }
 
     /// The nodes that some head waits for and none has.

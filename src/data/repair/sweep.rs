@@ -116,6 +116,7 @@ pub async fn run<S: Storage + Clone + 'static>(
         let told = repair.told.get();
         if repair.is_let_go() {
             tracing::info!("drained: every record is on other nodes, and this node is let go");
+            repair.left.set(true);
             drained.cancel();
         }
         let mut trouble = String::new();

@@ -12,6 +12,19 @@ use crate::wire::error::{Code, Refusal};
 use crate::wire::id::{ClientId, RecordId};
 
 impl Frame {
+    /// The kind of the frame that begins here, if it is one that no client says, or that `may_store` forbids. One of an
+    /// unknown kind is for [`decode`](Self::decode) to refuse.
+    #[must_use]
+    pub fn not_from_client(buffer: &[u8], may_store: bool) -> Option<u8> {
+        let kind = *buffer.get(PREFIX)?;
+        let fits = match kind {
+            kind::STORE => may_store,
+            kind::HELLO | kind::STATUS_QUERY | kind::PING | kind::PONG | kind::READ | kind::DRAIN => true,
+            _ => bytes_max(kind).is_err(),
+        };
+        (!fits).then_some(kind)
+    }
+
     /// Takes the next whole frame off `buffer`; `None` if it has not all arrived (room for the rest is then reserved).
     ///
     /// # Errors

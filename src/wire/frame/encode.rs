@@ -12,6 +12,9 @@ use crate::wire::id::{ClientId, RecordId};
 
 type Result<T = (), E = FrameError> = std::result::Result<T, E>;
 
+/// Bytes of an id.
+const ID_BYTES: usize = 8 + 4;
+
 /// Bytes of a Store before its block: prefix, kind, sequence number, count.
 const STORE_FIELDS: usize = PREFIX + 1 + 8 + 2;
 
@@ -287,6 +290,34 @@ fn member_fields(out: &mut BytesMut, (replicas, least): (u8, u8), members: &[Mem
 /// An id out of bounds, lines that do not end in a newline or are too many.
 pub fn records(out: &mut BytesMut, next: RecordId, lines: &[u8]) -> Result {
     lines_frame(out, kind::RECORDS, lines, |out| id(out, next))
+}
+
+/// A Records of the lines that `take` appends, which says up to where they are complete. False, and nothing is written, if
+/// it appends none, unless an `empty` one is wanted.
+///
+/// # Errors
+/// As [`records`].
+pub fn records_of(out: &mut BytesMut, empty: bool, take: impl FnOnce(&mut BytesMut) -> RecordId) -> Result<bool> {
+    let start = out.len();
+    let written = lines_frame(out, kind::RECORDS, b"", |out| {
+        let at = out.len();
+        id(out, RecordId::ZERO)?;
+        let next = take(out);
+        check_id(next)?;
+        patch(out, at, &next.time_ns.to_be_bytes());
+        patch(out, at + 8, &next.incarnation.to_be_bytes());
+        if !matches!(out.get(at + ID_BYTES..), Some([] | [.., b'\n'])) {
+            return Err(FrameError::Lines { kind: kind::RECORDS });
+        }
+        Ok(())
+    });
+    written?;
+    let lines = out.len().saturating_sub(start + PREFIX + 1 + ID_BYTES);
+    if lines == 0 && !empty {
+        out.truncate(start);
+        return Ok(false);
+    }
+    Ok(true)
 }
 
 /// A Page that answers this request.

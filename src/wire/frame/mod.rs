@@ -12,7 +12,7 @@ mod messages;
 use bytes::Bytes;
 
 pub use self::encode::{
-    StoreBuilder, acked, copy, copy_put, failure, page, ping, pong, put, put_ack, put_refused, records, refused,
+    StoreBuilder, acked, copy, copy_put, failure, page, ping, pong, put, put_ack, put_refused, records_of, refused,
     status_query, status_report, store,
 };
 pub use self::error::FrameError;

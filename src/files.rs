@@ -1,0 +1,135 @@
+//! Opening files where anybody may have put something else in their place, and making files that are not for everybody.
+//!
+//! A FIFO, a socket, a device or a folder under the name of a file is refused by name, and never waited for. What this
+//! program makes is readable for its user and its group alone, a narrower umask makes it narrower. What is there already
+//! keeps its mode: whoever gave it one meant it.
+
+use std::fmt;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use rustix::fs::{FileType, OFlags};
+
+/// Mode of a file that is made.
+pub(crate) const FILE_MODE: u32 = 0o640;
+
+/// Mode of a folder that is made.
+pub(crate) const FOLDER_MODE: u32 = 0o750;
+
+/// Flags under which opening something that is no file does not wait for anybody.
+pub(crate) const SAFELY: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+
+/// Options that wait for nobody, and make files with [`FILE_MODE`].
+pub(crate) fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(FILE_MODE).custom_flags(SAFELY.bits().cast_signed());
+    options
+}
+
+/// Opens a file with [`options`] of which some were chosen.
+///
+/// # Errors
+/// Those of the system; `InvalidInput` for anything that is no file.
+pub(crate) fn open(options: &OpenOptions, path: &Path) -> io::Result<File> {
+    match options.open(path) {
+        Ok(file) => regular(file, &path.display()),
+        // A FIFO that nobody reads, a socket and a folder are refused by the system, in words that do not help.
+        Err(error) => Err(match std::fs::metadata(path) {
+            Ok(metadata) => refused(metadata.mode(), &path.display(), error),
+            Err(_) => error,
+        }),
+    }
+}
+
+/// Opens a file that is there for reading.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn read(path: &Path) -> io::Result<File> {
+    open(options().read(true), path)
+}
+
+/// Opens a file for writing, empty; makes it if it is missing.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    open(options().write(true).create(true).truncate(true), path)
+}
+
+/// The file, if it is one.
+///
+/// # Errors
+/// `InvalidInput`, and those of the system.
+pub(crate) fn regular(file: File, name: &dyn fmt::Display) -> io::Result<File> {
+    kind(file.metadata()?.mode()).map_or(Ok(file), |kind| Err(no_file(kind, name)))
+}
+
+/// Why something of this mode could not be opened: what it is, or what the system said of a file.
+pub(crate) fn refused(mode: u32, name: &dyn fmt::Display, said: io::Error) -> io::Error {
+    kind(mode).map_or(said, |kind| no_file(kind, name))
+}
+
+/// What something is, if it is no file.
+fn kind(mode: u32) -> Option<&'static str> {
+    match FileType::from_raw_mode(mode) {
+        FileType::RegularFile => None,
+        FileType::Fifo => Some("a FIFO"),
+        FileType::Socket => Some("a socket"),
+        FileType::Directory => Some("a folder"),
+        _ => Some("a device"),
+    }
+}
+
+fn no_file(kind: &str, name: &dyn fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is {kind} and no file; move it away"))
+}
+
+/// Makes a folder and those above it, where they are missing, with [`FOLDER_MODE`].
+///
+/// # Errors
+/// Those of the system.
+pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn what_is_no_file_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (fifo, socket, folder) = (dir.path().join("fifo"), dir.path().join("socket"), dir.path().join("folder"));
+        let mode = rustix::fs::Mode::from_raw_mode(FILE_MODE);
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let _socket = UnixListener::bind(&socket).unwrap();
+        create_folder(&folder).unwrap();
+        for (path, is) in
+            [(&fifo, "a FIFO"), (&socket, "a socket"), (&folder, "a folder"), (&"/dev/null".into(), "a device")]
+        {
+            for opened in [read(path), create(path), open(options().read(true).append(true), path)] {
+                let error = opened.unwrap_err();
+                assert_eq!(error.to_string(), format!("{} is {is} and no file; move it away", path.display()));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_made_is_not_for_everybody() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, file) = (dir.path().join("a/b"), dir.path().join("a/b/c"));
+        create_folder(&folder).unwrap();
+        create(&file).unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&folder) & 0o027, mode(&file) & 0o137), (0, 0));
+        assert_eq!((mode(folder.parent().unwrap()), mode(&file)), (mode(&folder), mode(&file)));
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        create(&file).unwrap();
+        assert_eq!(mode(&file), 0o644, "whoever gave it one meant it");
+    }
+}

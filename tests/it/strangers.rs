@@ -1,0 +1,328 @@
+//! What one peer can do to the others: whatever it says, and however little it reads, it costs the others bounded memory
+//! and bounded time. Time is counted in answers, not measured.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use acopio::limits;
+use acopio::wire::frame::{Frame, MessagesBuilder};
+use acopio::wire::id::RecordId;
+use bytes::BytesMut;
+
+use crate::common::frames::{CONFIRMATION, Frames, NODE_OPENING, register};
+use crate::common::{Head, PATIENCE, Process, acopio};
+
+/// How a client opens, and says Hello.
+const CLIENT: &[u8] = b"peticion acopio/1\ncliente\n\0\0\0\x0a\x01\0\0\0\0\0\0\0\x07\0";
+
+fn encoded(frame: &Frame) -> BytesMut {
+    let mut out = BytesMut::new();
+    frame.encode(&mut out).unwrap();
+    out
+}
+
+/// Many of a frame.
+fn many(frame: &Frame) -> Vec<u8> {
+    let one = encoded(frame);
+    one.repeat((64 * 1024_usize).div_ceil(one.len()))
+}
+
+/// Writes without reading until the other side takes no more, has closed, or has taken all of it; how much it took.
+fn push(mut socket: &TcpStream, chunk: &[u8], bytes_max: usize) -> usize {
+    socket.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let mut taken = 0;
+    while taken < bytes_max {
+        match socket.write(&chunk[taken % chunk.len()..]) {
+            Ok(written) => taken += written,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(_) => break,
+        }
+    }
+    taken
+}
+
+/// What a process may take beside what it took before: it is far less than what it was sent.
+const MORE_KIB: u64 = 16 << 10;
+const MUCH: usize = 64 << 20;
+
+#[test]
+fn a_node_that_asks_and_never_reads_is_read_no_further() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let before = head.process.peak_kib();
+    let questions = [
+        ("ping", Frame::Ping(7)),
+        ("safe", Frame::SafeQuery { at_least: RecordId::ZERO }),
+        ("copy", Frame::Copy { number: 1, to: String::new(), holders: "uno".to_owned(), lines: b"".to_vec().into() }),
+    ];
+    for (k, (name, question)) in (1..).zip(questions) {
+        let mut node = Frames::open(head.connect(), NODE_OPENING);
+        node.say(&register(k, name));
+        let taken = push(&node.socket, &many(&question), MUCH);
+        let peak = head.process.peak_kib();
+        assert!(peak < before + MORE_KIB, "{name}: {before} KiB, then {peak} KiB for {taken} bytes");
+        assert!(taken < MUCH, "{name}: all was taken from a node that reads nothing");
+    }
+}
+
+#[test]
+fn a_client_that_asks_and_never_reads_is_read_no_further() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let before = head.process.peak_kib();
+    for question in [Frame::Ping(7), Frame::StatusQuery] {
+        let mut socket = head.connect();
+        socket.write_all(CLIENT).unwrap();
+        let taken = push(&socket, &many(&question), MUCH);
+        let peak = head.process.peak_kib();
+        assert!(taken < MUCH && peak < before + MORE_KIB, "{before} KiB, then {peak} KiB for {taken} bytes");
+    }
+}
+
+/// A data node whose head is this test; what it says from its registration on.
+fn node_of(dir: &std::path::Path) -> (Process, Frames) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = acopio();
+    command.args(["data", "--name", "data1", "--head", &listener.local_addr().unwrap().to_string(), "--dir"]);
+    let node = Process::start({
+        command.arg(dir.join("data1"));
+        command
+    });
+    let (mut socket, _) = listener.accept().unwrap();
+    let mut opening = vec![0; NODE_OPENING.len()];
+    socket.read_exact(&mut opening).unwrap();
+    assert_eq!(opening, NODE_OPENING);
+    socket.write_all(CONFIRMATION).unwrap();
+    let mut head = Frames::new(socket);
+    assert!(matches!(head.hear(), Frame::Register { .. }));
+    head.say(&Frame::Welcome { incarnation: 1, window_messages: 1, window_bytes: 1, cluster: "acopio".to_owned() });
+    (node, head)
+}
+
+#[test]
+fn a_head_that_pings_a_node_and_never_reads_is_read_no_further() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, head) = node_of(dir.path());
+    let before = node.peak_kib();
+    let taken = push(&head.socket, &many(&Frame::Ping(7)), MUCH);
+    let peak = node.peak_kib();
+    assert!(taken < MUCH && peak < before + MORE_KIB, "{before} KiB, then {peak} KiB for {taken} bytes");
+}
+
+/// Closes it when the test is over, however it ends.
+struct Closing<'a>(&'a TcpStream);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        drop(self.0.shutdown(std::net::Shutdown::Both));
+    }
+}
+
+/// Says this without end from another thread while `during` runs, and reads what comes; counts the bytes of it.
+fn while_flooded(socket: &TcpStream, chunk: &[u8], during: impl FnOnce(&AtomicUsize)) {
+    let heard = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut buffer = vec![0; 1 << 20];
+            while let Ok(read @ 1..) = (&*socket).read(&mut buffer) {
+                heard.fetch_add(read, Ordering::Relaxed);
+            }
+        });
+        scope.spawn(|| while (&*socket).write_all(chunk).is_ok() {});
+        let _closing = Closing(socket);
+        during(&heard);
+    });
+}
+
+#[test]
+fn a_flood_of_questions_leaves_the_others_their_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let _node = head.node(dir.path(), 1, &["--sync", "never"]);
+    for (question, answer) in [(Frame::Ping(7), encoded(&Frame::Pong(7)).len()), (Frame::StatusQuery, 500)] {
+        let mut socket = head.connect();
+        socket.write_all(CLIENT).unwrap();
+        let mut other = head.line();
+        while_flooded(&socket, &many(&question), |heard| {
+            let mut waited: Vec<usize> = (0..21)
+                .map(|k| {
+                    let before = heard.load(Ordering::Relaxed);
+                    assert_eq!(other.ask(&format!("mensaje {k}")), "127.0.0.2 , mensaje: recibido");
+                    (heard.load(Ordering::Relaxed) - before) / answer
+                })
+                .collect();
+            waited.sort_unstable();
+            // A few turns of the one for each of the other. Without turns it is a whole socket's worth: hundreds of thousands.
+            assert!(heard.load(Ordering::Relaxed) > 0 && waited[10] < 10_000, "answers to the flood: {waited:?}");
+        });
+    }
+}
+
+#[test]
+fn a_node_cannot_flood_another_with_copies() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &["--heartbeat", "1h"]);
+    let mut target = Frames::open(head.connect(), NODE_OPENING);
+    target.say(&register(1, "destino"));
+    let mut source = Frames::open(head.connect(), NODE_OPENING);
+    source.say(&register(2, "origen"));
+    let line = b"1795234260----0----6 ---------- 0 000000 forged\n".repeat(10);
+    let asked = 100;
+    for number in 0..asked {
+        let (to, holders) = (String::new(), "origen".to_owned());
+        source.say(&Frame::Copy { number, to, holders, lines: line.clone().into() });
+    }
+    let deadline = Instant::now() + PATIENCE;
+    let mut refused = 0;
+    while refused < asked - 2 {
+        let frame = source.hear();
+        refused += u64::from(matches!(frame, Frame::CopyAck { refusal: Some(refusal), .. } if refusal.retry));
+        assert!(Instant::now() < deadline, "{refused} of {asked} were refused");
+    }
+    source.say(&Frame::Leave);
+    let mut handed_on = 0;
+    head.process.wait_for("dataNode origen at 127.0.0.1 is let go");
+    target.say(&Frame::Ping(9));
+    loop {
+        match target.hear() {
+            Frame::CopyPut { .. } => handed_on += 1,
+            Frame::Pong(9) => break,
+            _ => {}
+        }
+    }
+    assert_eq!(handed_on, 2, "what a source may have under way");
+}
+
+/// A framed client after its Welcome, and the next sequence number that it gives.
+struct Client {
+    frames: Frames,
+    next: u64,
+}
+
+impl Client {
+    fn new(head: &Head) -> Self {
+        let mut socket = head.connect();
+        socket.write_all(CLIENT).unwrap();
+        let mut answer = [0; CONFIRMATION.len()];
+        socket.read_exact(&mut answer).unwrap();
+        let mut frames = Frames::new(socket);
+        assert!(matches!(frames.hear(), Frame::Welcome { .. }));
+        Self { frames, next: 1 }
+    }
+
+    fn store(&mut self, message: &[u8]) {
+        let mut messages = MessagesBuilder::new();
+        messages.push(&[message]).unwrap();
+        self.frames.say(&Frame::Store { first_seq: self.next, messages: messages.take().unwrap() });
+        self.next += 1;
+    }
+
+    /// Waits until so many more messages are acknowledged.
+    fn acked(&mut self, messages: u64) {
+        let mut left = messages;
+        while left > 0 {
+            match self.frames.hear() {
+                Frame::Acked { count, .. } => left -= u64::from(count),
+                Frame::Ping(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn nodes_that_never_answer_hold_up_one_batch_of_all_there_is() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nobody is asked for a sign of life meanwhile.
+    let head = Head::start(dir.path(), &["--heartbeat", "1h"]);
+    let _node = head.node(dir.path(), 1, &["--sync", "never"]);
+    let mut client = Client::new(&head);
+    client.store(b"the node has settled something");
+    client.acked(1);
+    let silent: Vec<Frames> = (0..30)
+        .map(|k| {
+            let mut node = Frames::open(head.connect(), NODE_OPENING);
+            node.say(&register(100 + k, &format!("callado{k}")));
+            assert!(matches!(node.hear(), Frame::Welcome { .. }));
+            node
+        })
+        .collect();
+    let messages = 1000;
+    (0..messages).for_each(|k| client.store(format!("mensaje {k}").as_bytes()));
+    client.acked(messages - limits::BATCH_MESSAGES_MAX as u64);
+    // The rest comes from the other one, once the one that is on trial is given up.
+    client.acked(limits::BATCH_MESSAGES_MAX as u64);
+    let line = head.process.wait_for("it has acknowledged nothing since it registered");
+    assert!(line.contains("callado"), "{line}");
+    let mut given = 0;
+    for mut node in silent {
+        // Of one that was given up the connection is closed.
+        node.socket.write_all(&encoded(&Frame::Ping(9))).ok();
+        loop {
+            match node.hear_or_end() {
+                Some(Frame::Put { messages, .. }) => given += u64::from(messages.count()),
+                Some(Frame::Pong(9)) | None => break,
+                Some(_) => {}
+            }
+        }
+    }
+    // One was on trial, and another may be by now, with what was sent last.
+    assert!(given <= 2 * limits::BATCH_MESSAGES_MAX as u64, "{given} of {messages} messages");
+}
+
+/// A reader of all there is, who has asked for it.
+fn reader(head: &Head) -> Frames {
+    let mut frames = Frames::open(head.connect(), b"peticion acopio/1\ncliente\n");
+    let until = RecordId::MAX;
+    frames.say(&Frame::Read { from: RecordId::ZERO, until, client: None, follow: false, partial: false });
+    frames
+}
+
+#[test]
+fn readers_that_do_not_read_share_one_bound_and_hold_nobody_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let nodes = [1, 2].map(|k| head.node(dir.path(), k, &["--sync", "never"]));
+    let mut client = Client::new(&head);
+    let (messages, message) = (16, vec![b'm'; 1 << 20]);
+    for _ in 0..messages {
+        client.store(&message);
+        client.acked(1);
+    }
+    let before = [head.process.peak_kib(), nodes[0].peak_kib(), nodes[1].peak_kib()];
+    let idle: Vec<Frames> = (1..limits::READERS_MAX).map(|_| reader(&head)).collect();
+    let mut reads = reader(&head);
+    let mut bytes = 0;
+    loop {
+        match reads.hear() {
+            Frame::Records { lines, .. } => bytes += lines.len(),
+            Frame::ReadEnd { .. } => break,
+            _ => {}
+        }
+    }
+    assert!(bytes > messages * message.len());
+    let after = [head.process.peak_kib(), nodes[0].peak_kib(), nodes[1].peak_kib()];
+    assert!(
+        after.iter().zip(before).all(|(after, before)| *after < before + (64 << 10)),
+        "{before:?} KiB, then {after:?}"
+    );
+    drop(idle);
+}
+
+#[test]
+fn a_client_is_let_go_as_soon_as_it_begins_what_it_may_not_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    // A Page of four megabytes, and a Store without a Hello, of which nothing more ever comes.
+    for (begun, hello) in [(&b"\0\x40\0\0\x17"[..], true), (b"\0\x08\0\0\x03", false)] {
+        let mut socket = head.connect();
+        socket.write_all(if hello { CLIENT } else { b"peticion acopio/1\ncliente\n" }).unwrap();
+        socket.write_all(begun).unwrap();
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.contains("is out of place from a client"), "{answer}");
+    }
+}
