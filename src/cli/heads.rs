@@ -20,8 +20,8 @@ pub const ANNOUNCED: &str = "zk://";
 /// `--head`.
 #[derive(Debug, Args)]
 pub struct Heads {
-    /// Heads of the cluster; several with commas, or the flag several times; or zk://HOST:PORT;HOST:PORT/PATH for those
-    /// that announce themselves over ZooKeeper
+    /// Heads of the cluster; several with commas, or the flag several times. Those that announce themselves over
+    /// ZooKeeper: zk://HOST:PORT;HOST:PORT/PATH
     #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", value_delimiter = ',', default_value = DEFAULT,
         value_parser = head)]
     pub head: Vec<String>,
