@@ -8,7 +8,7 @@ install_missing() {
     local missing=()
     local pair
     for pair in nc.openbsd:netcat-openbsd strace:strace python3:python3 mkfs.ext4:e2fsprogs mount:mount \
-        docker-compose:docker-compose java:default-jre-headless pip3:python3-pip; do
+        docker-compose:docker-compose java:default-jre-headless pip3:python3-pip ip:iproute2; do
         have "${pair%%:*}" || missing+=("${pair##*:}")
     done
     [ -e /usr/share/java/zookeeper.jar ] || missing+=(zookeeper)

@@ -15,7 +15,7 @@
 //! [`wire`] is the words on the wire and imports nobody: no socket, no clock, no file. `head`, `data` and `client` speak
 //! it and never import each other; [`net`], [`clock`], [`daily`], [`lock`], `files` and `printable` are the small things they share.
 //! `web` takes values over HTTP, by the client library alone. [`check`] reads what data nodes wrote, offline; [`cluster`] runs whole clusters on one machine, as
-//! processes or in containers. `cli` is the command line: nothing else reads flags or the environment. `ARCHITECTURE.md`, `docs/wire.md` and `docs/data-log.md`
+//! processes or in containers. `cli` is the command line: nothing else reads flags or the environment. `ARCHITECTURE.md`, `docs/wire.md`, `docs/data-log.md` and `docs/logs.md`
 //! are the pages beside this one.
 
 #[cfg(feature = "server")]
@@ -43,6 +43,8 @@ pub mod lock;
 #[cfg(feature = "client")]
 pub mod net;
 mod printable;
+#[cfg(feature = "server")]
+mod repeats;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 #[cfg(feature = "web")]

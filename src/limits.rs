@@ -77,6 +77,22 @@ pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Default number of client connections of a head.
 pub const CLIENTS_MAX_DEFAULT: usize = 100;
 
+/// Silence after which a client of a full head gives up its place to another of its address: longer than a client that sends
+/// every few seconds is ever silent, and shorter than a person waits who has started a device anew.
+pub const CLIENT_SILENT_AFTER: Duration = Duration::from_secs(60);
+
+/// Time between two looks for clients that are idle for too long: a quarter of that time, but not less than this.
+pub const IDLE_LOOK_MIN: Duration = Duration::from_millis(50);
+
+/// The same, and not more than this.
+pub const IDLE_LOOK_MAX: Duration = Duration::from_secs(1);
+
+/// Time that a client which lost its place has to read its answers and the reason; then it is cut.
+pub const PLACE_LEAVE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Clients that one report lists; the others are counted.
+pub const STATUS_CLIENTS_MAX: usize = 1000;
+
 /// Connections beyond the client limit that a head serves at the same time, for data nodes, for handshakes and for
 /// telling client 101 that the head is full. Past it the head stops accepting until one ends.
 pub const CONNECTIONS_EXTRA: usize = 256;
@@ -149,6 +165,13 @@ pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 /// Time a client that has closed its sending side may take to read its last answers.
 pub const LINGER_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// Default for the bytes that a raw or line data node is sent as one message, `mensaje: ` and a line's newline included: as
+/// many as the original's reads. More would be two messages to it, or three, and as many answers.
+pub const TEXT_NODE_BYTES_DEFAULT: usize = 1024;
+
+/// Least such bound that can be asked for: a short message fits beside `mensaje: `.
+pub const TEXT_NODE_BYTES_MIN: usize = 64;
+
 /// What a raw or line data node may have unanswered in the head: it answers one message at a time, so a longer queue
 /// would only wait. One batch.
 pub const TEXT_NODE_WINDOW_MESSAGES_MAX: usize = BATCH_MESSAGES_MAX;
@@ -157,15 +180,16 @@ pub const TEXT_NODE_WINDOW_MESSAGES_MAX: usize = BATCH_MESSAGES_MAX;
 /// whole buffer alive.
 pub const DETACH_BYTES_MAX: usize = 4096;
 
-/// Silence after which the system asks a peer whether it is still there (TCP keepalive): a device that lost its power
-/// says no goodbye, and must not keep a client's place for ever.
-pub const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+/// Time after which the system gives up a peer that answers nothing: a device that lost its power says no goodbye, and
+/// must not keep a client's place. Half of it passes before an idle one is asked (TCP keepalive).
+pub const PEER_SILENCE_MAX: Duration = Duration::from_secs(20);
 
-/// Time between two such questions.
-pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Such questions without an answer before the connection counts as broken.
+/// Questions of the system to an idle peer without an answer before the connection counts as broken.
 pub const KEEPALIVE_RETRIES: u32 = 3;
+
+/// Bytes that the system takes for a peer beyond what it could send, but for the write that it is in: a peer that does not
+/// read is known by the next one that waits.
+pub const UNSENT_BYTES_MAX: u32 = 1;
 
 /// Time a text peer that has been confirmed may leave a word unfinished that could still become part of the handshake;
 /// then it is a message. Longer than a lost packet takes to be sent again.
@@ -209,6 +233,10 @@ pub const RAW_NODE_ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// ICMP echoes in a row that a host may leave unanswered before its raw data node is evicted: one packet can be lost.
 pub const ICMP_MISSES_MAX: u8 = 2;
+
+/// Data nodes beyond the first copies that may be lost with the same batch in flight, before it is refused: one that ends
+/// every node which gets it stops there, and one that was only beside it is refused after as many losses in a row alone.
+pub const NODES_LOST_MAX: usize = 3;
 
 /// Silence of a head after which a data node asks whether it is still there.
 pub const HEAD_PING_AFTER: Duration = HEARTBEAT_DEFAULT;
@@ -283,6 +311,12 @@ pub const SCAN_FAILURES_MAX: u32 = 3;
 /// Time that a data node waits for other heads to say what is safe, before it answers with what is complete.
 pub const SAFE_WAIT_MAX: Duration = Duration::from_millis(100);
 
+/// Time that a data node stays complete no further while readers ask, before it says which head that hangs on.
+pub const STALL_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Time between two questions of readers that are one wait: a head asks again at once, or within [`READ_POLL_MAX`].
+pub const STALL_ASKED_WITHIN: Duration = Duration::from_secs(2);
+
 /// Answers of one head that wait in a data node until what was put before them is settled; later ones are joined.
 pub const SAFES_PENDING_MAX: usize = 16;
 
@@ -306,8 +340,11 @@ pub const MEMBERS_TELL_EVERY: Duration = Duration::from_millis(100);
 /// Age from which a report counts after a node went away: what it says was looked at since.
 pub const MEMBER_SETTLE_AFTER: Duration = Duration::from_secs(2);
 
-/// Greatest `members.txt` that is read, bytes: every member takes less than 256.
-pub const MEMBERS_BYTES_MAX: u64 = 256 * MEMBERS_MAX as u64;
+/// Data nodes that speak text and keep records which a head knows by name; the records of others are counted together.
+pub const TEXT_NODES_KNOWN_MAX: usize = 64;
+
+/// Greatest `members.txt` that is read, bytes: every line takes less than 256.
+pub const MEMBERS_BYTES_MAX: u64 = 256 * (MEMBERS_MAX + TEXT_NODES_KNOWN_MAX + 1) as u64;
 
 /// Shortest time between two counts of the records that are short of copies, at changes: a busy log changes a thousand
 /// times a second.
@@ -326,12 +363,6 @@ pub const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(60);
 /// a node which comes back at once is not mentioned.
 pub const ALARM_EVERY: Duration = Duration::from_secs(1);
 
-/// Refused data nodes that a head remembers, so that it names each once though it comes back every few seconds.
-pub const REFUSED_NODES_MAX: usize = 64;
-
-/// Time after which a head names a refused data node again, if it still comes.
-pub const REFUSED_NODE_SAID_EVERY: Duration = Duration::from_secs(600);
-
 /// Time for which a head may answer a node it knew with "taken" before the node says that there are two of it: longer
 /// than two heartbeats, in which a head notices a lost connection.
 pub const TAKEN_DOUBT_TIME: Duration = Duration::from_secs(30);
@@ -348,11 +379,14 @@ pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// Longest wait before a lost head is dialled again.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+/// Longest wait before heads are asked again of which the last one refused for now.
+pub const CLIENT_REFUSED_WAIT_MAX: Duration = Duration::from_millis(500);
+
 /// Time to establish a TCP connection to a head.
 pub const DIAL_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Time a client of the library goes on trying to get a message stored while heads are away or refuse for now.
-pub const CLIENT_RETRY_TIME_DEFAULT: Duration = Duration::from_secs(10);
+pub const CLIENT_RETRY_TIME_DEFAULT: Duration = Duration::from_secs(30);
 
 /// Messages that the callers of one [`Keeper`](crate::client::Keeper) have in flight together, and as many that wait: fewer
 /// than a client's window, so that sending one never waits for the answer to another.
@@ -394,8 +428,12 @@ pub const READER_CLIENTS_MAX: usize = 4096;
 /// torn into. Past it the lowest half is forgotten.
 pub const READER_CLIENT_RANGES_MAX: usize = CLIENT_IN_FLIGHT_MESSAGES_MAX / 2;
 
-/// The same of all clients together, 16 bytes each.
+/// The same of all clients together, some 80 bytes each.
 pub const READER_RANGES_MAX: usize = 64 * READER_CLIENT_RANGES_MAX;
+
+/// Payloads that a reader remembers of all clients together, to tell a second copy from another message under the same
+/// number: 4 bytes each. Past it the older half of each client's is forgotten, and what comes again passes.
+pub const READER_PAYLOADS_MAX: usize = 4 * 1024 * 1024;
 
 /// Frames that a reader takes from its socket before anybody asks for them. One, so that a slow reader is felt by the
 /// head at once.
@@ -471,8 +509,43 @@ pub const SEND_REFUSALS_SHOWN_MAX: usize = 20;
 
 // ---- the log files of a head ----------------------------------------------------------------------------------------
 
-/// Days of `heartbeat.log`, `client.log` and `node.log` that are kept. `registro.log` is kept whole.
-pub const LOG_DAYS_MAX: usize = 30;
+/// Age at which days of `heartbeat.log`, `head.log`, `client.log` and `node.log` go. `registro.log` is kept for ever, unless a
+/// head is told otherwise.
+pub const LOG_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Time between two looks whether a log file is still the one at its path: one that was moved away takes no lines for longer.
+pub const LOG_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// First time for which a line about a peer that comes again is counted and not said; it doubles while the line goes on.
+pub const LOG_REPEAT_AFTER: Duration = Duration::from_secs(1);
+
+/// The longest such time in `head.log` and `heartbeat.log`: a data node that is refused comes back every few seconds.
+pub const LOG_REPEAT_EVERY: Duration = Duration::from_secs(600);
+
+/// The same in the registro, whose numbers count: a head that is killed takes those of this time with it.
+pub const REGISTRO_REPEAT_EVERY: Duration = Duration::from_secs(10);
+
+/// Bytes of lines a second that one peer can cause in a log, in the long run; what is more is counted.
+pub const LOG_PEER_BYTES_PER_SECOND: u64 = 1024;
+
+/// Bytes of lines that one peer can cause at once: a few hundred lines, as many devices behind one address cause them.
+pub const LOG_PEER_BURST_BYTES: u64 = 64 * 1024;
+
+/// Different lines about one peer that are remembered, so that each is said once.
+pub const LOG_PEER_LINES_MAX: usize = 32;
+
+/// Peers about which lines are remembered; all others share the room of one.
+pub const LOG_PEERS_MAX: usize = 256;
+
+/// As much of a line about a peer as is said, bytes.
+pub const LOG_TEXT_BYTES_MAX: usize = 2 * TEXT_BYTES_MAX;
+
+/// Time between two tries to write a registro that could not be written.
+pub const REGISTRO_RETRY_EVERY: Duration = ALARM_EVERY;
+
+/// Bytes of lines that wait for a registro that cannot be written. Nothing new is taken meanwhile, so these are the
+/// acknowledgements of what was in flight; with more of them some get no line.
+pub const REGISTRO_PENDING_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Ranges on one line of the registro; an acknowledgement of more takes several lines.
 pub const REGISTRO_RANGES_MAX: usize = 256;
@@ -496,3 +569,5 @@ const _: () = assert!(DRAIN_TIME_MAX.as_millis() < STOP_TIME_MAX.as_millis());
 const _: () =
     assert!(PAGE_BYTES_MIN <= PAGE_BYTES_MAX && PAGE_BYTES_MAX + FRAME_HEADER_BYTES_MAX <= LINES_FRAME_BYTES_MAX);
 const _: () = assert!(SAFE_WAIT_MAX.as_millis() < READ_PAGE_TIME_MAX.as_millis());
+const _: () =
+    assert!(LOG_PEER_BURST_BYTES > 2 * LOG_TEXT_BYTES_MAX as u64 && LOG_TEXT_BYTES_MAX < REGISTRO_LINE_BYTES_MAX);

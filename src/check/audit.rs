@@ -6,11 +6,13 @@
 
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use super::across::{Checked, Differing, named};
-use super::copies::{self, Copied, Sent};
+use super::copies::{self, Copied, Number, Sent};
+use super::let_go;
 use super::promises::{self, Promise};
 pub use super::promises::{Error as RegistroError, LineAt};
 use super::sort::{self, Bounds, Sorted, Sorter};
@@ -29,7 +31,7 @@ pub struct Settings {
     pub data: Vec<PathBuf>,
     /// The least id that counts, on both sides; older ones may have been removed.
     pub since: RecordId,
-    /// Folder for temporary files: about 24 bytes for each range of ids in a registro and 48 for each record.
+    /// Folder for temporary files: about 24 bytes for each range of ids in a registro and 52 for each record.
     pub temp: PathBuf,
 }
 
@@ -81,12 +83,22 @@ pub struct Report {
     pub torn_tails: u64,
     /// The first bad lines and torn ends.
     pub damage_first: Vec<Damage>,
+    /// Ids of which copies are not there because retention removed them; they are neither missing nor short of copies.
+    pub let_go: u64,
     /// Ids in the folders that no registro holds: usual after a head was killed.
     pub unacknowledged: u64,
+    /// Time up to which lines of a registro were let go: what is older and in no registro may have been acknowledged.
+    pub judged_from: Option<String>,
+    /// Ids in the folders that no registro holds any more.
+    pub not_judged: u64,
     /// Lines that repeat an id of the same folder, with the same contents: usual after a copy was sent again.
     pub duplicates: u64,
     /// Messages of a client that are kept under several ids: usual after a client tried again.
     pub sent_twice: u64,
+    /// Numbers of a client under which different messages are kept: it began to count anew under the same id.
+    pub numbers_reused: u64,
+    /// The first of those.
+    pub numbers_reused_first: Vec<Reused>,
 }
 
 impl Report {
@@ -144,6 +156,17 @@ pub struct Short {
     pub line: u32,
 }
 
+/// A number of a client that two messages have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reused {
+    /// The client.
+    pub client: String,
+    /// The number.
+    pub seq: u64,
+    /// The ids of two records.
+    pub ids: [String; 2],
+}
+
 /// A place in a file of records that is no record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Damage {
@@ -180,9 +203,12 @@ pub type Progress<'a> = dyn FnMut(Step<'_>, u64, u64) + 'a;
 pub fn audit(settings: &Settings, progress: &mut Progress<'_>) -> Result<Report, Error> {
     let files = sources::registros(&settings.registros)?;
     let dirs = sources::data_folders(&settings.data)?;
+    // Before the lines: what is let go meanwhile was read, or is older than this.
+    let until = let_go::lines_until(&files)?;
     let (registros, promises) = read_registros(files, settings, progress)?;
     let since = (settings.since > RecordId::default()).then(|| settings.since.to_string());
-    let mut report = Report { since, registros, ..Report::default() };
+    let judged_from = until.map(|time| humantime::format_rfc3339_nanos(time).to_string());
+    let mut report = Report { since, judged_from, registros, ..Report::default() };
     let (copied, sent) = read_folders(&dirs, settings, &mut report, progress)?;
     let total = promises.entries() + copied.entries() + sent.entries();
     let mut done = 0;
@@ -192,9 +218,22 @@ pub fn audit(settings: &Settings, progress: &mut Progress<'_>) -> Result<Report,
             progress(Step::Comparing, done, total);
         }
     };
-    report.compare(promises, copied, &dirs, &mut tick)?;
-    report.sent_twice = copies::sent_twice(sent, &mut tick)?;
+    // After the folders: what was removed while they were read is listed by now.
+    let let_go = LetGo { lines_until: until.map_or(0, nanos), files: let_go::Files::of(&dirs)? };
+    report.compare(promises, copied, (&dirs, let_go), &mut tick)?;
+    copies::numbers(sent, &mut tick, |number| report.number(number))?;
     Ok(report)
+}
+
+/// What was let go on purpose.
+struct LetGo {
+    /// Time of the last line, ns since 1970.
+    lines_until: u64,
+    files: let_go::Files,
+}
+
+fn nanos(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).ok().and_then(|since| since.as_nanos().try_into().ok()).unwrap_or_default()
 }
 
 /// Entries compared between two words of progress.
@@ -229,7 +268,7 @@ fn read_folders(
         if line.id < settings.since {
             return Ok(());
         }
-        sent.push(Sent { client: line.client, seq: line.seq, id: line.id })?;
+        sent.push(Sent::new(line))?;
         copied.push(Copied::new(line, folder))
     };
     let mut in_folder = |dir: &Path, done, total| progress(Step::Folder(dir), done, total);
@@ -264,7 +303,7 @@ impl Report {
         &mut self,
         promises: Sorted<Promise>,
         copied: Sorted<Copied>,
-        dirs: &[PathBuf],
+        (dirs, mut let_go): (&[PathBuf], LetGo),
         tick: &mut dyn FnMut(),
     ) -> Result<(), Error> {
         let (mut promises, mut promised) = (promises::Groups::new(promises), promises::Group::default());
@@ -281,8 +320,9 @@ impl Report {
                 self.kept(&kept, dirs);
             }
             match order {
-                Ordering::Less => self.promised(&promised, &[], dirs),
-                Ordering::Equal => self.promised(&promised, &kept.folders, dirs),
+                Ordering::Less => self.promised(&promised, &[], (dirs, &mut let_go.files)),
+                Ordering::Equal => self.promised(&promised, &kept.folders, (dirs, &mut let_go.files)),
+                Ordering::Greater if kept.id.time_ns <= let_go.lines_until => self.not_judged += 1,
                 Ordering::Greater => self.unacknowledged += 1,
             }
             if order.is_le() {
@@ -293,6 +333,19 @@ impl Report {
             }
         }
         Ok(())
+    }
+
+    /// Takes what is kept under a number of a client.
+    fn number(&mut self, number: Number) {
+        self.sent_twice += u64::from(number.is_twice);
+        if let Some(other) = number.other.filter(|_| number.is_reused) {
+            self.numbers_reused += 1;
+            if self.numbers_reused_first.len() < FINDINGS_SHOWN_MAX {
+                let Sent { client, seq, id, .. } = number.one;
+                let ids = [id.min(other), id.max(other)].map(|id| id.to_string());
+                self.numbers_reused_first.push(Reused { client: client.to_string(), seq, ids });
+            }
+        }
     }
 
     /// Takes what the folders hold of an id.
@@ -307,10 +360,20 @@ impl Report {
     }
 
     /// Takes an acknowledged id and the folders that hold it.
-    fn promised(&mut self, promised: &promises::Group, folders: &[u16], dirs: &[PathBuf]) {
+    fn promised(
+        &mut self,
+        promised: &promises::Group,
+        folders: &[u16],
+        (dirs, removed): (&[PathBuf], &mut let_go::Files),
+    ) {
         self.acknowledged += 1;
         self.found += u64::from(!folders.is_empty());
-        if folders.len() >= promised.nodes.len() {
+        let lacking = promised.nodes.len().saturating_sub(folders.len());
+        if lacking == 0 {
+            return;
+        }
+        if removed.explain(promised.id, lacking, folders) {
+            self.let_go += 1;
             return;
         }
         let (count, first) = if folders.is_empty() {

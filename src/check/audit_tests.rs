@@ -132,12 +132,12 @@ proptest! {
         }
         let mut held = BTreeMap::<u64, BTreeSet<usize>>::new();
         let mut contents = BTreeMap::<u64, BTreeSet<(u64, u8)>>::new();
-        let mut messages = BTreeMap::<u64, BTreeSet<u64>>::new();
+        let mut messages = BTreeMap::<u64, BTreeSet<(u8, u64)>>::new();
         for (folder, records) in folders.iter().enumerate() {
             for (n, seq, kind) in records.iter().filter(|(n, ..)| *n >= since) {
                 held.entry(*n).or_default().insert(folder);
                 contents.entry(*n).or_default().insert((*seq, *kind));
-                messages.entry(*seq).or_default().insert(*n);
+                messages.entry(*seq).or_default().insert((*kind, *n));
             }
         }
         let copies = |n: &u64| held.get(n).map_or(0, BTreeSet::len);
@@ -157,7 +157,13 @@ proptest! {
         prop_assert_eq!(report.fewer, count(&|copies, nodes| copies > 0 && copies < nodes));
         prop_assert_eq!(report.unacknowledged, held.keys().filter(|n| !promised.contains_key(n)).count() as u64);
         prop_assert_eq!(report.differing, contents.values().filter(|contents| contents.len() > 1).count() as u64);
-        prop_assert_eq!(report.sent_twice, messages.values().filter(|ids| ids.len() > 1).count() as u64);
+        let twice = |kept: &BTreeSet<(u8, u64)>| (0..2).any(|kind| kept.iter().filter(|(one, _)| *one == kind).count() > 1);
+        prop_assert_eq!(report.sent_twice, messages.values().filter(|kept| twice(kept)).count() as u64);
+        let reused = |kept: &BTreeSet<(u8, u64)>| {
+            let (kinds, ids): (BTreeSet<_>, BTreeSet<_>) = kept.iter().copied().unzip();
+            kinds.len() > 1 && ids.len() > 1
+        };
+        prop_assert_eq!(report.numbers_reused, messages.values().filter(|kept| reused(kept)).count() as u64);
         prop_assert_eq!((report.checksum_errors, report.torn_tails), (0, 0));
     }
 }

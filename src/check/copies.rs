@@ -61,46 +61,77 @@ pub fn get_id(fields: &mut Fields<'_>) -> RecordId {
     RecordId { time_ns: fields.u64(), incarnation: fields.u32() }
 }
 
-/// Under which id a client's message is kept.
+/// Under which id a client's message is kept. The order brings equal messages together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Sent {
     /// The client.
     pub client: ClientId,
     /// Its number for the message.
     pub seq: u64,
+    /// CRC-32C of its payload.
+    pub payload: u32,
     /// The record's id.
     pub id: RecordId,
 }
 
+impl Sent {
+    /// What is remembered of a line.
+    #[must_use]
+    pub fn new(line: &Line<'_>) -> Self {
+        Self { client: line.client, seq: line.seq, payload: crc32c::crc32c(line.text.as_bytes()), id: line.id }
+    }
+}
+
 impl Entry for Sent {
-    const BYTES: usize = 28;
+    const BYTES: usize = 32;
 
     fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.client.0.to_le_bytes());
         out.extend_from_slice(&self.seq.to_le_bytes());
+        out.extend_from_slice(&self.payload.to_le_bytes());
         put_id(out, self.id);
     }
 
     fn get(mut fields: Fields<'_>) -> Self {
-        Self { client: ClientId(fields.u64()), seq: fields.u64(), id: get_id(&mut fields) }
+        Self { client: ClientId(fields.u64()), seq: fields.u64(), payload: fields.u32(), id: get_id(&mut fields) }
     }
 }
 
-/// How many messages are kept under more than one id: a client's retries.
-pub fn sent_twice(sent: Sorted<Sent>, mut each: impl FnMut()) -> Result<u64, sort::Error> {
-    let (mut before, mut counted, mut twice) = (None::<Sent>, false, 0);
+/// What is kept under one number of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Number {
+    /// One of its records.
+    pub one: Sent,
+    /// A record with another id: a retry, or another message.
+    pub other: Option<RecordId>,
+    /// The same payload has two ids: the client tried again.
+    pub is_twice: bool,
+    /// There are two payloads, and two ids: the client counted anew. Two payloads of one id are differing copies.
+    pub is_reused: bool,
+}
+
+/// Tells `number` of every number of a client that has more than one id, and `each` of every record.
+pub fn numbers(sent: Sorted<Sent>, mut each: impl FnMut(), mut number: impl FnMut(Number)) -> Result<(), sort::Error> {
+    let mut of: Option<Number> = None;
+    let (mut before, mut payloads) = (None::<Sent>, 0);
     for entry in sent {
         each();
         let entry = entry?;
         let same = before.filter(|before| (before.client, before.seq) == (entry.client, entry.seq));
-        let again = same.is_some_and(|before| before.id != entry.id);
-        if again && !counted {
-            twice += 1;
+        if same.is_none() {
+            of.take().into_iter().filter(|of| of.other.is_some()).for_each(&mut number);
+            payloads = 0;
         }
-        counted = same.is_some() && (counted || again);
+        let of = of.get_or_insert(Number { one: entry, other: None, is_twice: false, is_reused: false });
+        let is_equal = same.is_some_and(|before| before.payload == entry.payload);
+        payloads += u64::from(!is_equal);
+        of.is_twice |= is_equal && same.is_some_and(|before| before.id != entry.id);
+        of.other = of.other.or((entry.id != of.one.id).then_some(entry.id));
+        of.is_reused = payloads > 1 && of.other.is_some();
         before = Some(entry);
     }
-    Ok(twice)
+    of.into_iter().filter(|of| of.other.is_some()).for_each(number);
+    Ok(())
 }
 
 /// All copies of one id.
@@ -223,13 +254,32 @@ mod tests {
         assert_eq!(seen, copies.len());
     }
 
+    /// Client, number, twice, reused.
+    fn found(all: &[Sent]) -> Vec<(u64, u64, bool, bool)> {
+        let mut found = Vec::new();
+        let number = |of: Number| found.push((of.one.client.0, of.one.seq, of.is_twice, of.is_reused));
+        numbers(sorted(all), || {}, number).unwrap();
+        found
+    }
+
     #[test]
     fn a_message_under_two_ids_was_sent_twice_and_two_copies_of_one_id_were_not() {
-        let sent = |client, seq, n| Sent { client: ClientId(client), seq, id: id(n) };
+        let sent = |client, seq, n| Sent { client: ClientId(client), seq, payload: 7, id: id(n) };
         let all = [sent(1, 1, 5), sent(1, 1, 5), sent(1, 2, 6), sent(1, 2, 7), sent(1, 2, 8), sent(2, 2, 9)];
-        assert_eq!(sent_twice(sorted(&all), || {}).unwrap(), 1);
+        assert_eq!(found(&all), [(1, 2, true, false)]);
         let again = [sent(1, 1, 5), sent(1, 1, 6), sent(2, 1, 7), sent(2, 1, 8), sent(2, 1, 8)];
-        assert_eq!(sent_twice(sorted(&again), || {}).unwrap(), 2);
-        assert_eq!(sent_twice(sorted(&[]), || {}).unwrap(), 0);
+        assert_eq!(found(&again), [(1, 1, true, false), (2, 1, true, false)]);
+        assert_eq!(found(&[]), []);
+    }
+
+    #[test]
+    fn another_payload_under_a_number_is_another_message_unless_it_has_the_same_id() {
+        let sent = |seq, payload, n| Sent { client: ClientId(1), seq, payload, id: id(n) };
+        let anew = [sent(1, 7, 1), sent(1, 8, 2), sent(1, 8, 2), sent(2, 7, 3)];
+        assert_eq!(found(&anew), [(1, 1, false, true)]);
+        let differing = [sent(1, 7, 1), sent(1, 8, 1)];
+        assert_eq!(found(&differing), []);
+        let all = [sent(5, 7, 1), sent(5, 8, 2), sent(5, 7, 3)];
+        assert_eq!(found(&all), [(1, 5, true, true)]);
     }
 }

@@ -3,7 +3,7 @@
 //! `verify` reads one data folder, `across` compares several, `audit` compares them with the registros of the heads;
 //! `torture` fails a cluster on purpose, `bench` measures one.
 //! The rest is what they are made of: `sort` orders more than fits in memory, `copies` and `promises` are its entries,
-//! group by group, `registro` reads a line, `sources` finds files, `ahead` reads them.
+//! group by group, `registro` reads a line, `let_go` knows what is gone on purpose, `sources` finds files, `ahead` reads them.
 
 pub mod across;
 mod ahead;
@@ -13,6 +13,7 @@ pub mod bench;
 mod copies;
 #[cfg(feature = "docker")]
 pub mod drill;
+mod let_go;
 mod promises;
 mod registro;
 pub mod sort;

@@ -189,7 +189,8 @@ impl<'a> Reader<'a> {
     fn line(&mut self, line: &[u8], file: u16, path: &Path, number: u32) -> Result<bool, Error> {
         match registro::read(line) {
             Said::Kept(kept) => self.kept(kept, file, number)?,
-            Said::Refused => self.tally.refusals += 1,
+            Said::Refused(times) => self.tally.refusals = self.tally.refusals.saturating_add(times),
+            Said::Torn => self.tally.torn_lines += 1,
             Said::Unreadable => {
                 self.tally.unreadable_lines += 1;
                 if self.tally.unreadable.len() < limits::FINDINGS_SHOWN_MAX {

@@ -5,15 +5,18 @@
 
 use crate::limits::{NODE_NAME_BYTES_MAX, REGISTRO_RANGE_IDS_MAX};
 use crate::wire::id::{ID_CHARS, RecordId, number};
-use crate::wire::text::{PROBLEMA, RECIBIDO_EN_DATANODE};
+use crate::wire::text::{DE_CLIENTE, PROBLEMA, RECIBIDO_EN_DATANODE, VECES};
 
 /// What a whole line says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said<'a> {
     /// A data node keeps these ids.
     Kept(Kept<'a>),
-    /// A message was refused.
-    Refused,
+    /// Messages were refused: how often.
+    Refused(u64),
+    /// The beginning of a line of a head, that was never written whole: a disk was full, or the head was killed. What it
+    /// was about was told to nobody.
+    Torn,
     /// Nothing that a head writes.
     Unreadable,
 }
@@ -35,29 +38,49 @@ impl<'a> Kept<'a> {
     }
 }
 
-/// Characters of a line's time with the space behind it.
-const TIME_CHARS: usize = "2026-11-21T07:34:21.000000Z ".len();
+/// A line's time with the space behind it; a zero stands for any digit.
+const TIME_SHAPE: &str = "0000-00-00T00:00:00.000000Z ";
+
+/// Its characters.
+const TIME_CHARS: usize = TIME_SHAPE.len();
 
 /// Reads a line without its newline.
 #[must_use]
 pub fn read(line: &[u8]) -> Said<'_> {
     let Ok(text) = std::str::from_utf8(line) else { return read_rest(line) };
     if let Some(said) = text.get(TIME_CHARS..).filter(|_| is_time(text)) {
-        if said.strip_prefix(PROBLEMA).is_some_and(is_whole_refusal) {
-            return Said::Refused;
+        if let Some(times) = said.strip_prefix(PROBLEMA).and_then(refusals) {
+            return Said::Refused(times);
         }
         if let Some(kept) = kept(said) {
             return Said::Kept(kept);
         }
     }
-    read_rest(line)
+    match read_rest(line) {
+        Said::Unreadable if is_beginning(text) => Said::Torn,
+        said => said,
+    }
 }
 
-/// Whether a refusal has its end, ` cliente=<id> seq=<first>..<last>`, and nothing behind it.
-fn is_whole_refusal(rest: &str) -> bool {
-    let ends = rest.rsplit_once(" seq=").and_then(|(rest, numbers)| rest.contains(" cliente=").then_some(numbers));
-    let numbers = ends.and_then(|numbers| numbers.split_once(".."));
-    numbers.is_some_and(|(first, last)| number(first.as_bytes()).is_some() && number(last.as_bytes()).is_some())
+/// How many refusals a line stands for that has its end, ` cliente=<id> seq=<first>..<last>` and perhaps ` veces=<n>`, and
+/// nothing behind it.
+fn refusals(rest: &str) -> Option<u64> {
+    let (_, numbers) = rest.rsplit_once(" seq=").filter(|(rest, _)| rest.contains(DE_CLIENTE))?;
+    let (numbers, times) = match numbers.split_once(VECES) {
+        Some((numbers, times)) => (numbers, times.parse().ok().filter(|times| *times > 0)?),
+        None => (numbers, 1),
+    };
+    let (first, last) = numbers.split_once("..")?;
+    (number(first.as_bytes()).is_some() && number(last.as_bytes()).is_some()).then_some(times)
+}
+
+/// Whether this is how a line of a head begins, as far as it goes.
+fn is_beginning(text: &str) -> bool {
+    let Some((time, said)) = text.split_at_checked(TIME_CHARS) else {
+        return !text.is_empty() && is_time(&format!("{text}{}", TIME_SHAPE.get(text.len()..).unwrap_or_default()));
+    };
+    let begins = |with: &str| said.starts_with(with) || with.starts_with(said);
+    is_time(time) && (begins(PROBLEMA) || begins(RECIBIDO_EN_DATANODE))
 }
 
 /// Looks for a whole acknowledgement behind the broken beginning of a line.
@@ -72,9 +95,8 @@ fn read_rest(line: &[u8]) -> Said<'_> {
 
 /// Whether a line begins with a time and a space, by its shape.
 fn is_time(text: &str) -> bool {
-    let shape = b"0000-00-00T00:00:00.000000Z ";
-    let fits = |(byte, wanted): (u8, &u8)| if *wanted == b'0' { byte.is_ascii_digit() } else { byte == *wanted };
-    text.len() >= shape.len() && text.bytes().zip(shape).all(fits)
+    let fits = |(byte, wanted): (u8, u8)| if wanted == b'0' { byte.is_ascii_digit() } else { byte == wanted };
+    text.len() >= TIME_CHARS && text.bytes().zip(TIME_SHAPE.bytes()).all(fits)
 }
 
 fn kept(said: &str) -> Option<Kept<'_>> {
@@ -130,23 +152,38 @@ mod tests {
     #[test]
     fn refusals_are_read_and_other_text_is_not() {
         let refused = format!("{TIME}{PROBLEMA}: no hay dataNodes cliente=---------- seq=6..7");
-        assert_eq!(read(refused.as_bytes()), Said::Refused);
+        assert_eq!(read(refused.as_bytes()), Said::Refused(1));
+        assert_eq!(read(format!("{refused} veces=12").as_bytes()), Said::Refused(12));
+        for torn in [format!("{refused} veces="), refused[..60].to_owned(), line(&ID[..9]), TIME[..9].to_owned()] {
+            assert_eq!(read(torn.as_bytes()), Said::Torn, "{torn}");
+        }
         let bad = [
             "".to_owned(),
             "hola".to_owned(),
-            line("x"),
-            line(&format!("{ID}..+")),
-            line(&format!("{ID}..+x")),
-            line(&format!("{ID}..++1")),
-            line(&format!("{ID}..+1048576")),
-            line(&format!("{ID}  {ID}")),
-            line(&format!("{ID} ")),
-            line("9999999999zzzzz----6"),
+            format!("{TIME}hola"),
             format!("{ID} ---------4 0 0iMMWX mensaje: {RECIBIDO_EN_DATANODE} 127.0.0.2 data1 {ID}"),
         ];
         for text in bad {
             assert_eq!(read(text.as_bytes()), Said::Unreadable, "{text}");
         }
+        let ranges = ["x", "..+", "..+x", "..++1", "..+1048576", "  ", " ", "9999999999zzzzz----6"];
+        for text in ranges.map(|more| line(&if more.len() < 12 { format!("{ID}{more}") } else { more.to_owned() })) {
+            assert_eq!(read(text.as_bytes()), Said::Torn, "{text}");
+        }
+    }
+
+    /// The lines that docs/logs.md shows are read as what it says of them.
+    #[test]
+    fn the_lines_of_the_document_are_read() {
+        let document = include_str!("../../docs/logs.md");
+        let shown = document.split("## `registro.log`").nth(1).and_then(|rest| rest.split("```").nth(1)).unwrap();
+        let count = |line: &str| match read(line.as_bytes()) {
+            Said::Kept(kept) => format!("{} keeps {}", kept.node, kept.ranges().map(|(_, count)| count).sum::<u32>()),
+            Said::Refused(times) => format!("{times} refused"),
+            other => panic!("{line}: {other:?}"),
+        };
+        let read: Vec<String> = shown.lines().skip(1).map(count).collect();
+        assert_eq!(read, ["data1 keeps 1", "data2 keeps 17", "1 refused", "812 refused"]);
     }
 
     #[test]

@@ -77,13 +77,6 @@ pub fn follow(words: &[String]) -> Result<impl Future<Output = Result<net::Heads
     Ok(async move { known.await.map_err(|_| anyhow!("nobody follows {words} any more; see why, and start again")) })
 }
 
-/// The same, if there is one already.
-pub fn follow_from_now(words: &[String]) -> Result<net::Heads> {
-    // Says in words what is wrong with the place.
-    now(words.to_vec())?;
-    runtime::current_thread()?.block_on(follow(words)?)
-}
-
 /// Follows all places; hands out the list once there is a head in it.
 async fn follow_all(places: Vec<Servers>, plain: Vec<String>, first: oneshot::Sender<net::Heads>) {
     let mut first = Some(first);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use crate::check::audit::{self, Report, Short, Step};
+use crate::check::audit::{self, Report, Reused, Short, Step};
 use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -29,15 +29,19 @@ Every id in a registro has to be in a data folder. The lines of the report:
   not acknowledged  there, but in no registro: the head was killed before it could write it down
   duplicates        lines that repeat an id in the same folder: a copy was sent again
   sent twice        messages of a client that are kept under two ids: it tried again
+  let go            copies that are not there since retention removed them (--keep of the data nodes)
+  not judged        there, in no registro, and from a time whose lines were let go (--keep-registro)
+  numbers reused    numbers of a client that two different messages have: it began to count anew under
+                    the same id. Both are kept and read; give a client that begins anew a new id
 
 Give the registros of all heads and the folders of all nodes: what is not named counts as not
 there. A cluster that runs can be audited: registros are read first, and a last line without its
 end is passed over. Raw data nodes (the original's programs) have no folder that can be read, so
 their records are missing here. --since leaves out what is older, on both sides: use it when old
-files have been removed. Nothing is changed.
+files have been removed by hand. Nothing is changed.
 
 Memory stays below 200 MiB. Temporary files take 24 bytes for each range of ids in a registro and
-48 for each record; they have no names and are gone with the process.
+52 for each record; they have no names and are gone with the process.
 
 Exit codes:
   0    every acknowledged record is there
@@ -137,9 +141,11 @@ pub fn table(report: &Report) -> String {
         ("not acknowledged", report.unacknowledged),
         ("duplicates", report.duplicates),
         ("sent twice", report.sent_twice),
+        ("numbers reused", report.numbers_reused),
         ("refusals", registros.refusals),
     ];
-    for (what, count) in rows {
+    let let_go = [("let go", report.let_go), ("not judged", report.not_judged)];
+    for (what, count) in rows.into_iter().chain(let_go.into_iter().filter(|(_, count)| *count > 0)) {
         text += &format!("  {what:<16} {count:>12}\n");
     }
     for one in &report.missing_first {
@@ -154,6 +160,10 @@ pub fn table(report: &Report) -> String {
         text += &format!("differing copies: {} in {}\n", one.id, list(&one.dirs));
     }
     text += &unlisted("with differing copies", report.differing, report.differing_first.len());
+    for Reused { client, seq, ids } in &report.numbers_reused_first {
+        text += &format!("number reused: {seq} of client {client}, in {} and in {}\n", ids[0], ids[1]);
+    }
+    text += &unlisted("reused numbers", report.numbers_reused, report.numbers_reused_first.len());
     for one in &report.damage_first {
         let what = if one.torn { "torn end" } else { "checksum error" };
         text += &format!("{what}: {} line {}: {}\n", one.file.display(), one.line, one.reason);
@@ -163,13 +173,19 @@ pub fn table(report: &Report) -> String {
         text += &format!("not a registro's line, passed over: {} line {}\n", one.registro.display(), one.line);
     }
     text += &unlisted("such lines", registros.unreadable_lines, registros.unreadable_first.len());
+    if let Some(from) = &report.judged_from {
+        text += &format!(
+            "older lines of a registro were let go: what is in none and from before {from} may have been acknowledged\n"
+        );
+    }
     if registros.torn_lines > 0 {
         text += &format!(
-            "{} unfinished lines in the registros are passed over: a head was killed in the write or is writing now, and no client was told\n",
+            "{} unfinished lines in the registros are passed over: a head was killed in the write or is writing now, or its disk was full, and no client was told\n",
             registros.torn_lines
         );
     }
     text += &match report.missing {
+        0 if report.let_go > 0 => "every acknowledged record is there, or was let go by retention\n".to_owned(),
         0 => "every acknowledged record is there\n".to_owned(),
         missing => format!("{missing} acknowledged records are missing\n"),
     };

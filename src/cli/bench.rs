@@ -115,7 +115,7 @@ impl Bench {
         };
         let bar = bar(global);
         let stop_time = limits::BENCH_DRAIN_TIME_MAX + limits::READER_RETRY_TIME_DEFAULT + limits::STOP_TIME_MAX * 3;
-        let report = runtime::run_role(stop_time, false, async |shutdown| {
+        let report = runtime::run_role(stop_time, runtime::EndsWith::Terminal, async |shutdown| {
             Ok(bench::run(settings, shutdown, |progress| show(&bar, progress)).await?)
         });
         bar.finish_and_clear();
@@ -134,6 +134,13 @@ impl Bench {
             tracing::error!(
                 "{cause}{}",
                 own.map(|dir| format!("; its files are in {}", dir.display())).unwrap_or_default()
+            );
+            return Ok(Outcome::Failed);
+        }
+        if report.messages == 0 {
+            tracing::error!(
+                "nothing was acknowledged while it was measured, so there is no rate to tell; see that a data node takes \
+                 messages, or measure longer (--for)"
             );
             return Ok(Outcome::Failed);
         }

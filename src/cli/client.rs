@@ -31,6 +31,9 @@ pub struct Client {
     /// Stop after this many messages [default: go on until stopped]
     #[arg(long, env = "ACOPIO_CLIENT_COUNT", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
+    /// Time to go on trying, while no head keeps anything, or forever; then a number is passed over
+    #[arg(long, env = "ACOPIO_RETRY_FOR", value_name = "TIME", default_value = "30s", value_parser = values::or_forever)]
+    retry_for: Duration,
     /// Folder of the logs: client.log
     #[arg(long, env = "ACOPIO_LOGS", value_name = "DIR", default_value = "logs/client")]
     logs: PathBuf,
@@ -43,9 +46,11 @@ impl Client {
     /// Sends until it is told to stop, or all is sent.
     pub fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[LogFile { dir: &self.logs, name: "client", takes: Takes::Only(CLIENT) }])?;
-        runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| {
-            let Some(heads) = self.heads.followed(&shutdown).await? else { return Ok(()) };
-            let config = client::numbers::Config { heads, every: self.every, count: self.count, seed: rand::random() };
+        let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
+        runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| {
+            let Some(heads) = self.heads.found(&shutdown).await? else { return Ok(()) };
+            let Self { every, count, retry_for, .. } = self;
+            let config = client::numbers::Config { heads, every, count, retry_for, seed: rand::random() };
             Ok(client::numbers::run(config, shutdown).await?)
         })
         .map(runtime::done)

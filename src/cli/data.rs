@@ -84,7 +84,8 @@ impl Data {
             new_id: self.new_id,
             seed: rand::random(),
         };
-        runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| {
+        let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
+        runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| {
             let Some(heads) = heads.followed(&shutdown).await? else { return Ok(()) };
             config.heads = heads;
             Ok(data::run(config, shutdown).await?)

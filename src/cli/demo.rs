@@ -111,7 +111,7 @@ impl Demo {
         }
         let (script, dir) = (self.script, self.dir.clone());
         let settings = self.settings(global, socket, program)?;
-        runtime::run_role(stop_time(), false, async |shutdown| match script {
+        runtime::run_role(stop_time(), runtime::EndsWith::Terminal, async |shutdown| match script {
             None => {
                 docker::run(settings, shutdown, async |_, shutdown| shutdown.cancelled().await).await?;
                 Ok(Outcome::Done)

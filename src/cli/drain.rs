@@ -1,11 +1,15 @@
 //! `acopio drain`: moves the records of a data node away and lets it go.
 
+use std::time::Duration;
+
 use crate::client;
 use crate::limits;
 use crate::wire::status::{NodeStatus, StatusReport};
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::heads::{self, Heads};
 use super::{Global, Outcome, logging, runtime, values};
@@ -31,6 +35,9 @@ pub struct Drain {
     /// Give up a node that is away for good
     #[arg(long, env = "ACOPIO_GONE", value_parser = BoolishValueParser::new())]
     gone: bool,
+    /// Time to go on trying, while a head cannot be asked, or forever; all have to know of it
+    #[arg(long, env = "ACOPIO_RETRY_FOR", value_name = "TIME", default_value = "30s", value_parser = values::or_forever)]
+    retry_for: Duration,
 }
 
 impl Drain {
@@ -51,10 +58,19 @@ impl Drain {
         })
     }
 
-    /// All heads have to know, or one would go on sending messages there.
+    /// All heads have to know, or one would go on sending messages there. They are told at the same time, so that one that
+    /// is away keeps it from no other.
     async fn ask(&self) -> Result<()> {
-        for head in &self.heads.head {
-            client::drain(head, &self.node, self.gone).await?;
+        let mut telling = JoinSet::new();
+        for head in self.heads.head.clone() {
+            telling.spawn(tell(head, self.node.clone(), self.gone, self.retry_for));
+        }
+        let mut troubles = Vec::new();
+        while let Some(told) = telling.join_next().await {
+            troubles.extend(told.context("a head was not told; report this")?.err());
+        }
+        if !troubles.is_empty() {
+            bail!("{}", troubles.join("; "));
         }
         Ok(())
     }
@@ -75,9 +91,11 @@ impl Drain {
 
     async fn wait(&self) -> Result<()> {
         let mut said = String::new();
+        let mut all_heard = Instant::now();
         loop {
             let mut news = String::new();
             let mut here = false;
+            let mut lost = Vec::new();
             for head in &self.heads.head {
                 match client::status(head).await {
                     Ok(report) => {
@@ -93,11 +111,17 @@ impl Drain {
                     Err(error) => {
                         here = true;
                         news = error.to_string();
+                        lost.push(news.clone());
                     }
                 }
             }
             if !here {
                 return Ok(());
+            }
+            if lost.is_empty() {
+                all_heard = Instant::now();
+            } else if all_heard.elapsed() >= self.retry_for {
+                bail!("{}; the draining of {} goes on, unwatched: drain again to watch it", lost.join("; "), self.node);
             }
             if !news.is_empty() && news != said {
                 tracing::info!("{}: {news}", self.node);
@@ -105,6 +129,24 @@ impl Drain {
             }
             tokio::time::sleep(limits::DRAIN_LOOK_EVERY).await;
         }
+    }
+}
+
+/// Tells one head, trying again while it cannot be reached; what is wrong if it was not told.
+async fn tell(head: String, node: String, gone: bool, retry_for: Duration) -> Result<(), String> {
+    let begun = Instant::now();
+    loop {
+        let left = retry_for.saturating_sub(begun.elapsed());
+        let error = match tokio::time::timeout(left, client::drain(&head, &node, gone)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error,
+            Err(_) => return Err(format!("head {head} did not answer within {}", values::show(retry_for))),
+        };
+        let is_lost = matches!(error, client::Error::Head { is_lost: true, .. });
+        if !is_lost || begun.elapsed() + limits::DRAIN_LOOK_EVERY >= retry_for {
+            return Err(error.to_string());
+        }
+        tokio::time::sleep(limits::DRAIN_LOOK_EVERY).await;
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::daily::Keep;
 use crate::net::{Listener, Net};
 use crate::{cluster, data, head, limits};
 use anyhow::{Context as _, Result};
@@ -37,6 +38,16 @@ pub struct Head {
     #[arg(long, env = "ACOPIO_MAX_CLIENTS", value_name = "N", default_value_t = limits::CLIENTS_MAX_DEFAULT as u64,
         value_parser = clap::value_parser!(u64).range(1..=10_000))]
     max_clients: u64,
+    /// Clients of one address served at the same time; without it, as many as there are places
+    #[arg(long, env = "ACOPIO_MAX_PER_ADDRESS", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    max_per_address: Option<u64>,
+    /// Close clients that have said nothing for so long; without it, they may be silent for ever
+    #[arg(long, env = "ACOPIO_IDLE_AFTER", value_name = "TIME", value_parser = values::duration)]
+    idle_after: Option<Duration>,
+    /// Silence after which a client gives up its place to another of its address, where there is no other place
+    #[arg(long, hide = true, env = "ACOPIO_SILENT_AFTER", value_name = "TIME", default_value = "60s",
+        value_parser = values::duration)]
+    silent_after: Duration,
     /// Name of the cluster: data nodes whose records belong to another are refused
     #[arg(long, env = "ACOPIO_CLUSTER", value_name = "NAME", default_value = limits::CLUSTER_DEFAULT,
         value_parser = values::cluster)]
@@ -49,12 +60,23 @@ pub struct Head {
     #[arg(long, env = "ACOPIO_MIN_COPIES", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u64).range(1..=limits::REPLICAS_MAX as u64))]
     min_copies: u64,
+    /// Most bytes that a data node which speaks text (raw or line) is sent as one message, "mensaje: " included; longer
+    /// ones go to nodes that speak frames, or are refused
+    #[arg(long, env = "ACOPIO_NODE_BYTES", value_name = "BYTES", default_value_t = limits::TEXT_NODE_BYTES_DEFAULT as u64,
+        value_parser = clap::value_parser!(u64).range(limits::TEXT_NODE_BYTES_MIN as u64..=limits::MESSAGE_BYTES_MAX as u64))]
+    node_bytes: u64,
     /// Time between two heartbeats of the data nodes
     #[arg(long, env = "ACOPIO_HEARTBEAT", value_name = "TIME", default_value = "5s", value_parser = values::duration)]
     heartbeat: Duration,
     /// Folder of the logs: registro.log, heartbeat.log and head.log
     #[arg(long, env = "ACOPIO_LOGS", value_name = "DIR", default_value = "logs/head")]
     logs: PathBuf,
+    /// Age at which days of registro.log go, such as 30d; `acopio audit` knows of it [default: never]
+    #[arg(long, env = "ACOPIO_KEEP_REGISTRO", value_name = "TIME", value_parser = values::keep)]
+    keep_registro: Option<Duration>,
+    /// Size of all registro files past which the oldest go, such as 10GB [default: no limit]
+    #[arg(long, env = "ACOPIO_KEEP_REGISTRO_BYTES", value_name = "SIZE", value_parser = values::segment_bytes)]
+    keep_registro_bytes: Option<u64>,
     /// Keep the messages in this process, with an embedded data node, and echo each to text clients
     #[arg(long, env = "ACOPIO_SOLO", value_parser = BoolishValueParser::new())]
     solo: bool,
@@ -78,6 +100,10 @@ pub struct Head {
     #[cfg(feature = "coord")]
     #[arg(long, env = "ACOPIO_ADVERTISE", value_name = "HOST:PORT", value_parser = values::address)]
     advertise: Option<String>,
+    /// Time after which a peer that is gone without a goodbye is given up
+    #[arg(long, hide = true, env = "ACOPIO_PEER_SILENCE", value_name = "TIME", default_value = "20s",
+        value_parser = values::duration)]
+    peer_silence: Duration,
     /// Tell of each heartbeat on standard error, too
     #[arg(long, hide = true, env = "ACOPIO_SHOW_HEARTBEATS", value_parser = BoolishValueParser::new())]
     show_heartbeats: bool,
@@ -111,7 +137,8 @@ impl Head {
                 LogFile { dir: &self.logs, name: "head", takes: Takes::AllBut(HEARTBEAT) },
             ],
         )?;
-        runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| self.serve(shutdown).await)
+        let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
+        runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| self.serve(shutdown).await)
             .map(runtime::done)
     }
 
@@ -178,12 +205,20 @@ impl Head {
     fn config(&self) -> head::Config {
         head::Config {
             logs: self.logs.clone(),
-            clients_max: usize::try_from(self.max_clients).unwrap_or(usize::MAX),
+            keep_registro: Keep { age: self.keep_registro, bytes: self.keep_registro_bytes },
+            clients: head::Rules {
+                most: usize::try_from(self.max_clients).unwrap_or(usize::MAX),
+                per_address: self.max_per_address.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
+                silent_after: self.silent_after,
+                idle_after: self.idle_after,
+            },
+            peer_silence: self.peer_silence,
             heartbeat: self.heartbeat,
             icmp: !self.no_icmp,
             solo: None,
             cluster: self.cluster.clone(),
             replicas: usize::try_from(self.replicas).unwrap_or(usize::MAX),
+            text_node_bytes: usize::try_from(self.node_bytes).unwrap_or(usize::MAX),
             copies_min: usize::try_from(self.min_copies).unwrap_or(usize::MAX),
             clock: Clock::System,
             seed: rand::random(),

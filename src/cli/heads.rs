@@ -44,14 +44,9 @@ impl Heads {
         Ok((!shutdown.is_cancelled()).then(|| self.head.clone().into()))
     }
 
-    /// The same for a command that does not wait: there has to be one.
-    pub fn followed_from_now(&self) -> Result<net::Heads> {
-        check(&self.head)?;
-        #[cfg(feature = "coord")]
-        if self.are_announced() {
-            return announced::follow_from_now(&self.head);
-        }
-        Ok(self.head.clone().into())
+    /// The list as it is once there is a head in it, for a role that keeps to it.
+    pub async fn found(&self, shutdown: &CancellationToken) -> Result<Option<Vec<String>>> {
+        Ok(self.followed(shutdown).await?.map(|heads| heads.now().to_vec()))
     }
 
     #[cfg(feature = "coord")]

@@ -16,14 +16,14 @@ use super::{Cli, Command, Global, Outcome, logging, print, runtime, values};
 const AFTER_HELP: &str = "\
 Examples:
   acopio health                                  in a container: is its main process well?
-  acopio health --ask 127.0.0.1:5000             does this head answer?
+  acopio health --ask 127.0.0.1:5000             does this head take messages?
   acopio health --ask h1:5000,h2:5000 --node cellar
 
 Without flags it looks at the process with pid 1, which is the role that the container was started for; where that is
 another program, it asks the head at 127.0.0.1:5000:
-  head     healthy if it answers on its port
+  head     healthy if it answers on its port and takes messages
   data     healthy if one of its heads says that it is registered and takes messages
-  client   healthy if one of its heads answers, and so for web
+  client   healthy if one of its heads answers and takes messages, and so for web
 
 Exit codes:
   0    healthy
@@ -115,7 +115,12 @@ async fn ask(subject: &Subject, time: Duration) -> Result<std::result::Result<St
 
 /// What a head's report says of itself or of a data node.
 fn judge(report: &StatusReport, node: Option<&str>) -> Result<String, String> {
-    let Some(name) = node else { return Ok(format!("it answers, with {} data nodes", report.nodes.len())) };
+    let Some(name) = node else {
+        return match &report.problems[..] {
+            [] => Ok(format!("it answers, with {} data nodes", report.nodes.len())),
+            problems => Err(format!("it takes no messages: {}", problems.join("; "))),
+        };
+    };
     match report.nodes.iter().find(|node| node.name == name) {
         None => Err(format!("data node {name} is not registered")),
         Some(node) if !node.writable => {
@@ -183,5 +188,7 @@ mod tests {
         node.reason = "the disk is full".to_owned();
         assert!(judge(&report(&node), Some("cellar")).unwrap_err().contains("the disk is full"));
         assert!(judge(&report(&node), None).is_ok());
+        let full = StatusReport { problems: vec!["the disk is full".to_owned()], ..report(&node) };
+        assert!(judge(&full, None).unwrap_err().contains("takes no messages: the disk is full"));
     }
 }

@@ -1,22 +1,21 @@
 //! Where events go: standard error for people, and files that turn over every day.
 //!
-//! The file being written is always found under its plain name (`heartbeat.log`, a link to `heartbeat.<day>.log`), so
-//! that `tail -F` follows it over midnight. Writing is synchronous: a line that was logged is with the operating
-//! system, also before a kill -9. `registro.log` is not written here but by the head, for which its errors count.
+//! The file being written is always found under its plain name (`heartbeat.log`; the days before are
+//! `heartbeat.<day>.log`), so that `tail -F` follows it over midnight. Writing is synchronous: a line that was logged is
+//! with the operating system, also before a kill -9. `registro.log` is not written here but by the head, for which its errors count.
 
 use std::fmt;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use crate::daily::DailyFile;
+use crate::daily::{DailyFile, Keep, Unwritten};
 use crate::limits;
 use crate::printable;
 use anyhow::{Context as _, Result};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata, Subscriber};
-use tracing_appender::rolling::RollingWriter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::Writer;
@@ -162,20 +161,8 @@ struct Rolling {
 
 impl Rolling {
     fn open(dir: &Path, name: &'static str) -> Result<Self> {
-        Ok(Self { file: DailyFile::open(dir, name, Some(limits::LOG_DAYS_MAX))?, failing: AtomicBool::new(false) })
-    }
-
-    /// Tells on standard error when writing begins to fail, and when it works again: not at every line.
-    fn told(&self, result: io::Result<usize>) -> io::Result<usize> {
-        if self.failing.swap(result.is_err(), Ordering::Relaxed) != result.is_err() {
-            let place = self.file.path();
-            let text = match &result {
-                Ok(_) => format!("acopio: {} is written again; lines before this are missing", place.display()),
-                Err(e) => format!("acopio: {} cannot be written: {e}; free space or mend the folder", place.display()),
-            };
-            drop(writeln!(io::stderr(), "{text}"));
-        }
-        result
+        let keep = Keep { age: Some(limits::LOG_AGE_MAX), bytes: None };
+        Ok(Self { file: DailyFile::open(dir, name, keep)?, failing: AtomicBool::new(false) })
     }
 }
 
@@ -183,28 +170,31 @@ impl<'a> MakeWriter<'a> for Rolling {
     type Writer = Told<'a>;
 
     fn make_writer(&'a self) -> Self::Writer {
-        let writer = self.file.writer().unwrap_or_else(|error| {
-            drop(writeln!(io::stderr(), "acopio: {} still shows an older day: {error}", self.file.path().display()));
-            self.file.writer_unlinked()
-        });
-        Told { rolling: self, writer }
+        Told(self)
     }
 }
 
-/// One line's writer, whose failures are told.
-struct Told<'a> {
-    rolling: &'a Rolling,
-    writer: RollingWriter<'a>,
-}
+/// One line's writer: it tells on standard error when writing begins to fail, and when it works again, not at every line.
+struct Told<'a>(&'a Rolling);
 
 impl io::Write for Told<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let result = self.writer.write(line);
-        self.rolling.told(result)
+        let result = self.0.file.write(line);
+        if self.0.failing.swap(result.is_err(), Ordering::Relaxed) != result.is_err() {
+            let place = self.0.file.path();
+            let text = match &result {
+                Ok(()) => format!("acopio: {} is written again; lines before this are missing", place.display()),
+                Err(Unwritten { cause, .. }) => {
+                    format!("acopio: {} cannot be written: {cause}; free space or mend the folder", place.display())
+                }
+            };
+            drop(writeln!(io::stderr(), "{text}"));
+        }
+        result.map(|()| line.len()).map_err(|unwritten| unwritten.cause)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
+        Ok(())
     }
 }
 

@@ -1,10 +1,11 @@
 //! What every role needs around it: a current-thread runtime, signals, and an end that is bounded.
 
 use std::future::Future;
-use std::io::Read as _;
+use std::io::{self, IsTerminal as _, Read as _};
 use std::pin::pin;
 use std::time::Duration;
 
+use crate::daily;
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Signal as Posix, set_parent_process_death_signal};
 use tokio::runtime::{Builder, Runtime};
@@ -29,9 +30,28 @@ pub fn current_thread() -> Result<Runtime> {
         .context("cannot start the runtime; free file descriptors or memory")
 }
 
-/// Runs a role until it ends by itself or is asked to by SIGTERM, SIGINT or, with `until_stdin_closes`, the end of
-/// standard input. It has `stop_time` to end in order; a second signal ends the process at once.
-pub fn run_role<T, F>(stop_time: Duration, until_stdin_closes: bool, role: F) -> Result<T>
+/// What asks a role to end, beside SIGTERM and SIGINT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndsWith {
+    /// Nothing: a service, which outlives the terminal that it was started from.
+    Signals,
+    /// The end of standard input.
+    Stdin,
+    /// The terminal that it was started from: somebody looks at what it shows.
+    Terminal,
+}
+
+impl EndsWith {
+    /// What a service ends with.
+    pub const fn service(until_stdin_closes: bool) -> Self {
+        if until_stdin_closes { Self::Stdin } else { Self::Signals }
+    }
+}
+
+/// Runs a role until it ends by itself or is asked to by SIGTERM, SIGINT or what else it ends with. It has `stop_time` to
+/// end in order; a second signal ends the process at once. SIGHUP has the logs opened anew, and ends nothing but what
+/// belongs to a terminal that is gone.
+pub fn run_role<T, F>(stop_time: Duration, ends_with: EndsWith, role: F) -> Result<T>
 where
     F: AsyncFnOnce(CancellationToken) -> Result<T>,
 {
@@ -40,11 +60,16 @@ where
     let result = local.block_on(&runtime, async {
         let shutdown = CancellationToken::new();
         let mut signals = Signals::new()?;
+        let stdin = watch_stdin(ends_with == EndsWith::Stdin)?;
+        let hangups = signal(SignalKind::hangup()).context("cannot watch for signals; free file descriptors")?;
+        let terminal = ends_with == EndsWith::Terminal && io::stdin().is_terminal();
+        let mut terminal_goes = pin!(reopen(hangups, terminal));
         let mut role = pin!(role(shutdown.clone()));
         tokio::select! {
             result = &mut role => return result,
             _ = signals.next() => {}
-            () = stdin_closes(until_stdin_closes) => {}
+            () = stdin_closes(stdin) => {}
+            () = &mut terminal_goes => {}
         }
         shutdown.cancel();
         tracing::info!("stopping: finishing what was accepted; a second signal forces");
@@ -59,6 +84,19 @@ where
     // A blocked disk or resolver must not hold up the end.
     runtime.shutdown_background();
     result
+}
+
+/// Has the logs opened anew at every SIGHUP; resolves when the terminal is gone, if it was one.
+async fn reopen(mut hangups: Signal, terminal: bool) {
+    while hangups.recv().await.is_some() {
+        if terminal && !io::stdin().is_terminal() {
+            return;
+        }
+        daily::reopen_all();
+        // At once in this file; the others follow with their next line, or the next look.
+        tracing::info!("SIGHUP: the log files are opened anew");
+    }
+    std::future::pending().await
 }
 
 /// As [`run_role`], for work that hears of each SIGTERM and SIGINT itself, and takes as long as it likes.
@@ -91,8 +129,13 @@ pub fn end_by_signals_as_pid_1() -> Result<()> {
         Signals::new()?
     };
     // A thread of its own: the command may be busy with files.
-    std::thread::spawn(move || std::process::exit(SIGNALLED + runtime.block_on(signals.next()).as_raw_value()));
-    Ok(())
+    thread("signals", move || std::process::exit(SIGNALLED + runtime.block_on(signals.next()).as_raw_value()))
+}
+
+/// Starts a thread; a system that gives none says so in words.
+pub fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    started.map(drop).context("cannot start a thread; end other processes, or raise their limit (ulimit -u)")
 }
 
 /// The outcome of a role that ended without an error.
@@ -127,11 +170,11 @@ impl Signals {
     }
 }
 
-/// Resolves at the end of standard input; never if that is not `wanted`. A thread of its own waits for it, since a
-/// read of the runtime's would have to be waited for at the end.
-async fn stdin_closes(wanted: bool) {
+/// Begins to watch for the end of standard input, if that is `wanted`. A thread of its own waits for it, since a read of
+/// the runtime's would have to be waited for at the end.
+fn watch_stdin(wanted: bool) -> Result<Option<oneshot::Receiver<()>>> {
     if !wanted {
-        return std::future::pending().await;
+        return Ok(None);
     }
     // A paused process (SIGSTOP) reads nothing: its parent's death wakes it, wherever it is adopted. Where the system
     // refuses this, all but a paused process still ends.
@@ -139,12 +182,20 @@ async fn stdin_closes(wanted: bool) {
         tracing::debug!(%error, "the death of the parent will not wake this process if it is paused");
     }
     let (sender, receiver) = oneshot::channel::<()>();
-    std::thread::spawn(move || {
+    thread("stdin", move || {
         let mut sink = [0_u8; 256];
         let mut stdin = std::io::stdin().lock();
         while stdin.read(&mut sink).is_ok_and(|n| n > 0) {}
         drop(sender);
-    });
-    // The sender is dropped, not used: an error is the signal.
-    drop(receiver.await);
+    })?;
+    Ok(Some(receiver))
+}
+
+/// Resolves at the end of standard input; never if nobody watches for it.
+async fn stdin_closes(watched: Option<oneshot::Receiver<()>>) {
+    match watched {
+        // The sender is dropped, not used: an error is the signal.
+        Some(watched) => drop(watched.await),
+        None => std::future::pending().await,
+    }
 }

@@ -29,7 +29,8 @@ Examples:
   acopio send -5.2 -- --help                             numbers below zero are messages; after -- everything is
 
 It exits with 0 only if every message is kept. Otherwise standard error says which are not: `line 7: <cause>`. When
-nothing is kept for --retry-for, it gives up: the rest of the input is not sent.";
+nothing is kept for --retry-for, it gives up: the rest of the input is not sent. A message that was given up while a head
+had it and did not answer may be kept.";
 
 /// Stores messages, and tells which were not kept
 #[derive(Debug, Args)]
@@ -47,7 +48,7 @@ pub struct Send {
     #[arg(long, env = "ACOPIO_ACKS", value_parser = BoolishValueParser::new())]
     acks: bool,
     /// Time to go on trying, while no head keeps anything, or forever
-    #[arg(long, env = "ACOPIO_RETRY_FOR", value_name = "TIME", default_value = "10s", value_parser = values::duration)]
+    #[arg(long, env = "ACOPIO_RETRY_FOR", value_name = "TIME", default_value = "30s", value_parser = values::or_forever)]
     retry_for: Duration,
 }
 
@@ -56,13 +57,13 @@ impl Send {
     pub fn run(self, global: Global) -> Result<Outcome> {
         // It prints nothing but errors; that a head is tried again is for who wants to know.
         logging::start(Global { quiet: global.quiet || !global.verbose, ..global }, &[])?;
-        let heads = self.heads.followed_from_now()?;
+        let heads = self.heads.checked()?;
         let (bar, input): (_, Box<dyn BufRead + std::marker::Send>) = match &self.file {
             Some(path) => open(path, global)?,
             None if self.text.is_empty() => (ProgressBar::hidden(), Box::new(BufReader::new(io::stdin()))),
             None => (ProgressBar::hidden(), Box::new(io::empty())),
         };
-        let lines = read(self.text, input, bar.clone());
+        let lines = read(self.text, input, bar.clone())?;
         let config = client::Config { retry_for: self.retry_for, ..client::Config::new(heads) };
         let report = runtime::run_short(send(config, lines, Report::new(self.acks, bar.clone())))?;
         bar.finish_and_clear();
@@ -111,9 +112,13 @@ struct Line {
 }
 
 /// Reads texts and lines on a thread of its own: reading standard input can block for ever.
-fn read(texts: Vec<String>, mut input: Box<dyn BufRead + std::marker::Send>, bar: ProgressBar) -> mpsc::Receiver<Line> {
+fn read(
+    texts: Vec<String>,
+    mut input: Box<dyn BufRead + std::marker::Send>,
+    bar: ProgressBar,
+) -> Result<mpsc::Receiver<Line>> {
     let (sender, receiver) = mpsc::channel(limits::SEND_LINES_AHEAD);
-    std::thread::spawn(move || {
+    runtime::thread("input", move || {
         let mut number = 0;
         for text in texts {
             number += 1;
@@ -129,8 +134,8 @@ fn read(texts: Vec<String>, mut input: Box<dyn BufRead + std::marker::Send>, bar
                 return;
             }
         }
-    });
-    receiver
+    })?;
+    Ok(receiver)
 }
 
 /// Why a line of the input cannot be sent.
@@ -195,6 +200,8 @@ async fn send(config: client::Config, mut lines: mpsc::Receiver<Line>, mut repor
                 Some(outcome) => report.settled(outcome, &mut under_way)?,
                 None => break,
             },
+            // Printed when it comes, and together with all that has come by then.
+            () = std::future::ready(()), if report.is_dirty() => report.flush()?,
             (line, open) = next => match line {
                 None => sender = None,
                 Some(Line { number, text: Err(cause) }) => report.refused(number, &cause),
@@ -206,6 +213,7 @@ async fn send(config: client::Config, mut lines: mpsc::Receiver<Line>, mut repor
                         tokio::select! {
                             biased;
                             Some(outcome) = receipts.next() => report.settled(outcome, &mut under_way)?,
+                            () = std::future::ready(()), if report.is_dirty() => report.flush()?,
                             seq = &mut accepted => {
                                 match seq {
                                     Ok(seq) => { under_way.insert(seq, number); }
@@ -242,7 +250,7 @@ struct Report {
 impl Report {
     fn new(acks: bool, bar: ProgressBar) -> Self {
         Self {
-            acks: acks.then(|| BufWriter::new(io::stdout())),
+            acks: acks.then(|| BufWriter::with_capacity(limits::READ_OUTPUT_BYTES, io::stdout())),
             bar,
             kept: 0,
             refused: 0,
@@ -283,6 +291,11 @@ impl Report {
         if self.refused <= limits::SEND_REFUSALS_SHOWN_MAX as u64 {
             self.bar.suspend(|| print::err(&format!("line {number}: {cause}")));
         }
+    }
+
+    /// Whether acknowledgements wait to be printed.
+    fn is_dirty(&self) -> bool {
+        self.acks.as_ref().is_some_and(|out| !out.buffer().is_empty())
     }
 
     fn flush(&mut self) -> Result<()> {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::client;
 use crate::limits;
 use crate::printable;
-use crate::wire::status::{NodeStatus, StatusReport};
-use anyhow::Result;
+use crate::wire::status::{ClientStatus, NodeStatus, StatusReport, TextNode};
+use anyhow::{Result, bail};
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 use super::heads::Heads;
@@ -15,6 +16,7 @@ use super::{Global, Outcome, logging, print, runtime, values};
 const AFTER_HELP: &str = "\
 Examples:
   acopio status --head 127.0.0.1:5000
+  acopio status --head 127.0.0.1:5000 --clients      who is connected, and for how long each was silent
   acopio status --head 127.0.0.1:5000 --format json | jq '.nodes[].name'";
 
 /// How a report is printed.
@@ -32,6 +34,9 @@ pub enum Format {
 pub struct Status {
     #[command(flatten)]
     heads: Heads,
+    /// Tell of the clients that are connected in place of the data nodes: at most 1000, those that came first
+    #[arg(long, env = "ACOPIO_STATUS_CLIENTS", value_parser = BoolishValueParser::new())]
+    clients: bool,
     /// How to print the report
     #[arg(long, env = "ACOPIO_FORMAT", value_name = "FORMAT", value_enum, default_value = "table")]
     format: Format,
@@ -45,7 +50,7 @@ impl Status {
     pub fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
         let heads = self.heads.checked()?;
-        let report = runtime::run_short(ask(&heads, self.timeout))?;
+        let report = runtime::run_short(ask(&heads, self.clients, self.timeout))?;
         let text = match self.format {
             Format::Table => table(&report),
             Format::Json => print::json(&report)?,
@@ -55,17 +60,19 @@ impl Status {
     }
 }
 
-/// Asks one head after the other; the error of the last one, if none answers.
-async fn ask(heads: &[String], timeout: Duration) -> Result<StatusReport> {
-    let mut result = Err(anyhow::anyhow!("no head was named; give one with --head"));
+/// Asks one head after the other; what became of each, if none answers.
+async fn ask(heads: &[String], clients: bool, timeout: Duration) -> Result<StatusReport> {
+    let mut troubles = Vec::new();
     for head in heads {
-        result = match tokio::time::timeout(timeout, client::status(head)).await {
+        let asked =
+            async { if clients { client::status_with_clients(head).await } else { client::status(head).await } };
+        troubles.push(match tokio::time::timeout(timeout, asked).await {
             Ok(Ok(report)) => return Ok(report),
-            Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(anyhow::anyhow!("head {head} did not answer within {timeout:?}; see whether it still runs")),
-        };
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("head {head} did not answer within {timeout:?}; see whether it still runs"),
+        });
     }
-    result
+    bail!("{}", troubles.join("; "))
 }
 
 fn table(report: &StatusReport) -> String {
@@ -88,9 +95,17 @@ fn table(report: &StatusReport) -> String {
         let (replicas, least, short) = (report.replicas, report.copies_min, report.short_of_copies);
         text.push_str(&format!("copies     {replicas}, at least {least}; {short} records are short of copies\n"));
     }
+    for problem in &report.problems {
+        text.push_str(&format!("problem    it takes no messages: {}\n", plain(problem)));
+    }
+    if let Some(clients) = &report.connected {
+        text.push_str(&connected(clients, report.clients));
+        return text;
+    }
     if report.nodes.is_empty() {
         text.push_str("\nno hay dataNodes: start one with 'acopio data --head <this head>'\n");
         text.push_str(&away(report));
+        text.push_str(&unread(report));
         return text;
     }
     let titles = ["NODE", "IP", "STATE", "SINCE", "RECORDS", "SHORT", "BYTES", "WRITABLE", "SYNC", "IN FLIGHT", "PING"];
@@ -102,7 +117,45 @@ fn table(report: &StatusReport) -> String {
         text.push_str(&format!("{}: {}\n", plain(&node.name), plain(&node.reason)));
     }
     text.push_str(&away(report));
+    text.push_str(&unread(report));
     text
+}
+
+/// Who is connected, in 80 columns.
+fn connected(clients: &[ClientStatus], all: usize) -> String {
+    let ago = |seconds| format!("{} ago", short(seconds));
+    let since = |client: &ClientStatus| {
+        let since = humantime::parse_rfc3339(&client.since).ok().and_then(|since| since.elapsed().ok());
+        since.map_or_else(|| "-".to_owned(), |since| ago(since.as_secs()))
+    };
+    let row = |client: &ClientStatus| {
+        let id = if client.id.is_empty() { "-" } else { &client.id };
+        let (since, heard) = (since(client), ago(client.heard_s));
+        [client.address.to_string(), plain(&client.dialect), plain(id), since, heard, client.messages.to_string()]
+    };
+    let mut rows = vec![["ADDRESS", "DIALECT", "CLIENT", "SINCE", "HEARD", "MESSAGES"].map(str::to_owned)];
+    rows.extend(clients.iter().map(row));
+    let more = all.saturating_sub(clients.len());
+    let more = if more > 0 { format!("and {more} more\n") } else { String::new() };
+    format!("\n{}{more}", columns(&rows))
+}
+
+/// A time in one unit: 7s, 12m, 3h or 40d.
+fn short(seconds: u64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds}s"),
+        120..=7199 => format!("{}m", seconds / 60),
+        7200..=172_799 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// What no read gives back.
+fn unread(report: &StatusReport) -> String {
+    let line =
+        |node: &TextNode| format!("{} keeps {} records that no read gives back\n", plain(&node.name), node.records);
+    let lines: String = report.text_nodes.iter().map(line).collect();
+    if lines.is_empty() { lines } else { format!("\n{lines}") }
 }
 
 /// The data nodes that were there once.
@@ -168,6 +221,22 @@ mod tests {
     fn columns_are_as_wide_as_their_longest_text() {
         let rows = [["NODE", "IP"], ["a", "127.0.0.2"], ["longer", "x"]].map(|row| row.map(str::to_owned));
         assert_eq!(columns(&rows), "NODE    IP\na       127.0.0.2\nlonger  x\n");
+    }
+
+    #[test]
+    fn clients_fit_80_columns() {
+        let client = ClientStatus {
+            address: "255.255.255.255:65535".parse().unwrap(),
+            dialect: "framed".to_owned(),
+            id: "K4wpXXWq-X".to_owned(),
+            since: "2026-11-21T09:20:07Z".to_owned(),
+            heard_s: 7199,
+            messages: 1_234_567_890,
+        };
+        let table = connected(&[client], 3);
+        assert!(table.lines().all(|line| line.len() <= 80), "{table}");
+        assert!(table.contains("  K4wpXXWq-X  ") && table.contains("  119m ago  1234567890\nand 2 more\n"), "{table}");
+        assert_eq!([0, 119, 120, 7200, 172_800].map(short), ["0s", "119s", "2m", "2h", "2d"]);
     }
 
     #[test]

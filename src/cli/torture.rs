@@ -129,7 +129,9 @@ impl Torture {
         let heads = u32::try_from(settings.heads).unwrap_or(u32::MAX);
         let reads = limits::TORTURE_READ_RETRY_TIME * 2 * heads + limits::TORTURE_FOLLOW_TIME_MAX;
         let stop_time = stop_time + settings.copies_within.unwrap_or_default() * 2 + reads;
-        let report = runtime::run_role(stop_time, false, async |shutdown| Ok(torture::run(settings, shutdown).await?))?;
+        let report = runtime::run_role(stop_time, runtime::EndsWith::Terminal, async |shutdown| {
+            Ok(torture::run(settings, shutdown).await?)
+        })?;
         let text = match format {
             Format::Table => table(&report),
             Format::Json => print::json(&report)?,

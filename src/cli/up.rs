@@ -113,7 +113,9 @@ impl Up {
         };
         let groups = 3;
         let stop_time = limits::STOP_TIME_MAX + limits::UP_GROUP_STOP_TIME_MIN * groups;
-        runtime::run_role(stop_time, false, async |shutdown| Ok(cluster::up::run(settings, shutdown).await?))
-            .map(runtime::done)
+        runtime::run_role(stop_time, runtime::EndsWith::Terminal, async |shutdown| {
+            Ok(cluster::up::run(settings, shutdown).await?)
+        })
+        .map(runtime::done)
     }
 }

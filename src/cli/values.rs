@@ -24,6 +24,11 @@ pub fn duration(text: &str) -> Result<Duration, Refused> {
     Ok(value)
 }
 
+/// A duration, or `forever`.
+pub fn or_forever(text: &str) -> Result<Duration, Refused> {
+    if text == "forever" { Ok(Duration::MAX) } else { duration(text).map_err(|e| format!("{e}, or forever")) }
+}
+
 /// The time for which records are kept: more than a second, and as long as anybody likes.
 pub fn keep(text: &str) -> Result<Duration, Refused> {
     let value =
@@ -204,6 +209,8 @@ mod tests {
         }
         assert_eq!(keep("10years").map(show).as_deref(), Ok("10years"));
         assert!(keep("0s").is_err() && keep("30").is_err());
+        assert_eq!((or_forever("forever"), or_forever("5s")), (Ok(Duration::MAX), Ok(Duration::from_secs(5))));
+        assert!(or_forever("never").unwrap_err().contains("or forever"));
         assert!(duration("0s").unwrap_err().contains("too short"));
         assert_eq!(or_never("never"), Ok(OrNever(None)));
         assert_eq!(or_never("5s"), Ok(OrNever(Some(Duration::from_secs(5)))));

@@ -71,12 +71,13 @@ impl Web {
     /// Serves until it is told to stop.
     pub fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[LogFile { dir: &self.logs, name: "web", takes: Takes::All }])?;
-        runtime::run_role(limits::STOP_TIME_MAX, self.until_stdin_closes, async |shutdown| self.serve(shutdown).await)
+        let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
+        runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| self.serve(shutdown).await)
             .map(runtime::done)
     }
 
     async fn serve(self, shutdown: CancellationToken) -> Result<()> {
-        let Some(heads) = self.heads.followed(&shutdown).await? else { return Ok(()) };
+        let Some(heads) = self.heads.found(&shutdown).await? else { return Ok(()) };
         let redis = self.redis.map(|url| Target::new(&url, self.redis_key)).transpose().context("--redis")?;
         let config = web::Config {
             heads,

@@ -3,20 +3,21 @@
 use std::time::Duration;
 
 use crate::limits;
-use crate::net::{Heads, Net};
+use crate::net::Net;
 use crate::wire::id::ClientId;
 
 /// Settings of a [`Client`](super::Client).
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Heads, `host:port` each; the first that answers is used, the next when it is lost.
-    pub heads: Heads,
+    pub heads: Vec<String>,
     /// The client's identity: a retry repeats it, so that a reader can drop a second copy, and looks for one
     /// only if the id [`may_retry`](ClientId::may_retry).
     pub id: ClientId,
     /// Whether messages are stored as those of text clients are, with `mensaje: ` in front.
     pub text: bool,
-    /// Time to go on trying while no head keeps anything; then what waits is given up.
+    /// Time to go on trying while no head keeps anything, waits for answers included; then what waits is given up.
+    /// [`Duration::MAX`] is for ever.
     pub retry_for: Duration,
     /// Messages accepted and not settled; past it [`Sender::send`](super::Sender::send) waits.
     pub window_messages: usize,
@@ -31,9 +32,9 @@ pub struct Config {
 impl Config {
     /// The defaults, with a random identity.
     #[must_use]
-    pub fn new(heads: impl Into<Heads>) -> Self {
+    pub fn new(heads: Vec<String>) -> Self {
         Self {
-            heads: heads.into(),
+            heads,
             id: ClientId::of_library(rand::random()),
             text: false,
             retry_for: limits::CLIENT_RETRY_TIME_DEFAULT,

@@ -10,11 +10,12 @@ use rand::rngs::SmallRng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::troubles::Troubles;
 use super::{Ack, Config, Shared};
 use crate::limits;
 use crate::net::framed::{self, Ended, next_frame};
 use crate::net::{Backoff, Net, Stream};
-use crate::wire::error::{Code, Refusal};
+use crate::wire::error::Code;
 use crate::wire::frame::{self, Frame};
 use crate::wire::text::FRAMED_CLIENT_OPENING;
 
@@ -22,52 +23,43 @@ use crate::wire::text::FRAMED_CLIENT_OPENING;
 pub async fn run(shared: Arc<Shared>, config: Arc<Config>) {
     let mut rng = SmallRng::seed_from_u64(config.seed);
     let mut backoff = Backoff::default();
+    let mut troubles = Troubles::new(&config.heads);
     let mut turn = 0;
-    let mut said = String::new();
     while wait_for_work(&shared).await {
-        let heads = config.heads.now();
-        let Some(head) = heads.get(turn % heads.len().max(1)) else { break };
-        let ended = converse(head, &shared, &config, &mut backoff).await;
-        let (other_version, trouble);
-        let refusal = {
-            let mut state = shared.lock();
-            state.ledger.rewind();
-            let Err(ended) = ended else { continue };
-            match ended {
-                // A head of another version says nothing of the next one.
-                Ended::Refused(refusal) if !refusal.retry && refusal.code != Code::Version => {
-                    state.ledger.give_up(&refusal, Duration::ZERO, Instant::now());
-                    drop(state);
-                    shared.told.notify_one();
-                    shared.room.notify_waiters();
-                    continue;
-                }
-                ended => {
-                    trouble = format!("{head} {}", ended.kind());
-                    let waited = config.retry_for;
-                    other_version = matches!(&ended, Ended::Unconfirmed(_) | Ended::Garbled(_) | Ended::OutOfPlace(_));
-                    let remedy = if other_version { "" } else { ", see that a head runs there" };
-                    let text = format!("head {head}: {ended}; it is tried for {waited:?}{remedy}");
-                    Refusal { code: Code::Timeout, text, retry: true }
-                }
+        let place = turn % config.heads.len().max(1);
+        let Some(head) = config.heads.get(place) else { break };
+        let ended = tokio::select! {
+            biased;
+            ended = converse(place, head, &shared, &config, &mut backoff, &mut troubles) => Some(ended),
+            () = out_of_time(&shared, config.retry_for) => None,
+        };
+        shared.lock().ledger.rewind();
+        let ended = match ended {
+            Some(Ok(())) => continue,
+            Some(Err(ended)) => ended,
+            None => {
+                troubles.note_if_none(place, &Ended::Silent(config.retry_for));
+                tell_if_given_up(&shared, &config, &troubles);
+                continue;
             }
         };
-        // The same trouble again is said once.
-        if trouble != said {
-            let cause = &refusal.text;
-            // A lost head comes back; one of another version has to be mended, though the next one serves.
-            if other_version {
-                tracing::error!("{cause}; trying the next one");
-            } else {
-                tracing::warn!("{cause}; trying again");
-            }
-            said = trouble;
+        // A head of another version says nothing of the next one, nor of what comes in its place.
+        let is_final = matches!(&ended, Ended::Refused(refusal) if !refusal.retry && refusal.code != Code::Version);
+        if troubles.note(place, &ended, is_final) {
+            tell(head, &ended);
         }
+        tell_if_given_up(&shared, &config, &troubles);
         turn += 1;
-        tell_if_given_up(&shared, &config, &refusal);
-        let wait = backoff.next(&mut rng);
-        if turn % heads.len() == 0 {
-            sleep(wait).await;
+        // Heads that are there and refuse for now may serve again any moment; those that are lost come back later.
+        let is_there = matches!(&ended, Ended::Refused(_));
+        let most = if is_there { limits::CLIENT_REFUSED_WAIT_MAX } else { limits::BACKOFF_MAX };
+        let wait = backoff.next(&mut rng).min(most);
+        if turn % config.heads.len().max(1) == 0 {
+            tokio::select! {
+                biased;
+                () = sleep(wait) => {}
+                () = out_of_time(&shared, config.retry_for) => tell_if_given_up(&shared, &config, &troubles),
+            }
         }
     }
     shared.lock().ended = true;
@@ -75,8 +67,35 @@ pub async fn run(shared: Arc<Shared>, config: Arc<Config>) {
     shared.room.notify_waiters();
 }
 
-fn tell_if_given_up(shared: &Shared, config: &Config, refusal: &Refusal) {
-    if shared.lock().ledger.give_up(refusal, config.retry_for, Instant::now()) {
+/// Logs why a head is left.
+fn tell(head: &str, ended: &Ended) {
+    match ended {
+        // A lost head comes back; one of another version has to be mended, though the next one serves.
+        Ended::Unconfirmed(_) | Ended::Garbled(_) | Ended::OutOfPlace(_) => {
+            tracing::error!("head {head}: {ended}; trying the next one");
+        }
+        ended => tracing::warn!("head {head}: {ended}; trying again"),
+    }
+}
+
+/// Resolves once nothing was settled for as long as it may be tried; never while nothing waits.
+async fn out_of_time(shared: &Shared, patience: Duration) {
+    loop {
+        let now = Instant::now();
+        let since = shared.lock().ledger.stuck_since();
+        match since.unwrap_or(now).checked_add(patience) {
+            Some(at) if since.is_some() && at <= now => return,
+            Some(at) => sleep_until(at).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Gives up what waits if it was tried for as long as it may be, and says what each head did.
+fn tell_if_given_up(shared: &Shared, config: &Config, troubles: &Troubles) {
+    let patience = if troubles.are_final() { Duration::ZERO } else { config.retry_for };
+    let refusal = troubles.refusal(config.retry_for);
+    if shared.lock().ledger.give_up(&refusal, patience, Instant::now()) {
         shared.told.notify_one();
         shared.room.notify_waiters();
     }
@@ -111,18 +130,26 @@ pub async fn open(net: &Net, head: &str) -> Result<(Stream, BytesMut), Ended> {
 }
 
 /// Talks to one head until all is settled and nothing more comes (`Ok`), or the connection is lost.
-async fn converse(head: &str, shared: &Shared, config: &Config, backoff: &mut Backoff) -> Result<(), Ended> {
-    let silence_max = silence_max(config.heads.now().len());
-    let opened = timeout(silence_max, open(&config.net, head)).await;
-    let (mut socket, mut buffer) = opened.unwrap_or(Err(Ended::Silent(silence_max)))?;
+async fn converse(
+    place: usize,
+    head: &str,
+    shared: &Shared,
+    config: &Config,
+    backoff: &mut Backoff,
+    troubles: &mut Troubles,
+) -> Result<(), Ended> {
+    let silence_max = silence_max(config.heads.len());
+    let open_max = open_max(config.heads.len(), config.retry_for);
+    let opened = timeout(open_max, open(&config.net, head)).await;
+    let (mut socket, mut buffer) = opened.unwrap_or(Err(Ended::Silent(open_max)))?;
     let mut out = BytesMut::new();
     let hello = Frame::Hello { client: config.id, text: config.text };
     hello.encode(&mut out).map_err(|error| Ended::Refused(error.refusal()))?;
     socket.write_all(&out).await?;
     out.clear();
-    let patience = limits::HANDSHAKE_TIME_MAX.min(silence_max);
+    let patience = limits::HANDSHAKE_TIME_MAX.min(open_max);
     match timeout(patience, next_frame(&mut socket, &mut buffer)).await {
-        Ok(Ok(Frame::Welcome { .. })) => {}
+        Ok(Ok(Frame::Welcome { .. })) => troubles.forget(place),
         Ok(Ok(Frame::Failure(refusal))) => return Err(Ended::Refused(refusal)),
         Ok(Ok(other)) => return Err(Ended::OutOfPlace(other.kind())),
         Ok(Err(ended)) => return Err(ended),
@@ -136,7 +163,9 @@ async fn converse(head: &str, shared: &Shared, config: &Config, backoff: &mut Ba
         let mut asked = false;
         loop {
             let patience = if asked { silence_max - limits::CLIENT_PING_AFTER } else { limits::CLIENT_PING_AFTER };
-            match timeout(patience, receive(&mut read_half, &mut buffer, shared, config, backoff)).await {
+            match timeout(patience, receive(&mut read_half, &mut buffer, shared, config, backoff, place, troubles))
+                .await
+            {
                 Ok(Ok(number)) => {
                     asked = false;
                     if number.is_some() {
@@ -215,6 +244,12 @@ pub const fn silence_max(heads: usize) -> Duration {
     if heads > 1 { limits::CLIENT_SILENCE_MAX } else { limits::CLIENT_SILENCE_ALONE_MAX }
 }
 
+/// How long a head may take to be reached: so long that each of them is tried before the time is over.
+pub fn open_max(heads: usize, retry_for: Duration) -> Duration {
+    let each = retry_for / u32::try_from(heads.max(1)).unwrap_or(u32::MAX);
+    silence_max(heads).min(each.max(limits::BACKOFF_MIN))
+}
+
 /// Reads once and hands every whole frame to the ledger; the number of a ping to answer, if one came.
 async fn receive(
     socket: &mut (impl AsyncReadExt + Unpin),
@@ -222,10 +257,12 @@ async fn receive(
     shared: &Shared,
     config: &Config,
     backoff: &mut Backoff,
+    place: usize,
+    troubles: &mut Troubles,
 ) -> Result<Option<u64>, Ended> {
     let mut ping = None;
     let mut settled = false;
-    let mut given_up = None;
+    let mut refused = None;
     {
         let mut state = shared.lock();
         while let Some(frame) = Frame::decode(buffer)? {
@@ -238,9 +275,9 @@ async fn receive(
                 Frame::Refused { first_seq, count, refusal } => {
                     let again = Instant::now() + limits::BACKOFF_MIN * 2;
                     // What is refused for good says nothing about the others.
-                    given_up = refusal.retry.then(|| refusal.clone()).or(given_up);
+                    refused = refusal.retry.then(|| refusal.clone()).or(refused);
+                    settled |= !refusal.retry;
                     state.ledger.refused(first_seq, count, refusal, again);
-                    settled = true;
                 }
                 Frame::Ping(n) => ping = Some(n),
                 Frame::Pong(_) | Frame::Welcome { .. } => {}
@@ -249,13 +286,19 @@ async fn receive(
             }
         }
     }
-    if let Some(refusal) = given_up {
-        tell_if_given_up(shared, config, &refusal);
-    }
     if settled {
         backoff.reset();
+        troubles.served(place);
         shared.told.notify_one();
         shared.room.notify_waiters();
+        shared.work.notify_one();
+    }
+    if let Some(refusal) = refused {
+        // The next head may keep what this one cannot.
+        if config.heads.len() > 1 {
+            return Err(Ended::Refused(refusal));
+        }
+        troubles.note(place, &Ended::Refused(refusal), false);
         shared.work.notify_one();
     }
     if ping.is_none() && socket.read_buf(buffer).await? == 0 {

@@ -92,6 +92,12 @@ impl Ledger {
         self.first_seq + self.entries.len() as u64 - 1
     }
 
+    /// Since when nothing was settled while something waits.
+    #[must_use]
+    pub const fn stuck_since(&self) -> Option<Instant> {
+        self.stuck_since
+    }
+
     /// Until when unsent messages wait, if they do.
     #[must_use]
     pub const fn hold(&self) -> Option<Instant> {

@@ -12,6 +12,7 @@ mod ledger;
 pub mod numbers;
 pub mod reader;
 mod status;
+mod troubles;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,7 +22,8 @@ use tokio::time::Instant;
 
 pub use config::Config;
 pub use keeper::{Keeper, Kept};
-pub use status::{drain, drain_on, status, status_on};
+pub use status::{drain, drain_on, status, status_on, status_with_clients};
+pub use troubles::Trouble;
 
 use crate::limits;
 use crate::wire::error::Refusal;
@@ -48,6 +50,8 @@ pub enum Error {
         head: String,
         /// Cause and remedy.
         cause: String,
+        /// It was not reached, or is none of this version: another try may help.
+        is_lost: bool,
     },
 }
 

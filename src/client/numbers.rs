@@ -9,7 +9,6 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{Client, Config as ClientConfig, Error};
 use crate::limits;
-use crate::net::Heads;
 use crate::wire::text::{MENSAJE_PREFIX, RECIBIDO};
 use tokio_util::sync::CancellationToken;
 
@@ -17,11 +16,13 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Heads, `host:port` each.
-    pub heads: Heads,
+    pub heads: Vec<String>,
     /// Time between two numbers.
     pub every: Duration,
     /// How many to send; without end if none is given.
     pub count: Option<u64>,
+    /// Time to go on trying to get a number stored.
+    pub retry_for: Duration,
     /// Seed of the numbers.
     pub seed: u64,
 }
@@ -33,7 +34,8 @@ pub struct Config {
 /// The client was closed under it.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let mut rng = SmallRng::seed_from_u64(config.seed);
-    let mut client = Client::new(ClientConfig { text: true, ..ClientConfig::new(config.heads) });
+    let mut client =
+        Client::new(ClientConfig { text: true, retry_for: config.retry_for, ..ClientConfig::new(config.heads) });
     let mut ticks = interval(config.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut left, mut kept) = (config.count, 0_u64);

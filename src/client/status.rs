@@ -8,7 +8,7 @@ use super::connection::open;
 use crate::limits;
 use crate::net::Net;
 use crate::net::framed::{Ended, next_frame};
-use crate::wire::frame::{self, Frame};
+use crate::wire::frame::Frame;
 use crate::wire::status::StatusReport;
 
 /// What a head says of itself and its data nodes.
@@ -19,13 +19,25 @@ pub async fn status(head: &str) -> Result<StatusReport, Error> {
     status_on(&Net::Tcp, head).await
 }
 
+/// As [`status`], with the clients that are connected.
+///
+/// # Errors
+/// The same.
+pub async fn status_with_clients(head: &str) -> Result<StatusReport, Error> {
+    query(&Net::Tcp, head, true).await
+}
+
 /// As [`status`], on this network.
 ///
 /// # Errors
 /// The same.
 pub async fn status_on(net: &Net, head: &str) -> Result<StatusReport, Error> {
-    let failed = |cause: String| Error::Head { head: head.to_owned(), cause };
-    let json = timeout(limits::DIAL_TIME_MAX, ask(net, head))
+    query(net, head, false).await
+}
+
+async fn query(net: &Net, head: &str, clients: bool) -> Result<StatusReport, Error> {
+    let failed = |cause: String| Error::Head { head: head.to_owned(), cause, is_lost: true };
+    let json = timeout(limits::DIAL_TIME_MAX, ask(net, head, clients))
         .await
         .unwrap_or(Err(Ended::Silent(limits::DIAL_TIME_MAX)))
         .map_err(|ended| failed(format!("{ended}; see that a head runs there")))?;
@@ -47,21 +59,21 @@ pub async fn drain(head: &str, name: &str, gone: bool) -> Result<(), Error> {
 /// # Errors
 /// The same.
 pub async fn drain_on(net: &Net, head: &str, name: &str, gone: bool) -> Result<(), Error> {
-    let failed = |cause: String| Error::Head { head: head.to_owned(), cause };
+    let failed = |cause: String, is_lost| Error::Head { head: head.to_owned(), cause, is_lost };
     let mut out = bytes::BytesMut::new();
     let frame = Frame::Drain { gone, name: name.to_owned() };
-    frame.encode(&mut out).map_err(|error| failed(error.to_string()))?;
+    frame.encode(&mut out).map_err(|error| failed(error.to_string(), false))?;
     let silent = Err(Ended::Silent(limits::DIAL_TIME_MAX));
     match timeout(limits::DIAL_TIME_MAX, send(net, head, &out)).await.unwrap_or(silent) {
         Ok(_report) => Ok(()),
-        Err(Ended::Refused(refusal)) => Err(failed(refusal.text)),
-        Err(ended) => Err(failed(format!("{ended}; see that a head runs there"))),
+        Err(Ended::Refused(refusal)) => Err(failed(refusal.text, false)),
+        Err(ended) => Err(failed(format!("{ended}; see that a head runs there"), true)),
     }
 }
 
-async fn ask(net: &Net, head: &str) -> Result<bytes::Bytes, Ended> {
+async fn ask(net: &Net, head: &str, clients: bool) -> Result<bytes::Bytes, Ended> {
     let mut out = bytes::BytesMut::new();
-    frame::status_query(&mut out);
+    Frame::StatusQuery { clients }.encode(&mut out)?;
     send(net, head, &out).await
 }
 

@@ -95,6 +95,13 @@ impl Running {
         self.lines.take()?.await.ok().flatten()
     }
 
+    /// Has the process open its log files anew.
+    pub fn hang_up(&self) {
+        if let Some(pid) = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
+            let _gone_already = kill_process(pid, Signal::HUP);
+        }
+    }
+
     /// Asks the process to end, and kills it at `deadline`; whether it ended in order.
     pub async fn end(mut self, deadline: Instant) -> bool {
         let pid = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));

@@ -32,9 +32,9 @@ pub struct Screen {
     columns: Option<usize>,
 }
 
-/// The thread that writes.
+/// The thread that writes, if there is something to show.
 #[derive(Debug)]
-pub struct Writer(JoinHandle<()>);
+pub struct Writer(Option<JoinHandle<()>>);
 
 impl Screen {
     /// A screen on standard output; with `quiet` it shows nothing. Colours on a terminal only.
@@ -49,8 +49,14 @@ impl Screen {
         let (lines, receiver) = sync_channel(limits::SCREEN_LINES_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&lost);
-        let writer = std::thread::spawn(move || write(out, &receiver, &counted));
-        (Self { lines, lost, ending: Arc::default(), colours, quiet, columns }, Writer(writer))
+        let writer = (!quiet).then(|| {
+            std::thread::Builder::new().name("screen".to_owned()).spawn(move || write(out, &receiver, &counted))
+        });
+        if let Some(Err(error)) = &writer {
+            let text = format!("acopio: the system gives no thread ({error}), so nothing is shown; raise ulimit -u\n");
+            drop(io::stderr().write_all(text.as_bytes()));
+        }
+        (Self { lines, lost, ending: Arc::default(), colours, quiet, columns }, Writer(writer.and_then(Result::ok)))
     }
 
     /// Shows a line of `up` itself.
@@ -78,7 +84,7 @@ impl Writer {
     /// Waits, not for long, until everything is shown; every [`Screen`] must be dropped by then.
     pub fn finish(self) {
         let end = Instant::now() + limits::SCREEN_END_TIME_MAX;
-        while !self.0.is_finished() && Instant::now() < end {
+        while self.0.as_ref().is_some_and(|thread| !thread.is_finished()) && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(5));
         }
     }

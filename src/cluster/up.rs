@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -192,10 +193,17 @@ async fn watch(
     stop: CancellationToken,
 ) -> Option<(String, Running)> {
     let mut running = Some(first);
+    // Its logs are opened anew when those of `up` would be.
+    let mut hangups = signal(SignalKind::hangup()).ok();
     loop {
         if let Some(mut child) = running.take() {
             let pid = child.pid().unwrap_or_default();
             tokio::select! {
+                () = hung_up(&mut hangups) => {
+                    child.hang_up();
+                    running = Some(child);
+                    continue;
+                }
                 end = child.ended() => {
                     shared.told_of_end(&member, pid, &end);
                     if shared.stays_ended(&member, &end) {
@@ -319,6 +327,14 @@ fn called(program: &Path) -> String {
         return "acopio".to_owned();
     }
     program.strip_prefix(&here).unwrap_or(program).display().to_string()
+}
+
+/// Resolves at the next SIGHUP; never if those can't be watched for.
+async fn hung_up(hangups: &mut Option<Signal>) {
+    match hangups {
+        Some(hangups) => drop(hangups.recv().await),
+        None => std::future::pending().await,
+    }
 }
 
 /// Resolves after a time, or never.

@@ -17,6 +17,7 @@ use super::promise::Promise;
 use super::repair::Counts;
 use super::scan::{Page, Query, ScanError};
 use super::scans::Scans;
+use super::stall::{self, Stall};
 use crate::limits;
 use crate::net::Outbox;
 use crate::wire::error::{Code, Refusal};
@@ -42,13 +43,22 @@ pub struct Question {
     pub safe: RecordId,
 }
 
+/// A head that can be asked what is safe.
+struct Asked {
+    /// Where it is, for people.
+    at: String,
+    outbox: Rc<Outbox>,
+}
+
 /// Answers questions, with what all heads said.
 pub struct Answers {
     commit: Rc<Commit>,
     scans: Rc<Scans>,
     frontier: RefCell<Frontier>,
     promise: Promise,
-    heads: RefCell<BTreeMap<u64, Rc<Outbox>>>,
+    heads: RefCell<BTreeMap<u64, Asked>>,
+    /// Since when nothing more gets complete that readers want.
+    stall: RefCell<Stall>,
     /// Pages that may be made at the same time.
     making: Semaphore,
     /// Told when a head said something, or left.
@@ -63,15 +73,17 @@ impl Answers {
     pub fn new(commit: Rc<Commit>, scans: Rc<Scans>, promise: Promise) -> Self {
         let mut frontier = Frontier::default();
         frontier.promise(promise.kept());
-        let (frontier, heads, making) =
-            (RefCell::new(frontier), RefCell::default(), Semaphore::new(limits::NODE_PAGES_MAKING_MAX));
-        Self { commit, scans, frontier, promise, heads, making, moved: Notify::new(), hearsay: Hearsay::default() }
+        let making = Semaphore::new(limits::NODE_PAGES_MAKING_MAX);
+        let (frontier, heads, stall) = (RefCell::new(frontier), RefCell::default(), RefCell::default());
+        let (moved, hearsay) = (Notify::new(), Hearsay::default());
+        Self { commit, scans, frontier, promise, heads, stall, making, moved, hearsay }
     }
 
     /// A head has taken this node in. It is asked what is safe at once if readers were told something since the node
     /// registered, or ever before.
-    pub fn enter(&self, session: u64, outbox: &Rc<Outbox>) {
-        self.heads.borrow_mut().insert(session, Rc::clone(outbox));
+    pub fn enter(&self, session: u64, at: &str, outbox: &Rc<Outbox>) {
+        let asked = Asked { at: at.to_owned(), outbox: Rc::clone(outbox) };
+        self.heads.borrow_mut().insert(session, asked);
         self.frontier.borrow_mut().enter(session);
         self.hearsay.enter(session, outbox);
         let promised = self.frontier.borrow().promised();
@@ -148,7 +160,7 @@ impl Answers {
     fn ask(&self, target: RecordId, whom: impl Fn(u64) -> bool) {
         let asked = self.frontier.borrow_mut().ask(target, whom);
         for session in asked {
-            let head = self.heads.borrow().get(&session).map(Rc::clone);
+            let head = self.heads.borrow().get(&session).map(|head| Rc::clone(&head.outbox));
             // The id came off the wire or is ours, so it fits.
             if let Some(head) = head
                 && let Err(error) = head.with(|out| Frame::SafeQuery { at_least: target }.encode(out))
@@ -187,6 +199,21 @@ impl Answers {
         }
     }
 
+    /// What is wrong if a question's range has not become complete for long: which other heads it waits for.
+    fn held_up(&self, question: &Question, complete: RecordId) -> Option<ScanError> {
+        let target = question.until.min(question.safe);
+        if !self.stall.borrow_mut().is_long(complete, target, Instant::now()) {
+            return None;
+        }
+        let heads = self.heads.borrow();
+        let frontier = self.frontier.borrow();
+        let behind = frontier.behind(target).filter(|(session, _)| *session != question.session);
+        let words = behind
+            .filter_map(|(session, safe)| heads.get(&session).map(|head| stall::in_words(&head.at, safe, target)));
+        let words = words.collect::<Vec<_>>().join(" and ");
+        (!words.is_empty()).then(|| ScanError::HeldUp(words.into()))
+    }
+
     /// Promises that everything below some id has come, `until` at most, and returns that id. It is on the disk by then.
     async fn promise(&self, until: RecordId) -> Result<RecordId, ScanError> {
         self.promise.keep(until).await.map_err(|error| ScanError::Unkept(error.to_string().into()))?;
@@ -217,7 +244,11 @@ impl Answers {
         let (from, mut room) = (question.from, None);
         let mut page = Page { next: from, ..Page::default() };
         if from < question.until {
-            let until = self.complete(question).await.min(question.until);
+            let complete = self.complete(question).await;
+            if let Some(held_up) = self.held_up(question, complete) {
+                return Err(held_up);
+            }
+            let until = complete.min(question.until);
             if from < until {
                 // Before the files are looked at: a head that comes meanwhile must put nothing into this page's range.
                 let until = self.promise(until).await?;
@@ -247,7 +278,11 @@ impl Answers {
                 outbox.with(|out| frame::page(out, request, ends, page.rotten, &page.lines))
             }
             Err(error) => {
-                let code = if error == ScanError::Busy { Code::Busy } else { Code::Storage };
+                let code = match error {
+                    ScanError::Busy => Code::Busy,
+                    ScanError::HeldUp(_) => Code::Timeout,
+                    _ => Code::Storage,
+                };
                 let refusal = Refusal::new(code, error.to_string());
                 outbox.with(|out| Frame::ScanFailed { request, refusal }.encode(out))
             }

@@ -125,6 +125,12 @@ impl Frontier {
         ask
     }
 
+    /// The heads that are there and have not called safe what is below `target`, and what each of them has.
+    pub fn behind(&self, target: RecordId) -> impl Iterator<Item = (u64, RecordId)> {
+        let there = self.heads.iter().filter(|(_, said)| said.ended.is_none());
+        there.map(|(session, said)| (*session, said.safe)).filter(move |(_, safe)| *safe < target)
+    }
+
     /// Whether something that is known to come may still move the frontier towards `target`: an answer, or the disk.
     #[must_use]
     pub fn moves(&self, target: RecordId) -> bool {

@@ -31,6 +31,7 @@ pub mod scans;
 pub mod segments;
 mod session;
 pub mod sidecar;
+mod stall;
 mod standing;
 pub mod storage;
 mod strangers;
@@ -53,6 +54,7 @@ mod scan_tests;
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::sync::Arc;
 
 pub use crate::wire::record;
 pub use config::Config;
@@ -201,8 +203,18 @@ where
     let recording = Rc::clone(&recorder);
     let recording = tokio::task::spawn_local(async move { recording.run().await });
     let ended = CancellationToken::new();
+    let mut sessions = Sessions {
+        running: JoinSet::new(),
+        heads: BTreeSet::new(),
+        list: me.config.heads.now(),
+        me: Rc::clone(&me),
+        commit: Rc::clone(&commit),
+        answers: Rc::clone(&answers),
+        shutdown: shutdown.clone(),
+    };
+    sessions.dial();
     let gone = async {
-        keep_registered(&me, &commit, &answers, &shutdown).await;
+        sessions.run().await;
         repairer.abort();
         mender.abort();
         ended.cancel();
@@ -221,40 +233,56 @@ where
     result.map_err(|cause| Error::Log { name: me.config.name.clone(), cause })
 }
 
-/// Keeps the node registered with each head of its list, until it is asked to stop or its log is poisoned. A head that comes
-/// into the list is dialled at once; one that leaves it is given up by its session once it is lost.
-async fn keep_registered(me: &Rc<Identity>, commit: &Rc<Commit>, answers: &Rc<Answers>, shutdown: &CancellationToken) {
-    let heads = &me.config.heads;
-    let mut sessions = JoinSet::new();
-    let mut kept = BTreeSet::new();
-    let mut list = heads.now();
-    loop {
-        let lives = !shutdown.is_cancelled() && commit.poisoned().is_none();
-        let new: Vec<String> = list.iter().filter(|head| lives && !kept.contains(*head)).cloned().collect();
-        answers.expect(new.len());
+/// The sessions with the heads of the node's list.
+struct Sessions {
+    running: JoinSet<String>,
+    heads: BTreeSet<String>,
+    list: Arc<[String]>,
+    me: Rc<Identity>,
+    commit: Rc<Commit>,
+    answers: Rc<Answers>,
+    shutdown: CancellationToken,
+}
+
+impl Sessions {
+    /// Dials the heads of the list that have no session.
+    fn dial(&mut self) {
+        let new: Vec<String> = self.list.iter().filter(|head| !self.heads.contains(*head)).cloned().collect();
+        self.answers.expect(new.len());
         for head in new {
-            kept.insert(head.clone());
-            let (me, commit, answers, shutdown) =
-                (Rc::clone(me), Rc::clone(commit), Rc::clone(answers), shutdown.clone());
-            sessions.spawn_local(async move {
+            self.heads.insert(head.clone());
+            let (me, commit, answers) = (Rc::clone(&self.me), Rc::clone(&self.commit), Rc::clone(&self.answers));
+            let shutdown = self.shutdown.clone();
+            self.running.spawn_local(async move {
                 session::keep(&head, &me, &commit, &answers, &shutdown).await;
                 head
             });
         }
-        let follows = lives && heads.follows();
-        tokio::select! {
-            biased;
-            ended = sessions.join_next(), if !sessions.is_empty() => match ended {
-                Some(Ok(head)) => drop(kept.remove(&head)),
-                // A bug in one session must not leave a node that looks alive and serves nobody.
-                Some(Err(error)) => if let Ok(panic) = error.try_into_panic() {
-                    std::panic::resume_unwind(panic);
+    }
+
+    /// Runs until the node is asked to stop or its log is poisoned, and all sessions have ended. A head that comes into the
+    /// list is dialled at once; one that leaves it is given up by its session once it is lost.
+    async fn run(mut self) {
+        loop {
+            let lives = !self.shutdown.is_cancelled() && self.commit.poisoned().is_none();
+            let follows = lives && self.me.config.heads.follows();
+            tokio::select! {
+                biased;
+                ended = self.running.join_next(), if !self.running.is_empty() => match ended {
+                    Some(Ok(head)) => drop(self.heads.remove(&head)),
+                    // A bug in one session must not leave a node that looks alive and serves nobody.
+                    Some(Err(error)) => if let Ok(panic) = error.try_into_panic() {
+                        std::panic::resume_unwind(panic);
+                    },
+                    None => {}
                 },
-                None => {}
-            },
-            () = shutdown.cancelled(), if follows => {}
-            now = heads.other_than(&list), if follows => list = now,
-            else => return,
+                () = self.shutdown.cancelled(), if follows => {}
+                list = self.me.config.heads.other_than(&self.list), if follows => {
+                    self.list = list;
+                    self.dial();
+                }
+                else => return,
+            }
         }
     }
 }

@@ -91,6 +91,9 @@ pub enum ScanError {
     /// A promise to the reader cannot be written down, so none is given.
     #[error("cannot write promised.txt: {0}; look at the disk")]
     Unkept(Arc<str>),
+    /// Other heads may put something there yet, and have not said for long that they will not.
+    #[error("held up by {0}")]
+    HeldUp(Arc<str>),
     /// Too many pages wait already.
     #[error("{} pages are waiting already; ask again later", limits::SCAN_QUEUE_MAX)]
     Busy,

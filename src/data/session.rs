@@ -213,7 +213,7 @@ async fn once(
         sync: sync_mode(me.config.sync),
     });
     let session = commit.enter(Rc::clone(&sender) as Rc<dyn Sender>);
-    answers.enter(session, &sender.outbox);
+    answers.enter(session, head, &sender.outbox);
     *untried = None;
     let link = || Rc::clone(&sender.outbox);
     let (receiver, keeping) =

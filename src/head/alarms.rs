@@ -1,9 +1,9 @@
 //! What is wrong with a cluster and does not mend itself, said once when it begins and once when it is over.
 //!
-//! [`Drift`], [`Shortfall`] and [`Refused`] decide what is news, and are pure; [`run`] looks every second and writes to
-//! the head's log. Nothing here changes what the head does.
+//! [`Drift`] and [`Shortfall`] decide what is news, and are pure; [`run`] looks every second and writes to the head's log.
+//! What peers can cause to be logged goes through [`Head::say`]. Nothing here changes what the head does.
 
-use std::collections::VecDeque;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::state::Head;
 use crate::limits;
+use crate::repeats::Repeats;
 
 /// News for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,12 +23,53 @@ pub enum News {
 }
 
 /// What was said already.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Alarms {
     drift: Drift,
     shortfall: Shortfall,
-    /// Data nodes that are not taken in.
-    pub refused: Refused,
+    peers: Repeats<Log>,
+}
+
+impl Default for Alarms {
+    fn default() -> Self {
+        Self { drift: Drift::default(), shortfall: Shortfall::default(), peers: Repeats::new(limits::LOG_REPEAT_EVERY) }
+    }
+}
+
+/// Where a line goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Log {
+    /// `heartbeat.log`.
+    Heartbeat,
+    /// `head.log`, to be known.
+    Info,
+    /// `head.log`, to be looked at.
+    Warn,
+}
+
+impl Log {
+    fn write(self, line: &impl fmt::Display) {
+        match self {
+            Self::Heartbeat => tracing::info!(target: "acopio::heartbeat", "{line}"),
+            Self::Info => tracing::info!("{line}"),
+            Self::Warn => tracing::warn!("{line}"),
+        }
+    }
+}
+
+impl Head {
+    /// Logs something that a peer can cause as often as it likes: the same again is counted.
+    pub fn say(&self, peer: IpAddr, log: Log, line: &str) {
+        if let Some(saying) = self.alarms.borrow_mut().peers.note(Some(peer), line, log, Instant::now()) {
+            log.write(&saying);
+        }
+    }
+
+    /// Logs what was only counted: the head ends.
+    pub fn say_last(&self) {
+        let last = self.alarms.borrow_mut().peers.last_words();
+        last.iter().for_each(|saying| saying.detail.write(saying));
+    }
 }
 
 /// Looks at the clock and the copies until the head is dropped.
@@ -36,8 +78,11 @@ pub async fn run(head: &Head) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        head.tick_registro();
         let (ids, able, short) = head.core(|core| (core.clock_ns(), core.able(), core.counters().short));
         let mut alarms = head.alarms.borrow_mut();
+        let due = alarms.peers.due(Instant::now());
+        due.iter().for_each(|saying| saying.detail.write(saying));
         let news = [
             alarms.drift.look(head.config.clock.wall_ns(), ids),
             alarms.shortfall.look(able, head.config.replicas, short),
@@ -113,28 +158,6 @@ impl Shortfall {
     }
 }
 
-/// Remembers which data nodes were refused and why: a refused one comes back every few seconds.
-#[derive(Debug, Default)]
-pub struct Refused {
-    said: VecDeque<(IpAddr, String, Instant)>,
-}
-
-impl Refused {
-    /// Whether this is to be said: it was not, or not for long.
-    pub fn is_news(&mut self, ip: IpAddr, text: &str, now: Instant) -> bool {
-        let forgotten = |at: &Instant| now.duration_since(*at) >= limits::REFUSED_NODE_SAID_EVERY;
-        self.said.retain(|(_, _, at)| !forgotten(at));
-        if self.said.iter().any(|(of, why, _)| *of == ip && why == text) {
-            return false;
-        }
-        if self.said.len() >= limits::REFUSED_NODES_MAX {
-            self.said.pop_front();
-        }
-        self.said.push_back((ip, text.to_owned(), now));
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,18 +224,5 @@ mod tests {
         assert!(text.contains("all 3 copies again") && text.ends_with("207 were kept with fewer"), "{text}");
         assert_eq!(watch.look(3, 3, 207), None);
         assert!(begins(watch.look(2, 3, 208)).contains("2 of 3"), "and the next time again");
-    }
-
-    #[test]
-    fn a_refused_node_is_named_once_in_a_while_and_memory_is_bounded() {
-        let (ip, now) = (IpAddr::from([127, 0, 0, 1]), Instant::now());
-        let mut refused = Refused::default();
-        assert!(refused.is_news(ip, "a", now) && !refused.is_news(ip, "a", now));
-        assert!(refused.is_news(ip, "b", now) && refused.is_news(IpAddr::from([127, 0, 0, 2]), "a", now));
-        assert!(refused.is_news(ip, "a", now + limits::REFUSED_NODE_SAID_EVERY));
-        for k in 0..1000 {
-            refused.is_news(ip, &k.to_string(), now);
-        }
-        assert!(refused.said.len() <= limits::REFUSED_NODES_MAX);
     }
 }

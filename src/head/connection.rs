@@ -8,7 +8,10 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::state::{Head, Place};
+use super::alarms::Log;
+use super::places::{Exit, Place};
+use super::registered::word;
+use super::state::Head;
 use super::{framed_client, node, text_client, text_node};
 use crate::limits;
 use crate::net::{ReadHalf, Stream, WriteHalf};
@@ -23,39 +26,60 @@ pub async fn serve(
     stopping: CancellationToken,
     finished: CancellationToken,
 ) {
+    let exit = Exit::new(&stopping);
+    let session = converse(&head, &mut socket, peer, &exit, &finished);
+    tokio::select! {
+        biased;
+        () = exit.overdue() => tracing::info!("the client at {peer} does not read; it is cut"),
+        () = session => {}
+    }
+}
+
+async fn converse(
+    head: &Rc<Head>,
+    socket: &mut Stream,
+    peer: SocketAddr,
+    exit: &Rc<Exit>,
+    finished: &CancellationToken,
+) {
     let (mut read_half, mut write_half) = socket.split();
     let mut buffer = BytesMut::with_capacity(limits::READ_BUFFER_BYTES_MIN);
     let shaken = tokio::select! {
         biased;
-        () = stopping.cancelled() => return,
-        shaken = handshake(&head, &mut read_half, &mut write_half, &mut buffer) => shaken,
+        () = exit.token.cancelled() => Err((text::refusal_line(&exit.words()) + "\n").into_bytes()),
+        shaken = handshake(head, peer, exit, &mut read_half, &mut write_half, &mut buffer) => shaken,
     };
     let (opening, place) = match shaken {
         Ok(Some(done)) => done,
         Ok(None) => return,
         Err(words) => {
-            tracing::warn!("{peer}: {}", String::from_utf8_lossy(&words).trim_ascii());
+            let line = format!("{}: {}", peer.ip(), String::from_utf8_lossy(&words).trim_ascii());
+            head.say(peer.ip(), Log::Warn, &line);
             return part(&mut read_half, &mut write_half, &words).await;
         }
     };
     match (opening.role, opening.dialect) {
         (Role::Client, Dialect::Framed) => {
-            framed_client::serve(&head, read_half, write_half, buffer, &stopping).await;
+            framed_client::serve(head, peer, read_half, write_half, buffer, exit).await;
         }
         (Role::Client, dialect) => {
-            let Some(place) = place.or_else(|| Place::take(&head)) else {
-                let words = text::lleno(head.config.clients_max).into_bytes();
-                return part(&mut read_half, &mut write_half, &words).await;
+            let place = match place.map_or_else(|| Place::take(head, peer, word(dialect), exit), Ok) {
+                Ok(place) => place,
+                Err(refusal) => {
+                    let words = text::lleno(&refusal).into_bytes();
+                    return part(&mut read_half, &mut write_half, &words).await;
+                }
             };
+            place.guest.dialect.set(word(dialect));
+            place.guest.hear();
             head.solo_ready().await;
-            text_client::serve(&head, read_half, write_half, buffer, dialect, &stopping).await;
-            drop(place);
+            text_client::serve(head, peer, &place.guest, read_half, write_half, buffer, dialect, exit).await;
         }
         (Role::DataNode, dialect) => {
             drop(place);
             match dialect {
-                Dialect::Framed => node::serve(&head, peer, read_half, write_half, buffer, &finished).await,
-                _ => text_node::serve(&head, peer, read_half, write_half, dialect, &finished).await,
+                Dialect::Framed => node::serve(head, peer, read_half, write_half, buffer, finished).await,
+                _ => text_node::serve(head, peer, read_half, write_half, dialect, finished).await,
             }
         }
     }
@@ -67,6 +91,8 @@ pub async fn serve(
 /// not a data node, and number 101 shall not wait until it has something to say.
 async fn handshake<'a>(
     head: &'a Head,
+    peer: SocketAddr,
+    exit: &Rc<Exit>,
     read_half: &mut ReadHalf<'_>,
     write_half: &mut WriteHalf<'_>,
     buffer: &mut BytesMut,
@@ -80,14 +106,12 @@ async fn handshake<'a>(
             Step::Send(answer) => {
                 let node_follows = buffer.starts_with(DATANODE.as_bytes());
                 if handshake.may_stay_silent() && place.is_none() && !node_follows {
-                    place = Place::take(head);
-                    if place.is_none() {
-                        return Err(text::lleno(head.config.clients_max).into_bytes());
-                    }
+                    let taken = Place::take(head, peer, "text", exit);
+                    place = Some(taken.map_err(|refusal| text::lleno(&refusal).into_bytes())?);
                 }
                 if let Err(error) = write_half.write_all(answer).await {
-                    tracing::debug!("a peer left during its handshake: {error}");
-                    return Ok(None);
+                    // What it has sent before counts all the same.
+                    tracing::debug!("a peer reads no answer to its handshake: {error}");
                 }
             }
             Step::More => {

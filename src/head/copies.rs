@@ -100,6 +100,10 @@ impl Head {
         lines: Bytes,
     ) -> Result<(), Refusal> {
         let ranges = ranges(&lines)?;
+        if let Some(refusal) = self.registro_refusal() {
+            source.tell(&refused(number, refusal));
+            return Ok(());
+        }
         let held: Vec<&str> = holders.split(',').filter(|name| !name.is_empty()).collect();
         let nodes = self.nodes();
         let target = if to.is_empty() {
@@ -149,6 +153,7 @@ impl Head {
     pub fn copy_answered(&self, target: &NodeEntry, number: u64, refusal: Option<Refusal>) {
         let Some(copy) = self.copies.borrow_mut().answered(number, target.key.serial()) else { return };
         if refusal.is_none() {
+            target.id.into_iter().for_each(|id| self.member_keeps_copy(id));
             self.note_kept(target, &copy.ranges);
         }
         self.answer_source(&copy, &target.name, refusal);

@@ -15,6 +15,7 @@ use rand::{RngExt, SeedableRng};
 use slab::Slab;
 
 use super::clock::IdClock;
+use super::faults::{Fault, Suspicion};
 use super::window::{Failures, Opening, Window};
 use crate::limits;
 use crate::wire::error::{Code, Refusal};
@@ -136,6 +137,8 @@ pub struct Label {
 struct Node {
     serial: u64,
     label: Label,
+    /// Bytes of the greatest message that it takes; none if it takes any.
+    message_bytes: Option<usize>,
     opening: Opening,
     writable: bool,
     leaving: bool,
@@ -147,6 +150,11 @@ struct Node {
 }
 
 impl Node {
+    /// Whether it could take messages of which the longest has so many bytes.
+    fn takes(&self, longest: usize) -> bool {
+        self.is_able() && self.message_bytes.is_none_or(|most| longest <= most)
+    }
+
     const fn unsettled(&self) -> Window {
         Window { bytes: self.bytes, messages: self.messages }
     }
@@ -174,6 +182,8 @@ struct Flight {
     gone: Vec<Label>,
     /// Why a node did not want it, the last time.
     cause: Option<Refusal>,
+    /// Nodes that were lost with it.
+    suspicion: Suspicion,
     sync: SyncMode,
     /// Nodes whose Put named one that did not keep it.
     misnamed: NodeSet,
@@ -234,6 +244,8 @@ pub struct Core {
     /// Batches that lost their node and wait for room on another; they go before anything new.
     orphans: VecDeque<usize>,
     held: bool,
+    /// Nodes that do not take messages of any length.
+    bounded: usize,
     counters: Counters,
     effects: VecDeque<Effect>,
     /// Counts the looks at silent nodes.
@@ -268,6 +280,7 @@ impl Core {
             flights: Slab::new(),
             orphans: VecDeque::new(),
             held: false,
+            bounded: 0,
             counters: Counters::default(),
             effects: VecDeque::new(),
             looks: 0,
@@ -290,13 +303,31 @@ impl Core {
     /// Nodes that take new messages: registered, writable and not leaving.
     #[must_use]
     pub fn able(&self) -> usize {
-        self.candidates(0)
+        self.candidates(0, 0)
+    }
+
+    /// Most messages that are to be placed together. A node that speaks text answers for one at a time; if it fails, it is to be
+    /// known at which.
+    #[must_use]
+    pub const fn batch_messages(&self) -> usize {
+        if self.bounded > 0 { 1 } else { limits::BATCH_MESSAGES_MAX }
     }
 
     /// Counters since the start.
     #[must_use]
     pub const fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Messages were refused before they came here.
+    pub fn count_refused(&mut self, messages: u16) {
+        self.counters.refused += u64::from(messages);
+    }
+
+    /// Messages that nodes keep were refused to their client all the same.
+    pub fn count_untraced(&mut self, messages: u16) {
+        self.counters.acked = self.counters.acked.saturating_sub(messages.into());
+        self.counters.refused += u64::from(messages);
     }
 
     /// The least id that may still be put on a node: that of the oldest batch in flight, or the clock's if there is none.
@@ -337,7 +368,13 @@ impl Core {
     ///
     /// # Errors
     /// The table holds [`limits::NODES_MAX`] nodes.
-    pub fn register(&mut self, label: Label, writable: bool, window: Window) -> Result<NodeKey, Refusal> {
+    pub fn register(
+        &mut self,
+        label: Label,
+        writable: bool,
+        window: Window,
+        message_bytes: Option<usize>,
+    ) -> Result<NodeKey, Refusal> {
         if self.nodes.len() >= limits::NODES_MAX {
             let text = format!("this head has {} data nodes, its limit; start another head", limits::NODES_MAX);
             return Err(Refusal::new(Code::Full, text));
@@ -345,9 +382,11 @@ impl Core {
         let serial = self.next_serial;
         self.next_serial += 1;
         let id = label.id;
+        self.bounded += usize::from(message_bytes.is_some());
         let place = self.nodes.insert(Node {
             serial,
             label,
+            message_bytes,
             opening: Opening::new(window),
             writable,
             leaving: false,
@@ -430,12 +469,13 @@ impl Core {
             self.held = true;
             return Err(NotTaken::Hold);
         }
-        let able = self.candidates(0);
+        let longest = self.longest(messages);
+        let able = self.candidates(0, longest);
         if able < self.copies_min {
             self.counters.refused += count as u64;
-            return Err(NotTaken::Refused(self.too_few(able)));
+            return Err(NotTaken::Refused(self.too_few(able, longest)));
         }
-        let chosen = self.choose(0, self.replicas.min(able), (bytes, count), true);
+        let chosen = self.choose(0, self.replicas.min(able), messages, longest, true);
         if size_of_set(chosen) < self.replicas.min(able) {
             self.held = true;
             return Err(NotTaken::Hold);
@@ -451,6 +491,7 @@ impl Core {
             refused: 0,
             gone: Vec::new(),
             cause: None,
+            suspicion: Suspicion::default(),
             sync: SyncMode::Always,
             misnamed: 0,
             named: 0,
@@ -551,12 +592,15 @@ impl Core {
         Ok(refused)
     }
 
-    /// A node is gone. What it had not settled goes to others at once, under the same ids; returns how many messages.
-    pub fn leave(&mut self, key: NodeKey) -> u64 {
+    /// A node is gone. What it had not settled goes to others at once, under the same ids, but for what too many failed at;
+    /// returns how many messages.
+    pub fn leave(&mut self, key: NodeKey, fault: Fault, cause: &str) -> u64 {
         if self.node(key).is_none() {
             return 0;
         }
         let node = self.nodes.remove(key.place);
+        self.bounded -= usize::from(node.message_bytes.is_some());
+        self.blame(&node, fault, cause);
         if node.messages > 0 && !node.opening.is_proven() {
             self.failures.add(&node.label.ip, self.looks);
         }
@@ -586,6 +630,22 @@ impl Core {
         self.settle_orphans();
         self.wake();
         node.messages as u64
+    }
+
+    /// Notes which messages a lost node may have failed at. One that speaks text has one at a time.
+    fn blame(&mut self, node: &Node, fault: Fault, cause: &str) {
+        if fault == Fault::None || node.queue.is_empty() {
+            return;
+        }
+        let cause: Rc<str> = format!("{}: {cause}", node.label.ip).into();
+        let one_at_a_time = node.label.id.is_none();
+        let alone = fault == Fault::Fails && (one_at_a_time || node.queue.len() == 1);
+        let suspects = if one_at_a_time { 1 } else { node.queue.len() };
+        for flight in node.queue.iter().take(suspects) {
+            if let Some(entry) = self.flights.get_mut(*flight) {
+                entry.suspicion.add(alone, &cause);
+            }
+        }
     }
 
     fn node(&self, key: NodeKey) -> Option<&Node> {

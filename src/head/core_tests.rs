@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::head::faults::Fault;
 use crate::wire::frame::MessagesBuilder;
 
 const WINDOW: Window = Window { bytes: limits::NODE_WINDOW_BYTES_MAX, messages: 64 };
@@ -26,7 +27,7 @@ fn register(core: &mut Core) -> NodeKey {
 /// The node number `n`, with an identity of its own.
 fn register_as(core: &mut Core, n: u64) -> NodeKey {
     let label = Label { ip: format!("127.0.0.{n}").into(), name: format!("data{n}").into(), id: Some(n) };
-    let key = core.register(label, true, WINDOW).unwrap();
+    let key = core.register(label, true, WINDOW, None).unwrap();
     // As if it had been there for a while; who begins is looked at on its own.
     core.nodes[key.place].opening.open_all();
     key
@@ -35,7 +36,7 @@ fn register_as(core: &mut Core, n: u64) -> NodeKey {
 /// A node that has settled nothing yet, from an address of its own.
 fn newcomer(core: &mut Core, n: u64) -> NodeKey {
     let label = Label { ip: format!("127.0.1.{n}").into(), name: format!("new{n}").into(), id: Some(100 + n) };
-    core.register(label, true, WINDOW).unwrap()
+    core.register(label, true, WINDOW, None).unwrap()
 }
 
 fn origin(ticket: u64) -> Origin {
@@ -119,7 +120,7 @@ fn nodes_that_never_settled_anything_hold_up_one_batch_however_many_they_are() {
             // The one that is on trial is evicted: the healthy one gets what it had, at once.
             let [(node, 16)] = stuck[..] else { panic!("{stuck:?}") };
             assert!(newcomers.contains(&node) && core.trial_time(node) == Some(limits::NODE_TRIAL_TIME));
-            core.leave(node);
+            core.leave(node, Fault::None, "");
             assert_eq!(given(&effects(&mut core)), [(healthy, 16)]);
             settled += 1;
             core.acked(healthy, settled, SyncMode::Always, &mut Vec::new()).unwrap();
@@ -186,7 +187,7 @@ fn what_a_dead_node_had_goes_to_another_under_the_same_id() {
     store(&mut core, 1, 3).unwrap();
     let (_, id) = only_put(&effects(&mut core));
     let second = register(&mut core);
-    assert_eq!(core.leave(first), 3);
+    assert_eq!(core.leave(first, Fault::None, ""), 3);
     assert_eq!(only_put(&effects(&mut core)), (second, id));
     let mut ranges = Vec::new();
     core.acked(second, 1, SyncMode::Always, &mut ranges).unwrap();
@@ -224,7 +225,7 @@ fn a_batch_that_waits_for_room_on_another_node_is_not_safe_to_pass() {
     let lives = nodes.into_iter().find(|node| *node != dies).unwrap();
     store(&mut core, 2, 64).unwrap();
     assert_eq!(only_put(&effects(&mut core)).0, lives);
-    core.leave(dies);
+    core.leave(dies, Fault::None, "");
     assert!(effects(&mut core).is_empty(), "there is no room for it");
     assert_eq!(core.safe(9_000), oldest);
     core.acked(lives, 1, SyncMode::Always, &mut Vec::new()).unwrap();
@@ -273,7 +274,7 @@ fn a_batch_that_one_node_keeps_is_told_apart() {
     assert_eq!(alone(&mut core), Some(None), "two keep it");
     store(&mut core, 3, 1).unwrap();
     core.acked(one, 3, SyncMode::Always, &mut Vec::new()).unwrap();
-    core.leave(two);
+    core.leave(two, Fault::None, "");
     assert_eq!(alone(&mut core), None, "its record names a node that does not have it");
     core.acked(one, 4, SyncMode::Always, &mut Vec::new()).unwrap();
     assert_eq!(alone(&mut core), Some(Some((1, false))));
@@ -285,7 +286,7 @@ fn when_the_last_node_dies_its_messages_are_refused() {
     let node = register(&mut core);
     store(&mut core, 1, 1).unwrap();
     effects(&mut core);
-    core.leave(node);
+    core.leave(node, Fault::None, "");
     assert!(matches!(&effects(&mut core)[..], [Effect::Refused { refusal, .. }] if refusal.code == Code::NoNodes));
 }
 
@@ -315,7 +316,7 @@ fn a_dead_nodes_messages_wait_for_room_before_anything_new() {
         store(&mut core, ticket, 16).unwrap();
     }
     effects(&mut core);
-    core.leave(full);
+    core.leave(full, Fault::None, "");
     assert!(effects(&mut core).is_empty(), "the other is full, too");
     assert!(matches!(store(&mut core, 9, 1), Err(NotTaken::Hold)), "the orphans go first");
     core.acked(other, 1, SyncMode::Always, &mut Vec::new()).unwrap();
@@ -402,7 +403,7 @@ fn a_copy_lost_in_flight_is_replaced_under_the_same_id() {
     effects(&mut core);
     let third = register(&mut core);
     core.acked(keys[0], 1, SyncMode::Always, &mut Vec::new()).unwrap();
-    core.leave(keys[0]);
+    core.leave(keys[0], Fault::None, "");
     assert_eq!(puts(&effects(&mut core))[0].0, third, "the copy of the node that left is made again");
     core.acked(keys[1], 1, SyncMode::Always, &mut Vec::new()).unwrap();
     assert!(effects(&mut core).is_empty(), "the third is asked, too");
@@ -419,7 +420,7 @@ fn who_keeps_a_batch_hears_of_it_when_a_node_that_its_record_names_does_not() {
     store(&mut core, 1, 1).unwrap();
     assert_eq!(puts(&effects(&mut core)), [(a, "data1,data2".to_owned()), (b, "data1,data2".to_owned())]);
     core.acked(a, 1, SyncMode::Always, &mut Vec::new()).unwrap();
-    core.leave(b);
+    core.leave(b, Fault::None, "");
     assert_eq!(puts(&effects(&mut core)), [(a, "data1".to_owned())], "it would count on a copy that was never made");
     core.acked(a, 2, SyncMode::Always, &mut Vec::new()).unwrap();
     assert!(
@@ -429,7 +430,7 @@ fn who_keeps_a_batch_hears_of_it_when_a_node_that_its_record_names_does_not() {
     let b = register(&mut core);
     store(&mut core, 9, 1).unwrap();
     core.acked(a, 3, SyncMode::Always, &mut Vec::new()).unwrap();
-    core.leave(b);
+    core.leave(b, Fault::None, "");
     effects(&mut core);
     core.refused(a, 4, &Refusal::new(Code::DiskFull, "full")).unwrap();
     assert!(matches!(&effects(&mut core)[..], [Effect::Kept { alone: Some((1, true)), .. }]));
@@ -445,7 +446,7 @@ fn who_keeps_a_batch_hears_of_it_when_a_node_that_its_record_names_does_not() {
     core.acked(a, 5, SyncMode::Always, &mut Vec::new()).unwrap();
     core.acked(c, 1, SyncMode::Always, &mut Vec::new()).unwrap();
     assert_eq!(puts(&effects(&mut core)), [(a, "data1,data5".to_owned())]);
-    core.leave(a);
+    core.leave(a, Fault::None, "");
     assert!(matches!(&effects(&mut core)[..], [Effect::Kept { nodes, .. }] if nodes.len() == 2), "it keeps it already");
 }
 
@@ -464,7 +465,7 @@ fn fewer_nodes_than_copies_are_counted_and_below_the_least_refused() {
     assert_eq!(core.counters().short, 5);
     store(&mut core, 3, 1).unwrap();
     effects(&mut core);
-    core.leave(a);
+    core.leave(a, Fault::None, "");
     core.acked(b, 2, SyncMode::Always, &mut Vec::new()).unwrap();
     assert!(matches!(&effects(&mut core)[..], [Effect::Refused { .. }]), "one copy is less than two");
 }
@@ -476,10 +477,10 @@ fn one_disk_is_never_two_copies() {
     store(&mut core, 1, 1).unwrap();
     effects(&mut core);
     core.acked(a, 1, SyncMode::Always, &mut Vec::new()).unwrap();
-    core.leave(a);
+    core.leave(a, Fault::None, "");
     let back = register_as(&mut core, 1);
     assert!(puts(&effects(&mut core)).is_empty(), "it has its copy already");
-    core.leave(b);
+    core.leave(b, Fault::None, "");
     assert!(matches!(&effects(&mut core)[..], [Effect::Refused { .. }]), "the one copy of {back:?} is not two");
 }
 
@@ -581,7 +582,7 @@ proptest! {
                 Op::Leave(n) => if n < nodes.len() {
                     let gone = nodes.remove(n);
                     away.push(gone.n);
-                    core.leave(gone.key);
+                    core.leave(gone.key, Fault::None, "");
                 },
             }
             drain(&mut core, &mut nodes, &mut open, &acked_by);

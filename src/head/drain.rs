@@ -5,9 +5,12 @@
 //! drained: `acopio drain` asks it again.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
+use super::alarms::Log;
 use super::registered::NodeEntry;
 use super::state::Head;
+use super::unread;
 use crate::limits;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{Member, MemberState};
@@ -69,30 +72,41 @@ impl Head {
     ///
     /// # Errors
     /// There is no such node, it cannot be spared, or it is there and was to be given up.
-    pub fn drain(&self, name: &str, gone: bool) -> Result<(), Refusal> {
+    pub fn drain(&self, name: &str, gone: bool, peer: SocketAddr) -> Result<(), Refusal> {
         let entry = self.nodes().into_iter().find(|node| node.name == name);
         if gone {
-            return self.give_up(name, entry.is_some());
+            return self.give_up(name, entry.is_some(), peer);
         }
         let Some((entry, id)) = entry.and_then(|entry| entry.id.map(|id| (entry, id))) else {
             return Err(self.not_there(name));
         };
+        // One that was let go leaves in a moment: a drain that began anew would miss it for ever.
+        if self.members().iter().any(|member| member.id == id && member.state == MemberState::Gone) {
+            return Ok(());
+        }
         let others = self.takers(id);
         if others == 0 {
             let text = format!("no other data node can take the records of {name}; start another, then drain it");
             return Err(Refusal::new(Code::NoNodes, text));
         }
         if !self.drains.borrow_mut().begin(id) {
+            let line = format!("dataNode {name} is drained already, {} asks for it again", peer.ip());
+            self.say(peer.ip(), Log::Info, &line);
             return Ok(());
         }
         if others < self.config.replicas {
             let wanted = self.config.replicas;
-            tracing::warn!(
+            let line = format!(
                 "without dataNode {name} there are {others} nodes for {wanted} copies: records stay short of copies until there are more"
             );
+            self.say(peer.ip(), Log::Warn, &line);
         }
-        tracing::info!("dataNode {name} is drained: it gets no new messages, and its records go to other nodes");
-        tracing::info!(target: "acopio::heartbeat", "{} disponible name={name} draining", entry.ip);
+        let line = format!(
+            "dataNode {name} is drained, as {peer} asked: it gets no new messages, and its records go to other nodes"
+        );
+        self.say(peer.ip(), Log::Info, &line);
+        let line = format!("{} disponible name={name} draining asked_by={peer}", entry.ip);
+        self.say(peer.ip(), Log::Heartbeat, &line);
         self.drain_on(&entry);
         // At once and in this order: reports that come from now on are soon about it.
         self.nodes().iter().for_each(|node| self.tell_members(node));
@@ -100,13 +114,16 @@ impl Head {
         Ok(())
     }
 
-    fn give_up(&self, name: &str, is_there: bool) -> Result<(), Refusal> {
+    fn give_up(&self, name: &str, is_there: bool, peer: SocketAddr) -> Result<(), Refusal> {
         // One that was wiped is back under its name as another node: it is the old one that is given up.
         let mut away: Vec<Member> = self.members().into_iter().filter(|member| member.name == name).collect();
-        away.retain(|member| member.state == MemberState::Away || !is_there);
+        away.retain(|member| matches!(member.state, MemberState::Away | MemberState::Gone) || !is_there);
         if away.is_empty() && is_there {
             let text = format!("dataNode {name} is registered; drain it without --gone, and nothing is lost");
             return Err(Refusal::new(Code::Protocol, text));
+        }
+        if away.is_empty() && self.give_up_unread(name)? {
+            return Ok(());
         }
         if away.is_empty() {
             return Err(self.not_there(name));
@@ -115,9 +132,27 @@ impl Head {
             self.drains.borrow_mut().end(member.id);
             self.set_member(member.id, MemberState::Gone);
         }
-        tracing::warn!("dataNode {name} is given up: nobody waits for it, and its copies are made again");
+        let line =
+            format!("dataNode {name} is given up, as {peer} asked: nobody waits for it, and its copies are made again");
+        self.say(peer.ip(), Log::Warn, &line);
+        self.say(peer.ip(), Log::Heartbeat, &format!("{name} gone asked_by={peer}"));
         self.changed.notify_waiters();
         Ok(())
+    }
+
+    /// Gives up what a node that speaks text keeps; false if there is no such node.
+    fn give_up_unread(&self, name: &str) -> Result<bool, Refusal> {
+        if self.nodes().iter().any(|node| node.id.is_none() && unread::name(node.dialect, node.ip) == name) {
+            let text = format!("dataNode {name} is registered, and goes on taking messages; stop it first");
+            return Err(Refusal::new(Code::Protocol, text));
+        }
+        let known = self.forget_unread(name);
+        if known {
+            tracing::warn!(
+                "dataNode {name} is given up: reads do not name it any more; what it keeps is in its own files"
+            );
+        }
+        Ok(known)
     }
 
     fn not_there(&self, name: &str) -> Refusal {

@@ -97,6 +97,9 @@ pub type LastWords = Vec<u8>;
 /// Runs `reader` beside the outbox; when it ends, what is in flight is finished, then come its last words, then the
 /// close. All waits are bounded. The socket halves are handed back to be dropped.
 ///
+/// A peer whose connection broke has sent messages all the same: what has come from it is read to its end. One that was
+/// given up, because it sends and does not read, is not.
+///
 /// # Errors
 /// The connection broke: the peer reads no answers, so none are kept for it.
 pub async fn drive<R, W>(
@@ -113,10 +116,18 @@ where
     let pump = outbox.pump(&mut write_half);
     tokio::pin!(pump);
     // The reader comes last: one that always finds something must not keep answers from being written.
+    tokio::pin!(reader);
     let (mut read_half, words) = tokio::select! {
         biased;
-        broken = &mut pump => return broken,
-        end = reader => end,
+        broken = &mut pump => {
+            if outbox.failed().is_some() {
+                return broken;
+            }
+            outbox.let_go();
+            let _cut_off = timeout(limits::LINGER_TIME_MAX, &mut reader).await;
+            return broken;
+        }
+        end = &mut reader => end,
     };
     // Nodes that die or hang are evicted in bounded time and their messages go elsewhere, so this ends by itself; only a
     // head that stops cannot wait for it.

@@ -1,22 +1,26 @@
 //! A client session in frames: Store in, Acked and Refused out, in any order, many in flight.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::BytesMut;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::core::{Batch, Origin};
-use super::flow::{Flow, LastWords, drive, stopping};
+use super::alarms::Log;
+use super::core::{Batch, Core, Origin};
+use super::flow::{Flow, LastWords, drive};
+use super::places::{Exit, Place};
 use super::reads::{self, Wanted};
-use super::state::{Client, Head, Outcome, Place};
+use super::registered::word;
+use super::state::{Client, Head, Outcome};
 use super::{status, text_client};
 use crate::limits;
 use crate::net::{Outbox, ReadHalf, Turn, WriteHalf, read_some};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, Messages};
 use crate::wire::id::ClientId;
-use crate::wire::text::full_text;
+use crate::wire::text::Dialect;
 use tokio_util::sync::CancellationToken;
 
 struct FramedClient {
@@ -26,8 +30,8 @@ struct FramedClient {
 
 impl FramedClient {
     /// Answers with the state of the head.
-    fn report(&self, head: &Head) -> Result<(), Refusal> {
-        let report = status::report(head);
+    fn report(&self, head: &Head, clients: bool) -> Result<(), Refusal> {
+        let report = status::report(head, clients);
         self.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())
     }
 
@@ -59,20 +63,23 @@ impl Client for FramedClient {
 /// Serves the session until the client has gone or the head stops.
 pub async fn serve(
     head: &Rc<Head>,
+    peer: SocketAddr,
     mut read_half: ReadHalf<'_>,
     write_half: WriteHalf<'_>,
     mut buffer: BytesMut,
-    shutdown: &CancellationToken,
+    exit: &Rc<Exit>,
 ) {
+    let shutdown = &exit.token;
     let session = head.next_session();
     let client = Rc::new(FramedClient { outbox: Rc::default(), flow: Flow::default() });
-    head.enter(session, Rc::clone(&client) as Rc<dyn Client>);
+    let _entered = head.enter(session, peer.ip(), Rc::clone(&client) as Rc<dyn Client>);
     let reader = async {
-        let words = match read_frames(head, &client, session, &mut read_half, &mut buffer, shutdown).await {
-            Ok(()) if shutdown.is_cancelled() => failure(&stopping()),
+        let words = match read_frames(head, peer, &client, session, &mut read_half, &mut buffer, exit).await {
+            Ok(()) if shutdown.is_cancelled() => failure(&exit.words()),
             Ok(()) => LastWords::new(),
             Err(refusal) => {
-                tracing::warn!("a framed client is closed: {refusal}");
+                let line = format!("a framed client at {} is closed: {refusal}", peer.ip());
+                head.say(peer.ip(), Log::Warn, &line);
                 failure(&refusal)
             }
         };
@@ -84,18 +91,19 @@ pub async fn serve(
             None => tracing::debug!("a framed client's connection broke: {error}"),
         }
     }
-    head.exit(session);
 }
 
 /// The reader: every whole frame of a read, then the next read.
 async fn read_frames(
     head: &Head,
+    peer: SocketAddr,
     client: &FramedClient,
     session: u64,
     socket: &mut ReadHalf<'_>,
     buffer: &mut BytesMut,
-    shutdown: &CancellationToken,
+    exit: &Rc<Exit>,
 ) -> Result<(), Refusal> {
+    let shutdown = &exit.token;
     let mut hello: Option<(ClientId, bool, Place<'_>)> = None;
     let mut deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;
     let mut turn = Turn::default();
@@ -105,23 +113,24 @@ async fn read_frames(
             match (frame, &hello) {
                 (Frame::Hello { client: id, text }, None) => {
                     // Who only asks for the status takes no client's place.
-                    let full = || Refusal::new(Code::Full, full_text(head.config.clients_max));
-                    hello = Some((id, text, Place::take(head).ok_or_else(full)?));
+                    let place = Place::take(head, peer, word(Dialect::Framed), exit)?;
+                    place.guest.client.set(Some(id));
+                    hello = Some((id, text, place));
                     head.solo_ready().await;
                     let window =
                         (limits::CLIENT_IN_FLIGHT_MESSAGES_MAX as u32, limits::CLIENT_IN_FLIGHT_BYTES_MAX as u32);
                     let welcome = head.welcome(window);
                     client.outbox.with(|out| welcome.encode(out)).map_err(|error| error.refusal())?;
                 }
-                (Frame::StatusQuery, _) => {
+                (Frame::StatusQuery { clients }, _) => {
                     client.flow.room(&client.outbox).await;
-                    client.report(head)?;
+                    client.report(head, clients)?;
                     turn.end().await;
                 }
                 (Frame::Drain { gone, name }, _) => {
-                    head.drain(&name, gone)?;
+                    head.drain(&name, gone, peer)?;
                     client.flow.room(&client.outbox).await;
-                    client.report(head)?;
+                    client.report(head, false)?;
                     turn.end().await;
                 }
                 (Frame::Ping(n), _) => {
@@ -130,7 +139,8 @@ async fn read_frames(
                     client.outbox.with(|out| frame::pong(out, n));
                 }
                 (Frame::Pong(_), _) => {}
-                (Frame::Store { first_seq, messages }, Some((id, text, _))) => {
+                (Frame::Store { first_seq, messages }, Some((id, text, place))) => {
+                    place.guest.add(messages.count());
                     let writer = Writer { head, client, session, id: *id, text: *text };
                     let mut stored = pin!(writer.store(first_seq, messages, &mut turn));
                     while timeout(limits::CLIENT_WORD_EVERY, &mut stored).await.is_err() {
@@ -140,11 +150,14 @@ async fn read_frames(
                 (Frame::Read { from, until, client: of, follow, partial }, _) => {
                     client.flow.room(&client.outbox).await;
                     let wanted = Wanted { from, until, client: of, follow, partial };
+                    let reads = |busy| hello.iter().for_each(|(_, _, place)| place.guest.busy.set(busy));
+                    reads(true);
                     tokio::select! {
                         biased;
                         ended = beside_read(head, client, socket, buffer, shutdown) => return ended,
                         answered = reads::run(head, &client.outbox, wanted) => answered?,
                     }
+                    reads(false);
                     deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;
                     turn.end().await;
                 }
@@ -161,11 +174,12 @@ async fn read_frames(
         if !more {
             return Ok(());
         }
+        hello.iter().for_each(|(_, _, place)| place.guest.hear());
     }
 }
 
 /// What a connection may say while a read is answered. A peer that has closed its sending side still reads: whether it is
-/// gone shows when something is written. Resolves only when the head stops or the peer is at fault.
+/// gone shows when something is written. Resolves only when the head stops, or the peer is gone or at fault.
 async fn beside_read(
     head: &Head,
     client: &FramedClient,
@@ -181,8 +195,8 @@ async fn beside_read(
             turn.spend(0).await;
             match decode(buffer, false)? {
                 Some(Frame::Ping(n)) => client.outbox.with(|out| frame::pong(out, n)),
-                Some(Frame::StatusQuery) => {
-                    client.report(head)?;
+                Some(Frame::StatusQuery { clients }) => {
+                    client.report(head, clients)?;
                     turn.end().await;
                 }
                 Some(Frame::Pong(_)) => {}
@@ -191,7 +205,11 @@ async fn beside_read(
             }
         }
         if !read_some(socket, buffer, shutdown).await {
-            shutdown.cancelled().await;
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {}
+                () = client.outbox.unheard() => {}
+            }
             return Ok(());
         }
     }
@@ -210,7 +228,8 @@ impl Writer<'_> {
     /// Cuts a Store frame into batches and places each.
     async fn store(&self, first_seq: u64, mut messages: Messages, turn: &mut Turn) {
         let mut first_seq = first_seq;
-        while let Some(batch) = messages.split_to(limits::BATCH_MESSAGES_MAX, limits::BATCH_BYTES_MAX) {
+        let most = || self.head.core(Core::batch_messages);
+        while let Some(batch) = messages.split_to(most(), limits::BATCH_BYTES_MAX) {
             let count = u32::from(batch.count());
             turn.spend(batch.block().len()).await;
             self.client.flow.room(&self.client.outbox).await;
@@ -222,7 +241,8 @@ impl Writer<'_> {
             let placed = match batch {
                 Ok(batch) => self.place(first_seq, &batch).await,
                 Err(refusal) => {
-                    self.head.note_refused(self.id, first_seq, count, &refusal);
+                    self.head.core_mut(|core| core.count_refused(count as u16));
+                    self.head.note_refused(self.session, self.id, first_seq, count, &refusal);
                     Err(refusal)
                 }
             };

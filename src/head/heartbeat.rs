@@ -12,9 +12,11 @@ use std::time::Duration;
 use surge_ping::{Client, Config, ICMP, PingIdentifier, PingSequence, SurgeError};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
+use super::faults::Fault;
 use super::registered::NodeEntry;
 use super::state::Head;
 use crate::limits;
+use crate::wire::text::NO_HAY_DATANODES;
 use tokio_util::sync::CancellationToken;
 
 /// Target of the routine lines: `heartbeat.log` gets them, a screen only when asked.
@@ -60,15 +62,17 @@ pub enum Signs {
 ///
 /// `stalled` is for how long it has had messages and acknowledged none.
 #[must_use]
-pub fn verdict(signs: Signs, stalled: Duration) -> Option<&'static str> {
+pub fn verdict(signs: Signs, stalled: Duration) -> Option<(Fault, &'static str)> {
     match signs {
-        Signs::InProtocol { heard: false, icmp_silent: true } => Some("no answer to the ping nor to ICMP"),
-        Signs::InProtocol { heard: false, icmp_silent: false } => Some("no answer to the ping"),
+        Signs::InProtocol { heard: false, icmp_silent: true } => {
+            Some((Fault::None, "no answer to the ping nor to ICMP"))
+        }
+        Signs::InProtocol { heard: false, icmp_silent: false } => Some((Fault::None, "no answer to the ping")),
         Signs::HostOnly { icmp_misses } if icmp_misses >= limits::ICMP_MISSES_MAX => {
-            Some("no answer to ICMP; start the head with --no-icmp where that is filtered")
+            Some((Fault::None, "no answer to ICMP; start the head with --no-icmp where that is filtered"))
         }
         _ if stalled > limits::NODE_PROGRESS_TIME_MAX => {
-            Some("it answers the ping and acknowledges nothing; look at its disk")
+            Some((Fault::Stalls, "it answers the ping and acknowledges nothing; look at its disk"))
         }
         _ => None,
     }
@@ -100,7 +104,9 @@ pub async fn run(head: Rc<Head>, shutdown: CancellationToken) {
         let hosts = icmp.ask(&head.nodes(), beat, patience).await;
         wait_for_pongs(&head, beat, Instant::now() + patience).await;
         report(&head, beat, &hosts);
-        head.say_if_none();
+        if head.nodes().is_empty() {
+            tracing::info!(target: "acopio::heartbeat", "{NO_HAY_DATANODES}");
+        }
     }
 }
 
@@ -115,7 +121,7 @@ pub async fn look(head: Rc<Head>) {
         for node in head.nodes() {
             let time = head.core(|core| core.trial_time(node.key)).filter(|_| node.id.is_some());
             if time.is_some_and(|time| head.stalled(&node) > time) {
-                head.remove(&node, "it has acknowledged nothing since it registered; look at its disk", None);
+                head.remove(&node, Fault::Stalls, "it has acknowledged nothing since it registered; look at its disk");
             }
         }
     }
@@ -132,8 +138,8 @@ fn evict_silent(head: &Head) {
             },
             None => Signs::HostOnly { icmp_misses: pulse.icmp_misses },
         };
-        if let Some(cause) = verdict(signs, head.stalled(&node)) {
-            head.remove(&node, cause, None);
+        if let Some((fault, cause)) = verdict(signs, head.stalled(&node)) {
+            head.remove(&node, fault, cause);
         }
     }
 }
@@ -281,6 +287,6 @@ mod tests {
     fn a_node_that_lives_and_acknowledges_nothing_is_evicted() {
         let alive = Signs::InProtocol { heard: true, icmp_silent: false };
         assert_eq!(verdict(alive, limits::NODE_PROGRESS_TIME_MAX), None);
-        assert!(verdict(alive, limits::NODE_PROGRESS_TIME_MAX * 2).unwrap().contains("disk"));
+        assert!(verdict(alive, limits::NODE_PROGRESS_TIME_MAX * 2).unwrap().1.contains("disk"));
     }
 }

@@ -50,11 +50,21 @@ struct Seen {
     unseen: bool,
     /// It has records that no other has, by the word of another head. Stays so if that head goes while the node is away.
     sole_elsewhere: bool,
+    /// It had nothing when it left, by its own word and by what was settled here.
+    empty: bool,
+    /// Other heads have known it, too: they may have given it records.
+    shared: bool,
+    /// Somebody said that it does not come back.
+    given_up: bool,
 }
 
 impl Seen {
     const fn is_present(&self) -> bool {
         matches!(self.state, MemberState::Here | MemberState::Draining)
+    }
+
+    const fn is_away(&self) -> bool {
+        matches!(self.state, MemberState::Away)
     }
 
     const fn sole(&self) -> u64 {
@@ -65,6 +75,21 @@ impl Seen {
     /// through another head since.
     const fn is_unsettled(&self) -> bool {
         matches!(self.state, MemberState::Away) && !self.settled
+    }
+
+    /// A node that had nothing is gone, not away, unless another head may have given it something; so is one that only others
+    /// know, by the word of all of them. `told` has what those say of it now.
+    fn excuse(&mut self, told: &[&Member], now: Duration) {
+        let all_gone = !told.is_empty() && told.iter().all(|member| member.state == MemberState::Gone);
+        self.shared |= !told.is_empty();
+        match self.state {
+            MemberState::Away if all_gone && (self.empty || self.hearsay) => self.state = MemberState::Gone,
+            MemberState::Away if self.empty && !self.shared => self.state = MemberState::Gone,
+            MemberState::Gone if !self.given_up && !told.is_empty() && !all_gone => {
+                (self.state, self.left, self.settled) = (MemberState::Away, now, false);
+            }
+            _ => {}
+        }
     }
 
     /// Away here, and another head has messages kept there.
@@ -121,15 +146,13 @@ impl Members {
             name.clone_into(&mut seen.name);
             (seen.state, seen.kept, seen.reported, seen.settled) = (MemberState::Here, kept, now, false);
             (seen.hearsay, seen.unseen, seen.sole_elsewhere) = (false, false, false);
+            (seen.empty, seen.given_up) = (false, false);
             return Ok(false);
         }
-        if self.seen.len() >= MEMBERS_MAX {
-            let Some(place) = self.seen.iter().position(|seen| seen.state == MemberState::Gone) else {
-                let text =
-                    format!("this head knows {MEMBERS_MAX} dataNodes, its limit; give up those that are away for good");
-                return Err(Refusal::new(Code::Full, text));
-            };
-            self.seen.remove(place);
+        if !self.has_room() {
+            let text =
+                format!("this head knows {MEMBERS_MAX} dataNodes, its limit; give up those that are away for good");
+            return Err(Refusal::new(Code::Full, text));
         }
         self.seen.push(Seen {
             name: name.to_owned(),
@@ -145,8 +168,20 @@ impl Members {
             hearsay: false,
             unseen: false,
             sole_elsewhere: false,
+            empty: false,
+            shared: false,
+            given_up: false,
         });
         Ok(true)
+    }
+
+    /// Whether one more can be known; one that is gone is forgotten for it.
+    fn has_room(&mut self) -> bool {
+        if self.seen.len() < MEMBERS_MAX {
+            return true;
+        }
+        let gone = self.seen.iter().position(|seen| seen.state == MemberState::Gone);
+        gone.map(|place| self.seen.remove(place)).is_some()
     }
 
     /// What the registered nodes hear of their other heads, all of it: who is registered there, and who was. True if that
@@ -159,10 +194,9 @@ impl Members {
             let of = told.iter().filter(|member| member.id == id).map(|member| member.sole);
             of.reduce(|one, other| one || other)
         };
-        let gone = |id| told.iter().filter(|member| member.id == id).all(|member| member.state == MemberState::Gone);
         for member in told {
             let is_new = member.state != MemberState::Gone && self.of(member.id).is_none();
-            if is_new && self.seen.len() < MEMBERS_MAX {
+            if is_new && self.has_room() {
                 self.seen.push(Seen {
                     name: member.name.clone(),
                     id: member.id,
@@ -177,6 +211,9 @@ impl Members {
                     hearsay: true,
                     unseen: false,
                     sole_elsewhere: false,
+                    empty: false,
+                    shared: true,
+                    given_up: false,
                 });
             }
         }
@@ -192,17 +229,28 @@ impl Members {
             seen.elsewhere = elsewhere;
             // One that is here speaks for itself once nobody says so any more.
             seen.sole_elsewhere = sole(seen.id).unwrap_or(seen.sole_elsewhere && !seen.is_present());
-            if seen.hearsay && told.iter().any(|member| member.id == seen.id) && gone(seen.id) {
-                seen.state = MemberState::Gone;
-            }
+            let of_it: Vec<&Member> = told.iter().filter(|member| member.id == seen.id).collect();
+            seen.excuse(&of_it, now);
         }
         self.seen != before
     }
 
-    /// A node is not registered any more. One that is gone for good stays so.
-    pub fn away(&mut self, id: u64, now: Duration, unix_s: u64) {
+    /// A node is not registered any more; `took` if it acknowledged something meanwhile. One that is gone for good stays so, and
+    /// one that never had anything is forgotten when there is need of its place.
+    pub fn away(&mut self, id: u64, took: bool, now: Duration, unix_s: u64) {
         if let Some(seen) = self.of(id).filter(|seen| seen.is_present()) {
             (seen.state, seen.left, seen.left_unix_s, seen.settled) = (MemberState::Away, now, unix_s, false);
+            seen.empty = !took && seen.kept.records == 0 && seen.alone == 0;
+            if !seen.shared {
+                seen.excuse(&[], now);
+            }
+        }
+    }
+
+    /// A node keeps a copy that was made again.
+    pub fn keeps(&mut self, id: u64) {
+        if let Some(seen) = self.of(id) {
+            seen.kept.records += 1;
         }
     }
 
@@ -251,7 +299,7 @@ impl Members {
     /// Sets the state of a node that is drained or given up. False if there is no such node.
     pub fn set_state(&mut self, id: u64, state: MemberState) -> bool {
         let Some(seen) = self.of(id) else { return false };
-        seen.state = state;
+        (seen.state, seen.given_up) = (state, state == MemberState::Gone);
         true
     }
 
@@ -285,7 +333,8 @@ impl Members {
             Member {
                 name: seen.name.clone(),
                 id: seen.id,
-                state: seen.state,
+                // That it had nothing is this head's word; others may know better.
+                state: if seen.is_away() && seen.empty { MemberState::Gone } else { seen.state },
                 sync,
                 sole: seen.sole() > 0 && seen.state != MemberState::Gone,
             }
@@ -351,7 +400,8 @@ impl Members {
         for seen in &self.seen {
             let Seen { name, id, kept, alone, left_unix_s, settled, .. } = seen;
             let settled = if seen.unseen || seen.sole_elsewhere { 2 } else { u8::from(*settled) };
-            let (id, state) = (ClientId(*id), word(seen.state));
+            let forgotten = seen.state == MemberState::Gone && !seen.given_up;
+            let (id, state) = (ClientId(*id), if forgotten { EMPTY } else { word(seen.state) });
             let (records, sole) = (kept.records, kept.sole);
             // Writing to a string cannot fail.
             writeln!(text, "{id} {state} {records} {sole} {alone} {settled} {left_unix_s} {name}").unwrap_or_default();
@@ -359,11 +409,11 @@ impl Members {
         text
     }
 
-    /// Adds what [`to_text`](Self::to_text) wrote. Nobody is here yet, so who was is away. Returns the numbers of the
-    /// lines that make no sense; they are left out.
-    pub fn add_text(&mut self, text: &str, unix_s: u64) -> Vec<usize> {
+    /// Adds numbered lines that [`to_text`](Self::to_text) wrote. Nobody is here yet, so who was is away. Returns the numbers
+    /// of the lines that make no sense; they are left out.
+    pub fn add_lines<'a>(&mut self, lines: impl IntoIterator<Item = (usize, &'a str)>, unix_s: u64) -> Vec<usize> {
         let mut bad = Vec::new();
-        for (number, line) in (1..).zip(text.lines()) {
+        for (number, line) in lines {
             match parse(line, unix_s) {
                 Some(seen) if self.seen.len() < MEMBERS_MAX && self.of(seen.id).is_none() => self.seen.push(seen),
                 _ => bad.push(number),
@@ -382,6 +432,9 @@ fn fewer(before: Option<(usize, Duration)>, copies: usize, now: Duration) -> (us
     (before.map_or(copies, |(fewest, _)| fewest.min(copies)), now)
 }
 
+/// State of a node that never had anything, as it is written down: it is gone, unless another head says that it has it.
+const EMPTY: &str = "empty";
+
 const fn word(state: MemberState) -> &'static str {
     match state {
         MemberState::Here => "here",
@@ -393,12 +446,12 @@ const fn word(state: MemberState) -> &'static str {
 
 fn parse(line: &str, unix_s: u64) -> Option<Seen> {
     let fields: Vec<&str> = line.split(' ').collect();
-    let &[id, state, records, sole, alone, settled, left, name] = &fields[..] else { return None };
+    let &[id, state_word, records, sole, alone, settled, left, name] = &fields[..] else { return None };
     let number = |text: &str| text.parse::<u64>().ok();
-    let (state, left_unix_s) = match state {
+    let (state, left_unix_s) = match state_word {
         "here" | "draining" => (MemberState::Away, unix_s),
         "away" => (MemberState::Away, number(left)?),
-        "gone" => (MemberState::Gone, number(left)?),
+        "gone" | EMPTY => (MemberState::Gone, number(left)?),
         _ => return None,
     };
     if name.is_empty() || name.len() > NODE_NAME_BYTES_MAX {
@@ -418,6 +471,9 @@ fn parse(line: &str, unix_s: u64) -> Option<Seen> {
         hearsay: false,
         unseen: settled == "2",
         sole_elsewhere: false,
+        empty: state_word == EMPTY,
+        shared: true,
+        given_up: state_word == word(MemberState::Gone),
     })
 }
 

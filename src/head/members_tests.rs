@@ -25,7 +25,7 @@ const NOBODY: [&str; 0] = [];
 fn with_one_copy_every_node_that_is_away_is_missing() {
     let mut members = three(1);
     assert_eq!(members.missing(), NOBODY);
-    members.away(2, s(5), 1000);
+    members.away(2, true, s(5), 1000);
     assert_eq!(members.missing(), ["b"]);
     for id in [1, 3] {
         members.reported(id, kept(10, 10), s(60));
@@ -37,29 +37,107 @@ fn with_one_copy_every_node_that_is_away_is_missing() {
 }
 
 #[test]
-fn a_node_that_was_empty_is_missed_too_for_other_heads_may_have_used_it() {
+fn a_node_that_never_kept_anything_is_not_missed() {
     let mut members = Members::new(1);
-    members.here("a", 1, Kept::default(), s(0)).unwrap();
-    members.away(1, s(1), 0);
-    assert_eq!(members.missing(), ["a"]);
-    members.here("a", 1, Kept::default(), s(2)).unwrap();
+    let empty = |members: &mut Members| members.here("a", 1, Kept::default(), s(0)).unwrap();
+    empty(&mut members);
+    members.away(1, false, s(1), 0);
     assert_eq!(members.missing(), NOBODY);
+    assert!(!empty(&mut members), "it is the same one");
+    members.away(1, true, s(2), 0);
+    assert_eq!(members.missing(), ["a"], "it acknowledged something that no report has counted yet");
+    empty(&mut members);
+    members.keeps(1);
+    members.away(1, false, s(3), 0);
+    assert_eq!(members.missing(), ["a"], "it was given a copy");
+    empty(&mut members);
     assert!(members.kept_alone(1, 3, false), "worth a line in the file");
     assert!(!members.kept_alone(1, 3, false));
-    members.away(1, s(3), 0);
+    members.away(1, false, s(3), 0);
     assert_eq!(members.missing(), ["a"]);
+}
+
+#[test]
+fn identities_that_never_kept_anything_fill_nothing() {
+    let mut members = three(1);
+    members.away(2, true, s(1), 1);
+    for id in 100..100 + 3 * MEMBERS_MAX as u64 {
+        members.here("restarted", id, Kept::default(), s(2)).unwrap();
+        members.away(id, false, s(3), 3);
+    }
+    assert_eq!(members.missing(), ["b"], "who kept something is still known");
+    members.heard(&told(&[("elsewhere", 7, MemberState::Here)]), (s(4), 4));
+    assert_eq!(members.missing(), ["b", "elsewhere"], "and there is room for others");
+}
+
+#[test]
+fn an_empty_node_is_missed_while_another_head_may_have_used_it() {
+    let mut members = Members::new(1);
+    let heard = |members: &mut Members, state, at| members.heard(&told(&[("a", 1, state)]), (s(at), at));
+    members.here("a", 1, Kept::default(), s(0)).unwrap();
+    heard(&mut members, MemberState::Here, 1);
+    members.away(1, false, s(2), 2);
+    assert_eq!(members.missing(), ["a"], "another head has it");
+    assert_eq!(members.list()[0].state, MemberState::Gone, "to this head's knowledge it has nothing");
+    heard(&mut members, MemberState::Away, 3);
+    assert_eq!(members.missing(), ["a"], "that one knows of records");
+    members.heard(&[], (s(4), 4));
+    assert_eq!(members.missing(), ["a"], "that one is gone and said nothing else");
+    heard(&mut members, MemberState::Gone, 5);
+    assert_eq!(members.missing(), NOBODY, "nobody gave it anything");
+    let mut again = Members::new(1);
+    assert_eq!(again.add_lines((1..).zip(members.to_text().lines()), 7), [0; 0]);
+    assert_eq!(again.missing(), NOBODY);
+    for members in [&mut members, &mut again] {
+        heard(members, MemberState::Here, 6);
+        assert_eq!(members.missing(), ["a"], "it is back, at another head");
+    }
+}
+
+#[test]
+fn two_heads_agree_that_a_node_never_had_anything() {
+    let [mut one, mut two] = [(); 2].map(|()| Members::new(1));
+    let exchange = |one: &mut Members, two: &mut Members, at| {
+        for _ in 0..3 {
+            let (from_one, from_two) = (one.list(), two.list());
+            one.heard(&from_two, (s(at), at));
+            two.heard(&from_one, (s(at), at));
+        }
+    };
+    for members in [&mut one, &mut two] {
+        members.here("a", 1, Kept::default(), s(0)).unwrap();
+        members.here("b", 2, kept(10, 10), s(0)).unwrap();
+    }
+    exchange(&mut one, &mut two, 1);
+    one.away(1, false, s(2), 2);
+    exchange(&mut one, &mut two, 2);
+    assert_eq!(one.missing(), ["a"], "the other has it still");
+    two.away(1, false, s(3), 3);
+    exchange(&mut one, &mut two, 3);
+    assert_eq!((one.missing(), two.missing()), (vec![], vec![]));
+    // One that only the first has known comes and goes, and comes again and keeps something.
+    one.here("c", 3, Kept::default(), s(4)).unwrap();
+    exchange(&mut one, &mut two, 4);
+    assert_eq!(two.missing(), ["c"]);
+    one.away(3, false, s(5), 5);
+    exchange(&mut one, &mut two, 5);
+    assert_eq!((one.missing(), two.missing()), (vec![], vec![]));
+    one.here("c", 3, Kept::default(), s(6)).unwrap();
+    one.away(3, true, s(7), 7);
+    exchange(&mut one, &mut two, 7);
+    assert_eq!((one.missing(), two.missing()), (vec!["c"], vec!["c"]));
 }
 
 #[test]
 fn while_messages_have_fewer_copies_fewer_nodes_may_be_away() {
     let mut members = three(3);
     members.given(3, s(1));
-    members.away(1, s(5), 0);
+    members.away(1, true, s(5), 0);
     members.given(2, s(6));
-    members.away(2, s(7), 0);
+    members.away(2, true, s(7), 0);
     assert_eq!(members.missing(), ["a", "b"], "some record may be on these two alone");
     let mut again = Members::new(3).with_least(1);
-    assert_eq!(again.add_text(&members.to_text(), 0), [0; 0]);
+    assert_eq!(again.add_lines((1..).zip(members.to_text().lines()), 0), [0; 0]);
     again.here("a", 1, kept(10, 0), s(1)).unwrap();
     assert_eq!(again.missing(), ["b", "c"], "a head that starts does not know how many copies there are");
     members.here("a", 1, kept(10, 0), s(10)).unwrap();
@@ -68,8 +146,8 @@ fn while_messages_have_fewer_copies_fewer_nodes_may_be_away() {
         for id in [1, 2, 3] {
             members.reported(id, Kept { records: 10, sole: 0, short }, at);
         }
-        members.away(1, at, 0);
-        members.away(2, at, 0);
+        members.away(1, true, at, 0);
+        members.away(2, true, at, 0);
         let missing = members.missing().len();
         for (name, id) in [("a", 1), ("b", 2)] {
             members.here(name, id, Kept { records: 10, sole: 0, short }, at).unwrap();
@@ -83,9 +161,9 @@ fn while_messages_have_fewer_copies_fewer_nodes_may_be_away() {
 #[test]
 fn as_many_away_as_there_are_copies_are_missing() {
     let mut members = three(2);
-    members.away(1, s(5), 0);
+    members.away(1, true, s(5), 0);
     assert_eq!(members.missing(), NOBODY, "each of its records has a copy");
-    members.away(2, s(6), 0);
+    members.away(2, true, s(6), 0);
     assert_eq!(members.missing(), ["a", "b"]);
     members.here("a", 1, kept(10, 0), s(7)).unwrap();
     assert_eq!(members.missing(), NOBODY);
@@ -94,22 +172,22 @@ fn as_many_away_as_there_are_copies_are_missing() {
 #[test]
 fn a_node_is_missed_no_more_once_all_others_lack_nothing() {
     let mut members = three(2);
-    members.away(1, s(5), 0);
+    members.away(1, true, s(5), 0);
     members.reported(2, kept(10, 0), s(6));
     members.reported(3, kept(10, 0), s(60));
-    members.away(2, s(61), 0);
+    members.away(2, true, s(61), 0);
     assert_eq!(members.missing(), ["a", "b"], "one of the others had not looked since");
     let mut members = three(2);
-    members.away(1, s(5), 0);
+    members.away(1, true, s(5), 0);
     members.reported(2, kept(10, 0), s(60));
     members.reported(3, Kept { short: 4, ..kept(10, 0) }, s(60));
     let mut early = members.clone();
-    early.away(2, s(61), 0);
+    early.away(2, true, s(61), 0);
     assert_eq!(early.missing(), ["a", "b"], "four lack a copy");
     assert!(members.reported(3, kept(14, 0), s(70)), "worth a line in the file");
-    members.away(2, s(71), 0);
+    members.away(2, true, s(71), 0);
     assert_eq!(members.missing(), NOBODY);
-    members.away(3, s(72), 0);
+    members.away(3, true, s(72), 0);
     assert_eq!(members.missing(), ["b", "c"], "what was on the first one is on those two");
 }
 
@@ -118,7 +196,7 @@ fn what_failed_to_get_its_other_copies_is_missed() {
     let mut members = three(2);
     members.kept_alone(1, 2, true);
     members.reported(1, kept(12, 0), s(9));
-    members.away(1, s(10), 0);
+    members.away(1, true, s(10), 0);
     for id in [2, 3] {
         members.reported(id, kept(10, 0), s(60));
     }
@@ -128,7 +206,7 @@ fn what_failed_to_get_its_other_copies_is_missed() {
 #[test]
 fn a_name_with_another_identity_is_another_node() {
     let mut members = three(1);
-    members.away(1, s(1), 0);
+    members.away(1, true, s(1), 0);
     members.here("a", 9, Kept::default(), s(2)).unwrap();
     assert_eq!(members.missing(), ["a"]);
     assert_eq!(members.list().len(), 4);
@@ -139,7 +217,7 @@ fn a_name_with_another_identity_is_another_node() {
 #[test]
 fn who_is_gone_is_not_missed_and_is_forgotten_first() {
     let mut members = three(1);
-    members.away(1, s(1), 0);
+    members.away(1, true, s(1), 0);
     assert!(members.set_state(1, MemberState::Gone) && !members.set_state(77, MemberState::Gone));
     assert_eq!(members.missing(), NOBODY);
     for id in 4..=MEMBERS_MAX as u64 {
@@ -155,9 +233,9 @@ fn who_is_gone_is_not_missed_and_is_forgotten_first() {
 fn a_head_that_starts_again_waits_for_whom_it_knew() {
     let mut members = three(2);
     members.kept_alone(3, 2, true);
-    members.away(2, s(5), 77);
+    members.away(2, true, s(5), 77);
     let mut again = Members::new(2);
-    assert_eq!(again.add_text(&members.to_text(), 1000), [0; 0]);
+    assert_eq!(again.add_lines((1..).zip(members.to_text().lines()), 1000), [0; 0]);
     assert_eq!(again.missing(), ["a", "b", "c"]);
     let since: Vec<_> = again.away_now().map(|away| away.since_unix_s).collect();
     assert_eq!(since, [1000, 77, 1000]);
@@ -166,7 +244,7 @@ fn a_head_that_starts_again_waits_for_whom_it_knew() {
     assert_eq!(again.missing(), ["c"], "for what only it has");
     again.here("c", 3, kept(12, 0), s(1)).unwrap();
     let mut third = Members::new(2);
-    assert_eq!(third.add_text(&format!("nonsense\n{}", again.to_text()), 1), [1]);
+    assert_eq!(third.add_lines((1..).zip(format!("nonsense\n{}", again.to_text()).lines()), 1), [1]);
     assert_eq!(third.missing().len(), 3);
 }
 
@@ -183,7 +261,7 @@ fn a_node_that_another_head_has_is_waited_for_unless_every_record_has_all_copies
         assert!(members.heard(&told(&[("b", 2, MemberState::Here)]), (s(1), 1)));
         assert!(!members.heard(&told(&[("b", 2, MemberState::Here)]), (s(2), 2)), "no news");
         assert_eq!(members.missing(), NOBODY, "it is here, too");
-        members.away(2, s(5), 1000);
+        members.away(2, true, s(5), 1000);
         assert_eq!(members.missing(), missing);
         for id in [1, 3] {
             members.reported(id, kept(10, 0), s(60));
@@ -191,7 +269,7 @@ fn a_node_that_another_head_has_is_waited_for_unless_every_record_has_all_copies
         assert_eq!(members.missing(), missing, "it goes on taking records");
         assert!(members.heard(&told(&[("b", 2, MemberState::Away)]), (s(70), 70)));
         assert_eq!(members.missing(), NOBODY, "nobody has it");
-        members.away(1, s(71), 71);
+        members.away(1, true, s(71), 71);
         assert_eq!(members.missing(), ["a", "b"], "what it took is not known to be elsewhere");
     }
 }
@@ -201,10 +279,10 @@ fn a_record_has_no_more_copies_than_there_are_nodes() {
     let mut members = Members::new(3);
     members.here("a", 1, kept(10, 0), s(0)).unwrap();
     members.here("b", 2, kept(10, 0), s(0)).unwrap();
-    members.away(2, s(1), 1);
+    members.away(2, true, s(1), 1);
     members.here("b", 9, kept(0, 0), s(2)).unwrap();
     assert_eq!(members.missing(), NOBODY, "a has what the old b had");
-    members.away(1, s(3), 3);
+    members.away(1, true, s(3), 3);
     assert_eq!(members.missing(), ["a", "b"], "both nodes that were there");
 }
 
@@ -212,7 +290,7 @@ fn a_record_has_no_more_copies_than_there_are_nodes() {
 fn what_a_node_got_from_a_head_that_is_gone_is_not_known() {
     let mut members = three(2).with_least(1);
     members.heard(&told(&[("b", 2, MemberState::Here)]), (s(1), 1));
-    members.away(2, s(5), 1000);
+    members.away(2, true, s(5), 1000);
     members.heard(&[], (s(6), 6));
     assert_eq!(members.missing(), ["b"]);
     for id in [1, 3] {
@@ -220,12 +298,12 @@ fn what_a_node_got_from_a_head_that_is_gone_is_not_known() {
     }
     assert_eq!(members.missing(), ["b"], "no report counts what only it has");
     let mut again = Members::new(2).with_least(1);
-    assert_eq!(again.add_text(&members.to_text(), 7), [0; 0]);
+    assert_eq!(again.add_lines((1..).zip(members.to_text().lines()), 7), [0; 0]);
     again.here("a", 1, kept(10, 0), s(1)).unwrap();
     again.here("c", 3, kept(10, 0), s(1)).unwrap();
     assert_eq!(again.missing(), ["b"]);
     again.here("b", 2, kept(10, 0), s(1)).unwrap();
-    again.away(2, s(2), 9);
+    again.away(2, true, s(2), 9);
     assert_eq!(again.missing(), NOBODY, "it has said what it has");
 }
 
@@ -244,7 +322,7 @@ fn a_node_that_only_others_know_counts_as_away() {
     assert_eq!(members.missing(), NOBODY);
     members.here("a", 1, kept(10, 10), s(5)).unwrap();
     members.heard(&told(&[("a", 1, MemberState::Gone)]), (s(6), 6));
-    members.away(1, s(7), 7);
+    members.away(1, true, s(7), 7);
     assert_eq!(members.missing(), ["a"], "this head was not asked to give it up");
 }
 
@@ -254,13 +332,13 @@ fn what_only_one_node_has_by_the_word_of_another_head_is_waited_for() {
     let sole = |state, sole| vec![Member { sole, ..told(&[("b", 2, state)]).remove(0) }];
     members.heard(&sole(MemberState::Here, true), (s(1), 1));
     assert_eq!(members.missing(), NOBODY, "it is here, too");
-    members.away(2, s(5), 1000);
+    members.away(2, true, s(5), 1000);
     assert_eq!(members.missing(), ["b"]);
     assert!(members.list().iter().all(|member| !member.sole), "two heads would go on telling each other");
     members.heard(&[], (s(6), 6));
     assert_eq!(members.missing(), ["b"], "the head that said so is gone");
     let mut again = Members::new(2);
-    again.add_text(&members.to_text(), 7);
+    again.add_lines((1..).zip(members.to_text().lines()), 7);
     again.here("a", 1, kept(10, 0), s(1)).unwrap();
     again.here("c", 3, kept(10, 0), s(1)).unwrap();
     assert_eq!(again.missing(), ["b"], "after a restart, too");
@@ -275,15 +353,15 @@ fn one_that_is_here_speaks_for_itself_once_the_head_that_spoke_for_it_is_gone() 
     let mut members = three(2);
     members.heard(&[Member { sole: true, ..told(&[("b", 2, MemberState::Here)]).remove(0) }], (s(1), 1));
     members.heard(&[], (s(2), 2));
-    members.away(2, s(5), 1000);
+    members.away(2, true, s(5), 1000);
     assert_eq!(members.missing(), NOBODY, "its own reports say that others have all of it");
 }
 
 #[test]
 fn another_head_may_have_given_fewer_copies() {
     let mut members = three(3).with_least(1);
-    members.away(1, s(1), 1);
-    members.away(2, s(2), 2);
+    members.away(1, true, s(1), 1);
+    members.away(2, true, s(2), 2);
     assert_eq!(members.missing(), NOBODY, "each record is on the third");
     members.given_elsewhere(2, s(3));
     assert_eq!(members.missing(), ["a", "b"]);

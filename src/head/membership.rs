@@ -14,6 +14,7 @@ use super::members::{Away, Kept, Members};
 use super::registered::NodeEntry;
 use super::shelf::Shelf;
 use super::state::Head;
+use super::unread::{self, Growth, Unread};
 use crate::clock::Clock;
 use crate::limits;
 use crate::wire::error::Refusal;
@@ -26,6 +27,7 @@ pub const FILE: &str = "members.txt";
 /// The members of one head, and where they are written down.
 pub struct Roster {
     table: RefCell<Members>,
+    unread: RefCell<Unread>,
     shelf: Shelf,
     /// Told when the file is out of date.
     dirty: Notify,
@@ -39,9 +41,14 @@ impl Roster {
     #[must_use]
     pub fn open(shelf: Shelf, (replicas, copies_min): (usize, usize), clock: &Clock) -> Self {
         let mut table = Members::new(replicas).with_least(copies_min);
+        let mut unread = Unread::default();
         match shelf.read(limits::MEMBERS_BYTES_MAX) {
             Ok(text) => {
-                for line in table.add_text(&text, clock.wall_ns() / 1_000_000_000) {
+                let (of_text, of_members): (Vec<_>, Vec<_>) =
+                    (1..).zip(text.lines()).partition(|(_, line)| line.starts_with(unread::LINE));
+                let mut bad = table.add_lines(of_members, clock.wall_ns() / 1_000_000_000);
+                bad.extend(of_text.into_iter().filter(|(_, line)| !unread.take_line(line)).map(|(number, _)| number));
+                for line in bad {
                     tracing::error!("line {line} of {shelf} makes no sense and is left out");
                 }
             }
@@ -50,12 +57,18 @@ impl Roster {
                 "{shelf} cannot be read: {error}; reads do not wait for dataNodes that were known before"
             ),
         }
-        Self { table: RefCell::new(table), shelf, dirty: Notify::new(), failed: Cell::new(false) }
+        Self {
+            table: RefCell::new(table),
+            unread: RefCell::new(unread),
+            shelf,
+            dirty: Notify::new(),
+            failed: Cell::new(false),
+        }
     }
 
     /// Writes the file anew: whoever reads it sees the old one or the new one.
     fn save(&self) {
-        let text = self.table.borrow().to_text();
+        let text = self.table.borrow().to_text() + &self.unread.borrow().to_text();
         let written = self.shelf.write(text.as_bytes());
         match written {
             Ok(()) => self.failed.set(false),
@@ -87,10 +100,10 @@ impl Head {
         Ok(())
     }
 
-    /// A node with an identity is not registered any more.
-    pub fn member_away(&self, id: u64) {
+    /// A node with an identity is not registered any more; `took` if it acknowledged something meanwhile.
+    pub fn member_away(&self, id: u64, took: bool) {
         let uptime = self.uptime();
-        self.roster.table.borrow_mut().away(id, uptime, self.config.clock.wall_ns() / 1_000_000_000);
+        self.roster.table.borrow_mut().away(id, took, uptime, self.config.clock.wall_ns() / 1_000_000_000);
         self.roster.dirty.notify_one();
     }
 
@@ -129,12 +142,48 @@ impl Head {
         }
     }
 
+    /// A node that speaks text keeps messages that are about to be acknowledged. That it has some is on the disk when this
+    /// returns; how many is written now and then.
+    pub fn text_node_keeps(&self, node: &NodeEntry, records: u64) {
+        let growth = self.roster.unread.borrow_mut().add(&unread::name(node.dialect, node.ip), records);
+        match growth {
+            Growth::First => self.roster.save(),
+            Growth::Doubled => self.roster.dirty.notify_one(),
+            Growth::Little => {}
+        }
+    }
+
+    /// A node that speaks text is gone: what is known of it is written down.
+    pub fn text_node_left(&self) {
+        self.roster.dirty.notify_one();
+    }
+
+    /// The nodes that speak text and keep records, and how many each keeps. No read has them.
+    #[must_use]
+    pub fn unread(&self) -> Vec<(String, u64)> {
+        self.roster.unread.borrow().iter().map(|(name, records)| (name.to_owned(), records)).collect()
+    }
+
+    /// Nobody asks for what a node that speaks text keeps any more. False if no such node is known.
+    pub fn forget_unread(&self, name: &str) -> bool {
+        let known = self.roster.unread.borrow_mut().forget(name);
+        if known {
+            self.roster.dirty.notify_one();
+        }
+        known
+    }
+
     /// Messages were acknowledged with so many copies.
     pub fn member_copies(&self, copies: usize) {
         if copies < self.config.replicas {
             let uptime = self.uptime();
             self.roster.table.borrow_mut().given(copies, uptime);
         }
+    }
+
+    /// A node keeps a copy that was made again, which is about to be told.
+    pub fn member_keeps_copy(&self, id: u64) {
+        self.roster.table.borrow_mut().keeps(id);
     }
 
     /// Names of the nodes that an answer lacks.

@@ -14,6 +14,7 @@ mod connection;
 mod copies;
 pub mod core;
 mod drain;
+mod faults;
 mod floor;
 mod flow;
 mod framed_client;
@@ -22,6 +23,8 @@ mod members;
 mod membership;
 pub mod merge;
 mod node;
+mod noted;
+mod places;
 mod readers;
 mod reads;
 mod registered;
@@ -31,17 +34,20 @@ mod state;
 mod status;
 mod text_client;
 mod text_node;
+mod unread;
 mod window;
 
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 pub use config::Config;
+pub use places::Rules;
 
 use crate::limits;
 use crate::lock::{Lock, Role};
@@ -68,7 +74,7 @@ pub enum Error {
 /// # Errors
 /// The registro can't be opened.
 pub async fn run(config: Config, listener: Listener, shutdown: CancellationToken) -> Result<(), Error> {
-    let registro = Registro::open(&config.logs, config.clock.clone())?;
+    let registro = Registro::open(&config.logs, config.keep_registro, config.clock.clone())?;
     // Two heads in one registro could not be told apart.
     let _lock = Lock::take(&config.logs, Role::Head, "head")?;
     let shelf = |file| Shelf::Path(config.logs.join(file));
@@ -97,14 +103,15 @@ pub async fn run_on(
     chores.spawn_local(async move { status::sample(&sampled).await });
     let watched = Rc::clone(&head);
     chores.spawn_local(async move { alarms::run(&watched).await });
-    let places = Arc::new(Semaphore::new(head.config.clients_max + limits::CONNECTIONS_EXTRA));
+    chores.spawn_local(places::close_idle(Rc::clone(&head)));
+    let places = Arc::new(Semaphore::new(head.config.clients.most + limits::CONNECTIONS_EXTRA));
     let (mut failing, mut turn) = (false, Turn::default());
     loop {
         while connections.try_join_next().is_some() {}
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, &places, head.config.peer_silence) => accepted,
         };
         match accepted {
             Ok((socket, peer, place)) => {
@@ -130,7 +137,7 @@ pub async fn run_on(
     drop(listener);
     tracing::info!("stopping: no new messages, finishing {} in flight", head.core(|core| core.counters().in_flight));
     let idle = async {
-        while head.clients_now() > 0 {
+        while head.places.taken() > 0 {
             let ended = connections.join_next().await;
             debug_assert!(ended.is_some(), "a client's place outlives its session");
             if ended.is_none() {
@@ -148,14 +155,17 @@ pub async fn run_on(
         tracing::debug!("some connections are cut");
     }
     chores.shutdown().await;
+    head.close_registro();
+    head.say_last();
     tracing::info!("stopped");
 }
 
 async fn accept(
     listener: &Listener,
     places: &Arc<Semaphore>,
+    silence: Duration,
 ) -> io::Result<(Stream, std::net::SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-    let (socket, peer) = listener.accept().await?;
+    let (socket, peer) = listener.accept(silence).await?;
     Ok((socket, peer, place))
 }

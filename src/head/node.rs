@@ -8,6 +8,8 @@ use std::rc::Rc;
 use bytes::BytesMut;
 use tokio::time::{Instant, timeout};
 
+use super::alarms::Log;
+use super::faults::Fault;
 use super::heartbeat;
 use super::reads::Answer;
 use super::registered::{Candidate, FramedSink, NodeEntry, NodeSink, Report};
@@ -52,14 +54,15 @@ pub async fn serve(
             }
         };
         registered.replace(Some(Rc::clone(&entry)));
-        let cause = match follow(head, &entry, &sink, &mut read_half, &mut buffer, finished).await {
-            Ok(cause) => cause.to_owned(),
+        let (fault, cause) = match follow(head, &entry, &sink, &mut read_half, &mut buffer, finished).await {
+            Ok(cause @ (LEAVING | STOPPING)) => (Fault::None, cause.to_owned()),
+            Ok(cause) => (Fault::Fails, cause.to_owned()),
             Err(refusal) => {
                 sink.outbox.with(|out| frame::failure(out, &refusal));
-                refusal.text
+                (Fault::Fails, refusal.text)
             }
         };
-        head.remove(&entry, &cause, None);
+        head.remove(&entry, fault, &cause);
     };
     tokio::pin!(session);
     // The reader comes last: one that always finds something must not keep Puts and pings from being written.
@@ -69,14 +72,14 @@ pub async fn serve(
         broken = &mut pump => {
             tracing::debug!("the connection of the dataNode at {peer} broke: {broken:?}");
             if let Some(entry) = registered.borrow().as_ref() {
-                head.remove(entry, sink.outbox.failed().unwrap_or("its connection broke"), None);
+                head.remove(entry, Fault::Fails, sink.outbox.failed().unwrap_or("its connection broke"));
             }
             return;
         }
         () = &mut session => {}
     }
     if let Some(entry) = registered.borrow().as_ref() {
-        head.remove(entry, "a message could not be sent to it", None);
+        head.remove(entry, Fault::Fails, "a message could not be sent to it");
     }
     sink.outbox.close();
     if timeout(limits::CLOSE_TIME_MAX, pump).await.is_err() {
@@ -85,12 +88,8 @@ pub async fn serve(
 }
 
 fn refuse(head: &Head, sink: &FramedSink, peer: SocketAddr, refusal: &Refusal) {
-    // It comes back every few seconds.
-    if head.alarms.borrow_mut().refused.is_news(peer.ip(), &refusal.text, Instant::now()) {
-        tracing::warn!("a dataNode at {peer} was refused: {refusal}");
-    } else {
-        tracing::debug!("a dataNode at {peer} was refused again: {refusal}");
-    }
+    // It comes back every few seconds, from another port each time.
+    head.say(peer.ip(), Log::Warn, &format!("a dataNode at {} was refused: {refusal}", peer.ip()));
     sink.outbox.with(|out| frame::failure(out, refusal));
 }
 
@@ -142,6 +141,7 @@ async fn register(
         dialect: Dialect::Framed,
         writable: report.writable,
         window: Window { bytes: bytes_max, messages },
+        message_bytes: None,
         report: from_wire(report, sync),
     };
     head.register(who, Rc::clone(sink) as Rc<dyn NodeSink>).map(Some)
@@ -233,7 +233,8 @@ fn say_safe(head: &Head, entry: &NodeEntry, at_least: RecordId, warned: &mut boo
     if let Err(error) = advanced
         && !std::mem::replace(warned, true)
     {
-        tracing::warn!("dataNode {} asks for a time to come, on behalf of another head: {error}", entry.name);
+        let line = format!("dataNode {} asks for a time to come, on behalf of another head: {error}", entry.name);
+        head.say(entry.ip, Log::Warn, &line);
     }
     let id = head.safe_now();
     head.owe_safe(entry.key.serial(), at_least, id);

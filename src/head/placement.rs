@@ -9,6 +9,8 @@ use rand::RngExt;
 use super::{Core, Effect, Flight, NodeKey, NodeSet, bit, size, size_of_set};
 use crate::limits;
 use crate::wire::error::{Code, Refusal};
+use crate::wire::frame::Messages;
+use crate::wire::text::mensaje_bytes;
 
 /// Which nodes are tried that have settled nothing.
 #[derive(Clone, Copy)]
@@ -22,16 +24,22 @@ enum Tried {
 }
 
 impl Core {
-    /// How many nodes could take a batch at some time: registered, writable, not leaving and not in `except`.
-    pub(super) fn candidates(&self, except: NodeSet) -> usize {
-        self.nodes.iter().filter(|(place, node)| node.is_able() && except & bit(*place) == 0).count()
+    /// How many nodes could take a batch at some time whose longest message has so many bytes: registered, writable, not
+    /// leaving and not in `except`.
+    pub(super) fn candidates(&self, except: NodeSet, longest: usize) -> usize {
+        self.nodes.iter().filter(|(place, node)| node.takes(longest) && except & bit(*place) == 0).count()
+    }
+
+    /// Bytes of the longest of these messages, as nodes that speak text are sent it; 0 where there are none of those.
+    pub(super) fn longest(&self, messages: &Messages) -> usize {
+        if self.bounded == 0 { 0 } else { messages.iter().map(mensaje_bytes).max().unwrap_or(0) }
     }
 
     /// Which of the nodes that have settled nothing yet may be given a batch that wants so many nodes not in `except`. A
     /// batch that somebody else can keep goes to one of them only while none of them has another, and if it is `fresh`:
     /// however many there are, they hold up one batch.
-    fn tried(&self, except: NodeSet, wanted: usize, fresh: bool) -> Tried {
-        let able = self.nodes.iter().filter(|(place, node)| node.is_able() && except & bit(*place) == 0);
+    fn tried(&self, except: NodeSet, longest: usize, wanted: usize, fresh: bool) -> Tried {
+        let able = self.nodes.iter().filter(|(place, node)| node.takes(longest) && except & bit(*place) == 0);
         if able.filter(|(_, node)| node.opening.is_proven()).count() < wanted {
             return Tried::All;
         }
@@ -45,12 +53,14 @@ impl Core {
         &mut self,
         except: NodeSet,
         wanted: usize,
-        (bytes, count): (usize, usize),
+        messages: &Messages,
+        longest: usize,
         fresh: bool,
     ) -> NodeSet {
+        let (bytes, count) = size(messages);
         let mut sample = [0; limits::REPLICAS_MAX];
         let mut seen = 0;
-        let tried = self.tried(except, wanted, fresh);
+        let tried = self.tried(except, longest, wanted, fresh);
         for (place, node) in &self.nodes {
             let trusted = node.opening.is_proven()
                 || match tried {
@@ -58,7 +68,7 @@ impl Core {
                     Tried::Rested => !self.failures.rests(&node.label.ip, self.looks),
                     Tried::Nobody => false,
                 };
-            if trusted && node.is_able() && except & bit(place) == 0 && node.has_room(bytes, count) {
+            if trusted && node.takes(longest) && except & bit(place) == 0 && node.has_room(bytes, count) {
                 let slot = if seen < wanted { seen } else { self.rng.random_range(0..=seen) };
                 if let Some(slot) = sample.get_mut(..wanted).and_then(|sample| sample.get_mut(slot)) {
                     *slot = place;
@@ -115,9 +125,17 @@ impl Core {
         let Some(entry) = self.flights.get(flight) else { return };
         let holders = entry.asked | entry.kept;
         let except = holders | entry.refused;
-        let (bytes, count) = size(&entry.batch.messages);
-        let missing = self.replicas.saturating_sub(size_of_set(holders)).min(self.candidates(except));
-        let chosen = self.choose(except, missing, (bytes, count), false);
+        let messages = entry.batch.messages.clone();
+        let longest = self.longest(&messages);
+        let given_up = entry.suspicion.refusal(self.replicas);
+        let missing = match given_up {
+            Some(_) => 0,
+            None => self.replicas.saturating_sub(size_of_set(holders)).min(self.candidates(except, longest)),
+        };
+        if let Some(entry) = self.flights.get_mut(flight) {
+            entry.cause = given_up.or(entry.cause.take());
+        }
+        let chosen = self.choose(except, missing, &messages, longest, false);
         if chosen != 0 {
             self.put(flight, chosen);
         }
@@ -151,7 +169,8 @@ impl Core {
         } else if copies >= self.copies_min {
             self.settle_kept(flight);
         } else {
-            let refusal = entry.cause.clone().unwrap_or_else(|| self.too_few(copies));
+            let longest = self.longest(&entry.batch.messages);
+            let refusal = entry.cause.clone().unwrap_or_else(|| self.too_few(copies, longest));
             self.settle_refused(flight, refusal);
         }
     }
@@ -207,8 +226,9 @@ impl Core {
         self.effects.push_back(Effect::Refused { batch: entry.batch, refusal });
     }
 
-    /// Why a batch is not kept: there is no node, or none that can write, or fewer than have to keep it.
-    pub(super) fn too_few(&self, copies: usize) -> Refusal {
+    /// Why a batch is not kept: there is no node, or none that can write or takes a message of that length, or fewer than have
+    /// to keep it.
+    pub(super) fn too_few(&self, copies: usize, longest: usize) -> Refusal {
         if self.nodes.is_empty() {
             let text = "no hay dataNodes; start one with 'acopio data --head <this head>', then send again";
             return Refusal::new(Code::NoNodes, text);
@@ -217,6 +237,14 @@ impl Core {
         if self.nodes.iter().all(|(_, node)| node.leaving) {
             let text = "all dataNodes are leaving; start another, then send again";
             return Refusal::new(Code::NoNodes, text);
+        }
+        if self.candidates(0, longest) < wanted && self.candidates(0, 0) >= wanted {
+            let most = self.nodes.iter().filter_map(|(_, node)| node.message_bytes).max().unwrap_or(0);
+            let text = format!(
+                "the message is sent as {longest} bytes to dataNodes that speak text, and {most} are the most that they \
+                 are sent; send shorter ones, start 'acopio data', or raise --node-bytes"
+            );
+            return Refusal::new(Code::TooLong, text);
         }
         if wanted == 1 {
             let text = format!(

@@ -13,10 +13,12 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use super::alarms::Log;
 use super::merge::Merge;
 use super::readers::{Place, is_resting};
 use super::registered::NodeEntry;
 use super::state::Head;
+use super::unread;
 use crate::limits;
 use crate::net::Outbox;
 use crate::wire::error::{Code, Refusal};
@@ -309,7 +311,7 @@ impl Reading<'_> {
         for node in nodes {
             let serial = node.key.serial();
             if node.dialect != Dialect::Framed {
-                self.skipped.insert(node.name.clone());
+                self.skipped.insert(unread::name(node.dialect, node.ip));
             } else {
                 self.sources.entry(serial).or_insert_with(|| Source::new(node, now));
             }
@@ -361,7 +363,7 @@ impl Reading<'_> {
                     let len = lines.len();
                     self.head.readers.page_came(len);
                     if let Err(bad) = self.merge.page(key, next, (lines, asked.bytes)) {
-                        tracing::error!("dataNode {}: {bad}", source.node.name);
+                        self.head.say(source.node.ip, Log::Warn, &format!("dataNode {}: {bad}", source.node.name));
                         source.cause = bad.to_string();
                         fail(source, now);
                         continue;
@@ -379,7 +381,8 @@ impl Reading<'_> {
                     if refusal.code == Code::Busy {
                         source.ask_at = now + limits::READ_POLL_MAX;
                     } else {
-                        tracing::warn!("dataNode {} cannot be read: {refusal}", source.node.name);
+                        let line = format!("dataNode {} cannot be read: {refusal}", source.node.name);
+                        self.head.say(source.node.ip, Log::Warn, &line);
                         source.cause = refusal.to_string();
                         fail(source, now);
                     }
@@ -441,14 +444,18 @@ impl Reading<'_> {
         if self.until.is_some() {
             return Ok(());
         }
-        let mut greatest = RecordId::ZERO;
+        let (mut greatest, mut of) = (RecordId::ZERO, None);
         for source in self.sources.values().filter(|source| source.merged) {
             let Some(known) = source.greatest else { return Ok(()) };
-            greatest = greatest.max(known);
+            if known > greatest {
+                (greatest, of) = (known, Some(source.node.ip));
+            }
         }
         let wall_ns = self.head.config.clock.wall_ns();
         self.head.core_mut(|core| core.advance(greatest, wall_ns)).map_err(|error| {
-            tracing::error!("a read cannot be answered: {error}");
+            if let Some(ip) = of {
+                self.head.say(ip, Log::Warn, &format!("a read cannot be answered: {error}"));
+            }
             Refusal::new(Code::Storage, error.to_string())
         })?;
         self.until = Some(self.wanted.until.min(greatest.next()));
@@ -534,6 +541,7 @@ impl Reading<'_> {
 
     /// The last word: what is missing now, and what the answer lacks for good.
     fn end(&mut self, missing: Vec<String>) -> Result<(), Refusal> {
+        self.skipped.extend(self.head.unread().into_iter().map(|(name, _)| name));
         if missing.is_empty() && self.skipped.is_empty() && self.damaged.is_empty() && self.sources.is_empty() {
             let text = "no hay dataNodes; start one with 'acopio data --head <this head>', then read again";
             return Err(Refusal::new(Code::NoNodes, text));

@@ -17,7 +17,6 @@ use super::reads::Open;
 use super::window::Window;
 use crate::limits;
 use crate::net::Outbox;
-use crate::wire::error::Refusal;
 use crate::wire::frame::{self, Frame, FrameError, Member, SyncMode};
 use crate::wire::text::Dialect;
 
@@ -28,7 +27,7 @@ pub trait NodeSink {
     /// The next Put.
     fn put(&self, batch: &Batch, copies: &str);
     /// The node is evicted: let go of its socket.
-    fn cut(&self, refusal: Option<&Refusal>);
+    fn cut(&self);
     /// Sends an in-protocol ping, if the node speaks that; false if it does not.
     fn ping(&self, n: u64) -> bool;
     /// Sends any other frame, if the node speaks frames.
@@ -135,6 +134,8 @@ pub struct Candidate {
     pub writable: bool,
     /// What it may have unsettled.
     pub window: Window,
+    /// Bytes of the greatest message that it takes; none if it takes any.
+    pub message_bytes: Option<usize>,
     /// What it says of its log.
     pub report: Report,
 }
@@ -190,10 +191,7 @@ impl NodeSink for FramedSink {
         }
     }
 
-    fn cut(&self, refusal: Option<&Refusal>) {
-        if let Some(refusal) = refusal {
-            self.outbox.with(|buffer| frame::failure(buffer, refusal));
-        }
+    fn cut(&self) {
         self.cut.notify_one();
     }
 

@@ -8,6 +8,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::files;
+use crate::net::aside;
 
 /// A place for one small file.
 #[derive(Clone, Debug)]
@@ -72,7 +73,7 @@ impl Shelf {
         match self {
             Self::Path(_) => {
                 let shelf = self.clone();
-                tokio::task::spawn_blocking(move || shelf.write(&text)).await.map_err(io::Error::other)?
+                aside("shelf", move || shelf.write(&text)).await
             }
             #[cfg(feature = "simulation")]
             Self::Memory(_) => self.write(&text),

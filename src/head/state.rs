@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,20 +14,23 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::alarms::Log;
 use super::config::Config;
 use super::core::{Batch, Core, Effect, Label, NotTaken, Origin};
+use super::faults::Fault;
 use super::floor::Floor;
 use super::membership::Roster;
+use super::places::Places;
 use super::readers::Readers;
 use super::reads::Open;
 use super::registered::{Candidate, NodeEntry, NodeSink, Report, word};
-use super::registro::{self, Registro};
+use super::registro::Registro;
 use super::shelf::Shelves;
 use crate::limits;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{Frame, Messages, SyncMode};
 use crate::wire::id::{ClientId, RecordId};
-use crate::wire::text::{DESCONECTADO, NO_DISPONIBLE};
+use crate::wire::text::{DESCONECTADO, NO_DISPONIBLE, NO_HAY_DATANODES};
 
 /// The outcome of one batch, for the session that sent it.
 #[derive(Debug)]
@@ -50,6 +54,9 @@ pub trait Client {
     fn settled(&self, ticket: u64, batch: &Batch, outcome: Outcome);
 }
 
+/// Where a client is, and who is told outcomes.
+pub(super) type Session = (IpAddr, Rc<dyn Client>);
+
 /// The shared state of one head.
 pub struct Head {
     /// Settings.
@@ -57,11 +64,12 @@ pub struct Head {
     /// When it started.
     pub started: Instant,
     core: RefCell<Core>,
-    registro: RefCell<Registro>,
-    registro_failed: Cell<bool>,
-    clients: RefCell<HashMap<u64, Rc<dyn Client>>>,
+    pub(super) registro: RefCell<Registro>,
+    /// Client sessions: where each is, and who is told.
+    pub(super) clients: RefCell<HashMap<u64, Session>>,
     nodes: RefCell<Vec<Rc<NodeEntry>>>,
-    clients_now: Cell<usize>,
+    /// Places for clients.
+    pub places: Places,
     next_session: Cell<u64>,
     room: Notify,
     /// Told at every change of the list of nodes, every pong and every settled queue.
@@ -98,10 +106,9 @@ impl Head {
         Self {
             core: RefCell::new(core),
             registro: RefCell::new(registro),
-            registro_failed: Cell::new(false),
             clients: RefCell::default(),
             nodes: RefCell::default(),
-            clients_now: Cell::new(0),
+            places: Places::default(),
             next_session: Cell::new(1),
             room: Notify::new(),
             changed: Notify::new(),
@@ -155,27 +162,6 @@ impl Head {
 
     // ---- clients ----
 
-    /// Client connections now.
-    #[must_use]
-    pub const fn clients_now(&self) -> usize {
-        self.clients_now.get()
-    }
-
-    /// Takes one of the places for clients; false if all are taken.
-    fn take_place(&self) -> bool {
-        let now = self.clients_now.get();
-        let free = now < self.config.clients_max;
-        if free {
-            self.clients_now.set(now + 1);
-        }
-        free
-    }
-
-    /// Gives a place back.
-    fn give_place(&self) {
-        self.clients_now.set(self.clients_now.get().saturating_sub(1));
-    }
-
     /// A serial number for a session.
     pub fn next_session(&self) -> u64 {
         let session = self.next_session.get();
@@ -183,14 +169,11 @@ impl Head {
         session
     }
 
-    /// A client that sends messages from now on.
-    pub fn enter(&self, session: u64, client: Rc<dyn Client>) {
-        self.clients.borrow_mut().insert(session, client);
-    }
-
-    /// The client is gone: outcomes of what it had in flight go to the registro only.
-    pub fn exit(&self, session: u64) {
-        self.clients.borrow_mut().remove(&session);
+    /// A client that sends messages from now on, until what this returns is dropped: then outcomes of what it had in flight
+    /// go to the registro only.
+    pub fn enter(&self, session: u64, ip: IpAddr, client: Rc<dyn Client>) -> Entered<'_> {
+        self.clients.borrow_mut().insert(session, (ip, client));
+        Entered { head: self, session }
     }
 
     /// Places messages, waiting while every window is full.
@@ -205,11 +188,17 @@ impl Head {
         origin: Origin,
     ) -> Result<(), Refusal> {
         loop {
-            if self.registro_failed.get() {
-                return Err(registro_refusal());
-            }
             let room = self.room.notified();
-            let taken = self.core.borrow_mut().store(self.config.clock.wall_ns(), client, first_seq, messages, origin);
+            let taken = match self.registro_refusal() {
+                Some(refusal) => {
+                    self.core.borrow_mut().count_refused(messages.count());
+                    Err(NotTaken::Refused(refusal))
+                }
+                None => {
+                    let now_ns = self.config.clock.wall_ns();
+                    self.core.borrow_mut().store(now_ns, client, first_seq, messages, origin)
+                }
+            };
             match taken {
                 Ok(()) => {
                     self.apply();
@@ -217,20 +206,11 @@ impl Head {
                 }
                 Err(NotTaken::Hold) => room.await,
                 Err(NotTaken::Refused(refusal)) => {
-                    self.note_refused(client, first_seq, u32::from(messages.count()), &refusal);
+                    self.note_refused(origin.session, client, first_seq, u32::from(messages.count()), &refusal);
                     return Err(refusal);
                 }
             }
         }
-    }
-
-    /// A line in the registro for messages that were refused.
-    pub fn note_refused(&self, client: ClientId, first_seq: u64, count: u32, refusal: &Refusal) {
-        let mut registro = self.registro.borrow_mut();
-        registro.refused(&client.to_string(), first_seq, count, &refusal.text);
-        let written = registro.write();
-        drop(registro);
-        self.registro_written(written);
     }
 
     /// Waits until a solo head has its embedded node, which takes a moment after the start, or gives up.
@@ -287,8 +267,8 @@ impl Head {
         if let Some(id) = who.id {
             self.member_here(&who.name, id, who.report.kept())?;
         }
-        let key = self.core.borrow_mut().register(label, who.writable, who.window);
-        let key = key.inspect_err(|_| who.id.into_iter().for_each(|id| self.member_away(id)))?;
+        let key = self.core.borrow_mut().register(label, who.writable, who.window, who.message_bytes);
+        let key = key.inspect_err(|_| who.id.into_iter().for_each(|id| self.member_away(id, false)))?;
         let entry = Rc::new(NodeEntry {
             key,
             name: who.name,
@@ -312,43 +292,42 @@ impl Head {
         // Before its first Put: they tell the other heads, whose readers have to wait for it.
         self.nodes().iter().for_each(|node| self.tell_members(node));
         self.nodes.borrow_mut().push(Rc::clone(&entry));
-        tracing::info!(target: "acopio::heartbeat", "{} disponible name={} registered dialect={}", entry.ip, entry.name, word(entry.dialect));
-        tracing::info!("dataNode {} registered from {}:{}", entry.name, entry.ip, entry.port);
+        let (ip, name, dialect) = (entry.ip, &entry.name, word(entry.dialect));
+        self.say(ip, Log::Heartbeat, &format!("{ip} disponible name={name} registered dialect={dialect}"));
+        self.say(ip, Log::Info, &format!("dataNode {name} registered from {ip}:{}", entry.port));
         self.changed.notify_waiters();
         self.apply();
         Ok(entry)
     }
 
-    /// A node leaves or is evicted: what it had not acknowledged goes to others at once. Only the first call counts.
-    pub fn remove(&self, entry: &NodeEntry, cause: &str, refusal: Option<&Refusal>) {
+    /// A node leaves or is evicted: what it had not acknowledged goes to others at once, but for what too many failed at. Only
+    /// the first call counts.
+    pub fn remove(&self, entry: &NodeEntry, fault: Fault, cause: &str) {
         let before = self.nodes.borrow().len();
         self.nodes.borrow_mut().retain(|node| node.key != entry.key);
         if self.nodes.borrow().len() == before {
             return;
         }
-        entry.id.into_iter().for_each(|id| self.member_away(id));
+        let took = self.core.borrow().load(entry.key).is_some_and(|load| load.acked > 0);
+        entry.id.into_iter().for_each(|id| self.member_away(id, took));
         self.member_heard();
-        let moved = self.core.borrow_mut().leave(entry.key);
-        entry.sink.cut(refusal);
+        let moved = self.core.borrow_mut().leave(entry.key, fault, cause);
+        entry.sink.cut();
         self.copies_left(entry.key);
+        let (ip, name) = (entry.ip, &entry.name);
         let quiet = cause == STOPPING || cause == LEAVING;
         let word = if quiet { DESCONECTADO } else { NO_DISPONIBLE };
-        tracing::info!(target: "acopio::heartbeat", "{} {word} name={} cause={cause:?} in_flight={moved}", entry.ip, entry.name);
+        self.say(ip, Log::Heartbeat, &format!("{ip} {word} name={name} cause={cause:?} in_flight={moved}"));
         if quiet {
-            tracing::info!("dataNode {} at {} is let go: {cause}", entry.name, entry.ip);
+            self.say(ip, Log::Info, &format!("dataNode {name} at {ip} is let go: {cause}"));
         } else {
-            tracing::warn!("dataNode {} at {} evicted: {cause}; {moved} messages in flight", entry.name, entry.ip);
+            self.say(ip, Log::Warn, &format!("dataNode {name} at {ip} evicted: {cause}; {moved} messages in flight"));
         }
-        self.say_if_none();
+        if self.nodes.borrow().is_empty() {
+            self.say(ip, Log::Heartbeat, NO_HAY_DATANODES);
+        }
         self.changed.notify_waiters();
         self.apply();
-    }
-
-    /// `no hay dataNodes` in the heartbeat log, if that is so.
-    pub fn say_if_none(&self) {
-        if self.nodes.borrow().is_empty() {
-            tracing::info!(target: "acopio::heartbeat", "no hay dataNodes");
-        }
     }
 
     /// A node keeps everything up to this Put: the registro first, then the clients.
@@ -371,15 +350,6 @@ impl Head {
         result
     }
 
-    /// A line in the registro: a node keeps these.
-    pub fn note_kept(&self, entry: &NodeEntry, ranges: &[(RecordId, u32)]) {
-        let mut registro = self.registro.borrow_mut();
-        registro.kept(&entry.ip_text, &entry.name, ranges);
-        let written = registro.write();
-        drop(registro);
-        self.registro_written(written);
-    }
-
     /// A node refused one Put: it goes to another.
     ///
     /// # Errors
@@ -390,7 +360,8 @@ impl Head {
         if let Some(batch) = batch {
             let cause = format!("{} {}: {}", entry.ip, entry.name, refusal.text);
             let refusal = Refusal { text: cause, ..refusal.clone() };
-            self.note_refused(batch.client, batch.first_seq, u32::from(batch.messages.count()), &refusal);
+            let count = u32::from(batch.messages.count());
+            self.note_refused(batch.origin.session, batch.client, batch.first_seq, count, &refusal);
         }
         self.apply();
         Ok(())
@@ -401,8 +372,9 @@ impl Head {
         let was = entry.report.borrow().reason.is_empty();
         if was != writable {
             let words = if writable { "writable again".to_owned() } else { format!("read-only: {}", report.reason) };
-            tracing::info!(target: "acopio::heartbeat", "{} disponible name={} {words}", entry.ip, entry.name);
-            tracing::warn!("dataNode {} at {}: {words}", entry.name, entry.ip);
+            let (ip, name) = (entry.ip, &entry.name);
+            self.say(ip, Log::Heartbeat, &format!("{ip} disponible name={name} {words}"));
+            self.say(ip, Log::Warn, &format!("dataNode {name} at {ip}: {words}"));
         }
         entry.id.into_iter().for_each(|id| self.member_reported(id, report.kept()));
         let leaving = entry.report.borrow().leaving;
@@ -451,15 +423,22 @@ impl Head {
                         self.member_keeps_alone(id, u64::from(batch.messages.count()), named);
                     }
                     self.member_copies(nodes.len());
-                    let outcome = if self.registro_failed.get() {
-                        Outcome::Refused(registro_refusal())
-                    } else {
-                        Outcome::Kept { first: batch.first, sync, nodes }
+                    let outcome = match self.registro_refusal() {
+                        None => Outcome::Kept { first: batch.first, sync, nodes },
+                        Some(refusal) => {
+                            // Its nodes keep it and its line waits: whether it counts, its client must not be told.
+                            let count = batch.messages.count();
+                            self.core.borrow_mut().count_untraced(count);
+                            let session = batch.origin.session;
+                            self.note_refused(session, batch.client, batch.first_seq, count.into(), &refusal);
+                            Outcome::Refused(refusal)
+                        }
                     };
                     self.tell(&batch, outcome);
                 }
                 Effect::Refused { batch, refusal } => {
-                    self.note_refused(batch.client, batch.first_seq, u32::from(batch.messages.count()), &refusal);
+                    let count = u32::from(batch.messages.count());
+                    self.note_refused(batch.origin.session, batch.client, batch.first_seq, count, &refusal);
                     self.tell(&batch, Outcome::Refused(refusal));
                 }
                 Effect::Room => self.room.notify_waiters(),
@@ -468,39 +447,22 @@ impl Head {
     }
 
     fn tell(&self, batch: &Batch, outcome: Outcome) {
-        let client = self.clients.borrow().get(&batch.origin.session).map(Rc::clone);
+        let client = self.clients.borrow().get(&batch.origin.session).map(|(_, client)| Rc::clone(client));
         if let Some(client) = client {
             client.settled(batch.origin.ticket, batch, outcome);
         }
     }
-
-    fn registro_written(&self, written: Result<(), registro::Error>) {
-        if let Err(error) = written
-            && !self.registro_failed.replace(true)
-        {
-            tracing::error!("{error}");
-        }
-    }
 }
 
-fn registro_refusal() -> Refusal {
-    let text = "the head cannot write its registro, so nothing it keeps could be traced; free space in its logs and start it again";
-    Refusal::new(Code::Registro, text)
+/// A client that is told outcomes.
+pub struct Entered<'a> {
+    head: &'a Head,
+    session: u64,
 }
 
-/// A client's place among [`Config::clients_max`](Config); given back when it is dropped.
-pub struct Place<'a>(&'a Head);
-
-impl<'a> Place<'a> {
-    /// Takes a place, if one is free.
-    pub fn take(head: &'a Head) -> Option<Self> {
-        head.take_place().then(|| Self(head))
-    }
-}
-
-impl Drop for Place<'_> {
+impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        self.0.give_place();
+        self.head.clients.borrow_mut().remove(&self.session);
     }
 }
 

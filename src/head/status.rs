@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::members::Away;
+use super::places::Guest;
 use super::registered::NodeEntry;
 use super::state::Head;
 use crate::limits;
 use crate::wire::frame::SyncMode;
 use crate::wire::id::ClientId;
-use crate::wire::status::{MemberAway, NodeDialect, NodeStatus, StatusReport};
+use crate::wire::status::{ClientStatus, MemberAway, NodeDialect, NodeStatus, StatusReport, TextNode};
 use crate::wire::text::Dialect;
 
 /// Acknowledged messages, sampled every second for the rates of the last 1 and 10 s.
@@ -37,7 +38,7 @@ impl Rates {
         let from = self.samples.len().saturating_sub(seconds + 1);
         let Some(&(start, before)) = self.samples.get(from) else { return 0.0 };
         let elapsed = (end.saturating_sub(start)).as_secs_f64();
-        if elapsed > 0.0 { (acked - before) as f64 / elapsed } else { 0.0 }
+        if elapsed > 0.0 { acked.saturating_sub(before) as f64 / elapsed } else { 0.0 }
     }
 }
 
@@ -51,9 +52,9 @@ pub async fn sample(head: &Head) {
     }
 }
 
-/// The report as JSON.
+/// The report as JSON; with who is connected if that is asked for.
 #[must_use]
-pub fn report(head: &Head) -> Vec<u8> {
+pub fn report(head: &Head, clients: bool) -> Vec<u8> {
     let counters = head.core(super::core::Core::counters);
     let rates = head.rates.borrow();
     let report = StatusReport {
@@ -62,16 +63,19 @@ pub fn report(head: &Head) -> Vec<u8> {
         incarnation: head.incarnation(),
         uptime_s: head.started.elapsed().as_secs(),
         solo: head.config.solo.is_some(),
-        clients: head.clients_now(),
-        clients_max: head.config.clients_max,
+        clients: head.places.taken(),
+        connected: clients.then(|| connected(head)),
+        clients_max: head.config.clients.most,
         nodes: head.nodes().iter().map(|node| node_status(head, node)).collect(),
         members_away: head.members_away().into_iter().map(member_away).collect(),
+        text_nodes: head.unread().into_iter().map(|(name, records)| TextNode { name, records }).collect(),
         acked_messages: counters.acked,
         refused_messages: counters.refused,
         in_flight: counters.in_flight,
         replicas: head.config.replicas,
         copies_min: head.config.copies_min,
         short_of_copies: head.nodes().iter().map(|node| node.report.borrow().short).sum(),
+        problems: head.registro_refusal().map(|refusal| refusal.text).into_iter().collect(),
         rate_1s: rates.over(1),
         rate_10s: rates.over(10),
     };
@@ -79,6 +83,23 @@ pub fn report(head: &Head) -> Vec<u8> {
     let mut json = serde_json::to_vec(&report).unwrap_or_else(|_| b"{}".to_vec());
     json.truncate(limits::STATUS_BYTES_MAX);
     json
+}
+
+/// Those that have been here longest, as many as fit.
+fn connected(head: &Head) -> Vec<ClientStatus> {
+    let guests = head.places.guests();
+    guests.iter().take(limits::STATUS_CLIENTS_MAX).map(|guest| client_status(guest)).collect()
+}
+
+fn client_status(guest: &Guest) -> ClientStatus {
+    ClientStatus {
+        address: guest.peer,
+        dialect: guest.dialect.get().to_owned(),
+        id: guest.client.get().map(|id| id.to_string()).unwrap_or_default(),
+        since: humantime::format_rfc3339_seconds(guest.since).to_string(),
+        heard_s: guest.silent().as_secs(),
+        messages: guest.messages.get(),
+    }
 }
 
 fn member_away(away: Away) -> MemberAway {

@@ -5,12 +5,15 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::{BufMut, BytesMut};
 
-use super::core::{Batch, Origin};
-use super::flow::{Flow, LastWords, drive, stopping};
+use super::alarms::Log;
+use super::core::{Batch, Core, Origin};
+use super::flow::{Flow, LastWords, drive};
+use super::places::{Exit, Guest};
 use super::state::{Client, Head, Outcome};
 use crate::limits;
 use crate::net::{self, Outbox, Read, ReadHalf, Turn, WriteHalf};
@@ -95,28 +98,33 @@ impl Client for TextClient {
 /// Serves the session until the client has gone or the head stops. `buffer` holds what came after the handshake.
 pub async fn serve(
     head: &Rc<Head>,
+    peer: SocketAddr,
+    guest: &Guest,
     mut read_half: ReadHalf<'_>,
     write_half: WriteHalf<'_>,
     mut buffer: BytesMut,
     dialect: Dialect,
-    shutdown: &CancellationToken,
+    exit: &Exit,
 ) {
+    let shutdown = &exit.token;
     let session = head.next_session();
     let outbox = Outbox::default();
     let client = Rc::new(TextClient { outbox, flow: Flow::default(), dialect, pending: RefCell::default() });
-    head.enter(session, Rc::clone(&client) as Rc<dyn Client>);
+    let _entered = head.enter(session, peer.ip(), Rc::clone(&client) as Rc<dyn Client>);
     let reader = async {
         let (id, turn) = (ClientId::of_connection(head.random()), Turn::default());
-        let writer = Writer { head, client: &client, session, id, next_seq: 1, turn };
+        guest.client.set(Some(id));
+        let writer = Writer { head, guest, client: &client, session, id, next_seq: 1, turn };
         let ended = match dialect {
             Dialect::Raw => writer.read_raw(&mut read_half, &mut buffer, shutdown).await,
             Dialect::Line | Dialect::Framed => writer.read_lines(&mut read_half, &mut buffer, shutdown).await,
         };
         let words = match ended {
-            Ok(()) if shutdown.is_cancelled() => (text::refusal_line(&stopping()) + "\n").into_bytes(),
+            Ok(()) if shutdown.is_cancelled() => (text::refusal_line(&exit.words()) + "\n").into_bytes(),
             Ok(()) => LastWords::new(),
             Err(refusal) => {
-                tracing::warn!("a text client is closed: {refusal}");
+                let line = format!("a text client at {} is closed: {refusal}", peer.ip());
+                head.say(peer.ip(), Log::Warn, &line);
                 (text::refusal_line(&refusal) + "\n").into_bytes()
             }
         };
@@ -128,12 +136,12 @@ pub async fn serve(
             None => tracing::debug!("a text client's connection broke: {error}"),
         }
     }
-    head.exit(session);
 }
 
 /// The reader's side of a session: it makes batches and places them.
 struct Writer<'a> {
     head: &'a Head,
+    guest: &'a Guest,
     client: &'a TextClient,
     session: u64,
     id: ClientId,
@@ -160,6 +168,7 @@ impl Writer<'_> {
             if !read_raw_some(socket, buffer, shutdown).await {
                 return Ok(());
             }
+            self.guest.hear();
         }
     }
 
@@ -174,7 +183,8 @@ impl Writer<'_> {
         let mut batch = MessagesBuilder::new();
         loop {
             let mut refused = None;
-            let drained = lines.drain(buffer, limits::BATCH_MESSAGES_MAX, |line| {
+            let most = self.head.core(Core::batch_messages);
+            let drained = lines.drain(buffer, most, |line| {
                 refused = push_text(&mut batch, line).err().or(refused.take());
             });
             self.place(&mut batch).await;
@@ -182,11 +192,11 @@ impl Writer<'_> {
                 return Err(refused);
             }
             let count = drained.map_err(|too_long| Refusal::new(Code::TooLong, too_long.to_string()))?;
-            if count == limits::BATCH_MESSAGES_MAX {
+            if count == most {
                 continue;
             }
             match net::read(socket, buffer, shutdown).await {
-                Read::Some => {}
+                Read::Some => self.guest.hear(),
                 Read::End => break,
                 // What has no newline yet may be half a line: it is not a message.
                 Read::Broken | Read::Stopping => return Ok(()),
@@ -203,6 +213,7 @@ impl Writer<'_> {
     async fn place(&mut self, batch: &mut MessagesBuilder) {
         let Some(messages) = batch.take() else { return };
         let count = messages.count();
+        self.guest.add(count);
         self.turn.spend(messages.block().len()).await;
         self.client.flow.room(&self.client.outbox).await;
         let echo = self.head.config.solo.is_some().then(|| messages.clone());

@@ -13,14 +13,14 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::core::Batch;
+use super::faults::Fault;
 use super::registered::{Candidate, NodeEntry, NodeSink, Report, word};
 use super::state::{Head, STOPPING};
 use super::window::Window;
 use crate::limits;
 use crate::net::{ReadHalf, WriteHalf};
-use crate::wire::error::Refusal;
 use crate::wire::frame::{Messages, SyncMode};
-use crate::wire::text::{Dialect, MENSAJE_PREFIX, RECIBIDO, quote};
+use crate::wire::text::{Dialect, MENSAJE_PREFIX, RECIBIDO, mensaje_bytes, quote};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Default)]
@@ -38,7 +38,7 @@ impl NodeSink for TextSink {
         self.wake.notify_one();
     }
 
-    fn cut(&self, _refusal: Option<&Refusal>) {
+    fn cut(&self) {
         self.cut.notify_one();
     }
 
@@ -64,6 +64,7 @@ pub async fn serve(
         dialect,
         writable: true,
         window: Window { bytes: limits::NODE_WINDOW_BYTES_MAX, messages: limits::TEXT_NODE_WINDOW_MESSAGES_MAX },
+        message_bytes: Some(head.config.text_node_bytes - usize::from(dialect == Dialect::Line)),
         report: Report {
             records: 0,
             bytes: 0,
@@ -86,13 +87,14 @@ pub async fn serve(
         }
     };
     let session = Session { head, entry: &entry, sink: &sink, newline: dialect == Dialect::Line };
-    let cause = tokio::select! {
+    let (fault, cause) = tokio::select! {
         biased;
         () = sink.cut.notified() => return,
-        () = finished.cancelled() => STOPPING.to_owned(),
-        cause = session.run(&mut read_half, &mut write_half) => cause,
+        () = finished.cancelled() => (Fault::None, STOPPING.to_owned()),
+        lost = session.run(&mut read_half, &mut write_half) => lost,
     };
-    head.remove(&entry, &cause, None);
+    head.remove(&entry, fault, &cause);
+    head.text_node_left();
 }
 
 struct Session<'a> {
@@ -103,9 +105,10 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Sends batch after batch; returns why the node is given up.
-    async fn run(&self, read_half: &mut ReadHalf<'_>, write_half: &mut WriteHalf<'_>) -> String {
+    /// Sends batch after batch; returns why the node is given up, and whether it failed at a message.
+    async fn run(&self, read_half: &mut ReadHalf<'_>, write_half: &mut WriteHalf<'_>) -> (Fault, String) {
         let mut number = 0;
+        let mut longest = 0;
         let mut buffer = BytesMut::with_capacity(1024);
         loop {
             let next = self.sink.queue.borrow_mut().pop_front();
@@ -113,22 +116,29 @@ impl Session<'_> {
                 tokio::select! {
                     biased;
                     () = self.sink.wake.notified() => continue,
-                    read = read_half.read_buf(&mut buffer) => match read {
-                        Ok(n) if n > 0 => return format!("it said \"{}\" without being asked", quote(&buffer)),
-                        _ => return "its connection was closed".to_owned(),
-                    },
+                    lost = unasked(read_half, &mut buffer, longest) => return (Fault::None, lost),
                 }
             };
             for message in messages.iter() {
-                if let Err(cause) = self.one(message, read_half, write_half, &mut buffer).await {
-                    return cause;
+                // Words that wait would be taken for the answer. The message was not sent, so it is not to blame.
+                tokio::select! {
+                    biased;
+                    lost = unasked(read_half, &mut buffer, longest) => return (Fault::None, lost),
+                    () = std::future::ready(()) => {}
                 }
+                if let Err(cause) = self.one(message, read_half, write_half, &mut buffer).await {
+                    return (Fault::Fails, cause);
+                }
+                longest = longest.max(mensaje_bytes(message));
                 self.entry.progress.set(Instant::now());
             }
             number += 1;
+            let kept = u64::from(messages.count());
+            self.head.text_node_keeps(self.entry, kept);
+            self.entry.report.borrow_mut().records += kept;
             // The original answers once its logger has the line; it makes no promise about the disk.
             if let Err(refusal) = self.head.node_acked(self.entry, number, SyncMode::Never) {
-                return refusal.text;
+                return (Fault::Fails, refusal.text);
             }
         }
     }
@@ -172,5 +182,21 @@ impl Session<'_> {
             Ok(result) => result,
             Err(_) => Err(format!("no recibido within {:?}", limits::RAW_NODE_ANSWER_TIME_MAX)),
         }
+    }
+}
+
+/// Resolves when a node says something though nothing was asked of it, or its connection ends: why it is given up. `longest`
+/// is the greatest message that it has kept.
+async fn unasked(read_half: &mut ReadHalf<'_>, buffer: &mut BytesMut, longest: usize) -> String {
+    buffer.clear();
+    match read_half.read_buf(buffer).await {
+        Ok(n) if n > 0 => {
+            let hint = "it may read fewer at once than --node-bytes says";
+            format!(
+                "it said \"{}\" without being asked, after messages of up to {longest} bytes; {hint}",
+                quote(buffer)
+            )
+        }
+        _ => "its connection was closed".to_owned(),
     }
 }

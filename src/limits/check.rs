@@ -163,6 +163,9 @@ pub const VERIFY_PROBLEMS_MAX: usize = 100_000;
 /// Data folders of one `audit` or `verify`: all nodes of a head, and those they replaced.
 pub const AUDIT_FOLDERS_MAX: usize = 8 * NODES_MAX;
 
+/// Sealed files that retention removed from the folders of one `audit`; they are held in memory.
+pub const AUDIT_REMOVED_MAX: usize = 1_000_000;
+
 /// Registro files of one `audit`: ten years of eight heads.
 pub const AUDIT_REGISTROS_MAX: usize = 32 * 1024;
 

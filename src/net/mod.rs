@@ -3,6 +3,7 @@
 //!
 //! No decision is here, and of the protocol only what every caller of a head does alike.
 
+mod aside;
 pub mod framed;
 mod heads;
 mod outbox;
@@ -10,6 +11,7 @@ mod outbox;
 pub mod simulated;
 mod stream;
 mod turn;
+mod window;
 
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use bytes::BytesMut;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
+pub(crate) use aside::aside;
 pub use heads::Heads;
 pub use outbox::Outbox;
 pub use stream::{Listener, Net, ReadHalf, Stream, WriteHalf};

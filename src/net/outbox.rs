@@ -19,6 +19,9 @@ use crate::limits;
 /// Why a connection is given up for which more waits than there may.
 pub const UNREAD: &str = "it does not read what it is sent";
 
+/// Why nothing is kept for a peer whose connection broke.
+const BROKEN: &str = "its connection broke";
+
 /// The outgoing side of one connection.
 #[derive(Debug)]
 pub struct Outbox {
@@ -131,6 +134,26 @@ impl Outbox {
     #[must_use]
     pub const fn failed(&self) -> Option<&'static str> {
         self.failed.get()
+    }
+
+    /// The connection broke: all that is said from now on is let go, and nobody waits for the peer.
+    pub fn let_go(&self) {
+        self.failed.set(self.failed.get().or(Some(BROKEN)));
+        *self.buffer.borrow_mut() = BytesMut::new();
+        self.writing.set(0);
+        self.answers.set(0);
+        self.written.notify_waiters();
+    }
+
+    /// Resolves once nobody reads what is said.
+    pub async fn unheard(&self) {
+        loop {
+            let written = self.written.notified();
+            if self.failed.get().is_some() {
+                return;
+            }
+            written.await;
+        }
     }
 
     /// Nothing more comes: [`pump`](Self::pump) writes the rest and ends.

@@ -3,18 +3,21 @@
 //! Everything above uses only these types. The options of a real socket are set here and nowhere else.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host, tcp};
-use tokio::time::timeout;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, tcp};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::aside::aside;
 #[cfg(feature = "simulation")]
 use super::simulated::{SimHost, SimListener, SimStream};
+use super::window;
 use crate::limits;
 
 /// How connections are made.
@@ -65,12 +68,19 @@ async fn dial_tcp(host: &str, bind: Option<IpAddr>) -> io::Result<TcpStream> {
 async fn look_up(host: &str) -> io::Result<Vec<SocketAddr>> {
     // The standard library reads no zone (`[fe80::1%eth0]:5000`) that is a name; the system's resolver does.
     let zoned = host.strip_prefix('[').and_then(|host| host.rsplit_once("]:")).filter(|(ip, _)| ip.contains('%'));
+    if let Ok(address) = host.parse() {
+        return Ok(vec![address]);
+    }
     match zoned {
         Some((ip, port)) => {
-            let port = port.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "not a port"))?;
-            Ok(lookup_host((ip, port)).await?.collect())
+            let port: u16 = port.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "not a port"))?;
+            let ip = ip.to_owned();
+            aside("names", move || (ip.as_str(), port).to_socket_addrs().map(Iterator::collect)).await
         }
-        None => Ok(lookup_host(host).await?.collect()),
+        None => {
+            let host = host.to_owned();
+            aside("names", move || host.to_socket_addrs().map(Iterator::collect)).await
+        }
     }
 }
 
@@ -80,18 +90,30 @@ async fn connect(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStr
         socket.bind(SocketAddr::new(ip, 0))?;
     }
     let stream = socket.connect(address).await?;
-    tune(&stream)?;
+    tune(&stream, limits::PEER_SILENCE_MAX)?;
     Ok(stream)
 }
 
-/// Small writes leave at once, and the system finds out that a peer is gone without a goodbye.
-fn tune(socket: &TcpStream) -> io::Result<()> {
+/// Small writes leave at once, and the system finds out within `silence` that an idle peer is gone without a goodbye.
+fn tune(socket: &TcpStream, silence: Duration) -> io::Result<()> {
     socket.set_nodelay(true)?;
+    // The system counts in seconds.
+    let share = |part: u32| (silence / part).max(Duration::from_secs(1));
     let keepalive = TcpKeepalive::new()
-        .with_time(limits::KEEPALIVE_TIME)
-        .with_interval(limits::KEEPALIVE_INTERVAL)
+        .with_time(share(2))
+        .with_interval(share(2 * limits::KEEPALIVE_RETRIES))
         .with_retries(limits::KEEPALIVE_RETRIES);
     SockRef::from(socket).set_tcp_keepalive(&keepalive)
+}
+
+/// As [`tune`], and within the same time for a peer that is gone with something on its way to it, which keepalive does not
+/// look after. Who dials does without: its role has words for that, and a head that takes nothing in for now is not gone.
+fn watch(socket: &TcpStream, silence: Duration) -> io::Result<()> {
+    tune(socket, silence)?;
+    let socket = SockRef::from(socket);
+    // What the system has not sent holds up the next write, so that a TcpWriter knows of a peer that does not read.
+    socket.set_tcp_notsent_lowat(limits::UNSENT_BYTES_MAX)?;
+    socket.set_tcp_user_timeout(Some(silence))
 }
 
 /// Where connections come in.
@@ -125,15 +147,15 @@ impl Listener {
         }
     }
 
-    /// The next connection, and who made it.
+    /// The next connection, and who made it. A peer that is gone without a goodbye is given up after about `silence`.
     ///
     /// # Errors
     /// The system has no room for one, or the peer left at once: the next may succeed.
-    pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+    pub async fn accept(&self, silence: Duration) -> io::Result<(Stream, SocketAddr)> {
         match self {
             Self::Tcp(listener) => {
                 let (socket, peer) = listener.accept().await?;
-                if let Err(error) = tune(&socket) {
+                if let Err(error) = watch(&socket, silence) {
                     tracing::debug!("{peer}: {error}");
                 }
                 Ok((Stream::Tcp(socket), peer))
@@ -198,10 +220,82 @@ impl ReadHalf<'_> {
 #[derive(Debug)]
 pub enum WriteHalf<'a> {
     /// Over TCP.
-    Tcp(tcp::WriteHalf<'a>),
+    Tcp(TcpWriter<'a>),
     /// Between two hosts of a simulated network.
     #[cfg(feature = "simulation")]
     Simulated(&'a SimStream),
+}
+
+/// Writes to a TCP connection. A peer that is there and does not read has all the time it likes: the system would give it up
+/// with those that are gone, so it is told not to while the peer's window is closed.
+#[derive(Debug)]
+pub struct TcpWriter<'a> {
+    half: tcp::WriteHalf<'a>,
+    /// For how long what was sent may stay unacknowledged; none on a connection that was dialled.
+    silence: Option<Duration>,
+    /// The next look at the window, while the system takes no more.
+    look: Option<Pin<Box<Sleep>>>,
+    held: bool,
+    patient: bool,
+}
+
+impl<'a> TcpWriter<'a> {
+    const fn new(half: tcp::WriteHalf<'a>, silence: Option<Duration>) -> Self {
+        Self { half, silence, look: None, held: false, patient: false }
+    }
+
+    /// The system takes no more for now. Looks at the window every now and then, well before the system gives up.
+    fn hold(&mut self, cx: &mut Context<'_>, silence: Duration) {
+        let next = || Instant::now() + silence / 4;
+        let mut look = self.look.take().unwrap_or_else(|| Box::pin(sleep_until(next())));
+        if !std::mem::replace(&mut self.held, true) {
+            look.as_mut().reset(next());
+        }
+        while look.as_mut().poll(cx).is_ready() {
+            // Where the system does not tell, nobody is given up who may be there.
+            let socket = self.half.as_ref();
+            let closed = window::is_closed(socket).unwrap_or_else(|error| {
+                tracing::debug!("whether a peer reads cannot be told: {error}");
+                true
+            });
+            self.wait_for_ever(closed, silence);
+            look.as_mut().reset(next());
+        }
+        self.look = Some(look);
+    }
+
+    fn wait_for_ever(&mut self, patient: bool, silence: Duration) {
+        if std::mem::replace(&mut self.patient, patient) != patient {
+            let set = SockRef::from(self.half.as_ref()).set_tcp_user_timeout((!patient).then_some(silence));
+            if let Err(error) = set {
+                tracing::debug!("the time that a peer has cannot be set: {error}");
+            }
+        }
+    }
+}
+
+impl AsyncWrite for TcpWriter<'_> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.half).poll_write(cx, bytes);
+        if let Some(silence) = this.silence {
+            if written.is_pending() {
+                this.hold(cx, silence);
+            } else if this.held {
+                this.held = false;
+                this.wait_for_ever(false, silence);
+            }
+        }
+        written
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().half).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().half).poll_shutdown(cx)
+    }
 }
 
 impl Stream {
@@ -209,9 +303,10 @@ impl Stream {
     pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         match self {
             Self::Tcp(socket) => {
+                let silence = SockRef::from(&*socket).tcp_user_timeout().ok().flatten();
                 let (read, write) = socket.split();
                 let read = ReadHalf { half: Half::Tcp(read), room: limits::READ_BUFFER_BYTES_MIN };
-                (read, WriteHalf::Tcp(write))
+                (read, WriteHalf::Tcp(TcpWriter::new(write, silence)))
             }
             // As much as there is: how reads are cut is the simulated network's choice.
             #[cfg(feature = "simulation")]
@@ -324,7 +419,8 @@ mod tests {
             let host = format!("[{}%{}]", std::net::Ipv6Addr::from(ip), fields[5]);
             let listener = Listener::bind(&format!("{host}:0")).await.unwrap();
             let address = format!("{host}:{}", listener.local_addr().unwrap().port());
-            let (dialled, accepted) = tokio::join!(Net::Tcp.dial(&address, None), listener.accept());
+            let (dialled, accepted) =
+                tokio::join!(Net::Tcp.dial(&address, None), listener.accept(limits::PEER_SILENCE_MAX));
             assert!(dialled.is_ok() && accepted.is_ok(), "{address}");
         }
     }
@@ -333,7 +429,8 @@ mod tests {
     async fn room_grows_for_who_fills_it_and_for_nobody_else() {
         let listener = Listener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let (dialled, accepted) = tokio::join!(Net::Tcp.dial(&address, None), listener.accept());
+        let (dialled, accepted) =
+            tokio::join!(Net::Tcp.dial(&address, None), listener.accept(limits::PEER_SILENCE_MAX));
         let (mut theirs, mut ours) = (dialled.unwrap(), accepted.unwrap().0);
         let (mut reader, _writer) = ours.split();
         let mut buffer = BytesMut::new();
@@ -357,5 +454,50 @@ mod tests {
         assert_eq!(reader.room, limits::READ_BUFFER_BYTES);
         drop(theirs);
         assert_eq!(reader.read_into(&mut buffer).await.unwrap(), 0);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_lost_peer_is_given_up_soon_and_one_that_does_not_read_is_not() {
+        let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let silence = Duration::from_secs(1);
+        let (dialled, accepted) = tokio::join!(Net::Tcp.dial(&address, None), listener.accept(silence));
+        let (mut theirs, mut ours) = (dialled.unwrap(), accepted.unwrap().0);
+        for (stream, most) in [(&theirs, Duration::from_secs(30)), (&ours, Duration::from_secs(4))] {
+            let Stream::Tcp(socket) = stream else { panic!("TCP") };
+            let socket = SockRef::from(socket);
+            assert!(socket.keepalive().unwrap());
+            let asked = socket.tcp_keepalive_interval().unwrap() * socket.tcp_keepalive_retries().unwrap();
+            assert!(socket.tcp_keepalive_time().unwrap() + asked <= most);
+        }
+        let given = |stream: &Stream| match stream {
+            Stream::Tcp(socket) => SockRef::from(socket).tcp_user_timeout().unwrap(),
+            #[cfg(feature = "simulation")]
+            Stream::Simulated(_) => panic!("TCP"),
+        };
+        assert_eq!((given(&ours), given(&theirs)), (Some(silence), None));
+        let (_reader, mut writer) = ours.split();
+        let given = |writer: &WriteHalf<'_>| match writer {
+            WriteHalf::Tcp(writer) => SockRef::from(writer.half.as_ref()).tcp_user_timeout().unwrap(),
+            #[cfg(feature = "simulation")]
+            WriteHalf::Simulated(_) => panic!("TCP"),
+        };
+        let much = vec![b'm'; 64 * 1024];
+        let mut sent = 0;
+        // Nobody reads: in the end the system takes no more, and waits for ever.
+        while given(&writer).is_some() {
+            if let Ok(written) = timeout(silence, writer.write(&much)).await {
+                sent += written.unwrap();
+            }
+        }
+        let rest = async {
+            let mut chunk = vec![0; much.len()];
+            while sent > 0 {
+                sent -= theirs.read(&mut chunk).await.unwrap();
+            }
+        };
+        let (written, ()) = tokio::join!(writer.write(b"m"), rest);
+        written.unwrap();
+        assert_eq!(given(&writer), Some(silence), "it reads again");
     }
 }

@@ -84,7 +84,7 @@ impl Writer {
     async fn write_frames(&self, mut rng: SmallRng) {
         let id = ClientId::of_library(rng.random());
         let config = client::Config {
-            heads: self.heads.clone().into(),
+            heads: self.heads.clone(),
             id,
             text: self.writing.text,
             retry_for: self.writing.retry_for,

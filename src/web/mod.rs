@@ -34,7 +34,6 @@ pub use self::redis::{BadUrl, Target};
 use crate::client::reader;
 use crate::client::{self, Keeper};
 use crate::limits;
-use crate::net::Heads;
 use crate::wire::status::StatusReport;
 use dato::{Dato, Value};
 use values::Values;
@@ -43,7 +42,7 @@ use values::Values;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Heads, `host:port` each; the first that answers is used, the next when it is lost.
-    pub heads: Heads,
+    pub heads: Vec<String>,
     /// The name under which it shows itself.
     pub host: String,
     /// Time a value has to be kept; then the answer is 503.
@@ -57,7 +56,7 @@ pub struct Config {
 /// What the handlers share.
 struct Web {
     host: String,
-    heads: Heads,
+    heads: Vec<String>,
     keeper: Keeper,
     values: Values,
     redis: Option<(Target, redis::State)>,
@@ -85,7 +84,7 @@ impl Web {
         match &*asked {
             Some(asked) if asked.when.elapsed() < limits::WEB_STATUS_FRESH => asked.said.clone(),
             _ => {
-                let said = ask(&self.heads.now()).await.map(Arc::new);
+                let said = ask(&self.heads).await.map(Arc::new);
                 *asked = Some(Asked { when: Instant::now(), said: said.clone() });
                 said
             }

@@ -30,7 +30,7 @@ pub enum Code {
     Stopping = 10,
     /// The peer speaks another version.
     Version = 11,
-    /// The head could not write its registro.
+    /// The head cannot write its registro for now.
     Registro = 12,
     /// The peer does not take connections of this role.
     Role = 13,
@@ -69,8 +69,9 @@ impl Code {
             | Self::IdTaken
             | Self::Timeout
             | Self::Stopping
+            | Self::Registro
             | Self::Busy => true,
-            Self::Protocol | Self::TooLong | Self::Version | Self::Registro | Self::Role => false,
+            Self::Protocol | Self::TooLong | Self::Version | Self::Role => false,
         }
     }
 }

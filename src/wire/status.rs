@@ -1,6 +1,6 @@
 //! The status report: what a head tells of itself and its nodes, as JSON in one frame.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,9 @@ pub struct StatusReport {
     pub solo: bool,
     /// Clients connected.
     pub clients: usize,
+    /// Who they are, if that was asked for: those that have been connected longest, up to a bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connected: Option<Vec<ClientStatus>>,
     /// Clients that may be connected.
     pub clients_max: usize,
     /// The data nodes it knows.
@@ -27,6 +30,9 @@ pub struct StatusReport {
     /// The data nodes it has known that are away; `no disponible`.
     #[serde(default)]
     pub members_away: Vec<MemberAway>,
+    /// The data nodes that speak text and keep records, there or not: no read gives those back.
+    #[serde(default)]
+    pub text_nodes: Vec<TextNode>,
     /// Messages acknowledged since the start.
     pub acked_messages: u64,
     /// Messages refused since the start.
@@ -40,10 +46,30 @@ pub struct StatusReport {
     /// Records that have fewer copies on registered nodes than they are to have, by the word of those that answer for
     /// them.
     pub short_of_copies: u64,
+    /// Why it takes no messages, each with what to do; empty while it does.
+    #[serde(default)]
+    pub problems: Vec<String>,
     /// Messages acknowledged a second, over the last second.
     pub rate_1s: f64,
     /// Messages acknowledged a second, over the last ten.
     pub rate_10s: f64,
+}
+
+/// A client that has a place.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ClientStatus {
+    /// Address and port it dialled from.
+    pub address: SocketAddr,
+    /// `framed`, `raw` or `line`; `text` before its first message.
+    pub dialect: String,
+    /// Its client id, as it stands in records; empty before its first message.
+    pub id: String,
+    /// Since when it is connected, RFC 3339, UTC.
+    pub since: String,
+    /// Seconds since something was heard of it.
+    pub heard_s: u64,
+    /// Messages that came from it on this connection.
+    pub messages: u64,
 }
 
 /// A data node that a head has known and that is away.
@@ -55,6 +81,15 @@ pub struct MemberAway {
     pub id: String,
     /// Since when it is away, RFC 3339, UTC.
     pub since: String,
+}
+
+/// What a data node that speaks text keeps.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct TextNode {
+    /// How it speaks, and its address.
+    pub name: String,
+    /// Messages that it acknowledged.
+    pub records: u64,
 }
 
 /// How a node speaks.

@@ -38,6 +38,10 @@ pub const NO_HAY_DATANODES: &str = "no hay dataNodes";
 pub const RECIBIDO_EN_DATANODE: &str = "recibido en dataNode";
 /// Begins the registro's line of a refusal.
 pub const PROBLEMA: &str = "Problema: mensaje no fue guardado en dataNode";
+/// Before the id of the client in a refusal's line.
+pub const DE_CLIENTE: &str = " cliente=";
+/// Ends a refusal's line that stands for several: how many came since the last one.
+pub const VECES: &str = " veces=";
 /// First word of a refusal for want of room.
 pub const LLENO: &str = "lleno";
 /// First word of an error in text.
@@ -388,16 +392,29 @@ pub fn refusal_line(refusal: &Refusal) -> String {
     format!("{ERROR}: {refusal}").replace(['\n', '\r'], " ")
 }
 
+/// Bytes of a message as a data node that speaks text is sent it, without a newline.
+#[must_use]
+pub fn mensaje_bytes(message: &[u8]) -> usize {
+    let has_prefix = message.starts_with(MENSAJE_PREFIX.as_bytes());
+    message.len() + if has_prefix { 0 } else { MENSAJE_PREFIX.len() }
+}
+
 /// Cause and remedy for a client beyond the limit of `max`.
 #[must_use]
 pub fn full_text(max: usize) -> String {
     format!("{max} clients are connected; try again later or raise --max-clients")
 }
 
-/// What a text client beyond the limit of `max` reads, with its newline.
+/// Cause and remedy for a client beyond the limit of `max` for its address.
 #[must_use]
-pub fn lleno(max: usize) -> String {
-    format!("{LLENO}: {}\n", full_text(max))
+pub fn full_at_address_text(max: usize, ip: IpAddr) -> String {
+    format!("{max} clients of {ip} are connected; close one of them or raise --max-per-address")
+}
+
+/// What a text client reads that gets no place, with its newline.
+#[must_use]
+pub fn lleno(refusal: &Refusal) -> String {
+    format!("{LLENO}: {refusal}\n")
 }
 
 /// A line above [`LINE_BYTES_MAX`]. The connection cannot go on: where the next line begins is not known.

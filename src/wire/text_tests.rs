@@ -117,7 +117,10 @@ fn only_a_confirmed_text_peer_may_stay_silent() {
 #[test]
 fn texts_are_those_of_the_contract() {
     assert_eq!(answer([127, 0, 0, 2].into()), "127.0.0.2 , mensaje: recibido");
-    assert_eq!(lleno(100), "lleno: 100 clients are connected; try again later or raise --max-clients\n");
+    assert_eq!(
+        lleno(&Refusal::new(Code::Full, full_text(100))),
+        "lleno: 100 clients are connected; try again later or raise --max-clients\n"
+    );
     assert_eq!(error_line("a\nb", "c"), "error: a b; c");
     assert_eq!(refusal_line(&Refusal::new(Code::NoNodes, NO_NODES_TEXT)), format!("error: {NO_NODES_TEXT}"));
 }

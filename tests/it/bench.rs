@@ -76,6 +76,19 @@ fn a_cluster_that_runs_is_measured_at_a_rate_and_keeps_what_it_got() {
 }
 
 #[test]
+fn a_solo_head_is_measured_by_its_echo_in_every_dialect() {
+    for dialect in ["framed", "line", "raw"] {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("solo");
+        let head = Head::start(dir.path(), &["--solo", "--dir", data.to_str().unwrap()]);
+        let (output, report) = bench(&["--head", &head.at(), "--dialect", dialect]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(report["messages"].as_u64() > Some(0) && report["check"] == "good", "{report:#}");
+        assert_eq!(lines_of_data(&data), report["acknowledged"].as_u64().unwrap(), "{report:#}");
+    }
+}
+
+#[test]
 fn a_cluster_that_keeps_nothing_is_told_of() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &[]);

@@ -360,11 +360,6 @@ fn fifo(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-fn today(name: &str) -> String {
-    let day = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
-    format!("{name}.{}.log", &day[..10])
-}
-
 #[test]
 fn a_fifo_in_place_of_a_file_hangs_no_start_and_is_named() {
     let (cluster, node) = Cluster::start(&["--segment-bytes", "64KiB"]);
@@ -385,7 +380,7 @@ fn a_fifo_in_place_of_a_file_hangs_no_start_and_is_named() {
         "peers.txt",
         "promised.txt",
     ];
-    let names = names.into_iter().map(str::to_owned).chain([sealed.clone(), today("node")]);
+    let names = names.into_iter().map(str::to_owned).chain([sealed.clone(), "node.log".to_owned()]);
     for name in names {
         let (path, kept) = (cluster.at(&name), cluster.dir.path().join("kept"));
         let there = fs::rename(&path, &kept).is_ok();
@@ -413,8 +408,8 @@ fn a_fifo_in_place_of_a_file_hangs_no_start_and_is_named() {
 #[test]
 fn a_fifo_in_place_of_a_file_of_a_head_hangs_no_start_and_is_named() {
     for (name, is_refused) in [
-        (today("registro"), true),
-        (today("head"), true),
+        ("registro.log".to_owned(), true),
+        ("head.log".to_owned(), true),
         ("head.lock".to_owned(), true),
         ("members.txt".to_owned(), false),
         ("clock.txt".to_owned(), false),

@@ -44,7 +44,7 @@ fn answer(mut socket: TcpStream) -> Option<()> {
         buffer.extend_from_slice(&bytes[..read]);
     };
     let answer = match asked {
-        Frame::StatusQuery => {
+        Frame::StatusQuery { .. } => {
             let cluster = format!("{EVIL}{}", "x".repeat(100_000));
             let report = StatusReport { cluster, version: EVIL.to_owned(), ..StatusReport::default() };
             Frame::StatusReport(serde_json::to_vec(&report).unwrap().into())

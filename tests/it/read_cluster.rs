@@ -101,6 +101,28 @@ fn a_node_that_is_away_with_the_only_copy_is_named() {
     assert_eq!((code, out.as_str()), (Some(0), "200\n"), "{err}");
 }
 
+#[test]
+fn nodes_that_never_kept_a_record_are_not_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let _keeps = head.node(dir.path(), 1, &[]);
+    send(&head.at(), &numbered("ana", 10));
+    for restarted in 0..2 {
+        // Each time with an empty folder: a container without a volume.
+        let volume = dir.path().join(format!("volume{restarted}"));
+        head.node(&volume, 2, &[]).kill();
+        eventually("it is evicted", || (head.process.count("dataNode data2 at") > restarted).then_some(()));
+    }
+    assert_eq!(printed(&head.at(), &["--count"]), ["10"]);
+    assert_eq!(head.status()["members_away"].as_array().unwrap().len(), 0);
+    // Once it has kept one it is.
+    let two = head.node(dir.path(), 2, &[]);
+    send(&head.at(), &numbered("bea", 200));
+    two.kill();
+    let (code, _, err) = ran(read(&head.at(), &["--retry-for", "1s"]));
+    assert!(code == Some(1) && err.contains("dataNode data2 is missing"), "{err}");
+}
+
 /// A reader that follows, and what it prints.
 struct Follower {
     process: Child,

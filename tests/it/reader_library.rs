@@ -320,15 +320,93 @@ async fn heads_that_do_not_answer_are_named_at_last() {
 }
 
 #[tokio::test]
-async fn a_refusal_for_now_asks_the_next_and_one_for_good_ends() {
+async fn a_refusal_asks_the_next_and_when_all_refuse_for_good_each_is_named() {
     let (one, two) = (FakeHead::new(), FakeHead::new());
-    let at = two.at.clone();
+    let at = [one.at.clone(), two.at.clone()];
     let mut reader = read(heads(&[&one, &two]), Query::default());
     let script = beside(move || {
         one.accept().send(&Frame::Failure(Refusal::new(Code::Busy, "too many; later")));
         two.accept().send(&Frame::Failure(Refusal::new(Code::Role, "not here; elsewhere")));
+        one.accept().send(&Frame::Failure(Refusal::new(Code::Role, "nor here; elsewhere")));
     });
-    assert_eq!(all(&mut reader).await, ["lost".to_owned(), format!("error head {at}: not here; elsewhere")]);
+    let wanted = format!("error head {}: nor here; elsewhere; head {}: not here; elsewhere", at[0], at[1]);
+    assert_eq!(all(&mut reader).await, ["lost".to_owned(), "lost".to_owned(), wanted]);
+    script.await;
+}
+
+#[tokio::test]
+async fn a_head_without_data_nodes_or_that_waits_for_them_is_left_for_one_that_has_them() {
+    let goes_on = async |waiting: &'static str, follow: bool| {
+        let (one, two) = (FakeHead::new(), FakeHead::new());
+        let mut reader = read(heads(&[&one, &two]), Query { follow, ..Query::default() });
+        let script = beside(move || {
+            let mut asked = one.accept();
+            asked.waiting(waiting);
+            asked.closed();
+            let mut asked = two.accept();
+            asked.records(id(11), &lines(TEXT, &[10]));
+            // It loses them, and the other has them by now, which shows when it is tried again.
+            asked.waiting(waiting);
+            while let Some(frame) = asked.frame() {
+                let mut out = bytes::BytesMut::new();
+                if let Frame::Ping(n) = frame {
+                    Frame::Pong(n).encode(&mut out).unwrap();
+                }
+                drop(asked.raw(&out));
+            }
+            let mut asked = one.accept();
+            assert_eq!(asked.query.from, id(11));
+            asked.records(id(21), &lines(TEXT, &[20]));
+            asked.closed();
+        });
+        let mut told = Vec::new();
+        while told.len() < 4 {
+            match next(&mut reader).await.unwrap().unwrap() {
+                Event::Message(message) => told.push(message.text().to_owned()),
+                Event::Lost { cause, .. } => {
+                    assert!(cause.starts_with(if waiting == "dataNodes" {
+                        "no hay dataNodes; "
+                    } else {
+                        "it waits for data1, data2; "
+                    }));
+                    told.push("lost".to_owned());
+                }
+                Event::Waiting { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(told, ["lost", "m10", "lost", "m20"]);
+        drop(reader);
+        script.await;
+    };
+    tokio::join!(goes_on("dataNodes", false), goes_on("data1,data2", true));
+}
+
+#[tokio::test]
+async fn a_head_that_answers_and_comes_no_further_is_named_in_time() {
+    let head = FakeHead::new();
+    let at = head.at.clone();
+    let config = Config { retry_for: Duration::from_millis(1_500), ..heads(&[&head]).into() };
+    let mut reader = read(config, Query::default());
+    let script = beside(move || {
+        let mut asked = head.accept();
+        asked.records(id(11), &lines(TEXT, &[10]));
+        // It says that it is there, and how far it has come: no further.
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while std::time::Instant::now() < deadline && asked.raw(&[]).is_ok() {
+            let mut out = bytes::BytesMut::new();
+            Frame::Records { next: id(11), lines: Bytes::new() }.encode(&mut out).unwrap();
+            if asked.raw(&out).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    let begun = std::time::Instant::now();
+    let told = all(&mut reader).await;
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    assert_eq!(told[0], "m10");
+    assert!(told[1].starts_with(&format!("error nothing could be read for 2s: head {at}: it answers, ")), "{told:?}");
     script.await;
 }
 

@@ -179,6 +179,9 @@ fn a_drained_node_ends_and_its_records_are_elsewhere() {
     let (code, _, said) = drain(&head, "data2", &[]).finish();
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("data2 is drained"), "{said}");
+    head.process.wait_for("dataNode data2 is drained, as 127.0.0.1:");
+    head.process.wait_for("dataNode data2 is drained, as 127.0.0.1:");
+    assert!(head.log("heartbeat.log").contains("127.0.0.3 disponible name=data2 draining asked_by=127.0.0.1:"));
     let node = nodes[1].take().unwrap();
     node.wait_for("drained");
     let (code, _, said) = node.finish();
@@ -262,6 +265,7 @@ fn a_node_that_is_given_up_is_not_waited_for() {
     assert!(code == Some(1) && said.contains("data1 is away"), "{said}");
     let (code, _, said) = drain(&head, "data1", &["--gone"]).finish();
     assert_eq!(code, Some(0), "{said}");
+    head.process.wait_for("dataNode data1 is given up, as 127.0.0.1:");
     eventually("its copies are made again at once", || (short(&head) == 0).then_some(()));
     assert_held(dir.path(), &[2, 3], 300, 2);
     assert_eq!(head.status()["members_away"].as_array().map(Vec::len), Some(0));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::common::{Head, LineClient, data_files, eventually, payloads, sealed_files, verify_clean};
+use crate::common::{Head, LineClient, acopio, data_files, eventually, payloads, ran, sealed_files, verify_clean};
 
 fn bytes(folder: &Path) -> u64 {
     data_files(folder).iter().map(|file| std::fs::metadata(file).map_or(0, |metadata| metadata.len())).sum()
@@ -35,6 +35,22 @@ fn the_oldest_sealed_files_go_and_the_newest_records_stay() {
     assert_eq!(removed.lines().count(), node.count("retention: removed"), "{removed}");
     let records: usize = removed.lines().map(|line| line.split(' ').nth(1).unwrap().parse::<usize>().unwrap()).sum();
     assert_eq!(records, first, "the list accounts for all that is gone");
+    let audit = || {
+        let mut command = acopio();
+        command.args(["audit", "--format", "json", "--registro"]).arg(&head.logs).arg("--data").arg(dir.path());
+        let (code, out, err) = ran(command);
+        (code, serde_json::from_str::<serde_json::Value>(&out).expect(&err))
+    };
+    let (code, report) = audit();
+    assert_eq!((code, &report["missing"], &report["let_go"]), (Some(0), &0.into(), &first.into()), "{report:#}");
+    // Of a file that is gone otherwise nothing was let go.
+    let sealed = sealed_files(&folder).remove(0);
+    let away = dir.path().join("away");
+    std::fs::rename(&sealed, &away).unwrap();
+    let (code, report) = audit();
+    let lost = std::fs::read_to_string(&away).unwrap().lines().count();
+    assert_eq!((code, &report["missing"], &report["let_go"]), (Some(1), &lost.into(), &first.into()), "{report:#}");
+    std::fs::rename(&away, &sealed).unwrap();
     // What the head is told follows.
     node.kill();
     let again = head.node(dir.path(), 1, &flags);

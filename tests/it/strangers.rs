@@ -72,7 +72,7 @@ fn a_client_that_asks_and_never_reads_is_read_no_further() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &[]);
     let before = head.process.peak_kib();
-    for question in [Frame::Ping(7), Frame::StatusQuery] {
+    for question in [Frame::Ping(7), Frame::StatusQuery { clients: false }] {
         let mut socket = head.connect();
         socket.write_all(CLIENT).unwrap();
         let taken = push(&socket, &many(&question), MUCH);
@@ -141,7 +141,9 @@ fn a_flood_of_questions_leaves_the_others_their_turn() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &[]);
     let _node = head.node(dir.path(), 1, &["--sync", "never"]);
-    for (question, answer) in [(Frame::Ping(7), encoded(&Frame::Pong(7)).len()), (Frame::StatusQuery, 500)] {
+    for (question, answer) in
+        [(Frame::Ping(7), encoded(&Frame::Pong(7)).len()), (Frame::StatusQuery { clients: false }, 500)]
+    {
         let mut socket = head.connect();
         socket.write_all(CLIENT).unwrap();
         let mut other = head.line();

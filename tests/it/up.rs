@@ -149,8 +149,7 @@ fn messages_flow_and_a_second_up_goes_on_with_the_data() {
     assert!(none_runs(&pids, &logs), "its children are gone before it is");
     for name in ["head/registro.log", "head/heartbeat.log", "head/head.log", "client1/client.log", "data1/node.log"] {
         assert!(!first.log(name).is_empty(), "{name} is empty");
-        let target = fs::read_link(logs.join(name)).unwrap_or_else(|e| panic!("{name} is no link: {e}"));
-        assert!(logs.join(name).with_file_name(&target).is_file() && target.components().count() == 1, "{target:?}");
+        assert!(fs::symlink_metadata(logs.join(name)).unwrap().is_file(), "{name} is no file of its own");
     }
     assert!(first.log("client1/client.log").contains("Servidor recibio: 127.0.0."));
     let before: BTreeSet<_> = records(&logs).into_iter().collect();

@@ -199,8 +199,11 @@ impl Talk {
                 }
                 Ok(())
             }
-            // An answer has no end of its own: the one word that ends each, or an error, which is all there is.
-            Dialect::Raw if input.ends_with(RECIBIDO.as_bytes()) || input.starts_with(b"error") => {
+            // An answer has no end of its own: the one word that ends each, the message itself, or an error, which is all
+            // there is.
+            Dialect::Raw
+                if input.ends_with(RECIBIDO.as_bytes()) || input.starts_with(b"error") || self.is_echo(input) =>
+            {
                 let answer: Bytes = input.split().freeze();
                 self.answered(&answer, &mut each)
             }
@@ -209,11 +212,18 @@ impl Talk {
     }
 
     fn answered(&mut self, answer: &[u8], each: &mut impl FnMut(Settled<'_>)) -> Result<(), TalkError> {
-        if answer.ends_with(RECIBIDO.as_bytes()) {
+        if answer.ends_with(RECIBIDO.as_bytes()) || self.is_echo(answer) {
             self.settle(self.first, 1, None, each)
         } else {
             self.settle(self.first, 1, Some(&first_line(answer)), each)
         }
+    }
+
+    /// Whether this is the oldest message that has no answer: what a solo head says once it is kept.
+    fn is_echo(&self, answer: &[u8]) -> bool {
+        answer.len() == self.message.len()
+            && self.message.get(..STAMP_RUN) == answer.get(..STAMP_RUN)
+            && answer.get(STAMP_RUN..STAMP_BYTES) == Some(&hex(self.base | self.first))
     }
 
     fn settle(
@@ -299,6 +309,25 @@ mod tests {
         let answers = settled(&mut talk, b"127.0.0.1 , mensaje: recibido\nerror: full; wait\n127").unwrap();
         assert_eq!(answers, [(base + 1, 5, None), (base + 2, 6, Some("error: full; wait".to_owned()))]);
         assert_eq!(talk.unanswered(), 1);
+    }
+
+    #[test]
+    fn a_solo_head_answers_with_the_message_itself() {
+        for (dialect, end) in [(Dialect::Raw, ""), (Dialect::Line, "\n")] {
+            let mut talk = Talk::new(dialect, RUN, 1, 30);
+            let mut out = BytesMut::new();
+            talk.push(&mut out, [5].into_iter()).unwrap();
+            let other = format!("{}{end}", "x".repeat(30));
+            if dialect == Dialect::Raw {
+                assert!(settled(&mut talk, &out[..20]).unwrap().is_empty(), "half of it is no answer");
+                assert!(settled(&mut talk, other.as_bytes()).unwrap().is_empty());
+            } else {
+                let mut other_talk = Talk::new(dialect, RUN, 1, 30);
+                other_talk.push(&mut BytesMut::new(), [5].into_iter()).unwrap();
+                assert!(settled(&mut other_talk, other.as_bytes()).unwrap()[0].2.is_some());
+            }
+            assert_eq!(settled(&mut talk, &out).unwrap(), [((1 << 40) + 1, 5, None)]);
+        }
     }
 
     #[test]

@@ -14,7 +14,8 @@ use crate::cli::moment;
 pub enum Format {
     /// Time and payload, one line each; what could move a cursor or hide is escaped
     Text,
-    /// An object a line: id, time, client, seq, copies, and text or, where it is no UTF-8, base64
+    /// An object a line: id, time, client, seq, copies, and text or, where it is no UTF-8, base64; reused where another
+    /// message had the number before
     Json,
     /// RFC 4180 with a header: id, time, client, seq, copies, text, base64; an apostrophe before what is a formula to a
     /// spreadsheet
@@ -35,6 +36,9 @@ struct Object<'a> {
     client: String,
     seq: u64,
     copies: Vec<&'a str>,
+    /// Said only where it is so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    reused: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,6 +54,7 @@ impl<'a> From<&'a Message> for Object<'a> {
             client: message.client.to_string(),
             seq: message.seq,
             copies: message.copies().collect(),
+            reused: message.reused,
             text,
             base64: text.is_none().then(|| base64(&message.payload)),
         }
@@ -82,7 +87,7 @@ impl Format {
                 writeln!(out, "{}", printable::visible_json(&json))
             }
             Self::Csv => {
-                let Object { id, time, client, seq, copies, text, base64 } = Object::from(message);
+                let Object { id, time, client, seq, copies, text, base64, reused: _ } = Object::from(message);
                 write!(out, "{id},{time},")?;
                 field(out, &client);
                 write!(out, ",{seq},")?;

@@ -75,7 +75,7 @@ pub struct Read {
     #[arg(long, env = "ACOPIO_PARTIAL", value_parser = BoolishValueParser::new())]
     partial: bool,
     /// Time to go on trying, while no head answers or data nodes are away, or forever; with --follow there is no end
-    #[arg(long, env = "ACOPIO_RETRY_FOR", value_name = "TIME", default_value = "30s", value_parser = values::duration)]
+    #[arg(long, env = "ACOPIO_RETRY_FOR", value_name = "TIME", default_value = "30s", value_parser = values::or_forever)]
     retry_for: Duration,
 }
 
@@ -97,7 +97,7 @@ impl Read {
     pub fn run(self, global: Global) -> Result<Outcome> {
         // Data goes to standard output; what happens to heads and nodes is told below.
         logging::start(Global { quiet: global.quiet || !global.verbose, ..global }, &[])?;
-        let heads = self.heads.followed_from_now()?;
+        let heads = self.heads.checked()?;
         let now = SystemTime::now();
         let query = Query {
             from: self.since.map_or(RecordId::ZERO, |since| since.id(now)),
@@ -109,9 +109,9 @@ impl Read {
         let config = Config { retry_for: self.retry_for, ..heads.into() };
         let output = Output::new(tokio::io::stdout(), self.format);
         let output = (!self.count).then_some(output);
-        let print = Print { output, grep: self.grep, quiet: global.quiet, printed: 0, damaged: 0 };
+        let print = Print { output, grep: self.grep, quiet: global.quiet, printed: 0, damaged: 0, reused: 0 };
         if self.follow {
-            runtime::run_role(limits::STOP_TIME_MAX, false, async |shutdown| {
+            runtime::run_role(limits::STOP_TIME_MAX, runtime::EndsWith::Terminal, async |shutdown| {
                 print.run(&config, query, self.last, Some(&shutdown)).await
             })
         } else {
@@ -145,6 +145,8 @@ struct Print {
     quiet: bool,
     printed: u64,
     damaged: u64,
+    /// Messages under numbers that others of the same client had before.
+    reused: u64,
 }
 
 impl Print {
@@ -168,6 +170,9 @@ impl Print {
         };
         // Who reads the output may have stopped reading, which must not hold up the end.
         let flushed = timeout(limits::CLOSE_TIME_MAX, self.flush()).await;
+        if self.reused > 0 && !self.quiet {
+            say(&reused(self.reused));
+        }
         match (printed, flushed) {
             (Err(Stop::Failed(error)), _) => Err(error),
             (Err(Stop::Enough), _) => Ok(Outcome::Done),
@@ -239,6 +244,7 @@ impl Print {
 
     async fn message(&mut self, message: &Message) -> Result<(), Stop> {
         self.printed += 1;
+        self.reused += u64::from(message.reused);
         let Some(output) = &mut self.output else { return Ok(()) };
         output.format.write(&mut output.buffer, message).or_else(closed)?;
         if output.buffer.len() >= limits::READ_OUTPUT_BYTES { output.flush().await } else { Ok(()) }
@@ -294,6 +300,14 @@ fn closed(error: io::Error) -> Result<(), Stop> {
         return Err(Stop::Enough);
     }
     Err(Stop::Failed(anyhow::Error::new(error).context("cannot print messages; give them a standard output")))
+}
+
+/// What is said in the end of messages that are none of their number's first.
+fn reused(count: u64) -> String {
+    format!(
+        "{count} messages have the client and the number of another one before them: a client began to count anew under \
+         the same id; give it a new one when it does, or its retries cannot be told ('acopio audit' names the numbers)"
+    )
 }
 
 fn is_wanted(grep: Option<&Regex>, message: &Message) -> bool {

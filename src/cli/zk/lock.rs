@@ -57,7 +57,7 @@ fn layout(text: &str) -> Result<Layout, String> {
 impl Lock {
     pub fn run(self, config: Config) -> Result<Outcome> {
         let patience = config.timeout / limits::ZK_LOST_STOP_PART;
-        runtime::run_role(limits::STOP_TIME_MAX, false, async |shutdown| {
+        runtime::run_role(limits::STOP_TIME_MAX, runtime::EndsWith::Terminal, async |shutdown| {
             let session = Session::open(config).await?;
             let outcome = self.hold(&session, patience, &shutdown).await;
             session.close().await;

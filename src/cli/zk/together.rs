@@ -58,16 +58,18 @@ impl Barrier {
                 };
                 print::out("the end", &words)
             }),
-            What::Wait { path } => runtime::run_role(limits::STOP_TIME_MAX, false, async |shutdown| {
-                let session = Session::open(config).await?;
-                let barrier = BarrierRecipe::new(&session, path);
-                let waited = shutdown.run_until_cancelled(barrier.wait()).await;
-                session.close().await;
-                Ok(match waited {
-                    Some(passed) => passed.map(runtime::done)?,
-                    None => INTERRUPTED,
+            What::Wait { path } => {
+                runtime::run_role(limits::STOP_TIME_MAX, runtime::EndsWith::Terminal, async |shutdown| {
+                    let session = Session::open(config).await?;
+                    let barrier = BarrierRecipe::new(&session, path);
+                    let waited = shutdown.run_until_cancelled(barrier.wait()).await;
+                    session.close().await;
+                    Ok(match waited {
+                        Some(passed) => passed.map(runtime::done)?,
+                        None => INTERRUPTED,
+                    })
                 })
-            }),
+            }
         }
     }
 }

@@ -30,7 +30,7 @@ impl Tree {
         if !self.follow {
             return quick(config, async |session| show(&session.tree(&self.path).await?));
         }
-        runtime::run_role(limits::STOP_TIME_MAX, false, async |shutdown| {
+        runtime::run_role(limits::STOP_TIME_MAX, runtime::EndsWith::Terminal, async |shutdown| {
             let session = Session::open(config).await?;
             let result = self.follow(&session, &shutdown).await;
             session.close().await;

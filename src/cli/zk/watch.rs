@@ -40,7 +40,7 @@ enum What {
 
 impl Watch {
     pub fn run(self, config: Config) -> Result<Outcome> {
-        runtime::run_role(limits::STOP_TIME_MAX, false, async |shutdown| {
+        runtime::run_role(limits::STOP_TIME_MAX, runtime::EndsWith::Terminal, async |shutdown| {
             let session = Session::open(config).await?;
             let result = match &self.what {
                 What::Data { path } => data(&session, path, &shutdown).await,

@@ -110,7 +110,7 @@ impl Create {
         if !self.ephemeral {
             return super::quick(config, async |session| self.make(session).await);
         }
-        runtime::run_role(limits::STOP_TIME_MAX, false, async |shutdown| {
+        runtime::run_role(limits::STOP_TIME_MAX, runtime::EndsWith::Terminal, async |shutdown| {
             let session = Session::open(config).await?;
             in_time(self.make(&session)).await?;
             let mut states = session.states();

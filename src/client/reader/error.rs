@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::client::troubles::{Trouble, in_words};
 use crate::wire::error::Refusal;
 use crate::wire::id::RecordId;
 use crate::wire::peer::{missing_cause, missing_name};
@@ -11,26 +12,22 @@ use crate::wire::record::LineError;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
     /// No head answered for as long as it was to be tried.
-    #[error(
-        "nothing could be read for {waited:?}; the last that was tried is head {head}: {cause}; see that a head runs there"
-    )]
+    #[error("nothing could be read for {waited:?}: {}", in_words(.heads))]
     NoHead {
         /// How long it was tried.
         waited: Duration,
-        /// The last head.
-        head: String,
-        /// What it did.
-        cause: String,
+        /// What became of each head.
+        heads: Vec<Trouble>,
     },
     /// No head was named.
     #[error("no head was named; name one")]
     NoHeads,
-    /// A head refused, and trying again would change nothing.
-    #[error("head {head}: {refusal}")]
+    /// Every head refused, and trying again would change nothing.
+    #[error("{}", in_words(.heads))]
     Refused {
-        /// The head.
-        head: String,
-        /// Cause and remedy.
+        /// Cause and remedy of each head.
+        heads: Vec<Trouble>,
+        /// The last of the refusals.
         refusal: Refusal,
     },
     /// Some of what was asked for is on data nodes that are away, or that are there and cannot give it.
@@ -61,16 +58,23 @@ pub enum ReadError {
     },
 }
 
+/// Whether this is how a head names a node that speaks text, which cannot be read though it is there.
+fn speaks_text(name: &str) -> bool {
+    let address = name.strip_prefix("raw-").or_else(|| name.strip_prefix("line-"));
+    address.is_some_and(|address| address.parse::<std::net::IpAddr>().is_ok())
+}
+
 /// Who is away, and who is there and can't give all that it keeps.
 fn lacking(nodes: &[String]) -> String {
     let mut said = Vec::new();
     let away: Vec<&str> = nodes.iter().map(String::as_str).filter(|node| missing_cause(node).is_none()).collect();
     match &away[..] {
         [] => {}
-        [one] => said.push(format!("dataNode {one} is missing: what only it keeps cannot be read; start it again")),
+        [one] => said.push(format!("dataNode {one} is missing: what only it keeps cannot be read; {}", remedy(&away))),
         many => said.push(format!(
-            "dataNodes {} are missing: what only they keep cannot be read; start them again",
-            many.join(", ")
+            "dataNodes {} are missing: what only they keep cannot be read; {}",
+            many.join(", "),
+            remedy(&away)
         )),
     }
     let here = nodes.iter().filter_map(|node| Some((missing_name(node), missing_cause(node)?)));
@@ -78,6 +82,14 @@ fn lacking(nodes: &[String]) -> String {
         here.map(|(name, cause)| format!("dataNode {name} is there and cannot give all that it keeps: {cause}")),
     );
     said.join("; ")
+}
+
+fn remedy(away: &[&str]) -> &'static str {
+    match away {
+        _ if away.iter().all(|name| speaks_text(name)) => "what speaks text is read from its own files",
+        [_] => "start it again",
+        _ => "start them again",
+    }
 }
 
 #[cfg(test)]
@@ -90,6 +102,8 @@ mod tests {
             ReadError::Missing { nodes: names.iter().map(|&name| name.to_owned()).collect() }.to_string()
         };
         assert!(missing(&["data2"]).starts_with("dataNode data2 is missing: what only it keeps"));
+        assert!(missing(&["data2"]).ends_with("; start it again, or ask for what there is"));
+        assert!(missing(&["raw-10.0.0.9"]).contains("; what speaks text is read from its own files, or ask for"));
         assert!(missing(&["data2", "data4"]).starts_with("dataNodes data2, data4 are missing: what only they keep"));
         let here = missing(&["data2 (data.txt is gone)"]);
         assert_eq!(

@@ -14,7 +14,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Config, Event, Query, ReadError};
-use crate::client::connection::{open, silence_max};
+use crate::client::connection::{open, open_max, silence_max};
+use crate::client::troubles::Troubles;
 use crate::limits;
 use crate::net::framed::Ended;
 use crate::net::{Backoff, Stream, make_room};
@@ -57,6 +58,9 @@ pub struct Source {
     pub number: u64,
 }
 
+/// What is wrong with a head that is there and sends nothing new.
+const STALLED: &str = "it answers, and what it sends gets no further; see what its log says of its data nodes";
+
 /// What a head waits for that has no data node, and knows of none.
 const NOBODY: &str = "dataNodes";
 
@@ -91,57 +95,69 @@ pub struct Link {
     connections: u64,
     /// The last time that a head brought the read on.
     progress: Instant,
-    /// Nodes that the head waits for, and since when.
-    waiting: Option<(Instant, Vec<String>)>,
+    /// Nodes that the head waits for.
+    waiting: Option<Vec<String>>,
+    troubles: Troubles,
 }
 
 impl Link {
     /// The task for a query that begins where the reader's order stage wants it to.
     pub fn new(config: Config, query: Query, deliveries: mpsc::Sender<Delivery>) -> Self {
-        Self { config, query, deliveries, connections: 0, progress: Instant::now(), waiting: None }
+        let troubles = Troubles::new(&config.heads);
+        Self { config, query, deliveries, connections: 0, progress: Instant::now(), waiting: None, troubles }
     }
 
     /// Runs until the read is over or nobody listens.
     pub async fn run(mut self) {
         let mut rng = SmallRng::seed_from_u64(self.config.seed);
         let mut backoff = Backoff::default();
-        let mut said = String::new();
+        let heads: Vec<Arc<str>> = self.config.heads.iter().map(|head| Arc::from(head.as_str())).collect();
         self.progress = Instant::now();
         for turn in 1.. {
-            let heads = self.config.heads.now();
-            let Some(head) = heads.get((turn - 1) % heads.len().max(1)) else {
+            let place = (turn - 1) % heads.len().max(1);
+            let Some(head) = heads.get(place) else {
                 return self.fail(ReadError::NoHeads).await;
             };
-            let head: &Arc<str> = &Arc::from(head.as_str());
             let before = self.progress;
-            let Left::Lost(ended) = self.converse(head).await else { return };
-            if let Ended::Refused(refusal) = &ended
-                && !refusal.retry
+            let Left::Lost(ended) = self.converse(place, head).await else { return };
+            let refused = match &ended {
+                Ended::Refused(refusal) if !refusal.retry => Some(refusal.clone()),
+                _ => None,
+            };
+            let is_news = self.troubles.note(place, &ended, refused.is_some());
+            if let Some(refusal) = refused
+                && self.troubles.are_final()
             {
-                return self.fail(ReadError::Refused { head: head.to_string(), refusal: refusal.clone() }).await;
+                return self.fail(ReadError::Refused { heads: self.troubles.list(), refusal }).await;
             }
             if self.progress > before {
                 backoff.reset();
-                said.clear();
             }
             let cause = ended.to_string();
-            let waited = self.progress.elapsed();
-            if !self.query.follow && waited >= self.config.retry_for {
-                let waited = Duration::from_secs(waited.as_secs().max(1));
-                return self.fail(ReadError::NoHead { waited, head: head.to_string(), cause }).await;
+            if self.left().is_zero() {
+                let error = self.nobody();
+                return self.fail(error).await;
             }
-            let words = format!("{head} {cause}");
-            if words != said {
-                let lost = Event::Lost { head: head.to_string(), cause };
-                if self.deliver(Delivery::Event(lost)).await.is_err() {
-                    return;
-                }
-                said = words;
+            let lost = Event::Lost { head: head.to_string(), cause };
+            if is_news && self.deliver(Delivery::Event(lost)).await.is_err() {
+                return;
             }
             if turn % heads.len() == 0 {
-                sleep(backoff.next(&mut rng)).await;
+                sleep(backoff.next(&mut rng).min(self.left())).await;
             }
         }
+    }
+
+    /// How long a read that does not follow may go on without coming further.
+    fn left(&self) -> Duration {
+        if self.query.follow { Duration::MAX } else { self.config.retry_for.saturating_sub(self.progress.elapsed()) }
+    }
+
+    /// What a read fails with that came no further for as long as it may be tried.
+    fn nobody(&self) -> ReadError {
+        let waited = self.progress.elapsed();
+        let waited = Duration::from_secs((waited + Duration::from_millis(500)).as_secs().max(1));
+        ReadError::NoHead { waited, heads: self.troubles.list() }
     }
 
     async fn deliver(&self, delivery: Delivery) -> Result<(), Unheard> {
@@ -154,37 +170,53 @@ impl Link {
     }
 
     /// Reads from one head until the read is over, the connection is lost, or nobody listens.
-    async fn converse(&mut self, head: &Arc<str>) -> Left {
-        match self.read(head).await {
+    async fn converse(&mut self, place: usize, head: &Arc<str>) -> Left {
+        match self.read(place, head).await {
             Ok(()) => Left::Done,
             Err(left) => left,
         }
     }
 
-    async fn read(&mut self, head: &Arc<str>) -> Result<(), Left> {
-        let (mut socket, mut buffer) = open(&self.config.net, head).await?;
+    async fn read(&mut self, place: usize, head: &Arc<str>) -> Result<(), Left> {
+        self.waiting = None;
+        let patience = if self.query.follow { Duration::MAX } else { self.config.retry_for };
+        let patience = open_max(self.config.heads.len(), patience).min(self.left());
+        let opened = timeout(patience, open(&self.config.net, head)).await;
+        let (mut socket, mut buffer) = opened.unwrap_or(Err(Ended::Silent(patience)))?;
         let mut out = BytesMut::new();
         self.query.frame().encode(&mut out).map_err(|error| Ended::Refused(error.refusal()))?;
         write(&mut socket, &out).await?;
         self.connections += 1;
         let source = Source { head: Arc::clone(head), from: self.query.from, number: self.connections };
         loop {
+            let asked = Instant::now();
             let Ok(permit) = self.deliveries.clone().reserve_owned().await else { return Ok(()) };
-            let Some(frame) = self.next_frame(&mut socket, &mut buffer).await? else {
-                permit.send(Delivery::Failed(self.waited_too_long(head)));
+            // Who asks for no more is not waited for by anybody.
+            self.progress += asked.elapsed();
+            let Some(frame) = self.next_frame(place, &mut socket, &mut buffer).await? else {
+                permit.send(Delivery::Failed(self.waited_too_long(place)));
                 return Ok(());
             };
             match frame {
                 Frame::Records { next, lines } => {
-                    self.progress = Instant::now();
+                    if next > self.query.from || !lines.is_empty() {
+                        self.progress = Instant::now();
+                        self.troubles.served(place);
+                    }
                     self.query.from = self.query.from.max(next);
                     permit.send(Delivery::Lines { source: source.clone(), next, lines });
                 }
                 Frame::Waiting { nodes } => {
                     let nodes = names(&nodes);
-                    // Another head that waits for them, too, does not make it another wait.
-                    let since = self.waiting.as_ref().map_or_else(Instant::now, |(since, _)| *since);
-                    self.waiting = (!nodes.is_empty()).then(|| (since, nodes.clone()));
+                    self.waiting = (!nodes.is_empty()).then(|| nodes.clone());
+                    if !nodes.is_empty() {
+                        let ended = waits_for(&nodes);
+                        // Another head may have them.
+                        if self.troubles.has_better(place) {
+                            return Err(ended.into());
+                        }
+                        self.troubles.note(place, &ended, false);
+                    }
                     permit.send(Delivery::Event(Event::Waiting { nodes }));
                 }
                 // A read that follows ends only at its own end; a head that ends it earlier has stopped reading.
@@ -208,37 +240,41 @@ impl Link {
         }
     }
 
-    /// What a read that does not follow fails with when the nodes it waits for do not come.
-    fn waited_too_long(&self, head: &str) -> ReadError {
-        let nodes = self.waiting.as_ref().map(|(_, nodes)| nodes.clone()).unwrap_or_default();
-        if nodes.iter().any(|name| name != NOBODY) {
-            return ReadError::Missing { nodes };
+    /// What a read that does not follow fails with when it comes no further.
+    fn waited_too_long(&mut self, place: usize) -> ReadError {
+        match &self.waiting {
+            Some(nodes) if nodes.iter().any(|name| name != NOBODY) => ReadError::Missing { nodes: nodes.clone() },
+            _ => {
+                self.troubles.note_if_none(place, &Ended::Unfit(STALLED.to_owned()));
+                self.nobody()
+            }
         }
-        let text = "no hay dataNodes; start one with 'acopio data --head <this head>', then read again";
-        ReadError::Refused { head: head.to_owned(), refusal: Refusal::new(Code::NoNodes, text) }
     }
 
-    /// The next frame; none if the time is over that a read which does not follow waits for nodes that are away. A head
-    /// that says nothing for a while is asked whether it is there, and has a while to say so.
-    async fn next_frame(&self, socket: &mut Stream, buffer: &mut BytesMut) -> Result<Option<Frame>, Ended> {
+    /// The next frame; none if the time is over that a read which does not follow may come no further. A head that says
+    /// nothing for a while is asked whether it is there, and has a while to say so.
+    async fn next_frame(
+        &self,
+        place: usize,
+        socket: &mut Stream,
+        buffer: &mut BytesMut,
+    ) -> Result<Option<Frame>, Ended> {
         let mut asked = false;
         loop {
             if let Some(frame) = Frame::decode(buffer)? {
                 return Ok(Some(frame));
             }
             // A head that is asked has longer to answer where there is no other to go on with.
-            let (before, after) = (limits::CLIENT_PING_AFTER, silence_max(self.config.heads.now().len()));
+            let (before, after) = (limits::CLIENT_PING_AFTER, silence_max(self.config.heads.len()));
             let word = if asked { after.saturating_sub(before) } else { before };
-            let mut patience = word;
-            if let Some((since, _)) = &self.waiting
-                && !self.query.follow
-            {
-                let left = self.config.retry_for.saturating_sub(since.elapsed());
-                if left.is_zero() {
-                    return Ok(None);
-                }
-                patience = patience.min(left);
+            let left = self.left();
+            if left.is_zero() {
+                return Ok(None);
             }
+            if let Some(nodes) = self.waiting.as_ref().filter(|_| self.troubles.has_better(place)) {
+                return Err(waits_for(nodes));
+            }
+            let patience = word.min(left);
             make_room(buffer);
             match timeout(patience, socket.read_buf(buffer)).await {
                 Ok(Ok(0)) => return Err(Ended::Closed),
@@ -264,6 +300,17 @@ async fn write(socket: &mut Stream, bytes: &[u8]) -> Result<(), Ended> {
         Ok(written) => Ok(written?),
         Err(_) => Err(Ended::Silent(limits::HEARTBEAT_DEFAULT)),
     }
+}
+
+/// Why a head cannot answer now that has not all nodes.
+fn waits_for(nodes: &[String]) -> Ended {
+    let text = match nodes {
+        [only] if only == NOBODY => {
+            "no hay dataNodes; start one with 'acopio data --head <this head>', then read again".to_owned()
+        }
+        nodes => format!("it waits for {}; start what is away again", nodes.join(", ")),
+    };
+    Ended::Refused(Refusal::new(Code::NoNodes, text))
 }
 
 fn names(text: &str) -> Vec<String> {

@@ -24,6 +24,8 @@ pub struct Message {
     pub payload: Bytes,
     /// Its line of `data.txt`, newline included.
     pub line: Bytes,
+    /// Another message of this client had its number before: the client began to count anew under the same id.
+    pub reused: bool,
     /// Where the payload begins in the line.
     text_at: usize,
 }
@@ -42,7 +44,7 @@ impl Message {
             std::borrow::Cow::Borrowed(_) => line.slice(text_at..whole.len()),
             std::borrow::Cow::Owned(bytes) => bytes.into(),
         };
-        Ok(Self { id, client, seq, payload, line, text_at })
+        Ok(Self { id, client, seq, payload, line, reused: false, text_at })
     }
 
     /// The payload as it stands in its line: what could move a cursor is escaped, as `docs/data-log.md` says.

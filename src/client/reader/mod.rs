@@ -21,8 +21,10 @@
 //!
 //! What holds for each client that sends again under the same number (see [`ClientId::may_retry`]):
 //!
-//! - each of its messages comes once, unless its second copy is hours and millions of messages behind the first
-//!   (the bounds are in [`limits`]);
+//! - each of its messages comes once, unless its second copy is millions of messages behind the first (the bounds are
+//!   in [`limits`]);
+//! - a message with the number of another one, and another payload, is no second copy: it comes too, and is
+//!   [`reused`](Message::reused). Its client began to count anew under the same id;
 //! - its messages come in the order of their numbers where a retry disturbed it by no more than
 //!   [`limits::READER_HOLD_TIME`]. A message whose predecessor never comes waits for that long, in time of ids; a read
 //!   that does not follow delivers what waits at its end.
@@ -52,7 +54,7 @@ pub use last::{Last, find_last};
 pub use message::Message;
 
 use crate::limits;
-use crate::net::{Heads, Net};
+use crate::net::Net;
 use crate::wire::frame::Frame;
 use crate::wire::id::{ClientId, ID_CHARS, RecordId};
 use link::{Delivery, Link, Source};
@@ -64,9 +66,9 @@ pub use order::{PLANTED, Planted};
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Heads, `host:port` each; the first that answers is used, the next when it is lost.
-    pub heads: Heads,
-    /// Time a read that does not follow goes on trying while no head answers, or waits for data nodes that are away.
-    /// One that follows tries for ever.
+    pub heads: Vec<String>,
+    /// Time a read that does not follow goes on trying while no head brings it further. One that follows tries for ever,
+    /// as does [`Duration::MAX`].
     pub retry_for: Duration,
     /// How it dials.
     pub net: Net,
@@ -76,12 +78,6 @@ pub struct Config {
 
 impl From<Vec<String>> for Config {
     fn from(heads: Vec<String>) -> Self {
-        Heads::from(heads).into()
-    }
-}
-
-impl From<Heads> for Config {
-    fn from(heads: Heads) -> Self {
         let (retry_for, net, seed) = (limits::READER_RETRY_TIME_DEFAULT, Net::default(), rand::random());
         Self { heads, retry_for, net, seed }
     }

@@ -1,14 +1,15 @@
 //! Second copies and order: what a client's retries disturbed is mended here.
 //!
 //! A message that was sent again may be kept twice, under two ids, and later messages of its client may have lower ids. Records come in in the
-//! order of ids; they go out once for each client and sequence number, and in the order of sequence numbers as far as
+//! order of ids; they go out once for each client, sequence number and payload, and in the order of sequence numbers as far as
 //! [`limits::READER_HOLD_TIME`] of id time and the bounds of memory allow. No record is ever lost to a bound: past one,
-//! what is held goes out early, or a second copy passes. Pure: the only time is that of the ids.
+//! what is held goes out early, or a second copy passes. What has another payload than the message that had its number
+//! before is no copy: it goes out, and says so. Pure: the only time is that of the ids.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::message::Message;
-use super::seen::Seen;
+use super::seen::{Noted, Seen};
 use crate::limits;
 use crate::wire::id::{ClientId, RecordId};
 
@@ -50,6 +51,8 @@ pub struct Order {
     held_bytes: usize,
     held_bytes_max: usize,
     ranges: usize,
+    /// Payloads that are remembered by their checksums.
+    payloads: usize,
     records: u64,
     out: VecDeque<Message>,
 }
@@ -65,6 +68,7 @@ impl Order {
             held_bytes: 0,
             held_bytes_max: limits::READER_HELD_BYTES_MAX,
             ranges: 0,
+            payloads: 0,
             records: 0,
             out: VecDeque::new(),
         }
@@ -76,7 +80,7 @@ impl Order {
     }
 
     /// A record comes in.
-    pub fn push(&mut self, message: Message) {
+    pub fn push(&mut self, mut message: Message) {
         if !message.client.may_retry() {
             return self.deliver(message);
         }
@@ -84,13 +88,19 @@ impl Order {
         let (id, seq) = (message.client, message.seq);
         let client = self.clients.entry(id).or_default();
         client.used = self.records;
-        let ranges = client.seen.ranges();
-        let is_new = client.seen.insert(seq);
+        let (ranges, payloads) = (client.seen.ranges(), client.seen.payloads());
+        let noted = client.seen.insert(seq, crc32c::crc32c(&message.payload));
         #[cfg(feature = "simulation")]
-        let is_new = is_new || PLANTED.get() == Some(Planted::Repeats);
+        let noted = if PLANTED.get() == Some(Planted::Repeats) { Noted::New } else { noted };
         self.ranges = self.ranges + client.seen.ranges() - ranges;
-        if !is_new {
-            return;
+        self.payloads = self.payloads + client.seen.payloads() - payloads;
+        match noted {
+            Noted::New => {}
+            Noted::Again => return,
+            Noted::Other => {
+                message.reused = true;
+                return self.deliver(message);
+            }
         }
         // A number below the turn was given up as missing, or is its client's first: late is better than never.
         let is_due = seq <= client.turn;
@@ -108,6 +118,10 @@ impl Order {
         }
         if self.clients.len() > limits::READER_CLIENTS_MAX || self.ranges > limits::READER_RANGES_MAX {
             self.forget_half();
+        }
+        if self.payloads > limits::READER_PAYLOADS_MAX {
+            self.clients.values_mut().for_each(|client| client.seen.forget_payloads());
+            self.payloads = self.clients.values().map(|client| client.seen.payloads()).sum();
         }
     }
 
@@ -177,6 +191,7 @@ impl Order {
             self.let_go(id, u64::MAX);
             if let Some(client) = self.clients.remove(&id) {
                 self.ranges -= client.seen.ranges();
+                self.payloads -= client.seen.payloads();
             }
         }
     }

@@ -197,6 +197,68 @@ fn a_gap_is_waited_for_and_then_passed_over() {
     assert_eq!(seqs(&mut order), [2, 7], "late, but not lost, and once");
 }
 
+/// A message with this payload.
+fn saying(client: ClientId, seq: u64, ms: u64, payload: &[u8]) -> Message {
+    message(RecordId { time_ns: (START_MS + ms) * MS, incarnation: 1 }, client, seq, None, payload)
+}
+
+#[test]
+fn a_device_that_counts_anew_is_heard() {
+    let who = ClientId::of_library(7);
+    let mut order = Order::new(RecordId::ZERO);
+    for (run, word) in [b"a", b"b", b"c"].into_iter().enumerate() {
+        for seq in 1..=5 {
+            let ms = 100 * run as u64 + 10 * seq;
+            order.push(saying(who, seq, ms, word));
+            // It tried again.
+            order.push(saying(who, seq, ms + 1, word));
+        }
+    }
+    let out: Vec<Message> = std::iter::from_fn(|| order.pop()).collect();
+    assert_eq!(out.iter().map(|message| message.seq).collect::<Vec<_>>(), [1, 2, 3, 4, 5].repeat(3));
+    assert!(out.iter().enumerate().all(|(k, message)| message.reused == (k >= 5)));
+    assert_eq!(out.iter().map(|message| message.payload[0]).collect::<Vec<_>>(), b"aaaaabbbbbccccc");
+}
+
+#[test]
+fn a_number_that_is_held_back_is_not_the_only_one() {
+    let who = ClientId::of_library(7);
+    let mut order = Order::new(RecordId::ZERO);
+    order.push(saying(who, 2, 10, b"a"));
+    order.push(saying(who, 2, 20, b"b"));
+    assert_eq!(seqs(&mut order), [2], "the other");
+    order.push(saying(who, 1, 30, b"x"));
+    assert_eq!(seqs(&mut order), [1, 2]);
+}
+
+#[test]
+fn what_was_before_the_beginning_makes_a_number_reused_too() {
+    let who = ClientId::of_library(7);
+    let from = RecordId { time_ns: (START_MS + 50) * MS, incarnation: 0 };
+    let mut order = Order::new(from);
+    order.push(saying(who, 1, 10, b"a"));
+    order.push(saying(who, 1, 60, b"a"));
+    order.push(saying(who, 1, 70, b"b"));
+    let out: Vec<Message> = std::iter::from_fn(|| order.pop()).collect();
+    assert!(matches!(&out[..], [one] if one.reused && one.payload == "b"), "{out:?}");
+}
+
+#[test]
+fn payloads_take_bounded_memory() {
+    let mut order = Order::new(RecordId::ZERO);
+    let count = limits::READER_PAYLOADS_MAX as u64 + 1000;
+    let first = saying(ClientId::of_library(1), 1, 0, b"x");
+    for k in 0..count {
+        let client = ClientId::of_library(k % 2);
+        let mut next = first.clone();
+        (next.client, next.seq) = (client, 1 + k / 2);
+        order.push(next);
+        assert!(order.pop().is_some());
+    }
+    assert!(order.payloads <= limits::READER_PAYLOADS_MAX);
+    assert_eq!(order.payloads, order.clients.values().map(|client| client.seen.payloads()).sum::<usize>());
+}
+
 #[test]
 fn a_connection_in_text_is_passed_on_as_it_comes() {
     let who = ClientId::of_connection(7);

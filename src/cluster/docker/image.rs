@@ -56,7 +56,8 @@ pub fn dockerfile(objects: &[PathBuf], label: (&str, &str)) -> String {
 pub fn archive(program: PathBuf, objects: Vec<PathBuf>, label: (&str, &str)) -> Archive {
     let dockerfile = dockerfile(&objects, label);
     let (sender, chunks) = mpsc::channel(limits::ENGINE_CHUNKS_MAX);
-    std::thread::spawn(move || {
+    let failed = sender.clone();
+    let thread = std::thread::Builder::new().name("image".to_owned()).spawn(move || {
         let pieces = Pieces(sender.clone());
         let pieces = BufWriter::with_capacity(limits::ENGINE_CHUNK_BYTES, pieces);
         if let Err(error) = write(&dockerfile, &program, &objects, pieces) {
@@ -64,6 +65,9 @@ pub fn archive(program: PathBuf, objects: Vec<PathBuf>, label: (&str, &str)) -> 
             drop(sender.blocking_send(Err(error)));
         }
     });
+    if let Err(error) = thread {
+        drop(failed.try_send(Err(error)));
+    }
     Archive(chunks)
 }
 

@@ -228,7 +228,12 @@ impl Repair {
     fn meet(&self, name: &str, id: u64, had_other: bool) {
         let mut peers = self.peers.borrow_mut();
         let meeting = peers.meet(name, id);
-        if meeting == Meeting::Known || (meeting == Meeting::New && peers.len() >= limits::MEMBERS_MAX) {
+        if meeting == Meeting::Known {
+            return;
+        }
+        let is_full = meeting == Meeting::New && peers.len() >= limits::MEMBERS_MAX;
+        // Names come and go with containers; those that no head tells of any more make room.
+        if is_full && !peers.forget_one(|name| self.presence.borrow().is_told(name)) {
             return;
         }
         peers.remember(name, id, self.clock.now());

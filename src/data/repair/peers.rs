@@ -100,6 +100,12 @@ impl Peers {
         }
     }
 
+    /// Forgets a name that is not `wanted`; false if all are.
+    pub fn forget_one(&mut self, wanted: impl Fn(&str) -> bool) -> bool {
+        let name = self.names().find(|name| !wanted(name)).map(str::to_owned);
+        name.is_some_and(|name| self.0.remove(&name).is_some())
+    }
+
     /// How many names are known.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -151,5 +157,7 @@ mod tests {
         }
         assert_eq!(peers.to_text().lines().count(), 1 + limits::PEER_IDENTITIES_MAX);
         assert!(!peers.lacks("data2", 7), "it is forgotten, and must not come up again and again");
+        assert!(peers.forget_one(|name| name != "data1") && !peers.forget_one(|_| true));
+        assert_eq!(peers.names().collect::<Vec<_>>(), ["data2"]);
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::limits;
 use crate::wire::frame::{Member, MemberState, SyncMode};
 
 /// What is known of one node.
@@ -92,6 +93,11 @@ impl Presence {
                 }
             }
         }
+        if self.seen.len() > limits::MEMBERS_MAX {
+            let told: BTreeSet<&str> =
+                self.heads.values().flat_map(|told| &told.members).map(|member| member.name.as_str()).collect();
+            self.seen.retain(|name, _| told.contains(name.as_str()));
+        }
         for (name, member) in here {
             let seen = Seen { id: member.id, until: None, unsynced: member.sync != SyncMode::Always };
             match self.seen.get_mut(name) {
@@ -140,6 +146,13 @@ impl Presence {
         };
         let away = members().filter(|member| member.state == MemberState::Away && !is_here(&member.name));
         away.map(|member| member.name.clone()).collect()
+    }
+
+    /// Whether some head has a node of this name, or waits for it.
+    #[must_use]
+    pub fn is_told(&self, name: &str) -> bool {
+        let mut members = self.heads.values().flat_map(|told| &told.members);
+        members.any(|member| member.name == name && member.state != MemberState::Gone)
     }
 
     /// What is known of the node of this name.

@@ -11,6 +11,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::{CLUSTER, PORT, Step, World, ip};
 use crate::clock::Clock;
+use crate::daily::Keep;
 use crate::data;
 use crate::data::membership::Membership;
 use crate::data::retention::Policy;
@@ -38,13 +39,21 @@ impl World {
                 let Some(head) = self.heads.get_mut(n).filter(|head| head.process.is_none()) else { return };
                 let config = head::Config {
                     logs: PathBuf::new(),
-                    clients_max: limits::CLIENTS_MAX_DEFAULT,
+                    keep_registro: Keep::default(),
+                    clients: head::Rules {
+                        most: limits::CLIENTS_MAX_DEFAULT,
+                        per_address: None,
+                        silent_after: limits::CLIENT_SILENT_AFTER,
+                        idle_after: None,
+                    },
+                    peer_silence: limits::PEER_SILENCE_MAX,
                     heartbeat: shape.heartbeat,
                     icmp: false,
                     solo: None,
                     cluster: CLUSTER.to_owned(),
                     replicas: shape.replicas,
                     copies_min: shape.copies_min,
+                    text_node_bytes: limits::TEXT_NODE_BYTES_DEFAULT,
                     clock: Clock::Simulated(head.clock.clone()),
                     seed,
                 };

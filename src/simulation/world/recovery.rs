@@ -37,12 +37,8 @@ impl World {
         let first = self.rng.random_range(0..heads.len().max(1));
         heads.rotate_left(first);
         let net = Net::Simulated(self.net.host(ip(Host::Writer(number))));
-        let config = reader::Config {
-            heads: heads.into(),
-            retry_for: limits::READER_RETRY_TIME_DEFAULT,
-            net,
-            seed: self.rng.random(),
-        };
+        let config =
+            reader::Config { heads, retry_for: limits::READER_RETRY_TIME_DEFAULT, net, seed: self.rng.random() };
         Reading::begin(config, reader::Query { follow, partial, ..reader::Query::default() })
     }
 

@@ -168,7 +168,7 @@ fn decode_small(fields: &mut Fields<'_>) -> Result<Frame, FrameError> {
             check_seqs(first_seq, u64::from(count))?;
             Frame::Refused { first_seq, count, refusal: fields.refusal()? }
         }
-        kind::STATUS_QUERY => Frame::StatusQuery,
+        kind::STATUS_QUERY => Frame::StatusQuery { clients: fields.end().is_err() && fields.bool()? },
         kind::FAILURE => Frame::Failure(fields.refusal()?),
         kind::PING => Frame::Ping(fields.u64()?),
         kind::PONG => Frame::Pong(fields.u64()?),

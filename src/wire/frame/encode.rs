@@ -230,12 +230,6 @@ pub fn pong(out: &mut BytesMut, n: u64) {
     numbered(out, kind::PONG, n);
 }
 
-/// A StatusQuery.
-pub fn status_query(out: &mut BytesMut) {
-    out.put_u32(1);
-    out.put_u8(kind::STATUS_QUERY);
-}
-
 /// A StatusReport of this JSON.
 ///
 /// # Errors
@@ -387,7 +381,13 @@ impl Frame {
                 acked(out, *first_seq, *count, *first, *sync, Copies::iter(copies))
             }
             Self::Refused { first_seq, count, refusal } => refused(out, *first_seq, *count, refusal),
-            Self::StatusQuery => frame(out, kind::STATUS_QUERY, |_| Ok(())),
+            Self::StatusQuery { clients } => frame(out, kind::STATUS_QUERY, |out| {
+                // Left out where it says nothing, so that heads of before understand the question.
+                if *clients {
+                    out.put_u8(1);
+                }
+                Ok(())
+            }),
             Self::StatusReport(json) => status_report(out, json),
             Self::Failure(refusal) => frame(out, kind::FAILURE, |out| refusal_fields(out, refusal)),
             Self::Ping(n) => frame(out, kind::PING, |out| u64_only(out, *n)),

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 pub use self::encode::{
     StoreBuilder, acked, copy, copy_put, failure, page, ping, pong, put, put_ack, put_refused, records_of, refused,
-    status_query, status_report, store,
+    status_report, store,
 };
 pub use self::error::FrameError;
 pub use self::messages::{Messages, MessagesBuilder};
@@ -214,7 +214,10 @@ pub enum Frame {
         refusal: Refusal,
     },
     /// Client to head.
-    StatusQuery,
+    StatusQuery {
+        /// Tell who is connected, too.
+        clients: bool,
+    },
     /// Head to client: JSON, undecoded (see [`status`](super::status)).
     StatusReport(Bytes),
     /// Head to any; it closes the connection after it.
@@ -401,7 +404,7 @@ impl Frame {
             Self::Store { .. } => kind::STORE,
             Self::Acked { .. } => kind::ACKED,
             Self::Refused { .. } => kind::REFUSED,
-            Self::StatusQuery => kind::STATUS_QUERY,
+            Self::StatusQuery { .. } => kind::STATUS_QUERY,
             Self::StatusReport(_) => kind::STATUS_REPORT,
             Self::Failure(_) => kind::FAILURE,
             Self::Ping(_) => kind::PING,

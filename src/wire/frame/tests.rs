@@ -255,7 +255,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             count,
             refusal
         }),
-        Just(Frame::StatusQuery),
+        any::<bool>().prop_map(|clients| Frame::StatusQuery { clients }),
         prop::collection::vec(any::<u8>(), 0..99).prop_map(|json| Frame::StatusReport(json.into())),
         refusal().prop_map(Frame::Failure),
         any::<u64>().prop_map(Frame::Ping),

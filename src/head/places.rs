@@ -1,0 +1,306 @@
+//! The places for clients: who has one, who gives up its own to a newcomer, who has said nothing for too long.
+//!
+//! [`admit`] and [`is_idle`] decide and are pure. A connection is told through its [`Exit`], and its session ends as it would
+//! when the head stops.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::flow::stopping;
+use super::state::Head;
+use crate::limits;
+use crate::wire::error::{Code, Refusal};
+use crate::wire::id::ClientId;
+use crate::wire::text::{full_at_address_text, full_text};
+
+/// What clients may have.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Places for clients; data nodes do not count.
+    pub most: usize,
+    /// Places for the clients of one address, if that is bounded.
+    pub per_address: Option<usize>,
+    /// Silence after which a client has to give up its place to a newcomer of its address, where there is no other.
+    pub silent_after: Duration,
+    /// Silence after which a client is closed, if there is such a time.
+    pub idle_after: Option<Duration>,
+}
+
+/// One client, as far as its place is concerned.
+#[derive(Clone, Copy, Debug)]
+pub struct Stay {
+    serial: u64,
+    ip: IpAddr,
+    silent: Duration,
+    busy: bool,
+}
+
+/// Whether a newcomer gets a place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Admission {
+    /// There is one.
+    Free,
+    /// That of this client.
+    InPlaceOf(u64),
+    /// All are taken.
+    Full,
+    /// All of its address are taken.
+    AddressFull,
+}
+
+/// Decides on a newcomer from `ip`, while `stays` have places.
+pub fn admit(rules: &Rules, ip: IpAddr, stays: impl ExactSizeIterator<Item = Stay>) -> Admission {
+    let is_full = stays.len() >= rules.most;
+    if !is_full && rules.per_address.is_none() {
+        return Admission::Free;
+    }
+    let mut here = 0;
+    let mut quietest: Option<Stay> = None;
+    for stay in stays.filter(|stay| stay.ip == ip) {
+        here += 1;
+        if !stay.busy && stay.silent > rules.silent_after && quietest.is_none_or(|other| stay.silent > other.silent) {
+            quietest = Some(stay);
+        }
+    }
+    let address_full = rules.per_address.is_some_and(|most| here >= most);
+    match quietest {
+        _ if !is_full && !address_full => Admission::Free,
+        Some(stay) => Admission::InPlaceOf(stay.serial),
+        None if address_full => Admission::AddressFull,
+        None => Admission::Full,
+    }
+}
+
+/// Whether a client has said nothing for too long.
+const fn is_idle(stay: Stay, idle_after: Duration) -> bool {
+    !stay.busy && stay.silent.as_nanos() > idle_after.as_nanos()
+}
+
+/// How one connection is ended before its time, and why.
+pub struct Exit {
+    /// Told when the connection has to end: by this, or because the head stops.
+    pub token: CancellationToken,
+    why: RefCell<Option<Refusal>>,
+}
+
+impl Exit {
+    /// For a connection that ends when `stopping` is told, at the latest.
+    #[must_use]
+    pub fn new(stopping: &CancellationToken) -> Rc<Self> {
+        Rc::new(Self { token: stopping.child_token(), why: RefCell::default() })
+    }
+
+    fn end(&self, why: Refusal) {
+        self.why.replace(Some(why));
+        self.token.cancel();
+    }
+
+    /// What the peer is told.
+    #[must_use]
+    pub fn words(&self) -> Refusal {
+        self.why.borrow().clone().unwrap_or_else(stopping)
+    }
+
+    /// Resolves when a connection that had to end has had time enough for it: a peer that does not read is not waited for.
+    pub async fn overdue(&self) {
+        self.token.cancelled().await;
+        if self.why.borrow().is_none() {
+            // The head stops, and waits for its connections itself.
+            std::future::pending::<()>().await;
+        }
+        sleep(limits::PLACE_LEAVE_TIME_MAX).await;
+    }
+}
+
+/// A client that has a place.
+pub struct Guest {
+    serial: u64,
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// How it speaks, as far as that is known.
+    pub dialect: Cell<&'static str>,
+    /// Its id, for one that has said Hello.
+    pub client: Cell<Option<ClientId>>,
+    /// Since when.
+    pub since: SystemTime,
+    /// When it was heard last.
+    heard: Cell<Instant>,
+    /// Messages that came from it.
+    pub messages: Cell<u64>,
+    /// It reads, and need not say anything.
+    pub busy: Cell<bool>,
+    exit: Rc<Exit>,
+}
+
+impl Guest {
+    /// Something came from it.
+    pub fn hear(&self) {
+        self.heard.set(Instant::now());
+    }
+
+    /// For how long nothing has.
+    #[must_use]
+    pub fn silent(&self) -> Duration {
+        self.heard.get().elapsed()
+    }
+
+    /// Messages came from it.
+    pub fn add(&self, messages: u16) {
+        self.messages.set(self.messages.get() + u64::from(messages));
+    }
+
+    fn stay(&self) -> Stay {
+        Stay { serial: self.serial, ip: self.peer.ip(), silent: self.silent(), busy: self.busy.get() }
+    }
+}
+
+/// All that have places, by the order in which they came.
+#[derive(Default)]
+pub struct Places {
+    guests: RefCell<BTreeMap<u64, Rc<Guest>>>,
+    next: Cell<u64>,
+}
+
+impl Places {
+    /// How many are taken.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.guests.borrow().len()
+    }
+
+    /// Who has them.
+    #[must_use]
+    pub fn guests(&self) -> Vec<Rc<Guest>> {
+        self.guests.borrow().values().map(Rc::clone).collect()
+    }
+
+    /// Takes a client's place from it.
+    fn leave(&self, serial: u64, why: Refusal) {
+        let guest = self.guests.borrow_mut().remove(&serial);
+        if let Some(guest) = guest {
+            tracing::info!("a client at {} is closed: {why}", guest.peer);
+            guest.exit.end(why);
+        }
+    }
+}
+
+/// A client's place; given back when it is dropped.
+pub struct Place<'a> {
+    head: &'a Head,
+    /// Who has it.
+    pub guest: Rc<Guest>,
+}
+
+impl<'a> Place<'a> {
+    /// Takes a place, if there is one, or another client of its address is silent for long.
+    ///
+    /// # Errors
+    /// There is none: tell the client.
+    pub fn take(head: &'a Head, peer: SocketAddr, dialect: &'static str, exit: &Rc<Exit>) -> Result<Self, Refusal> {
+        let (rules, places) = (&head.config.clients, &head.places);
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let admission = admit(rules, peer.ip(), places.guests.borrow().values().map(|guest| guest.stay()));
+        match admission {
+            Admission::Free => {}
+            Admission::Full => return Err(Refusal::new(Code::Full, full_text(rules.most))),
+            Admission::AddressFull => {
+                let text = full_at_address_text(rules.per_address.unwrap_or_default(), peer.ip());
+                return Err(Refusal::new(Code::Full, text));
+            }
+            Admission::InPlaceOf(serial) => {
+                let text = format!(
+                    "nothing was heard here for longer than {:?}, and another client of this address needs the place; connect again",
+                    rules.silent_after
+                );
+                places.leave(serial, Refusal::new(Code::Timeout, text));
+            }
+        }
+        let serial = places.next.get();
+        places.next.set(serial + 1);
+        let guest = Rc::new(Guest {
+            serial,
+            peer,
+            dialect: Cell::new(dialect),
+            client: Cell::default(),
+            since: head.config.clock.now(),
+            heard: Cell::new(Instant::now()),
+            messages: Cell::default(),
+            busy: Cell::default(),
+            exit: Rc::clone(exit),
+        });
+        places.guests.borrow_mut().insert(serial, Rc::clone(&guest));
+        Ok(Self { head, guest })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.head.places.guests.borrow_mut().remove(&self.guest.serial);
+    }
+}
+
+/// Closes clients that say nothing for too long, until the head is dropped.
+pub async fn close_idle(head: Rc<Head>) {
+    let Some(idle_after) = head.config.clients.idle_after else { return };
+    loop {
+        sleep((idle_after / 4).clamp(limits::IDLE_LOOK_MIN, limits::IDLE_LOOK_MAX)).await;
+        for guest in head.places.guests() {
+            if is_idle(guest.stay(), idle_after) {
+                let text = format!("nothing was heard for longer than {idle_after:?}; connect again");
+                head.places.leave(guest.serial, Refusal::new(Code::Timeout, text));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: Rules = Rules { most: 3, per_address: None, silent_after: Duration::from_secs(60), idle_after: None };
+
+    fn ip(k: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, k])
+    }
+
+    fn stay(serial: u64, k: u8, silent_s: u64) -> Stay {
+        Stay { serial, ip: ip(k), silent: Duration::from_secs(silent_s), busy: false }
+    }
+
+    #[test]
+    fn who_was_silent_longest_gives_its_place_to_a_newcomer_of_its_own_address() {
+        let full = [stay(1, 7, 61), stay(2, 7, 75), stay(3, 8, 3600)];
+        assert_eq!(admit(&RULES, ip(7), full.into_iter()), Admission::InPlaceOf(2));
+        assert_eq!(admit(&RULES, ip(8), full.into_iter()), Admission::InPlaceOf(3));
+        assert_eq!(admit(&RULES, ip(9), full.into_iter()), Admission::Full, "nobody takes another's");
+        let talkative = [stay(1, 7, 59), stay(2, 7, 60), stay(3, 8, 0)];
+        assert_eq!(admit(&RULES, ip(7), talkative.into_iter()), Admission::Full);
+        let busy = [Stay { busy: true, ..stay(1, 7, 3600) }, stay(2, 8, 0), stay(3, 8, 0)];
+        assert_eq!(admit(&RULES, ip(7), busy.into_iter()), Admission::Full, "it reads");
+        assert_eq!(admit(&RULES, ip(7), full.into_iter().take(2)), Admission::Free);
+    }
+
+    #[test]
+    fn an_address_has_so_many_places_at_most() {
+        let rules = Rules { most: 100, per_address: Some(2), ..RULES };
+        let stays = [stay(1, 7, 0), stay(2, 7, 30), stay(3, 8, 3600)];
+        assert_eq!(admit(&rules, ip(7), stays.into_iter()), Admission::AddressFull);
+        assert_eq!(admit(&rules, ip(8), stays.into_iter()), Admission::Free);
+        assert_eq!(admit(&rules, ip(9), stays.into_iter()), Admission::Free);
+        let silent = [stay(1, 7, 0), stay(2, 7, 61)];
+        assert_eq!(admit(&rules, ip(7), silent.into_iter()), Admission::InPlaceOf(2));
+    }
+
+    #[test]
+    fn idle_is_who_says_nothing_and_does_not_read() {
+        let idle_after = Duration::from_secs(30);
+        assert!(is_idle(stay(1, 7, 31), idle_after) && !is_idle(stay(1, 7, 30), idle_after));
+        assert!(!is_idle(Stay { busy: true, ..stay(1, 7, 3600) }, idle_after));
+    }
+}
