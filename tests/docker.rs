@@ -502,6 +502,9 @@ fn a_short_command_ends_when_it_is_told_to(lab: &Lab, compose: &Compose) {
 /// A project of compose, called as its image; it goes with this.
 struct Compose {
     name: String,
+    /// The file, and what its variables are.
+    file: &'static str,
+    variables: Vec<(String, String)>,
 }
 
 impl Compose {
@@ -514,9 +517,10 @@ impl Compose {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("docker-compose");
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/compose.yml");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker").join(self.file);
         command.arg("-p").arg(&self.name).arg("-f").arg(file).args(args);
         command.env("ACOPIO_IMAGE", &self.name).env("ACOPIO_PORT", "0");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 }
@@ -532,7 +536,7 @@ fn the_compose_file_runs_against_the_image_of_the_demo() {
     let lab = Lab::new();
     let image = Image { lab: &lab, name: unique("compose") };
     image.build();
-    let compose = Compose { name: image.name.clone() };
+    let compose = Compose { name: image.name.clone(), file: "compose.yml", variables: Vec::new() };
     compose.run(&["up", "-d"]);
     assert_eq!(compose.run(&["ps", "-q", "data"]), "", "it is there to be scaled");
     compose.run(&["up", "-d", "--scale", "data=2"]);
@@ -572,4 +576,70 @@ fn the_compose_file_runs_against_the_image_of_the_demo() {
     compose.run(&["down", "--volumes"]);
     let left: Vec<String> = lab.all_called(&compose.name);
     assert_eq!(left, [format!("{}:latest", compose.name)]);
+}
+
+/// Stand-ins of the images that devices.yml takes from a registry; they go with this.
+struct StandIns<'a> {
+    lab: &'a Lab,
+    variables: Vec<(String, String)>,
+}
+
+impl<'a> StandIns<'a> {
+    fn build(lab: &'a Lab, prefix: &str) -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/stand-ins.sh");
+        let output = Command::new(script).arg(prefix).output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{out}{err}");
+        let words = out.trim().strip_prefix("export ").expect("variables").split(' ');
+        let variables = words.filter_map(|word| word.split_once('='));
+        Self { lab, variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect() }
+    }
+}
+
+impl Drop for StandIns<'_> {
+    fn drop(&mut self) {
+        for (_, image) in &self.variables {
+            let options = None::<bollard::query_parameters::RemoveImageOptions>;
+            drop(self.lab.wait(self.lab.docker.remove_image(image, options, None)));
+        }
+    }
+}
+
+#[test]
+fn another_device_leads_when_the_leaders_container_is_killed() {
+    let lab = Lab::new();
+    let image = Image { lab: &lab, name: unique("devices") };
+    image.build();
+    let stand_ins = StandIns::build(&lab, &image.name);
+    let ports = ["WEB_PORT", "REDIS_PORT", "ZOOKEEPER_PORT"].map(|name| (name.to_owned(), "0".to_owned()));
+    let quick = [("SAMPLING_PERIOD", "1"), ("SESSION_TIMEOUT", "3s")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    let variables = stand_ins.variables.iter().cloned().chain(ports).chain(quick).collect();
+    let compose = Compose { name: image.name.clone(), file: "devices.yml", variables };
+    compose.run(&["up", "-d"]);
+    let leads = |device: &str| compose.run(&["logs", "--no-color", device]).contains("LEADER :");
+    let devices = ["device1", "device2", "device3"];
+    let leader = eventually("a device leads", || devices.into_iter().find(|device| leads(device)));
+    let web: SocketAddr = compose.run(&["port", "web-api", "80"]).trim().parse().unwrap();
+    let listed = || {
+        let mut socket = TcpStream::connect(web).ok()?;
+        socket.write_all(b"GET /listar HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+        let mut page = String::new();
+        socket.read_to_string(&mut page).ok()?;
+        Some(page.matches(" °C </b>").count())
+    };
+    eventually("means are listed", || listed().filter(|&means| means > 0));
+    let id = compose.run(&["ps", "-q", leader]);
+    lab.wait(lab.docker.kill_container(id.trim(), None::<bollard::query_parameters::KillContainerOptions>)).unwrap();
+    let others = devices.into_iter().filter(|&device| device != leader);
+    eventually("another one leads", || others.clone().find(|device| leads(device)));
+    let before = listed().unwrap();
+    eventually("means go on", || listed().filter(|&means| means > before));
+    for service in ["web-api", "head", "zookeeper"].into_iter().chain(others) {
+        let id = compose.run(&["ps", "-q", service]);
+        eventually(&format!("{service} is healthy"), || {
+            let health = lab.inspect(id.trim()).state.unwrap().health.unwrap();
+            (health.status == Some(HealthStatusEnum::HEALTHY)).then_some(())
+        });
+    }
+    compose.run(&["down", "--volumes", "--timeout", "3"]);
 }

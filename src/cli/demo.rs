@@ -158,6 +158,7 @@ impl Demo {
             quiet: global.quiet,
             run_for: self.run_for,
             plan: plan::Settings {
+                devices: None,
                 dir: self.dir,
                 place: Place::Containers,
                 heads: number(heads),

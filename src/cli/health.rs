@@ -24,13 +24,14 @@ another program, it asks the head at 127.0.0.1:5000:
   head     healthy if it answers on its port and takes messages
   data     healthy if one of its heads says that it is registered and takes messages
   client   healthy if one of its heads answers and takes messages, and so for web
+  device   the same; without heads it is healthy if it runs
 
 Exit codes:
   0    healthy
   1    not: standard output says why
   2    bad usage";
 
-/// Tells by its exit code whether a head, a data node, a client or a web does its work
+/// Tells by its exit code whether a head, a data node, a client, a web or a device does its work
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Health {
@@ -92,12 +93,17 @@ fn subject(line: &[u8]) -> Result<Option<Subject>> {
         Command::Client(client) => Some(Subject { heads: client.heads.head, node: None }),
         #[cfg(feature = "web")]
         Command::Web(web) => Some(Subject { heads: web.heads.head, node: None }),
+        #[cfg(feature = "device")]
+        Command::Device(device) => Some(Subject { heads: device.head, node: None }),
         _ => None,
     })
 }
 
 /// Asks one head after the other until one is content; else what each of them said.
 async fn ask(subject: &Subject, time: Duration) -> Result<std::result::Result<String, String>> {
+    if subject.heads.is_empty() {
+        return Ok(Ok("it runs, and needs no head".to_owned()));
+    }
     let mut said = Vec::new();
     for head in &subject.heads {
         let judged = match tokio::time::timeout(time, client::status(head)).await {

@@ -32,6 +32,9 @@ pub const HEARTBEAT: &str = "acopio::heartbeat";
 /// Target of the heartbeat's routine: every node, every few seconds.
 const BEAT: &str = "acopio::heartbeat::beat";
 
+/// Target of what a role has shown on standard output itself.
+pub const SAID: &str = "acopio::said";
+
 /// Target of a client's events.
 pub const CLIENT: &str = "acopio::client";
 
@@ -94,7 +97,9 @@ pub fn start_with(global: Global, routine: bool, files: &[LogFile<'_>]) -> Resul
     }
     let own = if global.quiet { Level::ERROR } else { own };
     // The heartbeat's routine is for its file; the screen gets it only when asked.
-    let wanted = filter_fn(move |meta| interesting(meta, own) && (routine || !is_below(meta.target(), BEAT)));
+    let wanted = filter_fn(move |meta| {
+        interesting(meta, own) && (routine || !is_below(meta.target(), BEAT)) && meta.target() != SAID
+    });
     layers.push(layer(io::stderr, io::stderr().is_terminal()).with_filter(wanted).boxed());
     let most = LevelFilter::DEBUG;
     tracing_subscriber::registry().with(layers).with(most).try_init().context("logging was started twice; report this")

@@ -15,6 +15,8 @@ mod client;
 mod data;
 #[cfg(feature = "docker")]
 mod demo;
+#[cfg(feature = "device")]
+mod device;
 mod drain;
 mod head;
 mod heads;
@@ -29,6 +31,8 @@ mod status;
 #[cfg(feature = "lab")]
 mod torture;
 mod up;
+#[cfg(all(feature = "device", feature = "web"))]
+mod up_devices;
 mod upkeep;
 mod values;
 mod verify;
@@ -122,6 +126,8 @@ enum Command {
     Client(client::Client),
     #[cfg(feature = "web")]
     Web(web::Web),
+    #[cfg(feature = "device")]
+    Device(device::Device),
     Send(send::Send),
     Read(read::Read),
     Status(status::Status),
@@ -206,6 +212,8 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Client(args) => args.run(cli.global),
         #[cfg(feature = "web")]
         Command::Web(args) => args.run(cli.global),
+        #[cfg(feature = "device")]
+        Command::Device(args) => args.run(cli.global),
         Command::Send(args) => args.run(cli.global),
         Command::Read(args) => args.run(cli.global),
         Command::Status(args) => args.run(cli.global),

@@ -16,6 +16,7 @@ Examples:
   acopio up                            one head, three data nodes, one client that sends a number every 3 s
   acopio up --for 20s                  the same for a while: it ends by itself with a summary
   acopio up --nodes 5 --clients 0 --port 6000 --dir /tmp/lab
+  acopio up --devices 3                with a web API, a ZooKeeper and three measuring devices, one of which leads
 
 While it runs, from another terminal:
   printf 'peticion\\nhola\\n' | nc -N 127.0.0.1 5000
@@ -61,6 +62,9 @@ pub struct Up {
     #[arg(long, env = "ACOPIO_CLIENTS", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u64).range(0..=limits::UP_CLIENTS_MAX as u64))]
     clients: u64,
+    #[cfg(all(feature = "device", feature = "web"))]
+    #[command(flatten)]
+    devices: super::up_devices::UpDevices,
     /// Stop by itself after this time [default: run until Ctrl-C]
     #[arg(long = "for", env = "ACOPIO_FOR", value_name = "TIME", value_parser = values::duration)]
     run_for: Option<Duration>,
@@ -87,6 +91,10 @@ impl Up {
                 self.heads
             );
         }
+        #[cfg(all(feature = "device", feature = "web"))]
+        let devices = self.devices.plan()?;
+        #[cfg(not(all(feature = "device", feature = "web")))]
+        let devices = None;
         let program = std::env::current_exe().context("cannot find the acopio program; start it by its full path")?;
         let settings = cluster::up::Settings {
             program,
@@ -109,9 +117,10 @@ impl Up {
                 replicas: usize::try_from(self.replicas).unwrap_or(usize::MAX),
                 nodes: usize::try_from(self.nodes).unwrap_or(usize::MAX),
                 clients: usize::try_from(self.clients).unwrap_or(usize::MAX),
+                devices,
             },
         };
-        let groups = 3;
+        let groups = u32::try_from(cluster::plan::Kind::STOP_ORDER.len()).unwrap_or(u32::MAX);
         let stop_time = limits::STOP_TIME_MAX + limits::UP_GROUP_STOP_TIME_MIN * groups;
         runtime::run_role(stop_time, runtime::EndsWith::Terminal, async |shutdown| {
             Ok(cluster::up::run(settings, shutdown).await?)

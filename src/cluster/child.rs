@@ -7,12 +7,12 @@ use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdin, Command};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::plan::Member;
+use super::plan::{Kind, Member};
 use super::said::Said;
 use super::screen::Screen;
 
@@ -52,19 +52,26 @@ impl Running {
     /// # Errors
     /// The system can't start the process.
     pub fn start(program: &Path, verbose: bool, member: &Member, screen: &Screen) -> Result<Self, Error> {
-        let mut command = Command::new(program);
+        let mut command = Command::new(member.kind.program().map_or(program, Path::new));
         for (variable, _) in std::env::vars_os().filter(|(variable, _)| is_ours(variable)) {
             // What `up` was told by the environment it hands on as flags; the rest was not meant for its members.
             command.env_remove(variable);
         }
-        if verbose {
+        if verbose && member.kind.program().is_none() {
             command.arg("--verbose");
         }
-        command.args(&member.args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.args(&member.args).stdin(Stdio::piped()).stderr(Stdio::piped());
+        // The lines of a device are there; what a ZooKeeper has to say goes to either.
+        let speaks = matches!(member.kind, Kind::Device | Kind::ZooKeeper);
+        command.stdout(if speaks { Stdio::piped() } else { Stdio::null() });
         // A Ctrl-C on the terminal is for `up`, which ends the others in their order.
         command.process_group(0);
         let mut child = command.spawn().map_err(|source| Error { name: member.name.clone(), source })?;
         let (said, listens) = Said::new(member.kind, &member.name, screen.clone());
+        if let Some(stdout) = child.stdout.take() {
+            // It ends with the process, and nobody waits for it.
+            tokio::spawn(show_lines(stdout, member.clone(), screen.clone()));
+        }
         let lines = child.stderr.take().map(|stderr| tokio::spawn(show(stderr, said)));
         Ok(Self { _stdin: child.stdin.take(), child, listens: Some(listens), lines })
     }
@@ -122,6 +129,16 @@ fn is_ours(variable: &OsString) -> bool {
     variable.as_encoded_bytes().starts_with(b"ACOPIO_")
 }
 
+/// Shows standard output. Empty lines, which part paragraphs on a terminal of its own, are left out.
+async fn show_lines(stdout: ChildStdout, member: Member, screen: Screen) {
+    let mut lines = BufReader::new(stdout).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if !line.is_empty() {
+            screen.show(member.kind, &member.name, &line);
+        }
+    }
+}
+
 async fn show(stderr: ChildStderr, mut said: Said) -> Option<String> {
     let mut lines = BufReader::new(stderr).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -142,7 +159,6 @@ fn in_words(status: ExitStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::plan::Kind;
 
     fn member(script: &str) -> Member {
         let args = vec!["-c".into(), script.into()];

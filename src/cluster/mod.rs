@@ -4,6 +4,8 @@
 //! This stands above the roles: it starts and stops them and knows nothing of the wire.
 
 pub mod child;
+#[cfg(feature = "device")]
+pub mod devices;
 #[cfg(feature = "docker")]
 pub mod docker;
 pub mod files;

@@ -7,6 +7,12 @@ use std::path::PathBuf;
 /// Where each container has its member's folder.
 pub const CONTAINER_DIR: &str = "/data";
 
+/// The settings of a ZooKeeper, in its folder.
+pub const ZOO_CFG: &str = "zoo.cfg";
+
+/// Silence after which ZooKeeper gives a device up: a new leader is seen soon.
+const DEVICE_SESSION: &str = "3s";
+
 /// The port of every head that is in a container.
 pub const CONTAINER_PORT: u16 = 5000;
 
@@ -41,6 +47,46 @@ pub struct Settings {
     pub nodes: usize,
     /// Number of clients.
     pub clients: usize,
+    /// Measuring devices, and what they need; only for processes of this machine.
+    pub devices: Option<Devices>,
+}
+
+/// Measuring devices beside the cluster.
+#[derive(Clone, Debug)]
+pub struct Devices {
+    /// How many.
+    pub count: usize,
+    /// Over which ZooKeeper they coordinate.
+    pub zookeeper: ZooKeeper,
+    /// Where the web API listens.
+    pub web: SocketAddr,
+    /// Time between two measurements.
+    pub period: String,
+}
+
+/// A ZooKeeper.
+#[derive(Clone, Debug)]
+pub enum ZooKeeper {
+    /// One that runs, as `--zookeeper` names it.
+    Running(String),
+    /// One that is started with the others.
+    Child {
+        /// Its port on the loopback address.
+        port: u16,
+        /// The Java class path of its program.
+        classes: String,
+    },
+}
+
+impl ZooKeeper {
+    /// How devices are told of it.
+    #[must_use]
+    pub fn servers(&self) -> String {
+        match self {
+            Self::Running(servers) => servers.clone(),
+            Self::Child { port, .. } => SocketAddr::from((Ipv4Addr::LOCALHOST, *port)).to_string(),
+        }
+    }
 }
 
 /// Where the members run, and so how they find each other.
@@ -57,21 +103,49 @@ pub enum Place {
     Containers,
 }
 
-/// What a process of the cluster is, in the order in which they are started. They end clients first, then heads, so
+/// What a process of the cluster is, in the order in which they are started. Who sends ends first, then heads, so
 /// that data nodes keep what is still under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
+    /// The ZooKeeper that devices coordinate over: a program of its own.
+    ZooKeeper,
     /// A headNode.
     Head,
     /// A dataNode.
     Data,
     /// A client that sends random numbers.
     Client,
+    /// A web API.
+    Web,
+    /// A measuring device.
+    Device,
 }
 
 impl Kind {
     /// The order in which they end.
-    pub const STOP_ORDER: [Self; 3] = [Self::Client, Self::Head, Self::Data];
+    pub const STOP_ORDER: [Self; 6] = [Self::Device, Self::Client, Self::Web, Self::Head, Self::Data, Self::ZooKeeper];
+
+    /// The word for it, which is the subcommand of those that are acopio.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::ZooKeeper => "zookeeper",
+            Self::Head => "head",
+            Self::Data => "data",
+            Self::Client => "client",
+            Self::Web => "web",
+            Self::Device => "device",
+        }
+    }
+
+    /// The program that it is, if it is not acopio. This one ends a Java program when `up` is killed.
+    #[must_use]
+    pub const fn program(self) -> Option<&'static str> {
+        match self {
+            Self::ZooKeeper => Some("setpriv"),
+            _ => None,
+        }
+    }
 }
 
 /// One process of the cluster.
@@ -83,7 +157,7 @@ pub struct Member {
     pub name: String,
     /// Its folder on this machine.
     pub dir: PathBuf,
-    /// Its arguments, beginning with the subcommand.
+    /// Its arguments; those of acopio begin with the subcommand.
     pub args: Vec<OsString>,
 }
 
@@ -129,7 +203,37 @@ impl Settings {
     pub fn members(&self, has_address: impl Fn(Ipv4Addr) -> bool) -> Vec<Member> {
         let nodes = (1..=self.nodes).map(|i| self.data(i, &has_address));
         let heads = (1..=self.heads).map(|i| self.head(i));
-        heads.chain(nodes).chain((1..=self.clients).map(|i| self.client(i))).collect()
+        let clients = (1..=self.clients).map(|i| self.client(i));
+        let Some(devices) = &self.devices else { return heads.chain(nodes).chain(clients).collect() };
+        let first = self.zookeeper(&devices.zookeeper).into_iter();
+        let last = std::iter::once(self.web(devices)).chain((1..=devices.count).map(|i| self.device(i, devices)));
+        first.chain(heads).chain(nodes).chain(clients).chain(last).collect()
+    }
+
+    /// The ZooKeeper, if it is to be started. Its files are those of [`super::devices::prepare`].
+    fn zookeeper(&self, zookeeper: &ZooKeeper) -> Option<Member> {
+        let ZooKeeper::Child { classes, .. } = zookeeper else { return None };
+        let name = "zk".to_owned();
+        let dir = self.dir.join(&name);
+        let mut args: Vec<OsString> = ["--pdeathsig", "TERM", "java", "-Xmx128m", "-XX:+UseSerialGC", "-cp", classes]
+            .map(OsString::from)
+            .to_vec();
+        args.insert(args.len() - 2, "-Dorg.slf4j.simpleLogger.defaultLogLevel=error".into());
+        args.extend(["org.apache.zookeeper.server.quorum.QuorumPeerMain".into(), dir.join(ZOO_CFG).into()]);
+        Some(Member { kind: Kind::ZooKeeper, name, dir, args })
+    }
+
+    fn web(&self, devices: &Devices) -> Member {
+        let member = self.member(Kind::Web, "web".to_owned()).flag("--head", self.heads_flag());
+        self.folder(member.flag("--listen", devices.web.to_string()), "--logs")
+    }
+
+    fn device(&self, i: usize, devices: &Devices) -> Member {
+        let mut member = self.member(Kind::Device, format!("device{i}"));
+        member.args.push(i.to_string().into());
+        let member = member.flag("--zookeeper", devices.zookeeper.servers()).flag("--session-timeout", DEVICE_SESSION);
+        let member = member.flag("--head", self.heads_flag()).flag("--api", devices.api());
+        self.folder(member.flag("--period", &devices.period), "--logs")
     }
 
     fn head(&self, i: usize) -> Member {
@@ -169,12 +273,7 @@ impl Settings {
     }
 
     fn member(&self, kind: Kind, name: String) -> Member {
-        let command = match kind {
-            Kind::Head => "head",
-            Kind::Data => "data",
-            Kind::Client => "client",
-        };
-        let mut args = vec![command.into()];
+        let mut args = vec![kind.word().into()];
         if kind == Kind::Head {
             args.push("--show-heartbeats".into());
         }
@@ -191,6 +290,14 @@ impl Settings {
             Place::Containers => CONTAINER_DIR.into(),
         };
         member.flag(flag, dir)
+    }
+}
+
+impl Devices {
+    /// The web API as devices are told of it.
+    #[must_use]
+    pub fn api(&self) -> String {
+        format!("http://{}/", self.web)
     }
 }
 
@@ -240,6 +347,7 @@ mod tests {
             keep_bytes: None,
             nodes: 3,
             clients: 1,
+            devices: None,
         }
     }
 
@@ -258,6 +366,38 @@ mod tests {
         assert!(text(&members[2]).ends_with("--bind 127.0.0.3"));
         assert!(text(&members[2]).contains(" --repair-after 60s --repair-rate 10000000 "));
         assert!(text(&members[4]).ends_with("--every 3s --logs logs/client1"));
+    }
+
+    #[test]
+    fn devices_have_a_zookeeper_and_a_web() {
+        let zookeeper = ZooKeeper::Child { port: 2181, classes: "a.jar:b.jar".to_owned() };
+        let web = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+        let devices = Devices { count: 2, zookeeper, web, period: "5s".to_owned() };
+        let members = Settings { devices: Some(devices.clone()), ..settings() }.members(|_| true);
+        let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
+        assert_eq!(names, ["zk", "head", "data1", "data2", "data3", "client1", "web", "device1", "device2"]);
+        assert!(text(&members[0]).starts_with("--pdeathsig TERM java "), "{}", text(&members[0]));
+        assert!(
+            text(&members[0])
+                .ends_with("-cp a.jar:b.jar org.apache.zookeeper.server.quorum.QuorumPeerMain logs/zk/zoo.cfg")
+        );
+        assert_eq!(
+            text(&members[6]),
+            "web --until-stdin-closes --head 127.0.0.1:5000 --listen 127.0.0.1:8080 --logs logs/web"
+        );
+        assert_eq!(
+            text(&members[8]),
+            "device --until-stdin-closes 2 --zookeeper 127.0.0.1:2181 --session-timeout 3s --head 127.0.0.1:5000 \
+             --api http://127.0.0.1:8080/ --period 5s --logs logs/device2"
+        );
+        let running = Devices { zookeeper: ZooKeeper::Running("zk:2181/lab".to_owned()), ..devices };
+        let members = Settings { devices: Some(running), ..settings() }.members(|_| true);
+        assert!(members.iter().all(|member| member.kind != Kind::ZooKeeper));
+        assert!(
+            members
+                .iter()
+                .all(|member| member.kind != Kind::Device || text(member).contains("--zookeeper zk:2181/lab"))
+        );
     }
 
     #[test]

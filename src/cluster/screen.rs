@@ -144,6 +144,9 @@ fn colour(kind: Kind, name: &str) -> u8 {
         Kind::Head => &[33, 93],
         Kind::Data => &[36, 35, 34, 96, 95, 94],
         Kind::Client => &[32, 92],
+        Kind::ZooKeeper => &[37],
+        Kind::Web => &[31],
+        Kind::Device => &[92, 95, 96, 94, 91],
     };
     let number: usize = name.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(1);
     colours.iter().cycle().nth(number.saturating_sub(1) % colours.len()).copied().unwrap_or(0)

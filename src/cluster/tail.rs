@@ -16,7 +16,7 @@ pub async fn show(member: Member, screen: Screen, ending: CancellationToken) {
     let file = match member.kind {
         Kind::Head => "registro.log",
         Kind::Data => "data.txt",
-        Kind::Client => return,
+        _ => return,
     };
     let mut tail = Tail::at_end(member.dir.join(file));
     while !ending.is_cancelled() {

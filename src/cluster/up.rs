@@ -58,6 +58,10 @@ pub enum Error {
     /// A process can't be started.
     #[error(transparent)]
     Start(#[from] child::Error),
+    /// What the devices need is not to be had.
+    #[cfg(feature = "device")]
+    #[error(transparent)]
+    Devices(#[from] super::devices::Error),
     /// Another cluster runs in the folder.
     #[error(transparent)]
     InUse(#[from] crate::lock::Error),
@@ -98,6 +102,10 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
     for address in settings.plan.listen_addresses() {
         TcpListener::bind(address).map(drop).map_err(|source| Error::Listen { address, source })?;
     }
+    #[cfg(feature = "device")]
+    if let Some(devices) = &settings.plan.devices {
+        super::devices::prepare(devices, dir)?;
+    }
     let members = settings.plan.members(has_address);
     let shared = Rc::new(Shared {
         program: settings.program.clone(),
@@ -107,7 +115,7 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
         pids: RefCell::default(),
     });
     let mut groups = Kind::STOP_ORDER.map(|kind| (kind, Group::new()));
-    let started = start(&members, &shared, &mut groups, &shutdown).await;
+    let started = start(&settings.plan, &members, &shared, &mut groups, &shutdown).await;
     if matches!(started, Ok(true)) {
         let shown = CancellationToken::new();
         let _ends = shown.clone().drop_guard();
@@ -125,7 +133,8 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
             }
         }
     }
-    screen.end("stopping: clients, then the head, then the data nodes");
+    let devices = if settings.plan.devices.is_some() { "devices, " } else { "" };
+    screen.end(format!("stopping: {devices}clients, then the head, then the data nodes"));
     end(groups, &screen).await;
     if matches!(started, Ok(true)) {
         files::summarise(&members, &screen);
@@ -135,12 +144,20 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
 
 /// Starts every member; false if the end was asked for before all were there.
 async fn start(
+    plan: &plan::Settings,
     members: &[Member],
     shared: &Rc<Shared>,
     groups: &mut [(Kind, Group)],
     shutdown: &CancellationToken,
 ) -> Result<bool, Error> {
+    let mut ready_for_devices = false;
     for member in members {
+        if member.kind == Kind::Device && !std::mem::replace(&mut ready_for_devices, true) {
+            tokio::select! {
+                ready = configure(plan) => ready?,
+                () = shutdown.cancelled() => return Ok(false),
+            }
+        }
         let mut running = Running::start(&shared.program, shared.verbose, member, &shared.screen)?;
         shared.runs(member, &running);
         let ready = if member.kind == Kind::Head {
@@ -148,7 +165,7 @@ async fn start(
                 ready = head_listens(&mut running) => ready,
                 () = shutdown.cancelled() => Ok(()),
             }
-        } else if member.kind == Kind::Data {
+        } else if matches!(member.kind, Kind::Data | Kind::Web) {
             // Clients are started when there is somebody to keep what they send; a node that takes longer is not waited for.
             tokio::select! {
                 _registered_or_not = timeout(limits::UP_NODE_TIME_MAX, running.listens()) => Ok(()),
@@ -169,6 +186,17 @@ async fn start(
         }
     }
     Ok(true)
+}
+
+/// Waits for ZooKeeper, and writes there what holds for all devices.
+async fn configure(plan: &plan::Settings) -> Result<(), Error> {
+    #[cfg(feature = "device")]
+    if let Some(devices) = &plan.devices {
+        super::devices::configure(devices).await?;
+    }
+    #[cfg(not(feature = "device"))]
+    debug_assert!(plan.devices.is_none(), "there are none");
+    Ok(())
 }
 
 async fn head_listens(running: &mut Running) -> Result<(), Error> {
@@ -261,7 +289,7 @@ impl Group {
 }
 
 /// Ends group after group; all of one at the same time.
-async fn end(groups: [(Kind, Group); 3], screen: &Screen) {
+async fn end(groups: [(Kind, Group); Kind::STOP_ORDER.len()], screen: &Screen) {
     let overall = Instant::now() + limits::STOP_TIME_MAX - limits::UP_GROUP_STOP_TIME_MIN;
     for (_, mut group) in groups {
         let deadline = overall.max(Instant::now() + limits::UP_GROUP_STOP_TIME_MIN);
@@ -315,6 +343,9 @@ fn suggest(settings: &Settings, members: &[Member], shared: &Shared) {
         screen.say(format!("  tail -F {}/data.txt", victim.dir.display()));
         screen.say(format!("  kill -9 {pid}    ends {name}: nothing acknowledged is lost"));
     }
+    if let Some(devices) = &settings.plan.devices {
+        suggest_devices(devices, &acopio, members, shared);
+    }
     screen.say("Enter shows this again, Ctrl-C stops everything.\n");
 }
 
@@ -327,6 +358,18 @@ fn called(program: &Path) -> String {
         return "acopio".to_owned();
     }
     program.strip_prefix(&here).unwrap_or(program).display().to_string()
+}
+
+/// What to try with devices.
+fn suggest_devices(devices: &plan::Devices, acopio: &str, members: &[Member], shared: &Shared) {
+    let (screen, servers) = (&shared.screen, devices.zookeeper.servers());
+    screen.say(format!("  curl {}listar", devices.api()));
+    screen.say(format!("  {acopio} zk --zookeeper {servers} tree /"));
+    screen.say(format!("  {acopio} zk --zookeeper {servers} set /config/sampling_period 8"));
+    if let Some(device) = members.iter().find(|member| member.kind == Kind::Device) {
+        let (name, pid) = (&device.name, shared.pid(device));
+        screen.say(format!("  kill -9 {pid}    ends {name}: if it leads, another one does some seconds later"));
+    }
 }
 
 /// Resolves at the next SIGHUP; never if those can't be watched for.

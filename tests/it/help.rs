@@ -4,9 +4,9 @@ use std::process::Output;
 
 use crate::common::{self, Port};
 
-const SUBCOMMANDS: [&str; 16] = [
+const SUBCOMMANDS: [&str; 17] = [
     "up", "demo", "health", "head", "data", "client", "send", "read", "status", "drain", "verify", "audit", "torture",
-    "bench", "web", "zk",
+    "bench", "web", "zk", "device",
 ];
 
 fn acopio(args: &[&str]) -> Output {

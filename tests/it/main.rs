@@ -18,6 +18,7 @@ mod audit;
 mod bad_input;
 mod bench;
 mod copies;
+mod device;
 mod docker_errors;
 mod ending;
 mod failover;

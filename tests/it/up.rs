@@ -265,6 +265,74 @@ fn a_folder_that_cannot_be_made_is_named_with_a_remedy() {
     assert!(erred.contains(up.dir.to_str().unwrap()) && erred.contains("name another folder with --dir"), "{erred}");
 }
 
+/// A page of the web API; none while it does not answer.
+fn page(port: &Port, path: &str) -> Option<String> {
+    use std::io::{Read as _, Write as _};
+    let mut socket = std::net::TcpStream::connect(port.at()).ok()?;
+    socket.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).ok()?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+#[test]
+fn devices_have_all_they_need_and_another_leads_when_the_leader_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (zookeeper, web) = (Port::reserve(), Port::reserve());
+    let (zookeeper_port, web_port) = (zookeeper.number().to_string(), web.number().to_string());
+    let flags = ["--devices", "3", "--zookeeper-port", &zookeeper_port, "--web-port", &web_port, "--period", "300ms"];
+    let up = Up::start(dir.path(), &flags);
+    up.wait_for(&format!("  curl http://127.0.0.1:{web_port}/listar"));
+    up.wait_for(&format!(" zk --zookeeper 127.0.0.1:{zookeeper_port} set /config/sampling_period 8"));
+    let leader = |not: &str| {
+        eventually("a device leads", || {
+            let said = up.said();
+            let line = said.lines().rfind(|line| line.contains(" leads, term ") && !line.contains(not))?;
+            Some((line.split('|').next()?.trim().to_owned(), line.rsplit(' ').next()?.parse::<i32>().ok()?))
+        })
+    };
+    let (name, pid) = leader("nobody");
+    up.wait_for("El nuevo valor fue enviado a la API correctamente!");
+    eventually("means are listed", || page(&web, "/listar")?.contains(" °C </b>").then_some(()));
+    send(pid, Signal::KILL);
+    up.wait_for(&format!("{name} (pid {pid}) was killed by signal 9"));
+    let (other, _) = leader(&format!("{name} |"));
+    assert_ne!(other, name);
+    let mut zk = acopio();
+    zk.args(["zk", "--zookeeper", &format!("127.0.0.1:{zookeeper_port}"), "get", "/config/api_url"]);
+    let said = String::from_utf8(zk.output().unwrap().stdout).unwrap();
+    assert_eq!(said.trim(), format!("http://127.0.0.1:{web_port}/"));
+    let pids = ["zk", "web", "device1"].map(|member| up.pid(member));
+    let logs = up.dir.clone();
+    let said = up.interrupt();
+    assert!(said.contains("stopping: devices, clients"), "{said}");
+    assert!(none_runs(&pids, &logs), "its ZooKeeper is gone, too");
+
+    // Again on the same folder, and killed: nobody outlives it.
+    let mut again = Up::start(dir.path(), &flags);
+    again.wait_for("Valor actual del contador: ");
+    assert!(!again.said().contains("Valor actual del contador: 1\n"), "ZooKeeper goes on with its data");
+    let pids = ["zk", "web", "device1"].map(|member| again.pid(member));
+    assert!(pids.iter().all(|&pid| runs(pid, &logs)));
+    again.signal(Signal::KILL);
+    again.wait();
+    eventually("the children end", || none_runs(&pids, &logs).then_some(()));
+}
+
+#[test]
+fn devices_without_a_zookeeper_say_what_to_install() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = acopio();
+    command.args(["up", "--devices", "1", "--dir"]).arg(dir.path().join("logs")).env("PATH", dir.path());
+    let output = command.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(
+        error.contains("install it with 'apt-get install zookeeper', or name one that runs with --zookeeper"),
+        "{error}"
+    );
+}
+
 /// On a terminal of 80 columns, which `script` makes.
 #[test]
 fn a_terminal_shows_each_messages_way_and_the_suggestions_again_with_enter() {

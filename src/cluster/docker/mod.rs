@@ -286,7 +286,7 @@ impl Demo {
         let (wanted, patience) = match container.member.kind {
             Kind::Head => (LISTENING, limits::CONTAINER_START_TIME_MAX),
             Kind::Data => (REGISTERED, limits::CONTAINER_START_TIME_MAX),
-            Kind::Client => return Ok(()),
+            _ => return Ok(()),
         };
         let ended = async {
             loop {
