@@ -33,7 +33,7 @@ or if messages were refused.";
 #[command(after_help = AFTER_HELP)]
 pub struct Bench {
     /// Heads of a cluster that runs [default: a cluster of its own]; several with commas, or the flag several times
-    #[arg(long, env = "ACOPIO_BENCH_HEAD", value_name = "HOST:PORT", value_delimiter = ',', value_parser = values::address)]
+    #[arg(long, env = "ACOPIO_BENCH_HEAD", value_name = "HOST:PORT", value_delimiter = ',', value_parser = heads::head)]
     head: Vec<String>,
     /// Connections; they go to the heads in turn
     #[arg(long, env = "ACOPIO_BENCH_CLIENTS", value_name = "N", default_value_t = 100,
@@ -187,8 +187,7 @@ impl Bench {
                 sync: self.sync.to_string(),
             }
         } else {
-            heads::check(&self.head)?;
-            Target::Running(self.head)
+            Target::Running(heads::resolve(self.head)?)
         };
         Ok(Settings {
             target,

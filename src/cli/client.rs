@@ -45,12 +45,12 @@ pub struct Client {
 impl Client {
     /// Sends until it is told to stop, or all is sent.
     pub fn run(self, global: Global) -> Result<Outcome> {
-        let heads = self.heads.checked()?;
         logging::start(global, &[LogFile { dir: &self.logs, name: "client", takes: Takes::Only(CLIENT) }])?;
-        let Self { every, count, retry_for, .. } = self;
-        let config = client::numbers::Config { heads, every, count, retry_for, seed: rand::random() };
         let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
         runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| {
+            let Some(heads) = self.heads.found(&shutdown).await? else { return Ok(()) };
+            let Self { every, count, retry_for, .. } = self;
+            let config = client::numbers::Config { heads, every, count, retry_for, seed: rand::random() };
             Ok(client::numbers::run(config, shutdown).await?)
         })
         .map(runtime::done)

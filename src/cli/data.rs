@@ -65,12 +65,12 @@ impl Data {
     /// Runs the data node until it is told to stop.
     pub fn run(self, global: Global) -> Result<Outcome> {
         let name = self.name();
-        let heads = self.heads.checked()?;
         logging::start(global, &[LogFile { dir: &self.dir, name: "node", takes: Takes::All }])?;
-        let config = data::Config {
+        let heads = self.heads;
+        let mut config = data::Config {
             dir: self.dir,
             name,
-            heads,
+            heads: Vec::new().into(),
             bind: self.bind,
             net: Net::Tcp,
             sync: policy(self.sync),
@@ -85,8 +85,12 @@ impl Data {
             seed: rand::random(),
         };
         let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
-        runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| Ok(data::run(config, shutdown).await?))
-            .map(runtime::done)
+        runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| {
+            let Some(heads) = heads.followed(&shutdown).await? else { return Ok(()) };
+            config.heads = heads;
+            Ok(data::run(config, shutdown).await?)
+        })
+        .map(runtime::done)
     }
 }
 

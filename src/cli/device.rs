@@ -54,7 +54,7 @@ pub struct Device {
     #[arg(long, env = "ACOPIO_PERIOD", value_name = "TIME", value_parser = values::duration)]
     period: Option<Duration>,
     /// Heads of the cluster, which keeps measurements and means; several with commas [default: they are kept nowhere]
-    #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", value_delimiter = ',', value_parser = values::address)]
+    #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", value_delimiter = ',', value_parser = heads::head)]
     pub(super) head: Vec<String>,
     /// Take values from this shell command: the first word that it prints
     #[arg(long, env = "ACOPIO_COMMAND", value_name = "CMD", conflicts_with_all = ["file", "stdin"])]
@@ -82,8 +82,7 @@ fn id(text: &str) -> Result<String, String> {
 
 impl Device {
     /// Measures until it is told to stop.
-    pub fn run(self, global: Global) -> Result<Outcome> {
-        heads::check(&self.head)?;
+    pub fn run(mut self, global: Global) -> Result<Outcome> {
         let Some(id) = self.id.clone().map_or_else(ask_for_id, |id| Ok(Some(id)))? else {
             writeln!(std::io::stdout(), "{MISSING}").context("cannot print; give it a standard output")?;
             return Ok(Outcome::Failed);
@@ -91,6 +90,7 @@ impl Device {
         let logs = self.logs.clone().unwrap_or_else(|| PathBuf::from(format!("logs/device-{id}")));
         logging::start(global, &[LogFile { dir: &logs, name: "device", takes: Takes::All }])?;
         let zookeeper = self.zookeeper.config()?;
+        self.head = heads::resolve(self.head)?;
         let api = self.api.clone().map_or_else(|| variable("API_URL", str::parse, DEFAULT_API), Ok)?;
         let period = self.period.map_or_else(|| variable("SAMPLING_PERIOD", device::period, DEFAULT_PERIOD), Ok)?;
         let source = self.source();

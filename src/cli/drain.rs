@@ -42,9 +42,9 @@ pub struct Drain {
 
 impl Drain {
     /// Asks every head, then waits until the node is gone.
-    pub fn run(self, global: Global) -> Result<Outcome> {
+    pub fn run(mut self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
-        heads::check(&self.heads.head)?;
+        self.heads.head = heads::resolve(self.heads.head)?;
         runtime::run_short(async {
             self.ask().await?;
             if self.gone {

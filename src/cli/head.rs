@@ -12,6 +12,8 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "coord")]
+use super::announced;
 use super::logging::{self, HEARTBEAT, LogFile, Takes};
 use super::{Global, Outcome, runtime, values};
 
@@ -90,6 +92,14 @@ pub struct Head {
     /// Send no ICMP echoes; data nodes that speak frames are pinged inside the protocol anyway
     #[arg(long, env = "ACOPIO_NO_ICMP", value_parser = BoolishValueParser::new())]
     no_icmp: bool,
+    /// ZooKeeper servers, at which this head announces itself below the path; others find it there by --head zk://
+    #[cfg(feature = "coord")]
+    #[arg(long, env = "ACOPIO_ZOOKEEPER", value_name = "HOST:PORT[,...][/CHROOT]")]
+    zookeeper: Option<crate::coord::Servers>,
+    /// The address that it announces [default: the one it listens on]
+    #[cfg(feature = "coord")]
+    #[arg(long, env = "ACOPIO_ADVERTISE", value_name = "HOST:PORT", value_parser = values::address)]
+    advertise: Option<String>,
     /// Time after which a peer that is gone without a goodbye is given up
     #[arg(long, hide = true, env = "ACOPIO_PEER_SILENCE", value_name = "TIME", default_value = "20s",
         value_parser = values::duration)]
@@ -145,6 +155,41 @@ impl Head {
         let listener =
             Listener::bind(&self.listen).await.map_err(|error| values::cannot_listen(&self.listen, &error))?;
         let address = listener.local_addr().context("cannot tell the address listened on; start the head again")?;
+        #[cfg(feature = "coord")]
+        let announcing = shutdown.child_token();
+        #[cfg(feature = "coord")]
+        let announced = self.announce(address, &announcing)?;
+        let served = self.serve_on(listener, address, shutdown).await;
+        #[cfg(feature = "coord")]
+        if let Some(announced) = announced {
+            announcing.cancel();
+            // It bounds its end itself.
+            drop(announced.await);
+        }
+        served
+    }
+
+    /// Tells others where it is, until the end.
+    #[cfg(feature = "coord")]
+    fn announce(
+        &self,
+        listening: std::net::SocketAddr,
+        shutdown: &CancellationToken,
+    ) -> Result<Option<tokio::task::JoinHandle<()>>> {
+        let Some(servers) = &self.zookeeper else { return Ok(None) };
+        let address = match &self.advertise {
+            Some(address) => address.clone(),
+            None => announced::reached_at(listening, servers)?,
+        };
+        announced::announce(servers, address, shutdown.clone()).map(Some)
+    }
+
+    async fn serve_on(
+        self,
+        listener: Listener,
+        address: std::net::SocketAddr,
+        shutdown: CancellationToken,
+    ) -> Result<()> {
         let mut config = self.config();
         if !self.solo {
             tracing::info!("{}{address}", cluster::LISTENING);
@@ -185,7 +230,7 @@ impl Head {
         data::Config {
             dir: self.dir.clone(),
             name: "solo".to_owned(),
-            heads: Vec::new(),
+            heads: Vec::new().into(),
             bind: None,
             net: Net::Tcp,
             sync: super::data::policy(self.sync),

@@ -65,9 +65,9 @@ impl Health {
             let line = fs::read("/proc/1/cmdline").context("cannot look at pid 1; name a head with --ask")?;
             subject(&line)?.unwrap_or_else(|| Subject { heads: vec![heads::DEFAULT.to_owned()], node: None })
         } else {
-            heads::check(&self.ask)?;
             Subject { heads: self.ask, node: self.node }
         };
+        let subject = Subject { heads: heads::resolve(subject.heads)?, ..subject };
         let found = runtime::run_short(ask(&subject, self.timeout))?;
         let (word, text, outcome) = match found {
             Ok(text) => ("healthy", text, Outcome::Done),

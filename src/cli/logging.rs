@@ -107,6 +107,10 @@ pub fn start_with(global: Global, routine: bool, files: &[LogFile<'_>]) -> Resul
 
 /// Our own events up to `own`, those of dependencies only when they warn.
 fn interesting(meta: &Metadata<'_>, own: Level) -> bool {
+    // It warns of each try; the session that uses it says what came of it.
+    if is_below(meta.target(), "zookeeper_client") && own < Level::DEBUG {
+        return false;
+    }
     *meta.level() <= if is_below(meta.target(), "acopio") { own } else { own.min(Level::WARN) }
 }
 

@@ -8,6 +8,8 @@ use anyhow::Result;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
+#[cfg(feature = "coord")]
+mod announced;
 mod audit;
 #[cfg(feature = "lab")]
 mod bench;

@@ -12,7 +12,7 @@ use clap::builder::BoolishValueParser;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::heads::{self, Heads};
+use super::heads::Heads;
 use super::logging::{self, LogFile, Takes};
 use super::{Global, Outcome, runtime, values};
 
@@ -70,7 +70,6 @@ pub struct Web {
 impl Web {
     /// Serves until it is told to stop.
     pub fn run(self, global: Global) -> Result<Outcome> {
-        heads::check(&self.heads.head)?;
         logging::start(global, &[LogFile { dir: &self.logs, name: "web", takes: Takes::All }])?;
         let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
         runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| self.serve(shutdown).await)
@@ -78,9 +77,10 @@ impl Web {
     }
 
     async fn serve(self, shutdown: CancellationToken) -> Result<()> {
+        let Some(heads) = self.heads.found(&shutdown).await? else { return Ok(()) };
         let redis = self.redis.map(|url| Target::new(&url, self.redis_key)).transpose().context("--redis")?;
         let config = web::Config {
-            heads: self.heads.head,
+            heads,
             host: gethostname::gethostname().to_string_lossy().into_owned(),
             keep_for: self.keep_for,
             values: usize::try_from(self.values).unwrap_or(usize::MAX),

@@ -41,7 +41,7 @@ pub async fn run(
     listener: Listener,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    node.heads = vec![dialled(listener.local_addr().map_err(Error::Start)?).to_string()];
+    node.heads = vec![dialled(listener.local_addr().map_err(Error::Start)?).to_string()].into();
     let head_shutdown = CancellationToken::new();
     let node_shutdown = CancellationToken::new();
     // The node ends in order, too, if this is given up.

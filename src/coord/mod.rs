@@ -11,6 +11,7 @@
 //! | [`Barrier`] | `path`; up while it exists |
 //! | [`DoubleBarrier`] | `path/<uuid>`, ephemeral, and `path/ready` |
 //! | [`Counter`] | `path`, with a number in ASCII |
+//! | [`Party`] | `path/<uuid>__party__`, ephemeral; the data is the member's id |
 //! | [`DataWatch`], [`ChildrenWatch`] | none of their own |
 //! | [`Ephemeral`] | one ephemeral znode that belongs to this process |
 //!
@@ -40,6 +41,7 @@ mod election;
 mod ephemeral;
 mod error;
 mod lock;
+mod party;
 mod path;
 mod probe;
 pub mod python;
@@ -57,6 +59,7 @@ pub use election::{Election, Term};
 pub use ephemeral::{Ephemeral, Written};
 pub use error::{Cause, Error};
 pub use lock::{Contender, Fence, Held, Lock, Waiting};
+pub use party::{Party, PartyWatch};
 pub use path::{BadPath, ZnodePath};
 pub use servers::{BadServers, Servers};
 pub use session::{Config, Login, Session, State, States};

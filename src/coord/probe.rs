@@ -24,22 +24,26 @@ enum Found {
     Stranger,
 }
 
-/// What is there, and what to do, for the words of an error.
-pub(super) async fn explain(servers: &Servers) -> String {
+/// What is there, and what to do, for the words of an error; and whether a ZooKeeper is among it, so that to try again is
+/// worth it.
+pub(super) async fn explain(servers: &Servers) -> (String, bool) {
     let mut words = Vec::new();
+    let mut hope = false;
     for server in servers.hosts() {
-        words.push(format!("{server}: {}", look(server).await));
+        let found = look(server).await;
+        hope |= matches!(found, Found::Serving | Found::NotServing);
+        words.push(format!("{server}: {found}"));
     }
-    words.join("; ")
+    (words.join("; "), hope)
 }
 
 async fn look(server: &Server) -> Found {
     let asked = async {
         let mut socket = TcpStream::connect((server.host.as_str(), server.port)).await.map_err(|e| e.to_string())?;
-        let mut answer = Vec::new();
+        let mut answer = Vec::with_capacity(limits::ZK_PROBE_BYTES_MAX);
+        // The first words tell; an answer that breaks off tells as much as it holds.
         if socket.write_all(b"srvr").await.is_ok() {
-            // An answer that breaks off tells as much as it holds.
-            drop((&mut socket).take(limits::ZK_PROBE_BYTES_MAX as u64).read_to_end(&mut answer).await);
+            drop(socket.read_buf(&mut answer).await);
         }
         Ok(answer)
     };

@@ -49,6 +49,12 @@ impl Servers {
         &self.hosts
     }
 
+    /// The first of them, `HOST:PORT`.
+    #[must_use]
+    pub fn first(&self) -> String {
+        self.hosts.first().map(ToString::to_string).unwrap_or_default()
+    }
+
     /// The same servers, seen from the root.
     #[must_use]
     pub fn without_chroot(&self) -> Self {

@@ -131,12 +131,13 @@ impl Session {
     pub async fn open(config: Config) -> Result<Self, Error> {
         let mut said = false;
         let mut pause = Pause::default();
+        let begun = Instant::now();
         let client = loop {
             match connect(&config).await {
                 Ok(client) => break client,
                 Err(error) => {
-                    let trouble = unreachable(&config, &error).await;
-                    if !config.patient {
+                    let (trouble, hope) = unreachable(&config, &error).await;
+                    if !config.patient && (!hope || begun.elapsed() > limits::ZK_OPEN_TIME_MAX) {
                         return Err(trouble);
                     }
                     if !said {
@@ -309,12 +310,12 @@ async fn connect(config: &Config) -> Result<zk::Client, zk::Error> {
     connector.connect(&config.servers.to_string()).await
 }
 
-async fn unreachable(config: &Config, error: &zk::Error) -> Error {
-    let cause = match error {
-        zk::Error::AuthFailed => "it does not take the login; mend --auth".to_owned(),
+async fn unreachable(config: &Config, error: &zk::Error) -> (Error, bool) {
+    let (cause, hope) = match error {
+        zk::Error::AuthFailed => ("it does not take the login; mend --auth".to_owned(), false),
         _ => probe::explain(&config.servers).await,
     };
-    Error::Unreachable { servers: config.servers.clone(), cause }
+    (Error::Unreachable { servers: config.servers.clone(), cause }, hope)
 }
 
 async fn check_chroot(servers: &Servers, client: &zk::Client) -> Result<(), Error> {
@@ -463,7 +464,7 @@ impl Keeper {
                 Err(error) => error,
             };
             if !said {
-                tracing::warn!("{}; trying again", unreachable(&self.config, &error).await);
+                tracing::warn!("{}; trying again", unreachable(&self.config, &error).await.0);
             }
             said = true;
             tokio::select! {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::log::SyncPolicy;
 use super::retention::Policy;
 use crate::clock::Clock;
-use crate::net::Net;
+use crate::net::{Heads, Net};
 
 /// Settings of one data node.
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ pub struct Config {
     /// Its name at the heads, unique among their nodes.
     pub name: String,
     /// The heads it registers with, `host:port` each.
-    pub heads: Vec<String>,
+    pub heads: Heads,
     /// Local address to dial from.
     pub bind: Option<IpAddr>,
     /// How it dials.

@@ -42,7 +42,7 @@ impl Frontier {
     /// So many heads are dialled for the first time: nothing more is promised until each was reached or was not. One that
     /// is there may have put messages on nodes of which only it knows.
     pub const fn expect(&mut self, heads: usize) {
-        self.untried = heads;
+        self.untried += heads;
     }
 
     /// One of those was reached, and has entered; or it was not.

@@ -52,7 +52,9 @@ mod retention_tests;
 #[cfg(test)]
 mod scan_tests;
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::sync::Arc;
 
 pub use crate::wire::record;
 pub use config::Config;
@@ -201,22 +203,18 @@ where
     let recording = Rc::clone(&recorder);
     let recording = tokio::task::spawn_local(async move { recording.run().await });
     let ended = CancellationToken::new();
-    let mut sessions = JoinSet::new();
-    answers.expect(me.config.heads.len());
-    for head in me.config.heads.clone() {
-        let (me, commit, shutdown) = (Rc::clone(&me), Rc::clone(&commit), shutdown.clone());
-        let answers = Rc::clone(&answers);
-        sessions.spawn_local(async move { session::keep(&head, &me, &commit, &answers, &shutdown).await });
-    }
+    let mut sessions = Sessions {
+        running: JoinSet::new(),
+        heads: BTreeSet::new(),
+        list: me.config.heads.now(),
+        me: Rc::clone(&me),
+        commit: Rc::clone(&commit),
+        answers: Rc::clone(&answers),
+        shutdown: shutdown.clone(),
+    };
+    sessions.dial();
     let gone = async {
-        while let Some(ended) = sessions.join_next().await {
-            // A bug in one session must not leave a node that looks alive and serves nobody.
-            if let Err(error) = ended
-                && let Ok(panic) = error.try_into_panic()
-            {
-                std::panic::resume_unwind(panic);
-            }
-        }
+        sessions.run().await;
         repairer.abort();
         mender.abort();
         ended.cancel();
@@ -233,6 +231,60 @@ where
     }
     tracing::info!("stopped with {} records", commit.state().records);
     result.map_err(|cause| Error::Log { name: me.config.name.clone(), cause })
+}
+
+/// The sessions with the heads of the node's list.
+struct Sessions {
+    running: JoinSet<String>,
+    heads: BTreeSet<String>,
+    list: Arc<[String]>,
+    me: Rc<Identity>,
+    commit: Rc<Commit>,
+    answers: Rc<Answers>,
+    shutdown: CancellationToken,
+}
+
+impl Sessions {
+    /// Dials the heads of the list that have no session.
+    fn dial(&mut self) {
+        let new: Vec<String> = self.list.iter().filter(|head| !self.heads.contains(*head)).cloned().collect();
+        self.answers.expect(new.len());
+        for head in new {
+            self.heads.insert(head.clone());
+            let (me, commit, answers) = (Rc::clone(&self.me), Rc::clone(&self.commit), Rc::clone(&self.answers));
+            let shutdown = self.shutdown.clone();
+            self.running.spawn_local(async move {
+                session::keep(&head, &me, &commit, &answers, &shutdown).await;
+                head
+            });
+        }
+    }
+
+    /// Runs until the node is asked to stop or its log is poisoned, and all sessions have ended. A head that comes into the
+    /// list is dialled at once; one that leaves it is given up by its session once it is lost.
+    async fn run(mut self) {
+        loop {
+            let lives = !self.shutdown.is_cancelled() && self.commit.poisoned().is_none();
+            let follows = lives && self.me.config.heads.follows();
+            tokio::select! {
+                biased;
+                ended = self.running.join_next(), if !self.running.is_empty() => match ended {
+                    Some(Ok(head)) => drop(self.heads.remove(&head)),
+                    // A bug in one session must not leave a node that looks alive and serves nobody.
+                    Some(Err(error)) => if let Ok(panic) = error.try_into_panic() {
+                        std::panic::resume_unwind(panic);
+                    },
+                    None => {}
+                },
+                () = self.shutdown.cancelled(), if follows => {}
+                list = self.me.config.heads.other_than(&self.list), if follows => {
+                    self.list = list;
+                    self.dial();
+                }
+                else => return,
+            }
+        }
+    }
 }
 
 /// The identity of a new folder: other random bits than the jitter's.

@@ -141,6 +141,10 @@ pub async fn keep(head: &str, me: &Identity, commit: &Rc<Commit>, answers: &Rc<A
             }
             said = trouble;
         }
+        if !me.config.heads.lists(head) {
+            tracing::info!("head {head} is not announced any more: it is given up");
+            return;
+        }
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,

@@ -1,8 +1,10 @@
 //! What a device keeps in the cluster: each measurement, and each mean with how it came about, as a line of JSON.
 //!
-//! Records wait in a bounded queue for a task that stores one after the other and tries again until it is kept: the cluster
-//! may be away without anybody waiting for it. A record whose answer was lost may be there twice, with the same round or
-//! counter in it.
+//! Records wait in a bounded queue for a task that stores one after the other, each under one number until it is kept: the
+//! cluster may be away without anybody waiting for it.
+
+use std::pin::pin;
+use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
 use tokio::sync::mpsc;
@@ -42,10 +44,23 @@ pub fn open(heads: Vec<String>) -> (Records, Storing) {
 }
 
 async fn store(heads: Vec<String>, mut records: mpsc::Receiver<String>) {
-    let keeper = Keeper::new(Config::new(heads));
+    // A client that gives up and one that begins anew could keep a record twice: this one goes on under its numbers.
+    let keeper = Keeper::new(Config { retry_for: Duration::MAX, ..Config::new(heads) });
     let mut said = String::new();
     while let Some(record) = records.recv().await {
-        while let Err(error) = keeper.keep(record.clone().into()).await {
+        loop {
+            let mut keeping = pin!(keeper.keep(record.clone().into()));
+            let kept = match timeout(limits::DEVICE_KEPT_WITHIN, &mut keeping).await {
+                Ok(kept) => kept,
+                Err(_) => {
+                    if said.is_empty() {
+                        said = "no answer yet".to_owned();
+                        tracing::warn!("measurements wait for the cluster: {said}; trying again");
+                    }
+                    keeping.await
+                }
+            };
+            let Err(error) = kept else { break };
             let words = error.to_string();
             if words != said {
                 tracing::warn!("measurements wait for the cluster: {words}; trying again");

@@ -73,7 +73,7 @@ async fn converse(
             place.guest.dialect.set(word(dialect));
             place.guest.hear();
             head.solo_ready().await;
-            text_client::serve(head, peer, &place.guest, read_half, write_half, buffer, dialect, exit).await;
+            text_client::serve(head, &place.guest, read_half, write_half, buffer, dialect, exit).await;
         }
         (Role::DataNode, dialect) => {
             drop(place);

@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::{BufMut, BytesMut};
@@ -98,7 +97,6 @@ impl Client for TextClient {
 /// Serves the session until the client has gone or the head stops. `buffer` holds what came after the handshake.
 pub async fn serve(
     head: &Rc<Head>,
-    peer: SocketAddr,
     guest: &Guest,
     mut read_half: ReadHalf<'_>,
     write_half: WriteHalf<'_>,
@@ -110,7 +108,7 @@ pub async fn serve(
     let session = head.next_session();
     let outbox = Outbox::default();
     let client = Rc::new(TextClient { outbox, flow: Flow::default(), dialect, pending: RefCell::default() });
-    let _entered = head.enter(session, peer.ip(), Rc::clone(&client) as Rc<dyn Client>);
+    let _entered = head.enter(session, guest.peer.ip(), Rc::clone(&client) as Rc<dyn Client>);
     let reader = async {
         let (id, turn) = (ClientId::of_connection(head.random()), Turn::default());
         guest.client.set(Some(id));
@@ -123,8 +121,8 @@ pub async fn serve(
             Ok(()) if shutdown.is_cancelled() => (text::refusal_line(&exit.words()) + "\n").into_bytes(),
             Ok(()) => LastWords::new(),
             Err(refusal) => {
-                let line = format!("a text client at {} is closed: {refusal}", peer.ip());
-                head.say(peer.ip(), Log::Warn, &line);
+                let ip = guest.peer.ip();
+                head.say(ip, Log::Warn, &format!("a text client at {ip} is closed: {refusal}"));
                 (text::refusal_line(&refusal) + "\n").into_bytes()
             }
         };

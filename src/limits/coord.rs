@@ -27,8 +27,12 @@ pub const ZNODE_PATH_BYTES_MAX: usize = 1024;
 /// Earlier sessions of one process that are remembered, so that their ephemeral znodes are known as its own.
 pub const ZK_PAST_SESSIONS_MAX: usize = 64;
 
-/// Time to find out what answers instead of a ZooKeeper.
-pub const ZK_PROBE_TIME_MAX: Duration = Duration::from_secs(1);
+/// Time to find out what answers instead of a ZooKeeper. A busy one says that it is one within this.
+pub const ZK_PROBE_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Time that a session which is not patient is tried for at a ZooKeeper that is there: a busy one, or an ensemble that elects
+/// its leader, is slower than one connection waits.
+pub const ZK_OPEN_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// Bytes that are read to find that out.
 pub const ZK_PROBE_BYTES_MAX: usize = 256;

@@ -49,6 +49,9 @@ pub const DEVICE_RECORDS_MAX: usize = 4096;
 /// Time that records which wait have at the end.
 pub const DEVICE_RECORDS_END_TIME_MAX: Duration = Duration::from_secs(3);
 
+/// Time after which a record that has no answer yet is told of.
+pub const DEVICE_KEPT_WITHIN: Duration = Duration::from_secs(3);
+
 /// Time between two tries of what ZooKeeper refused, such as for a missing permission.
 pub const DEVICE_REFUSED_PAUSE: Duration = Duration::from_secs(1);
 

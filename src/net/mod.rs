@@ -5,6 +5,7 @@
 
 mod aside;
 pub mod framed;
+mod heads;
 mod outbox;
 #[cfg(feature = "simulation")]
 pub mod simulated;
@@ -19,6 +20,7 @@ use rand::RngExt;
 use rand::rngs::SmallRng;
 
 pub(crate) use aside::aside;
+pub use heads::Heads;
 pub use outbox::Outbox;
 pub use stream::{Listener, Net, ReadHalf, Stream, WriteHalf};
 pub use turn::Turn;

@@ -15,7 +15,7 @@ use super::{PATIENCE, Port, Process, Signal, eventually};
 /// Where Debian keeps the server.
 const CLASSES: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simple.jar";
 
-/// A tick of the server, milliseconds: sessions live 2 to 20 of them.
+/// A tick of the server, milliseconds: sessions live two of them or more.
 const TICK: u32 = 200;
 
 /// One server, killed when it is dropped.
@@ -106,7 +106,7 @@ impl Server {
         let port = self.port.number();
         let text = format!(
             "tickTime={TICK}\ninitLimit=50\nsyncLimit=25\ndataDir={dir}/data\nclientPort={port}\n\
-             clientPortAddress=127.0.0.1\nadmin.enableServer=false\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n{more}"
+             clientPortAddress=127.0.0.1\nadmin.enableServer=false\n4lw.commands.whitelist=*\nmaxClientCnxns=0\nmaxSessionTimeout=60000\n{more}"
         );
         std::fs::create_dir_all(self.dir.join("data")).unwrap();
         std::fs::write(self.dir.join("zoo.cfg"), text).unwrap();
@@ -222,7 +222,7 @@ impl Room {
 /// `acopio zk` with a server.
 pub fn zk(at: &str, args: &[&str]) -> Command {
     let mut command = super::acopio();
-    command.arg("zk").args(args).env("ACOPIO_ZOOKEEPER", at).env("ACOPIO_SESSION_TIMEOUT", "2s");
+    command.arg("zk").args(args).env("ACOPIO_ZOOKEEPER", at).env("ACOPIO_SESSION_TIMEOUT", "6s");
     command
 }
 
@@ -233,7 +233,7 @@ pub fn kazoo(at: &str, program: &str) -> Process {
         "import sys, time\n\
          from kazoo.client import KazooClient\n\
          def say(*words): print(*words, file=sys.stderr, flush=True)\n\
-         zk = KazooClient(hosts={at:?}, timeout=2.0)\n\
+         zk = KazooClient(hosts={at:?}, timeout=6.0)\n\
          zk.start()\n"
     );
     let mut command = Command::new("python3");

@@ -81,8 +81,9 @@ fn the_head_of_this_machine_need_not_be_named() {
     for subcommand in ["data", "client", "send", "read", "status", "drain"] {
         let help = text(&acopio(&[subcommand, "--help"]).stdout);
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
-        let wanted = "--head <HOST:PORT> Heads of the cluster; several with commas, or the flag several times \
-                      [env: ACOPIO_HEAD=] [default: 127.0.0.1:5000]";
+        let wanted = "--head <HOST:PORT> Heads of the cluster; several with commas, or the flag several times. Those that \
+                      announce themselves over ZooKeeper: zk://HOST:PORT;HOST:PORT/PATH [env: ACOPIO_HEAD=] \
+                      [default: 127.0.0.1:5000]";
         assert!(help.contains(wanted), "{subcommand}: {help}");
     }
 }

@@ -63,4 +63,6 @@ mod zookeeper_commands;
 #[cfg(feature = "coord")]
 mod zookeeper_failures;
 #[cfg(feature = "coord")]
+mod zookeeper_heads;
+#[cfg(feature = "coord")]
 mod zookeeper_recipes;

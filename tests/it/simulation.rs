@@ -133,7 +133,7 @@ const PLANTS: [Planted; 6] = [
 ];
 
 /// Seeds in which a planted fault has to be found at the latest.
-const PLANTED: u64 = 200;
+const PLANTED: u64 = 500;
 
 #[test]
 fn planted_faults_are_found() {

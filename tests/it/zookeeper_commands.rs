@@ -68,19 +68,21 @@ fn a_lock_of_the_seeds_layout_takes_turns_with_the_seeds_program() {
          mine = zk.create('/LOCKS/L-', ephemeral=True, sequence=True).split('/')[-1]\n\
          while min(zk.get_children('/LOCKS')) != mine: time.sleep(0.02)\n\
          say('in')\n\
-         while len(zk.get_children('/LOCKS')) < 2: time.sleep(0.02)\n\
+         while not zk.exists('/go'): time.sleep(0.02)\n\
          zk.delete('/LOCKS/' + mine)\n",
     );
     theirs.wait_for("in");
-    let (code, out, said) = ran(room.zk(&["lock", "/LOCKS", "--layout", "L-", "--", "echo", "dentro"]));
+    let ours = start(&room, &["lock", "/LOCKS", "--layout", "L-", "--", "echo", "dentro"]);
+    ours.wait_for("L-0000000001 waits for L-0000000000; 1 before it");
+    room.run(&["create", "/go"]);
+    let (code, out, said) = ours.finish();
     assert_eq!((code, out.as_str()), (Some(0), "dentro\n"), "{said}");
-    assert!(said.contains("L-0000000001 waits for L-0000000000; 1 before it"), "{said}");
 }
 
 #[test]
 fn a_holder_that_was_paused_for_too_long_ends_its_command() {
     let room = Room::new();
-    let first = start(&room, &[&["lock", "/LOCKS"], &sh("exec sleep 600")[..]].concat());
+    let first = start(&room, &[&["lock", "/LOCKS", "--session-timeout", "2s"], &sh("exec sleep 600")[..]].concat());
     first.wait_for("holds the lock");
     first.signal(Signal::STOP);
     // Once the session is given up, the next one holds.
@@ -111,7 +113,7 @@ fn the_next_candidate_leads_at_once_when_the_leader_ends_and_after_the_session_w
     let room = Room::new();
     let candidate = |id: &str| {
         let script = format!("echo {id} leads in $ACOPIO_FENCE >&2; exec sleep 600");
-        start(&room, &[&["elect", "/election", "--id", id], &sh(&script)[..]].concat())
+        start(&room, &[&["elect", "/election", "--id", id, "--session-timeout", "2s"], &sh(&script)[..]].concat())
     };
     let a = candidate("a");
     a.wait_for("a leads in");
@@ -136,7 +138,7 @@ fn watches_print_the_words_of_the_exercise_and_outlive_the_session() {
     let dir = tempfile::tempdir().unwrap();
     let (data, children) = (dir.path().join("data"), dir.path().join("children"));
     room.run(&["create", "/PAI"]);
-    let first = start_into(&room, &["watch", "data", "/NORMAL"], &data);
+    let first = start_into(&room, &["watch", "data", "/NORMAL", "--session-timeout", "2s"], &data);
     let second = start_into(&room, &["watch", "children", "/PAI"], &children);
     holds(&data, "Stat: None\nData: None\n\n");
     holds(&children, "Children are now: []\n");

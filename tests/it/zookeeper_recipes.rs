@@ -16,7 +16,7 @@ fn path(text: &str) -> ZnodePath {
 }
 
 async fn open(at: &str) -> Session {
-    let config = Config { timeout: Duration::from_secs(2), ..Config::new(at.parse().unwrap()) };
+    let config = Config { timeout: Duration::from_secs(6), ..Config::new(at.parse().unwrap()) };
     Session::open(config).await.unwrap()
 }
 

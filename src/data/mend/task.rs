@@ -239,7 +239,7 @@ impl<S: Storage + Clone + 'static> Mender<S> {
         missing: &mut BTreeSet<String>,
     ) -> Result<(), Waits> {
         let mut cause = "no head is named".to_owned();
-        for head in &self.config.heads {
+        for head in self.config.heads.now().iter() {
             let before = candidates.len();
             match self.ask(head, range, region, candidates, missing).await {
                 Ok(()) => return Ok(()),

@@ -73,7 +73,8 @@ impl World {
             }
             Host::Node(n) => {
                 let seed = self.rng.random();
-                let heads = self.heads.iter().map(|head| format!("{}:{PORT}", head.ip)).collect();
+                let heads: Vec<_> = self.heads.iter().map(|head| format!("{}:{PORT}", head.ip)).collect();
+                let heads = heads.into();
                 let shape = &self.shape;
                 let Some(node) = self.nodes.get_mut(n).filter(|node| node.process.is_none()) else { return };
                 let config = data::Config {
