@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Builder;
@@ -239,7 +240,7 @@ impl Shared {
 
     async fn run(&self, heads: Vec<String>, queue_bytes: usize) {
         // Waiting is bounded by the queue, not by a time.
-        let config = client::Config { retry_for: limits::DURATION_FLAG_MAX, ..client::Config::new(heads) };
+        let config = client::Config { retry_for: Duration::MAX, ..client::Config::new(heads) };
         let (sender, receipts) = client::connect(config);
         tokio::select! {
             biased;
