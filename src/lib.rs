@@ -18,6 +18,8 @@
 //! processes or in containers. `cli` is the command line: nothing else reads flags or the environment. `ARCHITECTURE.md`, `docs/wire.md`, `docs/data-log.md` and `docs/logs.md`
 //! are the pages beside this one.
 
+#[cfg(feature = "broker")]
+mod broker;
 #[cfg(feature = "server")]
 pub mod check;
 #[cfg(feature = "server")]

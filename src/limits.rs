@@ -3,9 +3,10 @@
 //! A bound that is not here does not exist: queues, buffers, tables, waits and messages all name a constant of this
 //! page. Those of a data node's disk are in `limits/data.rs`, those of the checks in `limits/check.rs`, those of
 //! containers in `limits/docker.rs`, those of ZooKeeper in `limits/coord.rs`, those of the web role in `limits/web.rs`, those
-//! of devices in `limits/device.rs`.
+//! of devices in `limits/device.rs`, those of topics in `limits/broker.rs`.
 //! Relations between bounds are asserted at compile time at the end. Nothing here is logic.
 
+mod broker;
 mod check;
 mod coord;
 mod data;
@@ -15,6 +16,7 @@ mod web;
 
 use std::time::Duration;
 
+pub use broker::*;
 pub use check::*;
 pub use coord::*;
 pub use data::*;

@@ -9,6 +9,8 @@ mod codec;
 mod contender;
 mod floor;
 mod load;
+#[cfg(feature = "broker")]
+mod topics;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -116,6 +118,39 @@ fn main() -> Result<()> {
         for row in measure(case, &args, &dir)? {
             println!("{row}");
         }
+    }
+    #[cfg(feature = "broker")]
+    for subscribers in [1, 4] {
+        let name = format!("topics, subscribers: {subscribers}");
+        if name.contains(&args.case) {
+            measure_topics(&name, subscribers, &args, &dir)?;
+        }
+    }
+    Ok(())
+}
+
+/// The rows of topics, as [`measure`] has those of the cluster.
+#[cfg(feature = "broker")]
+fn measure_topics(name: &str, subscribers: usize, args: &Args, dir: &std::path::Path) -> Result<()> {
+    use topics::Forwarder;
+    let all = [Forwarder::Libzmq, Forwarder::Acopio, Forwarder::Keeping];
+    let mut rates = [const { Vec::new() }; 3];
+    for round in 0..args.rounds {
+        for (place, forwarder) in all.into_iter().enumerate() {
+            eprintln!("round {} of {}: {name}: {}", round + 1, args.rounds, forwarder.name());
+            let dir = tempfile::Builder::new().prefix("acopio-peers-").tempdir_in(dir)?;
+            rates[place].push(topics::measure(
+                forwarder,
+                subscribers,
+                dir.path(),
+                Duration::from_secs_f64(args.run_for),
+            )?);
+        }
+    }
+    for (place, forwarder) in all.into_iter().enumerate() {
+        let ratios = rates[place].iter().zip(&rates[0]).map(|(this, first)| this / first).collect();
+        let (rate, ratio) = (median(rates[place].clone()), median(ratios));
+        println!("| {name} | {} | {rate:.0} |  | {ratio:.2} |", forwarder.name());
     }
     Ok(())
 }

@@ -173,6 +173,7 @@ impl Demo {
                 keep_bytes: None,
                 nodes: number(self.nodes),
                 clients: number(self.clients),
+                brokers: false,
             },
         })
     }

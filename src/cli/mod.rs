@@ -13,6 +13,10 @@ mod announced;
 mod audit;
 #[cfg(feature = "lab")]
 mod bench;
+#[cfg(feature = "broker")]
+mod broker;
+#[cfg(feature = "broker")]
+mod calc;
 mod client;
 mod data;
 #[cfg(feature = "docker")]
@@ -27,6 +31,8 @@ mod logging;
 mod moment;
 mod print;
 mod read;
+#[cfg(feature = "broker")]
+mod replay;
 mod runtime;
 mod send;
 mod status;
@@ -79,6 +85,7 @@ Examples:
   acopio status --head 127.0.0.1:5000                          who is there, and what they keep
   acopio verify logs/data*                                     check every record on disk
   acopio audit --registro logs --data logs                     is everything there that was acknowledged?
+  acopio broker --role primary --keep '' --head 127.0.0.1:5000 topics over ZeroMQ, kept in the cluster
   acopio zk lock /LOCKS -- ./critical.sh                       one at a time on all machines, over ZooKeeper
 
 Every flag is an environment variable too: --max-clients is ACOPIO_MAX_CLIENTS. Where commands mean different things
@@ -126,6 +133,12 @@ enum Command {
     Head(head::Head),
     Data(data::Data),
     Client(client::Client),
+    #[cfg(feature = "broker")]
+    Broker(broker::Broker),
+    #[cfg(feature = "broker")]
+    Calc(calc::Calc),
+    #[cfg(feature = "broker")]
+    Replay(replay::Replay),
     #[cfg(feature = "web")]
     Web(web::Web),
     #[cfg(feature = "device")]
@@ -212,6 +225,12 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Head(args) => args.run(cli.global),
         Command::Data(args) => args.run(cli.global),
         Command::Client(args) => args.run(cli.global),
+        #[cfg(feature = "broker")]
+        Command::Broker(args) => args.run(cli.global),
+        #[cfg(feature = "broker")]
+        Command::Calc(args) => args.run(cli.global),
+        #[cfg(feature = "broker")]
+        Command::Replay(args) => args.run(cli.global),
         #[cfg(feature = "web")]
         Command::Web(args) => args.run(cli.global),
         #[cfg(feature = "device")]

@@ -16,6 +16,7 @@ Examples:
   acopio up                            one head, three data nodes, one client that sends a number every 3 s
   acopio up --for 20s                  the same for a while: it ends by itself with a summary
   acopio up --nodes 5 --clients 0 --port 6000 --dir /tmp/lab
+  acopio up --broker --clients 0       also topics over ZeroMQ, and the calculation of a hypotenuse over them
   acopio up --devices 3                with a web API, a ZooKeeper and three measuring devices, one of which leads
 
 While it runs, from another terminal:
@@ -62,6 +63,10 @@ pub struct Up {
     #[arg(long, env = "ACOPIO_CLIENTS", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u64).range(0..=limits::UP_CLIENTS_MAX as u64))]
     clients: u64,
+    /// Also a pair of brokers on 127.0.1.1 and 127.0.1.2 that keeps what passes, and the calculation of a hypotenuse over them
+    #[cfg(feature = "broker")]
+    #[arg(long, env = "ACOPIO_UP_BROKER", value_parser = clap::builder::BoolishValueParser::new())]
+    broker: bool,
     #[cfg(all(feature = "device", feature = "web"))]
     #[command(flatten)]
     devices: super::up_devices::UpDevices,
@@ -117,6 +122,10 @@ impl Up {
                 replicas: usize::try_from(self.replicas).unwrap_or(usize::MAX),
                 nodes: usize::try_from(self.nodes).unwrap_or(usize::MAX),
                 clients: usize::try_from(self.clients).unwrap_or(usize::MAX),
+                #[cfg(feature = "broker")]
+                brokers: self.broker,
+                #[cfg(not(feature = "broker"))]
+                brokers: false,
                 devices,
             },
         };

@@ -126,6 +126,41 @@ pub fn rate(text: &str) -> Result<u64, Refused> {
     Ok(value)
 }
 
+/// The greatest message of a topic: what fits in memory some times over.
+#[cfg(feature = "broker")]
+pub fn topic_message(text: &str) -> Result<u64, Refused> {
+    within(text, limits::TOPIC_FRAME_EXTRA_BYTES, limits::TOPIC_MESSAGE_BYTES_MAX)
+}
+
+/// The queue of messages that wait to be kept.
+#[cfg(feature = "broker")]
+pub fn keep_queue(text: &str) -> Result<u64, Refused> {
+    within(text, limits::KEEP_QUEUE_BYTES_MIN, usize::MAX)
+}
+
+#[cfg(feature = "broker")]
+fn within(text: &str, least: usize, most: usize) -> Result<u64, Refused> {
+    let value = bytes(text)?;
+    match usize::try_from(value) {
+        Ok(value) if value < least => Err(format!("too small; {least} or more")),
+        Ok(value) if value <= most => Ok(u64::try_from(value).unwrap_or(u64::MAX)),
+        _ => Err(format!("too large; {most} or less")),
+    }
+}
+
+/// The name or address of a host, without a port.
+#[cfg(feature = "broker")]
+pub fn host(text: &str) -> Result<String, Refused> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let is_ip = bare.parse::<std::net::IpAddr>().is_ok();
+    let is_name = !bare.is_empty() && bare.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    if is_ip || is_name {
+        Ok(bare.to_owned())
+    } else {
+        Err("not a host; write a name or an address, without a port".to_owned())
+    }
+}
+
 /// `HOST:PORT` of somebody to dial; the name is looked up each time it is dialled.
 pub fn address(text: &str) -> Result<String, Refused> {
     let (_, port) = host_and_port(text)?;

@@ -32,6 +32,12 @@ pub struct ZooKeeper {
 }
 
 impl ZooKeeper {
+    /// The session, if a flag or its variable names servers: for who can do without.
+    pub fn asked(&self) -> Option<Config> {
+        let servers = self.zookeeper.clone()?;
+        Some(Config { timeout: self.session_timeout, login: self.auth.clone(), ..Config::new(servers) })
+    }
+
     /// The session that was asked for.
     pub fn config(&self) -> Result<Config> {
         let servers = match (&self.zookeeper, std::env::var(SEEDS_VARIABLE)) {

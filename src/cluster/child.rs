@@ -61,8 +61,8 @@ impl Running {
             command.arg("--verbose");
         }
         command.args(&member.args).stdin(Stdio::piped()).stderr(Stdio::piped());
-        // The lines of a device are there; what a ZooKeeper has to say goes to either.
-        let speaks = matches!(member.kind, Kind::Device | Kind::ZooKeeper);
+        // The lines of a device and of a calculation are there; what a ZooKeeper has to say goes to either.
+        let speaks = matches!(member.kind, Kind::Device | Kind::Topics | Kind::ZooKeeper);
         command.stdout(if speaks { Stdio::piped() } else { Stdio::null() });
         // A Ctrl-C on the terminal is for `up`, which ends the others in their order.
         command.process_group(0);

@@ -47,6 +47,8 @@ pub struct Settings {
     pub nodes: usize,
     /// Number of clients.
     pub clients: usize,
+    /// Have a pair of brokers, and the original's calculation over them.
+    pub brokers: bool,
     /// Measuring devices, and what they need; only for processes of this machine.
     pub devices: Option<Devices>,
 }
@@ -89,6 +91,9 @@ impl ZooKeeper {
     }
 }
 
+/// The brokers' addresses on this machine: the primary's, and the backup's. Data nodes have others of 127.0.0.
+pub const BROKERS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 1, 1), Ipv4Addr::new(127, 0, 1, 2)];
+
 /// Where the members run, and so how they find each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -113,6 +118,8 @@ pub enum Kind {
     Head,
     /// A dataNode.
     Data,
+    /// A broker of topics, or a program that publishes and subscribes.
+    Topics,
     /// A client that sends random numbers.
     Client,
     /// A web API.
@@ -123,7 +130,8 @@ pub enum Kind {
 
 impl Kind {
     /// The order in which they end.
-    pub const STOP_ORDER: [Self; 6] = [Self::Device, Self::Client, Self::Web, Self::Head, Self::Data, Self::ZooKeeper];
+    pub const STOP_ORDER: [Self; 7] =
+        [Self::Device, Self::Client, Self::Web, Self::Topics, Self::Head, Self::Data, Self::ZooKeeper];
 
     /// The word for it, which is the subcommand of those that are acopio.
     #[must_use]
@@ -132,6 +140,7 @@ impl Kind {
             Self::ZooKeeper => "zookeeper",
             Self::Head => "head",
             Self::Data => "data",
+            Self::Topics => "topics",
             Self::Client => "client",
             Self::Web => "web",
             Self::Device => "device",
@@ -204,10 +213,33 @@ impl Settings {
         let nodes = (1..=self.nodes).map(|i| self.data(i, &has_address));
         let heads = (1..=self.heads).map(|i| self.head(i));
         let clients = (1..=self.clients).map(|i| self.client(i));
-        let Some(devices) = &self.devices else { return heads.chain(nodes).chain(clients).collect() };
+        let topics = self.topics().into_iter().filter(|_| self.brokers);
+        let Some(devices) = &self.devices else { return heads.chain(nodes).chain(topics).chain(clients).collect() };
         let first = self.zookeeper(&devices.zookeeper).into_iter();
         let last = std::iter::once(self.web(devices)).chain((1..=devices.count).map(|i| self.device(i, devices)));
-        first.chain(heads).chain(nodes).chain(clients).chain(last).collect()
+        first.chain(heads).chain(nodes).chain(topics).chain(clients).chain(last).collect()
+    }
+
+    /// A pair of brokers that keeps what passes, and the programs of the original's calculation.
+    fn topics(&self) -> Vec<Member> {
+        let [primary, backup] = BROKERS.map(|ip| ip.to_string());
+        let both = format!("{primary},{backup}");
+        let broker = |role: &str, own: &str, peer: &str| {
+            let member = self.called(Kind::Topics, role.to_owned(), &["broker"]).flag("--role", role);
+            let member = member.flag("--bind", own).flag("--peer", peer).flag("--keep", "calc.");
+            self.folder(member.flag("--head", self.heads_flag()), "--logs")
+        };
+        let calc = |name: &str, words: &[&str]| {
+            self.called(Kind::Topics, name.to_owned(), &[&["calc"], words].concat()).flag("--broker", &both)
+        };
+        vec![
+            broker("primary", &primary, &backup),
+            broker("backup", &backup, &primary),
+            calc("square1", &["square", "1"]),
+            calc("square2", &["square", "2"]),
+            calc("calc", &["server"]),
+            calc("ask", &["client", "12", "13"]).flag("--every", &self.every),
+        ]
     }
 
     /// The ZooKeeper, if it is to be started. Its files are those of [`super::devices::prepare`].
@@ -273,7 +305,11 @@ impl Settings {
     }
 
     fn member(&self, kind: Kind, name: String) -> Member {
-        let mut args = vec![kind.word().into()];
+        self.called(kind, name, &[kind.word()])
+    }
+
+    fn called(&self, kind: Kind, name: String, command: &[&str]) -> Member {
+        let mut args: Vec<OsString> = command.iter().map(Into::into).collect();
         if kind == Kind::Head {
             args.push("--show-heartbeats".into());
         }
@@ -347,6 +383,7 @@ mod tests {
             keep_bytes: None,
             nodes: 3,
             clients: 1,
+            brokers: false,
             devices: None,
         }
     }

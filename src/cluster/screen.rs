@@ -143,6 +143,7 @@ fn colour(kind: Kind, name: &str) -> u8 {
     let colours: &[u8] = match kind {
         Kind::Head => &[33, 93],
         Kind::Data => &[36, 35, 34, 96, 95, 94],
+        Kind::Topics => &[31, 91],
         Kind::Client => &[32, 92],
         Kind::ZooKeeper => &[37],
         Kind::Web => &[31],

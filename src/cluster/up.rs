@@ -52,6 +52,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A broker cannot listen there.
+    #[error("a broker cannot listen on {address}: {source}; stop what listens there, or leave out --broker")]
+    Broker {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The head ended before it listened.
     #[error("the head did not start: {0}")]
     Head(String),
@@ -102,6 +110,11 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
     for address in settings.plan.listen_addresses() {
         TcpListener::bind(address).map(drop).map_err(|source| Error::Listen { address, source })?;
     }
+    if settings.plan.brokers {
+        for address in plan::BROKERS.map(|ip| SocketAddr::from((ip, limits::PUBLISHER_PORT_DEFAULT))) {
+            TcpListener::bind(address).map(drop).map_err(|source| Error::Broker { address, source })?;
+        }
+    }
     #[cfg(feature = "device")]
     if let Some(devices) = &settings.plan.devices {
         super::devices::prepare(devices, dir)?;
@@ -134,7 +147,8 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
         }
     }
     let devices = if settings.plan.devices.is_some() { "devices, " } else { "" };
-    screen.end(format!("stopping: {devices}clients, then the head, then the data nodes"));
+    let topics = if settings.plan.brokers { "the topics, then " } else { "" };
+    screen.end(format!("stopping: {devices}clients, then {topics}the head, then the data nodes"));
     end(groups, &screen).await;
     if matches!(started, Ok(true)) {
         files::summarise(&members, &screen);
@@ -342,6 +356,14 @@ fn suggest(settings: &Settings, members: &[Member], shared: &Shared) {
         let (name, pid) = (&victim.name, shared.pid(victim));
         screen.say(format!("  tail -F {}/data.txt", victim.dir.display()));
         screen.say(format!("  kill -9 {pid}    ends {name}: nothing acknowledged is lost"));
+    }
+    for member in members.iter().filter(|member| member.kind == Kind::Topics) {
+        let what = match member.name.as_str() {
+            "primary" => "the backup takes over after 3 s; the primary comes back and stands by",
+            "square1" => "the calculation server squares the first leg itself, after 2 s",
+            _ => continue,
+        };
+        screen.say(format!("  kill -9 {}    ends {}: {what}", shared.pid(member), member.name));
     }
     if let Some(devices) = &settings.plan.devices {
         suggest_devices(devices, &acopio, members, shared);

@@ -22,6 +22,7 @@ pub use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
 pub mod frames;
+pub mod topics;
 pub mod zookeeper;
 
 /// The longest any single event may take on a slow, shared machine.
@@ -50,10 +51,21 @@ pub struct Process {
 }
 
 impl Process {
-    pub fn start(mut command: Command) -> Self {
+    pub fn start(command: Command) -> Self {
+        Self::with_input(command, Stdio::null())
+    }
+
+    /// One that reads what is written to the other half.
+    pub fn fed(command: Command) -> (Self, ChildStdin) {
+        let mut process = Self::with_input(command, Stdio::piped());
+        let input = process.child.stdin.take().expect("piped");
+        (process, input)
+    }
+
+    fn with_input(mut command: Command, input: Stdio) -> Self {
         let what = format!("{command:?}");
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -4,9 +4,9 @@ use std::process::Output;
 
 use crate::common::{self, Port};
 
-const SUBCOMMANDS: [&str; 17] = [
+const SUBCOMMANDS: [&str; 20] = [
     "up", "demo", "health", "head", "data", "client", "send", "read", "status", "drain", "verify", "audit", "torture",
-    "bench", "web", "zk", "device",
+    "bench", "web", "zk", "device", "broker", "calc", "replay",
 ];
 
 fn acopio(args: &[&str]) -> Output {

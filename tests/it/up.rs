@@ -265,6 +265,27 @@ fn a_folder_that_cannot_be_made_is_named_with_a_remedy() {
     assert!(erred.contains(up.dir.to_str().unwrap()) && erred.contains("name another folder with --dir"), "{erred}");
 }
 
+#[test]
+fn with_brokers_it_shows_the_calculation_and_what_to_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let up = Up::start(dir.path(), &["--broker", "--nodes", "1", "--clients", "0", "--restart-after", "never"]);
+    let line = up.wait_for("ends primary: the backup takes over after 3 s");
+    up.wait_for("ends square1: the calculation server squares the first leg itself");
+    up.wait_for("ask     | ← Hipotenusa recibida: 17.6918");
+    let pid: i32 = line.split_whitespace().nth(2).unwrap().parse().unwrap();
+    send(pid, Signal::KILL);
+    eventually("the backup is active", || up.said().contains("ahora activo como PRIMARY").then_some(()));
+    let answers = || up.said().matches("← Hipotenusa recibida: 17.6918").count();
+    let before = answers();
+    eventually("the calculation goes on", || (answers() > before + 1).then_some(()));
+    eventually("what passed is in the cluster", || {
+        let kept = records(&dir.path().join("logs"));
+        kept.iter().any(|record| record.payload == "zmq 21,2 calc.square.request.1 12").then_some(())
+    });
+    up.signal(Signal::TERM);
+    up.wait_for("stopping: clients, then the topics, then the head, then the data nodes");
+}
+
 /// A page of the web API; none while it does not answer.
 fn page(port: &Port, path: &str) -> Option<String> {
     use std::io::{Read as _, Write as _};

@@ -138,6 +138,7 @@ fn plan(settings: &Settings) -> Result<plan::Settings, Error> {
         replicas: settings.replicas,
         nodes: settings.nodes,
         clients: 0,
+        brokers: false,
     })
 }
 

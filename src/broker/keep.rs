@@ -1,0 +1,383 @@
+//! Keeps messages in the cluster, on a thread of its own beside the topics: a bounded queue, a client of the library, and a
+//! word about everything that is not kept.
+//!
+//! One client takes all of them in the order in which they came, so the order of each publisher is that of its messages in
+//! the cluster. How a message is written is [`kept`](super::kept)'s.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use tokio::runtime::Builder;
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::kept;
+use super::zmq::Message;
+use super::{Error, Keep};
+use crate::client::{self, Outcome};
+use crate::limits;
+
+/// What is to be kept, and what became of it.
+pub(super) struct Keeper {
+    keep: Keep,
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Told when there is something to keep, or nothing more comes.
+    work: Notify,
+    /// Told when something is settled.
+    settled: Notify,
+    /// Told when nothing more comes.
+    stop: Notify,
+    /// Told when all is done.
+    ended: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    queue: Queue,
+    order: Option<Order>,
+    counts: Counts,
+    /// Messages that were handed to the client.
+    handed: u64,
+    closing: bool,
+    ended: bool,
+}
+
+/// Messages that wait to be kept.
+#[derive(Default)]
+struct Queue {
+    messages: VecDeque<Message>,
+    bytes: usize,
+}
+
+impl Queue {
+    /// Takes a message in if there is room for it.
+    fn push(&mut self, message: &Message, bytes_max: usize) -> bool {
+        let bytes = limits::KEEP_EXTRA_BYTES + message.byte_len();
+        let fits = self.bytes + bytes <= bytes_max;
+        if fits {
+            self.bytes += bytes;
+            self.messages.push_back(message.clone());
+        }
+        fits
+    }
+
+    /// Hands out the oldest, so many that the queue is not locked for each.
+    fn take(&mut self, into: &mut Vec<Message>) {
+        into.extend(self.messages.drain(..self.messages.len().min(limits::TOPIC_BATCH_MAX)));
+        self.bytes -= into.iter().map(|message| limits::KEEP_EXTRA_BYTES + message.byte_len()).sum::<usize>();
+    }
+}
+
+/// What became of messages, told in the order in which they came.
+#[derive(Default)]
+struct Order {
+    /// Number of the first that is not told.
+    first: u64,
+    became: VecDeque<Option<bool>>,
+    /// How many were offered and are not told.
+    open: usize,
+}
+
+impl Order {
+    /// Numbers begin at 1, as those of a client do.
+    fn new() -> Self {
+        Self { first: 1, became: VecDeque::new(), open: 0 }
+    }
+
+    fn settle(&mut self, first: u64, count: u32, kept: bool) {
+        for number in first..first + u64::from(count) {
+            let Some(at) = number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok()) else { continue };
+            if at >= self.became.len() {
+                self.became.resize(at + 1, None);
+            }
+            if let Some(became) = self.became.get_mut(at) {
+                *became = Some(kept);
+            }
+        }
+    }
+
+    /// Hands out those before which nothing is open.
+    fn tell(&mut self, into: &mut Vec<bool>) {
+        while let Some(&Some(kept)) = self.became.front() {
+            self.became.pop_front();
+            self.first += 1;
+            self.open = self.open.saturating_sub(1);
+            into.push(kept);
+        }
+    }
+}
+
+/// What was kept and what was not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    kept: u64,
+    /// There was no room in the queue.
+    no_room: u64,
+    /// Longer than the cluster keeps.
+    too_long: u64,
+    /// The cluster refused them.
+    refused: u64,
+    /// Why it refused the last.
+    cause: String,
+}
+
+impl Counts {
+    const fn lost(&self) -> u64 {
+        self.no_room + self.too_long + self.refused
+    }
+}
+
+impl Keeper {
+    /// Starts the thread.
+    pub(super) fn start(keep: &Keep) -> Result<Self, Error> {
+        let order = keep.required.then(Order::new);
+        let state = Mutex::new(State { order, ..State::default() });
+        let shared =
+            Shared { state, work: Notify::new(), settled: Notify::new(), stop: Notify::new(), ended: Notify::new() };
+        let shared = Arc::new(shared);
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
+        let (its, heads) = (Arc::clone(&shared), keep.heads.clone());
+        let queue_bytes = keep.queue_bytes;
+        let run = move || {
+            runtime.block_on(its.run(heads, queue_bytes));
+            its.lock().ended = true;
+            its.ended.notify_one();
+        };
+        let thread = std::thread::Builder::new().name("keep".to_owned()).spawn(run).map_err(Error::Thread)?;
+        Ok(Self { keep: keep.clone(), shared, thread })
+    }
+
+    /// Whether a message is forwarded only once it is kept.
+    pub(super) const fn is_required(&self) -> bool {
+        self.keep.required
+    }
+
+    /// Bytes that may wait to be kept.
+    pub(super) const fn queue_bytes(&self) -> usize {
+        self.keep.queue_bytes
+    }
+
+    /// Whether a message is one of those that are kept.
+    pub(super) fn wants(&self, message: &Message) -> bool {
+        self.keep.prefixes.iter().any(|prefix| message.topic().starts_with(prefix))
+    }
+
+    /// Whether the cluster has room for messages as long as this one.
+    pub(super) fn takes(&self, message: &Message) -> bool {
+        message.byte_len() + limits::KEEP_EXTRA_BYTES < limits::MESSAGE_BYTES_MAX
+            || kept::encoded_len(message.frames()) <= limits::MESSAGE_BYTES_MAX
+    }
+
+    /// Takes in what is to be kept. What does not fit is counted; where it is required all of it is taken in, and who offers
+    /// sees to the bound.
+    pub(super) fn offer(&self, messages: &[Message]) {
+        let bytes_max = if self.keep.required { usize::MAX } else { self.keep.queue_bytes };
+        let mut state = None;
+        for message in messages.iter().filter(|message| self.wants(message)) {
+            let state: &mut MutexGuard<'_, State> = state.get_or_insert_with(|| self.shared.lock());
+            if !self.takes(message) {
+                state.counts.too_long += 1;
+            } else if !state.queue.push(message, bytes_max) {
+                state.counts.no_room += 1;
+            } else if let Some(order) = &mut state.order {
+                order.open += 1;
+            }
+        }
+        if state.is_some() {
+            drop(state);
+            self.shared.work.notify_one();
+        }
+    }
+
+    /// How many that were offered are not settled yet: who begins to offer did not offer them.
+    pub(super) fn open(&self) -> usize {
+        self.shared.lock().order.as_ref().map_or(0, |order| order.open)
+    }
+
+    /// Waits until something is settled that was offered: for each message in turn whether it is kept.
+    pub(super) async fn settled(&self, into: &mut Vec<bool>) {
+        while into.is_empty() {
+            let told = self.shared.settled.notified();
+            if let Some(order) = &mut self.shared.lock().order {
+                order.tell(into);
+            }
+            if into.is_empty() {
+                told.await;
+            }
+        }
+    }
+
+    /// Ends once what waits is kept, or the time for it is over, and says what was not.
+    pub(super) async fn end(self) {
+        self.shared.lock().closing = true;
+        self.shared.stop.notify_one();
+        self.shared.work.notify_one();
+        loop {
+            let ended = self.shared.ended.notified();
+            if self.shared.lock().ended {
+                break;
+            }
+            ended.await;
+        }
+        // It has nothing more to do.
+        drop(self.thread.join());
+    }
+}
+
+impl Shared {
+    /// The state. A panic while it was held is a bug that has been reported already; the data is whole between calls.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn run(&self, heads: Vec<String>, queue_bytes: usize) {
+        // Waiting is bounded by the queue, not by a time.
+        let config = client::Config { retry_for: limits::DURATION_FLAG_MAX, ..client::Config::new(heads) };
+        let (sender, receipts) = client::connect(config);
+        tokio::select! {
+            biased;
+            ((), ()) = async { tokio::join!(self.feed(sender), self.settle(receipts)) } => {}
+            () = self.say(queue_bytes) => {}
+            () = self.out_of_time() => {}
+        }
+        let state = self.lock();
+        let Counts { kept, refused, .. } = state.counts;
+        let (lost, waiting) = (state.counts.lost(), state.queue.messages.len());
+        let open = state.handed.saturating_sub(kept + refused);
+        drop(state);
+        if open > 0 {
+            tracing::error!("{open} messages had no answer yet at the end; they may be kept or not");
+        }
+        if waiting > 0 {
+            tracing::error!("{waiting} messages were still waiting at the end and are not kept");
+        }
+        tracing::info!("{kept} messages were kept, {} were not", lost + waiting as u64);
+    }
+
+    /// Hands messages to the client as it takes them.
+    async fn feed(&self, sender: client::Sender) {
+        let (mut form, mut messages) = (Vec::new(), Vec::new());
+        loop {
+            let work = self.work.notified();
+            let closing = {
+                let mut state = self.lock();
+                state.queue.take(&mut messages);
+                state.handed += messages.len() as u64;
+                state.closing
+            };
+            if messages.is_empty() {
+                if closing {
+                    return;
+                }
+                work.await;
+            }
+            for message in messages.drain(..) {
+                form.clear();
+                kept::encode(&mut form, message.frames());
+                // Refused is only what is too long, and that was seen to.
+                if sender.send(Bytes::copy_from_slice(&form)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn settle(&self, mut receipts: client::Receipts) {
+        while let Some(outcome) = receipts.next().await {
+            let mut state = self.lock();
+            let (first, count, kept) = match outcome {
+                Outcome::Acked(ack) => {
+                    state.counts.kept += u64::from(ack.count);
+                    (ack.first_seq, ack.count, true)
+                }
+                Outcome::Refused { first_seq, count, refusal } => {
+                    state.counts.refused += u64::from(count);
+                    state.counts.cause = refusal.to_string();
+                    (first_seq, count, false)
+                }
+            };
+            let told = state.order.as_mut().map(|order| order.settle(first, count, kept));
+            drop(state);
+            if told.is_some() {
+                self.settled.notify_one();
+            }
+        }
+    }
+
+    /// Says what is not kept, once a second, and when that ends.
+    async fn say(&self, queue_bytes: usize) {
+        let mut ticks = interval(limits::KEEP_SAY_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut before, mut losing) = (Counts::default(), false);
+        loop {
+            ticks.tick().await;
+            let now = self.lock().counts.clone();
+            if now.no_room > before.no_room {
+                let (lost, mib) = (now.no_room - before.no_room, queue_bytes >> 20);
+                tracing::error!(
+                    "{lost} messages were not kept: {mib} MiB of others wait; the cluster is away or too slow, see \
+                     that heads and data nodes run, or raise --keep-queue"
+                );
+            }
+            if now.too_long > before.too_long {
+                let (lost, max) = (now.too_long - before.too_long, limits::MESSAGE_BYTES_MAX);
+                tracing::error!("{lost} messages were not kept: they are longer than {max} bytes; send them in parts");
+            }
+            if now.refused > before.refused {
+                let (lost, cause) = (now.refused - before.refused, &now.cause);
+                tracing::error!("{lost} messages were not kept: {cause}");
+            }
+            if losing && now.lost() == before.lost() && now.kept > before.kept {
+                tracing::info!("messages are kept again; {} were not since the start", now.lost());
+            }
+            losing = now.lost() > before.lost() || (losing && now.kept == before.kept);
+            before = now;
+        }
+    }
+
+    async fn out_of_time(&self) {
+        self.stop.notified().await;
+        sleep(limits::KEEP_END_TIME_MAX).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_became_of_messages_is_told_in_their_order() {
+        let mut order = Order::new();
+        let mut told = Vec::new();
+        order.settle(3, 2, true);
+        order.tell(&mut told);
+        assert!(told.is_empty(), "1 and 2 are open");
+        order.settle(1, 1, true);
+        order.settle(2, 1, false);
+        order.tell(&mut told);
+        assert_eq!(told, [true, false, true, true]);
+        order.settle(5, 1, true);
+        order.tell(&mut told);
+        assert_eq!((told.len(), order.first), (5, 6));
+    }
+
+    #[test]
+    fn a_queue_takes_what_fits_and_no_more() {
+        let message = |bytes: usize| Message::new([Bytes::from(vec![0; bytes])]);
+        let mut queue = Queue::default();
+        let max = 2 * (100 + limits::KEEP_EXTRA_BYTES);
+        assert!(queue.push(&message(100), max) && queue.push(&message(100), max));
+        assert!(!queue.push(&message(0), max), "even the smallest takes something");
+        let mut taken = Vec::new();
+        queue.take(&mut taken);
+        assert_eq!((taken.len(), queue.bytes), (2, 0));
+        assert!(queue.push(&message(200), max));
+    }
+}

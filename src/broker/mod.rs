@@ -1,0 +1,137 @@
+//! Topics over ZeroMQ: a pair of brokers, of which one forwards what publishers send to whoever has subscribed, and keeps in
+//! the cluster what it is told to keep.
+//!
+//! It uses the client library of acopio, the election of [`coord`], and nothing of heads and data nodes. `docs/topics.md` is the page for its users.
+//! [`star`] decides who of the pair is active, [`zmq`] is the one place where ZeroMQ is spoken, [`kept`] the form of what is
+//! kept, [`calc`] the original's distributed calculation, [`replay`] publishes once more what was kept.
+
+pub mod calc;
+mod keep;
+pub mod kept;
+pub mod keys;
+mod office;
+mod pair;
+mod pump;
+pub mod replay;
+pub mod star;
+pub mod zmq;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+pub use pair::run;
+
+use crate::coord::{self, ZnodePath};
+use star::Role;
+use zmq::{Address, Bounds, Curve, Keys};
+
+/// Settings of a broker.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What it is in its pair.
+    pub role: Role,
+    /// The other one's name or address; none for a broker that is alone.
+    pub peer: Option<String>,
+    /// The address that it listens on.
+    pub bind: IpAddr,
+    /// Its ports, which are its peer's as well.
+    pub ports: Ports,
+    /// Time between two heartbeats.
+    pub beat: Duration,
+    /// Silence after which it takes over.
+    pub dead_after: Duration,
+    /// What its sockets hold at most.
+    pub bounds: Bounds,
+    /// Keys that encrypt all three ports; a pair shares them.
+    pub keys: Option<Keys>,
+    /// What is kept.
+    pub keep: Option<Keep>,
+    /// Who decides which broker is active, where it is not the brokers themselves.
+    pub election: Option<Election>,
+}
+
+/// An election that brokers stand in.
+#[derive(Clone, Debug)]
+pub struct Election {
+    /// The session over which it is held.
+    pub session: coord::Config,
+    /// Its znode.
+    pub path: ZnodePath,
+}
+
+/// The ports of a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// Publishers connect to it.
+    pub publishers: u16,
+    /// Subscribers connect to it.
+    pub subscribers: u16,
+    /// The heartbeat is published on it.
+    pub beat: u16,
+}
+
+/// What is kept in the cluster, and how.
+#[derive(Clone, Debug)]
+pub struct Keep {
+    /// Topics that begin with one of these.
+    pub prefixes: Vec<Vec<u8>>,
+    /// Heads of the cluster, `host:port` each.
+    pub heads: Vec<String>,
+    /// Forward a message only once it is kept.
+    pub required: bool,
+    /// Bytes of messages that wait to be kept.
+    pub queue_bytes: usize,
+}
+
+/// A broker could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A port can't be listened on.
+    #[error("{source}; {}", remedy(source))]
+    Listen {
+        /// Which, and why.
+        #[source]
+        source: zmq::Error,
+    },
+    /// There is no ZooKeeper, or it refuses.
+    #[error(transparent)]
+    Election(#[from] coord::Error),
+    /// A socket can't be used.
+    #[error(transparent)]
+    Socket(#[from] zmq::Error),
+    /// The thread that keeps messages can't be started.
+    #[error("cannot start the thread that keeps messages: {0}; free memory or processes")]
+    Thread(#[source] std::io::Error),
+}
+
+fn remedy(error: &zmq::Error) -> &'static str {
+    match error {
+        zmq::Error::Bind { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
+            "stop what listens there, or choose other ports or another --bind"
+        }
+        zmq::Error::Bind { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            "choose ports above 1023"
+        }
+        _ => "choose an address of this machine with --bind",
+    }
+}
+
+impl Config {
+    fn own(&self, port: u16) -> Address {
+        Address { host: self.bind.to_string(), port }
+    }
+
+    /// How its sockets that listen are set.
+    fn server(&self) -> Bounds {
+        Bounds { curve: self.keys.clone().map(Curve::Server), ..self.bounds.clone() }
+    }
+
+    /// How it connects to its peer, which has the same keys.
+    fn client(&self) -> Bounds {
+        Bounds { curve: self.keys.as_ref().map(|keys| Curve::Client(keys.public())), ..self.bounds.clone() }
+    }
+
+    fn peers(&self, port: u16) -> Option<Address> {
+        self.peer.as_ref().map(|host| Address { host: host.clone(), port })
+    }
+}

@@ -1,0 +1,434 @@
+//! ZeroMQ, as far as it is spoken here: sockets that publish and that subscribe, over TCP alone, with bounds on all they
+//! hold. The one place where the crate behind it is used, so that another could take its place.
+//!
+//! A front is a SUB socket that is bound and subscribed to everything, so no subscription has to travel upstream; a back is
+//! a PUB socket. Both let subscribers and publishers of every implementation in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use omq_tokio::endpoint::Host;
+use omq_tokio::{
+    CurveKeypair, CurvePublicKey, CurveSecretKey, DisconnectReason, Endpoint, KeepAlive, MonitorEvent,
+    MonitorRecvError, MonitorStream, OnMute, Options, ReconnectPolicy, Socket, SocketType, SubscriptionRequest,
+    TrySendError,
+};
+use tokio::task::JoinHandle;
+
+use crate::limits;
+
+/// What happens to a message whose subscriber has a full queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Slow {
+    /// It is not sent to that subscriber, as in ZeroMQ.
+    #[default]
+    DropNewest,
+    /// The oldest that waits is not sent.
+    DropOldest,
+    /// All wait for it: the slowest subscriber sets the pace, down to the publishers.
+    Wait,
+}
+
+/// What a socket holds at most, and how it speaks.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// Greatest message, bytes, each frame counted with [`limits::TOPIC_FRAME_EXTRA_BYTES`] more.
+    pub message_bytes_max: usize,
+    /// Messages that wait for one subscriber.
+    pub queue: u32,
+    /// What happens to more.
+    pub slow: Slow,
+    /// How it proves who it is; nothing is encrypted without.
+    pub curve: Option<Curve>,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: limits::TOPIC_MESSAGE_BYTES_DEFAULT,
+            queue: limits::SUBSCRIBER_QUEUE_DEFAULT,
+            slow: Slow::default(),
+            curve: None,
+        }
+    }
+}
+
+/// The keys of a socket.
+#[derive(Clone, Debug)]
+pub enum Curve {
+    /// One that is bound, with the keys of the broker.
+    Server(Keys),
+    /// One that connects: the broker's public key, in Z85.
+    Client(PublicKey),
+}
+
+/// A pair of CURVE keys.
+#[derive(Clone, Debug)]
+pub struct Keys(CurveKeypair);
+
+/// The public one of a pair of CURVE keys.
+#[derive(Clone, Copy, Debug)]
+pub struct PublicKey(CurvePublicKey);
+
+impl Keys {
+    /// New ones, from the system's random numbers.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(CurveKeypair::generate())
+    }
+
+    /// The keys whose secret half is this text of 40 characters (Z85).
+    #[must_use]
+    pub fn from_z85(secret: &str) -> Option<Self> {
+        let secret = CurveSecretKey::from_z85(secret).ok()?;
+        Some(Self(CurveKeypair { public: secret.derive_public(), secret }))
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        PublicKey(self.0.public)
+    }
+
+    /// The secret half, in Z85.
+    #[must_use]
+    pub fn secret_z85(&self) -> String {
+        self.0.secret.to_z85()
+    }
+}
+
+impl PublicKey {
+    /// The key whose text of 40 characters this is (Z85).
+    #[must_use]
+    pub fn from_z85(text: &str) -> Option<Self> {
+        CurvePublicKey::from_z85(text).ok().map(Self)
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn z85(&self) -> String {
+        self.0.to_z85()
+    }
+}
+
+/// A message of one or more frames; the first is its topic.
+#[derive(Clone, Debug)]
+pub(crate) struct Message(omq_tokio::Message);
+
+impl Message {
+    pub(crate) fn new(frames: impl IntoIterator<Item = Bytes>) -> Self {
+        Self(omq_tokio::Message::multipart(frames))
+    }
+
+    /// What subscriptions are compared with.
+    pub(crate) fn topic(&self) -> &[u8] {
+        self.0.part_slice(0).unwrap_or_default()
+    }
+
+    pub(crate) fn frame(&self, k: usize) -> Option<&[u8]> {
+        self.0.part_slice(k)
+    }
+
+    pub(crate) fn frames(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        (0..self.0.len()).map(|k| self.0.part_slice(k).unwrap_or_default())
+    }
+
+    pub(crate) fn byte_len(&self) -> usize {
+        self.0.byte_len()
+    }
+}
+
+/// What a socket can't do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It can't listen there.
+    #[error("cannot listen on {at}: {source}")]
+    Bind {
+        /// Address and port.
+        at: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// An address that can't be connected to, or settings that contradict each other.
+    #[error("{at}: {cause}")]
+    Unusable {
+        /// Address and port.
+        at: String,
+        /// What is wrong.
+        cause: String,
+    },
+    /// It was closed.
+    #[error("the socket is closed")]
+    Closed,
+}
+
+/// Host and port of a TCP endpoint; nothing else is spoken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+impl Address {
+    fn endpoint(&self) -> Endpoint {
+        let host = self.host.parse().map_or_else(|_| Host::Name(self.host.clone()), Host::Ip);
+        Endpoint::Tcp { host, port: self.port }
+    }
+}
+
+/// Publishes to whoever has subscribed.
+pub(crate) struct Publisher {
+    socket: Socket,
+    /// Tells of its peers where it listens.
+    told: Option<Told>,
+}
+
+/// Gets what it has subscribed to.
+pub(crate) struct Subscriber {
+    socket: Socket,
+    told: Option<Told>,
+}
+
+impl Publisher {
+    /// One that listens; `who` are its peers, in the lines that tell of them.
+    pub(crate) async fn bind(at: &Address, bounds: &Bounds, who: &'static str) -> Result<Self, Error> {
+        let socket = open(SocketType::Pub, at, bounds)?;
+        let told = Some(Told::start(&socket, who));
+        bind(&socket, at).await?;
+        Ok(Self { socket, told })
+    }
+
+    /// One that connects, again and again.
+    pub(crate) async fn connect(to: &[Address], bounds: &Bounds) -> Result<Self, Error> {
+        Ok(Self { socket: connect(SocketType::Pub, to, bounds).await?, told: None })
+    }
+
+    /// Sends, or waits for room as [`Slow`] says. What nobody has subscribed to goes nowhere.
+    pub(crate) async fn send(&self, message: Message) -> Result<(), Error> {
+        let mut message = message.0;
+        loop {
+            match self.socket.try_send(message) {
+                Ok(()) => return Ok(()),
+                Err(TrySendError::Full(back)) => message = back,
+                Err(TrySendError::Closed | TrySendError::Error(_)) => return Err(Error::Closed),
+            }
+            self.socket.wait_send_ready().await;
+        }
+    }
+
+    /// Whether somebody subscribes, or does within this time.
+    pub(crate) async fn is_wanted(&self, within: Duration) -> bool {
+        self.socket.wait_subscribed(1, within).await.is_ok()
+    }
+
+    /// A number that changes whenever somebody connects or goes.
+    pub(crate) fn peers_changed(&self) -> u64 {
+        self.socket.connections_generation()
+    }
+
+    /// Sends what is under way, for a while, and closes.
+    pub(crate) async fn close(self, within: Duration) {
+        drop(self.told);
+        drop(self.socket.close_with_linger(Some(within)).await);
+    }
+}
+
+impl Subscriber {
+    /// One that listens and gets everything.
+    pub(crate) async fn bind(at: &Address, bounds: &Bounds, who: &'static str) -> Result<Self, Error> {
+        let socket = open(SocketType::Sub, at, bounds)?;
+        subscribe(&socket, b"").await?;
+        let told = Some(Told::start(&socket, who));
+        bind(&socket, at).await?;
+        Ok(Self { socket, told })
+    }
+
+    /// One that connects, again and again, and gets what begins with one of `prefixes`.
+    pub(crate) async fn connect(to: &[Address], bounds: &Bounds, prefixes: &[&[u8]]) -> Result<Self, Error> {
+        let socket = connect(SocketType::Sub, to, bounds).await?;
+        for prefix in prefixes {
+            subscribe(&socket, prefix).await?;
+        }
+        Ok(Self { socket, told: None })
+    }
+
+    /// The next message.
+    pub(crate) async fn recv(&self) -> Result<Message, Error> {
+        self.socket.recv().await.map(Message).map_err(|_| Error::Closed)
+    }
+
+    /// The next messages, one at least, each publisher's in its order. Dropping the future loses none.
+    pub(crate) async fn recv_many(&self, most: usize, into: &mut Vec<Message>) -> Result<(), Error> {
+        into.push(self.recv().await?);
+        while into.len() < most {
+            match self.socket.try_recv() {
+                Ok(message) => into.push(Message(message)),
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it is connected to somebody, or is within this time.
+    pub(crate) async fn is_connected(&self, within: Duration) -> bool {
+        self.socket.wait_connected(1, within).await.is_ok()
+    }
+
+    /// Closes; what it has not handed out is lost.
+    pub(crate) async fn close(self) {
+        drop(self.told);
+        drop(self.socket.close().await);
+    }
+}
+
+fn open(kind: SocketType, at: &Address, bounds: &Bounds) -> Result<Socket, Error> {
+    let message = bounds.message_bytes_max;
+    let receive = (limits::PUBLISHER_QUEUE_BYTES_MAX / message.max(1))
+        .clamp(limits::PUBLISHER_QUEUE_MIN, limits::PUBLISHER_QUEUE_MAX);
+    let mut options = Options::default()
+        .recv_hwm(u32::try_from(receive).unwrap_or(u32::MAX))
+        .send_hwm(bounds.queue)
+        .transmit_slot_cap(limits::SUBSCRIBER_QUEUE_BYTES_MAX)
+        .max_message_size(message)
+        .max_pending_handshakes(limits::TOPIC_HANDSHAKES_MAX)
+        .handshake_timeout(limits::HANDSHAKE_TIME_MAX)
+        .heartbeat_interval(limits::TOPIC_PING_AFTER)
+        .heartbeat_timeout(limits::TOPIC_PING_TIME_MAX)
+        .monitor_capacity(limits::TOPIC_EVENTS_MAX)
+        .reconnect(ReconnectPolicy::Fixed(limits::TOPIC_RECONNECT))
+        .tcp_keepalive(KeepAlive::Enabled {
+            idle: limits::PEER_SILENCE_MAX / 2,
+            intvl: limits::PEER_SILENCE_MAX / (2 * limits::KEEPALIVE_RETRIES),
+            cnt: limits::KEEPALIVE_RETRIES,
+        })
+        .subscription_admission(|wanted: &SubscriptionRequest<'_>| {
+            wanted.prefix.len() <= limits::SUBSCRIPTION_BYTES_MAX
+        });
+    match bounds.slow {
+        Slow::DropNewest => {}
+        Slow::DropOldest => options = options.on_mute(OnMute::DropOldest),
+        Slow::Wait => options.xpub_nodrop = true,
+    }
+    options = match &bounds.curve {
+        None => options,
+        Some(Curve::Server(keys)) => options.curve_server(keys.0.clone()),
+        Some(Curve::Client(server)) => options.curve_client(CurveKeypair::generate(), server.0),
+    };
+    Socket::try_new(kind, options).map_err(|error| unusable(at, &error))
+}
+
+async fn bind(socket: &Socket, at: &Address) -> Result<(), Error> {
+    match socket.bind(at.endpoint()).await {
+        Ok(_) => Ok(()),
+        Err(omq_tokio::Error::Io(source)) => Err(Error::Bind { at: at.to_string(), source }),
+        Err(error) => Err(unusable(at, &error)),
+    }
+}
+
+async fn connect(kind: SocketType, to: &[Address], bounds: &Bounds) -> Result<Socket, Error> {
+    let first = to.first().ok_or(Error::Closed)?;
+    let socket = open(kind, first, bounds)?;
+    for at in to {
+        socket.connect(at.endpoint()).await.map_err(|error| unusable(at, &error))?;
+    }
+    Ok(socket)
+}
+
+async fn subscribe(socket: &Socket, prefix: &[u8]) -> Result<(), Error> {
+    socket.subscribe(Bytes::copy_from_slice(prefix)).await.map_err(|_| Error::Closed)
+}
+
+fn unusable(at: &Address, error: &omq_tokio::Error) -> Error {
+    Error::Unusable { at: at.to_string(), cause: error.to_string() }
+}
+
+/// Tells of peers that come and go, while it lives.
+struct Told(JoinHandle<()>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Told {
+    fn start(socket: &Socket, who: &'static str) -> Self {
+        let events = socket.monitor();
+        Self(tokio::spawn(Peers { socket: socket.clone(), who, there: 0 }.tell(events)))
+    }
+}
+
+/// The peers of one port.
+struct Peers {
+    socket: Socket,
+    who: &'static str,
+    there: usize,
+}
+
+impl Peers {
+    async fn tell(mut self, mut events: MonitorStream) {
+        loop {
+            match events.recv().await {
+                Ok(event) => self.event(event).await,
+                Err(MonitorRecvError::Lagged(missed)) => {
+                    tracing::warn!("{missed} {}s came or went too fast to be told", self.who);
+                    self.there = self.socket.connections().await.map_or(0, |all| all.len());
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn event(&mut self, event: MonitorEvent) {
+        let who = self.who;
+        match event {
+            MonitorEvent::HandshakeSucceeded { peer, .. } => {
+                self.there += 1;
+                let address = shown(peer.peer_address);
+                if self.there > limits::TOPIC_PEERS_MAX {
+                    tracing::warn!("{who} {address} is turned away: {} are connected", limits::TOPIC_PEERS_MAX);
+                    drop(self.socket.disconnect_peer(peer.connection_id).await);
+                } else {
+                    tracing::info!("{who} {address} connected; {} now", self.there);
+                }
+            }
+            MonitorEvent::Disconnected { peer, reason, .. } => {
+                self.there = self.there.saturating_sub(1);
+                let (address, there) = (shown(peer.peer_address), self.there);
+                match reason {
+                    DisconnectReason::Error(cause) => tracing::warn!("{who} {address} cut off: {cause}; {there} left"),
+                    _ => tracing::info!("{who} {address} gone; {there} left"),
+                }
+            }
+            // Who only looks whether the port is open, as the other broker does, is not worth a line.
+            MonitorEvent::HandshakeFailed { peer_ident, reason, .. } if reason.starts_with("io error") => {
+                tracing::debug!("{peer_ident} left before it was a {who}: {reason}");
+            }
+            MonitorEvent::HandshakeFailed { peer_ident, reason, .. } => {
+                tracing::warn!("{peer_ident} is no {who}: {reason}");
+            }
+            MonitorEvent::SubscribeReceived { prefix, .. } => {
+                tracing::debug!("a {who} asks for topics that begin with {:?}", String::from_utf8_lossy(&prefix));
+            }
+            MonitorEvent::SubscribeRejected { .. } => {
+                let most = limits::SUBSCRIPTION_BYTES_MAX;
+                tracing::warn!("a {who} asked for a topic of more than {most} bytes; it gets nothing of it");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn shown(address: Option<std::net::SocketAddr>) -> Arc<str> {
+    address.map_or_else(|| "somebody".into(), |address| address.to_string().into())
+}
