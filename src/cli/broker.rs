@@ -179,10 +179,10 @@ impl Broker {
         if self.keep.len() > limits::KEEP_PREFIXES_MAX {
             bail!("{} prefixes are too many; name {} or fewer", self.keep.len(), limits::KEEP_PREFIXES_MAX);
         }
-        heads::check(&self.heads.head)?;
+        let heads = if self.keep.is_empty() { Vec::new() } else { heads::resolve(self.heads.head.clone())? };
         let keep = (!self.keep.is_empty()).then(|| Keep {
             prefixes: self.keep.iter().map(|prefix| prefix.clone().into_bytes()).collect(),
-            heads: self.heads.head.clone(),
+            heads,
             required: self.require_kept,
             queue_bytes: usize::try_from(self.keep_queue).unwrap_or(usize::MAX),
         });
