@@ -297,6 +297,13 @@ fn a_lost_node(what: &str, lose: impl Fn(&Lab, &str, &Found), mend: impl Fn(&Lab
     let head = demo.published();
     demo.wait_for("Ctrl-C stops");
     let mut clients: Vec<LineClient> = (0..30).map(|_| dial(head)).collect();
+    // A node that has kept nothing yet is given one message at a time, and would be evicted for that.
+    let mut before = dial(head);
+    eventually("both nodes keep messages", || {
+        before.ask("antes");
+        let registro = fs::read_to_string(demo.dir.join("head/registro.log")).unwrap();
+        ["data1", "data2"].iter().all(|node| registro.contains(&format!(" {node} "))).then_some(())
+    });
     let victim = lab.container(&demo.name, "data1");
     let name = demo.name.clone();
     lose(&lab, &name, &victim);
