@@ -261,8 +261,8 @@ fn up_and_down_leave_nothing_but_the_files() {
     demo.signal(Signal::INT);
     let status = demo.wait(2 * PATIENCE);
     assert_eq!(status.code(), Some(0), "{}", demo.said());
-    // In order, each of them told to.
-    assert_eq!(demo.said().matches("stopped with ").count(), 2, "{}", demo.said());
+    // In order, each of them told to: the client with its messages, the data nodes with their records.
+    assert_eq!(demo.said().matches("stopped with ").count(), 3, "{}", demo.said());
     assert_eq!(lab.all_called(&name), [format!("{name}-other")], "what was not the demo's stays, and nothing else");
     drop(other);
     let kept: String =
