@@ -1,8 +1,7 @@
 //! What a device keeps in the cluster: each measurement, and each mean with how it came about, as a line of JSON.
 //!
-//! Records wait in a bounded queue for a task that stores one after the other and tries again until it is kept: the cluster
-//! may be away without anybody waiting for it. A record whose answer was lost may be there twice, with the same round or
-//! counter in it.
+//! Records wait in a bounded queue for a task that stores one after the other, each under one number until it is kept: the
+//! cluster may be away without anybody waiting for it.
 
 use std::pin::pin;
 use std::time::Duration;

@@ -473,8 +473,10 @@ impl Reading<'_> {
                 continue;
             }
             let (from, until, bytes) = match self.until {
-                // An empty range: it only says that it answers, and what its greatest id is.
-                _ if !source.merged || !ready => (RecordId::ZERO, RecordId::ZERO, 0),
+                // An empty range: it only says that it answers, and what its greatest id is. One that fails has to give
+                // what it could not give, or it would seem well each time that it is asked for nothing.
+                _ if !source.merged => (RecordId::ZERO, RecordId::ZERO, 0),
+                until if !ready && (source.failures == 0 || until.is_none()) => (RecordId::ZERO, RecordId::ZERO, 0),
                 None if source.greatest.is_none() => (RecordId::ZERO, RecordId::ZERO, 0),
                 None => continue,
                 Some(until) => match self.merge.wants(source.key, until) {

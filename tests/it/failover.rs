@@ -289,6 +289,7 @@ fn a_head_whose_clock_is_far_behind_holds_up_no_read_without_a_word() {
     let (code, _, err, took) = timed(&["read", "--head", &head.at(), "--retry-for", "6s"]);
     assert!(code == Some(1) && took < PATIENCE, "{code:?} {took:?} {err}");
     assert!(err.contains(&format!("held up by head {behind}: it is ")) && err.contains("years behind"), "{err}");
+    assert_eq!(err.matches("waiting for").count(), 1, "said once: {err}");
     let (code, out, err, _) = timed(&["read", "--head", &head.at(), "--partial"]);
     assert_eq!((code, out.as_str()), (Some(0), ""), "{err}");
     assert!(err.contains("data1") && err.contains("missing from this answer"), "{err}");

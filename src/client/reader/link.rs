@@ -148,6 +148,13 @@ impl Link {
         }
     }
 
+    /// Whether a frame without lines brings the read on. What is there already is passed over faster than time goes by,
+    /// which alone brings a clock that is behind nowhere.
+    fn goes_on(&self, next: RecordId) -> bool {
+        let moved = Duration::from_nanos(next.time_ns.saturating_sub(self.query.from.time_ns));
+        if self.query.follow { next > self.query.from } else { moved > 2 * self.progress.elapsed() }
+    }
+
     /// How long a read that does not follow may go on without coming further.
     fn left(&self) -> Duration {
         if self.query.follow { Duration::MAX } else { self.config.retry_for.saturating_sub(self.progress.elapsed()) }
@@ -199,7 +206,7 @@ impl Link {
             };
             match frame {
                 Frame::Records { next, lines } => {
-                    if next > self.query.from || !lines.is_empty() {
+                    if !lines.is_empty() || self.goes_on(next) {
                         self.progress = Instant::now();
                         self.troubles.served(place);
                     }
