@@ -261,8 +261,8 @@ fn up_and_down_leave_nothing_but_the_files() {
     demo.signal(Signal::INT);
     let status = demo.wait(2 * PATIENCE);
     assert_eq!(status.code(), Some(0), "{}", demo.said());
-    // In order, each of them told to.
-    assert_eq!(demo.said().matches("stopped with ").count(), 2, "{}", demo.said());
+    // In order, each of them told to: the client with its messages, the data nodes with their records.
+    assert_eq!(demo.said().matches("stopped with ").count(), 3, "{}", demo.said());
     assert_eq!(lab.all_called(&name), [format!("{name}-other")], "what was not the demo's stays, and nothing else");
     drop(other);
     let kept: String =
@@ -297,6 +297,13 @@ fn a_lost_node(what: &str, lose: impl Fn(&Lab, &str, &Found), mend: impl Fn(&Lab
     let head = demo.published();
     demo.wait_for("Ctrl-C stops");
     let mut clients: Vec<LineClient> = (0..30).map(|_| dial(head)).collect();
+    // A node that has kept nothing yet is given one message at a time, and would be evicted for that.
+    let mut before = dial(head);
+    eventually("both nodes keep messages", || {
+        before.ask("antes");
+        let registro = fs::read_to_string(demo.dir.join("head/registro.log")).unwrap();
+        ["data1", "data2"].iter().all(|node| registro.contains(&format!(" {node} "))).then_some(())
+    });
     let victim = lab.container(&demo.name, "data1");
     let name = demo.name.clone();
     lose(&lab, &name, &victim);

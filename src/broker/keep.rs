@@ -2,7 +2,7 @@
 //! word about everything that is not kept.
 //!
 //! One client takes all of them in the order in which they came, so the order of each publisher is that of its messages in
-//! the cluster. How a message is written is [`kept`](super::kept)'s.
+//! the cluster. How a message is written is [`kept`]'s.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -41,7 +41,7 @@ pub struct Calc {
     #[arg(long, global = true, env = "ACOPIO_BROKER", value_name = "HOST", value_delimiter = ',',
         default_value = "127.0.0.1", value_parser = values::host)]
     broker: Vec<String>,
-    /// The brokers' public key, from either file of `acopio broker keys`
+    /// The broker's public key, from either file of `acopio broker keys`
     #[arg(long, global = true, env = "ACOPIO_CURVE", value_name = "FILE")]
     curve: Option<PathBuf>,
     #[command(flatten)]

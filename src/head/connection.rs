@@ -30,7 +30,10 @@ pub async fn serve(
     let session = converse(&head, &mut socket, peer, &exit, &finished);
     tokio::select! {
         biased;
-        () = exit.overdue() => tracing::info!("the client at {peer} does not read; it is cut"),
+        () = exit.overdue() => {
+            let ip = peer.ip();
+            head.say(ip, Log::Info, &format!("the client at {ip} does not read; it is cut"));
+        }
         () = session => {}
     }
 }

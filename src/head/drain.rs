@@ -122,7 +122,7 @@ impl Head {
             let text = format!("dataNode {name} is registered; drain it without --gone, and nothing is lost");
             return Err(Refusal::new(Code::Protocol, text));
         }
-        if away.is_empty() && self.give_up_unread(name)? {
+        if away.is_empty() && self.give_up_unread(name, peer)? {
             return Ok(());
         }
         if away.is_empty() {
@@ -141,16 +141,17 @@ impl Head {
     }
 
     /// Gives up what a node that speaks text keeps; false if there is no such node.
-    fn give_up_unread(&self, name: &str) -> Result<bool, Refusal> {
+    fn give_up_unread(&self, name: &str, peer: SocketAddr) -> Result<bool, Refusal> {
         if self.nodes().iter().any(|node| node.id.is_none() && unread::name(node.dialect, node.ip) == name) {
             let text = format!("dataNode {name} is registered, and goes on taking messages; stop it first");
             return Err(Refusal::new(Code::Protocol, text));
         }
         let known = self.forget_unread(name);
         if known {
-            tracing::warn!(
-                "dataNode {name} is given up: reads do not name it any more; what it keeps is in its own files"
+            let line = format!(
+                "dataNode {name} is given up, as {peer} asked: reads do not name it any more; what it keeps is in its own files"
             );
+            self.say(peer.ip(), Log::Warn, &line);
         }
         Ok(known)
     }

@@ -87,7 +87,10 @@ pub async fn serve(
     };
     if let Err(error) = drive(&client.outbox, &client.flow, shutdown, write_half, reader).await {
         match client.outbox.failed() {
-            Some(cause) => tracing::warn!("a framed client is closed: {cause}"),
+            Some(cause) => {
+                let ip = peer.ip();
+                head.say(ip, Log::Warn, &format!("a framed client at {ip} is closed: {cause}"));
+            }
             None => tracing::debug!("a framed client's connection broke: {error}"),
         }
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::alarms::Log;
 use super::flow::stopping;
 use super::state::Head;
 use crate::limits;
@@ -179,14 +180,15 @@ impl Places {
     pub fn guests(&self) -> Vec<Rc<Guest>> {
         self.guests.borrow().values().map(Rc::clone).collect()
     }
+}
 
-    /// Takes a client's place from it.
-    fn leave(&self, serial: u64, why: Refusal) {
-        let guest = self.guests.borrow_mut().remove(&serial);
-        if let Some(guest) = guest {
-            tracing::info!("a client at {} is closed: {why}", guest.peer);
-            guest.exit.end(why);
-        }
+/// Takes a client's place from it.
+fn leave(head: &Head, serial: u64, why: Refusal) {
+    let guest = head.places.guests.borrow_mut().remove(&serial);
+    if let Some(guest) = guest {
+        let ip = guest.peer.ip();
+        head.say(ip, Log::Info, &format!("a client at {ip} is closed: {why}"));
+        guest.exit.end(why);
     }
 }
 
@@ -218,7 +220,7 @@ impl<'a> Place<'a> {
                     "nothing was heard here for longer than {:?}, and another client of this address needs the place; connect again",
                     rules.silent_after
                 );
-                places.leave(serial, Refusal::new(Code::Timeout, text));
+                leave(head, serial, Refusal::new(Code::Timeout, text));
             }
         }
         let serial = places.next.get();
@@ -253,7 +255,7 @@ pub async fn close_idle(head: Rc<Head>) {
         for guest in head.places.guests() {
             if is_idle(guest.stay(), idle_after) {
                 let text = format!("nothing was heard for longer than {idle_after:?}; connect again");
-                head.places.leave(guest.serial, Refusal::new(Code::Timeout, text));
+                leave(&head, guest.serial, Refusal::new(Code::Timeout, text));
             }
         }
     }

@@ -130,7 +130,10 @@ pub async fn serve(
     };
     if let Err(error) = drive(&client.outbox, &client.flow, shutdown, write_half, reader).await {
         match client.outbox.failed() {
-            Some(cause) => tracing::warn!("a text client is closed: {cause}"),
+            Some(cause) => {
+                let ip = guest.peer.ip();
+                head.say(ip, Log::Warn, &format!("a text client at {ip} is closed: {cause}"));
+            }
             None => tracing::debug!("a text client's connection broke: {error}"),
         }
     }

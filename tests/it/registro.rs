@@ -302,8 +302,10 @@ fn logs_need_no_links() {
         assert!(meta.is_file(), "{log}");
     }
     // The head outlives who traces it.
-    let lock = fs::read_to_string(dir.path().join("head.lock")).unwrap();
-    let pid = lock.split(' ').nth(1).unwrap().parse().unwrap();
+    let pid = eventually("the head's lock names it", || {
+        let lock = fs::read_to_string(dir.path().join("head.lock")).ok()?;
+        lock.split(' ').nth(1)?.parse().ok()
+    });
     rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
     let mut head = head;
     head.wait();

@@ -290,7 +290,7 @@ pub fn records(out: &mut BytesMut, next: RecordId, lines: &[u8]) -> Result {
 /// it appends none, unless an `empty` one is wanted.
 ///
 /// # Errors
-/// As [`records`].
+/// As `records`.
 pub fn records_of(out: &mut BytesMut, empty: bool, take: impl FnOnce(&mut BytesMut) -> RecordId) -> Result<bool> {
     let start = out.len();
     let written = lines_frame(out, kind::RECORDS, b"", |out| {
