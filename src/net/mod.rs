@@ -19,6 +19,7 @@ use bytes::BytesMut;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
+#[cfg(feature = "server")]
 pub(crate) use aside::aside;
 pub use heads::Heads;
 pub use outbox::Outbox;
