@@ -2,13 +2,13 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark may stop at a surprise")]
 
-use acopio::data::index::Summary;
-use acopio::data::log::{Log, Settings, SyncPolicy};
-use acopio::data::record::{decode, encode};
-use acopio::data::recover::scan;
-use acopio::data::scan::{Query, ScanBounds, Scanner};
-use acopio::data::storage::Disk;
+use acopio::internals::Disk;
+use acopio::internals::Summary;
+use acopio::internals::scan;
+use acopio::internals::{Log, Settings, SyncPolicy};
+use acopio::internals::{Query, ScanBounds, Scanner};
 use acopio::wire::id::{ClientId, RecordId};
+use acopio::wire::record::{decode, encode};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 

@@ -2,10 +2,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark may stop at a surprise")]
 
-use acopio::data::record::encode;
-use acopio::head::merge::Merge;
+use acopio::internals::Merge;
 use acopio::limits;
 use acopio::wire::id::{ClientId, RecordId};
+use acopio::wire::record::encode;
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A wall clock. Clones show the same time.
 #[derive(Clone, Debug, Default)]
-pub enum Clock {
+pub(crate) enum Clock {
     /// The system's.
     #[default]
     System,
@@ -19,7 +19,7 @@ pub enum Clock {
 impl Clock {
     /// The time for log lines.
     #[must_use]
-    pub fn now(&self) -> SystemTime {
+    pub(crate) fn now(&self) -> SystemTime {
         match self {
             Self::System => SystemTime::now(),
             #[cfg(feature = "simulation")]
@@ -29,14 +29,14 @@ impl Clock {
 
     /// The time in ns since the Unix epoch; 0 on a machine whose clock stands before it.
     #[must_use]
-    pub fn wall_ns(&self) -> u64 {
+    pub(crate) fn wall_ns(&self) -> u64 {
         let since = self.now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
 #[cfg(feature = "simulation")]
-pub use simulated::SimClock;
+pub(crate) use simulated::SimClock;
 
 #[cfg(feature = "simulation")]
 mod simulated {
@@ -48,7 +48,7 @@ mod simulated {
 
     /// A wall clock that follows the runtime's time, which may be paused, and jumps when told. Clones are the same clock.
     #[derive(Clone, Debug)]
-    pub struct SimClock {
+    pub(crate) struct SimClock {
         started: Instant,
         /// What it showed, or would have shown, at `started`: ns since the Unix epoch.
         epoch_ns: Arc<AtomicU64>,
@@ -57,19 +57,19 @@ mod simulated {
     impl SimClock {
         /// A clock that shows `epoch_ns` now.
         #[must_use]
-        pub fn new(epoch_ns: u64) -> Self {
+        pub(crate) fn new(epoch_ns: u64) -> Self {
             Self { started: Instant::now(), epoch_ns: Arc::new(AtomicU64::new(epoch_ns)) }
         }
 
         /// Jumps forward, or back if `ns` is negative.
-        pub fn jump(&self, ns: i64) {
+        pub(crate) fn jump(&self, ns: i64) {
             let epoch_ns = self.epoch_ns.load(Ordering::Relaxed);
             self.epoch_ns.store(epoch_ns.saturating_add_signed(ns), Ordering::Relaxed);
         }
 
         /// What it shows.
         #[must_use]
-        pub fn now(&self) -> SystemTime {
+        pub(crate) fn now(&self) -> SystemTime {
             UNIX_EPOCH + Duration::from_nanos(self.epoch_ns.load(Ordering::Relaxed)) + self.started.elapsed()
         }
     }

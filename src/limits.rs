@@ -16,13 +16,13 @@ mod web;
 
 use std::time::Duration;
 
-pub use broker::*;
-pub use check::*;
+pub(crate) use broker::*;
+pub(crate) use check::*;
 pub use coord::*;
 pub use data::*;
-pub use device::*;
-pub use docker::*;
-pub use web::*;
+pub(crate) use device::*;
+pub(crate) use docker::*;
+pub(crate) use web::*;
 
 // ---- messages and frames ------------------------------------------------------------------------------------------
 
@@ -38,7 +38,7 @@ pub const LINE_BYTES_MAX: usize = 64 * 1024;
 pub const RAW_READ_BYTES_MAX: usize = 64 * 1024;
 
 /// Room for a frame's own fields beside its messages, bytes.
-pub const FRAME_HEADER_BYTES_MAX: usize = 1024;
+pub(crate) const FRAME_HEADER_BYTES_MAX: usize = 1024;
 
 /// Greatest frame, bytes, kind byte included and length prefix not.
 pub const FRAME_BYTES_MAX: usize = MESSAGE_BYTES_MAX + FRAME_HEADER_BYTES_MAX;
@@ -87,32 +87,32 @@ pub const CLIENTS_MAX_DEFAULT: usize = 100;
 pub const CLIENT_SILENT_AFTER: Duration = Duration::from_secs(60);
 
 /// Time between two looks for clients that are idle for too long: a quarter of that time, but not less than this.
-pub const IDLE_LOOK_MIN: Duration = Duration::from_millis(50);
+pub(crate) const IDLE_LOOK_MIN: Duration = Duration::from_millis(50);
 
 /// The same, and not more than this.
-pub const IDLE_LOOK_MAX: Duration = Duration::from_secs(1);
+pub(crate) const IDLE_LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// Time that a client which lost its place has to read its answers and the reason; then it is cut.
-pub const PLACE_LEAVE_TIME_MAX: Duration = Duration::from_secs(10);
+pub(crate) const PLACE_LEAVE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Clients that one report lists; the others are counted.
-pub const STATUS_CLIENTS_MAX: usize = 1000;
+pub(crate) const STATUS_CLIENTS_MAX: usize = 1000;
 
 /// Connections beyond the client limit that a head serves at the same time, for data nodes, for handshakes and for
 /// telling client 101 that the head is full. Past it the head stops accepting until one ends.
-pub const CONNECTIONS_EXTRA: usize = 256;
+pub(crate) const CONNECTIONS_EXTRA: usize = 256;
 
 /// Registered data nodes of one head.
 pub const NODES_MAX: usize = 128;
 
 /// Data nodes that a head remembers, away ones included.
-pub const MEMBERS_MAX: usize = 4 * NODES_MAX;
+pub(crate) const MEMBERS_MAX: usize = 4 * NODES_MAX;
 
 /// Greatest name of a cluster, bytes.
-pub const CLUSTER_NAME_BYTES_MAX: usize = 63;
+pub(crate) const CLUSTER_NAME_BYTES_MAX: usize = 63;
 
 /// Name of a cluster that was given none.
-pub const CLUSTER_DEFAULT: &str = "acopio";
+pub(crate) const CLUSTER_DEFAULT: &str = "acopio";
 
 /// Messages one client connection may have in flight; past it the head stops reading from that socket.
 pub const CLIENT_IN_FLIGHT_MESSAGES_MAX: usize = 4096;
@@ -136,10 +136,10 @@ pub const OUTBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const TURN_BYTES: usize = READ_BUFFER_BYTES;
 
 /// Connections that are accepted in a turn: each takes some system calls.
-pub const TURN_ACCEPTS: usize = 8;
+pub(crate) const TURN_ACCEPTS: usize = 8;
 
 /// What each frame, batch or line counts in a turn beside its bytes: a small one takes about as long as copying these.
-pub const TURN_STEP_BYTES: usize = 256;
+pub(crate) const TURN_STEP_BYTES: usize = 256;
 
 /// Bytes the head sends to a data node ahead of its acknowledgements: the node's window. The node has buffers for all
 /// of it, so it always goes on reading, and a ping is answered even while its disk stalls.
@@ -150,22 +150,22 @@ pub const NODE_WINDOW_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const NODE_WINDOW_MESSAGES_MAX: usize = 128 * 1024;
 
 /// Payload bytes that all clients together may have in flight in one head. Memory of the head follows from it.
-pub const HEAD_IN_FLIGHT_BYTES_MAX: usize = 24 * 1024 * 1024;
+pub(crate) const HEAD_IN_FLIGHT_BYTES_MAX: usize = 24 * 1024 * 1024;
 
 /// Greatest read buffer of a framed or line connection, bytes: one read gives a batch of messages.
-pub const READ_BUFFER_BYTES: usize = 64 * 1024;
+pub(crate) const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 /// The same of a framed connection that has said little so far, bytes: thousands of them must not take much.
-pub const READ_BUFFER_BYTES_MIN: usize = 4 * 1024;
+pub(crate) const READ_BUFFER_BYTES_MIN: usize = 4 * 1024;
 
 /// Capacity that an idle connection keeps for what it writes, bytes: a burst's memory is given back.
-pub const OUTBOX_KEEP_BYTES: usize = 64 * 1024;
+pub(crate) const OUTBOX_KEEP_BYTES: usize = 64 * 1024;
 
 /// Wait after a connection that could not be accepted: what the system lacks does not come back at once.
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Time a peer may leave a full socket unread while the head wants to close; then it is cut off.
-pub const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
+pub(crate) const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Time a client that has closed its sending side may take to read its last answers.
 pub const LINGER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -175,30 +175,30 @@ pub const LINGER_TIME_MAX: Duration = Duration::from_secs(30);
 pub const TEXT_NODE_BYTES_DEFAULT: usize = 1024;
 
 /// Least such bound that can be asked for: a short message fits beside `mensaje: `.
-pub const TEXT_NODE_BYTES_MIN: usize = 64;
+pub(crate) const TEXT_NODE_BYTES_MIN: usize = 64;
 
 /// What a raw or line data node may have unanswered in the head: it answers one message at a time, so a longer queue
 /// would only wait. One batch.
-pub const TEXT_NODE_WINDOW_MESSAGES_MAX: usize = BATCH_MESSAGES_MAX;
+pub(crate) const TEXT_NODE_WINDOW_MESSAGES_MAX: usize = BATCH_MESSAGES_MAX;
 
 /// Batches up to this size are copied out of the read buffer: a few bytes that wait for a slow node must not keep a
 /// whole buffer alive.
-pub const DETACH_BYTES_MAX: usize = 4096;
+pub(crate) const DETACH_BYTES_MAX: usize = 4096;
 
 /// Time after which the system gives up a peer that answers nothing: a device that lost its power says no goodbye, and
 /// must not keep a client's place. Half of it passes before an idle one is asked (TCP keepalive).
 pub const PEER_SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// Questions of the system to an idle peer without an answer before the connection counts as broken.
-pub const KEEPALIVE_RETRIES: u32 = 3;
+pub(crate) const KEEPALIVE_RETRIES: u32 = 3;
 
 /// Bytes that the system takes for a peer beyond what it could send, but for the write that it is in: a peer that does not
 /// read is known by the next one that waits.
-pub const UNSENT_BYTES_MAX: u32 = 1;
+pub(crate) const UNSENT_BYTES_MAX: u32 = 1;
 
 /// Time a text peer that has been confirmed may leave a word unfinished that could still become part of the handshake;
 /// then it is a message. Longer than a lost packet takes to be sent again.
-pub const HANDSHAKE_DOUBT_TIME_MAX: Duration = Duration::from_secs(1);
+pub(crate) const HANDSHAKE_DOUBT_TIME_MAX: Duration = Duration::from_secs(1);
 
 // ---- heartbeat ------------------------------------------------------------------------------------------------------
 
@@ -206,48 +206,48 @@ pub const HANDSHAKE_DOUBT_TIME_MAX: Duration = Duration::from_secs(1);
 pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(5);
 
 /// Time an ICMP echo may take; less than a heartbeat, so that probes never pile up.
-pub const ICMP_TIME_MAX: Duration = Duration::from_secs(1);
+pub(crate) const ICMP_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Time a data node may have messages and acknowledge none of them: its process answers pings, but its disk hangs.
 /// Longer than the stalls of a healthy disk after heavy writing.
-pub const NODE_PROGRESS_TIME_MAX: Duration = Duration::from_secs(10);
+pub(crate) const NODE_PROGRESS_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The same for the first batch of a node that has acknowledged none since it registered, where others could have kept it.
 /// It doubles with each node from the same address that failed so, up to [`NODE_PROGRESS_TIME_MAX`].
-pub const NODE_TRIAL_TIME: Duration = Duration::from_secs(2);
+pub(crate) const NODE_TRIAL_TIME: Duration = Duration::from_secs(2);
 
 /// Time between two looks at what the nodes acknowledge.
-pub const NODE_LOOK_EVERY: Duration = Duration::from_millis(250);
+pub(crate) const NODE_LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// Looks after which the window of a node halves that has something and acknowledges nothing, and halves again: two seconds,
 /// longer than most stalls of a disk.
-pub const NODE_SILENT_LOOKS: u32 = 8;
+pub(crate) const NODE_SILENT_LOOKS: u32 = 8;
 
 /// Batches that a node may have unsettled once it has acknowledged its first: the window opens from there.
-pub const NODE_WINDOW_BATCHES_FIRST: usize = 16;
+pub(crate) const NODE_WINDOW_BATCHES_FIRST: usize = 16;
 
 /// Looks for which no other node is tried from an address from where one came that acknowledged nothing: two seconds. It
 /// doubles with each, and holds only while others can keep the messages.
-pub const NODE_REST_LOOKS: u64 = 8;
+pub(crate) const NODE_REST_LOOKS: u64 = 8;
 
 /// The most of that: five minutes.
-pub const NODE_REST_LOOKS_MAX: u64 = 1200;
+pub(crate) const NODE_REST_LOOKS_MAX: u64 = 1200;
 
 /// Time a raw data node may take over one message before it counts as dead: it has no ping of its own.
 pub const RAW_NODE_ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// ICMP echoes in a row that a host may leave unanswered before its raw data node is evicted: one packet can be lost.
-pub const ICMP_MISSES_MAX: u8 = 2;
+pub(crate) const ICMP_MISSES_MAX: u8 = 2;
 
 /// Data nodes beyond the first copies that may be lost with the same batch in flight, before it is refused: one that ends
 /// every node which gets it stops there, and one that was only beside it is refused after as many losses in a row alone.
 pub const NODES_LOST_MAX: usize = 3;
 
 /// Silence of a head after which a data node asks whether it is still there.
-pub const HEAD_PING_AFTER: Duration = HEARTBEAT_DEFAULT;
+pub(crate) const HEAD_PING_AFTER: Duration = HEARTBEAT_DEFAULT;
 
 /// Silence of a head after which a data node dials again: its host may be gone without a goodbye.
-pub const HEAD_SILENCE_MAX: Duration = Duration::from_secs(15);
+pub(crate) const HEAD_SILENCE_MAX: Duration = Duration::from_secs(15);
 
 // ---- reading ------------------------------------------------------------------------------------------------------------
 
@@ -259,13 +259,13 @@ pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 pub const RECORDS_BYTES_MAX: usize = 256 * 1024;
 
 /// Least size of a page that is asked for, bytes: a reader of many nodes still makes progress.
-pub const PAGE_BYTES_MIN: usize = 16 * 1024;
+pub(crate) const PAGE_BYTES_MIN: usize = 16 * 1024;
 
 /// Pages that one reader holds from one node: one is merged while the next is on its way.
-pub const READ_PAGES_MAX: usize = 2;
+pub(crate) const READ_PAGES_MAX: usize = 2;
 
 /// Bytes of pages that one reader asks for from all nodes together; its pages are smaller where there are many nodes.
-pub const READ_PAGES_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(crate) const READ_PAGES_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Readers of one head at the same time. Memory of the head follows from it.
 pub const READERS_MAX: usize = 64;
@@ -286,129 +286,129 @@ pub const NODE_SCANS_MAX: usize = 2 * READERS_MAX;
 pub const NODE_PAGES_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Pages that a data node makes at the same time: they are read by one thread, so more would only wait in memory.
-pub const NODE_PAGES_MAKING_MAX: usize = 4;
+pub(crate) const NODE_PAGES_MAKING_MAX: usize = 4;
 
 /// Records that wait in the head for one reader to take them, bytes; past it no more are merged, so that a reader that
 /// does not read slows itself alone.
-pub const READ_ANSWERS_BYTES_MAX: usize = 512 * 1024;
+pub(crate) const READ_ANSWERS_BYTES_MAX: usize = 512 * 1024;
 
 /// Time after which a node that had nothing new is asked again.
-pub const READ_POLL: Duration = Duration::from_millis(20);
+pub(crate) const READ_POLL: Duration = Duration::from_millis(20);
 
 /// The same for a follower to whom nothing has come for a while.
-pub const READ_POLL_MAX: Duration = Duration::from_millis(100);
+pub(crate) const READ_POLL_MAX: Duration = Duration::from_millis(100);
 
 /// A page that ends this close to the present is the end of what there is now, not one of many.
-pub const READ_LIVE: Duration = Duration::from_secs(1);
+pub(crate) const READ_LIVE: Duration = Duration::from_secs(1);
 
 /// Time between two frames to a reader that has nothing to read: it learns how far the answer is complete.
-pub const READ_PROGRESS_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const READ_PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// Time that a read waits for data nodes that are away: longer than one takes to start again and to register.
 pub const READ_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Time that a data node may take over one page before it counts as missing.
-pub const READ_PAGE_TIME_MAX: Duration = Duration::from_secs(10);
+pub(crate) const READ_PAGE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Scans in a row that a data node may fail before it counts as missing.
-pub const SCAN_FAILURES_MAX: u32 = 3;
+pub(crate) const SCAN_FAILURES_MAX: u32 = 3;
 
 /// Time that a data node waits for other heads to say what is safe, before it answers with what is complete.
-pub const SAFE_WAIT_MAX: Duration = Duration::from_millis(100);
+pub(crate) const SAFE_WAIT_MAX: Duration = Duration::from_millis(100);
 
 /// Time that a data node stays complete no further while readers ask, before it says which head that hangs on.
-pub const STALL_TIME_MAX: Duration = Duration::from_secs(3);
+pub(crate) const STALL_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Time between two questions of readers that are one wait: a head asks again at once, or within [`READ_POLL_MAX`].
-pub const STALL_ASKED_WITHIN: Duration = Duration::from_secs(2);
+pub(crate) const STALL_ASKED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Answers of one head that wait in a data node until what was put before them is settled; later ones are joined.
-pub const SAFES_PENDING_MAX: usize = 16;
+pub(crate) const SAFES_PENDING_MAX: usize = 16;
 
 /// Time for which a head gives the same answer to what is safe to all its readers' Scans: finding it passes over all
 /// that is in flight.
-pub const SAFE_FRESH: Duration = Duration::from_millis(5);
+pub(crate) const SAFE_FRESH: Duration = Duration::from_millis(5);
 
 /// How far ahead of the head's clock an id of a peer may be and still move the clock: heads that agree on the day.
-pub const CLOCK_LEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const CLOCK_LEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How far ahead of what it calls safe a head writes down that it has, in the time of ids: one small file a second while
 /// somebody reads. A head that starts again gives ids above that, so they run ahead by as much at most.
-pub const CLOCK_AHEAD: Duration = Duration::from_secs(2);
+pub(crate) const CLOCK_AHEAD: Duration = Duration::from_secs(2);
 
 /// Greatest `clock.txt` that is read, bytes: one short line.
-pub const CLOCK_BYTES_MAX: u64 = 128;
+pub(crate) const CLOCK_BYTES_MAX: u64 = 128;
 
 /// Time between two lists of members to the data nodes: many that come at once are told together.
-pub const MEMBERS_TELL_EVERY: Duration = Duration::from_millis(100);
+pub(crate) const MEMBERS_TELL_EVERY: Duration = Duration::from_millis(100);
 
 /// Age from which a report counts after a node went away: what it says was looked at since.
-pub const MEMBER_SETTLE_AFTER: Duration = Duration::from_secs(2);
+pub(crate) const MEMBER_SETTLE_AFTER: Duration = Duration::from_secs(2);
 
 /// Data nodes that speak text and keep records which a head knows by name; the records of others are counted together.
-pub const TEXT_NODES_KNOWN_MAX: usize = 64;
+pub(crate) const TEXT_NODES_KNOWN_MAX: usize = 64;
 
 /// Greatest `members.txt` that is read, bytes: every line takes less than 256.
-pub const MEMBERS_BYTES_MAX: u64 = 256 * (MEMBERS_MAX + TEXT_NODES_KNOWN_MAX + 1) as u64;
+pub(crate) const MEMBERS_BYTES_MAX: u64 = 256 * (MEMBERS_MAX + TEXT_NODES_KNOWN_MAX + 1) as u64;
 
 /// Shortest time between two counts of the records that are short of copies, at changes: a busy log changes a thousand
 /// times a second.
-pub const COUNT_EVERY: Duration = Duration::from_millis(50);
+pub(crate) const COUNT_EVERY: Duration = Duration::from_millis(50);
 
 /// Time between two reports of a data node when nothing changed.
-pub const REPORT_EVERY: Duration = HEARTBEAT_DEFAULT;
+pub(crate) const REPORT_EVERY: Duration = HEARTBEAT_DEFAULT;
 
 // ---- what is wrong with a cluster ------------------------------------------------------------------------------------
 
 /// How far the wall clock of a head may be behind the ids it has given before it says so: what NTP mends without a jump
 /// is far less, and readers that ask by time notice no less.
-pub const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(60);
+pub(crate) const CLOCK_BEHIND_MAX: Duration = Duration::from_secs(60);
 
 /// Time between two looks of a head at its clock and at the number of copies: soon enough to be told, rare enough that
 /// a node which comes back at once is not mentioned.
-pub const ALARM_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const ALARM_EVERY: Duration = Duration::from_secs(1);
 
 /// Time for which a head may answer a node it knew with "taken" before the node says that there are two of it: longer
 /// than two heartbeats, in which a head notices a lost connection.
-pub const TAKEN_DOUBT_TIME: Duration = Duration::from_secs(30);
+pub(crate) const TAKEN_DOUBT_TIME: Duration = Duration::from_secs(30);
 
 /// The same for a head that has not taken this process in yet: the one before it may have been there. Just above two
 /// heartbeats, so that a copied folder is told soon.
-pub const TAKEN_NEW_DOUBT_TIME: Duration = Duration::from_secs(12);
+pub(crate) const TAKEN_NEW_DOUBT_TIME: Duration = Duration::from_secs(12);
 
 // ---- reconnecting ---------------------------------------------------------------------------------------------------
 
 /// First wait before a lost head is dialled again; it doubles up to [`BACKOFF_MAX`].
-pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
+pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(100);
 
 /// Longest wait before a lost head is dialled again.
-pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// Longest wait before heads are asked again of which the last one refused for now.
-pub const CLIENT_REFUSED_WAIT_MAX: Duration = Duration::from_millis(500);
+pub(crate) const CLIENT_REFUSED_WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// Time to establish a TCP connection to a head.
-pub const DIAL_TIME_MAX: Duration = Duration::from_secs(5);
+pub(crate) const DIAL_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Time a client of the library goes on trying to get a message stored while heads are away or refuse for now.
-pub const CLIENT_RETRY_TIME_DEFAULT: Duration = Duration::from_secs(30);
+pub(crate) const CLIENT_RETRY_TIME_DEFAULT: Duration = Duration::from_secs(30);
 
 /// Messages that the callers of one [`Keeper`](crate::client::Keeper) have in flight together, and as many that wait: fewer
 /// than a client's window, so that sending one never waits for the answer to another.
-pub const KEEPER_IN_FLIGHT_MAX: usize = 256;
+pub(crate) const KEEPER_IN_FLIGHT_MAX: usize = 256;
 
 // ---- a silent head ----------------------------------------------------------------------------------------------------
 
 /// Silence of a head after which a client with something in flight asks whether it is there. Answers usually come within
 /// milliseconds, and a head that takes nothing for now says so as often as [`CLIENT_WORD_EVERY`].
-pub const CLIENT_PING_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const CLIENT_PING_AFTER: Duration = Duration::from_secs(1);
 
 /// Silence after which a client with something in flight goes on with the next head. Three of its words are missing by
 /// then; going on for nothing costs second copies, which readers drop, and nothing else.
-pub const CLIENT_SILENCE_MAX: Duration = Duration::from_secs(3);
+pub(crate) const CLIENT_SILENCE_MAX: Duration = Duration::from_secs(3);
 
 /// The same for a client that knows one head: it has nowhere to go, and dialling again would only send all once more.
-pub const CLIENT_SILENCE_ALONE_MAX: Duration = Duration::from_secs(10);
+pub(crate) const CLIENT_SILENCE_ALONE_MAX: Duration = Duration::from_secs(10);
 
 /// Time between two Pings of a head to a client whose frames it takes in no further, because what is in flight is enough.
 /// Without them the client could not tell it from a dead one: it does not read the client's Ping, either.
@@ -421,139 +421,136 @@ pub const CLIENT_WORD_EVERY: Duration = CLIENT_PING_AFTER;
 pub const READER_HOLD_TIME: Duration = Duration::from_secs(30);
 
 /// Bytes of records that a reader holds back while one before them is missing; past it the oldest is let go first.
-pub const READER_HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub(crate) const READER_HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// What a record that is held back takes beside its line, bytes: its place in two trees.
-pub const READER_HELD_EXTRA_BYTES: usize = 256;
+pub(crate) const READER_HELD_EXTRA_BYTES: usize = 256;
 
 /// Clients whose sequence numbers a reader remembers; past it the half that was silent longest is forgotten.
-pub const READER_CLIENTS_MAX: usize = 4096;
+pub(crate) const READER_CLIENTS_MAX: usize = 4096;
 
 /// Ranges of sequence numbers that a reader remembers of one client: as many as what a client has in flight can be
 /// torn into. Past it the lowest half is forgotten.
-pub const READER_CLIENT_RANGES_MAX: usize = CLIENT_IN_FLIGHT_MESSAGES_MAX / 2;
+pub(crate) const READER_CLIENT_RANGES_MAX: usize = CLIENT_IN_FLIGHT_MESSAGES_MAX / 2;
 
 /// The same of all clients together, some 80 bytes each.
-pub const READER_RANGES_MAX: usize = 64 * READER_CLIENT_RANGES_MAX;
+pub(crate) const READER_RANGES_MAX: usize = 64 * READER_CLIENT_RANGES_MAX;
 
 /// Payloads that a reader remembers of all clients together, to tell a second copy from another message under the same
 /// number: 4 bytes each. Past it the older half of each client's is forgotten, and what comes again passes.
-pub const READER_PAYLOADS_MAX: usize = 4 * 1024 * 1024;
+pub(crate) const READER_PAYLOADS_MAX: usize = 4 * 1024 * 1024;
 
 /// Frames that a reader takes from its socket before anybody asks for them. One, so that a slow reader is felt by the
 /// head at once.
-pub const READER_FRAMES_AHEAD: usize = 1;
+pub(crate) const READER_FRAMES_AHEAD: usize = 1;
 
 /// Time a reader that does not follow goes on trying while no head answers, or waits for a data node that is away.
-pub const READER_RETRY_TIME_DEFAULT: Duration = Duration::from_secs(30);
+pub(crate) const READER_RETRY_TIME_DEFAULT: Duration = Duration::from_secs(30);
 
 /// The first time that is looked at for the last messages.
-pub const READER_LAST_TIME: Duration = Duration::from_secs(1);
+pub(crate) const READER_LAST_TIME: Duration = Duration::from_secs(1);
 
 /// How much longer the next time is that is looked at, if there were too few messages.
-pub const READER_LAST_FACTOR: u64 = 8;
+pub(crate) const READER_LAST_FACTOR: u64 = 8;
 
 // ---- ending ---------------------------------------------------------------------------------------------------------
 
 /// Time `up` waits for a data node to register before it starts the next process.
-pub const UP_NODE_TIME_MAX: Duration = Duration::from_secs(2);
+pub(crate) const UP_NODE_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Time a role has to finish what it accepted after SIGTERM; the process is gone within ten seconds.
 pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(6);
 
 /// Time from the first signal until a process gives up on an orderly end and says so.
-pub const STOP_TIME_MAX: Duration = Duration::from_secs(10);
+pub(crate) const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 
 // ---- a cluster on this machine ---------------------------------------------------------------------------------------
 
 /// Time the head of `acopio up` has to say that it listens.
-pub const UP_START_TIME_MAX: Duration = Duration::from_secs(10);
+pub(crate) const UP_START_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Time that every group of processes (clients, head, data nodes) has to end, even if those before it took all of
 /// [`STOP_TIME_MAX`]; then they are killed.
-pub const UP_GROUP_STOP_TIME_MIN: Duration = Duration::from_secs(2);
+pub(crate) const UP_GROUP_STOP_TIME_MIN: Duration = Duration::from_secs(2);
 
 /// Data nodes of one `acopio up`: their loopback addresses end in 2 and up, and a head takes no more.
-pub const UP_NODES_MAX: usize = NODES_MAX;
+pub(crate) const UP_NODES_MAX: usize = NODES_MAX;
 
 /// Random-number clients of one `acopio up`: processes of one machine.
-pub const UP_CLIENTS_MAX: usize = CLIENTS_MAX_DEFAULT;
+pub(crate) const UP_CLIENTS_MAX: usize = CLIENTS_MAX_DEFAULT;
 
 /// Lines that wait to be shown by `acopio up`. A terminal that stands still must not hold up the cluster: what does
 /// not fit is counted, and it is in the log files.
-pub const SCREEN_LINES_MAX: usize = 1024;
+pub(crate) const SCREEN_LINES_MAX: usize = 1024;
 
 /// Time that what still waits to be shown has at the end of `acopio up`: a terminal that stands still ends nobody's patience.
-pub const SCREEN_END_TIME_MAX: Duration = Duration::from_secs(1);
+pub(crate) const SCREEN_END_TIME_MAX: Duration = Duration::from_secs(1);
 
 // ---- the command line -----------------------------------------------------------------------------------------------
 
 /// Longest duration that a flag takes: a year is surely a mistake.
-pub const DURATION_FLAG_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(crate) const DURATION_FLAG_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Shortest duration that a flag takes: below it a loop would keep a processor busy.
-pub const DURATION_FLAG_MIN: Duration = Duration::from_millis(1);
+pub(crate) const DURATION_FLAG_MIN: Duration = Duration::from_millis(1);
 
 /// Heads that one data node or client can be told of.
-pub const HEADS_MAX: usize = 16;
+pub(crate) const HEADS_MAX: usize = 16;
 
 /// Bytes that `acopio read` gathers before it writes them out.
-pub const READ_OUTPUT_BYTES: usize = 64 * 1024;
+pub(crate) const READ_OUTPUT_BYTES: usize = 64 * 1024;
 
 /// Greatest memory of the pattern that `acopio read --grep` looks for, bytes.
-pub const GREP_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const GREP_BYTES_MAX: usize = 1024 * 1024;
 
 /// Lines that `acopio send` reads ahead of the network: the file is read while answers are on their way.
-pub const SEND_LINES_AHEAD: usize = 1024;
+pub(crate) const SEND_LINES_AHEAD: usize = 1024;
 
 /// Time between two looks of `acopio drain` at how far it is: nodes report every second meanwhile.
-pub const DRAIN_LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const DRAIN_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Refused lines that `acopio send` lists; the rest is counted.
-pub const SEND_REFUSALS_SHOWN_MAX: usize = 20;
+pub(crate) const SEND_REFUSALS_SHOWN_MAX: usize = 20;
 
 // ---- the log files of a head ----------------------------------------------------------------------------------------
 
 /// Age at which days of `heartbeat.log`, `head.log`, `client.log` and `node.log` go. `registro.log` is kept for ever, unless a
 /// head is told otherwise.
-pub const LOG_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+pub(crate) const LOG_AGE_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Time between two looks whether a log file is still the one at its path: one that was moved away takes no lines for longer.
-pub const LOG_LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const LOG_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// First time for which a line about a peer that comes again is counted and not said; it doubles while the line goes on.
-pub const LOG_REPEAT_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const LOG_REPEAT_AFTER: Duration = Duration::from_secs(1);
 
 /// The longest such time in `head.log` and `heartbeat.log`: a data node that is refused comes back every few seconds.
-pub const LOG_REPEAT_EVERY: Duration = Duration::from_secs(600);
+pub(crate) const LOG_REPEAT_EVERY: Duration = Duration::from_secs(600);
 
 /// The same in the registro, whose numbers count: a head that is killed takes those of this time with it.
-pub const REGISTRO_REPEAT_EVERY: Duration = Duration::from_secs(10);
+pub(crate) const REGISTRO_REPEAT_EVERY: Duration = Duration::from_secs(10);
 
 /// Bytes of lines a second that one peer can cause in a log, in the long run; what is more is counted.
-pub const LOG_PEER_BYTES_PER_SECOND: u64 = 1024;
+pub(crate) const LOG_PEER_BYTES_PER_SECOND: u64 = 1024;
 
 /// Bytes of lines that one peer can cause at once: a few hundred lines, as many devices behind one address cause them.
-pub const LOG_PEER_BURST_BYTES: u64 = 64 * 1024;
+pub(crate) const LOG_PEER_BURST_BYTES: u64 = 64 * 1024;
 
 /// Different lines about one peer that are remembered, so that each is said once.
-pub const LOG_PEER_LINES_MAX: usize = 32;
+pub(crate) const LOG_PEER_LINES_MAX: usize = 32;
 
 /// Peers about which lines are remembered; all others share the room of one.
-pub const LOG_PEERS_MAX: usize = 256;
+pub(crate) const LOG_PEERS_MAX: usize = 256;
 
 /// As much of a line about a peer as is said, bytes.
-pub const LOG_TEXT_BYTES_MAX: usize = 2 * TEXT_BYTES_MAX;
-
-/// Time between two tries to write a registro that could not be written.
-pub const REGISTRO_RETRY_EVERY: Duration = ALARM_EVERY;
+pub(crate) const LOG_TEXT_BYTES_MAX: usize = 2 * TEXT_BYTES_MAX;
 
 /// Bytes of lines that wait for a registro that cannot be written. Nothing new is taken meanwhile, so these are the
 /// acknowledgements of what was in flight; with more of them some get no line.
-pub const REGISTRO_PENDING_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub(crate) const REGISTRO_PENDING_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Ranges on one line of the registro; an acknowledgement of more takes several lines.
-pub const REGISTRO_RANGES_MAX: usize = 256;
+pub(crate) const REGISTRO_RANGES_MAX: usize = 256;
 
 const _: () = assert!(FRAME_BYTES_MAX > MESSAGE_BYTES_MAX);
 const _: () = assert!(CLIENT_SILENCE_MAX.as_millis() >= 2 * CLIENT_WORD_EVERY.as_millis());

@@ -16,7 +16,7 @@ use crate::limits::NODE_NAME_BYTES_MAX;
 
 /// A role of which one process may use a folder, and the file that it locks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// A data node.
     Data,
     /// A head.
@@ -30,7 +30,7 @@ impl Role {
 
     /// The file.
     #[must_use]
-    pub const fn file(self) -> &'static str {
+    pub(crate) const fn file(self) -> &'static str {
         match self {
             Self::Data => "lock",
             Self::Head => "head.lock",
@@ -70,7 +70,7 @@ pub enum Error {
 
 /// A lock that is held until it is dropped.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     file: File,
     /// None where the folder can't be locked, or another role of this folder has it.
     _folder: Option<Held>,
@@ -104,7 +104,7 @@ impl Lock {
     ///
     /// # Errors
     /// Another process has it, or the file can't be written.
-    pub fn take(folder: &Path, role: Role, who: &str) -> Result<Self, Error> {
+    pub(crate) fn take(folder: &Path, role: Role, who: &str) -> Result<Self, Error> {
         let failed = |source| Error::Disk { path: folder.to_owned(), file: role.file(), source };
         let in_use = |holder| Error::InUse { path: folder.to_owned(), holder };
         let options = &mut files::options();
@@ -165,7 +165,7 @@ fn held_file(path: &Path) -> io::Result<Option<String>> {
 ///
 /// # Errors
 /// The file is there and can't be read.
-pub fn held(folder: &Path, role: Role) -> io::Result<Option<String>> {
+pub(crate) fn held(folder: &Path, role: Role) -> io::Result<Option<String>> {
     if let Some(holder) = held_file(&folder.join(role.file()))? {
         return Ok(Some(holder));
     }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 /// Whether a character is written out: C0 and C1 controls, and what has no width or turns the direction of writing.
 #[must_use]
-pub const fn is_hidden(c: char) -> bool {
+pub(crate) const fn is_hidden(c: char) -> bool {
     matches!(
         c,
         '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
@@ -20,21 +20,21 @@ pub const fn is_hidden(c: char) -> bool {
 /// The text with such characters as `\n`, `\t` or `\u{1b}`.
 #[cfg(feature = "server")]
 #[must_use]
-pub fn visible(text: &str) -> Cow<'_, str> {
+pub(crate) fn visible(text: &str) -> Cow<'_, str> {
     written_out(text, |_| false, |out, c| out.extend(c.escape_default()))
 }
 
 /// The same for a text of several lines, which stay lines.
 #[cfg(feature = "server")]
 #[must_use]
-pub fn visible_lines(text: &str) -> Cow<'_, str> {
+pub(crate) fn visible_lines(text: &str) -> Cow<'_, str> {
     written_out(text, |c| c == '\n', |out, c| out.extend(c.escape_default()))
 }
 
 /// The same for JSON, where it changes no value: such characters stand only in its strings.
 #[cfg(feature = "server")]
 #[must_use]
-pub fn visible_json(json: &str) -> Cow<'_, str> {
+pub(crate) fn visible_json(json: &str) -> Cow<'_, str> {
     written_out(
         json,
         |c| c == '\n',

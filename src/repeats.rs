@@ -16,15 +16,15 @@ use crate::limits;
 
 /// Something to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Saying<D> {
+pub(crate) struct Saying<D> {
     /// The line, or the last of several different ones.
-    pub text: String,
+    pub(crate) text: String,
     /// What belongs to it, from the last time that it was noted.
-    pub detail: D,
+    pub(crate) detail: D,
     /// 0: it is said as it comes. Else how often it was noted since it was said last.
-    pub times: u64,
+    pub(crate) times: u64,
     /// Those were different lines, of which this is the last.
-    pub mixed: bool,
+    pub(crate) mixed: bool,
 }
 
 impl<D> fmt::Display for Saying<D> {
@@ -65,7 +65,7 @@ struct Peer<D> {
 
 /// What was said about peers.
 #[derive(Debug)]
-pub struct Repeats<D> {
+pub(crate) struct Repeats<D> {
     wait_max: Duration,
     /// `None` stands for all that are too many.
     peers: BTreeMap<Option<IpAddr>, Peer<D>>,
@@ -74,12 +74,12 @@ pub struct Repeats<D> {
 impl<D: Clone> Repeats<D> {
     /// Nothing was said. A line that goes on and on is told every `wait_max`.
     #[must_use]
-    pub const fn new(wait_max: Duration) -> Self {
+    pub(crate) const fn new(wait_max: Duration) -> Self {
         Self { wait_max, peers: BTreeMap::new() }
     }
 
     /// Something about `peer`; what to say of it now, if anything.
-    pub fn note(&mut self, peer: Option<IpAddr>, text: &str, detail: D, now: Instant) -> Option<Saying<D>> {
+    pub(crate) fn note(&mut self, peer: Option<IpAddr>, text: &str, detail: D, now: Instant) -> Option<Saying<D>> {
         let wait_max = self.wait_max;
         let peer = self.peer(peer, now);
         let text = cut(text);
@@ -113,7 +113,7 @@ impl<D: Clone> Repeats<D> {
     }
 
     /// Something about `peer` that is only counted: it is told with its number later.
-    pub fn count(&mut self, peer: Option<IpAddr>, text: &str, detail: D, now: Instant) {
+    pub(crate) fn count(&mut self, peer: Option<IpAddr>, text: &str, detail: D, now: Instant) {
         let peer = self.peer(peer, now);
         let text = cut(text);
         if let Some(line) = peer.lines.iter_mut().find(|line| line.text == text) {
@@ -125,7 +125,7 @@ impl<D: Clone> Repeats<D> {
     }
 
     /// What was counted and is to be told now. To be asked once in a while.
-    pub fn due(&mut self, now: Instant) -> Vec<Saying<D>> {
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<Saying<D>> {
         let wait_max = self.wait_max;
         let mut sayings = Vec::new();
         for peer in self.peers.values_mut() {
@@ -146,7 +146,7 @@ impl<D: Clone> Repeats<D> {
     }
 
     /// What was counted and not told: nothing comes after this.
-    pub fn last_words(&mut self) -> Vec<Saying<D>> {
+    pub(crate) fn last_words(&mut self) -> Vec<Saying<D>> {
         let all = std::mem::take(&mut self.peers).into_values();
         let lines = all.flat_map(|peer| peer.lines.into_iter().chain(peer.left_out));
         lines.filter(|line| line.times > 0).map(|mut line| line.told()).collect()

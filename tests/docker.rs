@@ -22,7 +22,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use acopio::cluster::docker::engine::{Engine, Found};
+use acopio::internals::{Engine, Found};
 use bollard::Docker;
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, HealthStatusEnum, HostConfig, NetworkCreateRequest,

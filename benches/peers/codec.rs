@@ -5,7 +5,7 @@ use bytes::{Buf as _, BufMut as _, BytesMut};
 use crate::floor;
 
 /// A peer's protocol on one connection. Answers come in the order of the messages, or are counted as if they did.
-pub enum Codec {
+pub(crate) enum Codec {
     /// The floor's frames.
     Floor,
     /// Redis: `XADD` to a stream (RESP2).
@@ -20,7 +20,7 @@ pub enum Codec {
 
 impl Codec {
     /// What is said first, and how what comes back ends; messages go out after that.
-    pub fn opening(&self) -> Option<(Vec<u8>, &'static [u8])> {
+    pub(crate) fn opening(&self) -> Option<(Vec<u8>, &'static [u8])> {
         let nats = |inbox| {
             let connect = "CONNECT {\"verbose\":false,\"pedantic\":false}";
             format!("{connect}\r\nSUB _INBOX.{inbox}.* 1\r\nPING\r\n").into_bytes()
@@ -33,7 +33,7 @@ impl Codec {
     }
 
     /// Says one message.
-    pub fn push(&self, out: &mut BytesMut, number: u64, payload: &[u8]) {
+    pub(crate) fn push(&self, out: &mut BytesMut, number: u64, payload: &[u8]) {
         let size = payload.len();
         match self {
             Self::Floor => {
@@ -61,7 +61,7 @@ impl Codec {
     }
 
     /// Takes whole answers off what was read: how many there were, or what was said instead.
-    pub fn take(&self, input: &mut BytesMut) -> Result<usize, String> {
+    pub(crate) fn take(&self, input: &mut BytesMut) -> Result<usize, String> {
         let mut answers = 0;
         loop {
             if let Some(bytes) = self.aside(input) {

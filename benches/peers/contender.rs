@@ -15,7 +15,7 @@ use crate::load::{self, Measured, Shape};
 
 /// A contender with its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Contender {
+pub(crate) enum Contender {
     /// acopio: dialect, data nodes, copies, `--sync`.
     Acopio { dialect: &'static str, nodes: usize, copies: usize, sync: &'static str },
     /// acopio with one data node, and the lines of a file sent by this tool.
@@ -34,7 +34,7 @@ pub enum Contender {
 
 /// Who sends a file line by line over one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tool {
+pub(crate) enum Tool {
     /// `acopio send --file`.
     Send,
     /// `nc`, which knows nothing of acopio: the line dialect.
@@ -43,7 +43,7 @@ pub enum Tool {
 
 impl Contender {
     /// For the table.
-    pub fn name(self) -> String {
+    pub(crate) fn name(self) -> String {
         match self {
             Self::Acopio { dialect, nodes, copies, sync } => {
                 format!("acopio, {dialect}, {}, {}--sync {sync}", nodes_text(nodes), copies_text(copies))
@@ -62,7 +62,7 @@ impl Contender {
     }
 
     /// Starts it, loads it, ends it.
-    pub async fn measure(self, dir: &Path, shape: Shape) -> Result<Measured> {
+    pub(crate) async fn measure(self, dir: &Path, shape: Shape) -> Result<Measured> {
         calm(dir)?;
         if let Self::Acopio { dialect, nodes, copies, sync } = self {
             return acopio(dir, shape, dialect, (nodes, copies), sync);

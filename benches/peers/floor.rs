@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc as tasks};
 
 /// Bytes of a message before its payload, and of an answer.
-pub const HEADER: usize = 12;
+pub(crate) const HEADER: usize = 12;
 
 /// Bytes of a read or of a buffer that is filled.
 const BUFFER: usize = 256 * 1024;
@@ -70,7 +70,7 @@ async fn serve(mut stream: TcpStream, outbox: Rc<Outbox>, mut each: impl FnMut(&
 type Copies = Rc<RefCell<std::collections::HashMap<(u32, u64), u8>>>;
 
 /// Serves clients and forwards each message to `copies` of the data processes, drawn at random.
-pub async fn head(listener: TcpListener, data: Vec<SocketAddr>, size: usize, copies: usize) -> io::Result<()> {
+pub(crate) async fn head(listener: TcpListener, data: Vec<SocketAddr>, size: usize, copies: usize) -> io::Result<()> {
     let clients: Rc<RefCell<Vec<Rc<Outbox>>>> = Rc::default();
     let waiting: Copies = Rc::default();
     let mut nodes = Vec::new();
@@ -125,7 +125,7 @@ fn is_last(answer: &[u8], waiting: &Copies, copies: usize) -> bool {
 }
 
 /// Appends what the head sends, syncs if it is told to, and answers: a thread writes one buffer while another is filled.
-pub async fn data(listener: TcpListener, file: &Path, size: usize, sync: bool) -> io::Result<()> {
+pub(crate) async fn data(listener: TcpListener, file: &Path, size: usize, sync: bool) -> io::Result<()> {
     let (stream, _) = listener.accept().await?;
     let outbox = Rc::new(Outbox::default());
     let (orders, work) = mpsc::channel::<BytesMut>();

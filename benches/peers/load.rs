@@ -17,20 +17,20 @@ use crate::codec::Codec;
 
 /// How much is sent.
 #[derive(Clone, Copy)]
-pub struct Shape {
-    pub clients: usize,
-    pub in_flight: usize,
-    pub size: usize,
-    pub warm_up: Duration,
-    pub run_for: Duration,
+pub(crate) struct Shape {
+    pub(crate) clients: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) size: usize,
+    pub(crate) warm_up: Duration,
+    pub(crate) run_for: Duration,
 }
 
 /// What came of it.
 #[derive(Clone, Copy, Debug)]
-pub struct Measured {
-    pub messages_per_s: f64,
+pub(crate) struct Measured {
+    pub(crate) messages_per_s: f64,
     /// Microseconds.
-    pub p50: f64,
+    pub(crate) p50: f64,
 }
 
 struct Counts {
@@ -41,7 +41,7 @@ struct Counts {
 }
 
 /// Loads a peer.
-pub async fn run(address: SocketAddr, codec: fn(usize) -> Codec, shape: Shape) -> anyhow::Result<Measured> {
+pub(crate) async fn run(address: SocketAddr, codec: fn(usize) -> Codec, shape: Shape) -> anyhow::Result<Measured> {
     let counts = Rc::new(Counts {
         answered: Cell::new(0),
         open: Cell::new(false),

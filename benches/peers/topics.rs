@@ -28,7 +28,7 @@ const BATCH: u64 = 150;
 
 /// Who forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forwarder {
+pub(crate) enum Forwarder {
     /// `acopio broker`.
     Acopio,
     /// `acopio broker --keep`, into a solo head.
@@ -39,7 +39,7 @@ pub enum Forwarder {
 
 impl Forwarder {
     /// For the table.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Acopio => "acopio broker",
             Self::Keeping => "acopio broker --keep '', a solo head",
@@ -60,7 +60,7 @@ impl Drop for Running {
 }
 
 /// Messages a second that reach each of so many subscribers.
-pub fn measure(forwarder: Forwarder, subscribers: usize, dir: &Path, run_for: Duration) -> Result<f64> {
+pub(crate) fn measure(forwarder: Forwarder, subscribers: usize, dir: &Path, run_for: Duration) -> Result<f64> {
     let (running, host) = start(forwarder, dir)?;
     let stop = Arc::new(AtomicBool::new(false));
     let mut counts = Vec::new();

@@ -7,11 +7,11 @@
 use bytes::Bytes;
 
 /// The word a kept message begins with.
-pub const WORD: &str = "zmq";
+pub(crate) const WORD: &str = "zmq";
 
 /// What a kept message takes, bytes.
 #[must_use]
-pub fn encoded_len<'a>(frames: impl Iterator<Item = &'a [u8]>) -> usize {
+pub(crate) fn encoded_len<'a>(frames: impl Iterator<Item = &'a [u8]>) -> usize {
     // A comma or the space before the lengths, the digits, the space before the frame.
     WORD.len() + frames.map(|frame| 2 + digits(frame.len()) + frame.len()).sum::<usize>()
 }
@@ -21,7 +21,7 @@ fn digits(number: usize) -> usize {
 }
 
 /// Appends the form of these frames.
-pub fn encode<'a>(out: &mut Vec<u8>, frames: impl Iterator<Item = &'a [u8]> + Clone) {
+pub(crate) fn encode<'a>(out: &mut Vec<u8>, frames: impl Iterator<Item = &'a [u8]> + Clone) {
     out.extend_from_slice(WORD.as_bytes());
     let mut before = b' ';
     for frame in frames.clone() {
@@ -50,7 +50,7 @@ pub fn encode<'a>(out: &mut Vec<u8>, frames: impl Iterator<Item = &'a [u8]> + Cl
 
 /// The frames of a kept message; none if it is something else. They share its memory.
 #[must_use]
-pub fn decode(payload: &Bytes) -> Option<Vec<Bytes>> {
+pub(crate) fn decode(payload: &Bytes) -> Option<Vec<Bytes>> {
     let rest = payload.strip_prefix(WORD.as_bytes())?.strip_prefix(b" ")?;
     let lengths_end = memchr::memchr(b' ', rest)?;
     let lengths = std::str::from_utf8(rest.get(..lengths_end)?).ok()?;

@@ -14,7 +14,7 @@ const NAME: &str = "broker";
 
 /// A file of keys can't be read or written.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The system refuses.
     #[error("{}: {source}; {remedy}", path.display())]
     File {
@@ -37,18 +37,18 @@ pub enum Error {
 
 /// The files of a new pair of keys.
 #[derive(Debug)]
-pub struct Files {
+pub(crate) struct Files {
     /// The public key, for who connects.
-    pub public: PathBuf,
+    pub(crate) public: PathBuf,
     /// Both keys, for the brokers.
-    pub secret: PathBuf,
+    pub(crate) secret: PathBuf,
 }
 
 /// Makes a pair of keys in a folder, and overwrites none.
 ///
 /// # Errors
 /// The folder can't be written, or has keys.
-pub fn create(dir: &Path) -> Result<Files, Error> {
+pub(crate) fn create(dir: &Path) -> Result<Files, Error> {
     let keys = Keys::generate();
     let files = Files { public: dir.join(format!("{NAME}.key")), secret: dir.join(format!("{NAME}.key_secret")) };
     std::fs::create_dir_all(dir).map_err(|source| refused(dir, source, "name another folder"))?;
@@ -77,7 +77,7 @@ fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), Error> {
 ///
 /// # Errors
 /// It can't be read, or has none.
-pub fn secret(path: &Path) -> Result<Keys, Error> {
+pub(crate) fn secret(path: &Path) -> Result<Keys, Error> {
     let key = "secret-key";
     let keys = value(&read(path)?, key).and_then(|text| Keys::from_z85(&text));
     keys.ok_or_else(|| Error::NoKey { path: path.to_owned(), key })
@@ -87,7 +87,7 @@ pub fn secret(path: &Path) -> Result<Keys, Error> {
 ///
 /// # Errors
 /// It can't be read, or has none.
-pub fn public(path: &Path) -> Result<PublicKey, Error> {
+pub(crate) fn public(path: &Path) -> Result<PublicKey, Error> {
     let key = "public-key";
     let public = value(&read(path)?, key).and_then(|text| PublicKey::from_z85(&text));
     public.ok_or_else(|| Error::NoKey { path: path.to_owned(), key })

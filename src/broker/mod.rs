@@ -5,21 +5,21 @@
 //! [`star`] decides who of the pair is active, [`zmq`] is the one place where ZeroMQ is spoken, [`kept`] the form of what is
 //! kept, [`calc`] the original's distributed calculation, [`replay`] publishes once more what was kept.
 
-pub mod calc;
+pub(crate) mod calc;
 mod keep;
-pub mod kept;
-pub mod keys;
+pub(crate) mod kept;
+pub(crate) mod keys;
 mod office;
 mod pair;
 mod pump;
-pub mod replay;
-pub mod star;
-pub mod zmq;
+pub(crate) mod replay;
+pub(crate) mod star;
+pub(crate) mod zmq;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-pub use pair::run;
+pub(crate) use pair::run;
 
 use crate::coord::{self, ZnodePath};
 use star::Role;
@@ -27,65 +27,65 @@ use zmq::{Address, Bounds, Curve, Keys};
 
 /// Settings of a broker.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// What it is in its pair.
-    pub role: Role,
+    pub(crate) role: Role,
     /// The other one's name or address; none for a broker that is alone.
-    pub peer: Option<String>,
+    pub(crate) peer: Option<String>,
     /// The address that it listens on.
-    pub bind: IpAddr,
+    pub(crate) bind: IpAddr,
     /// Its ports, which are its peer's as well.
-    pub ports: Ports,
+    pub(crate) ports: Ports,
     /// Time between two heartbeats.
-    pub beat: Duration,
+    pub(crate) beat: Duration,
     /// Silence after which it takes over.
-    pub dead_after: Duration,
+    pub(crate) dead_after: Duration,
     /// What its sockets hold at most.
-    pub bounds: Bounds,
+    pub(crate) bounds: Bounds,
     /// Keys that encrypt all three ports; a pair shares them.
-    pub keys: Option<Keys>,
+    pub(crate) keys: Option<Keys>,
     /// What is kept.
-    pub keep: Option<Keep>,
+    pub(crate) keep: Option<Keep>,
     /// Who decides which broker is active, where it is not the brokers themselves.
-    pub election: Option<Election>,
+    pub(crate) election: Option<Election>,
 }
 
 /// An election that brokers stand in.
 #[derive(Clone, Debug)]
-pub struct Election {
+pub(crate) struct Election {
     /// The session over which it is held.
-    pub session: coord::Config,
+    pub(crate) session: coord::Config,
     /// Its znode.
-    pub path: ZnodePath,
+    pub(crate) path: ZnodePath,
 }
 
 /// The ports of a broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ports {
+pub(crate) struct Ports {
     /// Publishers connect to it.
-    pub publishers: u16,
+    pub(crate) publishers: u16,
     /// Subscribers connect to it.
-    pub subscribers: u16,
+    pub(crate) subscribers: u16,
     /// The heartbeat is published on it.
-    pub beat: u16,
+    pub(crate) beat: u16,
 }
 
 /// What is kept in the cluster, and how.
 #[derive(Clone, Debug)]
-pub struct Keep {
+pub(crate) struct Keep {
     /// Topics that begin with one of these.
-    pub prefixes: Vec<Vec<u8>>,
+    pub(crate) prefixes: Vec<Vec<u8>>,
     /// Heads of the cluster, `host:port` each.
-    pub heads: Vec<String>,
+    pub(crate) heads: Vec<String>,
     /// Forward a message only once it is kept.
-    pub required: bool,
+    pub(crate) required: bool,
     /// Bytes of messages that wait to be kept.
-    pub queue_bytes: usize,
+    pub(crate) queue_bytes: usize,
 }
 
 /// A broker could not go on.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// A port can't be listened on.
     #[error("{source}; {}", remedy(source))]
     Listen {

@@ -27,7 +27,7 @@ const BEAT: &[u8] = b"HB";
 ///
 /// # Errors
 /// A port can't be listened on.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let keeper = config.keep.as_ref().map(Keeper::start).transpose()?;
     let result = Broker::open(&config, keeper.as_ref()).await?.serve(&shutdown).await;
     if let Some(keeper) = keeper {

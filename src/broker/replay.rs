@@ -13,35 +13,35 @@ use crate::wire::id::RecordId;
 
 /// What is published once more, and where.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// Where it is read.
-    pub reader: reader::Config,
+    pub(crate) reader: reader::Config,
     /// The least id.
-    pub from: RecordId,
+    pub(crate) from: RecordId,
     /// The first id that is not wanted.
-    pub until: RecordId,
+    pub(crate) until: RecordId,
     /// Topics that begin with one of these; all if there are none.
-    pub prefixes: Vec<Vec<u8>>,
+    pub(crate) prefixes: Vec<Vec<u8>>,
     /// The port of publishers that it connects to.
-    pub to: Address,
+    pub(crate) to: Address,
     /// How it speaks.
-    pub bounds: Bounds,
+    pub(crate) bounds: Bounds,
     /// How many times faster than they came; none for as fast as they are taken.
-    pub speed: Option<f64>,
+    pub(crate) speed: Option<f64>,
 }
 
 /// What was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub(crate) struct Report {
     /// Messages that were published.
-    pub published: u64,
+    pub(crate) published: u64,
     /// Records that are no kept messages.
-    pub others: u64,
+    pub(crate) others: u64,
 }
 
 /// Why it stopped.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// It can't be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -67,7 +67,7 @@ pub enum Error {
 ///
 /// # Errors
 /// It can't be read, or nobody takes it.
-pub async fn run(config: Config) -> Result<Report, Error> {
+pub(crate) async fn run(config: Config) -> Result<Report, Error> {
     let bounds = Bounds { slow: Slow::Wait, ..config.bounds.clone() };
     let publisher = Publisher::connect(std::slice::from_ref(&config.to), &bounds).await?;
     if !publisher.is_wanted(limits::REPLAY_CONNECT_TIME_MAX).await {

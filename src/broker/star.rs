@@ -14,7 +14,7 @@ use crate::limits;
 
 /// What a broker is in its pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// The one that is active unless it was away.
     Primary,
     /// The one that takes over.
@@ -23,7 +23,7 @@ pub enum Role {
 
 /// What a broker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// It has just started, or stood still, and finds out whether its peer is active.
     Listening,
     /// Its peer is active, or it is the backup.
@@ -34,7 +34,7 @@ pub enum State {
 
 /// What the port for subscribers of the peer said to an attempt to connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Probe {
+pub(crate) enum Probe {
     /// It accepts.
     Accepts,
     /// Its host answers, and nobody listens there.
@@ -45,7 +45,7 @@ pub enum Probe {
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub(crate) enum Turn {
     /// Nothing.
     Stay,
     /// Begin to forward.
@@ -56,7 +56,7 @@ pub enum Turn {
 
 /// Why a broker stands by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub(crate) enum Why {
     /// Its peer was active when it started.
     PeerIsActive,
     /// It is the backup, and the primary is active as well.
@@ -71,7 +71,7 @@ pub enum Why {
 
 /// The broker's side of the pair.
 #[derive(Debug)]
-pub struct Star {
+pub(crate) struct Star {
     role: Role,
     has_peer: bool,
     dead_after: Duration,
@@ -90,7 +90,7 @@ pub struct Star {
 impl Star {
     /// A broker that starts now.
     #[must_use]
-    pub const fn new(role: Role, has_peer: bool, dead_after: Duration, now: Instant) -> Self {
+    pub(crate) const fn new(role: Role, has_peer: bool, dead_after: Duration, now: Instant) -> Self {
         let state = match role {
             Role::Primary => State::Listening,
             Role::Backup => State::StandingBy,
@@ -110,39 +110,39 @@ impl Star {
 
     /// What it does.
     #[must_use]
-    pub const fn state(&self) -> State {
+    pub(crate) const fn state(&self) -> State {
         self.state
     }
 
     /// Until when it may forward without another [`tick`](Self::tick): a process that stood still for longer was taken for
     /// dead meanwhile. None for one that is not active; there is no end to it where there is no peer.
     #[must_use]
-    pub fn lease(&self) -> Option<Instant> {
+    pub(crate) fn lease(&self) -> Option<Instant> {
         let time = if self.has_peer { self.dead_after } else { limits::DURATION_FLAG_MAX };
         (self.state == State::Active).then(|| self.ticked_at + time)
     }
 
     /// Whether the peer's port for subscribers is to be tried: where heartbeats tell, it is left alone.
     #[must_use]
-    pub fn wants_probe(&self, now: Instant) -> bool {
+    pub(crate) fn wants_probe(&self, now: Instant) -> bool {
         let told = self.heard && !self.is_silent(now, self.dead_after / 2);
         self.has_peer && !told && (self.state != State::Active || self.role == Role::Primary)
     }
 
     /// Whether it is heartbeats that tell whether the peer is active.
     #[must_use]
-    pub const fn hears(&self) -> bool {
+    pub(crate) const fn hears(&self) -> bool {
         self.heard
     }
 
     /// A heartbeat of the peer came.
-    pub fn heard(&mut self, now: Instant) -> Turn {
+    pub(crate) fn heard(&mut self, now: Instant) -> Turn {
         self.heard = true;
         self.peer_is_active(now)
     }
 
     /// The peer's port for subscribers was tried.
-    pub fn probed(&mut self, probe: Probe, now: Instant) -> Turn {
+    pub(crate) fn probed(&mut self, probe: Probe, now: Instant) -> Turn {
         match probe {
             // One that sends heartbeats is judged by them: a process that is stopped still accepts.
             Probe::Accepts if !self.heard => self.peer_is_active(now),
@@ -156,7 +156,7 @@ impl Star {
     }
 
     /// Time has passed. To be called at every heartbeat, of an active broker before it sends one.
-    pub fn tick(&mut self, now: Instant) -> Turn {
+    pub(crate) fn tick(&mut self, now: Instant) -> Turn {
         let stood_still = self.has_peer && now.saturating_duration_since(self.ticked_at) >= self.dead_after;
         self.ticked_at = now;
         if stood_still {
@@ -176,7 +176,7 @@ impl Star {
     }
 
     /// Time has passed, and an election says whether this one is active; what is heard of the peer counts for nothing then.
-    pub fn appointed(&mut self, elected: bool, now: Instant) -> Turn {
+    pub(crate) fn appointed(&mut self, elected: bool, now: Instant) -> Turn {
         self.ticked_at = now;
         match (self.state, elected) {
             (State::Active, true) | (State::StandingBy, false) => Turn::Stay,

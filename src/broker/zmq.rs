@@ -20,7 +20,7 @@ use crate::limits;
 
 /// What happens to a message whose subscriber has a full queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Slow {
+pub(crate) enum Slow {
     /// It is not sent to that subscriber, as in ZeroMQ.
     #[default]
     DropNewest,
@@ -32,15 +32,15 @@ pub enum Slow {
 
 /// What a socket holds at most, and how it speaks.
 #[derive(Clone, Debug)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// Greatest message, bytes, each frame counted with [`limits::TOPIC_FRAME_EXTRA_BYTES`] more.
-    pub message_bytes_max: usize,
+    pub(crate) message_bytes_max: usize,
     /// Messages that wait for one subscriber.
-    pub queue: u32,
+    pub(crate) queue: u32,
     /// What happens to more.
-    pub slow: Slow,
+    pub(crate) slow: Slow,
     /// How it proves who it is; nothing is encrypted without.
-    pub curve: Option<Curve>,
+    pub(crate) curve: Option<Curve>,
 }
 
 impl Default for Bounds {
@@ -56,7 +56,7 @@ impl Default for Bounds {
 
 /// The keys of a socket.
 #[derive(Clone, Debug)]
-pub enum Curve {
+pub(crate) enum Curve {
     /// One that is bound, with the keys of the broker.
     Server(Keys),
     /// One that connects: the broker's public key, in Z85.
@@ -65,35 +65,35 @@ pub enum Curve {
 
 /// A pair of CURVE keys.
 #[derive(Clone, Debug)]
-pub struct Keys(CurveKeypair);
+pub(crate) struct Keys(CurveKeypair);
 
 /// The public one of a pair of CURVE keys.
 #[derive(Clone, Copy, Debug)]
-pub struct PublicKey(CurvePublicKey);
+pub(crate) struct PublicKey(CurvePublicKey);
 
 impl Keys {
     /// New ones, from the system's random numbers.
     #[must_use]
-    pub fn generate() -> Self {
+    pub(crate) fn generate() -> Self {
         Self(CurveKeypair::generate())
     }
 
     /// The keys whose secret half is this text of 40 characters (Z85).
     #[must_use]
-    pub fn from_z85(secret: &str) -> Option<Self> {
+    pub(crate) fn from_z85(secret: &str) -> Option<Self> {
         let secret = CurveSecretKey::from_z85(secret).ok()?;
         Some(Self(CurveKeypair { public: secret.derive_public(), secret }))
     }
 
     /// The public half.
     #[must_use]
-    pub fn public(&self) -> PublicKey {
+    pub(crate) fn public(&self) -> PublicKey {
         PublicKey(self.0.public)
     }
 
     /// The secret half, in Z85.
     #[must_use]
-    pub fn secret_z85(&self) -> String {
+    pub(crate) fn secret_z85(&self) -> String {
         self.0.secret.to_z85()
     }
 }
@@ -101,13 +101,13 @@ impl Keys {
 impl PublicKey {
     /// The key whose text of 40 characters this is (Z85).
     #[must_use]
-    pub fn from_z85(text: &str) -> Option<Self> {
+    pub(crate) fn from_z85(text: &str) -> Option<Self> {
         CurvePublicKey::from_z85(text).ok().map(Self)
     }
 
     /// Its text.
     #[must_use]
-    pub fn z85(&self) -> String {
+    pub(crate) fn z85(&self) -> String {
         self.0.to_z85()
     }
 }
@@ -141,7 +141,7 @@ impl Message {
 
 /// What a socket can't do.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// It can't listen there.
     #[error("cannot listen on {at}: {source}")]
     Bind {
@@ -165,11 +165,11 @@ pub enum Error {
 
 /// Host and port of a TCP endpoint; nothing else is spoken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {
+pub(crate) struct Address {
     /// Name or address.
-    pub host: String,
+    pub(crate) host: String,
     /// Port.
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl std::fmt::Display for Address {

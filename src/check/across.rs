@@ -14,45 +14,45 @@ use super::verify;
 use crate::data::record::Line;
 use crate::limits::{AUDIT_FOLDERS_MAX, FINDINGS_SHOWN_MAX};
 
-pub use super::copies::Checked;
+pub(crate) use super::copies::Checked;
 
 /// What several folders hold together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Copies {
+pub(crate) struct Copies {
     /// Different ids.
-    pub ids: u64,
+    pub(crate) ids: u64,
     /// How many ids lie in one folder, in two, and so on.
-    pub by_copies: BTreeMap<usize, u64>,
+    pub(crate) by_copies: BTreeMap<usize, u64>,
     /// Lines that repeat another of the same folder, id and contents; usual after a copy was sent again.
-    pub repeated: u64,
+    pub(crate) repeated: u64,
     /// Ids in fewer folders than their own lines name nodes.
-    pub short: u64,
+    pub(crate) short: u64,
     /// The first of those.
-    pub short_first: Vec<Short>,
+    pub(crate) short_first: Vec<Short>,
     /// Ids whose copies have not the same contents.
-    pub differing: u64,
+    pub(crate) differing: u64,
     /// The first of those.
-    pub differing_first: Vec<Differing>,
+    pub(crate) differing_first: Vec<Differing>,
 }
 
 /// An id with too few copies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Short {
+pub(crate) struct Short {
     /// The id.
-    pub id: String,
+    pub(crate) id: String,
     /// Nodes that its lines name.
-    pub named: u16,
+    pub(crate) named: u16,
     /// The folders that hold it.
-    pub dirs: Vec<PathBuf>,
+    pub(crate) dirs: Vec<PathBuf>,
 }
 
 /// An id whose copies differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Differing {
+pub(crate) struct Differing {
     /// The id.
-    pub id: String,
+    pub(crate) id: String,
     /// The folders that hold it.
-    pub dirs: Vec<PathBuf>,
+    pub(crate) dirs: Vec<PathBuf>,
 }
 
 impl Differing {
@@ -70,18 +70,18 @@ pub(super) fn named(numbers: &[u16], dirs: &[PathBuf]) -> Vec<PathBuf> {
 
 /// Folders, and what they hold together if there are several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Each folder.
-    pub folders: Vec<Checked>,
+    pub(crate) folders: Vec<Checked>,
     /// All of them together, if there is more than one.
-    pub copies: Option<Copies>,
+    pub(crate) copies: Option<Copies>,
 }
 
 impl Report {
     /// Whether there is no fault in any folder, and no copies differ. Too few copies are no fault: some folders may not
     /// have been named, or a copy is being made.
     #[must_use]
-    pub fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         self.folders.iter().all(|one| one.report.is_clean())
             && self.copies.as_ref().is_none_or(|all| all.differing == 0)
     }
@@ -89,7 +89,7 @@ impl Report {
 
 /// Why folders could not be verified.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// One of them cannot be read, or the copies cannot be sorted.
     #[error(transparent)]
     Verify(#[from] verify::Error),
@@ -103,7 +103,11 @@ pub enum Error {
 ///
 /// # Errors
 /// A folder cannot be read or holds no records, there are too many, or `temp` cannot be used.
-pub fn verify(dirs: Vec<PathBuf>, temp: &Path, progress: &mut dyn FnMut(&Path, u64, u64)) -> Result<Report, Error> {
+pub(crate) fn verify(
+    dirs: Vec<PathBuf>,
+    temp: &Path,
+    progress: &mut dyn FnMut(&Path, u64, u64),
+) -> Result<Report, Error> {
     let dirs = distinct(dirs);
     if dirs.len() > AUDIT_FOLDERS_MAX {
         return Err(sources::Error::TooMany { found: dirs.len(), what: "data folders", most: AUDIT_FOLDERS_MAX }.into());

@@ -15,7 +15,7 @@ struct Chunk {
 }
 
 /// A file that is read ahead.
-pub struct Ahead<'a> {
+pub(crate) struct Ahead<'a> {
     file: &'a DiskFile,
     /// None if the system gave no thread: then it is read when it is wanted.
     chunks: Option<Receiver<io::Result<Chunk>>>,
@@ -26,7 +26,7 @@ pub struct Ahead<'a> {
 
 impl<'a> Ahead<'a> {
     /// Begins with a file. The thread ends with the file, or soon after this is dropped.
-    pub fn start<'scope>(scope: &'scope Scope<'scope, 'a>, file: &'a DiskFile) -> Self
+    pub(crate) fn start<'scope>(scope: &'scope Scope<'scope, 'a>, file: &'a DiskFile) -> Self
     where
         'a: 'scope,
     {
@@ -43,7 +43,7 @@ impl<'a> Ahead<'a> {
     ///
     /// # Errors
     /// What the system says of the file.
-    pub fn read_at(&mut self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    pub(crate) fn read_at(&mut self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
         loop {
             let from = at.checked_sub(self.now.at).and_then(|from| usize::try_from(from).ok());
             if let Some(rest) = from.and_then(|from| self.now.bytes.get(from..)).filter(|rest| !rest.is_empty()) {

@@ -13,8 +13,8 @@ use serde::Serialize;
 use super::across::{Checked, Differing, named};
 use super::copies::{self, Copied, Number, Sent};
 use super::let_go;
+pub(crate) use super::promises::LineAt;
 use super::promises::{self, Promise};
-pub use super::promises::{Error as RegistroError, LineAt};
 use super::sort::{self, Bounds, Sorted, Sorter};
 use super::sources;
 use super::verify::{self, Kind};
@@ -24,20 +24,20 @@ use crate::wire::id::RecordId;
 
 /// What to audit.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Registros, folders of them, or folders around such folders.
-    pub registros: Vec<PathBuf>,
+    pub(crate) registros: Vec<PathBuf>,
     /// Data folders, or folders around them.
-    pub data: Vec<PathBuf>,
+    pub(crate) data: Vec<PathBuf>,
     /// The least id that counts, on both sides; older ones may have been removed.
-    pub since: RecordId,
+    pub(crate) since: RecordId,
     /// Folder for temporary files: about 24 bytes for each range of ids in a registro and 52 for each record.
-    pub temp: PathBuf,
+    pub(crate) temp: PathBuf,
 }
 
 /// Why nothing could be said.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// There is nothing to read.
     #[error(transparent)]
     Sources(#[from] sources::Error),
@@ -54,137 +54,137 @@ pub enum Error {
 
 /// What the registros say, and what the folders hold of it. The names of its fields are those of `--format json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// The least id that counted, if there was one.
-    pub since: Option<String>,
+    pub(crate) since: Option<String>,
     /// The registros.
-    pub registros: Registros,
+    pub(crate) registros: Registros,
     /// The data folders.
-    pub folders: Vec<Folder>,
+    pub(crate) folders: Vec<Folder>,
     /// Ids in the registros.
-    pub acknowledged: u64,
+    pub(crate) acknowledged: u64,
     /// Those of which there is a good copy.
-    pub found: u64,
+    pub(crate) found: u64,
     /// Those of which there is none.
-    pub missing: u64,
+    pub(crate) missing: u64,
     /// The first of those.
-    pub missing_first: Vec<Short>,
+    pub(crate) missing_first: Vec<Short>,
     /// Those of which there are fewer copies than nodes that acknowledged them, but at least one.
-    pub fewer: u64,
+    pub(crate) fewer: u64,
     /// The first of those.
-    pub fewer_first: Vec<Short>,
+    pub(crate) fewer_first: Vec<Short>,
     /// Ids whose copies have not the same contents, acknowledged or not.
-    pub differing: u64,
+    pub(crate) differing: u64,
     /// The first of those.
-    pub differing_first: Vec<Differing>,
+    pub(crate) differing_first: Vec<Differing>,
     /// Bad lines in files of records, whatever time they are from.
-    pub checksum_errors: u64,
+    pub(crate) checksum_errors: u64,
     /// Bad ends of files that were being written, with no node on them.
-    pub torn_tails: u64,
+    pub(crate) torn_tails: u64,
     /// The first bad lines and torn ends.
-    pub damage_first: Vec<Damage>,
+    pub(crate) damage_first: Vec<Damage>,
     /// Ids of which copies are not there because retention removed them; they are neither missing nor short of copies.
-    pub let_go: u64,
+    pub(crate) let_go: u64,
     /// Ids in the folders that no registro holds: usual after a head was killed.
-    pub unacknowledged: u64,
+    pub(crate) unacknowledged: u64,
     /// Time up to which lines of a registro were let go: what is older and in no registro may have been acknowledged.
-    pub judged_from: Option<String>,
+    pub(crate) judged_from: Option<String>,
     /// Ids in the folders that no registro holds any more.
-    pub not_judged: u64,
+    pub(crate) not_judged: u64,
     /// Lines that repeat an id of the same folder, with the same contents: usual after a copy was sent again.
-    pub duplicates: u64,
+    pub(crate) duplicates: u64,
     /// Messages of a client that are kept under several ids: usual after a client tried again.
-    pub sent_twice: u64,
+    pub(crate) sent_twice: u64,
     /// Numbers of a client under which different messages are kept: it began to count anew under the same id.
-    pub numbers_reused: u64,
+    pub(crate) numbers_reused: u64,
     /// The first of those.
-    pub numbers_reused_first: Vec<Reused>,
+    pub(crate) numbers_reused_first: Vec<Reused>,
 }
 
 impl Report {
     /// Whether every acknowledged record is there.
     #[must_use]
-    pub fn keeps_its_word(&self) -> bool {
+    pub(crate) fn keeps_its_word(&self) -> bool {
         self.missing == 0
     }
 }
 
 /// What was read of registros.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Registros {
+pub(crate) struct Registros {
     /// The files.
-    pub files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
     /// Their lines.
-    pub lines: u64,
+    pub(crate) lines: u64,
     /// Refusals among them.
-    pub refusals: u64,
+    pub(crate) refusals: u64,
     /// Lines that were never written whole, or not yet: nobody was told of them.
-    pub torn_lines: u64,
+    pub(crate) torn_lines: u64,
     /// Lines that are no registro's.
-    pub unreadable_lines: u64,
+    pub(crate) unreadable_lines: u64,
     /// The first of those.
-    pub unreadable_first: Vec<LineAt>,
+    pub(crate) unreadable_first: Vec<LineAt>,
     /// Names of the data nodes in them.
-    pub nodes: Vec<String>,
+    pub(crate) nodes: Vec<String>,
 }
 
 /// What was read of a data folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Folder {
+pub(crate) struct Folder {
     /// The folder.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Files of records.
-    pub files: u64,
+    pub(crate) files: u64,
     /// Good records.
-    pub records: u64,
+    pub(crate) records: u64,
     /// Bytes of its files.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// An acknowledged id with too few copies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Short {
+pub(crate) struct Short {
     /// The id.
-    pub id: String,
+    pub(crate) id: String,
     /// The nodes that acknowledged it.
-    pub nodes: Vec<String>,
+    pub(crate) nodes: Vec<String>,
     /// The folders that hold it.
-    pub dirs: Vec<PathBuf>,
+    pub(crate) dirs: Vec<PathBuf>,
     /// The registro with one of the acknowledgements.
-    pub registro: PathBuf,
+    pub(crate) registro: PathBuf,
     /// Its line there.
-    pub line: u32,
+    pub(crate) line: u32,
 }
 
 /// A number of a client that two messages have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Reused {
+pub(crate) struct Reused {
     /// The client.
-    pub client: String,
+    pub(crate) client: String,
     /// The number.
-    pub seq: u64,
+    pub(crate) seq: u64,
     /// The ids of two records.
-    pub ids: [String; 2],
+    pub(crate) ids: [String; 2],
 }
 
 /// A place in a file of records that is no record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Damage {
+pub(crate) struct Damage {
     /// The file.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// The first line of it.
-    pub line: u64,
+    pub(crate) line: u64,
     /// Where it begins, bytes from the start of the file.
-    pub offset: u64,
+    pub(crate) offset: u64,
     /// Whether it is a torn end rather than a bad line.
-    pub torn: bool,
+    pub(crate) torn: bool,
     /// What is wrong, in words.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 /// What an audit is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step<'a> {
+pub(crate) enum Step<'a> {
     /// Reading a registro; progress in bytes.
     Registro(&'a Path),
     /// Reading a data folder; progress in bytes.
@@ -194,13 +194,13 @@ pub enum Step<'a> {
 }
 
 /// Told what is done, how much of it, and how much there is.
-pub type Progress<'a> = dyn FnMut(Step<'_>, u64, u64) + 'a;
+pub(crate) type Progress<'a> = dyn FnMut(Step<'_>, u64, u64) + 'a;
 
 /// Audits. What is missing or damaged is no error: it stands in the report.
 ///
 /// # Errors
 /// Something that was named cannot be read or is something else, or the temporary files cannot be used.
-pub fn audit(settings: &Settings, progress: &mut Progress<'_>) -> Result<Report, Error> {
+pub(crate) fn audit(settings: &Settings, progress: &mut Progress<'_>) -> Result<Report, Error> {
     let files = sources::registros(&settings.registros)?;
     let dirs = sources::data_folders(&settings.data)?;
     // Before the lines: what is let go meanwhile was read, or is older than this.

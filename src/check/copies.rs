@@ -12,21 +12,21 @@ use crate::wire::id::{ClientId, RecordId};
 
 /// One good record of one folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Copied {
+pub(crate) struct Copied {
     /// Its id.
-    pub id: RecordId,
+    pub(crate) id: RecordId,
     /// Which folder it lies in.
-    pub folder: u16,
+    pub(crate) folder: u16,
     /// CRC-32C of client, sequence number and payload.
-    pub content: u32,
+    pub(crate) content: u32,
     /// How many nodes its line names, 1 if it names none.
-    pub named: u16,
+    pub(crate) named: u16,
 }
 
 impl Copied {
     /// What is remembered of a line.
     #[must_use]
-    pub fn new(line: &Line<'_>, folder: u16) -> Self {
+    pub(crate) fn new(line: &Line<'_>, folder: u16) -> Self {
         let content = crc32c::crc32c(line.text.as_bytes());
         let content = crc32c::crc32c_append(content, &line.client.0.to_le_bytes());
         let content = crc32c::crc32c_append(content, &line.seq.to_le_bytes());
@@ -51,33 +51,33 @@ impl Entry for Copied {
 }
 
 /// Writes an id as [`get_id`] reads it.
-pub fn put_id(out: &mut Vec<u8>, id: RecordId) {
+pub(crate) fn put_id(out: &mut Vec<u8>, id: RecordId) {
     out.extend_from_slice(&id.time_ns.to_le_bytes());
     out.extend_from_slice(&id.incarnation.to_le_bytes());
 }
 
 /// Reads an id.
-pub fn get_id(fields: &mut Fields<'_>) -> RecordId {
+pub(crate) fn get_id(fields: &mut Fields<'_>) -> RecordId {
     RecordId { time_ns: fields.u64(), incarnation: fields.u32() }
 }
 
 /// Under which id a client's message is kept. The order brings equal messages together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Sent {
+pub(crate) struct Sent {
     /// The client.
-    pub client: ClientId,
+    pub(crate) client: ClientId,
     /// Its number for the message.
-    pub seq: u64,
+    pub(crate) seq: u64,
     /// CRC-32C of its payload.
-    pub payload: u32,
+    pub(crate) payload: u32,
     /// The record's id.
-    pub id: RecordId,
+    pub(crate) id: RecordId,
 }
 
 impl Sent {
     /// What is remembered of a line.
     #[must_use]
-    pub fn new(line: &Line<'_>) -> Self {
+    pub(crate) fn new(line: &Line<'_>) -> Self {
         Self { client: line.client, seq: line.seq, payload: crc32c::crc32c(line.text.as_bytes()), id: line.id }
     }
 }
@@ -99,19 +99,23 @@ impl Entry for Sent {
 
 /// What is kept under one number of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Number {
+pub(crate) struct Number {
     /// One of its records.
-    pub one: Sent,
+    pub(crate) one: Sent,
     /// A record with another id: a retry, or another message.
-    pub other: Option<RecordId>,
+    pub(crate) other: Option<RecordId>,
     /// The same payload has two ids: the client tried again.
-    pub is_twice: bool,
+    pub(crate) is_twice: bool,
     /// There are two payloads, and two ids: the client counted anew. Two payloads of one id are differing copies.
-    pub is_reused: bool,
+    pub(crate) is_reused: bool,
 }
 
 /// Tells `number` of every number of a client that has more than one id, and `each` of every record.
-pub fn numbers(sent: Sorted<Sent>, mut each: impl FnMut(), mut number: impl FnMut(Number)) -> Result<(), sort::Error> {
+pub(crate) fn numbers(
+    sent: Sorted<Sent>,
+    mut each: impl FnMut(),
+    mut number: impl FnMut(Number),
+) -> Result<(), sort::Error> {
     let mut of: Option<Number> = None;
     let (mut before, mut payloads) = (None::<Sent>, 0);
     for entry in sent {
@@ -136,34 +140,34 @@ pub fn numbers(sent: Sorted<Sent>, mut each: impl FnMut(), mut number: impl FnMu
 
 /// All copies of one id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Group {
+pub(crate) struct Group {
     /// The id.
-    pub id: RecordId,
+    pub(crate) id: RecordId,
     /// The folders that hold it, each once.
-    pub folders: Vec<u16>,
+    pub(crate) folders: Vec<u16>,
     /// Lines beyond the first in the same folder, with the same content.
-    pub repeated: u64,
+    pub(crate) repeated: u64,
     /// Whether not all copies have the same content.
-    pub differing: bool,
+    pub(crate) differing: bool,
     /// Most names that any copy's line has.
-    pub named: u16,
+    pub(crate) named: u16,
 }
 
 /// Copies in the order of ids, one group an id.
 #[derive(Debug)]
-pub struct Groups {
+pub(crate) struct Groups {
     copies: std::iter::Peekable<Sorted<Copied>>,
 }
 
 impl Groups {
     /// Groups of these copies.
     #[must_use]
-    pub fn new(copies: Sorted<Copied>) -> Self {
+    pub(crate) fn new(copies: Sorted<Copied>) -> Self {
         Self { copies: copies.peekable() }
     }
 
     /// Puts the copies of the next id into `group`; false at the end. `each` is told of every copy.
-    pub fn next(&mut self, group: &mut Group, mut each: impl FnMut()) -> Result<bool, sort::Error> {
+    pub(crate) fn next(&mut self, group: &mut Group, mut each: impl FnMut()) -> Result<bool, sort::Error> {
         let Some(first) = self.copies.next().transpose()? else { return Ok(false) };
         each();
         group.folders.clear();
@@ -188,17 +192,17 @@ impl Groups {
 
 /// A folder and what `verify` finds in it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Checked {
+pub(crate) struct Checked {
     /// The folder.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// What it holds.
     #[serde(flatten)]
-    pub report: Report,
+    pub(crate) report: Report,
 }
 
 /// Reads a folder, the `number`th, showing its good records to `each`. `progress` is told the folder, bytes done in it
 /// and its bytes in all.
-pub fn read_folder(
+pub(crate) fn read_folder(
     number: u16,
     dir: &Path,
     progress: &mut dyn FnMut(&Path, u64, u64),

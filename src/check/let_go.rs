@@ -29,7 +29,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, sources::Error> {
 ///
 /// # Errors
 /// A file that says so can't be read.
-pub fn lines_until(registros: &[PathBuf]) -> Result<Option<SystemTime>, sources::Error> {
+pub(crate) fn lines_until(registros: &[PathBuf]) -> Result<Option<SystemTime>, sources::Error> {
     let folders: BTreeSet<&Path> = registros.iter().filter_map(|file| file.parent()).collect();
     let mut until = None;
     for folder in folders {
@@ -53,7 +53,7 @@ struct Removed {
 
 /// The files that retention removed from all folders, asked in the order of ids.
 #[derive(Debug, Default)]
-pub struct Files {
+pub(crate) struct Files {
     /// Those that begin later, the next one last.
     later: Vec<Removed>,
     /// Those around the id that was asked for last.
@@ -65,7 +65,7 @@ impl Files {
     ///
     /// # Errors
     /// A `retention.txt` can't be read, or they are too many.
-    pub fn of(folders: &[PathBuf]) -> Result<Self, sources::Error> {
+    pub(crate) fn of(folders: &[PathBuf]) -> Result<Self, sources::Error> {
         let mut later = Vec::new();
         for (folder, dir) in (0_u16..).zip(folders) {
             let Some(text) = read(&dir.join(REMOVED))? else { continue };
@@ -85,7 +85,7 @@ impl Files {
 
     /// Whether retention explains that `copies` copies of this id are not there, besides those in the folders `held`. Asked
     /// with ids that rise. A removed file explains no more records than it had.
-    pub fn explain(&mut self, id: RecordId, copies: usize, held: &[u16]) -> bool {
+    pub(crate) fn explain(&mut self, id: RecordId, copies: usize, held: &[u16]) -> bool {
         while let Some(file) = self.later.pop_if(|file| file.least <= id) {
             self.open.push(file);
         }

@@ -5,22 +5,22 @@
 //! The rest is what they are made of: `sort` orders more than fits in memory, `copies` and `promises` are its entries,
 //! group by group, `registro` reads a line, `let_go` knows what is gone on purpose, `sources` finds files, `ahead` reads them.
 
-pub mod across;
+pub(crate) mod across;
 mod ahead;
-pub mod audit;
+pub(crate) mod audit;
 #[cfg(feature = "lab")]
-pub mod bench;
+pub(crate) mod bench;
 mod copies;
 #[cfg(feature = "docker")]
-pub mod drill;
+pub(crate) mod drill;
 mod let_go;
 mod promises;
 mod registro;
-pub mod sort;
-pub mod sources;
+pub(crate) mod sort;
+pub(crate) mod sources;
 #[cfg(feature = "lab")]
-pub mod torture;
-pub mod verify;
+pub(crate) mod torture;
+pub(crate) mod verify;
 
 #[cfg(test)]
 mod audit_tests;

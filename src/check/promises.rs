@@ -19,7 +19,7 @@ use crate::wire::id::RecordId;
 
 /// Why registros could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The system refused something.
     #[error("cannot read {}: {source}; name a registro.log, or the folder of a head's logs", path.display())]
     Disk {
@@ -53,17 +53,17 @@ pub enum Error {
 
 /// A data node acknowledged these ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Promise {
+pub(crate) struct Promise {
     /// The first id.
-    pub first: RecordId,
+    pub(crate) first: RecordId,
     /// How many ids.
-    pub count: u32,
+    pub(crate) count: u32,
     /// Which node, an index into [`Tally::nodes`].
-    pub node: u16,
+    pub(crate) node: u16,
     /// Which registro file.
-    pub file: u16,
+    pub(crate) file: u16,
     /// Its line there, the first being 1.
-    pub line: u32,
+    pub(crate) line: u32,
 }
 
 impl Entry for Promise {
@@ -98,33 +98,33 @@ impl Promise {
 
 /// What was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// Names of the nodes.
-    pub nodes: Vec<String>,
+    pub(crate) nodes: Vec<String>,
     /// Lines in all, unfinished ones among them.
-    pub lines: u64,
+    pub(crate) lines: u64,
     /// Refusals.
-    pub refusals: u64,
+    pub(crate) refusals: u64,
     /// Lines that were never written whole: the last of a file, or the beginning of a line.
-    pub torn_lines: u64,
+    pub(crate) torn_lines: u64,
     /// Other lines that are no registro's.
-    pub unreadable_lines: u64,
+    pub(crate) unreadable_lines: u64,
     /// The first of those.
-    pub unreadable: Vec<LineAt>,
+    pub(crate) unreadable: Vec<LineAt>,
 }
 
 /// A line of a registro.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct LineAt {
+pub(crate) struct LineAt {
     /// The registro.
-    pub registro: PathBuf,
+    pub(crate) registro: PathBuf,
     /// The line, the first being 1.
-    pub line: u32,
+    pub(crate) line: u32,
 }
 
 /// Reads registros into a sort.
 #[derive(Debug)]
-pub struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     since: RecordId,
     promises: &'a mut Sorter<Promise>,
     names: HashMap<String, u16>,
@@ -133,13 +133,13 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// A reader of ids from `since` on.
-    pub fn new(since: RecordId, promises: &'a mut Sorter<Promise>) -> Self {
+    pub(crate) fn new(since: RecordId, promises: &'a mut Sorter<Promise>) -> Self {
         Self { since, promises, names: HashMap::new(), tally: Tally::default() }
     }
 
     /// What was read by now.
     #[must_use]
-    pub fn into_tally(self) -> Tally {
+    pub(crate) fn into_tally(self) -> Tally {
         self.tally
     }
 
@@ -147,7 +147,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// It can't be read, or it is something else.
-    pub fn file(&mut self, number: u16, path: &Path, progress: &mut dyn FnMut(u64)) -> Result<(), Error> {
+    pub(crate) fn file(&mut self, number: u16, path: &Path, progress: &mut dyn FnMut(u64)) -> Result<(), Error> {
         let failed = |source| Error::Disk { path: path.to_owned(), source };
         let mut input = BufReader::with_capacity(READ_BYTES, files::read(path).map_err(failed)?);
         let (mut line, mut at, mut told) = (Vec::new(), 0_u64, 0_u64);
@@ -250,20 +250,20 @@ fn skip_line(input: &mut impl BufRead) -> io::Result<(u64, bool)> {
 
 /// All promises of one id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Group {
+pub(crate) struct Group {
     /// The id.
-    pub id: RecordId,
+    pub(crate) id: RecordId,
     /// The nodes that acknowledged it, each once.
-    pub nodes: Vec<u16>,
+    pub(crate) nodes: Vec<u16>,
     /// The file of one of the acknowledgements.
-    pub file: u16,
+    pub(crate) file: u16,
     /// Its line there.
-    pub line: u32,
+    pub(crate) line: u32,
 }
 
 /// Promises in the order of ids, one group an id; ranges are expanded on the way.
 #[derive(Debug)]
-pub struct Groups {
+pub(crate) struct Groups {
     promises: Peekable<Sorted<Promise>>,
     /// What is left of the ranges that hold the next ids.
     open: BinaryHeap<Reverse<Promise>>,
@@ -272,12 +272,12 @@ pub struct Groups {
 impl Groups {
     /// Groups of these promises.
     #[must_use]
-    pub fn new(promises: Sorted<Promise>) -> Self {
+    pub(crate) fn new(promises: Sorted<Promise>) -> Self {
         Self { promises: promises.peekable(), open: BinaryHeap::new() }
     }
 
     /// Puts the promises of the next id into `group`; false at the end. `each` is told of every range that is begun.
-    pub fn next(&mut self, group: &mut Group, mut each: impl FnMut()) -> Result<bool, Error> {
+    pub(crate) fn next(&mut self, group: &mut Group, mut each: impl FnMut()) -> Result<bool, Error> {
         let next = self.promises.peek().and_then(|next| next.as_ref().ok()).map(|next| next.first);
         let open = self.open.peek().map(|open| open.0.first);
         // An error is taken at once: what follows it cannot be trusted to be in order.

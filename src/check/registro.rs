@@ -9,7 +9,7 @@ use crate::wire::text::{DE_CLIENTE, PROBLEMA, RECIBIDO_EN_DATANODE, VECES};
 
 /// What a whole line says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said<'a> {
+pub(crate) enum Said<'a> {
     /// A data node keeps these ids.
     Kept(Kept<'a>),
     /// Messages were refused: how often.
@@ -23,17 +23,17 @@ pub enum Said<'a> {
 
 /// An acknowledgement of a data node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept<'a> {
+pub(crate) struct Kept<'a> {
     /// The node's name.
-    pub node: &'a str,
+    pub(crate) node: &'a str,
     /// Whether the end of another line, that was never written whole, precedes it.
-    pub behind_torn: bool,
+    pub(crate) behind_torn: bool,
     ranges: &'a str,
 }
 
 impl<'a> Kept<'a> {
     /// The ranges of ids: the first, and how many there are, at least 1.
-    pub fn ranges(&self) -> impl Iterator<Item = (RecordId, u32)> + use<'a> {
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (RecordId, u32)> + use<'a> {
         self.ranges.split(' ').filter_map(range)
     }
 }
@@ -46,7 +46,7 @@ const TIME_CHARS: usize = TIME_SHAPE.len();
 
 /// Reads a line without its newline.
 #[must_use]
-pub fn read(line: &[u8]) -> Said<'_> {
+pub(crate) fn read(line: &[u8]) -> Said<'_> {
     let Ok(text) = std::str::from_utf8(line) else { return read_rest(line) };
     if let Some(said) = text.get(TIME_CHARS..).filter(|_| is_time(text)) {
         if let Some(times) = said.strip_prefix(PROBLEMA).and_then(refusals) {

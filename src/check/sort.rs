@@ -19,11 +19,11 @@ use crate::limits::{SORT_FAN_IN_MAX, SORT_MERGE_BYTES_MAX, SORT_RUN_BYTES_MAX, S
 /// The temporary files cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot use temporary files in {}: {source}; {}", folder.display(), remedy(source))]
-pub struct Error {
+pub(crate) struct Error {
     /// The folder.
-    pub folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// What the system said.
-    pub source: io::Error,
+    pub(crate) source: io::Error,
 }
 
 fn remedy(error: &io::Error) -> &'static str {
@@ -36,7 +36,7 @@ fn remedy(error: &io::Error) -> &'static str {
 }
 
 /// What can be sorted: it has an order and takes a fixed number of bytes in a file.
-pub trait Entry: Copy + Ord {
+pub(crate) trait Entry: Copy + Ord {
     /// Bytes of an entry in a file, at least 1.
     const BYTES: usize;
 
@@ -49,24 +49,24 @@ pub trait Entry: Copy + Ord {
 
 /// The bytes of an entry, taken field by field; what is not there reads as zero.
 #[derive(Clone, Copy, Debug)]
-pub struct Fields<'a>(&'a [u8]);
+pub(crate) struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
     /// The next field, little endian.
     #[must_use]
-    pub fn u64(&mut self) -> u64 {
+    pub(crate) fn u64(&mut self) -> u64 {
         u64::from_le_bytes(self.take())
     }
 
     /// The next field, little endian.
     #[must_use]
-    pub fn u32(&mut self) -> u32 {
+    pub(crate) fn u32(&mut self) -> u32 {
         u32::from_le_bytes(self.take())
     }
 
     /// The next field, little endian.
     #[must_use]
-    pub fn u16(&mut self) -> u16 {
+    pub(crate) fn u16(&mut self) -> u16 {
         u16::from_le_bytes(self.take())
     }
 
@@ -79,13 +79,13 @@ impl Fields<'_> {
 
 /// How much memory a sort takes and how many runs it keeps apart.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// Bytes of entries sorted in memory.
-    pub run_bytes: usize,
+    pub(crate) run_bytes: usize,
     /// Bytes of all buffers of a merge.
-    pub merge_bytes: usize,
+    pub(crate) merge_bytes: usize,
     /// Runs of a level, at least 2.
-    pub fan_in: usize,
+    pub(crate) fan_in: usize,
 }
 
 impl Default for Bounds {
@@ -96,7 +96,7 @@ impl Default for Bounds {
 
 /// Takes entries in any order.
 #[derive(Debug)]
-pub struct Sorter<E> {
+pub(crate) struct Sorter<E> {
     folder: PathBuf,
     bounds: Bounds,
     run: Vec<E>,
@@ -114,7 +114,7 @@ struct Level {
 impl<E: Entry> Sorter<E> {
     /// A sort whose temporary files, if it needs any, lie in `folder`.
     #[must_use]
-    pub fn new(folder: &Path, bounds: Bounds) -> Self {
+    pub(crate) fn new(folder: &Path, bounds: Bounds) -> Self {
         Self { folder: folder.to_owned(), bounds, run: Vec::new(), levels: Vec::new(), count: 0 }
     }
 
@@ -122,7 +122,7 @@ impl<E: Entry> Sorter<E> {
     ///
     /// # Errors
     /// The temporary file can't be written.
-    pub fn push(&mut self, entry: E) -> Result<(), Error> {
+    pub(crate) fn push(&mut self, entry: E) -> Result<(), Error> {
         if self.run.len() >= (self.bounds.run_bytes / size_of::<E>()).max(1) {
             self.flush()?;
         }
@@ -135,7 +135,7 @@ impl<E: Entry> Sorter<E> {
     ///
     /// # Errors
     /// The temporary file can't be written or read.
-    pub fn finish(mut self) -> Result<Sorted<E>, Error> {
+    pub(crate) fn finish(mut self) -> Result<Sorted<E>, Error> {
         if self.levels.is_empty() {
             self.run.sort_unstable();
             return Ok(Sorted { count: self.count, folder: self.folder, from: Source::Memory(self.run.into_iter()) });
@@ -222,7 +222,7 @@ fn nameless(folder: &Path) -> io::Result<File> {
 
 /// The entries in order.
 #[derive(Debug)]
-pub struct Sorted<E> {
+pub(crate) struct Sorted<E> {
     count: u64,
     folder: PathBuf,
     from: Source<E>,
@@ -237,7 +237,7 @@ enum Source<E> {
 impl<E: Entry> Sorted<E> {
     /// How many entries there were in all.
     #[must_use]
-    pub const fn entries(&self) -> u64 {
+    pub(crate) const fn entries(&self) -> u64 {
         self.count
     }
 }

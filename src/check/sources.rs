@@ -10,7 +10,7 @@ use crate::limits::{AUDIT_FOLDERS_MAX, AUDIT_REGISTROS_MAX};
 
 /// Why there is nothing to read.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The system refused something.
     #[error("cannot read {}: {source}; name what is there and give this user the right to read it", path.display())]
     Disk {
@@ -48,7 +48,7 @@ pub enum Error {
 ///
 /// # Errors
 /// A path can't be read or stands for no data folder, or there are too many.
-pub fn data_folders(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn data_folders(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     let holds_data =
         |dir: &Path| Ok(if names(dir)?.iter().any(|name| is_data(name)) { vec![dir.to_owned()] } else { vec![] });
     let mut found = Vec::new();
@@ -67,7 +67,7 @@ pub fn data_folders(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
 ///
 /// # Errors
 /// A path can't be read or stands for no registro, or there are too many.
-pub fn registros(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn registros(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     let in_folder = |dir: &Path| {
         let is_registro = |name: &&String| name.starts_with("registro.") && name.ends_with(".log");
         Ok(names(dir)?.iter().filter(is_registro).map(|name| dir.join(name)).collect())
@@ -120,7 +120,7 @@ fn metadata(path: &Path) -> Result<std::fs::Metadata, Error> {
 
 /// Leaves out what is there under another name already. What can't be looked at stays: whoever reads it will say so.
 #[must_use]
-pub fn distinct(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
+pub(crate) fn distinct(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
     let mut seen = HashSet::new();
     let inode = |path: &PathBuf| std::fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino()));
     paths.retain(|path| inode(path).map_or(true, |inode| seen.insert(inode)));

@@ -19,7 +19,7 @@ use crate::{limits, net};
 const PARTY: &str = "/acopio/heads";
 
 /// The servers and the path of `zk://…`, without that: semicolons stand for commas, which part heads.
-pub fn servers(text: &str) -> Result<Servers, BadServers> {
+pub(crate) fn servers(text: &str) -> Result<Servers, BadServers> {
     text.replace(';', ",").parse()
 }
 
@@ -42,7 +42,7 @@ fn sorted_out(words: &[String]) -> Result<(Vec<Servers>, Vec<String>)> {
 }
 
 /// The addresses of these heads as of now.
-pub fn now(words: Vec<String>) -> Result<Vec<String>> {
+pub(crate) fn now(words: Vec<String>) -> Result<Vec<String>> {
     let (places, mut heads) = sorted_out(&words)?;
     if places.is_empty() {
         return Ok(words);
@@ -68,7 +68,7 @@ pub fn now(words: Vec<String>) -> Result<Vec<String>> {
 }
 
 /// The addresses of these heads once there is one, followed by a thread of its own for as long as the process runs.
-pub fn follow(words: &[String]) -> Result<impl Future<Output = Result<net::Heads>> + use<>> {
+pub(crate) fn follow(words: &[String]) -> Result<impl Future<Output = Result<net::Heads>> + use<>> {
     let (places, plain) = sorted_out(words)?;
     let (first, known) = oneshot::channel();
     let runtime = runtime::current_thread()?;
@@ -133,7 +133,7 @@ async fn follow_one(servers: &Servers, n: usize, lists: &mpsc::Sender<(usize, Ve
 }
 
 /// Puts a head's address there until the end is asked for, and then takes it away.
-pub fn announce(servers: &Servers, address: String, shutdown: CancellationToken) -> Result<JoinHandle<()>> {
+pub(crate) fn announce(servers: &Servers, address: String, shutdown: CancellationToken) -> Result<JoinHandle<()>> {
     let (at, path) = place(servers)?;
     let config = Config { patient: true, ..Config::new(at) };
     Ok(tokio::spawn(async move {
@@ -164,7 +164,7 @@ async fn keep_there(session: &Session, path: ZnodePath, address: &str) -> Error 
 
 /// The address at which others reach a head: the one it listens on, or where that is any, this machine's on the way to
 /// ZooKeeper.
-pub fn reached_at(listening: std::net::SocketAddr, servers: &Servers) -> Result<String> {
+pub(crate) fn reached_at(listening: std::net::SocketAddr, servers: &Servers) -> Result<String> {
     if !listening.ip().is_unspecified() {
         return Ok(listening.to_string());
     }

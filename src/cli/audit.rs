@@ -51,7 +51,7 @@ Exit codes:
 /// Compares the heads' registros with the nodes' data: is everything there that was acknowledged?
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Audit {
+pub(crate) struct Audit {
     /// Registros, folders of heads' logs (all days in them), or a folder around such folders
     #[arg(long, env = "ACOPIO_REGISTRO", value_name = "FILE", required = true, num_args = 1..)]
     registro: Vec<PathBuf>,
@@ -71,7 +71,7 @@ pub struct Audit {
 
 impl Audit {
     /// Audits; fails if anything acknowledged is missing.
-    pub fn run(self, global: Global) -> Result<Outcome> {
+    pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
         runtime::end_by_signals_as_pid_1()?;
         let settings = audit::Settings {
@@ -116,7 +116,7 @@ impl Audit {
 }
 
 /// A line for each number, then what was found, with its place.
-pub fn table(report: &Report) -> String {
+pub(crate) fn table(report: &Report) -> String {
     let registros = &report.registros;
     let (records, bytes) =
         report.folders.iter().fold((0, 0), |(records, bytes), one| (records + one.records, bytes + one.bytes));
@@ -205,6 +205,6 @@ fn unlisted(what: &str, count: u64, listed: usize) -> String {
 }
 
 /// Folders in one line.
-pub fn list(dirs: &[PathBuf]) -> String {
+pub(crate) fn list(dirs: &[PathBuf]) -> String {
     dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", ")
 }

@@ -31,7 +31,7 @@ or if messages were refused.";
 /// Measures a cluster of its own, or one that runs: rate, latency, CPU and memory
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Bench {
+pub(crate) struct Bench {
     /// Heads of a cluster that runs [default: a cluster of its own]; several with commas, or the flag several times
     #[arg(long, env = "ACOPIO_BENCH_HEAD", value_name = "HOST:PORT", value_delimiter = ',', value_parser = heads::head)]
     head: Vec<String>,
@@ -104,7 +104,7 @@ enum Spoken {
 
 impl Bench {
     /// Measures and prints the report.
-    pub fn run(self, global: Global) -> Result<Outcome> {
+    pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
         let (format, histogram) = (self.format, self.histogram.clone());
         let named = self.dir.is_some();

@@ -33,7 +33,7 @@ stands by while the other is active. Cut off from each other, both do, unless an
 /// Topics over ZeroMQ: one of a pair of brokers, of which one forwards; it keeps what passes
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-pub struct Broker {
+pub(crate) struct Broker {
     #[command(subcommand)]
     command: Option<Command>,
     /// What this one is
@@ -100,15 +100,15 @@ pub struct Broker {
 
 /// The ports of topics.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct TopicPorts {
+pub(crate) struct TopicPorts {
     /// Port that publishers connect to
     #[arg(long, global = true, env = "ACOPIO_PUBLISHER_PORT", value_name = "PORT", default_value_t = limits::PUBLISHER_PORT_DEFAULT,
         value_parser = clap::value_parser!(u16).range(1..))]
-    pub publisher_port: u16,
+    pub(crate) publisher_port: u16,
     /// Port that subscribers connect to
     #[arg(long, global = true, env = "ACOPIO_SUBSCRIBER_PORT", value_name = "PORT",
         default_value_t = limits::SUBSCRIBER_PORT_DEFAULT, value_parser = clap::value_parser!(u16).range(1..))]
-    pub subscriber_port: u16,
+    pub(crate) subscriber_port: u16,
 }
 
 #[derive(Debug, Subcommand)]
@@ -142,7 +142,7 @@ enum SlowName {
 
 impl Broker {
     /// Runs the broker until it is told to stop, or makes keys.
-    pub fn run(self, global: Global) -> Result<Outcome> {
+    pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         if let Some(Command::Keys { dir }) = &self.command {
             let files = keys::create(dir)?;
             println!("{}: public, for who connects", files.public.display());

@@ -34,7 +34,7 @@ Exit codes of the client:
 /// The distributed calculation of a hypotenuse over a pair of brokers
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Calc {
+pub(crate) struct Calc {
     #[command(subcommand)]
     part: Part,
     /// Brokers to connect to, all of them; several with commas, or the flag several times
@@ -95,7 +95,7 @@ fn leg(text: &str) -> Result<Whole, String> {
 }
 
 /// The brokers that a program of topics connects to.
-pub fn brokers(hosts: &[String], ports: TopicPorts, curve: Option<&PathBuf>) -> Result<Brokers> {
+pub(crate) fn brokers(hosts: &[String], ports: TopicPorts, curve: Option<&PathBuf>) -> Result<Brokers> {
     if hosts.len() > limits::CALC_BROKERS_MAX {
         bail!("{} brokers are too many; name {} or fewer", hosts.len(), limits::CALC_BROKERS_MAX);
     }
@@ -110,7 +110,7 @@ pub fn brokers(hosts: &[String], ports: TopicPorts, curve: Option<&PathBuf>) -> 
 
 impl Calc {
     /// Runs one of its programs.
-    pub fn run(self, global: Global) -> Result<Outcome> {
+    pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
         let brokers = brokers(&self.broker, self.ports, self.curve.as_ref())?;
         let part = self.part;

@@ -22,7 +22,7 @@ The answers are in client.log in the folder of the logs, as `Servidor recibio: <
 /// A client that sends `numero random: N`, N from 0 to 100, again and again
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Client {
+pub(crate) struct Client {
     #[command(flatten)]
     pub(super) heads: Heads,
     /// Time between two messages
@@ -44,7 +44,7 @@ pub struct Client {
 
 impl Client {
     /// Sends until it is told to stop, or all is sent.
-    pub fn run(self, global: Global) -> Result<Outcome> {
+    pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[LogFile { dir: &self.logs, name: "client", takes: Takes::Only(CLIENT) }])?;
         let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
         runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| {

@@ -27,7 +27,7 @@ A lost head is dialled again until it is back. Files in the folder: data.txt, da
 /// A dataNode: keeps the messages that a head hands it
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Data {
+pub(crate) struct Data {
     #[command(flatten)]
     pub(super) heads: Heads,
     /// Folder for data.txt, and for the node's identity
@@ -58,12 +58,12 @@ pub struct Data {
 
 impl Data {
     /// Its name: the one given, or this machine's.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.name.clone().unwrap_or_else(values::host_name)
     }
 
     /// Runs the data node until it is told to stop.
-    pub fn run(self, global: Global) -> Result<Outcome> {
+    pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         let name = self.name();
         logging::start(global, &[LogFile { dir: &self.dir, name: "node", takes: Takes::All }])?;
         let heads = self.heads;
@@ -95,7 +95,7 @@ impl Data {
 }
 
 /// The flag's words as the log takes them.
-pub const fn policy(sync: values::Sync) -> SyncPolicy {
+pub(crate) const fn policy(sync: values::Sync) -> SyncPolicy {
     match sync {
         values::Sync::Always => SyncPolicy::Always,
         values::Sync::Every(interval) => SyncPolicy::Every(interval),

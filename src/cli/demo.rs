@@ -30,7 +30,7 @@ acopio.demo=NAME; that, and nothing else, is removed in the end. The files stay.
 /// The whole cluster on a docker network of its own: a container for each head, data node and client
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Demo {
+pub(crate) struct Demo {
     /// Folder of this machine for all files: head/, data1/ …, client1/ …
     #[arg(long, env = "ACOPIO_DEMO_DIR", value_name = "DIR", default_value = "logs/demo")]
     dir: PathBuf,
@@ -92,7 +92,7 @@ enum Script {
 
 impl Demo {
     /// Does what was asked for.
-    pub fn run(self, global: Global) -> Result<Outcome> {
+    pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
         let socket = match self.socket.clone() {
             Some(socket) => socket,

@@ -38,7 +38,7 @@ const MISSING: &str = "Error: Se requiere un identificador como argumento.";
 /// A measuring device: a sensor and a candidate for leadership, coordinated over ZooKeeper
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Device {
+pub(crate) struct Device {
     /// Its id, one word, another one for each device [default: asked for on a terminal]
     #[arg(value_name = "ID", value_parser = id)]
     id: Option<String>,
@@ -82,7 +82,7 @@ fn id(text: &str) -> Result<String, String> {
 
 impl Device {
     /// Measures until it is told to stop.
-    pub fn run(mut self, global: Global) -> Result<Outcome> {
+    pub(crate) fn run(mut self, global: Global) -> Result<Outcome> {
         let Some(id) = self.id.clone().map_or_else(ask_for_id, |id| Ok(Some(id)))? else {
             writeln!(std::io::stdout(), "{MISSING}").context("cannot print; give it a standard output")?;
             return Ok(Outcome::Failed);

@@ -26,7 +26,7 @@ What lay on one node alone and is given up with --gone is lost.";
 /// Moves the records of a dataNode to others and lets it go
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Drain {
+pub(crate) struct Drain {
     /// Name of the dataNode, as in status
     #[arg(value_name = "NODE", value_parser = values::name)]
     node: String,
@@ -42,7 +42,7 @@ pub struct Drain {
 
 impl Drain {
     /// Asks every head, then waits until the node is gone.
-    pub fn run(mut self, global: Global) -> Result<Outcome> {
+    pub(crate) fn run(mut self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
         self.heads.head = heads::resolve(self.heads.head)?;
         runtime::run_short(async {

@@ -29,7 +29,7 @@ members.txt (the data nodes it has known), clock.txt (what it has called safe to
 /// A headNode: takes messages from clients and has data nodes keep them
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Head {
+pub(crate) struct Head {
     /// Address and port to listen on, for clients and data nodes; port 0 takes a free one
     #[arg(long, env = "ACOPIO_LISTEN", value_name = "HOST:PORT", default_value = "0.0.0.0:5000",
         value_parser = values::listen)]
@@ -114,7 +114,7 @@ pub struct Head {
 
 impl Head {
     /// The address at which this machine reaches it.
-    pub fn reached_at(&self) -> Result<String> {
+    pub(crate) fn reached_at(&self) -> Result<String> {
         let (host, port) = self.listen.rsplit_once(':').unwrap_or((&self.listen, "0"));
         if port == "0" {
             anyhow::bail!("the head with pid 1 listens on a port that nobody chose; name it with --ask");
@@ -128,7 +128,7 @@ impl Head {
     }
 
     /// Runs the head until it is told to stop.
-    pub fn run(self, global: Global) -> Result<Outcome> {
+    pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start_with(
             global,
             global.verbose || self.show_heartbeats,

@@ -12,30 +12,30 @@ use super::announced;
 use super::values;
 
 /// Where a head listens unless it is told otherwise, as seen from its own machine.
-pub const DEFAULT: &str = "127.0.0.1:5000";
+pub(crate) const DEFAULT: &str = "127.0.0.1:5000";
 
 /// What a place begins with where heads announce themselves.
-pub const ANNOUNCED: &str = "zk://";
+pub(crate) const ANNOUNCED: &str = "zk://";
 
 /// `--head`.
 #[derive(Debug, Args)]
-pub struct Heads {
+pub(crate) struct Heads {
     /// Heads of the cluster; several with commas, or the flag several times. Those that announce themselves over
     /// ZooKeeper: zk://HOST:PORT;HOST:PORT/PATH
     #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", value_delimiter = ',', default_value = DEFAULT,
         value_parser = head)]
-    pub head: Vec<String>,
+    pub(crate) head: Vec<String>,
 }
 
 impl Heads {
     /// The list as it is now, if it is not longer than a node or client dials.
-    pub fn checked(self) -> Result<Vec<String>> {
-        resolve(self.head)
+    pub(crate) fn checked(&self) -> Result<Vec<String>> {
+        resolve(self.head.clone())
     }
 
     /// The list, kept up to date where heads announce themselves, for a role: waits for the first one there as long as it
     /// takes; none if the end was asked for first.
-    pub async fn followed(&self, shutdown: &CancellationToken) -> Result<Option<net::Heads>> {
+    pub(crate) async fn followed(&self, shutdown: &CancellationToken) -> Result<Option<net::Heads>> {
         check(&self.head)?;
         #[cfg(feature = "coord")]
         if self.are_announced() {
@@ -45,7 +45,7 @@ impl Heads {
     }
 
     /// The list as it is once there is a head in it, for a role that keeps to it.
-    pub async fn found(&self, shutdown: &CancellationToken) -> Result<Option<Vec<String>>> {
+    pub(crate) async fn found(&self, shutdown: &CancellationToken) -> Result<Option<Vec<String>>> {
         Ok(self.followed(shutdown).await?.map(|heads| heads.now().to_vec()))
     }
 
@@ -56,7 +56,7 @@ impl Heads {
 }
 
 /// One of `--head`: an address, or where heads announce themselves.
-pub fn head(text: &str) -> Result<String, String> {
+pub(crate) fn head(text: &str) -> Result<String, String> {
     let Some(servers) = text.strip_prefix(ANNOUNCED) else { return values::address(text) };
     #[cfg(feature = "coord")]
     return announced::servers(servers).map(|_| text.to_owned()).map_err(|error| error.to_string());
@@ -65,7 +65,7 @@ pub fn head(text: &str) -> Result<String, String> {
 }
 
 /// The addresses of these heads, those that announce themselves as of now.
-pub fn resolve(heads: Vec<String>) -> Result<Vec<String>> {
+pub(crate) fn resolve(heads: Vec<String>) -> Result<Vec<String>> {
     check(&heads)?;
     #[cfg(feature = "coord")]
     let heads = announced::now(heads)?;

@@ -34,7 +34,7 @@ Exit codes:
 /// Tells by its exit code whether a head, a data node, a client, a web or a device does its work
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Health {
+pub(crate) struct Health {
     /// Heads to ask; several with commas, or the flag several times [default: those of the process with pid 1,
     /// or 127.0.0.1:5000]
     // Not --head: its variable is there in a container, and meant for the role.
@@ -50,16 +50,16 @@ pub struct Health {
 
 /// Whose health it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subject {
+pub(crate) struct Subject {
     /// Heads to ask.
-    pub heads: Vec<String>,
+    pub(crate) heads: Vec<String>,
     /// The data node that one of them has to know.
-    pub node: Option<String>,
+    pub(crate) node: Option<String>,
 }
 
 impl Health {
     /// Asks, and says what came of it.
-    pub fn run(self, global: Global) -> Result<Outcome> {
+    pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(Global { quiet: !global.verbose, ..global }, &[])?;
         let subject = if self.ask.is_empty() {
             let line = fs::read("/proc/1/cmdline").context("cannot look at pid 1; name a head with --ask")?;

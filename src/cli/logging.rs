@@ -27,20 +27,20 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use super::Global;
 
 /// Target of the heartbeat's events.
-pub const HEARTBEAT: &str = "acopio::heartbeat";
+pub(crate) const HEARTBEAT: &str = "acopio::heartbeat";
 
 /// Target of the heartbeat's routine: every node, every few seconds.
 const BEAT: &str = "acopio::heartbeat::beat";
 
 /// Target of what a role has shown on standard output itself.
-pub const SAID: &str = "acopio::said";
+pub(crate) const SAID: &str = "acopio::said";
 
 /// Target of a client's events.
-pub const CLIENT: &str = "acopio::client";
+pub(crate) const CLIENT: &str = "acopio::client";
 
 /// Which events a file gets.
 #[derive(Clone, Copy, Debug)]
-pub enum Takes {
+pub(crate) enum Takes {
     /// Those of this target and the ones below it.
     Only(&'static str),
     /// All but those of this target and the ones below it.
@@ -65,20 +65,20 @@ fn is_below(target: &str, parent: &str) -> bool {
 
 /// A log file: `<dir>/<name>.log`.
 #[derive(Clone, Copy, Debug)]
-pub struct LogFile<'a> {
+pub(crate) struct LogFile<'a> {
     /// Its folder; made if it is missing.
-    pub dir: &'a Path,
+    pub(crate) dir: &'a Path,
     /// Its name without `.log`.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// What goes into it.
-    pub takes: Takes,
+    pub(crate) takes: Takes,
 }
 
 /// Starts logging for this process: standard error, and the files given.
 ///
 /// # Errors
 /// A folder that can't be made or written to.
-pub fn start(global: Global, files: &[LogFile<'_>]) -> Result<()> {
+pub(crate) fn start(global: Global, files: &[LogFile<'_>]) -> Result<()> {
     start_with(global, global.verbose, files)
 }
 
@@ -86,7 +86,7 @@ pub fn start(global: Global, files: &[LogFile<'_>]) -> Result<()> {
 ///
 /// # Errors
 /// As [`start`].
-pub fn start_with(global: Global, routine: bool, files: &[LogFile<'_>]) -> Result<()> {
+pub(crate) fn start_with(global: Global, routine: bool, files: &[LogFile<'_>]) -> Result<()> {
     let own = if global.verbose { Level::DEBUG } else { Level::INFO };
     let mut layers = Vec::with_capacity(files.len() + 1);
     for file in files {

@@ -53,7 +53,7 @@ mod zookeeper;
 
 /// How a command ended, when nothing kept it from running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// All that was asked for is done.
     Done,
     /// It ran, and found damage or could not do all of it; the user has been told.
@@ -105,7 +105,7 @@ Exit codes:
 /// can read it with `tail -f data.txt`.
 #[derive(Debug, Parser)]
 #[command(name = "acopio", version, max_term_width = 100, after_help = AFTER_HELP)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
@@ -114,7 +114,7 @@ pub struct Cli {
 
 /// What every subcommand takes.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Global {
+pub(crate) struct Global {
     /// Tell more on standard error and in the log files
     #[arg(long, short, global = true, env = "ACOPIO_VERBOSE", action = ArgAction::SetTrue,
         value_parser = BoolishValueParser::new())]
@@ -159,7 +159,7 @@ enum Command {
 }
 
 /// Reads the flags and variables of this process, does what they ask for, and tells how it ended.
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // --help and --version.

@@ -8,7 +8,7 @@ use super::values;
 
 /// Where a read begins or ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub(crate) enum Moment {
     /// This long before now.
     Ago(Duration),
     /// The first id of this time, or this very one.
@@ -17,7 +17,7 @@ pub enum Moment {
 
 impl Moment {
     /// The least id of it.
-    pub fn id(self, now: SystemTime) -> RecordId {
+    pub(crate) fn id(self, now: SystemTime) -> RecordId {
         match self {
             Self::At(id) => id,
             Self::Ago(ago) => first_id(now.checked_sub(ago).unwrap_or(UNIX_EPOCH)),
@@ -31,7 +31,7 @@ fn first_id(time: SystemTime) -> RecordId {
 }
 
 /// Parses a duration ago, a record id, or a time: RFC 3339, or as much of it as says the minute or the day, in UTC.
-pub fn moment(text: &str) -> Result<Moment, String> {
+pub(crate) fn moment(text: &str) -> Result<Moment, String> {
     let text = text.trim();
     if text.len() == ID_CHARS
         && let Ok(id) = text.parse()
@@ -80,7 +80,7 @@ fn offset(text: &str) -> Option<i32> {
 }
 
 /// The time of a record, to the microsecond.
-pub fn show(id: RecordId) -> String {
+pub(crate) fn show(id: RecordId) -> String {
     let time = UNIX_EPOCH + Duration::from_nanos(id.time_ns);
     // The last year that has four digits.
     let most = UNIX_EPOCH + Duration::from_secs(253_402_300_799);

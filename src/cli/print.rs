@@ -1,29 +1,37 @@
 //! Everything that commands print goes through here: what comes from others is made visible first.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use crate::printable;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 /// Prints lines, tables or JSON of [`json`] on standard output.
-pub fn out(what: &str, text: &str) -> Result<()> {
+pub(crate) fn out(what: &str, text: &str) -> Result<()> {
     let written = io::stdout().write_all(printable::visible_lines(text).as_bytes());
     written.with_context(|| format!("cannot print {what}; give it a standard output"))
 }
 
+/// The same in place of what a terminal shows; elsewhere it follows what was printed before.
+pub(crate) fn afresh(what: &str, text: &str) -> Result<()> {
+    // The cursor to the first line, and nothing left below it.
+    let clear = if io::stdout().is_terminal() { "\x1b[H\x1b[J" } else { "" };
+    let written = io::stdout().write_all(format!("{clear}{}", printable::visible_lines(text)).as_bytes());
+    written.with_context(|| format!("cannot print {what}; give it a standard output"))
+}
+
 /// A line on standard error. If that is gone there is nobody to tell.
-pub fn err(line: &str) {
+pub(crate) fn err(line: &str) {
     drop(writeln!(io::stderr(), "{}", printable::visible(line)));
 }
 
 /// Lines on standard error.
-pub fn errors(text: &str) {
+pub(crate) fn errors(text: &str) {
     drop(io::stderr().write_all(printable::visible_lines(text).as_bytes()));
 }
 
 /// A report as JSON over several lines, ready to be printed.
-pub fn json(report: &impl Serialize) -> Result<String> {
+pub(crate) fn json(report: &impl Serialize) -> Result<String> {
     let text = serde_json::to_string_pretty(report).context("cannot write the report as JSON")?;
     Ok(format!("{}\n", printable::visible_json(&text)))
 }

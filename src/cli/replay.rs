@@ -31,7 +31,7 @@ Exit codes:
 /// Publishes once more, over ZeroMQ, what `acopio broker --keep` kept
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Replay {
+pub(crate) struct Replay {
     #[command(flatten)]
     heads: Heads,
     /// Only topics that begin with this; several with commas, or the flag several times [default: all]
@@ -78,7 +78,7 @@ fn endpoint(text: &str) -> Result<Address, String> {
 
 impl Replay {
     /// Publishes what is asked for.
-    pub fn run(self, global: Global) -> Result<Outcome> {
+    pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
         let heads = self.heads.checked()?;
         let now = SystemTime::now();

@@ -23,7 +23,7 @@ const FORCED: i32 = 130;
 const SIGNALLED: i32 = 128;
 
 /// A runtime on the calling thread.
-pub fn current_thread() -> Result<Runtime> {
+pub(crate) fn current_thread() -> Result<Runtime> {
     Builder::new_current_thread()
         .enable_all()
         .build()
@@ -32,7 +32,7 @@ pub fn current_thread() -> Result<Runtime> {
 
 /// What asks a role to end, beside SIGTERM and SIGINT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndsWith {
+pub(crate) enum EndsWith {
     /// Nothing: a service, which outlives the terminal that it was started from.
     Signals,
     /// The end of standard input.
@@ -43,7 +43,7 @@ pub enum EndsWith {
 
 impl EndsWith {
     /// What a service ends with.
-    pub const fn service(until_stdin_closes: bool) -> Self {
+    pub(crate) const fn service(until_stdin_closes: bool) -> Self {
         if until_stdin_closes { Self::Stdin } else { Self::Signals }
     }
 }
@@ -51,7 +51,7 @@ impl EndsWith {
 /// Runs a role until it ends by itself or is asked to by SIGTERM, SIGINT or what else it ends with. It has `stop_time` to
 /// end in order; a second signal ends the process at once. SIGHUP has the logs opened anew, and ends nothing but what
 /// belongs to a terminal that is gone.
-pub fn run_role<T, F>(stop_time: Duration, ends_with: EndsWith, role: F) -> Result<T>
+pub(crate) fn run_role<T, F>(stop_time: Duration, ends_with: EndsWith, role: F) -> Result<T>
 where
     F: AsyncFnOnce(CancellationToken) -> Result<T>,
 {
@@ -101,7 +101,7 @@ async fn reopen(mut hangups: Signal, terminal: bool) {
 
 /// As [`run_role`], for work that hears of each SIGTERM and SIGINT itself, and takes as long as it likes.
 #[cfg(feature = "coord")]
-pub fn run_interruptible<T>(work: impl AsyncFnOnce(&mut Signals) -> Result<T>) -> Result<T> {
+pub(crate) fn run_interruptible<T>(work: impl AsyncFnOnce(&mut Signals) -> Result<T>) -> Result<T> {
     let runtime = current_thread()?;
     let result = LocalSet::new().block_on(&runtime, async { work(&mut Signals::new()?).await });
     runtime.shutdown_background();
@@ -109,7 +109,7 @@ pub fn run_interruptible<T>(work: impl AsyncFnOnce(&mut Signals) -> Result<T>) -
 }
 
 /// As [`run_role`], for a short command that signals simply end.
-pub fn run_short<T, Fut: Future<Output = Result<T>>>(work: Fut) -> Result<T> {
+pub(crate) fn run_short<T, Fut: Future<Output = Result<T>>>(work: Fut) -> Result<T> {
     end_by_signals_as_pid_1()?;
     let runtime = current_thread()?;
     let result = LocalSet::new().block_on(&runtime, work);
@@ -119,7 +119,7 @@ pub fn run_short<T, Fut: Future<Output = Result<T>>>(work: Fut) -> Result<T> {
 
 /// Lets SIGTERM and SIGINT end the process, for commands that do not wait for them, where it is the first one of a
 /// container: the kernel keeps signals from a pid 1 that has no handler for them. Elsewhere they do it anyway.
-pub fn end_by_signals_as_pid_1() -> Result<()> {
+pub(crate) fn end_by_signals_as_pid_1() -> Result<()> {
     if std::process::id() != 1 {
         return Ok(());
     }
@@ -133,13 +133,13 @@ pub fn end_by_signals_as_pid_1() -> Result<()> {
 }
 
 /// Starts a thread; a system that gives none says so in words.
-pub fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+pub(crate) fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
     let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
     started.map(drop).context("cannot start a thread; end other processes, or raise their limit (ulimit -u)")
 }
 
 /// The outcome of a role that ended without an error.
-pub const fn done((): ()) -> Outcome {
+pub(crate) const fn done((): ()) -> Outcome {
     Outcome::Done
 }
 
@@ -150,7 +150,7 @@ fn force() -> ! {
 }
 
 /// SIGTERM and SIGINT.
-pub struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
@@ -162,7 +162,7 @@ impl Signals {
     }
 
     /// The next one.
-    pub async fn next(&mut self) -> SignalKind {
+    pub(crate) async fn next(&mut self) -> SignalKind {
         tokio::select! {
             _ = self.terminate.recv() => SignalKind::terminate(),
             _ = self.interrupt.recv() => SignalKind::interrupt(),

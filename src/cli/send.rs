@@ -35,7 +35,7 @@ had it and did not answer may be kept.";
 /// Stores messages, and tells which were not kept
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Send {
+pub(crate) struct Send {
     #[command(flatten)]
     heads: Heads,
     /// Messages; without any, standard input line by line
@@ -54,7 +54,7 @@ pub struct Send {
 
 impl Send {
     /// Sends everything there is.
-    pub fn run(self, global: Global) -> Result<Outcome> {
+    pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         // It prints nothing but errors; that a head is tried again is for who wants to know.
         logging::start(Global { quiet: global.quiet || !global.verbose, ..global }, &[])?;
         let heads = self.heads.checked()?;

@@ -39,7 +39,7 @@ ones is printed, the folder is kept and the exit code is 1.";
 /// Starts a cluster of its own, loads it, kills, pauses, cuts, fills and flips, and checks that nothing was lost
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Torture {
+pub(crate) struct Torture {
     /// Time for which faults come; starting, healing and checking take some more
     #[arg(long = "for", env = "ACOPIO_TORTURE_FOR", value_name = "TIME", default_value = "2m", value_parser = values::duration)]
     run_for: Duration,
@@ -118,7 +118,7 @@ enum FaultMix {
 
 impl Torture {
     /// Tortures, prints the report; fails if a promise was broken.
-    pub fn run(self, global: Global) -> Result<Outcome> {
+    pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
         let (keep, format) = (self.keep || self.dir.is_some(), self.format);
         let settings = self.settings()?;

@@ -29,7 +29,7 @@ A second `acopio up` on the same folder goes on with its data.";
 /// The whole cluster on this machine: a head, data nodes and clients, as separate processes
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Up {
+pub(crate) struct Up {
     /// Folder for all files of the cluster: head/, data1/ …, client1/ …
     #[arg(long, env = "ACOPIO_UP_DIR", value_name = "DIR", default_value = "logs")]
     dir: PathBuf,
@@ -89,7 +89,7 @@ pub struct Up {
 
 impl Up {
     /// Runs the cluster until it is told to stop.
-    pub fn run(self, global: Global) -> Result<Outcome> {
+    pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         if u64::from(self.port) + self.heads - 1 > u64::from(u16::MAX) {
             anyhow::bail!(
                 "{} heads need as many ports and there are none after 65535; choose a lower --port",

@@ -14,7 +14,7 @@ use crate::limits;
 
 /// Flags of devices, and of what they need.
 #[derive(Debug, Args)]
-pub struct UpDevices {
+pub(crate) struct UpDevices {
     /// Measuring devices that coordinate over ZooKeeper, with a web API that their leader sends means to
     #[arg(long, env = "ACOPIO_DEVICES", value_name = "N", default_value_t = 0,
         value_parser = clap::value_parser!(u64).range(0..=limits::UP_DEVICES_MAX as u64))]
@@ -37,7 +37,7 @@ pub struct UpDevices {
 
 impl UpDevices {
     /// The plan of the devices, if there are to be any.
-    pub fn plan(&self) -> Result<Option<Devices>> {
+    pub(crate) fn plan(&self) -> Result<Option<Devices>> {
         if self.devices == 0 {
             return Ok(None);
         }

@@ -8,18 +8,18 @@ use super::values;
 
 /// How copies are made again, and when records go.
 #[derive(Debug, Args)]
-pub struct Upkeep {
+pub(crate) struct Upkeep {
     /// Time a data node may be away before the copies it held are made again
     #[arg(long, env = "ACOPIO_REPAIR_AFTER", value_name = "TIME", default_value = "60s",
         value_parser = values::duration)]
-    pub repair_after: Duration,
+    pub(crate) repair_after: Duration,
     /// Pace at which a data node makes missing copies again, bytes of records a second
     #[arg(long, env = "ACOPIO_REPAIR_RATE", value_name = "SIZE", default_value = "10MB", value_parser = values::rate)]
-    pub repair_rate: u64,
+    pub(crate) repair_rate: u64,
     /// Age at which a data node removes a sealed file, once all its records are that old, such as 30d [default: never]
     #[arg(long, env = "ACOPIO_KEEP", value_name = "TIME", value_parser = values::keep)]
-    pub keep: Option<Duration>,
+    pub(crate) keep: Option<Duration>,
     /// Size of a data node's records past which it removes the oldest sealed files, such as 100GB [default: no limit]
     #[arg(long, env = "ACOPIO_KEEP_BYTES", value_name = "SIZE", value_parser = values::segment_bytes)]
-    pub keep_bytes: Option<u64>,
+    pub(crate) keep_bytes: Option<u64>,
 }

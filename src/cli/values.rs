@@ -12,7 +12,7 @@ use crate::wire::peer::is_name;
 type Refused = String;
 
 /// A duration such as `5s`, `250ms` or `1h 30m`: more than nothing, less than a year.
-pub fn duration(text: &str) -> Result<Duration, Refused> {
+pub(crate) fn duration(text: &str) -> Result<Duration, Refused> {
     let value = humantime::parse_duration(text)
         .map_err(|e| format!("{e}; write a number and a unit, such as 250ms, 5s or 2m"))?;
     if value < limits::DURATION_FLAG_MIN {
@@ -25,12 +25,12 @@ pub fn duration(text: &str) -> Result<Duration, Refused> {
 }
 
 /// A duration, or `forever`.
-pub fn or_forever(text: &str) -> Result<Duration, Refused> {
+pub(crate) fn or_forever(text: &str) -> Result<Duration, Refused> {
     if text == "forever" { Ok(Duration::MAX) } else { duration(text).map_err(|e| format!("{e}, or forever")) }
 }
 
 /// The time for which records are kept: more than a second, and as long as anybody likes.
-pub fn keep(text: &str) -> Result<Duration, Refused> {
+pub(crate) fn keep(text: &str) -> Result<Duration, Refused> {
     let value =
         humantime::parse_duration(text).map_err(|e| format!("{e}; write a number and a unit, such as 30d or 1year"))?;
     if value < limits::KEEP_MIN {
@@ -40,16 +40,16 @@ pub fn keep(text: &str) -> Result<Duration, Refused> {
 }
 
 /// A duration as flags take it.
-pub fn show(duration: Duration) -> String {
+pub(crate) fn show(duration: Duration) -> String {
     humantime::format_duration(duration).to_string().replace(' ', "")
 }
 
 /// A duration, or `never`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OrNever(pub Option<Duration>);
+pub(crate) struct OrNever(pub(crate) Option<Duration>);
 
 /// Parses a duration or `never`.
-pub fn or_never(text: &str) -> Result<OrNever, Refused> {
+pub(crate) fn or_never(text: &str) -> Result<OrNever, Refused> {
     if text == "never" {
         return Ok(OrNever(None));
     }
@@ -58,7 +58,7 @@ pub fn or_never(text: &str) -> Result<OrNever, Refused> {
 
 /// When a data node syncs: the flag's own words, so that `up` can hand them on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sync {
+pub(crate) enum Sync {
     /// Before every acknowledgement.
     Always,
     /// This often; an acknowledgement may come before.
@@ -78,7 +78,7 @@ impl fmt::Display for Sync {
 }
 
 /// Parses `always`, an interval, or `never`.
-pub fn sync(text: &str) -> Result<Sync, Refused> {
+pub(crate) fn sync(text: &str) -> Result<Sync, Refused> {
     match text {
         "always" => Ok(Sync::Always),
         "never" => Ok(Sync::Never),
@@ -87,7 +87,7 @@ pub fn sync(text: &str) -> Result<Sync, Refused> {
 }
 
 /// A number of bytes: `4096`, `64k`, `256MiB`, `1GB`. Powers of 1024 but for `kB`, `MB`, `GB`.
-pub fn bytes(text: &str) -> Result<u64, Refused> {
+pub(crate) fn bytes(text: &str) -> Result<u64, Refused> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
@@ -109,7 +109,7 @@ pub fn bytes(text: &str) -> Result<u64, Refused> {
 }
 
 /// The size at which `data.txt` is sealed.
-pub fn segment_bytes(text: &str) -> Result<u64, Refused> {
+pub(crate) fn segment_bytes(text: &str) -> Result<u64, Refused> {
     let value = bytes(text)?;
     if value < limits::SEGMENT_BYTES_MIN {
         return Err(format!("a folder would fill with files; {} or more", limits::SEGMENT_BYTES_MIN));
@@ -118,7 +118,7 @@ pub fn segment_bytes(text: &str) -> Result<u64, Refused> {
 }
 
 /// A pace in bytes a second: some kilobytes at least, or nothing would ever be done.
-pub fn rate(text: &str) -> Result<u64, Refused> {
+pub(crate) fn rate(text: &str) -> Result<u64, Refused> {
     let value = bytes(text)?;
     if value < limits::REPAIR_RATE_MIN {
         return Err(format!("too slow to be of use; {} or more", limits::REPAIR_RATE_MIN));
@@ -128,13 +128,13 @@ pub fn rate(text: &str) -> Result<u64, Refused> {
 
 /// The greatest message of a topic: what fits in memory some times over.
 #[cfg(feature = "broker")]
-pub fn topic_message(text: &str) -> Result<u64, Refused> {
+pub(crate) fn topic_message(text: &str) -> Result<u64, Refused> {
     within(text, limits::TOPIC_FRAME_EXTRA_BYTES, limits::TOPIC_MESSAGE_BYTES_MAX)
 }
 
 /// The queue of messages that wait to be kept.
 #[cfg(feature = "broker")]
-pub fn keep_queue(text: &str) -> Result<u64, Refused> {
+pub(crate) fn keep_queue(text: &str) -> Result<u64, Refused> {
     within(text, limits::KEEP_QUEUE_BYTES_MIN, usize::MAX)
 }
 
@@ -150,7 +150,7 @@ fn within(text: &str, least: usize, most: usize) -> Result<u64, Refused> {
 
 /// The name or address of a host, without a port.
 #[cfg(feature = "broker")]
-pub fn host(text: &str) -> Result<String, Refused> {
+pub(crate) fn host(text: &str) -> Result<String, Refused> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let is_ip = bare.parse::<std::net::IpAddr>().is_ok();
     let is_name = !bare.is_empty() && bare.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
@@ -162,7 +162,7 @@ pub fn host(text: &str) -> Result<String, Refused> {
 }
 
 /// `HOST:PORT` of somebody to dial; the name is looked up each time it is dialled.
-pub fn address(text: &str) -> Result<String, Refused> {
+pub(crate) fn address(text: &str) -> Result<String, Refused> {
     let (_, port) = host_and_port(text)?;
     if port == 0 {
         Err("port 0 is nobody's; write HOST:PORT, such as 127.0.0.1:5000".to_owned())
@@ -172,7 +172,7 @@ pub fn address(text: &str) -> Result<String, Refused> {
 }
 
 /// `HOST:PORT` to listen on; port 0 takes any free one.
-pub fn listen(text: &str) -> Result<String, Refused> {
+pub(crate) fn listen(text: &str) -> Result<String, Refused> {
     host_and_port(text).map(|_| text.to_owned())
 }
 
@@ -189,7 +189,7 @@ fn host_and_port(text: &str) -> Result<(&str, u16), Refused> {
 }
 
 /// A node's name: a word in the logs, a column in `status`, and a part of a record's field.
-pub fn name(text: &str) -> Result<String, Refused> {
+pub(crate) fn name(text: &str) -> Result<String, Refused> {
     if text.is_empty() || text.len() > limits::NODE_NAME_BYTES_MAX {
         return Err(format!("a name takes 1 to {} bytes; give another", limits::NODE_NAME_BYTES_MAX));
     }
@@ -200,7 +200,7 @@ pub fn name(text: &str) -> Result<String, Refused> {
 }
 
 /// A cluster's name: a word in the logs and the last one of `node.id`.
-pub fn cluster(text: &str) -> Result<String, Refused> {
+pub(crate) fn cluster(text: &str) -> Result<String, Refused> {
     if !is_name(text, limits::CLUSTER_NAME_BYTES_MAX) {
         let bytes = limits::CLUSTER_NAME_BYTES_MAX;
         return Err(format!("a cluster's name is one word of 1 to {bytes} bytes without commas and plus signs"));
@@ -209,7 +209,7 @@ pub fn cluster(text: &str) -> Result<String, Refused> {
 }
 
 /// This machine's name, made fit for a node; `data` if it has none.
-pub fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     let host = gethostname::gethostname();
     let fit: String = host
         .to_string_lossy()
@@ -221,7 +221,7 @@ pub fn host_name() -> String {
 }
 
 /// What is said of an address that cannot be listened on.
-pub fn cannot_listen(listen: &str, error: &io::Error) -> anyhow::Error {
+pub(crate) fn cannot_listen(listen: &str, error: &io::Error) -> anyhow::Error {
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => "stop what listens there, or choose another port with --listen",
         io::ErrorKind::PermissionDenied => "choose a port above 1023 with --listen",

@@ -27,7 +27,7 @@ Nothing is changed. A node that runs may be writing its last line: then that lin
 /// Checks every record's checksum and order; says what is torn or rotten, and where
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Verify {
+pub(crate) struct Verify {
     /// Folders of data nodes
     #[arg(value_name = "DIR", required = true)]
     dirs: Vec<PathBuf>,
@@ -41,7 +41,7 @@ pub struct Verify {
 
 impl Verify {
     /// Checks every folder; fails if there is damage in any.
-    pub fn run(self, global: Global) -> Result<Outcome> {
+    pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
         runtime::end_by_signals_as_pid_1()?;
         let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };

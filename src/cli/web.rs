@@ -39,7 +39,7 @@ password: serve it to people you trust.";
 /// Takes values over HTTP, keeps them in the cluster and lists them
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Web {
+pub(crate) struct Web {
     #[command(flatten)]
     pub(super) heads: Heads,
     /// Address and port to listen on; port 0 takes a free one
@@ -69,7 +69,7 @@ pub struct Web {
 
 impl Web {
     /// Serves until it is told to stop.
-    pub fn run(self, global: Global) -> Result<Outcome> {
+    pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[LogFile { dir: &self.logs, name: "web", takes: Takes::All }])?;
         let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
         runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| self.serve(shutdown).await)

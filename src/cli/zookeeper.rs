@@ -16,7 +16,7 @@ const SEEDS_VARIABLE: &str = "ZK_HOST";
 
 /// Flags of a ZooKeeper session.
 #[derive(Debug, Args)]
-pub struct ZooKeeper {
+pub(crate) struct ZooKeeper {
     /// ZooKeeper servers, and the znode under which all is done; ZK_HOST is understood as well
     /// [default: 127.0.0.1:2181]
     #[arg(long, global = true, env = "ACOPIO_ZOOKEEPER", value_name = "HOST:PORT[,...][/CHROOT]")]
@@ -33,13 +33,13 @@ pub struct ZooKeeper {
 
 impl ZooKeeper {
     /// The session, if a flag or its variable names servers: for who can do without.
-    pub fn asked(&self) -> Option<Config> {
+    pub(crate) fn asked(&self) -> Option<Config> {
         let servers = self.zookeeper.clone()?;
         Some(Config { timeout: self.session_timeout, login: self.auth.clone(), ..Config::new(servers) })
     }
 
     /// The session that was asked for.
-    pub fn config(&self) -> Result<Config> {
+    pub(crate) fn config(&self) -> Result<Config> {
         let servers = match (&self.zookeeper, std::env::var(SEEDS_VARIABLE)) {
             (Some(servers), _) => servers.clone(),
             (None, Ok(text)) => text.parse().with_context(|| format!("the variable {SEEDS_VARIABLE}"))?,

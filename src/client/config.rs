@@ -24,9 +24,9 @@ pub struct Config {
     /// Payload bytes accepted and not settled.
     pub window_bytes: usize,
     /// How it dials.
-    pub net: Net,
+    pub(crate) net: Net,
     /// Seed of the jitter of its waits.
-    pub seed: u64,
+    pub(crate) seed: u64,
 }
 
 impl Config {

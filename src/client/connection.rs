@@ -20,7 +20,7 @@ use crate::wire::frame::{self, Frame};
 use crate::wire::text::FRAMED_CLIENT_OPENING;
 
 /// Runs until the sender is gone and everything is settled, or the receipts are gone.
-pub async fn run(shared: Arc<Shared>, config: Arc<Config>) {
+pub(super) async fn run(shared: Arc<Shared>, config: Arc<Config>) {
     let mut rng = SmallRng::seed_from_u64(config.seed);
     let mut backoff = Backoff::default();
     let mut troubles = Troubles::new(&config.heads);
@@ -121,7 +121,7 @@ async fn wait_for_work(shared: &Shared) -> bool {
 }
 
 /// A framed connection to a head, after the handshake.
-pub async fn open(net: &Net, head: &str) -> Result<(Stream, BytesMut), Ended> {
+pub(super) async fn open(net: &Net, head: &str) -> Result<(Stream, BytesMut), Ended> {
     let mut socket = net.dial(head, None).await?;
     let mut buffer = BytesMut::with_capacity(limits::READ_BUFFER_BYTES);
     framed::open(&mut socket, FRAMED_CLIENT_OPENING, &mut buffer).await?;
@@ -240,12 +240,12 @@ async fn converse(
 }
 
 /// How long a head may say nothing while something is in flight: less if there is another to go on with.
-pub const fn silence_max(heads: usize) -> Duration {
+pub(super) const fn silence_max(heads: usize) -> Duration {
     if heads > 1 { limits::CLIENT_SILENCE_MAX } else { limits::CLIENT_SILENCE_ALONE_MAX }
 }
 
 /// How long a head may take to be reached: so long that each of them is tried before the time is over.
-pub fn open_max(heads: usize, retry_for: Duration) -> Duration {
+pub(super) fn open_max(heads: usize, retry_for: Duration) -> Duration {
     let each = retry_for / u32::try_from(heads.max(1)).unwrap_or(u32::MAX);
     silence_max(heads).min(each.max(limits::BACKOFF_MIN))
 }

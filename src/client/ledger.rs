@@ -29,7 +29,7 @@ struct Entry {
 
 /// The in-flight table of one client.
 #[derive(Debug)]
-pub struct Ledger {
+pub(super) struct Ledger {
     /// Sequence number of the first entry.
     first_seq: u64,
     entries: VecDeque<Entry>,
@@ -47,7 +47,7 @@ pub struct Ledger {
 impl Ledger {
     /// An empty ledger; sequence numbers begin at 1.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             first_seq: 1,
             entries: VecDeque::new(),
@@ -62,30 +62,30 @@ impl Ledger {
 
     /// Messages accepted and not settled, and the settled ones behind the first of them.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Whether everything is settled.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// Payload bytes of the same.
     #[must_use]
-    pub const fn bytes(&self) -> usize {
+    pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Whether something was sent and is not settled.
     #[must_use]
-    pub const fn is_waiting(&self) -> bool {
+    pub(super) const fn is_waiting(&self) -> bool {
         self.sent > 0
     }
 
     /// Accepts a message; returns its sequence number.
-    pub fn push(&mut self, payload: Bytes, now: Instant) -> u64 {
+    pub(super) fn push(&mut self, payload: Bytes, now: Instant) -> u64 {
         self.stuck_since.get_or_insert(now);
         self.bytes += payload.len();
         self.entries.push_back(Entry { payload, state: State::Unsent });
@@ -94,18 +94,18 @@ impl Ledger {
 
     /// Since when nothing was settled while something waits.
     #[must_use]
-    pub const fn stuck_since(&self) -> Option<Instant> {
+    pub(super) const fn stuck_since(&self) -> Option<Instant> {
         self.stuck_since
     }
 
     /// Until when unsent messages wait, if they do.
     #[must_use]
-    pub const fn hold(&self) -> Option<Instant> {
+    pub(super) const fn hold(&self) -> Option<Instant> {
         self.hold
     }
 
     /// Encodes unsent messages as Store frames until `out` holds about `bytes_max`; they count as sent.
-    pub fn encode(&mut self, out: &mut BytesMut, bytes_max: usize, now: Instant) {
+    pub(super) fn encode(&mut self, out: &mut BytesMut, bytes_max: usize, now: Instant) {
         if self.hold.is_some_and(|until| now < until) {
             return;
         }
@@ -142,7 +142,7 @@ impl Ledger {
     }
 
     /// A head keeps these messages.
-    pub fn acked(&mut self, ack: Ack, now: Instant) {
+    pub(super) fn acked(&mut self, ack: Ack, now: Instant) {
         let settled = self.settle(ack.first_seq, ack.count);
         if settled > 0 {
             self.stuck_since = Some(now);
@@ -152,7 +152,7 @@ impl Ledger {
     }
 
     /// A head does not keep these messages: they are tried again at `again`, or given up.
-    pub fn refused(&mut self, first_seq: u64, count: u32, refusal: Refusal, again: Instant) {
+    pub(super) fn refused(&mut self, first_seq: u64, count: u32, refusal: Refusal, again: Instant) {
         if refusal.retry {
             let mut any = false;
             for place in self.places(first_seq, count) {
@@ -173,7 +173,7 @@ impl Ledger {
     }
 
     /// The connection is lost: whatever is not settled is sent again.
-    pub fn rewind(&mut self) {
+    pub(super) fn rewind(&mut self) {
         for entry in &mut self.entries {
             if entry.state == State::Sent {
                 entry.state = State::Unsent;
@@ -185,7 +185,7 @@ impl Ledger {
     }
 
     /// Gives up everything that waits if nothing was settled for `patience`; true if it did.
-    pub fn give_up(&mut self, refusal: &Refusal, patience: Duration, now: Instant) -> bool {
+    pub(super) fn give_up(&mut self, refusal: &Refusal, patience: Duration, now: Instant) -> bool {
         if self.is_empty() || self.stuck_since.is_none_or(|since| now.saturating_duration_since(since) < patience) {
             return false;
         }
@@ -206,13 +206,13 @@ impl Ledger {
     }
 
     /// The next outcome nobody has been told.
-    pub fn next_outcome(&mut self) -> Option<Outcome> {
+    pub(super) fn next_outcome(&mut self) -> Option<Outcome> {
         self.outcomes.pop_front()
     }
 
     /// Outcomes nobody has been told.
     #[must_use]
-    pub fn outcomes(&self) -> usize {
+    pub(super) fn outcomes(&self) -> usize {
         self.outcomes.len()
     }
 

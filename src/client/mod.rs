@@ -22,7 +22,9 @@ use tokio::time::Instant;
 
 pub use config::Config;
 pub use keeper::{Keeper, Kept};
-pub use status::{drain, drain_on, status, status_on, status_with_clients};
+pub use status::{drain, status, status_with_clients};
+#[cfg(feature = "simulation")]
+pub(crate) use status::{drain_on, status_on};
 pub use troubles::Trouble;
 
 use crate::limits;

@@ -31,7 +31,7 @@ pub async fn status_with_clients(head: &str) -> Result<StatusReport, Error> {
 ///
 /// # Errors
 /// The same.
-pub async fn status_on(net: &Net, head: &str) -> Result<StatusReport, Error> {
+pub(crate) async fn status_on(net: &Net, head: &str) -> Result<StatusReport, Error> {
     query(net, head, false).await
 }
 
@@ -58,7 +58,7 @@ pub async fn drain(head: &str, name: &str, gone: bool) -> Result<(), Error> {
 ///
 /// # Errors
 /// The same.
-pub async fn drain_on(net: &Net, head: &str, name: &str, gone: bool) -> Result<(), Error> {
+pub(crate) async fn drain_on(net: &Net, head: &str, name: &str, gone: bool) -> Result<(), Error> {
     let failed = |cause: String, is_lost| Error::Head { head: head.to_owned(), cause, is_lost };
     let mut out = bytes::BytesMut::new();
     let frame = Frame::Drain { gone, name: name.to_owned() };

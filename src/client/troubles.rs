@@ -33,7 +33,7 @@ struct Known {
 
 /// The last trouble with each head.
 #[derive(Debug)]
-pub struct Troubles {
+pub(super) struct Troubles {
     heads: Vec<Known>,
     /// What the last refusal was; a loss if there was none.
     code: Code,
@@ -41,7 +41,7 @@ pub struct Troubles {
 
 impl Troubles {
     /// No trouble yet.
-    pub fn new(heads: &[String]) -> Self {
+    pub(super) fn new(heads: &[String]) -> Self {
         let known = |head: &String| Known {
             head: head.clone(),
             cause: None,
@@ -53,7 +53,7 @@ impl Troubles {
     }
 
     /// Notes why the head at this place of the list was left; false if that is no news.
-    pub fn note(&mut self, place: usize, ended: &Ended, is_final: bool) -> bool {
+    pub(super) fn note(&mut self, place: usize, ended: &Ended, is_final: bool) -> bool {
         if let Ended::Refused(refusal) = ended {
             self.code = refusal.code;
         }
@@ -71,14 +71,14 @@ impl Troubles {
     }
 
     /// The same, unless it is known already why.
-    pub fn note_if_none(&mut self, place: usize, ended: &Ended) {
+    pub(super) fn note_if_none(&mut self, place: usize, ended: &Ended) {
         if self.heads.get(place).is_some_and(|known| known.cause.is_none()) {
             self.note(place, ended, false);
         }
     }
 
     /// The head at this place has served: the next trouble with it is news.
-    pub fn served(&mut self, place: usize) {
+    pub(super) fn served(&mut self, place: usize) {
         self.forget(place);
         if let Some(known) = self.heads.get_mut(place) {
             known.kind.clear();
@@ -86,25 +86,25 @@ impl Troubles {
     }
 
     /// The head at this place is there.
-    pub fn forget(&mut self, place: usize) {
+    pub(super) fn forget(&mut self, place: usize) {
         if let Some(known) = self.heads.get_mut(place) {
             (known.cause, known.is_final) = (None, false);
         }
     }
 
     /// Whether a head other than the one at this place may do better: one without trouble, or whose trouble is old.
-    pub fn has_better(&self, place: usize) -> bool {
+    pub(super) fn has_better(&self, place: usize) -> bool {
         let others = self.heads.iter().enumerate().filter(|(other, _)| *other != place);
         others.into_iter().any(|(_, known)| known.cause.is_none() || known.at.elapsed() >= limits::CLIENT_SILENCE_MAX)
     }
 
     /// Whether no head is worth another try.
-    pub fn are_final(&self) -> bool {
+    pub(super) fn are_final(&self) -> bool {
         !self.heads.is_empty() && self.heads.iter().all(|known| known.is_final)
     }
 
     /// Every head and its trouble.
-    pub fn list(&self) -> Vec<Trouble> {
+    pub(super) fn list(&self) -> Vec<Trouble> {
         let trouble = |known: &Known| Trouble {
             head: known.head.clone(),
             cause: known.cause.clone().unwrap_or_else(|| "its turn did not come".to_owned()),
@@ -113,14 +113,14 @@ impl Troubles {
     }
 
     /// What became of messages that were tried so long.
-    pub fn refusal(&self, waited: Duration) -> Refusal {
+    pub(super) fn refusal(&self, waited: Duration) -> Refusal {
         let tried = if self.are_final() { String::new() } else { format!("; tried for {waited:?}") };
         Refusal { code: self.code, text: format!("{}{tried}", in_words(&self.list())), retry: true }
     }
 }
 
 /// All of it on one line.
-pub fn in_words(troubles: &[Trouble]) -> String {
+pub(super) fn in_words(troubles: &[Trouble]) -> String {
     troubles.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 

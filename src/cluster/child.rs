@@ -19,7 +19,7 @@ use super::screen::Screen;
 /// A process could not be started.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start {name}: {source}; free memory or processes, or install acopio anew")]
-pub struct Error {
+pub(crate) struct Error {
     name: String,
     #[source]
     source: std::io::Error,
@@ -27,16 +27,16 @@ pub struct Error {
 
 /// How a process ended.
 #[derive(Debug)]
-pub struct End {
+pub(crate) struct End {
     /// In words, after its name.
-    pub words: String,
+    pub(crate) words: String,
     /// Whether its exit code was 0.
-    pub in_order: bool,
+    pub(crate) in_order: bool,
 }
 
 /// A process that was started.
 #[derive(Debug)]
-pub struct Running {
+pub(crate) struct Running {
     child: Child,
     /// Its end is the child's sign to stop: held until the child is gone.
     _stdin: Option<ChildStdin>,
@@ -51,7 +51,7 @@ impl Running {
     ///
     /// # Errors
     /// The system can't start the process.
-    pub fn start(program: &Path, verbose: bool, member: &Member, screen: &Screen) -> Result<Self, Error> {
+    pub(crate) fn start(program: &Path, verbose: bool, member: &Member, screen: &Screen) -> Result<Self, Error> {
         let mut command = Command::new(member.kind.program().map_or(program, Path::new));
         for (variable, _) in std::env::vars_os().filter(|(variable, _)| is_ours(variable)) {
             // What `up` was told by the environment it hands on as flags; the rest was not meant for its members.
@@ -78,12 +78,12 @@ impl Running {
 
     /// The process id, while it is not known to be gone.
     #[must_use]
-    pub fn pid(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         self.child.id()
     }
 
     /// Waits until the child says that it listens, or that it is registered with a head; false if it ended or closed its standard error before.
-    pub async fn listens(&mut self) -> bool {
+    pub(crate) async fn listens(&mut self) -> bool {
         match self.listens.take() {
             Some(listens) => listens.await.is_ok(),
             None => false,
@@ -91,26 +91,26 @@ impl Running {
     }
 
     /// Waits until the process is gone; how it ended, in words.
-    pub async fn ended(&mut self) -> End {
+    pub(crate) async fn ended(&mut self) -> End {
         let status = self.child.wait().await;
         let in_order = status.as_ref().is_ok_and(ExitStatus::success);
         End { in_order, words: status.map_or_else(|e| format!("is lost: {e}"), in_words) }
     }
 
     /// The last error that the process told, once it is gone.
-    pub async fn last_error(&mut self) -> Option<String> {
+    pub(crate) async fn last_error(&mut self) -> Option<String> {
         self.lines.take()?.await.ok().flatten()
     }
 
     /// Has the process open its log files anew.
-    pub fn hang_up(&self) {
+    pub(crate) fn hang_up(&self) {
         if let Some(pid) = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
             let _gone_already = kill_process(pid, Signal::HUP);
         }
     }
 
     /// Asks the process to end, and kills it at `deadline`; whether it ended in order.
-    pub async fn end(mut self, deadline: Instant) -> bool {
+    pub(crate) async fn end(mut self, deadline: Instant) -> bool {
         let pid = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
         // It is not waited for yet, so the id is still its own; it may be gone all the same.
         if let Some(pid) = pid {

@@ -19,7 +19,7 @@ const PROGRAMS: [&str; 2] = ["java", "setpriv"];
 
 /// The devices can't be started.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// There is no ZooKeeper on this machine.
     #[error(
         "no ZooKeeper on this machine ({0} is not there): install it with 'apt-get install zookeeper', or name one that runs \
@@ -62,7 +62,7 @@ pub enum Error {
 ///
 /// # Errors
 /// There is none.
-pub fn find() -> Result<String, Error> {
+pub(crate) fn find() -> Result<String, Error> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let there = |name: &str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
     let missing = CLASSES.iter().find(|file| !Path::new(file).is_file());
@@ -77,7 +77,7 @@ pub fn find() -> Result<String, Error> {
 ///
 /// # Errors
 /// A port is taken, or the folder can't be written.
-pub fn prepare(devices: &Devices, dir: &Path) -> Result<(), Error> {
+pub(crate) fn prepare(devices: &Devices, dir: &Path) -> Result<(), Error> {
     free(devices.web, "--web-port")?;
     let ZooKeeper::Child { port, .. } = devices.zookeeper else { return Ok(()) };
     free(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "--zookeeper-port")?;
@@ -110,7 +110,7 @@ fn zoo_cfg(port: u16, data: &Path) -> String {
 ///
 /// # Errors
 /// It does not serve, or refuses.
-pub async fn configure(devices: &Devices) -> Result<(), Error> {
+pub(crate) async fn configure(devices: &Devices) -> Result<(), Error> {
     let servers = devices.zookeeper.servers();
     let config = coord::Config { patient: true, ..coord::Config::new(servers.parse()?) };
     let written = async {

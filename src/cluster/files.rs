@@ -22,7 +22,7 @@ pub struct Error {
 ///
 /// # Errors
 /// It can't.
-pub fn probe(dir: &Path) -> Result<(), Error> {
+pub(crate) fn probe(dir: &Path) -> Result<(), Error> {
     let written = || {
         files::create_folder(dir)?;
         let file = dir.join(format!(".writable-{}", std::process::id()));
@@ -33,7 +33,7 @@ pub fn probe(dir: &Path) -> Result<(), Error> {
 }
 
 /// Says what the data nodes keep, now that nobody writes any more.
-pub fn summarise(members: &[Member], screen: &Screen) {
+pub(crate) fn summarise(members: &[Member], screen: &Screen) {
     screen.say("\nStopped. What is on disk:");
     for member in members.iter().filter(|member| member.kind == Kind::Data) {
         match kept(&member.dir) {

@@ -3,25 +3,25 @@
 //!
 //! This stands above the roles: it starts and stops them and knows nothing of the wire.
 
-pub mod child;
+pub(crate) mod child;
 #[cfg(feature = "device")]
-pub mod devices;
+pub(crate) mod devices;
 #[cfg(feature = "docker")]
-pub mod docker;
-pub mod files;
-pub mod plan;
-pub mod said;
-pub mod screen;
-pub mod solo;
-pub mod tail;
+pub(crate) mod docker;
+pub(crate) mod files;
+pub(crate) mod plan;
+pub(crate) mod said;
+pub(crate) mod screen;
+pub(crate) mod solo;
+pub(crate) mod tail;
 mod typed;
-pub mod up;
+pub(crate) mod up;
 
 /// What a head says on standard error, before its address, once it listens: `up` waits for it.
-pub const LISTENING: &str = "listening on ";
+pub(crate) const LISTENING: &str = "listening on ";
 
 /// How the last line of a member begins that ended in order.
-pub const STOPPED: &str = "stopped";
+pub(crate) const STOPPED: &str = "stopped";
 
 /// What a data node says once it is registered with a head.
-pub const REGISTERED: &str = "registered as ";
+pub(crate) const REGISTERED: &str = "registered as ";

@@ -5,70 +5,70 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// Where each container has its member's folder.
-pub const CONTAINER_DIR: &str = "/data";
+pub(crate) const CONTAINER_DIR: &str = "/data";
 
 /// The settings of a ZooKeeper, in its folder.
-pub const ZOO_CFG: &str = "zoo.cfg";
+pub(crate) const ZOO_CFG: &str = "zoo.cfg";
 
 /// Silence after which ZooKeeper gives a device up: a new leader is seen soon.
 const DEVICE_SESSION: &str = "3s";
 
 /// The port of every head that is in a container.
-pub const CONTAINER_PORT: u16 = 5000;
+pub(crate) const CONTAINER_PORT: u16 = 5000;
 
 /// What a cluster is made of. Durations are in the words of the flags that take them.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Folder for all files of the cluster.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Where the members run.
-    pub place: Place,
+    pub(crate) place: Place,
     /// Number of heads, all active.
-    pub heads: usize,
+    pub(crate) heads: usize,
     /// Time between two messages of a client.
-    pub every: String,
+    pub(crate) every: String,
     /// Time between two heartbeats.
-    pub heartbeat: String,
+    pub(crate) heartbeat: String,
     /// When data nodes sync.
-    pub sync: String,
+    pub(crate) sync: String,
     /// Time that a data node may be away before its copies are made again.
-    pub repair_after: String,
+    pub(crate) repair_after: String,
     /// Pace of those copies, bytes a second.
-    pub repair_rate: u64,
+    pub(crate) repair_rate: u64,
     /// Name of the cluster.
-    pub cluster: String,
+    pub(crate) cluster: String,
     /// Copies of each message.
-    pub replicas: usize,
+    pub(crate) replicas: usize,
     /// Time for which data nodes keep records; for ever if there is none.
-    pub keep: Option<String>,
+    pub(crate) keep: Option<String>,
     /// Bytes that each data node keeps; no limit if there is none.
-    pub keep_bytes: Option<u64>,
+    pub(crate) keep_bytes: Option<u64>,
     /// Number of data nodes.
-    pub nodes: usize,
+    pub(crate) nodes: usize,
     /// Number of clients.
-    pub clients: usize,
+    pub(crate) clients: usize,
     /// Have a pair of brokers, and the original's calculation over them.
-    pub brokers: bool,
+    pub(crate) brokers: bool,
     /// Measuring devices, and what they need; only for processes of this machine.
-    pub devices: Option<Devices>,
+    pub(crate) devices: Option<Devices>,
 }
 
 /// Measuring devices beside the cluster.
 #[derive(Clone, Debug)]
-pub struct Devices {
+pub(crate) struct Devices {
     /// How many.
-    pub count: usize,
+    pub(crate) count: usize,
     /// Over which ZooKeeper they coordinate.
-    pub zookeeper: ZooKeeper,
+    pub(crate) zookeeper: ZooKeeper,
     /// Where the web API listens.
-    pub web: SocketAddr,
+    pub(crate) web: SocketAddr,
     /// Time between two measurements.
-    pub period: String,
+    pub(crate) period: String,
 }
 
 /// A ZooKeeper.
 #[derive(Clone, Debug)]
-pub enum ZooKeeper {
+pub(crate) enum ZooKeeper {
     /// One that runs, as `--zookeeper` names it.
     Running(String),
     /// One that is started with the others.
@@ -83,7 +83,7 @@ pub enum ZooKeeper {
 impl ZooKeeper {
     /// How devices are told of it.
     #[must_use]
-    pub fn servers(&self) -> String {
+    pub(crate) fn servers(&self) -> String {
         match self {
             Self::Running(servers) => servers.clone(),
             Self::Child { port, .. } => SocketAddr::from((Ipv4Addr::LOCALHOST, *port)).to_string(),
@@ -92,11 +92,11 @@ impl ZooKeeper {
 }
 
 /// The brokers' addresses on this machine: the primary's, and the backup's. Data nodes have others of 127.0.0.
-pub const BROKERS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 1, 1), Ipv4Addr::new(127, 0, 1, 2)];
+pub(crate) const BROKERS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 1, 1), Ipv4Addr::new(127, 0, 1, 2)];
 
 /// Where the members run, and so how they find each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// Processes of this machine, which end when their standard input does.
     Machine {
         /// Address the heads listen on.
@@ -130,12 +130,12 @@ pub enum Kind {
 
 impl Kind {
     /// The order in which they end.
-    pub const STOP_ORDER: [Self; 7] =
+    pub(crate) const STOP_ORDER: [Self; 7] =
         [Self::Device, Self::Client, Self::Web, Self::Topics, Self::Head, Self::Data, Self::ZooKeeper];
 
     /// The word for it, which is the subcommand of those that are acopio.
     #[must_use]
-    pub const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::ZooKeeper => "zookeeper",
             Self::Head => "head",
@@ -149,7 +149,7 @@ impl Kind {
 
     /// The program that it is, if it is not acopio. This one ends a Java program when `up` is killed.
     #[must_use]
-    pub const fn program(self) -> Option<&'static str> {
+    pub(crate) const fn program(self) -> Option<&'static str> {
         match self {
             Self::ZooKeeper => Some("setpriv"),
             _ => None,
@@ -159,27 +159,27 @@ impl Kind {
 
 /// One process of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
+pub(crate) struct Member {
     /// What it is.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// Its name: `head`, `data1`, `client1`.
-    pub name: String,
+    pub(crate) name: String,
     /// Its folder on this machine.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Its arguments; those of acopio begin with the subcommand.
-    pub args: Vec<OsString>,
+    pub(crate) args: Vec<OsString>,
 }
 
 impl Settings {
     /// The addresses at which this machine's processes reach the heads; none if they are in containers.
     #[must_use]
-    pub fn head_addresses(&self) -> Vec<SocketAddr> {
+    pub(crate) fn head_addresses(&self) -> Vec<SocketAddr> {
         self.addresses(Place::reached_at)
     }
 
     /// The addresses of this machine on which the heads listen; none if they are in containers.
     #[must_use]
-    pub fn listen_addresses(&self) -> Vec<SocketAddr> {
+    pub(crate) fn listen_addresses(&self) -> Vec<SocketAddr> {
         self.addresses(|place| match place {
             Place::Machine { listen_ip, .. } => Some(listen_ip),
             Place::Containers => None,
@@ -209,7 +209,7 @@ impl Settings {
     }
 
     /// All processes, in the order in which they are started. `has_address` tells whether this machine has an address.
-    pub fn members(&self, has_address: impl Fn(Ipv4Addr) -> bool) -> Vec<Member> {
+    pub(crate) fn members(&self, has_address: impl Fn(Ipv4Addr) -> bool) -> Vec<Member> {
         let nodes = (1..=self.nodes).map(|i| self.data(i, &has_address));
         let heads = (1..=self.heads).map(|i| self.head(i));
         let clients = (1..=self.clients).map(|i| self.client(i));
@@ -332,7 +332,7 @@ impl Settings {
 impl Devices {
     /// The web API as devices are told of it.
     #[must_use]
-    pub fn api(&self) -> String {
+    pub(crate) fn api(&self) -> String {
         format!("http://{}/", self.web)
     }
 }

@@ -9,7 +9,7 @@ use super::{LISTENING, REGISTERED};
 
 /// Takes the lines of one member.
 #[derive(Debug)]
-pub struct Said {
+pub(crate) struct Said {
     kind: Kind,
     name: String,
     screen: Screen,
@@ -21,13 +21,13 @@ impl Said {
     /// For this member; the other half resolves once it listens or is registered with a head, and fails if it ended
     /// before.
     #[must_use]
-    pub fn new(kind: Kind, name: &str, screen: Screen) -> (Self, oneshot::Receiver<()>) {
+    pub(crate) fn new(kind: Kind, name: &str, screen: Screen) -> (Self, oneshot::Receiver<()>) {
         let (ready, is_ready) = oneshot::channel();
         (Self { kind, name: name.to_owned(), screen, ready: Some(ready), last_error: None }, is_ready)
     }
 
     /// A line, without its newline.
-    pub fn line(&mut self, line: &str) {
+    pub(crate) fn line(&mut self, line: &str) {
         if (line.contains(LISTENING) || line.contains(REGISTERED))
             && let Some(ready) = self.ready.take()
         {
@@ -41,7 +41,7 @@ impl Said {
 
     /// The last error that it told.
     #[must_use]
-    pub fn last_error(&self) -> Option<String> {
+    pub(crate) fn last_error(&self) -> Option<String> {
         self.last_error.clone()
     }
 }

@@ -21,7 +21,7 @@ const NAME_WIDTH: usize = 8;
 
 /// Where lines are shown; clones share one queue.
 #[derive(Clone, Debug)]
-pub struct Screen {
+pub(crate) struct Screen {
     lines: SyncSender<String>,
     lost: Arc<AtomicU64>,
     /// Members are told to end: of each, only how that came out is shown.
@@ -34,12 +34,12 @@ pub struct Screen {
 
 /// The thread that writes, if there is something to show.
 #[derive(Debug)]
-pub struct Writer(Option<JoinHandle<()>>);
+pub(crate) struct Writer(Option<JoinHandle<()>>);
 
 impl Screen {
     /// A screen on standard output; with `quiet` it shows nothing. Colours on a terminal only.
     #[must_use]
-    pub fn stdout(quiet: bool) -> (Self, Writer) {
+    pub(crate) fn stdout(quiet: bool) -> (Self, Writer) {
         let columns = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
         let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         Self::new(io::stdout(), columns.filter(|columns| *columns > 2 * NAME_WIDTH), colours, quiet)
@@ -60,20 +60,20 @@ impl Screen {
     }
 
     /// Shows a line of `up` itself.
-    pub fn say(&self, line: impl Into<String>) {
+    pub(crate) fn say(&self, line: impl Into<String>) {
         if !self.quiet && self.lines.try_send(line.into()).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Shows that the end begins; from now on a member's last line is shown, and what went wrong.
-    pub fn end(&self, line: impl Into<String>) {
+    pub(crate) fn end(&self, line: impl Into<String>) {
         self.ending.store(true, Ordering::Relaxed);
         self.say(line);
     }
 
     /// Shows a line of a member.
-    pub fn show(&self, kind: Kind, name: &str, line: &str) {
+    pub(crate) fn show(&self, kind: Kind, name: &str, line: &str) {
         let Some(text) = shown(line, self.ending.load(Ordering::Relaxed)) else { return };
         let room = self.columns.map(|columns| columns.saturating_sub(NAME_WIDTH + 2));
         self.say(format!("{} {}", prefix(kind, name, self.colours), cut(&text, room)));
@@ -82,7 +82,7 @@ impl Screen {
 
 impl Writer {
     /// Waits, not for long, until everything is shown; every [`Screen`] must be dropped by then.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         let end = Instant::now() + limits::SCREEN_END_TIME_MAX;
         while self.0.as_ref().is_some_and(|thread| !thread.is_finished()) && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(5));

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 /// A solo head ended on its own.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Its head did.
     #[error(transparent)]
     Head(#[from] head::Error),
@@ -35,7 +35,7 @@ pub enum Error {
 ///
 /// # Errors
 /// Whichever of them ends on its own says why; the other is ended in order.
-pub async fn run(
+pub(crate) async fn run(
     head: head::Config,
     mut node: data::Config,
     listener: Listener,

@@ -12,7 +12,7 @@ use crate::{files, limits};
 
 /// Shows the lines that come to the file that tells what a member keeps, until the end was asked for: a head's
 /// registro, a data node's records.
-pub async fn show(member: Member, screen: Screen, ending: CancellationToken) {
+pub(crate) async fn show(member: Member, screen: Screen, ending: CancellationToken) {
     let file = match member.kind {
         Kind::Head => "registro.log",
         Kind::Data => "data.txt",
@@ -30,7 +30,7 @@ pub async fn show(member: Member, screen: Screen, ending: CancellationToken) {
 
 /// A file whose new lines are read; it may not be there yet, and may be replaced by another one.
 #[derive(Debug)]
-pub struct Tail {
+pub(crate) struct Tail {
     path: PathBuf,
     at: u64,
     rest: Vec<u8>,
@@ -39,7 +39,7 @@ pub struct Tail {
 impl Tail {
     /// Begins behind what is there.
     #[must_use]
-    pub fn at_end(path: PathBuf) -> Self {
+    pub(crate) fn at_end(path: PathBuf) -> Self {
         let at = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
         Self { path, at, rest: Vec::new() }
     }
@@ -48,7 +48,7 @@ impl Tail {
     ///
     /// # Errors
     /// The file can't be read. That it is not there is none.
-    pub fn lines(&mut self) -> io::Result<Vec<String>> {
+    pub(crate) fn lines(&mut self) -> io::Result<Vec<String>> {
         let mut file = match files::read(&self.path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             file => file?,

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use crate::limits;
 
 /// The lines that are typed from now on, without their newlines; none where standard input is no terminal.
-pub fn lines() -> Receiver<String> {
+pub(crate) fn lines() -> Receiver<String> {
     let (sender, receiver) = channel(1);
     if io::stdin().is_terminal() {
         // Without a thread to spare nothing can be typed; the cluster runs all the same.

@@ -23,24 +23,24 @@ use tokio_util::sync::CancellationToken;
 
 /// Settings of a cluster on this machine.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The acopio program.
-    pub program: PathBuf,
+    pub(crate) program: PathBuf,
     /// Show nothing.
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// Have the members tell more.
-    pub verbose: bool,
+    pub(crate) verbose: bool,
     /// End by itself after this time.
-    pub run_for: Option<Duration>,
+    pub(crate) run_for: Option<Duration>,
     /// Start a process again this long after it died; `None` never does.
-    pub restart_after: Option<Duration>,
+    pub(crate) restart_after: Option<Duration>,
     /// Who runs, and how.
-    pub plan: plan::Settings,
+    pub(crate) plan: plan::Settings,
 }
 
 /// The cluster could not be started.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The folder of the cluster can't be written.
     #[error(transparent)]
     Folder(#[from] files::Error),
@@ -95,7 +95,7 @@ struct Group {
 ///
 /// # Errors
 /// The folder can't be written, or the head can't start: its port is in use, for one.
-pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), Error> {
+pub(crate) async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), Error> {
     let (screen, writer) = Screen::stdout(settings.quiet);
     let result = start_watch_end(settings, shutdown, screen).await;
     writer.finish();

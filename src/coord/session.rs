@@ -118,7 +118,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub fn session_id(&self) -> i64 {
+    pub(super) fn session_id(&self) -> i64 {
         self.client.session_id().0
     }
 }
@@ -296,7 +296,7 @@ impl Default for Pause {
 }
 
 impl Pause {
-    pub async fn wait(&mut self) {
+    pub(super) async fn wait(&mut self) {
         sleep(self.backoff.next(&mut self.rng)).await;
     }
 }

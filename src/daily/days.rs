@@ -7,36 +7,36 @@ const DAY_SECONDS: u64 = 24 * 60 * 60;
 
 /// How long the files of days that are over are kept; the default is for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Keep {
+pub(crate) struct Keep {
     /// Age at which one goes, in whole days, counted from the newest of them: a clock that jumps ahead removes nothing.
-    pub age: Option<Duration>,
+    pub(crate) age: Option<Duration>,
     /// Bytes of all files, today's among them, past which the oldest go. A file ends early when it has a part of that.
-    pub bytes: Option<u64>,
+    pub(crate) bytes: Option<u64>,
 }
 
 impl Keep {
     /// Bytes at which today's file ends before its day does.
     #[must_use]
-    pub fn part(&self) -> u64 {
+    pub(crate) fn part(&self) -> u64 {
         self.bytes.map_or(u64::MAX, |bytes| bytes / 4)
     }
 }
 
 /// The file of a day that is over, or of a part of a day. Their order is the order in which they were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Past {
+pub(crate) struct Past {
     /// The day, counted from 1970 in UTC.
-    pub day: u64,
+    pub(crate) day: u64,
     /// Which one of the day, from 1.
-    pub number: u32,
+    pub(crate) number: u32,
     /// Its length.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Past {
     /// Its name: `registro.2026-11-21.log`, and `registro.2026-11-21.2.log` for a second one.
     #[must_use]
-    pub fn file(&self, name: &str) -> String {
+    pub(crate) fn file(&self, name: &str) -> String {
         let time = humantime::format_rfc3339_seconds(start(self.day)).to_string();
         let day = time.get(..10).unwrap_or_default();
         if self.number <= 1 { format!("{name}.{day}.log") } else { format!("{name}.{day}.{}.log", self.number) }
@@ -44,7 +44,7 @@ impl Past {
 
     /// The one with this file's name; none if that is another kind of name.
     #[must_use]
-    pub fn parse(file: &str, name: &str, bytes: u64) -> Option<Self> {
+    pub(crate) fn parse(file: &str, name: &str, bytes: u64) -> Option<Self> {
         let middle = file.strip_prefix(name)?.strip_prefix('.')?.strip_suffix(".log")?;
         let (text, number) = match middle.split_once('.') {
             None => (middle, 1),
@@ -56,14 +56,14 @@ impl Past {
 
     /// The end of its day: nothing in it is later.
     #[must_use]
-    pub fn end(&self) -> SystemTime {
+    pub(crate) fn end(&self) -> SystemTime {
         start(self.day + 1)
     }
 }
 
 /// The day of a time, counted from 1970 in UTC.
 #[must_use]
-pub fn day(time: SystemTime) -> u64 {
+pub(crate) fn day(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / DAY_SECONDS)
 }
 
@@ -73,7 +73,7 @@ fn start(day: u64) -> SystemTime {
 
 /// How many of the oldest go. `past` is in order.
 #[must_use]
-pub fn plan(past: &[Past], keep: &Keep) -> usize {
+pub(crate) fn plan(past: &[Past], keep: &Keep) -> usize {
     let newest = past.last().map_or(0, |one| one.day);
     let mut bytes: u64 = past.iter().map(|one| one.bytes).sum();
     // Today's file has room to grow, or they would be too many again at once.

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
-pub use days::Keep;
+pub(crate) use days::Keep;
 use days::Past;
 
 use crate::files;
@@ -26,14 +26,14 @@ use crate::limits;
 static ASKED: AtomicU64 = AtomicU64::new(0);
 
 /// Every log file of this process is opened anew before its next line: they were moved away.
-pub fn reopen_all() {
+pub(crate) fn reopen_all() {
     ASKED.fetch_add(1, Ordering::Relaxed);
 }
 
 /// A daily log file cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {name}.log in {}: {cause}; name another folder or make this one writable", dir.display())]
-pub struct Error {
+pub(crate) struct Error {
     dir: PathBuf,
     name: &'static str,
     cause: io::Error,
@@ -41,11 +41,11 @@ pub struct Error {
 
 /// Some lines could not be written.
 #[derive(Debug)]
-pub struct Unwritten {
+pub(crate) struct Unwritten {
     /// Bytes of whole lines that were written before.
-    pub written: usize,
+    pub(crate) written: usize,
     /// What the system said.
-    pub cause: io::Error,
+    pub(crate) cause: io::Error,
 }
 
 impl From<io::Error> for Unwritten {
@@ -56,7 +56,7 @@ impl From<io::Error> for Unwritten {
 
 /// Today's file, and those of the days before.
 #[derive(Debug)]
-pub struct DailyFile {
+pub(crate) struct DailyFile {
     dir: PathBuf,
     name: &'static str,
     keep: Keep,
@@ -84,7 +84,7 @@ impl DailyFile {
     ///
     /// # Errors
     /// The folder can't be made or written, or something that is no file has the name.
-    pub fn open(dir: &Path, name: &'static str, keep: Keep) -> Result<Self, Error> {
+    pub(crate) fn open(dir: &Path, name: &'static str, keep: Keep) -> Result<Self, Error> {
         let daily = Self { dir: dir.to_owned(), name, keep, gone: None, open: Mutex::new(None) };
         daily.opened()
     }
@@ -94,7 +94,12 @@ impl DailyFile {
     ///
     /// # Errors
     /// As those of [`open`](Self::open).
-    pub fn open_accounted(dir: &Path, name: &'static str, keep: Keep, gone: &'static str) -> Result<Self, Error> {
+    pub(crate) fn open_accounted(
+        dir: &Path,
+        name: &'static str,
+        keep: Keep,
+        gone: &'static str,
+    ) -> Result<Self, Error> {
         let daily = Self { dir: dir.to_owned(), name, keep, gone: Some(gone), open: Mutex::new(None) };
         daily.opened()
     }
@@ -116,7 +121,7 @@ impl DailyFile {
 
     /// The path under which the file is found.
     #[must_use]
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.dir.join(format!("{}.log", self.name))
     }
 
@@ -124,7 +129,7 @@ impl DailyFile {
     ///
     /// # Errors
     /// Not all of them could be written. Writing again is right, and begins on a line of its own.
-    pub fn write(&self, lines: &[u8]) -> Result<(), Unwritten> {
+    pub(crate) fn write(&self, lines: &[u8]) -> Result<(), Unwritten> {
         self.write_at(lines, SystemTime::now())
     }
 
@@ -146,7 +151,7 @@ impl DailyFile {
     ///
     /// # Errors
     /// There is none, and none can be made.
-    pub fn look(&self) -> io::Result<()> {
+    pub(crate) fn look(&self) -> io::Result<()> {
         let mut guard = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         self.ready(&mut guard, SystemTime::now()).map(drop)
     }

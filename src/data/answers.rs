@@ -26,21 +26,21 @@ use crate::wire::id::{ClientId, RecordId};
 
 /// A head's question, and which session asked it.
 #[derive(Clone, Copy, Debug)]
-pub struct Question {
+pub(crate) struct Question {
     /// The session.
-    pub session: u64,
+    pub(crate) session: u64,
     /// The head's number for it.
-    pub request: u32,
+    pub(crate) request: u32,
     /// The least id.
-    pub from: RecordId,
+    pub(crate) from: RecordId,
     /// The first id that is not wanted.
-    pub until: RecordId,
+    pub(crate) until: RecordId,
     /// Only records of this client.
-    pub client: Option<ClientId>,
+    pub(crate) client: Option<ClientId>,
     /// Most bytes of lines.
-    pub bytes_max: u32,
+    pub(crate) bytes_max: u32,
     /// What is safe, as the head says.
-    pub safe: RecordId,
+    pub(crate) safe: RecordId,
 }
 
 /// A head that can be asked what is safe.
@@ -51,7 +51,7 @@ struct Asked {
 }
 
 /// Answers questions, with what all heads said.
-pub struct Answers {
+pub(crate) struct Answers {
     commit: Rc<Commit>,
     scans: Rc<Scans>,
     frontier: RefCell<Frontier>,
@@ -70,7 +70,7 @@ pub struct Answers {
 impl Answers {
     /// Answers from this log, and holds to what was promised before.
     #[must_use]
-    pub fn new(commit: Rc<Commit>, scans: Rc<Scans>, promise: Promise) -> Self {
+    pub(crate) fn new(commit: Rc<Commit>, scans: Rc<Scans>, promise: Promise) -> Self {
         let mut frontier = Frontier::default();
         frontier.promise(promise.kept());
         let making = Semaphore::new(limits::NODE_PAGES_MAKING_MAX);
@@ -81,7 +81,7 @@ impl Answers {
 
     /// A head has taken this node in. It is asked what is safe at once if readers were told something since the node
     /// registered, or ever before.
-    pub fn enter(&self, session: u64, at: &str, outbox: &Rc<Outbox>) {
+    pub(crate) fn enter(&self, session: u64, at: &str, outbox: &Rc<Outbox>) {
         let asked = Asked { at: at.to_owned(), outbox: Rc::clone(outbox) };
         self.heads.borrow_mut().insert(session, asked);
         self.frontier.borrow_mut().enter(session);
@@ -91,7 +91,7 @@ impl Answers {
     }
 
     /// A head is gone.
-    pub fn exit(&self, session: u64) {
+    pub(crate) fn exit(&self, session: u64) {
         self.heads.borrow_mut().remove(&session);
         self.frontier.borrow_mut().exit(session, self.commit.added());
         self.hearsay.exit(session);
@@ -99,23 +99,23 @@ impl Answers {
     }
 
     /// The heads that this node dials from now on.
-    pub fn expect(&self, heads: usize) {
+    pub(crate) fn expect(&self, heads: usize) {
         self.frontier.borrow_mut().expect(heads);
     }
 
     /// One of them was reached and has entered, or was not reached. Once for each.
-    pub fn tried(&self) {
+    pub(crate) fn tried(&self) {
         self.frontier.borrow_mut().tried();
         self.moved.notify_waiters();
     }
 
     /// A head told which nodes it knows, and how few copies it gave of late.
-    pub fn members(&self, session: u64, least: u8, members: &[Member]) {
+    pub(crate) fn members(&self, session: u64, least: u8, members: &[Member]) {
         self.hearsay.told(session, least, members);
     }
 
     /// A head answered what is safe.
-    pub fn safe(&self, session: u64, id: RecordId) {
+    pub(crate) fn safe(&self, session: u64, id: RecordId) {
         let mut frontier = self.frontier.borrow_mut();
         frontier.answered(session);
         frontier.safe(session, id, self.commit.added());
@@ -124,20 +124,20 @@ impl Answers {
 
     /// Whether a record comes too late: readers were told that everything up to there has come.
     #[must_use]
-    pub fn is_late(&self, id: RecordId) -> bool {
+    pub(crate) fn is_late(&self, id: RecordId) -> bool {
         id < self.frontier.borrow().promised()
     }
 
     /// The greatest id that the log has or that a reader was told to be past.
     #[must_use]
-    pub fn greatest(&self) -> RecordId {
+    pub(crate) fn greatest(&self) -> RecordId {
         let has = self.commit.view().greatest().unwrap_or_default();
         has.max(self.frontier.borrow().promised())
     }
 
     /// The log's state as a head hears it; the reason is cut to what fits.
     #[must_use]
-    pub fn report(&self, state: &LogState, counts: Counts) -> NodeReport {
+    pub(crate) fn report(&self, state: &LogState, counts: Counts) -> NodeReport {
         let end = state.reason.floor_char_boundary(limits::TEXT_BYTES_MAX);
         NodeReport {
             writable: state.reason.is_empty(),
@@ -152,7 +152,7 @@ impl Answers {
     }
 
     /// Asks one head, unless it has said that it is past this id or is being asked.
-    pub fn ask_one(&self, session: u64, id: RecordId) {
+    pub(crate) fn ask_one(&self, session: u64, id: RecordId) {
         self.ask(id, |other| other == session);
     }
 
@@ -264,13 +264,13 @@ impl Answers {
     }
 
     /// Takes what a question says of its head. Called in order with its Puts.
-    pub fn hear(&self, question: &Question) {
+    pub(crate) fn hear(&self, question: &Question) {
         self.frontier.borrow_mut().safe(question.session, question.safe, self.commit.added());
         self.moved.notify_waiters();
     }
 
     /// Answers a question that was heard.
-    pub async fn answer(&self, question: Question, outbox: &Outbox) {
+    pub(crate) async fn answer(&self, question: Question, outbox: &Outbox) {
         let request = question.request;
         let sent = match self.page(&question, outbox).await {
             Ok((page, _room)) => {

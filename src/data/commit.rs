@@ -27,7 +27,7 @@ use crate::wire::id::{ClientId, RecordId};
 
 /// What became of Puts.
 #[derive(Clone, Debug)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// They are kept as the sync policy says.
     Kept,
     /// They are not.
@@ -35,22 +35,22 @@ pub enum Verdict {
 }
 
 /// A session that sent Puts: it is told what became of those from `first` to `last`.
-pub trait Sender {
+pub(crate) trait Sender {
     /// The Puts from `first` to `last` have this verdict.
     fn settled(&self, first: u64, last: u64, verdict: &Verdict);
 }
 
 /// What the node says of its log.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
-pub struct LogState {
+pub(crate) struct LogState {
     /// Records kept.
-    pub records: u64,
+    pub(crate) records: u64,
     /// Bytes of the files.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Syncs of the files since the node started.
-    pub syncs: u64,
+    pub(crate) syncs: u64,
     /// Why nothing is written; empty if all is well.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 /// Puts of one session inside one buffer.
@@ -113,7 +113,7 @@ struct Done {
 }
 
 /// The front of the log: sessions add lines, and are told when they are kept.
-pub struct Commit {
+pub(crate) struct Commit {
     filling: RefCell<Lines>,
     wake: Notify,
     room: Notify,
@@ -124,14 +124,14 @@ pub struct Commit {
     added: Cell<u64>,
     settled: Cell<u64>,
     /// Told when the log's state changed.
-    pub changed: Notify,
+    pub(crate) changed: Notify,
     /// Told when [`settled`](Self::settled) has moved on.
-    pub progress: Notify,
+    pub(crate) progress: Notify,
     poisoned: RefCell<Option<LogError>>,
     /// How long records are kept.
-    pub keeper: Keeper,
+    pub(crate) keeper: Keeper,
     /// What others wrote into `data.txt`.
-    pub strangers: Strangers,
+    pub(crate) strangers: Strangers,
     /// Somebody wants all files looked at now.
     look: Cell<bool>,
     /// Looks at all files that are done.
@@ -141,12 +141,12 @@ pub struct Commit {
 /// A bad id: the head is at fault.
 #[derive(Debug, thiserror::Error)]
 #[error("the head sent a record that cannot be written: {0}")]
-pub struct BadRecord(#[from] record::EncodeError);
+pub(crate) struct BadRecord(#[from] record::EncodeError);
 
 impl Commit {
     /// A front for a log in this state, with this view of it.
     #[must_use]
-    pub fn new(state: LogState, view: View) -> Self {
+    pub(crate) fn new(state: LogState, view: View) -> Self {
         Self {
             filling: RefCell::default(),
             wake: Notify::new(),
@@ -169,12 +169,12 @@ impl Commit {
 
     /// The same, keeping records as long as this policy says.
     #[must_use]
-    pub fn keeping(self, policy: Policy, clock: Clock) -> Self {
+    pub(crate) fn keeping(self, policy: Policy, clock: Clock) -> Self {
         Self { keeper: Keeper::new(policy, clock), ..self }
     }
 
     /// A session that will add lines.
-    pub fn enter(&self, sender: Rc<dyn Sender>) -> u64 {
+    pub(crate) fn enter(&self, sender: Rc<dyn Sender>) -> u64 {
         let session = self.next_session.get();
         self.next_session.set(session + 1);
         self.senders.borrow_mut().insert(session, sender);
@@ -182,36 +182,36 @@ impl Commit {
     }
 
     /// The session is gone; what it added is kept all the same.
-    pub fn exit(&self, session: u64) {
+    pub(crate) fn exit(&self, session: u64) {
         self.senders.borrow_mut().remove(&session);
     }
 
     /// What the log holds.
     #[must_use]
-    pub fn state(&self) -> LogState {
+    pub(crate) fn state(&self) -> LogState {
         self.state.borrow().clone()
     }
 
     /// What readers see: everything that was told to be kept, and nothing that was refused.
     #[must_use]
-    pub fn view(&self) -> Arc<View> {
+    pub(crate) fn view(&self) -> Arc<View> {
         Arc::clone(&self.view.borrow())
     }
 
     /// The serial of the last Put that was added: they are counted from 1, whatever session they are from.
     #[must_use]
-    pub fn added(&self) -> u64 {
+    pub(crate) fn added(&self) -> u64 {
         self.added.get()
     }
 
     /// The serial up to which every Put is kept, and visible in [`view`](Self::view), or refused.
     #[must_use]
-    pub fn settled(&self) -> u64 {
+    pub(crate) fn settled(&self) -> u64 {
         self.settled.get()
     }
 
     /// Waits until every Put up to this serial is kept or refused. Does not end if the log is poisoned before that.
-    pub async fn until_settled(&self, serial: u64) {
+    pub(crate) async fn until_settled(&self, serial: u64) {
         loop {
             let progress = self.progress.notified();
             if self.settled.get() >= serial {
@@ -223,7 +223,7 @@ impl Commit {
 
     /// Has all files looked at: a reader met less than there was. Returns once [`state`](Self::state) says what is wrong, or
     /// after a moment.
-    pub async fn look(&self) {
+    pub(crate) async fn look(&self) {
         let looks = self.looks.get();
         self.look.set(true);
         self.wake.notify_one();
@@ -240,12 +240,12 @@ impl Commit {
 
     /// Why the node has to leave the cluster, once its log is poisoned.
     #[must_use]
-    pub fn poisoned(&self) -> Option<LogError> {
+    pub(crate) fn poisoned(&self) -> Option<LogError> {
         self.poisoned.borrow().clone()
     }
 
     /// Waits while the buffer is full: the session stops reading its socket.
-    pub async fn room(&self) {
+    pub(crate) async fn room(&self) {
         loop {
             let room = self.room.notified();
             if self.filling.borrow().bytes.len() < limits::COMMIT_BUFFER_BYTES_MAX {
@@ -260,7 +260,7 @@ impl Commit {
     ///
     /// # Errors
     /// A record that has no line; nothing of the Put is in the buffer then.
-    pub fn add(
+    pub(crate) fn add(
         &self,
         (session, number): (u64, u64),
         first: RecordId,
@@ -300,7 +300,7 @@ impl Commit {
     ///
     /// # Errors
     /// Names that fit no line; nothing is in the buffer then.
-    pub fn add_copies(
+    pub(crate) fn add_copies(
         &self,
         (session, number): (u64, u64),
         names: &str,
@@ -313,7 +313,7 @@ impl Commit {
     ///
     /// # Errors
     /// A record that has no line; nothing is in the buffer then.
-    pub fn add_lines<'a>(
+    pub(crate) fn add_lines<'a>(
         &self,
         (session, number): (u64, u64),
         records: impl Iterator<Item = record::Line<'a>>,
@@ -345,7 +345,7 @@ impl Commit {
 
     /// Formatted bytes that wait for the commit thread.
     #[must_use]
-    pub fn waiting(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.filling.borrow().bytes.len()
     }
 
@@ -393,7 +393,7 @@ impl Commit {
 ///
 /// # Errors
 /// The log is poisoned.
-pub async fn run<S: Storage + 'static>(
+pub(crate) async fn run<S: Storage + 'static>(
     commit: &Commit,
     log: Log<S>,
     executor: &Executor,
@@ -507,7 +507,7 @@ fn lost_thread(cause: &str) -> LogError {
 }
 
 /// What the node says of its log.
-pub fn state_of<S: Storage>(log: &Log<S>) -> LogState {
+pub(crate) fn state_of<S: Storage>(log: &Log<S>) -> LogState {
     LogState {
         records: log.records(),
         bytes: log.bytes(),

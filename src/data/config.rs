@@ -10,29 +10,29 @@ use crate::net::{Heads, Net};
 
 /// Settings of one data node.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// Folder of the records; created if it is missing.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Its name at the heads, unique among their nodes.
-    pub name: String,
+    pub(crate) name: String,
     /// The heads it registers with, `host:port` each.
-    pub heads: Heads,
+    pub(crate) heads: Heads,
     /// Local address to dial from.
-    pub bind: Option<IpAddr>,
+    pub(crate) bind: Option<IpAddr>,
     /// How it dials.
-    pub net: Net,
+    pub(crate) net: Net,
     /// When records are synced.
-    pub sync: SyncPolicy,
+    pub(crate) sync: SyncPolicy,
     /// Size at which `data.txt` is sealed, bytes.
-    pub segment_bytes: u64,
+    pub(crate) segment_bytes: u64,
     /// When and how fast missing copies are made again.
-    pub repair: super::repair::Settings,
+    pub(crate) repair: super::repair::Settings,
     /// How long records are kept.
-    pub retention: Policy,
+    pub(crate) retention: Policy,
     /// The wall clock that ages are told by.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
     /// Give the folder a new identity, whatever it had: its log was lost, or it is a copy.
-    pub new_id: bool,
+    pub(crate) new_id: bool,
     /// Seed of its random choices: the identity of a new folder, and the jitter of its waits.
-    pub seed: u64,
+    pub(crate) seed: u64,
 }

@@ -15,7 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The file that holds the identity: `acopio-data 1 <10 characters>`, and the cluster's name once there is one.
-pub const IDENTITY: &str = "node.id";
+pub(crate) const IDENTITY: &str = "node.id";
 
 /// First words of the identity; the number is the version of the folder.
 const FORMAT: &str = "acopio-data 1 ";
@@ -30,7 +30,7 @@ pub(super) const LOST_REMEDY: &str = "restore it from a backup, or start once wi
 
 /// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum FolderError {
+pub(crate) enum FolderError {
     /// It cannot be made, read or written.
     #[error("cannot use the data folder {}: {what}: {source}; {}", path.display(), remedy(source))]
     Disk {
@@ -169,10 +169,9 @@ impl Identity {
 
 /// A folder that belongs to this process until it is dropped.
 #[derive(Debug)]
-pub struct Folder {
+pub(crate) struct Folder {
     disk: Disk,
     identity: Identity,
-    is_new: bool,
     _lock: Lock,
 }
 
@@ -182,7 +181,7 @@ impl Folder {
     ///
     /// # Errors
     /// It can't be used, another node runs on it, or it is not whole: its records or its identity are missing.
-    pub fn open(path: &Path, name: &str, random: u64) -> Result<Self, FolderError> {
+    pub(crate) fn open(path: &Path, name: &str, random: u64) -> Result<Self, FolderError> {
         Self::open_as(path, name, random, false)
     }
 
@@ -191,7 +190,7 @@ impl Folder {
     ///
     /// # Errors
     /// It can't be used, or another node runs on it.
-    pub fn open_with_new_id(path: &Path, name: &str, random: u64) -> Result<Self, FolderError> {
+    pub(crate) fn open_with_new_id(path: &Path, name: &str, random: u64) -> Result<Self, FolderError> {
         Self::open_as(path, name, random, true)
     }
 
@@ -210,7 +209,7 @@ impl Folder {
                 whole(path, &disk, &names)?;
                 // Left where a new identity was given and the power went.
                 witness::disown(&disk, identity.node).map_err(failed("looking at end.txt"))?;
-                return Ok(Self { disk, identity, is_new: false, _lock: lock });
+                return Ok(Self { disk, identity, _lock: lock });
             }
             Some(identity) => identity.cluster,
             None if !new_id && holds_records(&disk, &names).map_err(failed("looking at data.txt"))? => {
@@ -227,18 +226,18 @@ impl Folder {
         identity.write(&disk).map_err(failed("writing node.id"))?;
         // After it: the old identity must not be served under without what it had.
         witness::disown(&disk, identity.node).map_err(failed("removing end.txt"))?;
-        Ok(Self { disk, identity, is_new: true, _lock: lock })
+        Ok(Self { disk, identity, _lock: lock })
     }
 
     /// The node's identity, below 2^60.
     #[must_use]
-    pub fn node_id(&self) -> u64 {
+    pub(crate) fn node_id(&self) -> u64 {
         self.identity.node.0
     }
 
     /// Name of the cluster that the records belong to; empty if no head has named it yet.
     #[must_use]
-    pub fn cluster(&self) -> &str {
+    pub(crate) fn cluster(&self) -> &str {
         &self.identity.cluster
     }
 
@@ -246,7 +245,7 @@ impl Folder {
     ///
     /// # Errors
     /// The disk refused it.
-    pub fn join(&self, cluster: &str) -> io::Result<()> {
+    pub(crate) fn join(&self, cluster: &str) -> io::Result<()> {
         Identity { cluster: cluster.to_owned(), ..self.identity.clone() }.write(&self.disk)
     }
 
@@ -255,19 +254,13 @@ impl Folder {
     ///
     /// # Errors
     /// The disk refused it.
-    pub fn leave(&self, cluster: &str) -> io::Result<()> {
+    pub(crate) fn leave(&self, cluster: &str) -> io::Result<()> {
         Identity { cluster: cluster.to_owned(), drained: true, ..self.identity.clone() }.write(&self.disk)
-    }
-
-    /// Whether the identity was made just now.
-    #[must_use]
-    pub fn is_new(&self) -> bool {
-        self.is_new
     }
 
     /// The disk below it, for the log.
     #[must_use]
-    pub fn disk(&self) -> &Disk {
+    pub(crate) fn disk(&self) -> &Disk {
         &self.disk
     }
 }
@@ -307,7 +300,7 @@ fn lock(path: &Path, name: &str) -> Result<Lock, FolderError> {
 }
 
 /// The node that runs on a folder, as it wrote itself into the lock; `None` if none does. Leaves no lock behind.
-pub fn running(path: &Path) -> io::Result<Option<String>> {
+pub(crate) fn running(path: &Path) -> io::Result<Option<String>> {
     lock::held(path, Role::Data)
 }
 
@@ -333,7 +326,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
         let first = Folder::open(&path, "uno", u64::MAX).unwrap();
-        assert_eq!((first.node_id(), first.is_new()), ((1 << 60) - 1, true));
+        assert_eq!(first.node_id(), (1 << 60) - 1);
         assert_eq!(std::fs::read_to_string(path.join(IDENTITY)).unwrap(), "acopio-data 1 zzzzzzzzzz\n");
         let error = Folder::open(&path, "dos", 2).unwrap_err().to_string();
         assert!(error.contains(&format!("pid {} name uno", std::process::id())), "{error}");
@@ -341,7 +334,7 @@ mod tests {
         drop(first);
         assert_eq!(running(&path).unwrap(), None);
         let again = Folder::open(&path, "dos", 2).unwrap();
-        assert_eq!((again.node_id(), again.is_new()), ((1 << 60) - 1, false));
+        assert_eq!(again.node_id(), (1 << 60) - 1);
     }
 
     #[test]
@@ -362,7 +355,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("data.txt"), "").unwrap();
         let folder = Folder::open(dir.path(), "uno", 1).unwrap();
-        assert!(folder.is_new() && folder.cluster().is_empty());
+        assert!(folder.cluster().is_empty());
     }
 
     #[test]
@@ -374,7 +367,7 @@ mod tests {
         assert!(matches!(error, FolderError::LogLost { .. }), "{error}");
         assert!(error.to_string().contains("neither data.txt nor a sealed file"), "{error}");
         let anew = Folder::open_with_new_id(dir.path(), "uno", 2).unwrap();
-        assert_eq!((anew.node_id(), anew.is_new()), (2, true));
+        assert_eq!(anew.node_id(), 2);
     }
 
     #[test]

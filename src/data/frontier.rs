@@ -31,7 +31,7 @@ impl Said {
 
 /// What all heads of this node said.
 #[derive(Debug, Default)]
-pub struct Frontier {
+pub(crate) struct Frontier {
     heads: BTreeMap<u64, Said>,
     /// Heads of this node that may be there and were not reached yet.
     untried: usize,
@@ -41,22 +41,22 @@ pub struct Frontier {
 impl Frontier {
     /// So many heads are dialled for the first time: nothing more is promised until each was reached or was not. One that
     /// is there may have put messages on nodes of which only it knows.
-    pub const fn expect(&mut self, heads: usize) {
+    pub(crate) const fn expect(&mut self, heads: usize) {
         self.untried += heads;
     }
 
     /// One of those was reached, and has entered; or it was not.
-    pub const fn tried(&mut self) {
+    pub(crate) const fn tried(&mut self) {
         self.untried = self.untried.saturating_sub(1);
     }
 
     /// A head that may put messages from now on. It has said nothing, so nothing more is promised until it does.
-    pub fn enter(&mut self, session: u64) {
+    pub(crate) fn enter(&mut self, session: u64) {
         self.heads.insert(session, Said::default());
     }
 
     /// A head that is gone; what it put, up to this serial, is settled yet.
-    pub fn exit(&mut self, session: u64, added: u64) {
+    pub(crate) fn exit(&mut self, session: u64, added: u64) {
         if let Some(said) = self.heads.get_mut(&session) {
             said.ended = Some(added);
             said.asked = false;
@@ -64,7 +64,7 @@ impl Frontier {
     }
 
     /// A head said what is safe, and `added` is the serial of the last Put before that.
-    pub fn safe(&mut self, session: u64, id: RecordId, added: u64) {
+    pub(crate) fn safe(&mut self, session: u64, id: RecordId, added: u64) {
         let Some(said) = self.heads.get_mut(&session) else { return };
         let id = id.max(said.latest());
         if said.pending.len() >= SAFES_PENDING_MAX {
@@ -74,14 +74,14 @@ impl Frontier {
     }
 
     /// A head answered the question that was on its way.
-    pub fn answered(&mut self, session: u64) {
+    pub(crate) fn answered(&mut self, session: u64) {
         if let Some(said) = self.heads.get_mut(&session) {
             said.asked = false;
         }
     }
 
     /// Everything up to this serial is settled.
-    pub fn settle(&mut self, settled: u64) {
+    pub(crate) fn settle(&mut self, settled: u64) {
         for said in self.heads.values_mut() {
             while let Some((_, id)) = said.pending.pop_front_if(|(serial, _)| *serial <= settled) {
                 said.safe = id;
@@ -92,7 +92,7 @@ impl Frontier {
 
     /// Below this id nothing more comes.
     #[must_use]
-    pub fn least(&self) -> RecordId {
+    pub(crate) fn least(&self) -> RecordId {
         if self.untried > 0 {
             return self.promised;
         }
@@ -102,19 +102,19 @@ impl Frontier {
     }
 
     /// A reader was told that everything below this id has come.
-    pub fn promise(&mut self, next: RecordId) {
+    pub(crate) fn promise(&mut self, next: RecordId) {
         self.promised = self.promised.max(next);
     }
 
     /// The greatest promise: a Put below it comes too late.
     #[must_use]
-    pub const fn promised(&self) -> RecordId {
+    pub(crate) const fn promised(&self) -> RecordId {
         self.promised
     }
 
     /// The heads among `whom` that have to be asked before `target` can be complete: they have not said it, and no
     /// question is on its way to them. They count as asked from now on.
-    pub fn ask(&mut self, target: RecordId, whom: impl Fn(u64) -> bool) -> Vec<u64> {
+    pub(crate) fn ask(&mut self, target: RecordId, whom: impl Fn(u64) -> bool) -> Vec<u64> {
         let mut ask = Vec::new();
         for (session, said) in &mut self.heads {
             if said.ended.is_none() && !said.asked && said.latest() < target && whom(*session) {
@@ -126,14 +126,14 @@ impl Frontier {
     }
 
     /// The heads that are there and have not called safe what is below `target`, and what each of them has.
-    pub fn behind(&self, target: RecordId) -> impl Iterator<Item = (u64, RecordId)> {
+    pub(crate) fn behind(&self, target: RecordId) -> impl Iterator<Item = (u64, RecordId)> {
         let there = self.heads.iter().filter(|(_, said)| said.ended.is_none());
         there.map(|(session, said)| (*session, said.safe)).filter(move |(_, safe)| *safe < target)
     }
 
     /// Whether something that is known to come may still move the frontier towards `target`: an answer, or the disk.
     #[must_use]
-    pub fn moves(&self, target: RecordId) -> bool {
+    pub(crate) fn moves(&self, target: RecordId) -> bool {
         let behind = |said: &&Said| said.safe < target;
         let comes = |said: &Said| said.asked || said.ended.is_some() || !said.pending.is_empty();
         self.untried > 0 || self.heads.values().filter(behind).any(comes)

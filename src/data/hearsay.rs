@@ -22,7 +22,7 @@ struct Link {
 
 /// What all heads of this node told.
 #[derive(Default)]
-pub struct Hearsay {
+pub(crate) struct Hearsay {
     heads: RefCell<BTreeMap<u64, Link>>,
     /// Nodes that have what no other has, by the last word of heads that are gone: they may not have told anybody else.
     last_words: RefCell<BTreeMap<u64, Member>>,
@@ -30,14 +30,14 @@ pub struct Hearsay {
 
 impl Hearsay {
     /// A head has taken this node in.
-    pub fn enter(&self, session: u64, outbox: &Rc<Outbox>) {
+    pub(crate) fn enter(&self, session: u64, outbox: &Rc<Outbox>) {
         let link = Link { outbox: Rc::clone(outbox), told: Default::default(), said: Default::default() };
         self.heads.borrow_mut().insert(session, link);
         self.pass_on();
     }
 
     /// A head is gone: what it knew is not known any more, but for what readers must not go without.
-    pub fn exit(&self, session: u64) {
+    pub(crate) fn exit(&self, session: u64) {
         let gone = self.heads.borrow_mut().remove(&session);
         let sole = gone
             .into_iter()
@@ -54,7 +54,7 @@ impl Hearsay {
     }
 
     /// A head told whom it knows.
-    pub fn told(&self, session: u64, least: u8, members: &[Member]) {
+    pub(crate) fn told(&self, session: u64, least: u8, members: &[Member]) {
         if let Some(link) = self.heads.borrow_mut().get_mut(&session) {
             link.told = (least, members.to_vec());
         }

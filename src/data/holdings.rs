@@ -7,12 +7,12 @@ use crate::limits::HOLDINGS_MAX;
 use std::collections::BTreeMap;
 
 /// The key of what does not fit: records of any nodes.
-pub const OTHERS: &str = "*";
+pub(crate) const OTHERS: &str = "*";
 
 /// Counts of records by the names of the nodes that are to keep them, parted by commas; empty for records of which this
 /// node is to keep the only copy.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Holdings {
+pub(crate) struct Holdings {
     /// Records without names. Apart from the others: they are the usual ones, and to compare empty names is slow (the C
     /// library's `memcmp` loads from their address, which is none, and the processor takes 100 ns to undo that).
     unnamed: u64,
@@ -21,7 +21,7 @@ pub struct Holdings {
 
 impl Holdings {
     /// Counts `records` more for these names.
-    pub fn add(&mut self, names: &str, records: u64) {
+    pub(crate) fn add(&mut self, names: &str, records: u64) {
         if names.is_empty() {
             self.unnamed += records;
         } else if let Some(count) = self.named.get_mut(names) {
@@ -34,25 +34,25 @@ impl Holdings {
     }
 
     /// Counts all of `other`, too.
-    pub fn merge(&mut self, other: &Self) {
+    pub(crate) fn merge(&mut self, other: &Self) {
         other.iter().for_each(|(names, records)| self.add(names, records));
     }
 
     /// Names and counts, sorted by names.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         let unnamed = (self.unnamed > 0).then_some(("", self.unnamed));
         unnamed.into_iter().chain(self.named.iter().map(|(names, records)| (&**names, *records)))
     }
 
     /// Records in all.
     #[must_use]
-    pub fn records(&self) -> u64 {
+    pub(crate) fn records(&self) -> u64 {
         self.iter().map(|(_, records)| records).sum()
     }
 
     /// Records that a node of this name was to keep, too; an upper bound if some were counted under [`OTHERS`].
     #[must_use]
-    pub fn shared_with(&self, name: &str) -> u64 {
+    pub(crate) fn shared_with(&self, name: &str) -> u64 {
         let concerns = |names: &str| names == OTHERS || names.split(',').any(|one| one == name);
         self.iter().filter(|(names, _)| concerns(names)).map(|(_, records)| records).sum()
     }

@@ -12,36 +12,36 @@ use std::sync::Arc;
 
 /// A run of whole lines of one file. Rotten lines may lie in it; they are not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Block {
+pub(crate) struct Block {
     /// Where it begins, bytes from the start of the file.
-    pub offset: u64,
+    pub(crate) offset: u64,
     /// Its length, bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Good records in it, at least 1.
-    pub records: u64,
+    pub(crate) records: u64,
     /// Least id of a good record.
-    pub least: RecordId,
+    pub(crate) least: RecordId,
     /// Greatest id of a good record.
-    pub greatest: RecordId,
+    pub(crate) greatest: RecordId,
 }
 
 /// Lines that go to a file together, as far as the index has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Piece {
+pub(crate) struct Piece {
     /// Their length, bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// How many they are.
-    pub records: u64,
+    pub(crate) records: u64,
     /// Least id.
-    pub least: RecordId,
+    pub(crate) least: RecordId,
     /// Greatest id.
-    pub greatest: RecordId,
+    pub(crate) greatest: RecordId,
 }
 
 impl Piece {
     /// A piece of one line, newline included.
     #[must_use]
-    pub const fn line(bytes: u64, id: RecordId) -> Self {
+    pub(crate) const fn line(bytes: u64, id: RecordId) -> Self {
         Self { bytes, records: 1, least: id, greatest: id }
     }
 }
@@ -59,7 +59,7 @@ pub struct Summary {
 impl Summary {
     /// Adds the lines that follow: their first one has the id `first`, and `names` is what their sequence field says of
     /// the nodes that are to keep them.
-    pub fn add(&mut self, first: RecordId, piece: Piece, names: &str) {
+    pub(crate) fn add(&mut self, first: RecordId, piece: Piece, names: &str) {
         if piece.records == 0 {
             return;
         }
@@ -96,7 +96,7 @@ impl Summary {
     }
 
     /// Forgets everything.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.first = None;
         self.bytes = 0;
         self.records = 0;
@@ -106,20 +106,14 @@ impl Summary {
 
     /// Id of the first record.
     #[must_use]
-    pub const fn first(&self) -> Option<RecordId> {
+    pub(crate) const fn first(&self) -> Option<RecordId> {
         self.first
     }
 
     /// Length of the lines, bytes.
     #[must_use]
-    pub const fn bytes(&self) -> u64 {
+    pub(crate) const fn bytes(&self) -> u64 {
         self.bytes
-    }
-
-    /// Records.
-    #[must_use]
-    pub const fn records(&self) -> u64 {
-        self.records
     }
 }
 
@@ -131,11 +125,11 @@ fn is_behind(id: RecordId, other: RecordId) -> bool {
 
 /// How large blocks are. Only tests take others than the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BlockSizes {
+pub(crate) struct BlockSizes {
     /// Size past which a block is cut, bytes.
-    pub full: u64,
+    pub(crate) full: u64,
     /// Least size of a block that is cut where the order jumps, bytes.
-    pub least: u64,
+    pub(crate) least: u64,
 }
 
 impl Default for BlockSizes {
@@ -146,7 +140,7 @@ impl Default for BlockSizes {
 
 /// A list of blocks that grows at its end and whose clones share what they have in common.
 #[derive(Debug, Clone, Default)]
-pub struct Blocks {
+pub(crate) struct Blocks {
     full: Arc<Vec<Arc<Vec<Block>>>>,
     tail: Arc<Vec<Block>>,
 }
@@ -162,14 +156,14 @@ impl Blocks {
     }
 
     /// All blocks, in the order of the file.
-    pub fn iter(&self) -> impl Iterator<Item = &Block> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Block> {
         self.full.iter().flat_map(|part| part.iter()).chain(self.tail.iter())
     }
 }
 
 /// Cuts the lines of one file into blocks as they come.
 #[derive(Debug, Default)]
-pub struct Indexer {
+pub(crate) struct Indexer {
     sizes: BlockSizes,
     blocks: Blocks,
     open: Option<Block>,
@@ -186,19 +180,19 @@ pub struct Indexer {
 impl Indexer {
     /// An index of an empty file.
     #[must_use]
-    pub fn new(sizes: BlockSizes) -> Self {
+    pub(crate) fn new(sizes: BlockSizes) -> Self {
         Self { sizes, ..Self::default() }
     }
 
     /// Takes the lines of a batch.
-    pub fn append(&mut self, summary: &Summary) {
+    pub(crate) fn append(&mut self, summary: &Summary) {
         summary.pieces.iter().for_each(|piece| self.add(*piece));
         Arc::make_mut(&mut self.holdings).merge(&summary.holdings);
     }
 
     /// Takes one good line of `bytes` bytes, newline included, that begins at `offset`; what lies between it and the
     /// line before is rot.
-    pub fn line(&mut self, offset: u64, bytes: u64, id: RecordId, names: &str) {
+    pub(crate) fn line(&mut self, offset: u64, bytes: u64, id: RecordId, names: &str) {
         self.rot(offset.saturating_sub(self.bytes));
         self.add(Piece::line(bytes, id));
         Arc::make_mut(&mut self.holdings).add(names, 1);
@@ -253,48 +247,48 @@ impl Indexer {
 
     /// The blocks that do not change any more; they share their memory with the index.
     #[must_use]
-    pub fn full_blocks(&self) -> Blocks {
+    pub(crate) fn full_blocks(&self) -> Blocks {
         self.blocks.clone()
     }
 
     /// The last block, which still grows.
     #[must_use]
-    pub const fn open_block(&self) -> Option<Block> {
+    pub(crate) const fn open_block(&self) -> Option<Block> {
         self.open
     }
 
     /// All blocks, in the order of the file.
-    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.blocks.iter().chain(self.open.as_ref())
     }
 
     /// Bytes up to the end of the last line.
     #[must_use]
-    pub const fn bytes(&self) -> u64 {
+    pub(crate) const fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Good records.
     #[must_use]
-    pub const fn records(&self) -> u64 {
+    pub(crate) const fn records(&self) -> u64 {
         self.records
     }
 
     /// Least id.
     #[must_use]
-    pub const fn least(&self) -> Option<RecordId> {
+    pub(crate) const fn least(&self) -> Option<RecordId> {
         self.least
     }
 
     /// Greatest id.
     #[must_use]
-    pub fn greatest(&self) -> Option<RecordId> {
+    pub(crate) fn greatest(&self) -> Option<RecordId> {
         self.before.max(self.open.map(|open| open.greatest))
     }
 
     /// How many records are to be kept by which nodes.
     #[must_use]
-    pub const fn holdings(&self) -> &Arc<Holdings> {
+    pub(crate) const fn holdings(&self) -> &Arc<Holdings> {
         &self.holdings
     }
 }

@@ -7,7 +7,7 @@
 mod hands;
 mod retain;
 
-pub use hands::Foreign;
+pub(crate) use hands::Foreign;
 
 use super::index::{BlockSizes, Indexer, Summary};
 use super::opening::{self, OpenError, OpenReport};
@@ -152,7 +152,7 @@ pub struct Log<S: Storage> {
     witness: Witness,
     /// Syncs of data files since it was opened.
     syncs: u64,
-    /// [`LogError::Full`], [`LogError::Altered`] or [`LogError::Poisoned`].
+    /// `LogError::Full`, [`LogError::Altered`] or `LogError::Poisoned`.
     stopped: Option<LogError>,
     /// It was altered in a way that only another start can judge.
     is_lost: bool,
@@ -170,7 +170,7 @@ impl<S: Storage> Log<S> {
     }
 
     /// [`open`](Self::open) with blocks of another size, so that a test has many of them in short files.
-    pub fn open_with_blocks(
+    pub(crate) fn open_with_blocks(
         storage: S,
         settings: Settings,
         block_sizes: BlockSizes,
@@ -216,8 +216,8 @@ impl<S: Storage> Log<S> {
 
     /// Adds a batch of whole lines; they stay together in one file. Once [`sync`](Self::sync) returns they are kept.
     ///
-    /// `summary` says what the lines are. After an error none of the batch counts: with [`LogError::Full`] it is gone,
-    /// with [`LogError::Poisoned`] nobody knows.
+    /// `summary` says what the lines are. After an error none of the batch counts: with `LogError::Full` it is gone,
+    /// with `LogError::Poisoned` nobody knows.
     pub fn append(&mut self, lines: &[u8], summary: &Summary) -> Result<(), LogError> {
         if let Some(error) = &self.stopped {
             return Err(error.clone());
@@ -313,42 +313,42 @@ impl<S: Storage> Log<S> {
     }
 
     /// How far it is synced, for who writes that down.
-    pub const fn witness(&self) -> &Witness {
+    pub(crate) const fn witness(&self) -> &Witness {
         &self.witness
     }
 
     /// Syncs of data files since it was opened.
-    pub const fn syncs(&self) -> u64 {
+    pub(crate) const fn syncs(&self) -> u64 {
         self.syncs
     }
 
     /// Why the log takes no batches now.
-    pub fn stopped(&self) -> Option<&LogError> {
+    pub(crate) fn stopped(&self) -> Option<&LogError> {
         self.stopped.as_ref()
     }
 
     /// Whether something appended is not synced yet.
-    pub fn is_unsynced(&self) -> bool {
+    pub(crate) fn is_unsynced(&self) -> bool {
         self.unsynced
     }
 
     /// When records are to be synced.
-    pub fn policy(&self) -> SyncPolicy {
+    pub(crate) fn policy(&self) -> SyncPolicy {
         self.settings.sync
     }
 
     /// Good records in all files.
-    pub fn records(&self) -> u64 {
+    pub(crate) fn records(&self) -> u64 {
         self.sealed.records() + self.current.as_ref().map_or(0, |current| current.index.records())
     }
 
     /// Length of all files of records, bytes.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.sealed.bytes() + self.current.as_ref().map_or(0, |current| current.index.bytes())
     }
 
     /// The sealed files, in the order in which they were sealed.
-    pub fn sealed(&self) -> &[Arc<SealedFile>] {
+    pub(crate) fn sealed(&self) -> &[Arc<SealedFile>] {
         self.sealed.files()
     }
 

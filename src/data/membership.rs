@@ -12,7 +12,7 @@ use crate::limits;
 
 /// Why a head's cluster is not this node's.
 #[derive(Debug, thiserror::Error)]
-pub enum NotJoined {
+pub(crate) enum NotJoined {
     /// It has another name.
     #[error(
         "this dataNode's records belong to cluster {ours} and the head to cluster {theirs}; give it the heads of \
@@ -33,7 +33,7 @@ pub enum NotJoined {
 type Keep = Box<dyn Fn(&str) -> io::Result<()>>;
 
 /// What a node is to its cluster.
-pub struct Membership {
+pub(crate) struct Membership {
     node: u64,
     cluster: RefCell<String>,
     keep: Keep,
@@ -43,14 +43,14 @@ pub struct Membership {
 
 impl Membership {
     /// The node with this identity, in this cluster, which is empty if it is in none yet; `keep` writes its name down.
-    pub fn new(node: u64, cluster: &str, keep: impl Fn(&str) -> io::Result<()> + 'static) -> Self {
+    pub(crate) fn new(node: u64, cluster: &str, keep: impl Fn(&str) -> io::Result<()> + 'static) -> Self {
         let cluster = RefCell::new(cluster.to_owned());
         Self { node, cluster, keep: Box::new(keep), leave: Box::new(|_| Ok(())), heads: Cell::new(0) }
     }
 
     /// The same; `leave` writes down that the node was drained and left this cluster.
     #[must_use]
-    pub fn leaving(self, leave: impl Fn(&str) -> io::Result<()> + 'static) -> Self {
+    pub(crate) fn leaving(self, leave: impl Fn(&str) -> io::Result<()> + 'static) -> Self {
         Self { leave: Box::new(leave), ..self }
     }
 
@@ -58,19 +58,19 @@ impl Membership {
     ///
     /// # Errors
     /// The disk refused it.
-    pub fn leave(&self) -> io::Result<()> {
+    pub(crate) fn leave(&self) -> io::Result<()> {
         (self.leave)(&self.cluster.borrow())
     }
 
     /// The identity, below 2^60.
     #[must_use]
-    pub const fn node(&self) -> u64 {
+    pub(crate) const fn node(&self) -> u64 {
         self.node
     }
 
     /// Name of the cluster; empty until the first head named it.
     #[must_use]
-    pub fn cluster(&self) -> String {
+    pub(crate) fn cluster(&self) -> String {
         self.cluster.borrow().clone()
     }
 
@@ -79,7 +79,7 @@ impl Membership {
     ///
     /// # Errors
     /// [`NotJoined`]: take nothing from that head.
-    pub fn join(&self, theirs: &str) -> Result<(), NotJoined> {
+    pub(crate) fn join(&self, theirs: &str) -> Result<(), NotJoined> {
         let mut ours = self.cluster.borrow_mut();
         if theirs.is_empty() || *ours == theirs {
             return Ok(());
@@ -94,20 +94,20 @@ impl Membership {
 
     /// The node is registered with one more head, until what this returns is dropped.
     #[must_use]
-    pub fn enter(self: &Rc<Self>) -> Registered {
+    pub(crate) fn enter(self: &Rc<Self>) -> Registered {
         self.heads.set(self.heads.get() + 1);
         Registered(Rc::clone(self))
     }
 
     /// With how many heads it is registered now.
     #[must_use]
-    pub const fn heads(&self) -> usize {
+    pub(crate) const fn heads(&self) -> usize {
         self.heads.get()
     }
 }
 
 /// A registration with one head, while it lasts.
-pub struct Registered(Rc<Membership>);
+pub(crate) struct Registered(Rc<Membership>);
 
 impl Drop for Registered {
     fn drop(&mut self) {
@@ -118,7 +118,7 @@ impl Drop for Registered {
 /// Whether one head's refusals because of a taken identity or name mean that there are two nodes. They need not: a head
 /// may not have noticed yet that the connection before this one is lost.
 #[derive(Debug, Default)]
-pub struct Doubt {
+pub(crate) struct Doubt {
     was_here: bool,
     since: Option<Instant>,
     said: bool,
@@ -126,13 +126,13 @@ pub struct Doubt {
 
 impl Doubt {
     /// The head took this node in.
-    pub const fn registered(&mut self) {
+    pub(crate) const fn registered(&mut self) {
         (self.was_here, self.since, self.said) = (true, None, false);
     }
 
     /// The head refused it as taken, `now`, while it is registered `elsewhere` with so many heads: true once, when it
     /// is sure that another node is registered in its place.
-    pub fn taken(&mut self, now: Instant, elsewhere: usize) -> bool {
+    pub(crate) fn taken(&mut self, now: Instant, elsewhere: usize) -> bool {
         let since = *self.since.get_or_insert(now);
         let patience = if self.was_here { limits::TAKEN_DOUBT_TIME } else { limits::TAKEN_NEW_DOUBT_TIME };
         let sure = elsewhere > 0 && now.duration_since(since) >= patience;

@@ -11,37 +11,37 @@
 //! rotten lines again. A data node decides nothing about placement: heads do.
 
 mod answers;
-pub mod commit;
+pub(crate) mod commit;
 mod config;
-pub mod folder;
+pub(crate) mod folder;
 mod frontier;
 mod hearsay;
-pub mod holdings;
-pub mod index;
-pub mod log;
-pub mod membership;
-pub mod mend;
-pub mod opening;
+pub(crate) mod holdings;
+pub(crate) mod index;
+pub(crate) mod log;
+pub(crate) mod membership;
+pub(crate) mod mend;
+pub(crate) mod opening;
 mod promise;
-pub mod recover;
-pub mod repair;
-pub mod retention;
-pub mod scan;
-pub mod scans;
-pub mod segments;
+pub(crate) mod recover;
+pub(crate) mod repair;
+pub(crate) mod retention;
+pub(crate) mod scan;
+pub(crate) mod scans;
+pub(crate) mod segments;
 mod session;
-pub mod sidecar;
+pub(crate) mod sidecar;
 mod stall;
 mod standing;
-pub mod storage;
+pub(crate) mod storage;
 mod strangers;
-pub mod view;
+pub(crate) mod view;
 mod window;
-pub mod witness;
-pub mod worker;
+pub(crate) mod witness;
+pub(crate) mod worker;
 
 #[cfg(any(test, feature = "simulation"))]
-pub mod simulated;
+pub(crate) mod simulated;
 
 #[cfg(test)]
 mod model_tests;
@@ -56,8 +56,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub use crate::wire::record;
-pub use config::Config;
+pub(crate) use crate::wire::record;
+pub(crate) use config::Config;
 
 use tokio::task::JoinSet;
 
@@ -81,7 +81,7 @@ use worker::{Blocking, Executor};
 
 /// Why a data node could not run, or had to stop.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// Its folder can't be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -116,7 +116,7 @@ pub enum Error {
 ///
 /// # Errors
 /// The folder can't be used.
-pub fn node_id(config: &Config) -> Result<u64, FolderError> {
+pub(crate) fn node_id(config: &Config) -> Result<u64, FolderError> {
     Ok(open_folder(config)?.node_id())
 }
 
@@ -135,7 +135,7 @@ fn open_folder(config: &Config) -> Result<Folder, FolderError> {
 ///
 /// # Errors
 /// The folder or the log can't be opened, or the log is poisoned.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let folder = Rc::new(open_folder(&config)?);
     let (joined, left) = (Rc::clone(&folder), Rc::clone(&folder));
     let membership = Membership::new(folder.node_id(), folder.cluster(), move |cluster| joined.join(cluster))
@@ -147,7 +147,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
 ///
 /// # Errors
 /// The log can't be opened, or is poisoned.
-pub async fn run_on<S: Storage + Clone + 'static>(
+pub(crate) async fn run_on<S: Storage + Clone + 'static>(
     config: Config,
     membership: Membership,
     storage: S,

@@ -48,45 +48,45 @@ fn remedy(error: &io::Error) -> &'static str {
 
 /// A tail that was cut off.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cut {
+pub(crate) struct Cut {
     /// What it was.
-    pub tail: TornTail,
+    pub(crate) tail: TornTail,
     /// The file it was copied to; `None` if it was nothing but zeros.
-    pub kept: Option<String>,
+    pub(crate) kept: Option<String>,
 }
 
 /// Rot that was found in one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rot {
+pub(crate) struct Rot {
     /// The file now; `quarantine.txt` has the name it gets when it is sealed.
-    pub file: String,
+    pub(crate) file: String,
     /// Its rotten lines, at most [`QUARANTINE_PLACES_MAX`](crate::limits::QUARANTINE_PLACES_MAX).
-    pub places: Vec<BadPlace>,
+    pub(crate) places: Vec<BadPlace>,
     /// How many there are, listed or not.
-    pub lines: u64,
+    pub(crate) lines: u64,
 }
 
 /// What opening a log found and did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OpenReport {
     /// Good records in all files.
-    pub records: u64,
+    pub(crate) records: u64,
     /// Length of all files of records, bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Sealed files.
-    pub segments: usize,
+    pub(crate) segments: usize,
     /// The torn tail of `data.txt`.
-    pub torn: Option<Cut>,
+    pub(crate) torn: Option<Cut>,
     /// Rot in the files that were read.
-    pub rot: Vec<Rot>,
+    pub(crate) rot: Vec<Rot>,
     /// Sealed files that were read because `segments.txt` or their sidecar did not know them.
-    pub rescanned: Vec<String>,
+    pub(crate) rescanned: Vec<String>,
     /// Sealed files that are shorter than `segments.txt` says, and by how much.
-    pub shorter: Vec<String>,
+    pub(crate) shorter: Vec<String>,
     /// What could not be written down because the disk is full; it is tried again at the next start.
-    pub unwritten: Vec<String>,
+    pub(crate) unwritten: Vec<String>,
     /// `end.txt` makes no sense, so nobody knows whether the log ends where it did.
-    pub end_unknown: bool,
+    pub(crate) end_unknown: bool,
 }
 
 /// A log that is ready to go on.

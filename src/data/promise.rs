@@ -16,10 +16,10 @@ use crate::limits;
 use crate::wire::id::RecordId;
 
 /// The file.
-pub const PROMISED: &str = "promised.txt";
+pub(crate) const PROMISED: &str = "promised.txt";
 
 /// How far this node may promise without writing anything down.
-pub struct Promise {
+pub(crate) struct Promise {
     kept: Cell<RecordId>,
     worker: Mutex<Worker<RecordId, io::Result<()>>>,
     /// The disk is full, which was said once.
@@ -31,7 +31,7 @@ impl Promise {
     ///
     /// # Errors
     /// The file is there and cannot be read, or the system gives no thread.
-    pub fn open<S: Storage + 'static>(storage: S, executor: &Executor) -> io::Result<Self> {
+    pub(crate) fn open<S: Storage + 'static>(storage: S, executor: &Executor) -> io::Result<Self> {
         let kept = match storage.read_small(PROMISED, limits::PROMISED_BYTES_MAX) {
             Ok(text) => parse(&text).unwrap_or_else(|| {
                 tracing::error!("{PROMISED} makes no sense: what followers were told before is not known any more");
@@ -47,7 +47,7 @@ impl Promise {
 
     /// The greatest id below which a reader may have been told that everything has come.
     #[must_use]
-    pub const fn kept(&self) -> RecordId {
+    pub(crate) const fn kept(&self) -> RecordId {
         self.kept.get()
     }
 
@@ -56,7 +56,7 @@ impl Promise {
     ///
     /// # Errors
     /// Whatever else the disk says: nothing more may be promised.
-    pub async fn keep(&self, next: RecordId) -> io::Result<()> {
+    pub(crate) async fn keep(&self, next: RecordId) -> io::Result<()> {
         if next <= self.kept.get() {
             return Ok(());
         }

@@ -13,69 +13,63 @@ use std::io;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// Where it begins, bytes from the start of the file.
-    pub offset: u64,
+    pub(crate) offset: u64,
     /// Its length with its newline, bytes.
-    pub len: u64,
+    pub(crate) len: u64,
     /// Its number; the first line of a file is 1.
-    pub line: u64,
+    pub(crate) line: u64,
 }
 
 /// A place that is no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BadPlace {
+pub(crate) struct BadPlace {
     /// Where it is: one line.
-    pub place: Place,
+    pub(crate) place: Place,
     /// What is wrong with it.
-    pub reason: LineError,
+    pub(crate) reason: LineError,
 }
 
 /// The end of a file after its last good record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TornTail {
+pub(crate) struct TornTail {
     /// Where it begins: the valid length of the file.
-    pub offset: u64,
+    pub(crate) offset: u64,
     /// Its length, bytes, at least 1.
-    pub len: u64,
+    pub(crate) len: u64,
     /// The number of its first line.
-    pub line: u64,
+    pub(crate) line: u64,
     /// What is wrong with its first line.
-    pub reason: LineError,
+    pub(crate) reason: LineError,
     /// Whether it is a single line without a newline, as a write in progress looks.
-    pub unfinished: bool,
+    pub(crate) unfinished: bool,
 }
 
 /// What a scan found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Scan {
     /// Length up to the end of the last good record, bytes; 0 without one.
-    pub valid_len: u64,
+    pub(crate) valid_len: u64,
     /// Good records.
     pub records: u64,
     /// Id of the first good record.
-    pub first_id: Option<RecordId>,
+    pub(crate) first_id: Option<RecordId>,
     /// Id of the last good record.
-    pub last_id: Option<RecordId>,
+    pub(crate) last_id: Option<RecordId>,
     /// Greatest id of a good record.
-    pub max_id: Option<RecordId>,
+    pub(crate) max_id: Option<RecordId>,
     /// Rotten lines before the last good record, in order; at most [`QUARANTINE_PLACES_MAX`] are listed.
-    pub rot: Vec<BadPlace>,
+    pub(crate) rot: Vec<BadPlace>,
     /// Rotten lines, listed or not.
-    pub rot_lines: u64,
+    pub(crate) rot_lines: u64,
     /// What follows the last good record.
-    pub torn: Option<TornTail>,
+    pub(crate) torn: Option<TornTail>,
 }
 
 impl Scan {
     /// Length of what was scanned, bytes.
     #[must_use]
-    pub fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.torn.map_or(self.valid_len, |tail| tail.offset + tail.len)
-    }
-
-    /// Whether there was nothing to scan.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

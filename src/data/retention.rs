@@ -17,41 +17,41 @@ use tokio::time::Instant;
 
 /// How long records are kept; the default is for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// Age at which a sealed file goes, once all of its records are that old.
-    pub keep: Option<Duration>,
+    pub(crate) keep: Option<Duration>,
     /// Bytes of all files of records past which the oldest sealed files go.
-    pub keep_bytes: Option<u64>,
+    pub(crate) keep_bytes: Option<u64>,
 }
 
 impl Policy {
     /// Whether everything is kept for ever.
     #[must_use]
-    pub const fn is_for_ever(&self) -> bool {
+    pub(crate) const fn is_for_ever(&self) -> bool {
         self.keep.is_none() && self.keep_bytes.is_none()
     }
 }
 
 /// Whether a sealed file has records with fewer copies than they are to have, as far as the node knows.
-pub type IsShort = Arc<dyn Fn(&SealedFile) -> bool + Send + Sync>;
+pub(crate) type IsShort = Arc<dyn Fn(&SealedFile) -> bool + Send + Sync>;
 
 /// The same, asked where the node knows it.
 type Judge = Box<dyn Fn(&SealedFile) -> Option<bool>>;
 
 /// Which sealed files have been kept long enough.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Those that go.
-    pub remove: Vec<Arc<SealedFile>>,
+    pub(crate) remove: Vec<Arc<SealedFile>>,
     /// The oldest of those that would go, but have records short of copies.
-    pub held: Option<Arc<SealedFile>>,
+    pub(crate) held: Option<Arc<SealedFile>>,
 }
 
 /// Decides which sealed files of `view` go at the time `now_ns`, the wall clock in ns since 1970.
 ///
 /// Age counts from the newest record, if that is before now: a clock that jumps ahead removes nothing. A file that is
 /// held back for its copies keeps younger ones from going for their bytes, not from going for their age.
-pub fn plan(view: &View, now_ns: u64, policy: &Policy, is_short: impl Fn(&SealedFile) -> bool) -> Plan {
+pub(crate) fn plan(view: &View, now_ns: u64, policy: &Policy, is_short: impl Fn(&SealedFile) -> bool) -> Plan {
     let now_ns = now_ns.min(view.greatest().map_or(0, |id| id.time_ns));
     let mut oldest: Vec<_> = view.sealed().iter().collect();
     oldest.sort_by_key(|file| (file.segment.greatest, file.serial));
@@ -78,13 +78,13 @@ pub fn plan(view: &View, now_ns: u64, policy: &Policy, is_short: impl Fn(&Sealed
 
 /// What was removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Retained {
+pub(crate) struct Retained {
     /// The files that are gone.
-    pub removed: Vec<Segment>,
+    pub(crate) removed: Vec<Segment>,
     /// A file that stays though it is old, for its copies.
-    pub held: Option<String>,
+    pub(crate) held: Option<String>,
     /// What could not be removed, and what the system said.
-    pub failed: Option<String>,
+    pub(crate) failed: Option<String>,
 }
 
 /// A time of an id, for people.
@@ -93,17 +93,17 @@ fn time(id: RecordId) -> impl fmt::Display {
 }
 
 /// What the commit thread needs to look for files that go.
-pub struct Look {
+pub(crate) struct Look {
     /// How long records are kept.
-    pub policy: Policy,
+    pub(crate) policy: Policy,
     /// The wall clock, ns since 1970.
-    pub now_ns: u64,
+    pub(crate) now_ns: u64,
     /// Which files have to stay.
-    pub is_short: IsShort,
+    pub(crate) is_short: IsShort,
 }
 
 /// When it is time to look for files that go, and what was said of them.
-pub struct Keeper {
+pub(crate) struct Keeper {
     policy: Policy,
     judge: RefCell<Judge>,
     clock: Clock,
@@ -122,7 +122,7 @@ impl Default for Keeper {
 impl Keeper {
     /// Keeps as long as the policy says; no file is known to be short of copies.
     #[must_use]
-    pub fn new(policy: Policy, clock: Clock) -> Self {
+    pub(crate) fn new(policy: Policy, clock: Clock) -> Self {
         Self {
             policy,
             judge: RefCell::new(Box::new(|_| Some(false))),
@@ -134,18 +134,18 @@ impl Keeper {
     }
 
     /// From now on, this tells which files have records short of copies, or that nobody can know yet.
-    pub fn set_short(&self, judge: impl Fn(&SealedFile) -> Option<bool> + 'static) {
+    pub(crate) fn set_short(&self, judge: impl Fn(&SealedFile) -> Option<bool> + 'static) {
         drop(self.judge.replace(Box::new(judge)));
     }
 
     /// When to look next; `None` if everything is kept for ever.
     #[must_use]
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         (!self.policy.is_for_ever()).then(|| self.next.get().unwrap_or_else(Instant::now))
     }
 
     /// What to look for `now`, if it is time: at the start, after every seal, and once a minute.
-    pub fn look(&self, view: &View, now: Instant) -> Option<Look> {
+    pub(crate) fn look(&self, view: &View, now: Instant) -> Option<Look> {
         if self.policy.is_for_ever() {
             return None;
         }
@@ -167,7 +167,7 @@ impl Keeper {
     }
 
     /// Says what became of a look.
-    pub fn told(&self, retained: &Retained) {
+    pub(crate) fn told(&self, retained: &Retained) {
         for Segment { file, records, least, greatest, .. } in &retained.removed {
             tracing::info!("retention: removed {file}, {records} records from {} to {}", time(*least), time(*greatest));
         }

@@ -37,23 +37,23 @@ pub struct Query {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Page {
     /// Whole lines as they stand in the files, newlines included, by ascending id, each id once.
-    pub lines: Vec<u8>,
+    pub(crate) lines: Vec<u8>,
     /// How many they are.
     pub records: u32,
     /// Everything from the question's `from` up to here, exclusive, is in the page. It is the question's `until` if
     /// there is no more, and always above its `from` unless the question was empty.
     pub next: RecordId,
     /// Rotten lines that were met while reading for this page, wherever their ids would be.
-    pub rotten: u32,
+    pub(crate) rotten: u32,
     /// Where the first [`PAGE_ROT_MAX`](crate::limits::PAGE_ROT_MAX) of them are.
-    pub rot: Vec<RottenAt>,
+    pub(crate) rot: Vec<RottenAt>,
     /// Blocks, or files, that are not there or hold less than they held; they are counted as rotten, too.
-    pub lost: u32,
+    pub(crate) lost: u32,
 }
 
 /// What becomes of a page that needs a file which is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Absent {
+pub(crate) enum Absent {
     /// There is none: a newer snapshot may not need it.
     Fails,
     /// It goes on without, and says so.
@@ -62,13 +62,13 @@ pub enum Absent {
 
 /// Where a rotten line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RottenAt {
+pub(crate) struct RottenAt {
     /// Its file.
-    pub serial: u64,
+    pub(crate) serial: u64,
     /// Where it begins, bytes from the start of the file.
-    pub offset: u64,
+    pub(crate) offset: u64,
     /// Its length, bytes.
-    pub len: u64,
+    pub(crate) len: u64,
 }
 
 /// Why there is no page.
@@ -106,15 +106,15 @@ pub enum ScanError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScanBounds {
     /// Parsed records of one place, bytes.
-    pub window_bytes: usize,
+    pub(crate) window_bytes: usize,
     /// Bytes read for one page once it says anything new.
-    pub read_bytes: u64,
+    pub(crate) read_bytes: u64,
     /// Places kept between pages.
-    pub cursors: usize,
+    pub(crate) cursors: usize,
     /// Bytes of all of them.
-    pub cursors_bytes: usize,
+    pub(crate) cursors_bytes: usize,
     /// Blocks of sealed files that are kept in memory.
-    pub blocks: usize,
+    pub(crate) blocks: usize,
 }
 
 impl Default for ScanBounds {
@@ -230,7 +230,7 @@ impl<S: Storage> Scanner<S> {
     ///
     /// # Errors
     /// A file of the view cannot be read, or is gone and must not be.
-    pub fn page_with(&mut self, view: &View, query: &Query, absent: Absent) -> Result<Page, ScanError> {
+    pub(crate) fn page_with(&mut self, view: &View, query: &Query, absent: Absent) -> Result<Page, ScanError> {
         let mut job = Job { view, query, page: Page { next: query.until, ..Page::default() }, read: 0, absent };
         if query.from >= query.until {
             return Ok(job.page);
@@ -248,20 +248,21 @@ impl<S: Storage> Scanner<S> {
     }
 
     /// Memory of the places that are kept, bytes, about.
+    #[cfg(test)]
     #[must_use]
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.cursors.iter().map(Window::size).sum()
     }
 
     /// Time without a page after which to [`rest`](Self::rest).
     #[must_use]
-    pub const fn patience(&self) -> Duration {
+    pub(crate) const fn patience(&self) -> Duration {
         if self.files.0.is_empty() { limits::SCAN_IDLE_TIME } else { limits::SCAN_FILES_TIME }
     }
 
     /// Gives back what nobody has asked for in a while: first the open files, for what was removed keeps its room until it
     /// is closed, then the memory of places. Readers go on all the same.
-    pub fn rest(&mut self) {
+    pub(crate) fn rest(&mut self) {
         if self.files.0.is_empty() {
             self.cursors = Vec::new();
             self.indexes = Indexes::default();
@@ -410,7 +411,7 @@ impl Files {
 ///
 /// # Errors
 /// Those of the file.
-pub fn read_exact(file: &dyn ReadAt, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+pub(crate) fn read_exact(file: &dyn ReadAt, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, offset + filled as u64)? {
@@ -425,7 +426,7 @@ pub fn read_exact(file: &dyn ReadAt, buffer: &mut [u8], offset: u64) -> io::Resu
 ///
 /// # Errors
 /// The file cannot be read, or is gone.
-pub fn index_of<S: Storage>(storage: &S, file: &SealedFile) -> Result<FileIndex, ScanError> {
+pub(crate) fn index_of<S: Storage>(storage: &S, file: &SealedFile) -> Result<FileIndex, ScanError> {
     let (name, bytes) = (file.segment.file.as_str(), file.segment.bytes);
     if let Some(index) = sidecar::read(storage, name, bytes) {
         return Ok(index);

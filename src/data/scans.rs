@@ -11,6 +11,7 @@ use super::storage::Storage;
 use super::view::View;
 use super::worker::Executor;
 use crate::limits;
+#[cfg(feature = "simulation")]
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
@@ -29,15 +30,17 @@ struct Request {
     answer: oneshot::Sender<Answer>,
 }
 
+#[cfg(feature = "simulation")]
 type Scan = dyn FnMut(&View, &Query, Absent) -> Answer;
 
 enum Way {
     Thread(mpsc::SyncSender<Request>),
+    #[cfg(feature = "simulation")]
     Inline(RefCell<Box<Scan>>),
 }
 
 /// Answers questions for records of one log.
-pub struct Scans {
+pub(crate) struct Scans {
     commit: Rc<Commit>,
     way: Way,
     rot: Rc<Rot>,
@@ -54,7 +57,7 @@ impl Scans {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn on<S: Storage + 'static>(executor: &Executor, storage: S, commit: Rc<Commit>) -> io::Result<Self> {
+    pub(crate) fn on<S: Storage + 'static>(executor: &Executor, storage: S, commit: Rc<Commit>) -> io::Result<Self> {
         match executor {
             Executor::Thread => Self::start(storage, commit),
             #[cfg(feature = "simulation")]
@@ -66,7 +69,7 @@ impl Scans {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start<S: Storage + 'static>(storage: S, commit: Rc<Commit>) -> io::Result<Self> {
+    pub(crate) fn start<S: Storage + 'static>(storage: S, commit: Rc<Commit>) -> io::Result<Self> {
         let (requests, taken) = mpsc::sync_channel(limits::SCAN_QUEUE_MAX);
         let scanner = Scanner::new(storage, ScanBounds::default());
         thread::Builder::new().name("scan".to_owned()).spawn(move || work(scanner, &taken))?;
@@ -74,8 +77,9 @@ impl Scans {
     }
 
     /// Reads on the thread that asks, for simulations: each page is there at once.
+    #[cfg(feature = "simulation")]
     #[must_use]
-    pub fn inline<S: Storage + 'static>(storage: S, commit: Rc<Commit>) -> Self {
+    pub(crate) fn inline<S: Storage + 'static>(storage: S, commit: Rc<Commit>) -> Self {
         let mut scanner = Scanner::new(storage, ScanBounds::default());
         let page = move |view: &View, query: &Query, absent| scanner.page_with(view, query, absent);
         Self { commit, way: Way::Inline(RefCell::new(Box::new(page))), rot: Rc::default() }
@@ -83,7 +87,7 @@ impl Scans {
 
     /// The same, telling `rot` of every rotten line that is met. Those that it knows as mended are not counted.
     #[must_use]
-    pub fn telling(self, rot: Rc<Rot>) -> Self {
+    pub(crate) fn telling(self, rot: Rc<Rot>) -> Self {
         Self { rot, ..self }
     }
 
@@ -94,7 +98,7 @@ impl Scans {
     ///
     /// # Errors
     /// Too many wait already, or a file cannot be read.
-    pub async fn page(&self, query: Query) -> Answer {
+    pub(crate) async fn page(&self, query: Query) -> Answer {
         let mut absent = Absent::Fails;
         loop {
             let view = self.commit.view();
@@ -119,6 +123,7 @@ impl Scans {
 
     async fn ask(&self, view: Arc<View>, query: Query, absent: Absent) -> Answer {
         match &self.way {
+            #[cfg(feature = "simulation")]
             Way::Inline(page) => (page.borrow_mut())(&view, &query, absent),
             Way::Thread(requests) => {
                 let (answer, answered) = oneshot::channel();

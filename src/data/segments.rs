@@ -7,36 +7,36 @@ use super::record::CRC_CHARS;
 use crate::wire::id::{RecordId, put_fixed};
 
 /// The file that is being written.
-pub const CURRENT: &str = "data.txt";
+pub(crate) const CURRENT: &str = "data.txt";
 
 /// The list of sealed files.
-pub const INDEX: &str = "segments.txt";
+pub(crate) const INDEX: &str = "segments.txt";
 
 /// The list of rotten places.
-pub const QUARANTINE: &str = "quarantine.txt";
+pub(crate) const QUARANTINE: &str = "quarantine.txt";
 
 /// The list of files that were removed because they were kept long enough, in lines as those of [`INDEX`].
-pub const REMOVED: &str = "retention.txt";
+pub(crate) const REMOVED: &str = "retention.txt";
 
 /// A sealed file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segment {
+pub(crate) struct Segment {
     /// Its name.
-    pub file: String,
+    pub(crate) file: String,
     /// Good records in it.
-    pub records: u64,
+    pub(crate) records: u64,
     /// Its length, bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Least id in it: a reader that ends there may pass it over. The first one is in its name.
-    pub least: RecordId,
+    pub(crate) least: RecordId,
     /// Greatest id in it: a reader that starts later may pass it over.
-    pub greatest: RecordId,
+    pub(crate) greatest: RecordId,
 }
 
 impl Segment {
     /// Its line in `segments.txt`, newline included.
     #[must_use]
-    pub fn to_line(&self) -> String {
+    pub(crate) fn to_line(&self) -> String {
         let fields = format!("{} {} {} {} {}", self.file, self.records, self.bytes, self.least, self.greatest);
         format!("{fields} {}\n", checksum(&fields))
     }
@@ -67,13 +67,13 @@ pub(super) fn checksum(text: &str) -> String {
 
 /// The name of a file sealed with this first record; `copy` counts from 1 where names would collide.
 #[must_use]
-pub fn sealed_name(first: RecordId, copy: u32) -> String {
+pub(crate) fn sealed_name(first: RecordId, copy: u32) -> String {
     if copy <= 1 { format!("data-{first}.txt") } else { format!("data-{first}.{copy}.txt") }
 }
 
 /// The id in the name of a sealed file, and its number among those of the same id; `None` for any other name.
 #[must_use]
-pub fn sealed_id(name: &str) -> Option<(RecordId, u32)> {
+pub(crate) fn sealed_id(name: &str) -> Option<(RecordId, u32)> {
     let middle = name.strip_prefix("data-")?.strip_suffix(".txt")?;
     match middle.split_once('.') {
         None => Some((middle.parse().ok()?, 1)),
@@ -86,14 +86,14 @@ pub fn sealed_id(name: &str) -> Option<(RecordId, u32)> {
 
 /// Whether this is a file of records.
 #[must_use]
-pub fn is_data(name: &str) -> bool {
+pub(crate) fn is_data(name: &str) -> bool {
     name == CURRENT || sealed_id(name).is_some()
 }
 
 /// The lines of `segments.txt` that can be read, in the order in which the files were sealed; and whether all of them
 /// could.
 #[must_use]
-pub fn parse_index(text: &[u8]) -> (Vec<Segment>, bool) {
+pub(crate) fn parse_index(text: &[u8]) -> (Vec<Segment>, bool) {
     let mut segments = Vec::new();
     let mut whole = true;
     for line in String::from_utf8_lossy(text).split_inclusive('\n') {

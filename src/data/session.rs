@@ -29,15 +29,15 @@ use crate::wire::text::FRAMED_NODE_OPENING;
 use tokio_util::sync::CancellationToken;
 
 /// Who this node is, for every session.
-pub struct Identity {
+pub(crate) struct Identity {
     /// Settings.
-    pub config: Config,
+    pub(crate) config: Config,
     /// What it is to its cluster.
-    pub membership: Rc<Membership>,
+    pub(crate) membership: Rc<Membership>,
     /// Its repair.
-    pub repair: Rc<Repair>,
+    pub(crate) repair: Rc<Repair>,
     /// What reads its records.
-    pub scans: Rc<Scans>,
+    pub(crate) scans: Rc<Scans>,
 }
 
 /// What to do about it, where the cause does not say so.
@@ -108,7 +108,13 @@ const fn sync_mode(policy: SyncPolicy) -> SyncMode {
 }
 
 /// Keeps this node registered with one head until it is asked to stop or its log is poisoned.
-pub async fn keep(head: &str, me: &Identity, commit: &Rc<Commit>, answers: &Rc<Answers>, shutdown: &CancellationToken) {
+pub(crate) async fn keep(
+    head: &str,
+    me: &Identity,
+    commit: &Rc<Commit>,
+    answers: &Rc<Answers>,
+    shutdown: &CancellationToken,
+) {
     let mut rng = SmallRng::seed_from_u64(me.config.seed);
     let mut backoff = Backoff::default();
     let mut said = String::new();

@@ -21,37 +21,37 @@ const NO_NAMES: &str = "-";
 
 /// What a sidecar says of its file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct FileIndex {
+pub(crate) struct FileIndex {
     /// Length of the file, bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Its blocks, in the order of the file.
-    pub blocks: Vec<Block>,
+    pub(crate) blocks: Vec<Block>,
     /// How many of its records are to be kept by which nodes.
-    pub holdings: Arc<Holdings>,
+    pub(crate) holdings: Arc<Holdings>,
 }
 
 /// The name of a sealed file's sidecar.
 #[must_use]
-pub fn sidecar_name(file: &str) -> String {
+pub(crate) fn sidecar_name(file: &str) -> String {
     format!("{}.index", file.strip_suffix(".txt").unwrap_or(file))
 }
 
 impl FileIndex {
     /// What an indexer knows of a file of `bytes` bytes that it has seen to its end.
     #[must_use]
-    pub fn of(index: &Indexer, bytes: u64) -> Self {
+    pub(crate) fn of(index: &Indexer, bytes: u64) -> Self {
         Self { bytes, blocks: index.blocks().copied().collect(), holdings: Arc::clone(index.holdings()) }
     }
 
     /// Good records of the file.
     #[must_use]
-    pub fn records(&self) -> u64 {
+    pub(crate) fn records(&self) -> u64 {
         self.blocks.iter().map(|block| block.records).sum()
     }
 
     /// The sidecar's text.
     #[must_use]
-    pub fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         let mut text = format!("{FORMAT} {} {}\n", self.bytes, self.records());
         for Block { offset, bytes, records, least, greatest } in &self.blocks {
             // Writing to a string does not fail.
@@ -72,7 +72,7 @@ impl FileIndex {
 
     /// Reads a sidecar; `None` if it is not whole, or contradicts itself.
     #[must_use]
-    pub fn parse(text: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?;
         let at = text.strip_suffix('\n')?.rfind('\n')? + 1;
         let (covered, last) = text.split_at_checked(at)?;
@@ -117,13 +117,13 @@ fn parse_block(fields: &str) -> Option<Block> {
 }
 
 /// Reads the sidecar of a sealed file; `None` if there is none that fits a file of `bytes` bytes.
-pub fn read<S: Storage>(storage: &S, file: &str, bytes: u64) -> Option<FileIndex> {
+pub(crate) fn read<S: Storage>(storage: &S, file: &str, bytes: u64) -> Option<FileIndex> {
     let text = storage.read_small(&sidecar_name(file), SIDECAR_BYTES_MAX).ok()?;
     FileIndex::parse(&text).filter(|index| index.bytes == bytes)
 }
 
 /// Makes the index of a file by reading all of it. Errors: those of the disk.
-pub fn build(file: &dyn ReadAt, bytes: u64, sizes: BlockSizes) -> io::Result<(Indexer, Scan)> {
+pub(crate) fn build(file: &dyn ReadAt, bytes: u64, sizes: BlockSizes) -> io::Result<(Indexer, Scan)> {
     let mut index = Indexer::new(sizes);
     let found = recover::scan(
         bytes,

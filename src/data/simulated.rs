@@ -26,7 +26,7 @@ const PAGE: usize = 64;
 
 /// A fault of a careless program, planted below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lie {
+pub(crate) enum Lie {
     /// `sync` answers without syncing, as if acknowledging came first.
     Sync,
     /// `sync_dir` answers without syncing.
@@ -37,21 +37,21 @@ pub enum Lie {
 
 /// What is to go wrong; counts are of calls from now on, 0 being the next.
 #[derive(Debug, Clone, Default)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// Bytes that all files together may hold.
-    pub capacity: Option<u64>,
+    pub(crate) capacity: Option<u64>,
     /// There is no room for another file, though there may be for bytes.
-    pub no_inodes: bool,
+    pub(crate) no_inodes: bool,
     /// The append that fails after writing a part.
-    pub fail_write: Option<u32>,
+    pub(crate) fail_write: Option<u32>,
     /// The `sync` that fails.
-    pub fail_sync: Option<u32>,
+    pub(crate) fail_sync: Option<u32>,
     /// The `sync_dir` that fails.
-    pub fail_sync_dir: Option<u32>,
+    pub(crate) fail_sync_dir: Option<u32>,
     /// The changing call from which on every one fails and does nothing: the process was killed.
-    pub die: Option<u32>,
+    pub(crate) die: Option<u32>,
     /// The planted fault.
-    pub lie: Option<Lie>,
+    pub(crate) lie: Option<Lie>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -72,15 +72,16 @@ struct Inner {
 
 /// A simulated disk. Clones are handles on the same one.
 #[derive(Debug, Clone, Default)]
-pub struct SimDisk(Arc<Mutex<Inner>>);
+pub(crate) struct SimDisk(Arc<Mutex<Inner>>);
 
 /// A file of a [`SimDisk`] that somebody took away.
+#[cfg(test)]
 #[derive(Debug, Clone, Copy)]
-pub struct Taken(usize);
+pub(crate) struct Taken(usize);
 
 /// An open file of a [`SimDisk`]. Reading sees what was written, synced or not, as a page cache would show it.
 #[derive(Debug, Clone)]
-pub struct SimFile {
+pub(crate) struct SimFile {
     disk: SimDisk,
     node: usize,
 }
@@ -214,17 +215,18 @@ impl SimDisk {
     }
 
     /// Cuts the power: what was not durable is lost, torn or kept as `seed` says. Faults end, but for the lie.
-    pub fn crash(&self, seed: u64) {
+    pub(crate) fn crash(&self, seed: u64) {
         self.inner().crash(&mut SmallRng::seed_from_u64(seed));
     }
 
     /// Lets go wrong what `change` says.
-    pub fn faults(&self, change: impl FnOnce(&mut Faults)) {
+    pub(crate) fn faults(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut self.inner().faults);
     }
 
     /// Flips one bit of a file, on the disk and in the cache; nothing if it is shorter than that.
-    pub fn flip(&self, name: &str, bit: usize) {
+    #[cfg(test)]
+    pub(crate) fn flip(&self, name: &str, bit: usize) {
         let mut inner = self.inner();
         let node = inner.names.get(name).copied();
         if let Some(node) = node.and_then(|node| inner.nodes.get_mut(node)) {
@@ -237,21 +239,24 @@ impl SimDisk {
     }
 
     /// Takes a file away under whoever has it open; it keeps what is in it. What is answered puts it back.
-    pub fn take_away(&self, name: &str) -> Option<Taken> {
+    #[cfg(test)]
+    pub(crate) fn take_away(&self, name: &str) -> Option<Taken> {
         let mut inner = self.inner();
         inner.durable_names.remove(name);
         inner.names.remove(name).map(Taken)
     }
 
     /// Gives a file that was taken away a name, in place of what has it.
-    pub fn put_back(&self, name: &str, file: Taken) {
+    #[cfg(test)]
+    pub(crate) fn put_back(&self, name: &str, file: Taken) {
         let mut inner = self.inner();
         inner.durable_names.insert(name.to_owned(), file.0);
         inner.names.insert(name.to_owned(), file.0);
     }
 
     /// Puts another file in the place of one, as an editor does.
-    pub fn replace(&self, name: &str, bytes: &[u8]) {
+    #[cfg(test)]
+    pub(crate) fn replace(&self, name: &str, bytes: &[u8]) {
         let file = {
             let mut inner = self.inner();
             inner.nodes.push(Node { durable: bytes.to_vec(), cache: bytes.to_vec() });
@@ -261,7 +266,8 @@ impl SimDisk {
     }
 
     /// Changes what is in a file, under whoever has it open.
-    pub fn meddle(&self, name: &str, change: impl Fn(&mut Vec<u8>)) {
+    #[cfg(test)]
+    pub(crate) fn meddle(&self, name: &str, change: impl Fn(&mut Vec<u8>)) {
         let mut inner = self.inner();
         let node = inner.names.get(name).copied();
         if let Some(node) = node.and_then(|node| inner.nodes.get_mut(node)) {
@@ -272,26 +278,28 @@ impl SimDisk {
 
     /// The contents of a file as a reader sees it; empty if there is none.
     #[must_use]
-    pub fn contents(&self, name: &str) -> Vec<u8> {
+    pub(crate) fn contents(&self, name: &str) -> Vec<u8> {
         let inner = self.inner();
         inner.names.get(name).and_then(|node| inner.nodes.get(*node)).map(|node| node.cache.clone()).unwrap_or_default()
     }
 
     /// Bytes that all files together hold.
     #[must_use]
-    pub fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.inner().used()
     }
 
     /// How many times a file was synced.
+    #[cfg(test)]
     #[must_use]
-    pub fn syncs(&self) -> u64 {
+    pub(crate) fn syncs(&self) -> u64 {
         self.inner().syncs
     }
 
     /// Bytes that were read from open files.
+    #[cfg(test)]
     #[must_use]
-    pub fn bytes_read(&self) -> u64 {
+    pub(crate) fn bytes_read(&self) -> u64 {
         self.inner().bytes_read
     }
 

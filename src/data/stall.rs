@@ -11,7 +11,7 @@ use crate::wire::id::RecordId;
 
 /// Watches how far a node is complete while somebody asks.
 #[derive(Debug, Default)]
-pub struct Stall {
+pub(crate) struct Stall {
     watched: Option<Watched>,
 }
 
@@ -26,7 +26,7 @@ struct Watched {
 impl Stall {
     /// Notes how far the node is complete for a question that goes up to `target`; true if it was asked all the time for
     /// [`STALL_TIME_MAX`], got there not once, and is that far behind. A clock that is behind goes on as clocks do.
-    pub fn is_long(&mut self, complete: RecordId, target: RecordId, now: Instant) -> bool {
+    pub(crate) fn is_long(&mut self, complete: RecordId, target: RecordId, now: Instant) -> bool {
         if complete >= target {
             self.watched = None;
             return false;
@@ -43,7 +43,7 @@ fn lag(complete: RecordId, target: RecordId) -> Duration {
 }
 
 /// What a head holds up, and how far it is behind.
-pub fn in_words(head: &str, safe: RecordId, target: RecordId) -> String {
+pub(crate) fn in_words(head: &str, safe: RecordId, target: RecordId) -> String {
     if safe == RecordId::ZERO {
         return format!("head {head}: it has not said how far its ids are; see that it answers");
     }

@@ -7,18 +7,18 @@ use super::storage::{FileId, Seen};
 
 /// What is known of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Known {
+pub(crate) struct Known {
     /// Which one it is, if that matters: a sealed file may be put back as a copy.
-    pub id: Option<FileId>,
+    pub(crate) id: Option<FileId>,
     /// The length that it had.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// The end of the last record: what lies behind it is somebody else's.
-    pub least: u64,
+    pub(crate) least: u64,
 }
 
 /// What has become of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// Nothing.
     Same,
     /// It has all of its records, and somebody wrote or removed something behind them: it has this length now.
@@ -29,7 +29,7 @@ pub enum Standing {
 
 /// How a file was altered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Alteration {
+pub(crate) enum Alteration {
     /// Nothing has its name.
     Gone,
     /// Another file has its name.
@@ -45,7 +45,7 @@ pub enum Alteration {
 
 /// Compares what a path leads to with what is known of the file that was there.
 #[must_use]
-pub fn judge(seen: Option<Seen>, known: Known) -> Standing {
+pub(crate) fn judge(seen: Option<Seen>, known: Known) -> Standing {
     let Some(seen) = seen else { return Standing::Altered(Alteration::Gone) };
     if known.id.is_some_and(|id| id != seen.id) {
         return Standing::Altered(Alteration::Replaced);
@@ -60,13 +60,13 @@ pub fn judge(seen: Option<Seen>, known: Known) -> Standing {
 impl Alteration {
     /// Whether the file may be as it was again: what was cut off and put back is not known before it was read.
     #[must_use]
-    pub const fn may_pass(self) -> bool {
+    pub(crate) const fn may_pass(self) -> bool {
         !matches!(self, Self::Shorter { .. })
     }
 
     /// What happened to the file that is being written, and what to do.
     #[must_use]
-    pub fn of_current(self, file: &str) -> String {
+    pub(crate) fn of_current(self, file: &str) -> String {
         match self {
             Self::Gone => format!(
                 "{file} is gone: it, or its folder, was renamed, moved or removed under the running node; nothing is \
@@ -88,7 +88,7 @@ impl Alteration {
 
     /// What happened to a sealed file, and what to do.
     #[must_use]
-    pub fn of_sealed(self, file: &str) -> String {
+    pub(crate) fn of_sealed(self, file: &str) -> String {
         match self {
             Self::Gone | Self::Replaced => format!(
                 "{file} is gone: it was renamed, moved, compressed or removed; nothing is stored here until it is back at \

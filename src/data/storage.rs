@@ -59,37 +59,37 @@ pub trait Storage: Send {
 
 /// Which file it is, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileId {
+pub(crate) struct FileId {
     /// The file system.
-    pub device: u64,
+    pub(crate) device: u64,
     /// The inode.
-    pub inode: u64,
+    pub(crate) inode: u64,
 }
 
 /// What a look at a file shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
     /// Which one it is.
-    pub id: FileId,
+    pub(crate) id: FileId,
     /// Names that it has; without one it goes when it is closed.
-    pub links: u64,
+    pub(crate) links: u64,
     /// Its length.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// What a disk has free for this user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
     /// Bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Files (inodes); no number is known of file systems that have no fixed one.
-    pub files: Option<u64>,
+    pub(crate) files: Option<u64>,
 }
 
 impl Room {
     /// Why nothing is written though an error says that the disk is full, and what to do: some disks run out of inodes.
     #[must_use]
-    pub fn remedy(self) -> &'static str {
+    pub(crate) fn remedy(self) -> &'static str {
         if self.files == Some(0) && self.bytes > 0 {
             "it has no inodes left, though it has space: remove files that are not needed (df -i), no matter how small"
         } else {
@@ -138,7 +138,7 @@ pub trait LogFile: Send {
 
 /// Whether an error says that the disk, or the quota of this user, is full.
 #[must_use]
-pub fn is_full(error: &io::Error) -> bool {
+pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
@@ -158,12 +158,6 @@ impl Disk {
         let flags = files::SAFELY | OFlags::RDONLY | OFlags::DIRECTORY;
         let dir = Arc::new(rustix::fs::open(path, flags, Mode::empty())?.into());
         Ok(Self { folder: path.to_owned(), dir })
-    }
-
-    /// Where it is.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.folder
     }
 
     fn open_at(&self, name: &str, flags: OFlags) -> io::Result<File> {
@@ -278,13 +272,13 @@ impl DiskFile {
     }
 
     /// Opens any file for reading only: appending to it fails.
-    pub fn open_read(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open_read(path: &Path) -> io::Result<Self> {
         files::read(path).map(Self::new)
     }
 
     /// The open file itself.
     #[must_use]
-    pub fn file(&self) -> &File {
+    pub(crate) fn file(&self) -> &File {
         &self.0
     }
 }

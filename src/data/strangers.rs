@@ -14,7 +14,7 @@ use crate::limits;
 
 /// Tells what others wrote.
 #[derive(Default)]
-pub struct Strangers {
+pub(crate) struct Strangers {
     rot: RefCell<Option<Rc<Rot>>>,
     said: Cell<Option<Instant>>,
     /// Bytes that nothing was said about.
@@ -23,12 +23,12 @@ pub struct Strangers {
 
 impl Strangers {
     /// From now on, lines with records behind them are listed here.
-    pub fn list_in(&self, rot: Rc<Rot>) {
+    pub(crate) fn list_in(&self, rot: Rc<Rot>) {
         self.rot.replace(Some(rot));
     }
 
     /// Takes what the log found.
-    pub fn told(&self, foreign: Foreign) {
+    pub(crate) fn told(&self, foreign: Foreign) {
         if let Some(rot) = self.rot.borrow().as_ref() {
             rot.foreign(
                 foreign.enclosed.iter().map(|(file, bad)| ((**file).to_owned(), bad.place.offset, bad.place.len)),

@@ -13,18 +13,18 @@ use std::sync::Arc;
 
 /// A sealed file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SealedFile {
+pub(crate) struct SealedFile {
     /// Its number, which it had as `data.txt` already; never used for another file while the log is open.
-    pub serial: u64,
+    pub(crate) serial: u64,
     /// Its name, its size and the ids in it.
-    pub segment: Segment,
+    pub(crate) segment: Segment,
     /// How many of its records are to be kept by which nodes.
-    pub holdings: Arc<Holdings>,
+    pub(crate) holdings: Arc<Holdings>,
 }
 
 /// All sealed files, and what they hold together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sealed {
+pub(crate) struct Sealed {
     files: Vec<Arc<SealedFile>>,
     records: u64,
     bytes: u64,
@@ -35,14 +35,14 @@ pub struct Sealed {
 impl Sealed {
     /// These files, by ascending serial.
     #[must_use]
-    pub fn new(files: Vec<Arc<SealedFile>>) -> Self {
+    pub(crate) fn new(files: Vec<Arc<SealedFile>>) -> Self {
         let mut sealed = Self::default();
         files.into_iter().for_each(|file| sealed.push(file));
         sealed
     }
 
     /// Adds a file.
-    pub fn push(&mut self, file: Arc<SealedFile>) {
+    pub(crate) fn push(&mut self, file: Arc<SealedFile>) {
         self.records += file.segment.records;
         self.bytes += file.segment.bytes;
         if file.segment.records > 0 {
@@ -54,49 +54,49 @@ impl Sealed {
 
     /// The files: in the order in which they were sealed.
     #[must_use]
-    pub fn files(&self) -> &[Arc<SealedFile>] {
+    pub(crate) fn files(&self) -> &[Arc<SealedFile>] {
         &self.files
     }
 
     /// Good records in them.
     #[must_use]
-    pub const fn records(&self) -> u64 {
+    pub(crate) const fn records(&self) -> u64 {
         self.records
     }
 
     /// Their length, bytes.
     #[must_use]
-    pub const fn bytes(&self) -> u64 {
+    pub(crate) const fn bytes(&self) -> u64 {
         self.bytes
     }
 }
 
 /// `data.txt` as far as it is committed. It stays readable after it was sealed.
 #[derive(Clone)]
-pub struct CurrentFile {
+pub(crate) struct CurrentFile {
     /// Its number, which it keeps when it is sealed.
-    pub serial: u64,
+    pub(crate) serial: u64,
     /// The name that it will have when it is sealed; `None` while it holds no record.
-    pub name: Option<Arc<str>>,
+    pub(crate) name: Option<Arc<str>>,
     /// The open file.
-    pub reader: Arc<dyn ReadAt>,
+    pub(crate) reader: Arc<dyn ReadAt>,
     /// Committed length, bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Good records in it.
-    pub records: u64,
+    pub(crate) records: u64,
     /// Greatest id in it.
-    pub greatest: Option<RecordId>,
+    pub(crate) greatest: Option<RecordId>,
     /// Its blocks but the last.
-    pub full: Blocks,
+    pub(crate) full: Blocks,
     /// Its last block, which grows: a later snapshot has it with the same offset and more bytes.
-    pub open: Option<Block>,
+    pub(crate) open: Option<Block>,
     /// How many of its records are to be kept by which nodes.
-    pub holdings: Arc<Holdings>,
+    pub(crate) holdings: Arc<Holdings>,
 }
 
 impl CurrentFile {
     /// All of its blocks, in the order of the file.
-    pub fn blocks(&self) -> impl Iterator<Item = &Block> {
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.full.iter().chain(self.open.as_ref())
     }
 }
@@ -119,25 +119,25 @@ pub struct View {
 impl View {
     /// A snapshot of these files.
     #[must_use]
-    pub const fn new(sealed: Arc<Sealed>, current: Option<CurrentFile>) -> Self {
+    pub(crate) const fn new(sealed: Arc<Sealed>, current: Option<CurrentFile>) -> Self {
         Self { sealed, current }
     }
 
     /// The sealed files.
     #[must_use]
-    pub fn sealed(&self) -> &[Arc<SealedFile>] {
+    pub(crate) fn sealed(&self) -> &[Arc<SealedFile>] {
         self.sealed.files()
     }
 
     /// `data.txt`; `None` while the disk is too full to begin one.
     #[must_use]
-    pub const fn current(&self) -> Option<&CurrentFile> {
+    pub(crate) const fn current(&self) -> Option<&CurrentFile> {
         self.current.as_ref()
     }
 
     /// The name that the file with this serial has for good: `data.txt` goes by the one that it will get.
     #[must_use]
-    pub fn name(&self, serial: u64) -> Option<&str> {
+    pub(crate) fn name(&self, serial: u64) -> Option<&str> {
         if let Some(current) = self.current().filter(|current| current.serial == serial) {
             return current.name.as_deref();
         }
@@ -147,7 +147,7 @@ impl View {
 
     /// Greatest id; `None` if there are no records.
     #[must_use]
-    pub fn greatest(&self) -> Option<RecordId> {
+    pub(crate) fn greatest(&self) -> Option<RecordId> {
         self.sealed.greatest.max(self.current.as_ref().and_then(|current| current.greatest))
     }
 
@@ -165,7 +165,7 @@ impl View {
 
     /// How many records are to be kept by which nodes.
     #[must_use]
-    pub fn holdings(&self) -> Holdings {
+    pub(crate) fn holdings(&self) -> Holdings {
         let mut holdings = self.sealed.holdings.clone();
         if let Some(current) = &self.current {
             holdings.merge(&current.holdings);

@@ -23,25 +23,25 @@ use crate::limits;
 use crate::wire::id::{ClientId, RecordId};
 
 /// The file.
-pub const END: &str = "end.txt";
+pub(crate) const END: &str = "end.txt";
 
 /// How far one file was synced.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct End {
+pub(crate) struct End {
     /// The file, by the name that it gets when it is sealed.
-    pub file: Arc<str>,
+    pub(crate) file: Arc<str>,
     /// Length up to which it was synced, bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Good records in that.
-    pub records: u64,
+    pub(crate) records: u64,
     /// The greatest id of them.
-    pub greatest: RecordId,
+    pub(crate) greatest: RecordId,
 }
 
 impl End {
     /// The id of the file's first record, which is what it is known by: a number behind it may change when others go.
     #[must_use]
-    pub fn first(&self) -> Option<RecordId> {
+    pub(crate) fn first(&self) -> Option<RecordId> {
         first_in(&self.file)
     }
 
@@ -73,7 +73,7 @@ fn parse(text: &[u8]) -> Option<(ClientId, End)> {
 
 /// What `end.txt` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kept {
+pub(crate) enum Kept {
     /// Nothing: nothing was synced yet, or a version wrote the folder that has no witness.
     Nothing,
     /// Something that makes no sense.
@@ -85,13 +85,13 @@ pub enum Kept {
 impl Kept {
     /// The node that said so.
     #[must_use]
-    pub const fn node(&self) -> Option<ClientId> {
+    pub(crate) const fn node(&self) -> Option<ClientId> {
         if let Self::End(node, _) = self { Some(*node) } else { None }
     }
 }
 
 /// Reads `end.txt`. Errors: those of the disk, but for a file that is not there or too long.
-pub fn read<S: Storage>(storage: &S) -> io::Result<Kept> {
+pub(crate) fn read<S: Storage>(storage: &S) -> io::Result<Kept> {
     match storage.read_small(END, limits::END_BYTES_MAX) {
         Ok(text) => Ok(parse(&text).map_or(Kept::Garbled, |(node, end)| Kept::End(node, end))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Kept::Nothing),
@@ -102,7 +102,7 @@ pub fn read<S: Storage>(storage: &S) -> io::Result<Kept> {
 
 /// Removes a witness that another identity of the folder left: that one answered for more than there is now. Under the
 /// same identity it stays. Errors: those of the disk.
-pub fn disown<S: Storage>(storage: &S, node: ClientId) -> io::Result<()> {
+pub(crate) fn disown<S: Storage>(storage: &S, node: ClientId) -> io::Result<()> {
     match read(storage)? {
         Kept::End(other, _) if other != node => remove(storage),
         _ => Ok(()),
@@ -120,13 +120,13 @@ fn remove<S: Storage>(storage: &S) -> io::Result<()> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loss {
     /// What has become of the file.
-    pub what: String,
+    pub(crate) what: String,
     /// Bytes that are missing.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Records that are missing, if that can be told.
-    pub records: Option<u64>,
+    pub(crate) records: Option<u64>,
     /// Where it ended.
-    pub end: End,
+    pub(crate) end: End,
 }
 
 impl fmt::Display for Loss {
@@ -212,7 +212,7 @@ struct Written {
 
 /// How far the log is synced: the log moves it, a [`Recorder`] writes it down. Clones are the same one.
 #[derive(Debug, Clone)]
-pub struct Witness {
+pub(crate) struct Witness {
     synced: Arc<Mutex<Option<End>>>,
     /// Locked while the file changes.
     written: Arc<Mutex<Written>>,
@@ -225,7 +225,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Witness {
     /// A witness whose file says this.
     #[must_use]
-    pub fn new(kept: Kept) -> Self {
+    pub(crate) fn new(kept: Kept) -> Self {
         let is_sure = kept != Kept::Garbled;
         let end = if let Kept::End(_, end) = kept { Some(end) } else { None };
         let written = Written { end, is_sure };
@@ -234,18 +234,18 @@ impl Witness {
 
     /// How far the log is synced; `None` while no record is known to be.
     #[must_use]
-    pub fn synced(&self) -> Option<End> {
+    pub(crate) fn synced(&self) -> Option<End> {
         locked(&self.synced).clone()
     }
 
     /// The log is synced up to here.
-    pub fn moved(&self, end: End) {
+    pub(crate) fn moved(&self, end: End) {
         *locked(&self.synced) = Some(end);
     }
 
     /// Writes down how far the log is synced, if that is not written already. Errors: those of the disk; the file then
     /// says what it said, or the new end, and both are true.
-    pub fn write<S: Storage>(&self, storage: &S, node: ClientId) -> io::Result<()> {
+    pub(crate) fn write<S: Storage>(&self, storage: &S, node: ClientId) -> io::Result<()> {
         let mut written = locked(&self.written);
         let Some(end) = self.synced().filter(|end| !written.is_sure || written.end.as_ref() != Some(end)) else {
             return Ok(());
@@ -268,7 +268,7 @@ impl Witness {
 
     /// Forgets an end in a sealed file that is about to be removed; `goes` tells by its first id. Nothing that a worker
     /// has begun to write comes after this. Errors: those of the disk; the file has to stay then.
-    pub fn let_go<S: Storage>(&self, storage: &S, goes: impl Fn(RecordId) -> bool) -> io::Result<()> {
+    pub(crate) fn let_go<S: Storage>(&self, storage: &S, goes: impl Fn(RecordId) -> bool) -> io::Result<()> {
         let mut written = locked(&self.written);
         let goes = |end: &End| end.first().is_some_and(&goes);
         locked(&self.synced).take_if(|end| goes(end));
@@ -282,7 +282,7 @@ impl Witness {
 }
 
 /// Writes the witness down, on a thread of its own.
-pub struct Recorder {
+pub(crate) struct Recorder {
     witness: Witness,
     worker: tokio::sync::Mutex<Worker<(), io::Result<()>>>,
     /// The last end that was written.
@@ -293,7 +293,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// Starts it for this node. Errors: the system gives no thread.
-    pub fn start<S: Storage + 'static>(
+    pub(crate) fn start<S: Storage + 'static>(
         witness: Witness,
         node: ClientId,
         storage: S,
@@ -305,7 +305,7 @@ impl Recorder {
     }
 
     /// Writes down how far the log is synced, if it has moved on. What cannot be written is said, once, and tried again.
-    pub async fn note(&self) {
+    pub(crate) async fn note(&self) {
         let mut worker = self.worker.lock().await;
         let synced = self.witness.synced();
         if synced.is_none() || synced == *self.noted.borrow() {
@@ -326,7 +326,7 @@ impl Recorder {
     }
 
     /// Does so now and then, until it is dropped.
-    pub async fn run(&self) {
+    pub(crate) async fn run(&self) {
         loop {
             self.note().await;
             sleep(limits::END_EVERY).await;

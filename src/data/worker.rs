@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 /// Where work is done.
 #[derive(Clone, Debug, Default)]
-pub enum Executor {
+pub(crate) enum Executor {
     /// On a thread of its own for each worker.
     #[default]
     Thread,
@@ -24,7 +24,7 @@ pub enum Executor {
 /// How long the next job of a simulated disk takes.
 #[cfg(feature = "simulation")]
 #[derive(Clone)]
-pub struct Latency(pub std::sync::Arc<dyn Fn() -> std::time::Duration + Send + Sync>);
+pub(crate) struct Latency(pub(crate) std::sync::Arc<dyn Fn() -> std::time::Duration + Send + Sync>);
 
 #[cfg(feature = "simulation")]
 impl fmt::Debug for Latency {
@@ -34,7 +34,7 @@ impl fmt::Debug for Latency {
 }
 
 /// Does jobs, one at a time, in order.
-pub struct Worker<J, R>(Hand<J, R>);
+pub(crate) struct Worker<J, R>(Hand<J, R>);
 
 enum Hand<J, R> {
     Thread {
@@ -52,7 +52,11 @@ impl<J: Send + 'static, R: Send + 'static> Worker<J, R> {
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub fn start(executor: &Executor, name: &str, mut work: impl FnMut(J) -> R + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn start(
+        executor: &Executor,
+        name: &str,
+        mut work: impl FnMut(J) -> R + Send + 'static,
+    ) -> io::Result<Self> {
         match executor {
             Executor::Thread => {
                 let (sender, taken) = orders::sync_channel::<(J, oneshot::Sender<R>)>(1);
@@ -70,7 +74,7 @@ impl<J: Send + 'static, R: Send + 'static> Worker<J, R> {
     }
 
     /// Does one job, after one whose answer nobody awaited. None if the thread is gone.
-    pub async fn work(&mut self, job: J) -> Option<R> {
+    pub(crate) async fn work(&mut self, job: J) -> Option<R> {
         match &mut self.0 {
             Hand::Thread { orders, under_way } => {
                 if let Some(before) = under_way {
@@ -105,7 +109,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// Does whatever it is handed, where it may block: one thing at a time, in order.
 #[derive(Debug)]
-pub struct Blocking {
+pub(crate) struct Blocking {
     worker: Worker<Job, ()>,
     name: &'static str,
 }
@@ -115,7 +119,7 @@ impl Blocking {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(executor: &Executor, name: &'static str) -> io::Result<Self> {
+    pub(crate) fn start(executor: &Executor, name: &'static str) -> io::Result<Self> {
         Ok(Self { worker: Worker::start(executor, name, |job: Job| job())?, name })
     }
 
@@ -123,7 +127,7 @@ impl Blocking {
     ///
     /// # Errors
     /// Those of `work`, or the thread is gone.
-    pub async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &mut self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {

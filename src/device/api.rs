@@ -16,7 +16,7 @@ use crate::net::Net;
 
 /// Where the web API is. Shown as the seeds write it, with a slash at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApiUrl {
+pub(crate) struct ApiUrl {
     text: String,
     /// `host:port` to dial.
     address: String,
@@ -59,7 +59,7 @@ impl fmt::Display for ApiUrl {
 
 /// The API did not take a mean.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// It can't be reached, or breaks off.
     #[error("{0}; see that it runs")]
     Away(String),
@@ -78,7 +78,7 @@ pub enum Error {
 
 impl Error {
     /// Whether the same may succeed in a moment.
-    pub fn may_pass(&self) -> bool {
+    pub(crate) fn may_pass(&self) -> bool {
         !matches!(self, Self::Refused { status, .. } if status.is_client_error())
     }
 }
@@ -87,7 +87,7 @@ impl Error {
 ///
 /// # Errors
 /// Why it is not known to be taken.
-pub async fn send(url: &ApiUrl, mean: f64, time: Duration) -> Result<(), Error> {
+pub(crate) async fn send(url: &ApiUrl, mean: f64, time: Duration) -> Result<(), Error> {
     timeout(time, ask(url, mean)).await.unwrap_or(Err(Error::Slow(time)))
 }
 

@@ -4,27 +4,27 @@ use std::sync::Arc;
 
 /// Shows lines; clones show in the same place.
 #[derive(Clone)]
-pub struct Console(Arc<dyn Fn(&str) + Send + Sync>);
+pub(crate) struct Console(Arc<dyn Fn(&str) + Send + Sync>);
 
 impl Console {
     /// A console that shows each line with this.
-    pub fn new(show: impl Fn(&str) + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(show: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self(Arc::new(show))
     }
 
     /// A line.
-    pub fn say(&self, line: &str) {
+    pub(crate) fn say(&self, line: &str) {
         (self.0)(line);
     }
 
     /// A line, and an empty one after it.
-    pub fn end(&self, line: &str) {
+    pub(crate) fn end(&self, line: &str) {
         self.say(line);
         self.say("");
     }
 
     /// What a watcher has seen.
-    pub fn watcher(&self, line: &str) {
+    pub(crate) fn watcher(&self, line: &str) {
         self.say("-----WATCHER-----");
         self.say(line);
         self.end("-----");

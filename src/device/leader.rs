@@ -18,14 +18,14 @@ use crate::coord::{Barrier, Cause, ChildrenWatch, Election, Error, Fence, Sessio
 use crate::limits;
 
 /// A candidate for leadership.
-pub struct Leader {
-    pub id: String,
-    pub session: Session,
-    pub period: watch::Receiver<Duration>,
-    pub api: Setting<ApiUrl>,
-    pub api_time: Duration,
-    pub console: Console,
-    pub records: Records,
+pub(crate) struct Leader {
+    pub(crate) id: String,
+    pub(crate) session: Session,
+    pub(crate) period: watch::Receiver<Duration>,
+    pub(crate) api: Setting<ApiUrl>,
+    pub(crate) api_time: Duration,
+    pub(crate) console: Console,
+    pub(crate) records: Records,
 }
 
 /// What lasts longer than a doubt.
@@ -40,7 +40,7 @@ struct Led {
 
 impl Leader {
     /// Stands in the election, and leads each time it is its turn. Ends only with an error.
-    pub async fn run(&self) -> Error {
+    pub(crate) async fn run(&self) -> Error {
         let path = match paths::election() {
             Ok(path) => path,
             Err(error) => return error,

@@ -28,10 +28,10 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use api::ApiUrl;
-pub use console::Console;
-pub use source::Source;
-pub use value::{BadSetting, period};
+pub(crate) use api::ApiUrl;
+pub(crate) use console::Console;
+pub(crate) use source::Source;
+pub(crate) use value::period;
 
 use crate::coord::{self, Session};
 use leader::Leader;
@@ -40,28 +40,28 @@ use settings::Setting;
 
 /// Settings of a device.
 #[derive(Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// Its id: the name of its znode.
-    pub id: String,
+    pub(crate) id: String,
     /// The ZooKeeper session.
-    pub zookeeper: coord::Config,
+    pub(crate) zookeeper: coord::Config,
     /// Heads that keep its measurements; none keeps them in the znodes alone.
-    pub heads: Vec<String>,
+    pub(crate) heads: Vec<String>,
     /// The web API, unless `/config/api_url` names another.
-    pub api: ApiUrl,
+    pub(crate) api: ApiUrl,
     /// Time the web API has to answer.
-    pub api_time: Duration,
+    pub(crate) api_time: Duration,
     /// The period, unless `/config/sampling_period` says another.
-    pub period: Duration,
+    pub(crate) period: Duration,
     /// Where its values come from.
-    pub source: Source,
+    pub(crate) source: Source,
     /// Where its lines are shown.
-    pub console: Console,
+    pub(crate) console: Console,
 }
 
 /// Why a device ends.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// ZooKeeper is not to be had, or refuses.
     #[error(transparent)]
     ZooKeeper(#[from] coord::Error),
@@ -97,27 +97,27 @@ impl Style {
 mod paths {
     use crate::coord::{Error, ZnodePath};
 
-    pub fn election() -> Result<ZnodePath, Error> {
+    pub(crate) fn election() -> Result<ZnodePath, Error> {
         Ok("/election".parse()?)
     }
 
-    pub fn measurements() -> Result<ZnodePath, Error> {
+    pub(crate) fn measurements() -> Result<ZnodePath, Error> {
         Ok("/mediciones".parse()?)
     }
 
-    pub fn measurement(id: &str) -> Result<ZnodePath, Error> {
+    pub(crate) fn measurement(id: &str) -> Result<ZnodePath, Error> {
         Ok(measurements()?.child(id)?)
     }
 
-    pub fn barrier() -> Result<ZnodePath, Error> {
+    pub(crate) fn barrier() -> Result<ZnodePath, Error> {
         Ok("/barrier".parse()?)
     }
 
-    pub fn counter() -> Result<ZnodePath, Error> {
+    pub(crate) fn counter() -> Result<ZnodePath, Error> {
         Ok("/counter".parse()?)
     }
 
-    pub fn config(name: &str) -> Result<ZnodePath, Error> {
+    pub(crate) fn config(name: &str) -> Result<ZnodePath, Error> {
         Ok(format!("/config/{name}").parse()?)
     }
 }
@@ -126,7 +126,7 @@ mod paths {
 ///
 /// # Errors
 /// There is no ZooKeeper, it refuses, or another device has the id.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let opened = tokio::select! {
         biased;
         () = shutdown.cancelled() => return Ok(()),

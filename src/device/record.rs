@@ -18,15 +18,15 @@ use crate::limits;
 
 /// Takes records; without a cluster it takes them and does nothing.
 #[derive(Clone, Debug)]
-pub struct Records(Option<mpsc::Sender<String>>);
+pub(crate) struct Records(Option<mpsc::Sender<String>>);
 
 /// The task that stores them.
 #[derive(Debug)]
-pub struct Storing(Option<JoinHandle<()>>);
+pub(crate) struct Storing(Option<JoinHandle<()>>);
 
 /// What became of a mean.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sent {
+pub(crate) enum Sent {
     /// The web API took it.
     Taken,
     /// It did not, and why.
@@ -35,7 +35,7 @@ pub enum Sent {
 
 /// Opens the queue, to these heads if there are any.
 #[must_use]
-pub fn open(heads: Vec<String>) -> (Records, Storing) {
+pub(crate) fn open(heads: Vec<String>) -> (Records, Storing) {
     if heads.is_empty() {
         return (Records(None), Storing(None));
     }
@@ -87,7 +87,7 @@ impl Records {
     }
 
     /// A measurement; the counter's value if there is one.
-    pub fn measurement(&self, device: &str, value: Value, counter: Option<String>) {
+    pub(crate) fn measurement(&self, device: &str, value: Value, counter: Option<String>) {
         let mut record = json!({ "kind": "measurement", "device": device, "value": number(value.number()) });
         if let (Some(counter), Some(fields)) = (counter, record.as_object_mut()) {
             fields.insert("counter".to_owned(), counter.parse().map_or(Json::String(counter), |n: i64| json!(n)));
@@ -96,7 +96,7 @@ impl Records {
     }
 
     /// A mean, and how it came about.
-    pub fn mean(&self, by: &Leadership<'_>, outcome: &Outcome, mean: f64, sent: &Sent) {
+    pub(crate) fn mean(&self, by: &Leadership<'_>, outcome: &Outcome, mean: f64, sent: &Sent) {
         let counted: Map<_, _> =
             outcome.counted.iter().map(|(device, value)| (device.clone(), number(value.number()))).collect();
         let unreadable: Map<_, _> =
@@ -114,18 +114,18 @@ impl Records {
 
 /// Who leads, in which term, and how many rounds of it there were.
 #[derive(Clone, Copy, Debug)]
-pub struct Leadership<'a> {
+pub(crate) struct Leadership<'a> {
     /// The device that leads.
-    pub leader: &'a str,
+    pub(crate) leader: &'a str,
     /// The fencing token: greater than that of every leader before.
-    pub term: i64,
+    pub(crate) term: i64,
     /// The round in this term, from 1.
-    pub round: u64,
+    pub(crate) round: u64,
 }
 
 impl Storing {
     /// Waits a moment for what waits in the queue, once all [`Records`] are dropped.
-    pub async fn finish(self) {
+    pub(crate) async fn finish(self) {
         let Some(mut task) = self.0 else { return };
         if timeout(limits::DEVICE_RECORDS_END_TIME_MAX, &mut task).await.is_err() {
             tracing::warn!("the cluster is away: the last records are not known to be kept");

@@ -6,18 +6,18 @@ use super::value::Value;
 
 /// What was found of one device.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Reading {
+pub(crate) struct Reading {
     /// The device.
-    pub device: String,
+    pub(crate) device: String,
     /// When its znode was last written: a number that grows with every write in ZooKeeper.
-    pub written: i64,
+    pub(crate) written: i64,
     /// What it holds, or why that is no value.
-    pub value: Result<Value, Unreadable>,
+    pub(crate) value: Result<Value, Unreadable>,
 }
 
 /// Why a znode gives no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
+pub(crate) enum Unreadable {
     /// It was just made.
     #[error("it is empty")]
     Empty,
@@ -31,27 +31,27 @@ pub enum Unreadable {
 
 /// What came of a round.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Who counted, with which value.
-    pub counted: BTreeMap<String, Value>,
+    pub(crate) counted: BTreeMap<String, Value>,
     /// Who has written nothing since the round before.
-    pub late: Vec<String>,
+    pub(crate) late: Vec<String>,
     /// Whose znode gives no value, and why.
-    pub unreadable: BTreeMap<String, Unreadable>,
+    pub(crate) unreadable: BTreeMap<String, Unreadable>,
     /// The mean; none if nobody counted.
-    pub mean: Option<f64>,
+    pub(crate) mean: Option<f64>,
 }
 
 /// The rounds of one leader: remembers what was there in the last one.
 #[derive(Clone, Debug, Default)]
-pub struct Rounds {
+pub(crate) struct Rounds {
     written: BTreeMap<String, i64>,
 }
 
 impl Rounds {
     /// Judges what was read. Whoever has written nothing newer than the last round is late; in a leader's first round
     /// nobody is.
-    pub fn judge(&mut self, readings: Vec<Reading>) -> Outcome {
+    pub(crate) fn judge(&mut self, readings: Vec<Reading>) -> Outcome {
         let mut outcome =
             Outcome { counted: BTreeMap::new(), late: Vec::new(), unreadable: BTreeMap::new(), mean: None };
         let before = std::mem::take(&mut self.written);

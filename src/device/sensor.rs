@@ -14,19 +14,19 @@ use crate::coord::{self, Barrier, Counter, Ephemeral, Number, Session, Written};
 use crate::limits;
 
 /// A sensor.
-pub struct Sensor {
-    pub id: String,
-    pub style: Style,
-    pub session: Session,
-    pub source: Source,
-    pub period: watch::Receiver<Duration>,
-    pub console: Console,
-    pub records: Records,
+pub(crate) struct Sensor {
+    pub(crate) id: String,
+    pub(crate) style: Style,
+    pub(crate) session: Session,
+    pub(crate) source: Source,
+    pub(crate) period: watch::Receiver<Duration>,
+    pub(crate) console: Console,
+    pub(crate) records: Records,
 }
 
 impl Sensor {
     /// Measures until the source ends. `there` is told once the device's znode is its own.
-    pub async fn run(mut self, there: oneshot::Sender<()>) -> Result<(), Error> {
+    pub(crate) async fn run(mut self, there: oneshot::Sender<()>) -> Result<(), Error> {
         let Some(value) = self.measure().await else { return Ok(()) };
         let znode = self.claim(value).await?;
         let _nobody_stands_any_more = there.send(());
@@ -149,7 +149,7 @@ impl Sensor {
 }
 
 /// Waits for one period from `start`; a change of the period counts at once.
-pub async fn period_from(period: &mut watch::Receiver<Duration>, start: Instant) {
+pub(crate) async fn period_from(period: &mut watch::Receiver<Duration>, start: Instant) {
     loop {
         let end = start + *period.borrow_and_update();
         tokio::select! {

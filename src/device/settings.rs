@@ -10,17 +10,17 @@ use crate::coord::{DataWatch, Error, Session, ZnodePath};
 use crate::limits;
 
 /// One setting.
-pub struct Setting<T> {
+pub(crate) struct Setting<T> {
     /// Its znode.
-    pub path: ZnodePath,
+    pub(crate) path: ZnodePath,
     /// The name by which the seeds tell of it.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// What holds without the znode.
-    pub flag: T,
+    pub(crate) flag: T,
     /// Reads what the znode holds.
-    pub parse: fn(&str) -> Result<T, BadSetting>,
+    pub(crate) parse: fn(&str) -> Result<T, BadSetting>,
     /// Shows it as the seeds do.
-    pub show: fn(&T) -> String,
+    pub(crate) show: fn(&T) -> String,
 }
 
 impl<T: Clone + PartialEq> Setting<T> {
@@ -33,7 +33,7 @@ impl<T: Clone + PartialEq> Setting<T> {
     }
 
     /// Follows the znode; ends only with the session. Each change is told in the seeds' words.
-    pub async fn follow(&self, session: &Session, now: &watch::Sender<T>, console: &Console) -> Error {
+    pub(crate) async fn follow(&self, session: &Session, now: &watch::Sender<T>, console: &Console) -> Error {
         let mut watch = DataWatch::new(session, self.path.clone());
         loop {
             let found = match watch.next().await {

@@ -20,7 +20,7 @@ const RANDOM: std::ops::RangeInclusive<u32> = 75..=85;
 
 /// Where values come from.
 #[derive(Debug)]
-pub enum Source {
+pub(crate) enum Source {
     /// A whole number from 75 to 85, with this seed.
     Random(SmallRng),
     /// The first word of what a shell command prints.
@@ -33,7 +33,7 @@ pub enum Source {
 
 /// No value for now.
 #[derive(Debug, thiserror::Error)]
-pub enum NoValue {
+pub(crate) enum NoValue {
     /// The command, the file or the line gives none.
     #[error("{0}")]
     Bad(String),
@@ -45,7 +45,7 @@ pub enum NoValue {
 impl Source {
     /// Random values of this seed.
     #[must_use]
-    pub fn random(seed: u64) -> Self {
+    pub(crate) fn random(seed: u64) -> Self {
         Self::Random(SmallRng::seed_from_u64(seed))
     }
 
@@ -53,7 +53,7 @@ impl Source {
     ///
     /// # Errors
     /// There is no value.
-    pub async fn measure(&mut self) -> Result<Value, NoValue> {
+    pub(crate) async fn measure(&mut self) -> Result<Value, NoValue> {
         let what = match self {
             Self::Random(rng) => return Value::new(f64::from(rng.random_range(RANDOM))).ok_or(NoValue::Ended),
             Self::Lines(lines) => {

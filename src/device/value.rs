@@ -7,30 +7,30 @@ use crate::limits;
 
 /// A finite number. A whole one is shown without a point, as the seeds' devices write it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Value(f64);
+pub(crate) struct Value(f64);
 
 impl Value {
     /// This number, if it is finite.
     #[must_use]
-    pub fn new(number: f64) -> Option<Self> {
+    pub(crate) fn new(number: f64) -> Option<Self> {
         number.is_finite().then_some(Self(number))
     }
 
     /// The number that a text is, but for spaces around it.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::new(text.trim().parse().ok()?)
     }
 
     /// The number with which a text begins: what a command prints may have a unit or more lines after it.
     #[must_use]
-    pub fn first_in(text: &str) -> Option<Self> {
+    pub(crate) fn first_in(text: &str) -> Option<Self> {
         Self::parse(text.split_whitespace().next()?)
     }
 
     /// The number.
     #[must_use]
-    pub const fn number(self) -> f64 {
+    pub(crate) const fn number(self) -> f64 {
         self.0
     }
 }
@@ -44,7 +44,7 @@ impl fmt::Display for Value {
 
 /// A setting that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadSetting {
+pub(crate) enum BadSetting {
     /// Not a period.
     #[error("{text:?} is no number of seconds from {least} to {most}", least = limits::DEVICE_PERIOD_MIN.as_secs_f64(),
         most = limits::DEVICE_PERIOD_MAX.as_secs())]
@@ -66,7 +66,7 @@ pub enum BadSetting {
 ///
 /// # Errors
 /// It is none, or out of bounds.
-pub fn period(text: &str) -> Result<Duration, BadSetting> {
+pub(crate) fn period(text: &str) -> Result<Duration, BadSetting> {
     let bad = || BadSetting::Period { text: shown(text) };
     let seconds = Value::parse(text).ok_or_else(bad)?.number();
     let period = Duration::try_from_secs_f64(seconds).map_err(|_| bad())?;
@@ -76,7 +76,7 @@ pub fn period(text: &str) -> Result<Duration, BadSetting> {
 
 /// A period as it is shown in the seeds' words.
 #[must_use]
-pub fn show_period(period: Duration) -> String {
+pub(crate) fn show_period(period: Duration) -> String {
     Value::new(period.as_secs_f64()).map(|seconds| seconds.to_string()).unwrap_or_default()
 }
 

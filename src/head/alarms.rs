@@ -15,7 +15,7 @@ use crate::repeats::Repeats;
 
 /// News for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub(crate) enum News {
     /// Something is wrong from now on: cause and remedy.
     Begins(String),
     /// It is over.
@@ -24,7 +24,7 @@ pub enum News {
 
 /// What was said already.
 #[derive(Debug)]
-pub struct Alarms {
+pub(crate) struct Alarms {
     drift: Drift,
     shortfall: Shortfall,
     peers: Repeats<Log>,
@@ -38,7 +38,7 @@ impl Default for Alarms {
 
 /// Where a line goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Log {
+pub(crate) enum Log {
     /// `heartbeat.log`.
     Heartbeat,
     /// `head.log`, to be known.
@@ -59,21 +59,21 @@ impl Log {
 
 impl Head {
     /// Logs something that a peer can cause as often as it likes: the same again is counted.
-    pub fn say(&self, peer: IpAddr, log: Log, line: &str) {
+    pub(crate) fn say(&self, peer: IpAddr, log: Log, line: &str) {
         if let Some(saying) = self.alarms.borrow_mut().peers.note(Some(peer), line, log, Instant::now()) {
             log.write(&saying);
         }
     }
 
     /// Logs what was only counted: the head ends.
-    pub fn say_last(&self) {
+    pub(crate) fn say_last(&self) {
         let last = self.alarms.borrow_mut().peers.last_words();
         last.iter().for_each(|saying| saying.detail.write(saying));
     }
 }
 
 /// Looks at the clock and the copies until the head is dropped.
-pub async fn run(head: &Head) {
+pub(crate) async fn run(head: &Head) {
     let mut ticks = interval(limits::ALARM_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -98,13 +98,13 @@ pub async fn run(head: &Head) {
 
 /// Watches how far the wall clock is behind the ids that were given: it was set back, or a peer's was ahead.
 #[derive(Debug, Default)]
-pub struct Drift {
+pub(crate) struct Drift {
     behind: bool,
 }
 
 impl Drift {
     /// The wall clock shows `wall_ns`, and the next id has no lesser time than `ids_ns`.
-    pub fn look(&mut self, wall_ns: u64, ids_ns: u64) -> Option<News> {
+    pub(crate) fn look(&mut self, wall_ns: u64, ids_ns: u64) -> Option<News> {
         let gap = Duration::from_nanos(ids_ns.saturating_sub(wall_ns));
         if !self.behind && gap > limits::CLOCK_BEHIND_MAX {
             self.behind = true;
@@ -126,7 +126,7 @@ impl Drift {
 
 /// Watches whether messages are kept with fewer copies than they are to have.
 #[derive(Debug, Default)]
-pub struct Shortfall {
+pub(crate) struct Shortfall {
     /// Messages that had been acknowledged with fewer copies at the last look.
     short: u64,
     /// Those before it began, and the number of nodes that was named.
@@ -136,7 +136,7 @@ pub struct Shortfall {
 impl Shortfall {
     /// So many nodes can take messages, of each so many copies are wanted, and `short` messages were acknowledged with
     /// fewer since the start.
-    pub fn look(&mut self, able: usize, replicas: usize, short: u64) -> Option<News> {
+    pub(crate) fn look(&mut self, able: usize, replicas: usize, short: u64) -> Option<News> {
         let before = std::mem::replace(&mut self.short, short);
         if able >= replicas {
             let (since, _) = self.said.take()?;

@@ -8,7 +8,7 @@ use crate::wire::id::RecordId;
 
 /// Gives consecutive ids in the name of one incarnation of a head.
 #[derive(Debug)]
-pub struct IdClock {
+pub(crate) struct IdClock {
     next_ns: u64,
     /// While ids are ahead of the wall clock: what that showed, and what the next id was, when they got there.
     ahead: (u64, u64),
@@ -18,12 +18,12 @@ pub struct IdClock {
 impl IdClock {
     /// A clock for a head that drew this incarnation when it started; only the low 30 bits are used.
     #[must_use]
-    pub const fn new(incarnation: u32) -> Self {
+    pub(crate) const fn new(incarnation: u32) -> Self {
         Self { next_ns: 0, ahead: (0, 0), incarnation: incarnation & ((1 << RecordId::INCARNATION_BITS) - 1) }
     }
 
     /// The first of `count` consecutive ids, at `wall_ns` or later. All are greater than every id given before.
-    pub const fn take(&mut self, wall_ns: u64, count: u64) -> RecordId {
+    pub(crate) const fn take(&mut self, wall_ns: u64, count: u64) -> RecordId {
         let first_ns = self.first_ns(wall_ns);
         self.next_ns = first_ns.saturating_add(count);
         RecordId { time_ns: first_ns, incarnation: self.incarnation }
@@ -43,12 +43,12 @@ impl IdClock {
     }
 
     /// The least id that [`take`](Self::take) can give from now on, were it asked at `wall_ns` or later.
-    pub const fn now(&mut self, wall_ns: u64) -> RecordId {
+    pub(crate) const fn now(&mut self, wall_ns: u64) -> RecordId {
         self.take(wall_ns, 0)
     }
 
     /// Ids given from now on are greater than this one.
-    pub const fn advance(&mut self, beyond: RecordId) {
+    pub(crate) const fn advance(&mut self, beyond: RecordId) {
         let next_ns = beyond.time_ns.saturating_add(1);
         if next_ns > self.next_ns {
             self.next_ns = next_ns;
@@ -57,19 +57,19 @@ impl IdClock {
 
     /// Whether all ids given from now on are greater than this one anyway.
     #[must_use]
-    pub const fn is_beyond(&self, id: RecordId) -> bool {
+    pub(crate) const fn is_beyond(&self, id: RecordId) -> bool {
         self.next_ns > id.time_ns
     }
 
     /// The least time of the next id, ns since 1970: 0 before the first.
     #[must_use]
-    pub const fn next_ns(&self) -> u64 {
+    pub(crate) const fn next_ns(&self) -> u64 {
         self.next_ns
     }
 
     /// The incarnation in every id of this clock.
     #[must_use]
-    pub const fn incarnation(&self) -> u32 {
+    pub(crate) const fn incarnation(&self) -> u32 {
         self.incarnation
     }
 }

@@ -9,31 +9,31 @@ use crate::daily::Keep;
 
 /// Settings of one head.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// Folder for `registro.log`; created if it is missing.
-    pub logs: PathBuf,
+    pub(crate) logs: PathBuf,
     /// How long the files of the registro are kept.
-    pub keep_registro: Keep,
+    pub(crate) keep_registro: Keep,
     /// Client connections served at the same time.
-    pub clients: Rules,
+    pub(crate) clients: Rules,
     /// Time after which a peer that is gone without a goodbye is given up.
-    pub peer_silence: Duration,
+    pub(crate) peer_silence: Duration,
     /// Time between two heartbeats.
-    pub heartbeat: Duration,
+    pub(crate) heartbeat: Duration,
     /// Whether to send ICMP echoes beside the in-protocol pings.
-    pub icmp: bool,
+    pub(crate) icmp: bool,
     /// A solo head: the identity of its embedded data node, the only one it takes. It echoes text messages.
-    pub solo: Option<u64>,
+    pub(crate) solo: Option<u64>,
     /// Name of the cluster, which its data nodes keep with their records.
-    pub cluster: String,
+    pub(crate) cluster: String,
     /// Copies that each message is to have, on as many nodes.
-    pub replicas: usize,
+    pub(crate) replicas: usize,
     /// Copies without which a message is refused.
-    pub copies_min: usize,
+    pub(crate) copies_min: usize,
     /// Most bytes that a data node which speaks text is sent as one message.
-    pub text_node_bytes: usize,
+    pub(crate) text_node_bytes: usize,
     /// The wall clock: ids and log lines show its time.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
     /// Seed of every random choice: the incarnation, the placement, the client ids of text clients.
-    pub seed: u64,
+    pub(crate) seed: u64,
 }

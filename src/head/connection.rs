@@ -19,7 +19,7 @@ use crate::wire::text::{self, DATANODE, Dialect, Handshake, Opening, Role, Step}
 use tokio_util::sync::CancellationToken;
 
 /// Serves one connection to its end. `stopping` ends clients, `finished` ends data nodes, later.
-pub async fn serve(
+pub(crate) async fn serve(
     head: Rc<Head>,
     mut socket: Stream,
     peer: SocketAddr,

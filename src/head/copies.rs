@@ -20,22 +20,22 @@ use crate::wire::id::{ID_CHARS, RecordId};
 
 /// A Copy that was handed on and is not answered.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct UnderWay {
+pub(crate) struct UnderWay {
     /// Registration of the node that asked.
-    pub source: u64,
+    pub(crate) source: u64,
     /// Its number for it.
-    pub number: u64,
+    pub(crate) number: u64,
     /// Registration of the node that is to keep the records.
-    pub target: u64,
+    pub(crate) target: u64,
     /// When it was handed on, on the head's own clock.
-    pub since: Duration,
+    pub(crate) since: Duration,
     /// Their ids: first ones and how many follow them.
-    pub ranges: Vec<(RecordId, u32)>,
+    pub(crate) ranges: Vec<(RecordId, u32)>,
 }
 
 /// The Copies under way, by the number that their targets know.
 #[derive(Debug, Default)]
-pub struct Copies {
+pub(crate) struct Copies {
     last: u64,
     under_way: BTreeMap<u64, UnderWay>,
 }
@@ -43,7 +43,7 @@ pub struct Copies {
 impl Copies {
     /// Notes another one and returns its number; none if its source has too many. One that its source has given up
     /// waiting for is forgotten.
-    pub fn begin(&mut self, copy: UnderWay) -> Option<u64> {
+    pub(crate) fn begin(&mut self, copy: UnderWay) -> Option<u64> {
         let given_up = |one: &UnderWay| copy.since.saturating_sub(one.since) >= limits::COPY_TIME_MAX;
         self.under_way.retain(|_, one| one.source != copy.source || !given_up(one));
         if self.under_way.values().filter(|one| one.source == copy.source).count() >= limits::COPIES_UNDER_WAY_MAX {
@@ -55,13 +55,13 @@ impl Copies {
     }
 
     /// The target answered; none if nobody waits for that.
-    pub fn answered(&mut self, number: u64, target: u64) -> Option<UnderWay> {
+    pub(crate) fn answered(&mut self, number: u64, target: u64) -> Option<UnderWay> {
         self.under_way.get(&number).filter(|copy| copy.target == target)?;
         self.under_way.remove(&number)
     }
 
     /// A node is gone: what it asked for is forgotten, and what it was to keep comes back.
-    pub fn left(&mut self, node: u64) -> Vec<UnderWay> {
+    pub(crate) fn left(&mut self, node: u64) -> Vec<UnderWay> {
         self.under_way.retain(|_, copy| copy.source != node);
         let lost: Vec<u64> =
             self.under_way.iter().filter(|(_, copy)| copy.target == node).map(|(number, _)| *number).collect();
@@ -73,7 +73,7 @@ impl Copies {
 ///
 /// # Errors
 /// A line that does not begin with an id.
-pub fn ranges(lines: &[u8]) -> Result<Vec<(RecordId, u32)>, Refusal> {
+pub(crate) fn ranges(lines: &[u8]) -> Result<Vec<(RecordId, u32)>, Refusal> {
     let mut ranges: Vec<(RecordId, u32)> = Vec::new();
     for line in lines.split_inclusive(|b| *b == b'\n') {
         let Some(id) = line.get(..ID_CHARS).and_then(RecordId::from_text) else {
@@ -92,7 +92,7 @@ impl Head {
     ///
     /// # Errors
     /// The node does not keep to the protocol.
-    pub fn copy(
+    pub(crate) fn copy(
         &self,
         source: &NodeEntry,
         number: u64,
@@ -150,7 +150,7 @@ impl Head {
     }
 
     /// A node keeps a copy, or does not.
-    pub fn copy_answered(&self, target: &NodeEntry, number: u64, refusal: Option<Refusal>) {
+    pub(crate) fn copy_answered(&self, target: &NodeEntry, number: u64, refusal: Option<Refusal>) {
         let Some(copy) = self.copies.borrow_mut().answered(number, target.key.serial()) else { return };
         if refusal.is_none() {
             target.id.into_iter().for_each(|id| self.member_keeps_copy(id));
@@ -160,7 +160,7 @@ impl Head {
     }
 
     /// A node is gone: who waits for its copies is told.
-    pub fn copies_left(&self, node: NodeKey) {
+    pub(crate) fn copies_left(&self, node: NodeKey) {
         for copy in self.copies.borrow_mut().left(node.serial()) {
             let refusal = Refusal::new(Code::Busy, "the data node that was to take the copy is gone; try again");
             self.answer_source(&copy, "", Some(refusal));

@@ -29,7 +29,7 @@ const _: () = assert!(limits::NODES_MAX <= NodeSet::BITS as usize);
 
 /// A registered node: its place in the table, and a serial number that is never given twice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct NodeKey {
+pub(crate) struct NodeKey {
     place: usize,
     serial: u64,
 }
@@ -37,38 +37,38 @@ pub struct NodeKey {
 impl NodeKey {
     /// The serial number of the registration, unique in one run of the head.
     #[must_use]
-    pub const fn serial(self) -> u64 {
+    pub(crate) const fn serial(self) -> u64 {
         self.serial
     }
 }
 
 /// Where a batch came from: opaque to the core, handed back with its outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Origin {
+pub(crate) struct Origin {
     /// The session's serial number.
-    pub session: u64,
+    pub(crate) session: u64,
     /// The session's own number for the batch.
-    pub ticket: u64,
+    pub(crate) ticket: u64,
 }
 
 /// Messages of one client that are placed together; their ids and sequence numbers are consecutive.
 #[derive(Clone, Debug)]
-pub struct Batch {
+pub(crate) struct Batch {
     /// Id of the first message.
-    pub first: RecordId,
+    pub(crate) first: RecordId,
     /// Who sent them.
-    pub client: ClientId,
+    pub(crate) client: ClientId,
     /// Sequence number of the first message.
-    pub first_seq: u64,
+    pub(crate) first_seq: u64,
     /// The messages.
-    pub messages: Messages,
+    pub(crate) messages: Messages,
     /// Who is told.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
 }
 
 /// What the tasks around the core have to do.
 #[derive(Debug)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// Send this batch to this node, as its next Put.
     Put {
         /// The node.
@@ -102,7 +102,7 @@ pub enum Effect {
 
 /// Why a batch was not taken.
 #[derive(Debug)]
-pub enum NotTaken {
+pub(crate) enum NotTaken {
     /// Every window is full: wait for [`Effect::Room`], then try again.
     Hold,
     /// It can't be kept now: tell the client.
@@ -115,22 +115,22 @@ pub enum NotTaken {
     "the id {id} is {ahead:?} ahead of this head's clock, and {max:?} is the most that is followed; set the clocks right",
     max = limits::CLOCK_LEAD_MAX
 )]
-pub struct TooFarAhead {
+pub(crate) struct TooFarAhead {
     /// The id.
-    pub id: RecordId,
+    pub(crate) id: RecordId,
     /// How far it is ahead.
-    pub ahead: Duration,
+    pub(crate) ahead: Duration,
 }
 
 /// How a node is called in answers and in records.
 #[derive(Clone, Debug)]
-pub struct Label {
+pub(crate) struct Label {
     /// Its address.
-    pub ip: Rc<str>,
+    pub(crate) ip: Rc<str>,
     /// Its name.
-    pub name: Rc<str>,
+    pub(crate) name: Rc<str>,
     /// The identity of its folder; none for nodes that speak text.
-    pub id: Option<u64>,
+    pub(crate) id: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -207,33 +207,33 @@ impl Flight {
 
 /// Counters since the head started.
 #[derive(Clone, Copy, Default, Debug)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Messages acknowledged.
-    pub acked: u64,
+    pub(crate) acked: u64,
     /// Messages refused.
-    pub refused: u64,
+    pub(crate) refused: u64,
     /// Messages in flight now.
-    pub in_flight: u64,
+    pub(crate) in_flight: u64,
     /// Bytes in flight now.
-    pub in_flight_bytes: usize,
+    pub(crate) in_flight_bytes: usize,
     /// Messages acknowledged with fewer copies than were asked for.
-    pub short: u64,
+    pub(crate) short: u64,
 }
 
 /// What the head shows of one node's queue.
 #[derive(Clone, Copy, Debug)]
-pub struct NodeLoad {
+pub(crate) struct NodeLoad {
     /// Messages sent and not settled.
-    pub in_flight: u64,
+    pub(crate) in_flight: u64,
     /// Messages acknowledged since it registered.
-    pub acked: u64,
+    pub(crate) acked: u64,
     /// Whether it takes new messages.
-    pub writable: bool,
+    pub(crate) writable: bool,
 }
 
 /// The state machine.
 #[derive(Debug)]
-pub struct Core {
+pub(crate) struct Core {
     clock: IdClock,
     rng: SmallRng,
     replicas: usize,
@@ -267,7 +267,7 @@ impl Core {
     /// A core that wants `replicas` copies of each message and is content with `copies_min` when there are no more
     /// nodes; incarnation and placement come from `seed`.
     #[must_use]
-    pub fn new(seed: u64, replicas: usize, copies_min: usize) -> Self {
+    pub(crate) fn new(seed: u64, replicas: usize, copies_min: usize) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let incarnation = rng.random();
         Self {
@@ -290,49 +290,49 @@ impl Core {
 
     /// The incarnation of this head.
     #[must_use]
-    pub const fn incarnation(&self) -> u32 {
+    pub(crate) const fn incarnation(&self) -> u32 {
         self.clock.incarnation()
     }
 
     /// The time of the next id that is given while the wall clock stands before it, ns since 1970; 0 before the first.
     #[must_use]
-    pub const fn clock_ns(&self) -> u64 {
+    pub(crate) const fn clock_ns(&self) -> u64 {
         self.clock.next_ns()
     }
 
     /// Nodes that take new messages: registered, writable and not leaving.
     #[must_use]
-    pub fn able(&self) -> usize {
+    pub(crate) fn able(&self) -> usize {
         self.candidates(0, 0)
     }
 
     /// Most messages that are to be placed together. A node that speaks text answers for one at a time; if it fails, it is to be
     /// known at which.
     #[must_use]
-    pub const fn batch_messages(&self) -> usize {
+    pub(crate) const fn batch_messages(&self) -> usize {
         if self.bounded > 0 { 1 } else { limits::BATCH_MESSAGES_MAX }
     }
 
     /// Counters since the start.
     #[must_use]
-    pub const fn counters(&self) -> Counters {
+    pub(crate) const fn counters(&self) -> Counters {
         self.counters
     }
 
     /// Messages were refused before they came here.
-    pub fn count_refused(&mut self, messages: u16) {
+    pub(crate) fn count_refused(&mut self, messages: u16) {
         self.counters.refused += u64::from(messages);
     }
 
     /// Messages that nodes keep were refused to their client all the same.
-    pub fn count_untraced(&mut self, messages: u16) {
+    pub(crate) fn count_untraced(&mut self, messages: u16) {
         self.counters.acked = self.counters.acked.saturating_sub(messages.into());
         self.counters.refused += u64::from(messages);
     }
 
     /// The least id that may still be put on a node: that of the oldest batch in flight, or the clock's if there is none.
     /// Passes over all that is in flight.
-    pub fn safe(&mut self, wall_ns: u64) -> RecordId {
+    pub(crate) fn safe(&mut self, wall_ns: u64) -> RecordId {
         let oldest = self.flights.iter().map(|(_, flight)| flight.batch.first).min();
         #[cfg(feature = "simulation")]
         let oldest = oldest.filter(|_| !HURRIES.get());
@@ -343,7 +343,7 @@ impl Core {
     ///
     /// # Errors
     /// The id is more than [`limits::CLOCK_LEAD_MAX`] ahead of the wall clock; nothing is changed.
-    pub fn advance(&mut self, beyond: RecordId, wall_ns: u64) -> Result<(), TooFarAhead> {
+    pub(crate) fn advance(&mut self, beyond: RecordId, wall_ns: u64) -> Result<(), TooFarAhead> {
         let ahead = Duration::from_nanos(beyond.time_ns.saturating_sub(wall_ns));
         if ahead > limits::CLOCK_LEAD_MAX && !self.clock.is_beyond(beyond) {
             return Err(TooFarAhead { id: beyond, ahead: Duration::from_secs(ahead.as_secs()) });
@@ -353,13 +353,13 @@ impl Core {
     }
 
     /// What is to be done next, in the order in which it was decided.
-    pub fn next_effect(&mut self) -> Option<Effect> {
+    pub(crate) fn next_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
 
     /// A node's queue, or `None` if it has left.
     #[must_use]
-    pub fn load(&self, key: NodeKey) -> Option<NodeLoad> {
+    pub(crate) fn load(&self, key: NodeKey) -> Option<NodeLoad> {
         let node = self.node(key)?;
         Some(NodeLoad { in_flight: node.messages as u64, acked: node.acked, writable: node.writable && !node.leaving })
     }
@@ -368,7 +368,7 @@ impl Core {
     ///
     /// # Errors
     /// The table holds [`limits::NODES_MAX`] nodes.
-    pub fn register(
+    pub(crate) fn register(
         &mut self,
         label: Label,
         writable: bool,
@@ -412,7 +412,7 @@ impl Core {
     }
 
     /// A node said whether it can write. Messages go elsewhere while it can't.
-    pub fn set_writable(&mut self, key: NodeKey, writable: bool) {
+    pub(crate) fn set_writable(&mut self, key: NodeKey, writable: bool) {
         let was = self.node_mut(key).map(|node| std::mem::replace(&mut node.writable, writable));
         if was.is_some_and(|was| was != writable) {
             self.settle_orphans();
@@ -421,7 +421,7 @@ impl Core {
     }
 
     /// Looks at what every node settles. Called every [`limits::NODE_LOOK_EVERY`].
-    pub fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         self.looks += 1;
         for (_, node) in &mut self.nodes {
             node.opening.look(node.settled, !node.queue.is_empty());
@@ -431,7 +431,7 @@ impl Core {
     /// The time in which a node has to settle the first batch that it was given, if it has not yet and others could have
     /// kept that.
     #[must_use]
-    pub fn trial_time(&self, key: NodeKey) -> Option<Duration> {
+    pub(crate) fn trial_time(&self, key: NodeKey) -> Option<Duration> {
         let node = self.node(key).filter(|node| !node.opening.is_proven() && node.messages > 0)?;
         let others = self.nodes.iter().any(|(_, other)| other.is_able() && other.opening.is_proven());
         let doubled = 1 << self.failures.times(&node.label.ip).min(8);
@@ -439,7 +439,7 @@ impl Core {
     }
 
     /// A node asked for no new messages. Returns whether everything it was sent is settled.
-    pub fn set_leaving(&mut self, key: NodeKey) -> bool {
+    pub(crate) fn set_leaving(&mut self, key: NodeKey) -> bool {
         match self.node_mut(key) {
             Some(node) => {
                 node.leaving = true;
@@ -453,7 +453,7 @@ impl Core {
     ///
     /// # Errors
     /// [`NotTaken`]: nothing was changed but the count of what was refused, the caller still has the messages.
-    pub fn store(
+    pub(crate) fn store(
         &mut self,
         wall_ns: u64,
         client: ClientId,
@@ -506,7 +506,7 @@ impl Core {
     ///
     /// # Errors
     /// A number that was never sent: the node does not keep to the protocol.
-    pub fn acked(
+    pub(crate) fn acked(
         &mut self,
         key: NodeKey,
         up_to: u64,
@@ -562,7 +562,7 @@ impl Core {
     ///
     /// # Errors
     /// A number that is not the next one: the node does not keep to the protocol.
-    pub fn refused(&mut self, key: NodeKey, number: u64, refusal: &Refusal) -> Result<Option<Batch>, Refusal> {
+    pub(crate) fn refused(&mut self, key: NodeKey, number: u64, refusal: &Refusal) -> Result<Option<Batch>, Refusal> {
         let Some(node) = self.node_mut(key) else { return Ok(None) };
         if number != node.settled + 1 {
             return Err(never_sent(number, node.settled));
@@ -594,7 +594,7 @@ impl Core {
 
     /// A node is gone. What it had not settled goes to others at once, under the same ids, but for what too many failed at;
     /// returns how many messages.
-    pub fn leave(&mut self, key: NodeKey, fault: Fault, cause: &str) -> u64 {
+    pub(crate) fn leave(&mut self, key: NodeKey, fault: Fault, cause: &str) -> u64 {
         if self.node(key).is_none() {
             return 0;
         }
@@ -660,10 +660,10 @@ impl Core {
 #[cfg(feature = "simulation")]
 thread_local! {
     /// A fault that a simulation plants in the heads of its thread: what a lost node had in flight is forgotten.
-    pub static FORGETS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    pub(crate) static FORGETS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 
     /// Another one: what is in flight is called safe.
-    pub static HURRIES: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    pub(crate) static HURRIES: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 /// How many nodes a set has.

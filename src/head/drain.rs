@@ -20,11 +20,11 @@ type Calm = BTreeMap<u64, u32>;
 
 /// The nodes that are being drained, by identity.
 #[derive(Debug, Default)]
-pub struct Drains(BTreeMap<u64, Calm>);
+pub(crate) struct Drains(BTreeMap<u64, Calm>);
 
 impl Drains {
     /// Begins with a node; false if that is under way.
-    pub fn begin(&mut self, id: u64) -> bool {
+    pub(crate) fn begin(&mut self, id: u64) -> bool {
         let begins = !self.0.contains_key(&id);
         self.0.entry(id).or_default();
         begins
@@ -32,17 +32,17 @@ impl Drains {
 
     /// Whether a node is being drained.
     #[must_use]
-    pub fn contains(&self, id: u64) -> bool {
+    pub(crate) fn contains(&self, id: u64) -> bool {
         self.0.contains_key(&id)
     }
 
     /// Forgets a node.
-    pub fn end(&mut self, id: u64) -> bool {
+    pub(crate) fn end(&mut self, id: u64) -> bool {
         self.0.remove(&id).is_some()
     }
 
     /// A node reported; `calm` if by its word nothing keeps the node `drained` here.
-    pub fn reported(&mut self, drained: u64, node: u64, calm: bool) {
+    pub(crate) fn reported(&mut self, drained: u64, node: u64, calm: bool) {
         if let Some(seen) = self.0.get_mut(&drained) {
             if calm {
                 *seen.entry(node).or_default() += 1;
@@ -54,7 +54,7 @@ impl Drains {
 
     /// Whether all of these nodes have reported often enough that nothing keeps it: their reports began after they knew.
     #[must_use]
-    pub fn is_done(&self, drained: u64, present: impl IntoIterator<Item = u64>) -> bool {
+    pub(crate) fn is_done(&self, drained: u64, present: impl IntoIterator<Item = u64>) -> bool {
         self.0.get(&drained).is_some_and(|seen| {
             present.into_iter().all(|node| seen.get(&node).copied().unwrap_or(0) >= limits::DRAIN_REPORTS_MIN)
         })
@@ -62,7 +62,7 @@ impl Drains {
 
     /// The nodes that are being drained.
     #[must_use]
-    pub fn all(&self) -> Vec<u64> {
+    pub(crate) fn all(&self) -> Vec<u64> {
         self.0.keys().copied().collect()
     }
 }
@@ -72,7 +72,7 @@ impl Head {
     ///
     /// # Errors
     /// There is no such node, it cannot be spared, or it is there and was to be given up.
-    pub fn drain(&self, name: &str, gone: bool, peer: SocketAddr) -> Result<(), Refusal> {
+    pub(crate) fn drain(&self, name: &str, gone: bool, peer: SocketAddr) -> Result<(), Refusal> {
         let entry = self.nodes().into_iter().find(|node| node.name == name);
         if gone {
             return self.give_up(name, entry.is_some(), peer);
@@ -185,14 +185,14 @@ impl Head {
     }
 
     /// A node registered: a drain that its loss interrupted goes on.
-    pub fn drain_again(&self, entry: &NodeEntry) {
+    pub(crate) fn drain_again(&self, entry: &NodeEntry) {
         if entry.id.is_some_and(|id| self.drains.borrow().contains(id)) {
             self.drain_on(entry);
         }
     }
 
     /// A node reported on its log: perhaps a drain is over.
-    pub fn drain_reported(&self, reporter: &NodeEntry) {
+    pub(crate) fn drain_reported(&self, reporter: &NodeEntry) {
         let Some(node) = reporter.id else { return };
         let drained = self.drains.borrow().all();
         for id in drained {

@@ -11,7 +11,7 @@ use crate::wire::error::{Code, Refusal};
 
 /// What a node's loss says of the messages it had not settled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Nothing: it left in order, its host fell silent, or it had been given nothing.
     None,
     /// It takes too long over them.
@@ -22,7 +22,7 @@ pub enum Fault {
 
 /// What is held against one batch.
 #[derive(Clone, Default, Debug)]
-pub struct Suspicion {
+pub(crate) struct Suspicion {
     /// Nodes that failed at this batch and no other.
     proven: usize,
     /// Nodes that were lost with this batch and others.
@@ -33,7 +33,7 @@ pub struct Suspicion {
 
 impl Suspicion {
     /// A node was lost with the batch; `alone` if with no other.
-    pub fn add(&mut self, alone: bool, cause: &Rc<str>) {
+    pub(crate) fn add(&mut self, alone: bool, cause: &Rc<str>) {
         if alone {
             self.proven += 1;
         } else {
@@ -44,7 +44,7 @@ impl Suspicion {
 
     /// Why the batch goes to no other node, of those that want `replicas` copies.
     #[must_use]
-    pub fn refusal(&self, replicas: usize) -> Option<Refusal> {
+    pub(crate) fn refusal(&self, replicas: usize) -> Option<Refusal> {
         let proven = self.proven > replicas;
         let nodes = self.proven + self.shared;
         let last = self.last.as_ref().filter(|_| proven || nodes >= replicas + limits::NODES_LOST_MAX)?;

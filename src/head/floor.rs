@@ -17,10 +17,10 @@ use crate::limits;
 use crate::wire::id::RecordId;
 
 /// Name of the file in the folder of the logs.
-pub const FILE: &str = "clock.txt";
+pub(crate) const FILE: &str = "clock.txt";
 
 /// What one head may call safe.
-pub struct Floor {
+pub(crate) struct Floor {
     shelf: Shelf,
     kept: Cell<RecordId>,
     /// Told when more is to be written down.
@@ -36,7 +36,7 @@ pub struct Floor {
 impl Floor {
     /// What the head whose file lies there has called safe. A file that cannot be read is said loudly.
     #[must_use]
-    pub fn open(shelf: Shelf) -> Self {
+    pub(crate) fn open(shelf: Shelf) -> Self {
         let kept = match shelf.read(limits::CLOCK_BYTES_MAX) {
             Ok(text) => parse(&text).unwrap_or_else(|| {
                 tracing::error!("{shelf} makes no sense: see that the clock of this machine is not behind");
@@ -63,12 +63,12 @@ impl Floor {
 
     /// Ids of this head are not below.
     #[must_use]
-    pub const fn kept(&self) -> RecordId {
+    pub(crate) const fn kept(&self) -> RecordId {
         self.kept.get()
     }
 
     /// As much of `safe` as is written down. More is written soon if that is running out.
-    pub fn cap(&self, safe: RecordId) -> RecordId {
+    pub(crate) fn cap(&self, safe: RecordId) -> RecordId {
         if self.kept.get() < safe.plus(limits::CLOCK_AHEAD.as_nanos() as u64 / 2) {
             self.wanted.notify_one();
         }
@@ -97,7 +97,7 @@ impl Floor {
 
 impl Head {
     /// Waits until what is safe now can be said.
-    pub async fn floor_ready(&self) {
+    pub(crate) async fn floor_ready(&self) {
         loop {
             let moved = self.floor.moved.notified();
             let safe = self.core_mut(|core| core.safe(self.config.clock.wall_ns()));
@@ -109,14 +109,14 @@ impl Head {
     }
 
     /// A node asks for `at_least`: if that is not written down yet, it is told again once it is.
-    pub fn owe_safe(&self, node: u64, at_least: RecordId, said: RecordId) {
+    pub(crate) fn owe_safe(&self, node: u64, at_least: RecordId, said: RecordId) {
         if said < at_least {
             self.floor.owed.borrow_mut().insert(node);
         }
     }
 
     /// Writes the file whenever it is to say more, until the head is dropped.
-    pub async fn keep_floor(self: Rc<Self>) {
+    pub(crate) async fn keep_floor(self: Rc<Self>) {
         loop {
             self.floor.wanted.notified().await;
             let safe = self.core_mut(|core| core.safe(self.config.clock.wall_ns()));

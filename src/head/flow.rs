@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Messages and bytes in flight for one connection.
 #[derive(Debug, Default)]
-pub struct Flow {
+pub(crate) struct Flow {
     messages: Cell<usize>,
     bytes: Cell<usize>,
     settled: Notify,
@@ -28,13 +28,13 @@ pub struct Flow {
 
 impl Flow {
     /// A batch is on its way.
-    pub fn add(&self, messages: usize, bytes: usize) {
+    pub(crate) fn add(&self, messages: usize, bytes: usize) {
         self.messages.set(self.messages.get() + messages);
         self.bytes.set(self.bytes.get() + bytes);
     }
 
     /// A batch is settled.
-    pub fn done(&self, messages: usize, bytes: usize) {
+    pub(crate) fn done(&self, messages: usize, bytes: usize) {
         self.messages.set(self.messages.get().saturating_sub(messages));
         self.bytes.set(self.bytes.get().saturating_sub(bytes));
         self.settled.notify_waiters();
@@ -42,12 +42,12 @@ impl Flow {
 
     /// Messages in flight.
     #[must_use]
-    pub fn messages(&self) -> usize {
+    pub(crate) fn messages(&self) -> usize {
         self.messages.get()
     }
 
     /// Waits until the connection may have another batch in flight and its answers are being read.
-    pub async fn room(&self, outbox: &Outbox) {
+    pub(crate) async fn room(&self, outbox: &Outbox) {
         loop {
             let settled = self.settled.notified();
             let full = self.messages.get() >= limits::CLIENT_IN_FLIGHT_MESSAGES_MAX
@@ -63,12 +63,12 @@ impl Flow {
     }
 
     /// Waits until the connection's answers are being read, however much it has in flight.
-    pub async fn answers_read(&self, outbox: &Outbox) {
+    pub(crate) async fn answers_read(&self, outbox: &Outbox) {
         outbox.room(limits::CLIENT_ANSWERS_BYTES_MAX).await;
     }
 
     /// Waits until nothing is in flight.
-    pub async fn idle(&self) {
+    pub(crate) async fn idle(&self) {
         loop {
             let settled = self.settled.notified();
             if self.messages.get() == 0 {
@@ -87,12 +87,12 @@ async fn after_stop(shutdown: &CancellationToken, time: Duration) {
 
 /// What clients are told when the head stops.
 #[must_use]
-pub fn stopping() -> Refusal {
+pub(crate) fn stopping() -> Refusal {
     Refusal::new(Code::Stopping, "the head stops; connect again and send what was not answered")
 }
 
 /// What a session says before it closes: an error, or nothing.
-pub type LastWords = Vec<u8>;
+pub(crate) type LastWords = Vec<u8>;
 
 /// Runs `reader` beside the outbox; when it ends, what is in flight is finished, then come its last words, then the
 /// close. All waits are bounded. The socket halves are handed back to be dropped.
@@ -102,7 +102,7 @@ pub type LastWords = Vec<u8>;
 ///
 /// # Errors
 /// The connection broke: the peer reads no answers, so none are kept for it.
-pub async fn drive<R, W>(
+pub(crate) async fn drive<R, W>(
     outbox: &Outbox,
     flow: &Flow,
     shutdown: &CancellationToken,

@@ -61,7 +61,7 @@ impl Client for FramedClient {
 }
 
 /// Serves the session until the client has gone or the head stops.
-pub async fn serve(
+pub(crate) async fn serve(
     head: &Rc<Head>,
     peer: SocketAddr,
     mut read_half: ReadHalf<'_>,

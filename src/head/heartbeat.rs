@@ -24,26 +24,26 @@ const BEAT: &str = "acopio::heartbeat::beat";
 
 /// What the heartbeat knows of one node.
 #[derive(Clone, Default, Debug)]
-pub struct Pulse {
+pub(crate) struct Pulse {
     /// The ping that was sent last and when; 0 before the first.
-    pub sent: u64,
+    pub(crate) sent: u64,
     /// When it was sent.
-    pub sent_at: Option<Instant>,
+    pub(crate) sent_at: Option<Instant>,
     /// The last ping that was answered.
-    pub answered: u64,
+    pub(crate) answered: u64,
     /// How long that answer took.
-    pub took: Option<Duration>,
+    pub(crate) took: Option<Duration>,
     /// When the node was heard last, whatever it said.
-    pub heard_at: Option<Instant>,
+    pub(crate) heard_at: Option<Instant>,
     /// Whether the host answered the last ICMP echo; none where ICMP is off.
-    pub icmp: Option<bool>,
+    pub(crate) icmp: Option<bool>,
     /// ICMP echoes in a row without an answer.
-    pub icmp_misses: u8,
+    pub(crate) icmp_misses: u8,
 }
 
 /// What is known of a node when a heartbeat begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Signs {
+pub(crate) enum Signs {
     /// It answers pings inside the protocol.
     InProtocol {
         /// It was heard since the ping of the heartbeat before, or none was sent.
@@ -62,7 +62,7 @@ pub enum Signs {
 ///
 /// `stalled` is for how long it has had messages and acknowledged none.
 #[must_use]
-pub fn verdict(signs: Signs, stalled: Duration) -> Option<(Fault, &'static str)> {
+pub(crate) fn verdict(signs: Signs, stalled: Duration) -> Option<(Fault, &'static str)> {
     match signs {
         Signs::InProtocol { heard: false, icmp_silent: true } => {
             Some((Fault::None, "no answer to the ping nor to ICMP"))
@@ -79,7 +79,7 @@ pub fn verdict(signs: Signs, stalled: Duration) -> Option<(Fault, &'static str)>
 }
 
 /// Beats until the head stops.
-pub async fn run(head: Rc<Head>, shutdown: CancellationToken) {
+pub(crate) async fn run(head: Rc<Head>, shutdown: CancellationToken) {
     let every = head.config.heartbeat;
     let mut icmp = Icmp::new(head.config.icmp);
     let mut ticks = interval(every);
@@ -112,7 +112,7 @@ pub async fn run(head: Rc<Head>, shutdown: CancellationToken) {
 
 /// Looks at the nodes more often than the heartbeat does, until the head is dropped: the window of one that settles
 /// nothing halves, and one that has settled nothing at all is let go before it holds up what others would have kept.
-pub async fn look(head: Rc<Head>) {
+pub(crate) async fn look(head: Rc<Head>) {
     let mut ticks = interval(limits::NODE_LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -191,7 +191,7 @@ fn report(head: &Head, beat: u64, hosts: &HashMap<IpAddr, bool>) {
 }
 
 /// Notes that a node answered a ping.
-pub fn pong(head: &Head, node: &NodeEntry, n: u64) {
+pub(crate) fn pong(head: &Head, node: &NodeEntry, n: u64) {
     let mut pulse = node.pulse.borrow_mut();
     if n <= pulse.sent && n > pulse.answered {
         pulse.answered = n;

@@ -15,13 +15,13 @@ use crate::wire::id::ClientId;
 
 /// What a node says of its records, as far as members are concerned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Kept {
+pub(crate) struct Kept {
     /// Records it has.
-    pub records: u64,
+    pub(crate) records: u64,
     /// Records that only it has.
-    pub sole: u64,
+    pub(crate) sole: u64,
     /// Records it answers for that lack a copy.
-    pub short: u64,
+    pub(crate) short: u64,
 }
 
 /// One node that was seen.
@@ -100,18 +100,18 @@ impl Seen {
 
 /// A node that is away, for `status`.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Away {
+pub(crate) struct Away {
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its identity.
-    pub id: u64,
+    pub(crate) id: u64,
     /// When it left, seconds since 1970.
-    pub since_unix_s: u64,
+    pub(crate) since_unix_s: u64,
 }
 
 /// The table.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Members {
+pub(crate) struct Members {
     replicas: usize,
     copies_min: usize,
     /// The fewest copies that a message got of late, two at least, and when that was last so, if those were fewer than it
@@ -125,13 +125,13 @@ pub struct Members {
 impl Members {
     /// An empty table of a head that wants so many copies.
     #[must_use]
-    pub const fn new(replicas: usize) -> Self {
+    pub(crate) const fn new(replicas: usize) -> Self {
         Self { replicas, copies_min: replicas, fewest: None, fewest_elsewhere: None, seen: Vec::new() }
     }
 
     /// The same for heads that are content with so many copies where there are no more nodes.
     #[must_use]
-    pub const fn with_least(mut self, copies_min: usize) -> Self {
+    pub(crate) const fn with_least(mut self, copies_min: usize) -> Self {
         self.copies_min = copies_min;
         self
     }
@@ -141,7 +141,7 @@ impl Members {
     ///
     /// # Errors
     /// [`MEMBERS_MAX`] nodes are known, and none of them is gone for good.
-    pub fn here(&mut self, name: &str, id: u64, kept: Kept, now: Duration) -> Result<bool, Refusal> {
+    pub(crate) fn here(&mut self, name: &str, id: u64, kept: Kept, now: Duration) -> Result<bool, Refusal> {
         if let Some(seen) = self.of(id) {
             name.clone_into(&mut seen.name);
             (seen.state, seen.kept, seen.reported, seen.settled) = (MemberState::Here, kept, now, false);
@@ -186,7 +186,7 @@ impl Members {
 
     /// What the registered nodes hear of their other heads, all of it: who is registered there, and who was. True if that
     /// changes whom an answer lacks.
-    pub fn heard(&mut self, told: &[Member], (now, unix_s): (Duration, u64)) -> bool {
+    pub(crate) fn heard(&mut self, told: &[Member], (now, unix_s): (Duration, u64)) -> bool {
         let before = self.seen.clone();
         let fewer = self.copies_min < self.replicas;
         let here = |id| told.iter().any(|member| member.id == id && member.state == MemberState::Here);
@@ -237,7 +237,7 @@ impl Members {
 
     /// A node is not registered any more; `took` if it acknowledged something meanwhile. One that is gone for good stays so, and
     /// one that never had anything is forgotten when there is need of its place.
-    pub fn away(&mut self, id: u64, took: bool, now: Duration, unix_s: u64) {
+    pub(crate) fn away(&mut self, id: u64, took: bool, now: Duration, unix_s: u64) {
         if let Some(seen) = self.of(id).filter(|seen| seen.is_present()) {
             (seen.state, seen.left, seen.left_unix_s, seen.settled) = (MemberState::Away, now, unix_s, false);
             seen.empty = !took && seen.kept.records == 0 && seen.alone == 0;
@@ -248,14 +248,14 @@ impl Members {
     }
 
     /// A node keeps a copy that was made again.
-    pub fn keeps(&mut self, id: u64) {
+    pub(crate) fn keeps(&mut self, id: u64) {
         if let Some(seen) = self.of(id) {
             seen.kept.records += 1;
         }
     }
 
     /// A node reported. True if that is worth a line in the file: it has records now, or sole ones, and had none.
-    pub fn reported(&mut self, id: u64, kept: Kept, now: Duration) -> bool {
+    pub(crate) fn reported(&mut self, id: u64, kept: Kept, now: Duration) -> bool {
         let Some(seen) = self.of(id) else { return false };
         let before = (seen.kept.records > 0, seen.sole() > 0);
         (seen.kept, seen.reported) = (kept, now);
@@ -264,7 +264,7 @@ impl Members {
     }
 
     /// A node keeps `records` messages that were acknowledged with one copy; `named` if the record names others besides.
-    pub fn kept_alone(&mut self, id: u64, records: u64, named: bool) -> bool {
+    pub(crate) fn kept_alone(&mut self, id: u64, records: u64, named: bool) -> bool {
         let Some(seen) = self.of(id) else { return false };
         let first = seen.sole() == 0;
         seen.kept.records += records;
@@ -277,14 +277,14 @@ impl Members {
     }
 
     /// A message was acknowledged with so many copies. One copy is [`kept_alone`](Self::kept_alone).
-    pub fn given(&mut self, copies: usize, now: Duration) {
+    pub(crate) fn given(&mut self, copies: usize, now: Duration) {
         if (2..self.replicas).contains(&copies) {
             self.fewest = Some(fewer(self.fewest, copies, now));
         }
     }
 
     /// Another head says that it gave a message so many copies.
-    pub fn given_elsewhere(&mut self, copies: usize, now: Duration) {
+    pub(crate) fn given_elsewhere(&mut self, copies: usize, now: Duration) {
         if (2..self.replicas).contains(&copies) {
             self.fewest_elsewhere = Some(fewer(self.fewest_elsewhere, copies, now));
         }
@@ -292,12 +292,12 @@ impl Members {
 
     /// The fewest copies that a message got of late, if those were fewer than it was to get and more than one; else 0.
     #[must_use]
-    pub fn least_given(&self) -> usize {
+    pub(crate) fn least_given(&self) -> usize {
         self.fewest.map_or(0, |(fewest, _)| fewest)
     }
 
     /// Sets the state of a node that is drained or given up. False if there is no such node.
-    pub fn set_state(&mut self, id: u64, state: MemberState) -> bool {
+    pub(crate) fn set_state(&mut self, id: u64, state: MemberState) -> bool {
         let Some(seen) = self.of(id) else { return false };
         (seen.state, seen.given_up) = (state, state == MemberState::Gone);
         true
@@ -309,7 +309,7 @@ impl Members {
     /// that all copies of some record may be on them: as many as there are copies, or fewer if messages got fewer of late,
     /// or as are copies at least if another head has one of them.
     #[must_use]
-    pub fn missing(&self) -> Vec<&str> {
+    pub(crate) fn missing(&self) -> Vec<&str> {
         // Another head may give its messages fewer copies, and this one hears nothing of those.
         let elsewhere = self.seen.iter().any(Seen::is_elsewhere);
         let many = self.unsettled() >= if elsewhere { self.copies_min } else { self.copies_least() };
@@ -319,14 +319,14 @@ impl Members {
     }
 
     /// The nodes that are away.
-    pub fn away_now(&self) -> impl Iterator<Item = Away> {
+    pub(crate) fn away_now(&self) -> impl Iterator<Item = Away> {
         let away = self.seen.iter().filter(|seen| seen.state == MemberState::Away);
         away.map(|seen| Away { name: seen.name.clone(), id: seen.id, since_unix_s: seen.left_unix_s })
     }
 
     /// All of them, as data nodes are told; how they sync is not known here.
     #[must_use]
-    pub fn list(&self) -> Vec<Member> {
+    pub(crate) fn list(&self) -> Vec<Member> {
         let sync = SyncMode::Always;
         let member = |seen: &Seen| {
             // Not what others said: two heads would go on telling each other.
@@ -395,7 +395,7 @@ impl Members {
     /// The table as text: a line for each, `<id> <state> <records> <sole> <alone> <settled> <left> <name>`; settled is 2 if
     /// the head that had it is gone.
     #[must_use]
-    pub fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
         for seen in &self.seen {
             let Seen { name, id, kept, alone, left_unix_s, settled, .. } = seen;
@@ -411,7 +411,11 @@ impl Members {
 
     /// Adds numbered lines that [`to_text`](Self::to_text) wrote. Nobody is here yet, so who was is away. Returns the numbers
     /// of the lines that make no sense; they are left out.
-    pub fn add_lines<'a>(&mut self, lines: impl IntoIterator<Item = (usize, &'a str)>, unix_s: u64) -> Vec<usize> {
+    pub(crate) fn add_lines<'a>(
+        &mut self,
+        lines: impl IntoIterator<Item = (usize, &'a str)>,
+        unix_s: u64,
+    ) -> Vec<usize> {
         let mut bad = Vec::new();
         for (number, line) in lines {
             match parse(line, unix_s) {

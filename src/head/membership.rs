@@ -22,10 +22,10 @@ use crate::wire::frame::{Frame, Member, MemberState};
 use crate::wire::id::RecordId;
 
 /// Name of the file in the folder of the logs.
-pub const FILE: &str = "members.txt";
+pub(crate) const FILE: &str = "members.txt";
 
 /// The members of one head, and where they are written down.
-pub struct Roster {
+pub(crate) struct Roster {
     table: RefCell<Members>,
     unread: RefCell<Unread>,
     shelf: Shelf,
@@ -39,7 +39,7 @@ impl Roster {
     /// The members that the head whose file lies there has known. A file that cannot be read is said loudly: reads may then be
     /// complete only in appearance.
     #[must_use]
-    pub fn open(shelf: Shelf, (replicas, copies_min): (usize, usize), clock: &Clock) -> Self {
+    pub(crate) fn open(shelf: Shelf, (replicas, copies_min): (usize, usize), clock: &Clock) -> Self {
         let mut table = Members::new(replicas).with_least(copies_min);
         let mut unread = Unread::default();
         match shelf.read(limits::MEMBERS_BYTES_MAX) {
@@ -90,7 +90,7 @@ impl Head {
     ///
     /// # Errors
     /// Too many are known.
-    pub fn member_here(&self, name: &str, id: u64, kept: Kept) -> Result<(), Refusal> {
+    pub(crate) fn member_here(&self, name: &str, id: u64, kept: Kept) -> Result<(), Refusal> {
         let uptime = self.uptime();
         let first = self.roster.table.borrow_mut().here(name, id, kept, uptime)?;
         if first {
@@ -101,14 +101,14 @@ impl Head {
     }
 
     /// A node with an identity is not registered any more; `took` if it acknowledged something meanwhile.
-    pub fn member_away(&self, id: u64, took: bool) {
+    pub(crate) fn member_away(&self, id: u64, took: bool) {
         let uptime = self.uptime();
         self.roster.table.borrow_mut().away(id, took, uptime, self.config.clock.wall_ns() / 1_000_000_000);
         self.roster.dirty.notify_one();
     }
 
     /// A node told what its other heads know, or is gone with what it told.
-    pub fn member_heard(&self) {
+    pub(crate) fn member_heard(&self) {
         let nodes = self.nodes();
         let heard: Vec<Member> = nodes.iter().flat_map(|node| node.heard.borrow().1.clone()).collect();
         let least = nodes.iter().map(|node| node.heard.borrow().0).filter(|least| *least > 0).min();
@@ -124,7 +124,7 @@ impl Head {
     }
 
     /// A node reported on its log.
-    pub fn member_reported(&self, id: u64, kept: Kept) {
+    pub(crate) fn member_reported(&self, id: u64, kept: Kept) {
         let uptime = self.uptime();
         if self.roster.table.borrow_mut().reported(id, kept, uptime) {
             self.roster.dirty.notify_one();
@@ -134,7 +134,7 @@ impl Head {
 
     /// A node keeps the only copy of messages that are about to be acknowledged. That it has such is on the disk when this
     /// returns: a head that starts again must not take the node for one that others can stand in for.
-    pub fn member_keeps_alone(&self, id: u64, records: u64, named: bool) {
+    pub(crate) fn member_keeps_alone(&self, id: u64, records: u64, named: bool) {
         let first = self.roster.table.borrow_mut().kept_alone(id, records, named);
         if first {
             self.roster.save();
@@ -144,7 +144,7 @@ impl Head {
 
     /// A node that speaks text keeps messages that are about to be acknowledged. That it has some is on the disk when this
     /// returns; how many is written now and then.
-    pub fn text_node_keeps(&self, node: &NodeEntry, records: u64) {
+    pub(crate) fn text_node_keeps(&self, node: &NodeEntry, records: u64) {
         let growth = self.roster.unread.borrow_mut().add(&unread::name(node.dialect, node.ip), records);
         match growth {
             Growth::First => self.roster.save(),
@@ -154,18 +154,18 @@ impl Head {
     }
 
     /// A node that speaks text is gone: what is known of it is written down.
-    pub fn text_node_left(&self) {
+    pub(crate) fn text_node_left(&self) {
         self.roster.dirty.notify_one();
     }
 
     /// The nodes that speak text and keep records, and how many each keeps. No read has them.
     #[must_use]
-    pub fn unread(&self) -> Vec<(String, u64)> {
+    pub(crate) fn unread(&self) -> Vec<(String, u64)> {
         self.roster.unread.borrow().iter().map(|(name, records)| (name.to_owned(), records)).collect()
     }
 
     /// Nobody asks for what a node that speaks text keeps any more. False if no such node is known.
-    pub fn forget_unread(&self, name: &str) -> bool {
+    pub(crate) fn forget_unread(&self, name: &str) -> bool {
         let known = self.roster.unread.borrow_mut().forget(name);
         if known {
             self.roster.dirty.notify_one();
@@ -174,7 +174,7 @@ impl Head {
     }
 
     /// Messages were acknowledged with so many copies.
-    pub fn member_copies(&self, copies: usize) {
+    pub(crate) fn member_copies(&self, copies: usize) {
         if copies < self.config.replicas {
             let uptime = self.uptime();
             self.roster.table.borrow_mut().given(copies, uptime);
@@ -182,25 +182,25 @@ impl Head {
     }
 
     /// A node keeps a copy that was made again, which is about to be told.
-    pub fn member_keeps_copy(&self, id: u64) {
+    pub(crate) fn member_keeps_copy(&self, id: u64) {
         self.roster.table.borrow_mut().keeps(id);
     }
 
     /// Names of the nodes that an answer lacks.
     #[must_use]
-    pub fn missing(&self) -> Vec<String> {
+    pub(crate) fn missing(&self) -> Vec<String> {
         self.roster.table.borrow().missing().into_iter().map(str::to_owned).collect()
     }
 
     /// The nodes that are away.
     #[must_use]
-    pub fn members_away(&self) -> Vec<Away> {
+    pub(crate) fn members_away(&self) -> Vec<Away> {
         self.roster.table.borrow().away_now().collect()
     }
 
     /// All that are known.
     #[must_use]
-    pub fn members(&self) -> Vec<Member> {
+    pub(crate) fn members(&self) -> Vec<Member> {
         let mut members = self.roster.table.borrow().list();
         for node in self.nodes().iter() {
             if let Some(member) = members.iter_mut().find(|member| Some(member.id) == node.id) {
@@ -211,14 +211,14 @@ impl Head {
     }
 
     /// Sets the state of a member, for those who drain it or give it up.
-    pub fn set_member(&self, id: u64, state: MemberState) {
+    pub(crate) fn set_member(&self, id: u64, state: MemberState) {
         if self.roster.table.borrow_mut().set_state(id, state) {
             self.roster.dirty.notify_one();
         }
     }
 
     /// Tells one node who the members are, if that is news.
-    pub fn tell_members(&self, node: &NodeEntry) {
+    pub(crate) fn tell_members(&self, node: &NodeEntry) {
         let least = self.roster.table.borrow().least_given();
         let news = (u8::try_from(least).unwrap_or(u8::MAX), self.members());
         if *node.told.borrow() != news {
@@ -229,13 +229,13 @@ impl Head {
     }
 
     /// Tells one node what is safe. Who alone has records below that goes before: the readers of other heads wait for those.
-    pub fn tell_safe(&self, node: &NodeEntry, id: RecordId) {
+    pub(crate) fn tell_safe(&self, node: &NodeEntry, id: RecordId) {
         self.tell_members(node);
         node.answer(&Frame::Safe { id });
     }
 
     /// Writes the file and tells the nodes at every change, until the head is dropped.
-    pub async fn keep_members(self: Rc<Self>) {
+    pub(crate) async fn keep_members(self: Rc<Self>) {
         loop {
             self.roster.dirty.notified().await;
             self.roster.save();

@@ -71,13 +71,13 @@ impl Merge {
 
     /// Everything below this id has gone out.
     #[must_use]
-    pub const fn emitted(&self) -> RecordId {
+    pub(crate) const fn emitted(&self) -> RecordId {
         self.emitted
     }
 
     /// Bytes of lines that wait.
     #[must_use]
-    pub fn buffered(&self) -> usize {
+    pub(crate) fn buffered(&self) -> usize {
         self.cursors.iter().flat_map(|cursor| &cursor.pages).map(Bytes::len).sum()
     }
 
@@ -89,7 +89,7 @@ impl Merge {
     }
 
     /// A node takes part no more. What it had sent is as good as before.
-    pub fn remove(&mut self, node: u64) {
+    pub(crate) fn remove(&mut self, node: u64) {
         for cursor in self.cursors.iter_mut().filter(|cursor| cursor.node == node) {
             cursor.here = false;
         }
@@ -97,13 +97,13 @@ impl Merge {
     }
 
     /// Forgets all nodes and what of theirs has not gone out: what comes next begins where the answer is.
-    pub fn rewind(&mut self) {
+    pub(crate) fn rewind(&mut self) {
         self.cursors.clear();
     }
 
     /// Where the next page of this node begins, if one is wanted: none while one is on its way or enough have come.
     #[must_use]
-    pub fn wants(&self, node: u64, until: RecordId) -> Option<RecordId> {
+    pub(crate) fn wants(&self, node: u64, until: RecordId) -> Option<RecordId> {
         let cursor = self.cursors.iter().find(|cursor| cursor.here && cursor.node == node)?;
         (!cursor.asked && cursor.pages.len() < READ_PAGES_MAX && cursor.next < until).then_some(cursor.next)
     }

@@ -12,7 +12,7 @@ mod clock;
 mod config;
 mod connection;
 mod copies;
-pub mod core;
+pub(crate) mod core;
 mod drain;
 mod faults;
 mod floor;
@@ -21,15 +21,15 @@ mod framed_client;
 mod heartbeat;
 mod members;
 mod membership;
-pub mod merge;
+pub(crate) mod merge;
 mod node;
 mod noted;
 mod places;
 mod readers;
 mod reads;
 mod registered;
-pub mod registro;
-pub mod shelf;
+pub(crate) mod registro;
+pub(crate) mod shelf;
 mod state;
 mod status;
 mod text_client;
@@ -46,8 +46,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-pub use config::Config;
-pub use places::Rules;
+pub(crate) use config::Config;
+pub(crate) use places::Rules;
 
 use crate::limits;
 use crate::lock::{Lock, Role};
@@ -59,7 +59,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Why a head could not run.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The registro can't be opened.
     #[error(transparent)]
     Registro(#[from] crate::daily::Error),
@@ -73,7 +73,7 @@ pub enum Error {
 ///
 /// # Errors
 /// The registro can't be opened.
-pub async fn run(config: Config, listener: Listener, shutdown: CancellationToken) -> Result<(), Error> {
+pub(crate) async fn run(config: Config, listener: Listener, shutdown: CancellationToken) -> Result<(), Error> {
     let registro = Registro::open(&config.logs, config.keep_registro, config.clock.clone())?;
     // Two heads in one registro could not be told apart.
     let _lock = Lock::take(&config.logs, Role::Head, "head")?;
@@ -84,7 +84,7 @@ pub async fn run(config: Config, listener: Listener, shutdown: CancellationToken
 }
 
 /// As [`run`], with a registro that is open and locked already, and places for the small files.
-pub async fn run_on(
+pub(crate) async fn run_on(
     config: Config,
     (registro, shelves): (Registro, Shelves),
     listener: Listener,

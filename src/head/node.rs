@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 /// Serves a data node until it leaves, is evicted or the head has finished.
 ///
 /// `finished` is asked to stop later than clients are: nodes acknowledge until nothing is in flight.
-pub async fn serve(
+pub(crate) async fn serve(
     head: &Rc<Head>,
     peer: SocketAddr,
     mut read_half: ReadHalf<'_>,

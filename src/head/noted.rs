@@ -10,7 +10,7 @@ use crate::wire::id::{ClientId, RecordId};
 
 impl Head {
     /// A line in the registro for messages of a session that were refused.
-    pub fn note_refused(&self, session: u64, client: ClientId, first_seq: u64, count: u32, refusal: &Refusal) {
+    pub(crate) fn note_refused(&self, session: u64, client: ClientId, first_seq: u64, count: u32, refusal: &Refusal) {
         let peer = self.clients.borrow().get(&session).map(|(ip, _)| *ip);
         let mut registro = self.registro.borrow_mut();
         let now = Instant::now();
@@ -19,7 +19,7 @@ impl Head {
     }
 
     /// A line in the registro: a node keeps these.
-    pub fn note_kept(&self, entry: &NodeEntry, ranges: &[(RecordId, u32)]) {
+    pub(crate) fn note_kept(&self, entry: &NodeEntry, ranges: &[(RecordId, u32)]) {
         let mut registro = self.registro.borrow_mut();
         registro.kept(&entry.ip_text, &entry.name, ranges);
         say_of_registro(registro.write(Instant::now()));
@@ -27,17 +27,17 @@ impl Head {
 
     /// What is told to clients while the registro cannot be written: another head may take their messages, and this one
     /// will again.
-    pub fn registro_refusal(&self) -> Option<Refusal> {
+    pub(crate) fn registro_refusal(&self) -> Option<Refusal> {
         self.registro.borrow().failing().map(|cause| Refusal::new(Code::Registro, cause))
     }
 
     /// Tries again to write the registro, and tells what was counted; to be called once in a while.
-    pub fn tick_registro(&self) {
+    pub(crate) fn tick_registro(&self) {
         say_of_registro(self.registro.borrow_mut().tick(Instant::now()));
     }
 
     /// Writes down what was only counted: the head ends.
-    pub fn close_registro(&self) {
+    pub(crate) fn close_registro(&self) {
         self.registro.borrow_mut().close(Instant::now());
     }
 }

@@ -81,7 +81,7 @@ impl Core {
 
     /// A node for a copy: uniformly one of those that can take it, have an identity and are neither `source` nor named
     /// in `held`.
-    pub fn choose_other(&mut self, source: NodeKey, held: &[&str]) -> Option<NodeKey> {
+    pub(crate) fn choose_other(&mut self, source: NodeKey, held: &[&str]) -> Option<NodeKey> {
         let mut chosen = None;
         let mut seen = 0;
         for (place, node) in &self.nodes {

@@ -22,20 +22,20 @@ use crate::wire::text::{full_at_address_text, full_text};
 
 /// What clients may have.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// Places for clients; data nodes do not count.
-    pub most: usize,
+    pub(crate) most: usize,
     /// Places for the clients of one address, if that is bounded.
-    pub per_address: Option<usize>,
+    pub(crate) per_address: Option<usize>,
     /// Silence after which a client has to give up its place to a newcomer of its address, where there is no other.
-    pub silent_after: Duration,
+    pub(crate) silent_after: Duration,
     /// Silence after which a client is closed, if there is such a time.
-    pub idle_after: Option<Duration>,
+    pub(crate) idle_after: Option<Duration>,
 }
 
 /// One client, as far as its place is concerned.
 #[derive(Clone, Copy, Debug)]
-pub struct Stay {
+pub(crate) struct Stay {
     serial: u64,
     ip: IpAddr,
     silent: Duration,
@@ -44,7 +44,7 @@ pub struct Stay {
 
 /// Whether a newcomer gets a place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Admission {
+pub(crate) enum Admission {
     /// There is one.
     Free,
     /// That of this client.
@@ -56,7 +56,7 @@ pub enum Admission {
 }
 
 /// Decides on a newcomer from `ip`, while `stays` have places.
-pub fn admit(rules: &Rules, ip: IpAddr, stays: impl ExactSizeIterator<Item = Stay>) -> Admission {
+pub(crate) fn admit(rules: &Rules, ip: IpAddr, stays: impl ExactSizeIterator<Item = Stay>) -> Admission {
     let is_full = stays.len() >= rules.most;
     if !is_full && rules.per_address.is_none() {
         return Admission::Free;
@@ -84,16 +84,16 @@ const fn is_idle(stay: Stay, idle_after: Duration) -> bool {
 }
 
 /// How one connection is ended before its time, and why.
-pub struct Exit {
+pub(crate) struct Exit {
     /// Told when the connection has to end: by this, or because the head stops.
-    pub token: CancellationToken,
+    pub(crate) token: CancellationToken,
     why: RefCell<Option<Refusal>>,
 }
 
 impl Exit {
     /// For a connection that ends when `stopping` is told, at the latest.
     #[must_use]
-    pub fn new(stopping: &CancellationToken) -> Rc<Self> {
+    pub(crate) fn new(stopping: &CancellationToken) -> Rc<Self> {
         Rc::new(Self { token: stopping.child_token(), why: RefCell::default() })
     }
 
@@ -104,12 +104,12 @@ impl Exit {
 
     /// What the peer is told.
     #[must_use]
-    pub fn words(&self) -> Refusal {
+    pub(crate) fn words(&self) -> Refusal {
         self.why.borrow().clone().unwrap_or_else(stopping)
     }
 
     /// Resolves when a connection that had to end has had time enough for it: a peer that does not read is not waited for.
-    pub async fn overdue(&self) {
+    pub(crate) async fn overdue(&self) {
         self.token.cancelled().await;
         if self.why.borrow().is_none() {
             // The head stops, and waits for its connections itself.
@@ -120,39 +120,39 @@ impl Exit {
 }
 
 /// A client that has a place.
-pub struct Guest {
+pub(crate) struct Guest {
     serial: u64,
     /// Where it comes from.
-    pub peer: SocketAddr,
+    pub(crate) peer: SocketAddr,
     /// How it speaks, as far as that is known.
-    pub dialect: Cell<&'static str>,
+    pub(crate) dialect: Cell<&'static str>,
     /// Its id, for one that has said Hello.
-    pub client: Cell<Option<ClientId>>,
+    pub(crate) client: Cell<Option<ClientId>>,
     /// Since when.
-    pub since: SystemTime,
+    pub(crate) since: SystemTime,
     /// When it was heard last.
     heard: Cell<Instant>,
     /// Messages that came from it.
-    pub messages: Cell<u64>,
+    pub(crate) messages: Cell<u64>,
     /// It reads, and need not say anything.
-    pub busy: Cell<bool>,
+    pub(crate) busy: Cell<bool>,
     exit: Rc<Exit>,
 }
 
 impl Guest {
     /// Something came from it.
-    pub fn hear(&self) {
+    pub(crate) fn hear(&self) {
         self.heard.set(Instant::now());
     }
 
     /// For how long nothing has.
     #[must_use]
-    pub fn silent(&self) -> Duration {
+    pub(crate) fn silent(&self) -> Duration {
         self.heard.get().elapsed()
     }
 
     /// Messages came from it.
-    pub fn add(&self, messages: u16) {
+    pub(crate) fn add(&self, messages: u16) {
         self.messages.set(self.messages.get() + u64::from(messages));
     }
 
@@ -163,7 +163,7 @@ impl Guest {
 
 /// All that have places, by the order in which they came.
 #[derive(Default)]
-pub struct Places {
+pub(crate) struct Places {
     guests: RefCell<BTreeMap<u64, Rc<Guest>>>,
     next: Cell<u64>,
 }
@@ -171,13 +171,13 @@ pub struct Places {
 impl Places {
     /// How many are taken.
     #[must_use]
-    pub fn taken(&self) -> usize {
+    pub(crate) fn taken(&self) -> usize {
         self.guests.borrow().len()
     }
 
     /// Who has them.
     #[must_use]
-    pub fn guests(&self) -> Vec<Rc<Guest>> {
+    pub(crate) fn guests(&self) -> Vec<Rc<Guest>> {
         self.guests.borrow().values().map(Rc::clone).collect()
     }
 }
@@ -193,10 +193,10 @@ fn leave(head: &Head, serial: u64, why: Refusal) {
 }
 
 /// A client's place; given back when it is dropped.
-pub struct Place<'a> {
+pub(crate) struct Place<'a> {
     head: &'a Head,
     /// Who has it.
-    pub guest: Rc<Guest>,
+    pub(crate) guest: Rc<Guest>,
 }
 
 impl<'a> Place<'a> {
@@ -204,7 +204,12 @@ impl<'a> Place<'a> {
     ///
     /// # Errors
     /// There is none: tell the client.
-    pub fn take(head: &'a Head, peer: SocketAddr, dialect: &'static str, exit: &Rc<Exit>) -> Result<Self, Refusal> {
+    pub(crate) fn take(
+        head: &'a Head,
+        peer: SocketAddr,
+        dialect: &'static str,
+        exit: &Rc<Exit>,
+    ) -> Result<Self, Refusal> {
         let (rules, places) = (&head.config.clients, &head.places);
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let admission = admit(rules, peer.ip(), places.guests.borrow().values().map(|guest| guest.stay()));
@@ -248,7 +253,7 @@ impl Drop for Place<'_> {
 }
 
 /// Closes clients that say nothing for too long, until the head is dropped.
-pub async fn close_idle(head: Rc<Head>) {
+pub(crate) async fn close_idle(head: Rc<Head>) {
     let Some(idle_after) = head.config.clients.idle_after else { return };
     loop {
         sleep((idle_after / 4).clamp(limits::IDLE_LOOK_MIN, limits::IDLE_LOOK_MAX)).await;

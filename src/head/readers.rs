@@ -15,11 +15,11 @@ use crate::wire::error::{Code, Refusal};
 use crate::wire::id::RecordId;
 
 /// Why a reader is let go.
-pub const RESTS: &str = "it has read nothing for a while, and other readers of this head need the room";
+pub(crate) const RESTS: &str = "it has read nothing for a while, and other readers of this head need the room";
 
 /// What all readers of one head share.
 #[derive(Debug)]
-pub struct Readers {
+pub(crate) struct Readers {
     next: Cell<u64>,
     table: RefCell<BTreeMap<u64, Held>>,
     /// What a page is expected to take: nodes send more than they are asked for where one line is longer.
@@ -45,28 +45,28 @@ struct Held {
 
 impl Readers {
     /// Readers now.
-    pub fn now(&self) -> usize {
+    pub(crate) fn now(&self) -> usize {
         self.table.borrow().len()
     }
 
     /// A page of so many bytes has come.
-    pub fn page_came(&self, bytes: usize) {
+    pub(crate) fn page_came(&self, bytes: usize) {
         let page = self.page.get();
         self.page.set(bytes.max(page - page / 8));
     }
 
     /// What a page is counted as that is asked for with so many bytes.
-    pub fn expected(&self, asked: usize) -> usize {
+    pub(crate) fn expected(&self, asked: usize) -> usize {
         asked.max(self.page.get())
     }
 
     /// Bytes that all readers hold.
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.table.borrow().values().map(|held| held.pages + held.outbox.len()).sum()
     }
 
     /// Lets go of the connection that has read nothing for longest, if that is long: others wait for what it holds.
-    pub fn make_room(&self, now: Instant) {
+    pub(crate) fn make_room(&self, now: Instant) {
         let table = self.table.borrow();
         let rests = table.values().map(|held| &held.outbox).filter(|outbox| is_resting(outbox, now));
         if let Some(outbox) = rests.min_by_key(|outbox| outbox.moved()) {
@@ -76,13 +76,13 @@ impl Readers {
 }
 
 /// Whether something has waited for this reader for a while, and it has taken none of it.
-pub fn is_resting(outbox: &Outbox, now: Instant) -> bool {
+pub(crate) fn is_resting(outbox: &Outbox, now: Instant) -> bool {
     !outbox.is_empty() && outbox.failed().is_none() && now.duration_since(outbox.moved()) >= limits::READ_REST
 }
 
 /// A reader's place among [`limits::READERS_MAX`]; given back when it is dropped.
 #[derive(Debug)]
-pub struct Place<'a> {
+pub(crate) struct Place<'a> {
     readers: &'a Readers,
     id: u64,
 }
@@ -92,7 +92,7 @@ impl<'a> Place<'a> {
     ///
     /// # Errors
     /// There are as many as there may be.
-    pub fn take(readers: &'a Readers, outbox: &Rc<Outbox>) -> Result<Self, Refusal> {
+    pub(crate) fn take(readers: &'a Readers, outbox: &Rc<Outbox>) -> Result<Self, Refusal> {
         if readers.now() >= limits::READERS_MAX {
             let text = format!("{} reads are under way on this head; try again later", limits::READERS_MAX);
             return Err(Refusal::new(Code::Busy, text));
@@ -104,7 +104,7 @@ impl<'a> Place<'a> {
     }
 
     /// Its pages take so many bytes from now on.
-    pub fn holds(&self, pages: usize) {
+    pub(crate) fn holds(&self, pages: usize) {
         if let Some(held) = self.readers.table.borrow_mut().get_mut(&self.id) {
             held.pages = pages;
         }
@@ -112,7 +112,7 @@ impl<'a> Place<'a> {
 
     /// Whether pages of so many bytes may be asked for beside those that it has. One that is alone in having pages always
     /// may, or two could each wait for what the other has.
-    pub fn has_room(&self, bytes: usize) -> bool {
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
         let alone = || self.readers.table.borrow().iter().all(|(id, held)| *id == self.id || held.pages == 0);
         self.readers.held() + bytes <= limits::READERS_BYTES_MAX || alone()
     }

@@ -29,23 +29,23 @@ use crate::wire::text::Dialect;
 
 /// What a reader asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// The least id.
-    pub from: RecordId,
+    pub(crate) from: RecordId,
     /// The first id that is not wanted.
-    pub until: RecordId,
+    pub(crate) until: RecordId,
     /// Only records of this client.
-    pub client: Option<ClientId>,
+    pub(crate) client: Option<ClientId>,
     /// Go on with what comes.
-    pub follow: bool,
+    pub(crate) follow: bool,
     /// Leave out nodes that are away.
-    pub partial: bool,
+    pub(crate) partial: bool,
 }
 
 impl Head {
     /// Below this id nothing more comes from this head; a little old at most. See [`super::core::Core::safe`].
     #[must_use]
-    pub fn safe(&self) -> RecordId {
+    pub(crate) fn safe(&self) -> RecordId {
         match self.readers.safe.get() {
             Some((at, id)) if at.elapsed() < limits::SAFE_FRESH => id,
             _ => self.safe_now(),
@@ -53,7 +53,7 @@ impl Head {
     }
 
     /// The same as of now.
-    pub fn safe_now(&self) -> RecordId {
+    pub(crate) fn safe_now(&self) -> RecordId {
         let id = self.floor.cap(self.core_mut(|core| core.safe(self.config.clock.wall_ns())));
         self.readers.safe.set(Some((Instant::now(), id)));
         id
@@ -62,7 +62,7 @@ impl Head {
 
 /// A node's answer to a Scan.
 #[derive(Debug)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// A page.
     Page {
         /// Everything below is in it.
@@ -87,7 +87,7 @@ struct Inbox {
 
 /// The Scans that are open at one node.
 #[derive(Default)]
-pub struct Open {
+pub(crate) struct Open {
     next: Cell<u32>,
     requests: RefCell<BTreeMap<u32, (u64, Weak<Inbox>)>>,
 }
@@ -106,7 +106,7 @@ impl Open {
     }
 
     /// Hands an answer to its reader, if that is still there.
-    pub fn answer(&self, request: u32, answer: Answer) {
+    pub(crate) fn answer(&self, request: u32, answer: Answer) {
         let asked = self.requests.borrow_mut().remove(&request);
         if let Some((source, inbox)) = asked
             && let Some(inbox) = inbox.upgrade()
@@ -206,7 +206,7 @@ enum Step {
 ///
 /// # Errors
 /// The read cannot be answered: tell the reader.
-pub async fn run(head: &Head, outbox: &Rc<Outbox>, wanted: Wanted) -> Result<(), Refusal> {
+pub(crate) async fn run(head: &Head, outbox: &Rc<Outbox>, wanted: Wanted) -> Result<(), Refusal> {
     let place = Place::take(&head.readers, outbox)?;
     head.solo_ready().await;
     head.floor_ready().await;

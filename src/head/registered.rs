@@ -21,7 +21,7 @@ use crate::wire::frame::{self, Frame, FrameError, Member, SyncMode};
 use crate::wire::text::Dialect;
 
 /// Where the Puts of a node go.
-pub trait NodeSink {
+pub(crate) trait NodeSink {
     /// The node is in the table; before its first Put.
     fn accepted(&self, incarnation: u32);
     /// The next Put.
@@ -41,108 +41,108 @@ pub trait NodeSink {
 }
 
 /// What is known of a registered node beside its queue.
-pub struct NodeEntry {
+pub(crate) struct NodeEntry {
     /// Its key in the core.
-    pub key: NodeKey,
+    pub(crate) key: NodeKey,
     /// Unique among the registered nodes.
-    pub name: String,
+    pub(crate) name: String,
     /// Identity that lies with its data; none for nodes that speak text.
-    pub id: Option<u64>,
+    pub(crate) id: Option<u64>,
     /// The address it came from.
-    pub ip: IpAddr,
+    pub(crate) ip: IpAddr,
     /// The same as text, shared by every answer that names it.
-    pub ip_text: Rc<str>,
+    pub(crate) ip_text: Rc<str>,
     /// The port it came from.
-    pub port: u16,
+    pub(crate) port: u16,
     /// How it speaks.
-    pub dialect: Dialect,
+    pub(crate) dialect: Dialect,
     /// When it registered.
-    pub since: SystemTime,
+    pub(crate) since: SystemTime,
     /// What it said of its log last.
-    pub report: RefCell<Report>,
+    pub(crate) report: RefCell<Report>,
     /// Heartbeat state.
-    pub pulse: RefCell<super::heartbeat::Pulse>,
+    pub(crate) pulse: RefCell<super::heartbeat::Pulse>,
     /// When it settled something last, or was given something to settle after it had nothing.
-    pub progress: Cell<Instant>,
+    pub(crate) progress: Cell<Instant>,
     /// Scans that it has to answer.
-    pub scans: Open,
+    pub(crate) scans: Open,
     /// What it was told last: the fewest copies given of late, and the members.
-    pub told: RefCell<(u8, Vec<Member>)>,
+    pub(crate) told: RefCell<(u8, Vec<Member>)>,
     /// What its other heads say together, in the same way.
-    pub heard: RefCell<(u8, Vec<Member>)>,
+    pub(crate) heard: RefCell<(u8, Vec<Member>)>,
     /// Where its Puts go.
     pub(super) sink: Rc<dyn NodeSink>,
 }
 
 impl NodeEntry {
     /// Sends it a frame, if it speaks frames, in order with its Puts.
-    pub fn tell(&self, frame: &Frame) {
+    pub(crate) fn tell(&self, frame: &Frame) {
         self.sink.tell(frame);
     }
 
     /// The same, for an answer to what it asked: if it reads none, nothing more is read from it.
-    pub fn answer(&self, frame: &Frame) {
+    pub(crate) fn answer(&self, frame: &Frame) {
         self.sink.answer(frame);
     }
 
     /// Whether it reads what it is sent too slowly to be sent more than Puts.
-    pub fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         self.sink.waiting() >= limits::NODE_WINDOW_BYTES_MAX
     }
 }
 
 /// What a node says of its log.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub(crate) struct Report {
     /// Records it keeps.
-    pub records: u64,
+    pub(crate) records: u64,
     /// Bytes of its files.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Records that only it keeps.
-    pub sole: u64,
+    pub(crate) sole: u64,
     /// Records it answers for that lack a copy.
-    pub short: u64,
+    pub(crate) short: u64,
     /// Syncs of its files since it started.
-    pub syncs: u64,
+    pub(crate) syncs: u64,
     /// Its sync policy, in its own words.
-    pub sync: SyncMode,
+    pub(crate) sync: SyncMode,
     /// Why it can't write; empty if it can.
-    pub reason: String,
+    pub(crate) reason: String,
     /// It asked for no new messages.
-    pub leaving: bool,
+    pub(crate) leaving: bool,
 }
 
 impl Report {
     /// What it says of its records.
     #[must_use]
-    pub const fn kept(&self) -> Kept {
+    pub(crate) const fn kept(&self) -> Kept {
         Kept { records: self.records, sole: self.sole, short: self.short }
     }
 }
 
 /// Who wants to be a data node.
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// Unique name.
-    pub name: String,
+    pub(crate) name: String,
     /// Identity, for nodes that have one.
-    pub id: Option<u64>,
+    pub(crate) id: Option<u64>,
     /// Address and port it came from.
-    pub peer: std::net::SocketAddr,
+    pub(crate) peer: std::net::SocketAddr,
     /// How it speaks.
-    pub dialect: Dialect,
+    pub(crate) dialect: Dialect,
     /// Whether it can write now.
-    pub writable: bool,
+    pub(crate) writable: bool,
     /// What it may have unsettled.
-    pub window: Window,
+    pub(crate) window: Window,
     /// Bytes of the greatest message that it takes; none if it takes any.
-    pub message_bytes: Option<usize>,
+    pub(crate) message_bytes: Option<usize>,
     /// What it says of its log.
-    pub report: Report,
+    pub(crate) report: Report,
 }
 
 /// A dialect's word in `status` and the logs.
 #[must_use]
-pub const fn word(dialect: Dialect) -> &'static str {
+pub(crate) const fn word(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::Raw => "raw",
         Dialect::Line => "line",
@@ -151,13 +151,13 @@ pub const fn word(dialect: Dialect) -> &'static str {
 }
 
 /// Puts of a framed node: encoded straight into its outbox.
-pub struct FramedSink {
+pub(crate) struct FramedSink {
     /// The connection's outgoing side.
-    pub outbox: Rc<Outbox>,
+    pub(crate) outbox: Rc<Outbox>,
     /// Told when the node is evicted.
-    pub cut: Notify,
+    pub(crate) cut: Notify,
     /// Name of the head's cluster.
-    pub cluster: String,
+    pub(crate) cluster: String,
 }
 
 impl FramedSink {

@@ -25,7 +25,7 @@ use crate::wire::text::{DE_CLIENTE, VECES};
 const CLIENT_CHARS: usize = 32;
 
 /// Name of the file that says up to when lines were let go, in the folder of the logs.
-pub const GONE: &str = "registro-gone.txt";
+pub(crate) const GONE: &str = "registro-gone.txt";
 
 /// Where the lines go.
 enum Sink {
@@ -58,22 +58,22 @@ impl Sink {
 
 /// A refusal that is written down.
 #[derive(Clone, Copy, Debug)]
-pub struct Refused<'a> {
+pub(crate) struct Refused<'a> {
     /// Whose message it was.
-    pub client: ClientId,
+    pub(crate) client: ClientId,
     /// Where it came from; none if that is not known any more.
-    pub peer: Option<IpAddr>,
+    pub(crate) peer: Option<IpAddr>,
     /// The sequence number of the first message.
-    pub first_seq: u64,
+    pub(crate) first_seq: u64,
     /// How many messages.
-    pub count: u32,
+    pub(crate) count: u32,
     /// Why.
-    pub cause: &'a str,
+    pub(crate) cause: &'a str,
 }
 
 /// What changed for the registro, for the head's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
+pub(crate) enum News {
     /// It cannot be written from now on: cause and remedy.
     Fails(String),
     /// It is written again.
@@ -90,7 +90,7 @@ struct Failure {
 }
 
 /// The head's acknowledgement log.
-pub struct Registro {
+pub(crate) struct Registro {
     folder: PathBuf,
     sink: Sink,
     clock: Clock,
@@ -105,7 +105,7 @@ impl Registro {
     ///
     /// # Errors
     /// The folder can't be made or written.
-    pub fn open(folder: &Path, keep: Keep, clock: Clock) -> Result<Self, daily::Error> {
+    pub(crate) fn open(folder: &Path, keep: Keep, clock: Clock) -> Result<Self, daily::Error> {
         let file = DailyFile::open_accounted(folder, "registro", keep, GONE)?;
         Ok(Self::new(folder.to_owned(), Sink::Files(Box::new(file)), clock))
     }
@@ -113,7 +113,7 @@ impl Registro {
     /// A registro that is added to a text.
     #[cfg(feature = "simulation")]
     #[must_use]
-    pub fn in_memory(text: std::sync::Arc<std::sync::Mutex<String>>, clock: Clock) -> Self {
+    pub(crate) fn in_memory(text: std::sync::Arc<std::sync::Mutex<String>>, clock: Clock) -> Self {
         Self::new(PathBuf::from("memory"), Sink::Memory(text), clock)
     }
 
@@ -124,7 +124,7 @@ impl Registro {
 
     /// Why it cannot be written, with the remedy, while it can't.
     #[must_use]
-    pub fn failing(&self) -> Option<String> {
+    pub(crate) fn failing(&self) -> Option<String> {
         let cause = &self.failure.as_ref()?.cause;
         let folder = self.folder.display();
         Some(format!(
@@ -133,7 +133,7 @@ impl Registro {
     }
 
     /// Notes that a data node keeps these ranges of ids. Nothing is on its way to the disk until [`write`](Self::write).
-    pub fn kept(&mut self, ip: &str, name: &str, ranges: &[(RecordId, u32)]) {
+    pub(crate) fn kept(&mut self, ip: &str, name: &str, ranges: &[(RecordId, u32)]) {
         if let Some(failure) = &mut self.failure
             && self.lines.len() >= limits::REGISTRO_PENDING_BYTES_MAX
         {
@@ -164,7 +164,7 @@ impl Registro {
     }
 
     /// Notes that a message of a client was not kept, and why. The same again is counted.
-    pub fn refused(&mut self, refused: Refused<'_>, now: Instant) {
+    pub(crate) fn refused(&mut self, refused: Refused<'_>, now: Instant) {
         let Refused { client, peer, first_seq, count, cause } = refused;
         // The cause may be a peer's words: one refusal stays one line.
         let mut text = printable::visible(cause).into_owned();
@@ -180,7 +180,7 @@ impl Registro {
     }
 
     /// Sees to what was counted, and tries again to write what could not be written; to be called once in a while.
-    pub fn tick(&mut self, now: Instant) -> Option<News> {
+    pub(crate) fn tick(&mut self, now: Instant) -> Option<News> {
         if self.failure.is_none() {
             let due = self.refusals.due(now);
             due.iter().for_each(|saying| self.push_refusal(saying));
@@ -191,7 +191,7 @@ impl Registro {
     }
 
     /// Writes down what was counted, at the end.
-    pub fn close(&mut self, now: Instant) {
+    pub(crate) fn close(&mut self, now: Instant) {
         let last = self.refusals.last_words();
         last.iter().for_each(|saying| self.push_refusal(saying));
         let _nothing_comes_after = self.try_again(now);
@@ -199,7 +199,7 @@ impl Registro {
 
     /// Hands the lines to the operating system. While that fails they wait: [`tick`](Self::tick) tries again, and until then
     /// nothing is acknowledged, since nothing could be traced.
-    pub fn write(&mut self, now: Instant) -> Option<News> {
+    pub(crate) fn write(&mut self, now: Instant) -> Option<News> {
         if self.failure.is_some() || self.lines.is_empty() {
             return None;
         }

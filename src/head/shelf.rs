@@ -12,7 +12,7 @@ use crate::net::aside;
 
 /// A place for one small file.
 #[derive(Clone, Debug)]
-pub enum Shelf {
+pub(crate) enum Shelf {
     /// At this path.
     Path(PathBuf),
     /// In memory; nothing is there as long as it is empty.
@@ -25,7 +25,7 @@ impl Shelf {
     ///
     /// # Errors
     /// `NotFound`, and whatever the disk says; `InvalidData` if it is not UTF-8.
-    pub fn read(&self, bytes_max: u64) -> io::Result<String> {
+    pub(crate) fn read(&self, bytes_max: u64) -> io::Result<String> {
         let mut text = String::new();
         match self {
             Self::Path(path) => files::read(path)?.take(bytes_max).read_to_string(&mut text)?,
@@ -45,7 +45,7 @@ impl Shelf {
     ///
     /// # Errors
     /// Whatever the disk says.
-    pub fn write(&self, text: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&self, text: &[u8]) -> io::Result<()> {
         match self {
             Self::Path(path) => {
                 let new = path.with_extension("txt.new");
@@ -69,7 +69,7 @@ impl Shelf {
     ///
     /// # Errors
     /// Whatever the disk says.
-    pub async fn write_aside(&self, text: Vec<u8>) -> io::Result<()> {
+    pub(crate) async fn write_aside(&self, text: Vec<u8>) -> io::Result<()> {
         match self {
             Self::Path(_) => {
                 let shelf = self.clone();
@@ -83,11 +83,11 @@ impl Shelf {
 
 /// The places of a head's small files.
 #[derive(Clone, Debug)]
-pub struct Shelves {
+pub(crate) struct Shelves {
     /// The table of members.
-    pub members: Shelf,
+    pub(crate) members: Shelf,
     /// What it has called safe.
-    pub clock: Shelf,
+    pub(crate) clock: Shelf,
 }
 
 impl fmt::Display for Shelf {

@@ -34,7 +34,7 @@ use crate::wire::text::{DESCONECTADO, NO_DISPONIBLE, NO_HAY_DATANODES};
 
 /// The outcome of one batch, for the session that sent it.
 #[derive(Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// These nodes keep it: their addresses.
     Kept {
         /// The id of its first message.
@@ -49,7 +49,7 @@ pub enum Outcome {
 }
 
 /// A client session, as the rest of the head sees it: it is told outcomes.
-pub trait Client {
+pub(crate) trait Client {
     /// The batch that the session sent under `ticket` has this outcome.
     fn settled(&self, ticket: u64, batch: &Batch, outcome: Outcome);
 }
@@ -58,44 +58,44 @@ pub trait Client {
 pub(super) type Session = (IpAddr, Rc<dyn Client>);
 
 /// The shared state of one head.
-pub struct Head {
+pub(crate) struct Head {
     /// Settings.
-    pub config: Config,
+    pub(crate) config: Config,
     /// When it started.
-    pub started: Instant,
+    pub(crate) started: Instant,
     core: RefCell<Core>,
     pub(super) registro: RefCell<Registro>,
     /// Client sessions: where each is, and who is told.
     pub(super) clients: RefCell<HashMap<u64, Session>>,
     nodes: RefCell<Vec<Rc<NodeEntry>>>,
     /// Places for clients.
-    pub places: Places,
+    pub(crate) places: Places,
     next_session: Cell<u64>,
     room: Notify,
     /// Told at every change of the list of nodes, every pong and every settled queue.
-    pub changed: Notify,
+    pub(crate) changed: Notify,
     ranges: RefCell<Vec<(RecordId, u32)>>,
     /// Copies under way between data nodes.
-    pub copies: RefCell<super::copies::Copies>,
+    pub(crate) copies: RefCell<super::copies::Copies>,
     /// Nodes that are being drained.
-    pub drains: RefCell<super::drain::Drains>,
+    pub(crate) drains: RefCell<super::drain::Drains>,
     /// Rates for `status`.
-    pub rates: RefCell<super::status::Rates>,
+    pub(crate) rates: RefCell<super::status::Rates>,
     /// The data nodes that were seen.
-    pub roster: Roster,
+    pub(crate) roster: Roster,
     /// How far its clock may be called safe.
-    pub floor: Floor,
+    pub(crate) floor: Floor,
     /// What all readers share.
-    pub readers: Readers,
+    pub(crate) readers: Readers,
     rng: RefCell<SmallRng>,
     /// What was said of it already, so that it is said once.
-    pub alarms: RefCell<super::alarms::Alarms>,
+    pub(crate) alarms: RefCell<super::alarms::Alarms>,
 }
 
 impl Head {
     /// The state of a head that has no connection yet.
     #[must_use]
-    pub fn new(config: Config, registro: Registro, shelves: Shelves) -> Self {
+    pub(crate) fn new(config: Config, registro: Registro, shelves: Shelves) -> Self {
         let floor = Floor::open(shelves.clock);
         let mut core = Core::new(config.seed, config.replicas, config.copies_min);
         if let Err(error) = core.advance(floor.kept(), config.clock.wall_ns()) {
@@ -129,19 +129,19 @@ impl Head {
 
     /// Random bits.
     #[must_use]
-    pub fn random(&self) -> u64 {
+    pub(crate) fn random(&self) -> u64 {
         self.rng.borrow_mut().random()
     }
 
     /// The incarnation of this head.
     #[must_use]
-    pub fn incarnation(&self) -> u32 {
+    pub(crate) fn incarnation(&self) -> u32 {
         self.core.borrow().incarnation()
     }
 
     /// The answer to a Hello or a Register: what may be in flight, messages and bytes.
     #[must_use]
-    pub fn welcome(&self, window: (u32, u32)) -> Frame {
+    pub(crate) fn welcome(&self, window: (u32, u32)) -> Frame {
         Frame::Welcome {
             incarnation: self.incarnation(),
             window_messages: window.0,
@@ -151,19 +151,19 @@ impl Head {
     }
 
     /// Reads the core: counters and loads.
-    pub fn core<T>(&self, read: impl FnOnce(&Core) -> T) -> T {
+    pub(crate) fn core<T>(&self, read: impl FnOnce(&Core) -> T) -> T {
         read(&self.core.borrow())
     }
 
     /// Asks the core for something that has no effects.
-    pub fn core_mut<T>(&self, ask: impl FnOnce(&mut Core) -> T) -> T {
+    pub(crate) fn core_mut<T>(&self, ask: impl FnOnce(&mut Core) -> T) -> T {
         ask(&mut self.core.borrow_mut())
     }
 
     // ---- clients ----
 
     /// A serial number for a session.
-    pub fn next_session(&self) -> u64 {
+    pub(crate) fn next_session(&self) -> u64 {
         let session = self.next_session.get();
         self.next_session.set(session + 1);
         session
@@ -171,7 +171,7 @@ impl Head {
 
     /// A client that sends messages from now on, until what this returns is dropped: then outcomes of what it had in flight
     /// go to the registro only.
-    pub fn enter(&self, session: u64, ip: IpAddr, client: Rc<dyn Client>) -> Entered<'_> {
+    pub(crate) fn enter(&self, session: u64, ip: IpAddr, client: Rc<dyn Client>) -> Entered<'_> {
         self.clients.borrow_mut().insert(session, (ip, client));
         Entered { head: self, session }
     }
@@ -180,7 +180,7 @@ impl Head {
     ///
     /// # Errors
     /// Nobody can keep them: tell the client.
-    pub async fn store(
+    pub(crate) async fn store(
         &self,
         client: ClientId,
         first_seq: u64,
@@ -214,7 +214,7 @@ impl Head {
     }
 
     /// Waits until a solo head has its embedded node, which takes a moment after the start, or gives up.
-    pub async fn solo_ready(&self) {
+    pub(crate) async fn solo_ready(&self) {
         let ready = async {
             loop {
                 let changed = self.changed.notified();
@@ -233,7 +233,7 @@ impl Head {
 
     /// The registered nodes.
     #[must_use]
-    pub fn nodes(&self) -> Vec<Rc<NodeEntry>> {
+    pub(crate) fn nodes(&self) -> Vec<Rc<NodeEntry>> {
         self.nodes.borrow().clone()
     }
 
@@ -241,7 +241,7 @@ impl Head {
     ///
     /// # Errors
     /// Its name or identity is taken, the table is full, or this head is solo and it is a stranger.
-    pub fn register(&self, who: Candidate, sink: Rc<dyn NodeSink>) -> Result<Rc<NodeEntry>, Refusal> {
+    pub(crate) fn register(&self, who: Candidate, sink: Rc<dyn NodeSink>) -> Result<Rc<NodeEntry>, Refusal> {
         if self.config.solo.is_some() && who.id != self.config.solo {
             let text = "this head is solo and takes no dataNodes; start it without --solo";
             return Err(Refusal::new(Code::Role, text));
@@ -302,7 +302,7 @@ impl Head {
 
     /// A node leaves or is evicted: what it had not acknowledged goes to others at once, but for what too many failed at. Only
     /// the first call counts.
-    pub fn remove(&self, entry: &NodeEntry, fault: Fault, cause: &str) {
+    pub(crate) fn remove(&self, entry: &NodeEntry, fault: Fault, cause: &str) {
         let before = self.nodes.borrow().len();
         self.nodes.borrow_mut().retain(|node| node.key != entry.key);
         if self.nodes.borrow().len() == before {
@@ -334,7 +334,7 @@ impl Head {
     ///
     /// # Errors
     /// The node does not keep to the protocol.
-    pub fn node_acked(&self, entry: &NodeEntry, up_to: u64, sync: SyncMode) -> Result<(), Refusal> {
+    pub(crate) fn node_acked(&self, entry: &NodeEntry, up_to: u64, sync: SyncMode) -> Result<(), Refusal> {
         entry.progress.set(Instant::now());
         let mut ranges = self.ranges.take();
         ranges.clear();
@@ -354,7 +354,7 @@ impl Head {
     ///
     /// # Errors
     /// The node does not keep to the protocol.
-    pub fn node_refused(&self, entry: &NodeEntry, number: u64, refusal: &Refusal) -> Result<(), Refusal> {
+    pub(crate) fn node_refused(&self, entry: &NodeEntry, number: u64, refusal: &Refusal) -> Result<(), Refusal> {
         entry.progress.set(Instant::now());
         let batch = self.core.borrow_mut().refused(entry.key, number, refusal)?;
         if let Some(batch) = batch {
@@ -368,7 +368,7 @@ impl Head {
     }
 
     /// A node reported on its log.
-    pub fn node_state(&self, entry: &NodeEntry, writable: bool, report: Report) {
+    pub(crate) fn node_state(&self, entry: &NodeEntry, writable: bool, report: Report) {
         let was = entry.report.borrow().reason.is_empty();
         if was != writable {
             let words = if writable { "writable again".to_owned() } else { format!("read-only: {}", report.reason) };
@@ -385,7 +385,7 @@ impl Head {
     }
 
     /// A node asked for no new messages. True once everything it was sent is settled.
-    pub fn node_leaving(&self, entry: &NodeEntry) -> bool {
+    pub(crate) fn node_leaving(&self, entry: &NodeEntry) -> bool {
         entry.report.borrow_mut().leaving = true;
         let settled = self.core.borrow_mut().set_leaving(entry.key);
         self.apply();
@@ -393,13 +393,13 @@ impl Head {
     }
 
     /// For how long a node has had messages and settled none.
-    pub fn stalled(&self, entry: &NodeEntry) -> Duration {
+    pub(crate) fn stalled(&self, entry: &NodeEntry) -> Duration {
         let waits = self.core.borrow().load(entry.key).is_some_and(|load| load.in_flight > 0);
         if waits { entry.progress.get().elapsed() } else { Duration::ZERO }
     }
 
     /// Sends an in-protocol ping; false if the node does not speak that.
-    pub fn ping(&self, entry: &NodeEntry, n: u64) -> bool {
+    pub(crate) fn ping(&self, entry: &NodeEntry, n: u64) -> bool {
         entry.sink.ping(n)
     }
 
@@ -455,7 +455,7 @@ impl Head {
 }
 
 /// A client that is told outcomes.
-pub struct Entered<'a> {
+pub(crate) struct Entered<'a> {
     head: &'a Head,
     session: u64,
 }
@@ -467,7 +467,7 @@ impl Drop for Entered<'_> {
 }
 
 /// A node leaves because the head stops.
-pub const STOPPING: &str = "the head stops";
+pub(crate) const STOPPING: &str = "the head stops";
 
 /// A node leaves because it was asked to.
-pub const LEAVING: &str = "it leaves in order";
+pub(crate) const LEAVING: &str = "it leaves in order";

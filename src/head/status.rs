@@ -15,7 +15,7 @@ use crate::wire::text::Dialect;
 
 /// Acknowledged messages, sampled every second for the rates of the last 1 and 10 s.
 #[derive(Debug, Default)]
-pub struct Rates {
+pub(crate) struct Rates {
     samples: VecDeque<(Duration, u64)>,
 }
 
@@ -24,7 +24,7 @@ const SAMPLES: usize = 11;
 
 impl Rates {
     /// Notes how many messages were acknowledged `at` this time since the start.
-    pub fn sample(&mut self, at: Duration, acked: u64) {
+    pub(crate) fn sample(&mut self, at: Duration, acked: u64) {
         if self.samples.len() == SAMPLES {
             self.samples.pop_front();
         }
@@ -33,7 +33,7 @@ impl Rates {
 
     /// Messages a second over the last `seconds` samples; 0 before there are two.
     #[must_use]
-    pub fn over(&self, seconds: usize) -> f64 {
+    pub(crate) fn over(&self, seconds: usize) -> f64 {
         let Some(&(end, acked)) = self.samples.back() else { return 0.0 };
         let from = self.samples.len().saturating_sub(seconds + 1);
         let Some(&(start, before)) = self.samples.get(from) else { return 0.0 };
@@ -43,7 +43,7 @@ impl Rates {
 }
 
 /// Samples the rates once a second, until the head is dropped.
-pub async fn sample(head: &Head) {
+pub(crate) async fn sample(head: &Head) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {
         ticks.tick().await;
@@ -54,7 +54,7 @@ pub async fn sample(head: &Head) {
 
 /// The report as JSON; with who is connected if that is asked for.
 #[must_use]
-pub fn report(head: &Head, clients: bool) -> Vec<u8> {
+pub(crate) fn report(head: &Head, clients: bool) -> Vec<u8> {
     let counters = head.core(super::core::Core::counters);
     let rates = head.rates.borrow();
     let report = StatusReport {

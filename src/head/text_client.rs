@@ -95,7 +95,7 @@ impl Client for TextClient {
 }
 
 /// Serves the session until the client has gone or the head stops. `buffer` holds what came after the handshake.
-pub async fn serve(
+pub(crate) async fn serve(
     head: &Rc<Head>,
     guest: &Guest,
     mut read_half: ReadHalf<'_>,
@@ -248,7 +248,7 @@ fn push_text(batch: &mut MessagesBuilder, text: &[u8]) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// A message that is too long with the prefix.
-pub fn prefixed(messages: &Messages) -> Result<Messages, FrameError> {
+pub(crate) fn prefixed(messages: &Messages) -> Result<Messages, FrameError> {
     let mut batch = MessagesBuilder::new();
     for message in messages.iter() {
         batch.push(&[MENSAJE_PREFIX.as_bytes(), message])?;

@@ -48,7 +48,7 @@ impl NodeSink for TextSink {
 }
 
 /// Serves the node until it is gone, is evicted or the head has finished. Returns a refusal to tell it, if any.
-pub async fn serve(
+pub(crate) async fn serve(
     head: &Rc<Head>,
     peer: SocketAddr,
     mut read_half: ReadHalf<'_>,

@@ -12,20 +12,20 @@ use crate::limits::{NODE_NAME_BYTES_MAX, TEXT_NODES_KNOWN_MAX};
 use crate::wire::text::Dialect;
 
 /// First word of a line of [`Unread::to_text`].
-pub const LINE: &str = "text ";
+pub(crate) const LINE: &str = "text ";
 
 /// Stands for all nodes beyond those that are known by name.
 const OTHERS: &str = "text-others";
 
 /// How a node that speaks text is called where the port of one connection says nothing.
 #[must_use]
-pub fn name(dialect: Dialect, ip: IpAddr) -> String {
+pub(crate) fn name(dialect: Dialect, ip: IpAddr) -> String {
     format!("{}-{ip}", word(dialect))
 }
 
 /// How much more a node keeps, as far as the file is concerned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Growth {
+pub(crate) enum Growth {
     /// It had nothing before.
     First,
     /// About twice as much as when this was said last.
@@ -36,11 +36,11 @@ pub enum Growth {
 
 /// Records by the name of the node.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Unread(BTreeMap<String, u64>);
+pub(crate) struct Unread(BTreeMap<String, u64>);
 
 impl Unread {
     /// A node keeps so many more.
-    pub fn add(&mut self, name: &str, records: u64) -> Growth {
+    pub(crate) fn add(&mut self, name: &str, records: u64) -> Growth {
         let known = self.0.contains_key(name) || self.0.len() < TEXT_NODES_KNOWN_MAX;
         let kept = self.0.entry(if known { name } else { OTHERS }.to_owned()).or_default();
         let before = *kept;
@@ -53,18 +53,18 @@ impl Unread {
     }
 
     /// Nobody asks for what this node keeps any more. False if there is no such node.
-    pub fn forget(&mut self, name: &str) -> bool {
+    pub(crate) fn forget(&mut self, name: &str) -> bool {
         self.0.remove(name).is_some()
     }
 
     /// Their names, and how many records each keeps.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0.iter().map(|(name, records)| (name.as_str(), *records))
     }
 
     /// A line for each: `text <records> <name>`.
     #[must_use]
-    pub fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
         for (name, records) in &self.0 {
             // Writing to a string cannot fail.
@@ -74,7 +74,7 @@ impl Unread {
     }
 
     /// Takes a line of that; false if it makes no sense.
-    pub fn take_line(&mut self, line: &str) -> bool {
+    pub(crate) fn take_line(&mut self, line: &str) -> bool {
         let fields = line.strip_prefix(LINE).and_then(|rest| rest.split_once(' '));
         let Some((records, name)) = fields else { return false };
         let Ok(records @ 1..) = records.parse() else { return false };

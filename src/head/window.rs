@@ -10,11 +10,11 @@ use crate::limits;
 
 /// Messages and their bytes, lengths included.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Window {
+pub(crate) struct Window {
     /// Bytes.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
     /// Messages.
-    pub messages: usize,
+    pub(crate) messages: usize,
 }
 
 impl Window {

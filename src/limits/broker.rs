@@ -5,137 +5,128 @@ use std::time::Duration;
 use super::MESSAGE_BYTES_MAX;
 
 /// The port that publishers connect to, as in the original.
-pub const PUBLISHER_PORT_DEFAULT: u16 = 5555;
+pub(crate) const PUBLISHER_PORT_DEFAULT: u16 = 5555;
 
 /// The port that subscribers connect to, as in the original.
-pub const SUBSCRIBER_PORT_DEFAULT: u16 = 5556;
+pub(crate) const SUBSCRIBER_PORT_DEFAULT: u16 = 5556;
 
 /// The port on which an active broker publishes its heartbeat, as in the original.
-pub const BEAT_PORT_DEFAULT: u16 = 5560;
+pub(crate) const BEAT_PORT_DEFAULT: u16 = 5560;
 
 /// Time between two heartbeats of a broker, as in the original.
-pub const BEAT_DEFAULT: Duration = Duration::from_secs(1);
+pub(crate) const BEAT_DEFAULT: Duration = Duration::from_secs(1);
 
 /// Silence after which a broker takes over, as in the original.
-pub const BEAT_SILENCE_DEFAULT: Duration = Duration::from_secs(3);
+pub(crate) const BEAT_SILENCE_DEFAULT: Duration = Duration::from_secs(3);
 
 /// Heartbeats that fit in the silence at least: one that is late must not move the topics.
-pub const BEATS_IN_SILENCE_MIN: u32 = 2;
+pub(crate) const BEATS_IN_SILENCE_MIN: u32 = 2;
 
 /// Greatest message of a topic, bytes, unless told otherwise: as much as the cluster keeps.
-pub const TOPIC_MESSAGE_BYTES_DEFAULT: usize = MESSAGE_BYTES_MAX;
+pub(crate) const TOPIC_MESSAGE_BYTES_DEFAULT: usize = MESSAGE_BYTES_MAX;
 
 /// The most that can be asked for, bytes: a message is in memory whole, once for each queue it is in.
-pub const TOPIC_MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
+pub(crate) const TOPIC_MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// What each frame of a message counts beside its bytes: what it takes in memory.
-pub const TOPIC_FRAME_EXTRA_BYTES: usize = 64;
+pub(crate) const TOPIC_FRAME_EXTRA_BYTES: usize = 64;
 
 /// Messages that wait for one subscriber, unless told otherwise, as in ZeroMQ.
-pub const SUBSCRIBER_QUEUE_DEFAULT: u32 = 1000;
+pub(crate) const SUBSCRIBER_QUEUE_DEFAULT: u32 = 1000;
 
 /// The most that can be asked for.
-pub const SUBSCRIBER_QUEUE_MAX: u32 = 1_000_000;
+pub(crate) const SUBSCRIBER_QUEUE_MAX: u32 = 1_000_000;
 
 /// Encoded bytes that wait for one subscriber beside one message that is larger.
-pub const SUBSCRIBER_QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
+pub(crate) const SUBSCRIBER_QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Messages of one publisher that wait for the broker: fewer where messages may be large, see
 /// [`PUBLISHER_QUEUE_BYTES_MAX`].
-pub const PUBLISHER_QUEUE_MAX: usize = 1024;
+pub(crate) const PUBLISHER_QUEUE_MAX: usize = 1024;
 
 /// The fewest of them: so many of the greatest size may wait.
-pub const PUBLISHER_QUEUE_MIN: usize = 16;
+pub(crate) const PUBLISHER_QUEUE_MIN: usize = 16;
 
 /// Bytes of one publisher that wait for the broker, as far as the least number of messages permits.
-pub const PUBLISHER_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub(crate) const PUBLISHER_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Messages that are forwarded before heartbeats and connections get their turn.
-pub const TOPIC_BATCH_MAX: usize = 256;
+pub(crate) const TOPIC_BATCH_MAX: usize = 256;
 
 /// Peers of one port; one more is turned away.
-pub const TOPIC_PEERS_MAX: usize = 4096;
+pub(crate) const TOPIC_PEERS_MAX: usize = 4096;
 
 /// Peers of one port that have not finished their handshake.
-pub const TOPIC_HANDSHAKES_MAX: usize = 128;
+pub(crate) const TOPIC_HANDSHAKES_MAX: usize = 128;
 
 /// Longest prefix that is subscribed to, bytes: it is kept for each subscriber.
-pub const SUBSCRIPTION_BYTES_MAX: usize = 4096;
+pub(crate) const SUBSCRIPTION_BYTES_MAX: usize = 4096;
 
 /// Events of connections that wait to be told; what does not fit is counted.
-pub const TOPIC_EVENTS_MAX: usize = 4096;
+pub(crate) const TOPIC_EVENTS_MAX: usize = 4096;
 
 /// Silence of a peer after which it is asked whether it is there (ZMTP's PING).
-pub const TOPIC_PING_AFTER: Duration = Duration::from_secs(10);
+pub(crate) const TOPIC_PING_AFTER: Duration = Duration::from_secs(10);
 
 /// Time it has to answer.
-pub const TOPIC_PING_TIME_MAX: Duration = Duration::from_secs(30);
+pub(crate) const TOPIC_PING_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Time between two attempts to connect, as in ZeroMQ.
-pub const TOPIC_RECONNECT: Duration = Duration::from_millis(100);
+pub(crate) const TOPIC_RECONNECT: Duration = Duration::from_millis(100);
 
 /// Time that what is on its way to subscribers has at the end.
-pub const TOPIC_LINGER_MAX: Duration = Duration::from_secs(1);
+pub(crate) const TOPIC_LINGER_MAX: Duration = Duration::from_secs(1);
 
 /// Prefixes that one broker keeps.
-pub const KEEP_PREFIXES_MAX: usize = 256;
-
-/// Bytes of messages that wait to be kept, unless told otherwise: a minute of a busy topic without a cluster.
-pub const KEEP_QUEUE_BYTES_DEFAULT: usize = 64 * 1024 * 1024;
+pub(crate) const KEEP_PREFIXES_MAX: usize = 256;
 
 /// The least that can be asked for, bytes: the greatest message that is kept fits.
-pub const KEEP_QUEUE_BYTES_MIN: usize = 2 * MESSAGE_BYTES_MAX;
+pub(crate) const KEEP_QUEUE_BYTES_MIN: usize = 2 * MESSAGE_BYTES_MAX;
 
 /// What a message that waits to be kept takes beside its bytes.
-pub const KEEP_EXTRA_BYTES: usize = 128;
+pub(crate) const KEEP_EXTRA_BYTES: usize = 128;
 
 /// Time between two lines that say how many messages were not kept.
-pub const KEEP_SAY_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const KEEP_SAY_EVERY: Duration = Duration::from_secs(1);
 
 /// Time that what waits to be kept has at the end; the rest is counted as not kept, and said.
-pub const KEEP_END_TIME_MAX: Duration = Duration::from_secs(5);
+pub(crate) const KEEP_END_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Time `replay` waits for somebody who takes its messages.
-pub const REPLAY_CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+pub(crate) const REPLAY_CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Time that the last messages of `replay` have to leave.
-pub const REPLAY_LINGER_MAX: Duration = Duration::from_secs(10);
+pub(crate) const REPLAY_LINGER_MAX: Duration = Duration::from_secs(10);
 
 /// Brokers that `calc` connects to.
-pub const CALC_BROKERS_MAX: usize = 8;
+pub(crate) const CALC_BROKERS_MAX: usize = 8;
 
 /// Digits of a leg, as many as Python turns into an integer.
-pub const CALC_DIGITS_MAX: usize = 4300;
-
-/// Time that the calculation server waits for squares, as in the original.
-pub const CALC_WAIT_DEFAULT: Duration = Duration::from_secs(2);
+pub(crate) const CALC_DIGITS_MAX: usize = 4300;
 
 /// Time for which a leg waits for the other one: a client sends both in one go.
-pub const CALC_LEG_TIME_MAX: Duration = Duration::from_secs(2);
+pub(crate) const CALC_LEG_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Time after an answer in which its squares count as duplicates: they come by the other broker, or from another server's
 /// question, within moments.
-pub const CALC_DUPLICATE_TIME: Duration = Duration::from_millis(500);
+pub(crate) const CALC_DUPLICATE_TIME: Duration = Duration::from_millis(500);
 
 /// Time for which a square that did not come in time is not taken for one that nobody asked for.
-pub const CALC_LATE_TIME_MAX: Duration = Duration::from_secs(60);
+pub(crate) const CALC_LATE_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Requests, legs and squares that the calculation server has at a time, each; past it one more is refused, or the oldest is
 /// forgotten where it has been answered.
-pub const CALC_REQUESTS_MAX: usize = 1024;
+pub(crate) const CALC_REQUESTS_MAX: usize = 1024;
 
 /// Time after which a client sends its request again: a broker may have gone with it.
-pub const CALC_AGAIN_AFTER: Duration = Duration::from_millis(2500);
-
-/// Time for which a client waits for its answer, unless told otherwise: a broker may be taking over meanwhile.
-pub const CALC_ANSWER_TIME_DEFAULT: Duration = Duration::from_secs(15);
+pub(crate) const CALC_AGAIN_AFTER: Duration = Duration::from_millis(2500);
 
 /// Time a client waits for the first of its brokers.
-pub const CALC_CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+pub(crate) const CALC_CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
 const _: () = assert!(TOPIC_MESSAGE_BYTES_DEFAULT <= TOPIC_MESSAGE_BYTES_MAX);
 const _: () = assert!(BEAT_SILENCE_DEFAULT.as_millis() >= BEATS_IN_SILENCE_MIN as u128 * BEAT_DEFAULT.as_millis());
 const _: () = assert!(KEEP_END_TIME_MAX.as_millis() < super::DRAIN_TIME_MAX.as_millis());
 
 /// Greatest file of CURVE keys that is read, bytes.
-pub const KEY_FILE_BYTES_MAX: u64 = 64 * 1024;
+pub(crate) const KEY_FILE_BYTES_MAX: u64 = 64 * 1024;

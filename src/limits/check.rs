@@ -8,183 +8,183 @@ use std::time::Duration;
 // ---- bench ------------------------------------------------------------------------------------------------------------
 
 /// Connections of a bench: what a head takes at most.
-pub const BENCH_CLIENTS_MAX: usize = 10_000;
+pub(crate) const BENCH_CLIENTS_MAX: usize = 10_000;
 
 /// Messages that a connection of a bench has in flight.
-pub const BENCH_IN_FLIGHT_MAX: usize = 100_000;
+pub(crate) const BENCH_IN_FLIGHT_MAX: usize = 100_000;
 
 /// Messages of all connections in flight: their times are kept, eight bytes each, and their bytes wait in sockets.
-pub const BENCH_IN_FLIGHT_ALL_MAX: usize = 1_000_000;
+pub(crate) const BENCH_IN_FLIGHT_ALL_MAX: usize = 1_000_000;
 
 /// Bytes that a connection has ready to send before it makes more.
-pub const BENCH_OUT_BYTES_MAX: usize = 256 * 1024;
+pub(crate) const BENCH_OUT_BYTES_MAX: usize = 256 * 1024;
 
 /// Longest time of a message that is told apart; longer ones count as this.
-pub const BENCH_LATENCY_MAX: Duration = Duration::from_secs(3600);
+pub(crate) const BENCH_LATENCY_MAX: Duration = Duration::from_secs(3600);
 
 /// Time that messages in flight have for their answers once nothing more is sent: longer than an eviction.
-pub const BENCH_DRAIN_TIME_MAX: Duration = Duration::from_secs(30);
+pub(crate) const BENCH_DRAIN_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Time between two lines of progress.
-pub const BENCH_PROGRESS_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const BENCH_PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// Time between two looks at whether something is ready.
-pub const BENCH_POLL_EVERY: Duration = Duration::from_millis(20);
+pub(crate) const BENCH_POLL_EVERY: Duration = Duration::from_millis(20);
 
 /// Syncs of a small write that have to be quick in a row before a bench begins.
-pub const BENCH_CALM_SYNCS: usize = 5;
+pub(crate) const BENCH_CALM_SYNCS: usize = 5;
 
 /// What counts as quick: some times what an idle disk takes.
-pub const BENCH_CALM_SYNC_MAX: Duration = Duration::from_millis(20);
+pub(crate) const BENCH_CALM_SYNC_MAX: Duration = Duration::from_millis(20);
 
 /// Time that data nodes have to report what they keep in the end: they do so every second.
-pub const BENCH_REPORT_TIME_MAX: Duration = Duration::from_secs(3);
+pub(crate) const BENCH_REPORT_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// How far the clocks of heads may be behind this machine's, for what is read back: older messages are not looked at.
-pub const BENCH_CLOCKS_APART_MAX: Duration = Duration::from_secs(3600);
+pub(crate) const BENCH_CLOCKS_APART_MAX: Duration = Duration::from_secs(3600);
 
 /// Longest measurement.
-pub const BENCH_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const BENCH_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 
 // ---- torture ----------------------------------------------------------------------------------------------------------
 
 /// Messages of one torture: rate times duration. The checker keeps a few bytes of each, and the files that it reads in
 /// the end some fifty for each copy.
-pub const TORTURE_MESSAGES_MAX: u64 = 2_000_000;
+pub(crate) const TORTURE_MESSAGES_MAX: u64 = 2_000_000;
 
 /// Heads and data nodes of a torture: processes of one machine, a link for each pair.
-pub const TORTURE_PROCESSES_MAX: usize = 16;
+pub(crate) const TORTURE_PROCESSES_MAX: usize = 16;
 
 /// Clients of a torture, of each kind.
-pub const TORTURE_CLIENTS_MAX: usize = 32;
+pub(crate) const TORTURE_CLIENTS_MAX: usize = 32;
 
 /// Messages that a client of the library has in flight under torture: some seconds of the usual rate, so that no fault
 /// makes it hold its breath, and few enough to be sent again in no time.
-pub const TORTURE_IN_FLIGHT_MESSAGES_MAX: usize = 1024;
+pub(crate) const TORTURE_IN_FLIGHT_MESSAGES_MAX: usize = 1024;
 
 /// Lines a text client has sent and has no answer to.
-pub const TORTURE_LINES_WAITING_MAX: usize = 256;
+pub(crate) const TORTURE_LINES_WAITING_MAX: usize = 256;
 
 /// Time between two looks at how many messages are due.
-pub const TORTURE_TICK: Duration = Duration::from_millis(10);
+pub(crate) const TORTURE_TICK: Duration = Duration::from_millis(10);
 
 /// Time for which a client of the library goes on trying: longer than any fault, so that it gives nothing up.
-pub const TORTURE_RETRY_TIME: Duration = Duration::from_secs(60);
+pub(crate) const TORTURE_RETRY_TIME: Duration = Duration::from_secs(60);
 
 /// Silence after which a text client that waits for an answer goes on with the next head: longer than the eviction of a
 /// silent node, and what the library takes as well.
-pub const TORTURE_SILENCE_MAX: Duration = Duration::from_secs(10);
+pub(crate) const TORTURE_SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Time a head has to answer a handshake or a question for its status.
-pub const TORTURE_STATUS_TIME_MAX: Duration = Duration::from_secs(2);
+pub(crate) const TORTURE_STATUS_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Time between two looks at whether the cluster is whole.
-pub const TORTURE_POLL_EVERY: Duration = Duration::from_millis(50);
+pub(crate) const TORTURE_POLL_EVERY: Duration = Duration::from_millis(50);
 
 /// Time the cluster has to be whole again after the last fault was undone: a node waits up to [`BACKOFF_MAX`] before it
 /// dials, takes [`HEAD_SILENCE_MAX`] to give up a silent head, and then the two again.
-pub const TORTURE_WHOLE_TIME_MAX: Duration = Duration::from_secs(60);
+pub(crate) const TORTURE_WHOLE_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Time for which a node of a torture may be away before its copies are made again: some faults are shorter and some
 /// longer.
-pub const TORTURE_REPAIR_AFTER: Duration = Duration::from_secs(2);
+pub(crate) const TORTURE_REPAIR_AFTER: Duration = Duration::from_secs(2);
 
 /// Time for which no head may know of a record short of copies until that counts: nodes look and report every second.
-pub const TORTURE_COPIES_CALM: Duration = Duration::from_secs(3);
+pub(crate) const TORTURE_COPIES_CALM: Duration = Duration::from_secs(3);
 
 /// Time the read after healing goes on trying. It waits for a node whose files are wiped until the others have reported
 /// that they lack no copy, at [`REPORT_EVERY`] at the latest.
-pub const TORTURE_READ_RETRY_TIME: Duration = Duration::from_secs(30);
+pub(crate) const TORTURE_READ_RETRY_TIME: Duration = Duration::from_secs(30);
 
 /// Time a follower has to deliver everything that was acknowledged once the cluster is whole: longer than it holds back
 /// what comes behind a message that is missing.
-pub const TORTURE_FOLLOW_TIME_MAX: Duration = Duration::from_secs(45);
+pub(crate) const TORTURE_FOLLOW_TIME_MAX: Duration = Duration::from_secs(45);
 
 /// Time for which nothing has come from a follower that has everything; then nothing more is expected from it.
-pub const TORTURE_FOLLOW_CALM: Duration = Duration::from_secs(1);
+pub(crate) const TORTURE_FOLLOW_CALM: Duration = Duration::from_secs(1);
 
 /// Time a flip waits for a file to be sealed.
-pub const TORTURE_SEALED_TIME_MAX: Duration = Duration::from_secs(10);
+pub(crate) const TORTURE_SEALED_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Connections through one link: a data node has one and dials the next when that is lost.
-pub const TORTURE_RELAY_CONNECTIONS_MAX: usize = 64;
+pub(crate) const TORTURE_RELAY_CONNECTIONS_MAX: usize = 64;
 
 /// Bytes a link takes at once in one direction.
-pub const TORTURE_RELAY_BUFFER_BYTES: usize = 16 * 1024;
+pub(crate) const TORTURE_RELAY_BUFFER_BYTES: usize = 16 * 1024;
 
 /// Ports for the heads: above the privileged ones and below those that systems give to connections, one of which could
 /// take the port of a head that is away.
-pub const TORTURE_PORTS: std::ops::Range<u16> = 10_000..30_000;
+pub(crate) const TORTURE_PORTS: std::ops::Range<u16> = 10_000..30_000;
 
 /// Ports that are tried before a torture gives up.
-pub const TORTURE_PORT_TRIES_MAX: usize = 1000;
+pub(crate) const TORTURE_PORT_TRIES_MAX: usize = 1000;
 
 /// Least size of the disk that is filled, bytes: a node takes messages again when [`DISK_RESUME_BYTES_MIN`] are free, and
 /// the rest is for its records. What a run stores comes on top.
-pub const TORTURE_DISK_BYTES_MIN: u64 = DISK_RESUME_BYTES_MIN + 16 * 1024 * 1024;
+pub(crate) const TORTURE_DISK_BYTES_MIN: u64 = DISK_RESUME_BYTES_MIN + 16 * 1024 * 1024;
 
 /// Bytes that a message of a torture takes on a disk, names of copies included, amply.
-pub const TORTURE_RECORD_BYTES_MAX: u64 = 160;
+pub(crate) const TORTURE_RECORD_BYTES_MAX: u64 = 160;
 
 /// Faults whose messages may still lack an answer: those of the longest time that one is waited for.
-pub const TORTURE_FAULTS_OPEN_MAX: usize = 64;
+pub(crate) const TORTURE_FAULTS_OPEN_MAX: usize = 64;
 
 /// Broken promises that are shown; the others are counted.
-pub const TORTURE_FINDINGS_SHOWN_MAX: usize = 20;
+pub(crate) const TORTURE_FINDINGS_SHOWN_MAX: usize = 20;
 
 /// Lines of the history that are shown; it is kept whole.
-pub const TORTURE_HISTORY_LINES_MAX: usize = 200;
+pub(crate) const TORTURE_HISTORY_LINES_MAX: usize = 200;
 
 /// Time before and after a message within which the history of the cluster is shown with it.
-pub const TORTURE_HISTORY_AROUND: Duration = Duration::from_secs(5);
+pub(crate) const TORTURE_HISTORY_AROUND: Duration = Duration::from_secs(5);
 
 // ---- verify and audit --------------------------------------------------------------------------------------------
 
 /// Memory in which entries are sorted before they go to a temporary file, bytes. At most three sorts are under way at
 /// the same time; more memory would make fewer runs, and nothing faster.
-pub const SORT_RUN_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub(crate) const SORT_RUN_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Memory of a merge of sorted runs, bytes, shared among the runs.
-pub const SORT_MERGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub(crate) const SORT_MERGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Bytes of a sorted run that are written at once.
-pub const SORT_WRITE_BYTES: usize = 256 * 1024;
+pub(crate) const SORT_WRITE_BYTES: usize = 256 * 1024;
 
 /// Sorted runs of one level of a sort; when there are as many they become one run of the next level. Each still has
 /// a read buffer of 32 KiB in a merge, and 16 GiB of entries are sorted in one pass.
-pub const SORT_FAN_IN_MAX: usize = 512;
+pub(crate) const SORT_FAN_IN_MAX: usize = 512;
 
 /// Examples of each kind of finding that `audit` and `verify` list; the rest is counted.
-pub const FINDINGS_SHOWN_MAX: usize = 20;
+pub(crate) const FINDINGS_SHOWN_MAX: usize = 20;
 
 /// Faults of one folder that `verify` lists; the rest is counted.
-pub const VERIFY_PROBLEMS_MAX: usize = 100_000;
+pub(crate) const VERIFY_PROBLEMS_MAX: usize = 100_000;
 
 /// Data folders of one `audit` or `verify`: all nodes of a head, and those they replaced.
-pub const AUDIT_FOLDERS_MAX: usize = 8 * NODES_MAX;
+pub(crate) const AUDIT_FOLDERS_MAX: usize = 8 * NODES_MAX;
 
 /// Sealed files that retention removed from the folders of one `audit`; they are held in memory.
-pub const AUDIT_REMOVED_MAX: usize = 1_000_000;
+pub(crate) const AUDIT_REMOVED_MAX: usize = 1_000_000;
 
 /// Registro files of one `audit`: ten years of eight heads.
-pub const AUDIT_REGISTROS_MAX: usize = 32 * 1024;
+pub(crate) const AUDIT_REGISTROS_MAX: usize = 32 * 1024;
 
 /// Names of data nodes that the registros of one `audit` may hold. A raw node has a new one each time it connects.
-pub const AUDIT_NODES_MAX: usize = 60_000;
+pub(crate) const AUDIT_NODES_MAX: usize = 60_000;
 
 /// Acknowledgements that cover the same id at the same time: every node of every head, and more.
-pub const AUDIT_OVERLAP_MAX: usize = 8 * 1024;
+pub(crate) const AUDIT_OVERLAP_MAX: usize = 8 * 1024;
 
 /// Longest line of a registro that is read, bytes; [`REGISTRO_RANGES_MAX`] ranges take less.
-pub const REGISTRO_LINE_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const REGISTRO_LINE_BYTES_MAX: usize = 64 * 1024;
 
 /// Most ids in one range of a registro: a node acknowledges no more than its window. A larger number is damage, and
 /// would cost an `audit` hours.
-pub const REGISTRO_RANGE_IDS_MAX: u64 = 1024 * 1024;
+pub(crate) const REGISTRO_RANGE_IDS_MAX: u64 = 1024 * 1024;
 
 /// Pieces of a file that are read before they are looked at, of [`SCAN_CHUNK_BYTES`] each: a disk that stalls for a moment is
 /// made up for.
-pub const AHEAD_CHUNKS_MAX: usize = 4;
+pub(crate) const AHEAD_CHUNKS_MAX: usize = 4;
 
 const _: () = assert!(SORT_MERGE_BYTES_MAX / SORT_FAN_IN_MAX >= 4096);
 const _: () = assert!(REGISTRO_RANGE_IDS_MAX >= NODE_WINDOW_MESSAGES_MAX as u64);

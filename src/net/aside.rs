@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 ///
 /// # Errors
 /// The system gives no thread; or what the work says.
-pub async fn aside<T: Send + 'static>(
+pub(crate) async fn aside<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {

@@ -16,7 +16,7 @@ use crate::wire::peer::{self, Unconfirmed};
 
 /// Why a connection to a head ended.
 #[derive(Debug, thiserror::Error)]
-pub enum Ended {
+pub(crate) enum Ended {
     /// The system's word.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -47,7 +47,7 @@ impl Ended {
     /// What makes two ends alike, so that the same trouble is said once. Of what is no head at all, the words depend on
     /// how much of them came at once.
     #[must_use]
-    pub fn kind(&self) -> String {
+    pub(crate) fn kind(&self) -> String {
         match self {
             Self::Unconfirmed(Unconfirmed::Other(_)) => "no head".to_owned(),
             other => other.to_string(),
@@ -60,7 +60,7 @@ impl Ended {
 ///
 /// # Errors
 /// It is not confirmed within [`limits::HANDSHAKE_TIME_MAX`].
-pub async fn open(socket: &mut Stream, opening: &[u8], buffer: &mut BytesMut) -> Result<(), Ended> {
+pub(crate) async fn open(socket: &mut Stream, opening: &[u8], buffer: &mut BytesMut) -> Result<(), Ended> {
     let confirmed = async {
         socket.write_all(opening).await?;
         loop {
@@ -82,7 +82,7 @@ pub async fn open(socket: &mut Stream, opening: &[u8], buffer: &mut BytesMut) ->
 ///
 /// # Errors
 /// There will be none.
-pub async fn next_frame(socket: &mut Stream, buffer: &mut BytesMut) -> Result<Frame, Ended> {
+pub(crate) async fn next_frame(socket: &mut Stream, buffer: &mut BytesMut) -> Result<Frame, Ended> {
     loop {
         if let Some(frame) = Frame::decode(buffer)? {
             return Ok(frame);

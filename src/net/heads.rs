@@ -10,7 +10,7 @@ use crate::limits;
 
 /// The heads, `host:port` each; clones share the list.
 #[derive(Clone, Debug)]
-pub struct Heads(Arc<State>);
+pub(crate) struct Heads(Arc<State>);
 
 #[derive(Debug)]
 struct State {
@@ -29,7 +29,7 @@ impl From<Vec<String>> for Heads {
 impl Heads {
     /// A list that [`Self::set`] changes.
     #[must_use]
-    pub fn following(heads: Vec<String>) -> Self {
+    pub(crate) fn following(heads: Vec<String>) -> Self {
         Self::new(heads, true)
     }
 
@@ -39,25 +39,25 @@ impl Heads {
 
     /// The list as it is.
     #[must_use]
-    pub fn now(&self) -> Arc<[String]> {
+    pub(crate) fn now(&self) -> Arc<[String]> {
         Arc::clone(&self.0.list.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether the list may change.
     #[must_use]
-    pub fn follows(&self) -> bool {
+    pub(crate) fn follows(&self) -> bool {
         self.0.follows
     }
 
     /// Whether this head is in the list.
     #[must_use]
-    pub fn lists(&self, head: &str) -> bool {
+    pub(crate) fn lists(&self, head: &str) -> bool {
         self.now().iter().any(|listed| listed == head)
     }
 
     /// Makes this the list, up to [`limits::HEADS_MAX`]; true if it was another. An empty one is no news: heads that are
     /// not announced any more may serve all the same, and the last known ones are all there is.
-    pub fn set(&self, mut heads: Vec<String>) -> bool {
+    pub(crate) fn set(&self, mut heads: Vec<String>) -> bool {
         heads.sort_unstable();
         heads.dedup();
         heads.truncate(limits::HEADS_MAX);
@@ -73,7 +73,7 @@ impl Heads {
     }
 
     /// The list, once it is not this one.
-    pub async fn other_than(&self, seen: &Arc<[String]>) -> Arc<[String]> {
+    pub(crate) async fn other_than(&self, seen: &Arc<[String]>) -> Arc<[String]> {
         loop {
             // Before the look: what changes in between is not missed.
             let changed = self.0.changed.notified();

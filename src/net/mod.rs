@@ -4,11 +4,11 @@
 //! No decision is here, and of the protocol only what every caller of a head does alike.
 
 mod aside;
-pub mod framed;
+pub(crate) mod framed;
 mod heads;
 mod outbox;
 #[cfg(feature = "simulation")]
-pub mod simulated;
+pub(crate) mod simulated;
 mod stream;
 mod turn;
 mod window;
@@ -21,17 +21,17 @@ use rand::rngs::SmallRng;
 
 #[cfg(feature = "server")]
 pub(crate) use aside::aside;
-pub use heads::Heads;
-pub use outbox::Outbox;
-pub use stream::{Listener, Net, ReadHalf, Stream, WriteHalf};
-pub use turn::Turn;
+pub(crate) use heads::Heads;
+pub(crate) use outbox::Outbox;
+pub(crate) use stream::{Listener, Net, ReadHalf, Stream, WriteHalf};
+pub(crate) use turn::Turn;
 
 use crate::limits;
 use tokio_util::sync::CancellationToken;
 
 /// What one read brought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Read {
+pub(crate) enum Read {
     /// Bytes.
     Some,
     /// The peer has said everything.
@@ -43,12 +43,12 @@ pub enum Read {
 }
 
 /// Reads once, or ends: false at the end of input, when the role is stopping, or when the connection breaks.
-pub async fn read_some(socket: &mut ReadHalf<'_>, buffer: &mut BytesMut, shutdown: &CancellationToken) -> bool {
+pub(crate) async fn read_some(socket: &mut ReadHalf<'_>, buffer: &mut BytesMut, shutdown: &CancellationToken) -> bool {
     read(socket, buffer, shutdown).await == Read::Some
 }
 
 /// Reads once, unless the role is stopping.
-pub async fn read(socket: &mut ReadHalf<'_>, buffer: &mut BytesMut, shutdown: &CancellationToken) -> Read {
+pub(crate) async fn read(socket: &mut ReadHalf<'_>, buffer: &mut BytesMut, shutdown: &CancellationToken) -> Read {
     // First: a peer that always has more to say must not hold up the end.
     if shutdown.is_cancelled() {
         return Read::Stopping;
@@ -65,7 +65,7 @@ pub async fn read(socket: &mut ReadHalf<'_>, buffer: &mut BytesMut, shutdown: &C
 }
 
 /// Sees that the next read of a connection is not a small one: for who has few connections.
-pub fn make_room(buffer: &mut BytesMut) {
+pub(crate) fn make_room(buffer: &mut BytesMut) {
     if buffer.capacity() - buffer.len() < limits::READ_BUFFER_BYTES / 8 {
         buffer.reserve(limits::READ_BUFFER_BYTES);
     }
@@ -73,7 +73,7 @@ pub fn make_room(buffer: &mut BytesMut) {
 
 /// Waits between attempts: doubling, with jitter, so that many who lost one head do not come back in step.
 #[derive(Debug)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     next: Duration,
 }
 
@@ -85,14 +85,14 @@ impl Default for Backoff {
 
 impl Backoff {
     /// The next wait: between half and all of a time that doubles up to [`limits::BACKOFF_MAX`].
-    pub fn next(&mut self, rng: &mut SmallRng) -> Duration {
+    pub(crate) fn next(&mut self, rng: &mut SmallRng) -> Duration {
         let wait = self.next.mul_f64(rng.random_range(0.5..1.0));
         self.next = (self.next * 2).min(limits::BACKOFF_MAX);
         wait
     }
 
     /// It worked: the next loss begins with a short wait again.
-    pub const fn reset(&mut self) {
+    pub(crate) const fn reset(&mut self) {
         self.next = limits::BACKOFF_MIN;
     }
 }

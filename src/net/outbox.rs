@@ -17,14 +17,14 @@ use tokio::time::Instant;
 use crate::limits;
 
 /// Why a connection is given up for which more waits than there may.
-pub const UNREAD: &str = "it does not read what it is sent";
+pub(crate) const UNREAD: &str = "it does not read what it is sent";
 
 /// Why nothing is kept for a peer whose connection broke.
 const BROKEN: &str = "its connection broke";
 
 /// The outgoing side of one connection.
 #[derive(Debug)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     buffer: RefCell<BytesMut>,
     wake: Notify,
     /// Told when something has been written: who waits for the peer to read its answers waits here.
@@ -59,7 +59,7 @@ impl Default for Outbox {
 
 impl Outbox {
     /// Appends through `write`, and wakes the connection's task.
-    pub fn with<T>(&self, write: impl FnOnce(&mut BytesMut) -> T) -> T {
+    pub(crate) fn with<T>(&self, write: impl FnOnce(&mut BytesMut) -> T) -> T {
         let mut buffer = self.buffer.borrow_mut();
         let was_empty = buffer.is_empty();
         let result = write(&mut buffer);
@@ -75,7 +75,7 @@ impl Outbox {
     }
 
     /// As [`with`](Self::with), for an answer to what the peer asked: [`answers_read`](Self::answers_read) waits for it.
-    pub fn answer<T>(&self, write: impl FnOnce(&mut BytesMut) -> T) -> T {
+    pub(crate) fn answer<T>(&self, write: impl FnOnce(&mut BytesMut) -> T) -> T {
         let before = self.buffer.borrow().len();
         let result = self.with(write);
         let more = self.buffer.borrow().len().saturating_sub(before);
@@ -85,34 +85,34 @@ impl Outbox {
 
     /// Bytes that wait, those of the write under way included.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.buffer.borrow().len() + self.writing.get()
     }
 
     /// Whether nothing waits.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// When the peer made room last, or what waits began to wait.
     #[must_use]
-    pub const fn moved(&self) -> Instant {
+    pub(crate) const fn moved(&self) -> Instant {
         self.moved.get()
     }
 
     /// Resolves after the next write, for who waits until the peer has read.
-    pub async fn drained(&self) {
+    pub(crate) async fn drained(&self) {
         self.written.notified().await;
     }
 
     /// Waits until the peer reads the answers to what it asked: until then nothing more is read from it.
-    pub async fn answers_read(&self) {
+    pub(crate) async fn answers_read(&self) {
         self.read_below(|| self.answers.get(), limits::ANSWERS_BYTES_MAX).await;
     }
 
     /// Waits until less than this many bytes wait.
-    pub async fn room(&self, bytes: usize) {
+    pub(crate) async fn room(&self, bytes: usize) {
         self.read_below(|| self.len(), bytes).await;
     }
 
@@ -123,7 +123,7 @@ impl Outbox {
     }
 
     /// Gives the connection up: what waits is dropped, and [`pump`](Self::pump) ends with this cause.
-    pub fn cut(&self, cause: &'static str) {
+    pub(crate) fn cut(&self, cause: &'static str) {
         if self.failed.get().is_none() {
             self.failed.set(Some(cause));
             self.cut.notify_one();
@@ -132,12 +132,12 @@ impl Outbox {
 
     /// Why the connection was given up, if it was.
     #[must_use]
-    pub const fn failed(&self) -> Option<&'static str> {
+    pub(crate) const fn failed(&self) -> Option<&'static str> {
         self.failed.get()
     }
 
     /// The connection broke: all that is said from now on is let go, and nobody waits for the peer.
-    pub fn let_go(&self) {
+    pub(crate) fn let_go(&self) {
         self.failed.set(self.failed.get().or(Some(BROKEN)));
         *self.buffer.borrow_mut() = BytesMut::new();
         self.writing.set(0);
@@ -146,7 +146,7 @@ impl Outbox {
     }
 
     /// Resolves once nobody reads what is said.
-    pub async fn unheard(&self) {
+    pub(crate) async fn unheard(&self) {
         loop {
             let written = self.written.notified();
             if self.failed.get().is_some() {
@@ -157,7 +157,7 @@ impl Outbox {
     }
 
     /// Nothing more comes: [`pump`](Self::pump) writes the rest and ends.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.closing.set(true);
         self.wake.notify_one();
     }
@@ -166,7 +166,7 @@ impl Outbox {
     ///
     /// # Errors
     /// The connection broke, or was given up.
-    pub async fn pump(&self, socket: impl AsyncWrite + Unpin) -> io::Result<()> {
+    pub(crate) async fn pump(&self, socket: impl AsyncWrite + Unpin) -> io::Result<()> {
         tokio::select! {
             biased;
             () = self.cut.notified() => {

@@ -22,7 +22,7 @@ use crate::limits;
 
 /// How connections are made.
 #[derive(Clone, Debug, Default)]
-pub enum Net {
+pub(crate) enum Net {
     /// Over TCP.
     #[default]
     Tcp,
@@ -36,7 +36,7 @@ impl Net {
     ///
     /// # Errors
     /// The name is not known, or none of its addresses answers within [`limits::DIAL_TIME_MAX`] each: the last cause.
-    pub async fn dial(&self, host: &str, bind: Option<IpAddr>) -> io::Result<Stream> {
+    pub(crate) async fn dial(&self, host: &str, bind: Option<IpAddr>) -> io::Result<Stream> {
         match self {
             Self::Tcp => dial_tcp(host, bind).await.map(Stream::Tcp),
             #[cfg(feature = "simulation")]
@@ -118,7 +118,7 @@ fn watch(socket: &TcpStream, silence: Duration) -> io::Result<()> {
 
 /// Where connections come in.
 #[derive(Debug)]
-pub enum Listener {
+pub(crate) enum Listener {
     /// Over TCP.
     Tcp(TcpListener),
     /// At a host of a simulated network.
@@ -131,7 +131,7 @@ impl Listener {
     ///
     /// # Errors
     /// The address is not to be had.
-    pub async fn bind(address: &str) -> io::Result<Self> {
+    pub(crate) async fn bind(address: &str) -> io::Result<Self> {
         TcpListener::bind(look_up(address).await?.as_slice()).await.map(Self::Tcp)
     }
 
@@ -139,7 +139,7 @@ impl Listener {
     ///
     /// # Errors
     /// The system does not tell.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(listener) => listener.local_addr(),
             #[cfg(feature = "simulation")]
@@ -151,7 +151,7 @@ impl Listener {
     ///
     /// # Errors
     /// The system has no room for one, or the peer left at once: the next may succeed.
-    pub async fn accept(&self, silence: Duration) -> io::Result<(Stream, SocketAddr)> {
+    pub(crate) async fn accept(&self, silence: Duration) -> io::Result<(Stream, SocketAddr)> {
         match self {
             Self::Tcp(listener) => {
                 let (socket, peer) = listener.accept().await?;
@@ -171,7 +171,7 @@ impl Listener {
 
 /// A connection.
 #[derive(Debug)]
-pub enum Stream {
+pub(crate) enum Stream {
     /// Over TCP.
     Tcp(TcpStream),
     /// Between two hosts of a simulated network.
@@ -181,7 +181,7 @@ pub enum Stream {
 
 /// The reading half of a [`Stream`].
 #[derive(Debug)]
-pub struct ReadHalf<'a> {
+pub(crate) struct ReadHalf<'a> {
     half: Half<'a>,
     /// Room for the next read, bytes.
     room: usize,
@@ -202,7 +202,7 @@ impl ReadHalf<'_> {
     ///
     /// # Errors
     /// The connection broke.
-    pub async fn read_into(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+    pub(crate) async fn read_into(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
         let least = self.room / 4;
         if buffer.capacity() - buffer.len() < least {
             buffer.reserve(self.room);
@@ -218,7 +218,7 @@ impl ReadHalf<'_> {
 
 /// The writing half of a [`Stream`].
 #[derive(Debug)]
-pub enum WriteHalf<'a> {
+pub(crate) enum WriteHalf<'a> {
     /// Over TCP.
     Tcp(TcpWriter<'a>),
     /// Between two hosts of a simulated network.
@@ -229,7 +229,7 @@ pub enum WriteHalf<'a> {
 /// Writes to a TCP connection. A peer that is there and does not read has all the time it likes: the system would give it up
 /// with those that are gone, so it is told not to while the peer's window is closed.
 #[derive(Debug)]
-pub struct TcpWriter<'a> {
+pub(crate) struct TcpWriter<'a> {
     half: tcp::WriteHalf<'a>,
     /// For how long what was sent may stay unacknowledged; none on a connection that was dialled.
     silence: Option<Duration>,
@@ -300,7 +300,7 @@ impl AsyncWrite for TcpWriter<'_> {
 
 impl Stream {
     /// Halves that can be used at the same time; the connection closes when the stream is dropped.
-    pub fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
+    pub(crate) fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         match self {
             Self::Tcp(socket) => {
                 let silence = SockRef::from(&*socket).tcp_user_timeout().ok().flatten();
@@ -321,7 +321,7 @@ impl Stream {
     ///
     /// # Errors
     /// The system does not tell.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(socket) => socket.local_addr(),
             #[cfg(feature = "simulation")]
@@ -333,7 +333,7 @@ impl Stream {
     ///
     /// # Errors
     /// The connection is gone.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(socket) => socket.peer_addr(),
             #[cfg(feature = "simulation")]

@@ -12,7 +12,7 @@ use crate::limits;
 
 /// What is left of a turn.
 #[derive(Debug)]
-pub struct Turn {
+pub(crate) struct Turn {
     left: usize,
 }
 
@@ -24,14 +24,14 @@ impl Default for Turn {
 
 impl Turn {
     /// Notes one frame, batch or line that took this many bytes, in and out. Lets others run if that ends the turn.
-    pub async fn spend(&mut self, bytes: usize) {
+    pub(crate) async fn spend(&mut self, bytes: usize) {
         if self.ends_with(bytes) {
             rest().await;
         }
     }
 
     /// Ends the turn: for what takes as long as the whole of one.
-    pub async fn end(&mut self) {
+    pub(crate) async fn end(&mut self) {
         self.spend(limits::TURN_BYTES).await;
     }
 

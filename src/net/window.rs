@@ -18,7 +18,7 @@ const WINDOW_TIMER: &str = "04";
 ///
 /// # Errors
 /// The system does not tell.
-pub fn is_closed(socket: &TcpStream) -> io::Result<bool> {
+pub(crate) fn is_closed(socket: &TcpStream) -> io::Result<bool> {
     let (local, peer) = (socket.local_addr()?, socket.peer_addr()?);
     let table = std::fs::read_to_string(if local.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" })?;
     Ok(waits_for_window(&table, local, peer))

@@ -8,13 +8,13 @@
 
 mod process;
 mod readers;
-pub mod reading;
-pub mod shape;
-pub mod verdict;
+pub(crate) mod reading;
+pub(crate) mod shape;
+pub(crate) mod verdict;
 mod world;
 mod writers;
 
-pub use shape::Shape;
+pub(crate) use shape::Shape;
 
 use crate::client::reader;
 use crate::data::simulated::Lie;

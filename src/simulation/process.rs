@@ -21,7 +21,7 @@ struct Gate {
 }
 
 /// A running role. Dropping it kills it.
-pub struct Process {
+pub(crate) struct Process {
     gate: Rc<Gate>,
     shutdown: CancellationToken,
     asked: Cell<bool>,
@@ -45,7 +45,7 @@ impl Future for Drive {
 
 impl Process {
     /// Starts a role; what it returns says how it ended. Call it inside a LocalSet.
-    pub fn start<F: Future<Output = String> + 'static>(role: impl FnOnce(CancellationToken) -> F) -> Self {
+    pub(crate) fn start<F: Future<Output = String> + 'static>(role: impl FnOnce(CancellationToken) -> F) -> Self {
         let shutdown = CancellationToken::new();
         let gate = Rc::new(Gate::default());
         let set = LocalSet::new();
@@ -62,24 +62,24 @@ impl Process {
     }
 
     /// Asks it to end in order.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.asked.set(true);
         self.shutdown.cancel();
     }
 
     /// Stops its steps, or lets them go on.
-    pub fn pause(&self, paused: bool) {
+    pub(crate) fn pause(&self, paused: bool) {
         self.gate.paused.set(paused);
         self.wake();
     }
 
     /// Whether it was asked to end and has not.
-    pub fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         self.asked.get() && self.ended().is_none()
     }
 
     /// How it ended, if it did.
-    pub fn ended(&self) -> Option<String> {
+    pub(crate) fn ended(&self) -> Option<String> {
         self.gate.ended.borrow().clone()
     }
 

@@ -10,25 +10,25 @@ use crate::client::reader::{self, Event, Query, ReadError};
 
 /// What a reader delivered so far, and what it should not have said.
 #[derive(Debug, Default)]
-pub struct Notes {
+pub(crate) struct Notes {
     /// Messages, in the order in which they came.
-    pub delivered: Vec<Delivered>,
+    pub(crate) delivered: Vec<Delivered>,
     /// Errors.
-    pub errors: Vec<String>,
+    pub(crate) errors: Vec<String>,
     /// Names of the nodes that the answer lacks, once it has ended.
-    pub ended: Option<Vec<String>>,
+    pub(crate) ended: Option<Vec<String>>,
 }
 
 /// A read under way. Dropping it ends it.
-pub struct Reading {
+pub(crate) struct Reading {
     /// What came.
-    pub notes: Rc<RefCell<Notes>>,
+    pub(crate) notes: Rc<RefCell<Notes>>,
     task: JoinHandle<()>,
 }
 
 impl Reading {
     /// Begins to read. Call it inside a LocalSet.
-    pub fn begin(config: reader::Config, query: Query) -> Self {
+    pub(crate) fn begin(config: reader::Config, query: Query) -> Self {
         let notes = Rc::new(RefCell::new(Notes::default()));
         let noted = Rc::clone(&notes);
         let task = tokio::task::spawn_local(async move {
@@ -41,7 +41,7 @@ impl Reading {
     }
 
     /// Whether nothing more comes.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.task.is_finished()
     }
 }

@@ -10,39 +10,39 @@ const HOLD_NS: u64 = limits::READER_HOLD_TIME.as_nanos() as u64;
 
 /// A message that a reader delivered.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Delivered {
+pub(crate) struct Delivered {
     /// Its id.
-    pub id: RecordId,
+    pub(crate) id: RecordId,
     /// Who sent it.
-    pub client: ClientId,
+    pub(crate) client: ClientId,
     /// The client's number for it.
-    pub seq: u64,
+    pub(crate) seq: u64,
     /// Its bytes.
-    pub payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// What one read has to be like.
-pub struct Expected<'a> {
+pub(crate) struct Expected<'a> {
     /// Every payload that was sent.
-    pub sent: &'a BTreeSet<Vec<u8>>,
+    pub(crate) sent: &'a BTreeSet<Vec<u8>>,
     /// Lines of which a part may be stored.
-    pub torn: &'a [Vec<u8>],
+    pub(crate) torn: &'a [Vec<u8>],
     /// Payloads that have to be there.
-    pub kept: &'a BTreeSet<Vec<u8>>,
+    pub(crate) kept: &'a BTreeSet<Vec<u8>>,
 }
 
 /// What became of a read.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// What must not be.
-    pub problems: Vec<String>,
+    pub(crate) problems: Vec<String>,
     /// Messages that came after a later one of their client because a retry came later than a reader waits.
-    pub late: u64,
+    pub(crate) late: u64,
 }
 
 /// What is missing, comes twice, was never sent, or is out of order.
 #[must_use]
-pub fn judge(delivered: &[Delivered], expected: &Expected<'_>) -> Outcome {
+pub(crate) fn judge(delivered: &[Delivered], expected: &Expected<'_>) -> Outcome {
     let mut problems = Problems::default();
     let mut seen = BTreeSet::new();
     for message in delivered {

@@ -12,7 +12,7 @@ use crate::net::simulated::Weather;
 
 /// A host of the cluster.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Host {
+pub(crate) enum Host {
     /// A head, by number.
     Head(usize),
     /// A data node.
@@ -23,7 +23,7 @@ pub enum Host {
 
 /// A way in which a disk fails for good.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum DiskFault {
+pub(crate) enum DiskFault {
     /// A write.
     Write,
     /// A sync.
@@ -34,7 +34,7 @@ pub enum DiskFault {
 
 /// What goes wrong; how long it lasts, where it ends by itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// kill -9: the process is gone, its system is not.
     Kill(Host, Duration),
     /// The power is cut: unsynced data is lost, connections say nothing.
@@ -70,31 +70,31 @@ pub enum Fault {
 
 /// What one client does.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Writing {
+pub(crate) struct Writing {
     /// Whether it speaks lines in place of frames.
-    pub lines: bool,
+    pub(crate) lines: bool,
     /// Whether a framed one asks to be stored as text.
-    pub text: bool,
+    pub(crate) text: bool,
     /// Messages it sends.
-    pub messages: u64,
+    pub(crate) messages: u64,
     /// Most messages it sends without a pause.
-    pub burst: u64,
+    pub(crate) burst: u64,
     /// Longest pause.
-    pub pause: Duration,
+    pub(crate) pause: Duration,
     /// Longest payload, bytes.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
     /// How long a framed one goes on trying.
-    pub retry_for: Duration,
+    pub(crate) retry_for: Duration,
     /// Messages it may have in flight.
-    pub window: usize,
+    pub(crate) window: usize,
     /// It vanishes after so many messages.
-    pub vanishes: Option<u64>,
+    pub(crate) vanishes: Option<u64>,
 }
 
 impl Writing {
     /// The longest time that its pauses and what it tries in vain may take.
     #[must_use]
-    pub fn longest(&self) -> Duration {
+    pub(crate) fn longest(&self) -> Duration {
         let rounds = u32::try_from(self.messages.div_ceil(self.burst)).unwrap_or(u32::MAX);
         (self.pause * 2).saturating_mul(rounds + 1) + self.retry_for * 8
     }
@@ -102,43 +102,43 @@ impl Writing {
 
 /// A cluster and what happens to it.
 #[derive(Clone, Debug)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// The seed it was drawn from, and from which everything else is drawn.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Heads.
-    pub heads: usize,
+    pub(crate) heads: usize,
     /// Data nodes.
-    pub nodes: usize,
+    pub(crate) nodes: usize,
     /// Copies asked for.
-    pub replicas: usize,
+    pub(crate) replicas: usize,
     /// Copies without which a message is refused.
-    pub copies_min: usize,
+    pub(crate) copies_min: usize,
     /// Clients.
-    pub writers: Vec<Writing>,
+    pub(crate) writers: Vec<Writing>,
     /// Time between heartbeats.
-    pub heartbeat: Duration,
+    pub(crate) heartbeat: Duration,
     /// Size at which nodes seal a file, bytes.
-    pub segment_bytes: u64,
+    pub(crate) segment_bytes: u64,
     /// When nodes sync.
-    pub sync: SyncPolicy,
+    pub(crate) sync: SyncPolicy,
     /// The network.
-    pub weather: Weather,
+    pub(crate) weather: Weather,
     /// Shortest and longest time of a disk for one batch.
-    pub disk: (Duration, Duration),
+    pub(crate) disk: (Duration, Duration),
     /// How long things go wrong; then everything is mended.
-    pub trouble: Duration,
+    pub(crate) trouble: Duration,
     /// What goes wrong, and when.
-    pub faults: Vec<(Duration, Fault)>,
+    pub(crate) faults: Vec<(Duration, Fault)>,
     /// When and how fast nodes make missing copies again.
-    pub repair: repair::Settings,
+    pub(crate) repair: repair::Settings,
     /// How far the wall clock of each head is off at the start, ns.
-    pub skews: Vec<i64>,
+    pub(crate) skews: Vec<i64>,
     /// Whether somebody follows from the start.
-    pub follows: bool,
+    pub(crate) follows: bool,
     /// Whether everything is read before the copies are made again, too.
-    pub reads_first: bool,
+    pub(crate) reads_first: bool,
     /// Whether all nodes lose their power before the disks are read.
-    pub dark_end: bool,
+    pub(crate) dark_end: bool,
 }
 
 /// Longest payload of most clients, bytes.
@@ -155,7 +155,7 @@ const HOUR_NS: i64 = 3_600_000_000_000;
 impl Shape {
     /// The shape of a seed.
     #[must_use]
-    pub fn draw(seed: u64) -> Self {
+    pub(crate) fn draw(seed: u64) -> Self {
         let rng = &mut SmallRng::seed_from_u64(seed);
         let heads = 1 + usize::from(rng.random_bool(0.5));
         let nodes = rng.random_range(1..=4);
@@ -208,13 +208,13 @@ impl Shape {
 
     /// How far the wall clock of a head is off at the start, ns.
     #[must_use]
-    pub fn skew(&self, head: usize) -> i64 {
+    pub(crate) fn skew(&self, head: usize) -> i64 {
         self.skews.get(head).copied().unwrap_or(0)
     }
 
     /// Whether the power of a node is cut while things go wrong.
     #[must_use]
-    pub fn loses_power(&self) -> bool {
+    pub(crate) fn loses_power(&self) -> bool {
         self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Power(Host::Node(_), _) | Fault::Wipe(..)))
     }
 

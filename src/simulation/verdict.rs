@@ -8,51 +8,51 @@ use crate::wire::id::{ClientId, RecordId};
 
 /// An acknowledgement of one message.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Ack {
+pub(crate) struct Ack {
     /// What is to be stored.
-    pub payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
     /// The client and the sequence number, where the client knows them.
-    pub number: Option<(ClientId, u64)>,
+    pub(crate) number: Option<(ClientId, u64)>,
     /// The id, where the client was told.
-    pub id: Option<RecordId>,
+    pub(crate) id: Option<RecordId>,
     /// The nodes that keep it.
-    pub nodes: Vec<IpAddr>,
+    pub(crate) nodes: Vec<IpAddr>,
     /// The promise.
-    pub sync: SyncMode,
+    pub(crate) sync: SyncMode,
 }
 
 /// A record on a disk.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Stored {
+pub(crate) struct Stored {
     /// The node.
-    pub node: IpAddr,
+    pub(crate) node: IpAddr,
     /// The id.
-    pub id: RecordId,
+    pub(crate) id: RecordId,
     /// The client and the sequence number.
-    pub number: (ClientId, u64),
+    pub(crate) number: (ClientId, u64),
     /// The payload.
-    pub payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// Everything that is known at the end of a run.
 #[derive(Clone, Default, Debug)]
-pub struct Evidence {
+pub(crate) struct Evidence {
     /// Every payload that was sent, as it is stored.
-    pub sent: BTreeSet<Vec<u8>>,
+    pub(crate) sent: BTreeSet<Vec<u8>>,
     /// Lines of which a part may be stored: their client closed while it wrote them, and the last line needs no newline.
-    pub torn: Vec<Vec<u8>>,
+    pub(crate) torn: Vec<Vec<u8>>,
     /// What was acknowledged.
-    pub acks: Vec<Ack>,
+    pub(crate) acks: Vec<Ack>,
     /// What is on the disks.
-    pub stored: Vec<Stored>,
+    pub(crate) stored: Vec<Stored>,
     /// Nodes whose disk was lost.
-    pub wiped: BTreeSet<IpAddr>,
+    pub(crate) wiped: BTreeSet<IpAddr>,
     /// Ranges of ids that the registros of the heads say a node keeps.
-    pub registro: BTreeSet<(IpAddr, RecordId)>,
+    pub(crate) registro: BTreeSet<(IpAddr, RecordId)>,
     /// Copies without which nothing may be acknowledged.
-    pub copies_min: usize,
+    pub(crate) copies_min: usize,
     /// Whether each client's records have to be in its order: one head, and nothing went wrong.
-    pub ordered: bool,
+    pub(crate) ordered: bool,
 }
 
 /// Problems of a kind that are listed in full; the rest is counted.
@@ -61,7 +61,7 @@ const LISTED_MAX: usize = 5;
 impl Evidence {
     /// What must not be: acknowledged and not there, there twice, there and never sent, out of order, not in a registro.
     #[must_use]
-    pub fn judge(&self) -> Vec<String> {
+    pub(crate) fn judge(&self) -> Vec<String> {
         let mut problems = Problems::default();
         self.lost(&mut problems);
         self.twice(&mut problems);
@@ -170,7 +170,7 @@ impl Problems {
 
 /// The ids in a head's registro, with the node that keeps each.
 #[must_use]
-pub fn registro_ids(text: &str) -> BTreeSet<(IpAddr, RecordId)> {
+pub(crate) fn registro_ids(text: &str) -> BTreeSet<(IpAddr, RecordId)> {
     let mut ids = BTreeSet::new();
     for line in text.lines() {
         let Some((_, kept)) = line.split_once(" recibido en dataNode ") else { continue };

@@ -22,40 +22,40 @@ use crate::wire::text::{MENSAJE_PREFIX, RECIBIDO};
 
 /// What all clients of a run sent and were told.
 #[derive(Debug, Default)]
-pub struct Book {
+pub(crate) struct Book {
     /// Every payload that was sent, as it is stored.
-    pub sent: BTreeSet<Vec<u8>>,
+    pub(crate) sent: BTreeSet<Vec<u8>>,
     /// Lines that their client gave up while it wrote them: as far as they came, they end where it closed.
-    pub torn: Vec<Vec<u8>>,
+    pub(crate) torn: Vec<Vec<u8>>,
     /// Acknowledgements.
-    pub acks: Vec<Ack>,
+    pub(crate) acks: Vec<Ack>,
     /// Messages that were refused, and the last cause.
-    pub refused: (u64, String),
+    pub(crate) refused: (u64, String),
     /// Answers that make no sense.
-    pub nonsense: Vec<String>,
+    pub(crate) nonsense: Vec<String>,
     /// Clients that are done.
-    pub done: usize,
+    pub(crate) done: usize,
 }
 
 /// A client: its place among the others, and whom it dials from where.
-pub struct Writer {
+pub(crate) struct Writer {
     /// Its number.
-    pub number: usize,
+    pub(crate) number: usize,
     /// What it does.
-    pub writing: Writing,
+    pub(crate) writing: Writing,
     /// The heads it knows.
-    pub heads: Vec<String>,
+    pub(crate) heads: Vec<String>,
     /// Its host.
-    pub net: Net,
+    pub(crate) net: Net,
     /// Its choices.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Where it notes.
-    pub book: Rc<RefCell<Book>>,
+    pub(crate) book: Rc<RefCell<Book>>,
 }
 
 impl Writer {
     /// Writes until all is settled, or it vanishes.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         let rng = SmallRng::seed_from_u64(self.seed);
         let book = Rc::clone(&self.book);
         if self.writing.lines {

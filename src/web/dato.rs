@@ -14,11 +14,11 @@ const PREFIX: &str = "dato: ";
 
 /// A finite number. It is shown as short as it can be read back: `81`, `83.33333333333333`.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Dato(f64);
+pub(crate) struct Dato(f64);
 
 /// Text that is no finite number.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadDato {
+pub(crate) enum BadDato {
     /// There is none.
     #[error("no number was given; ask for /nuevo?dato=83.0")]
     Missing,
@@ -44,7 +44,7 @@ pub enum BadDato {
 impl Dato {
     /// This number, if it is finite.
     #[must_use]
-    pub fn new(number: f64) -> Option<Self> {
+    pub(crate) fn new(number: f64) -> Option<Self> {
         number.is_finite().then_some(Self(number))
     }
 
@@ -52,7 +52,7 @@ impl Dato {
     ///
     /// # Errors
     /// It is none, or not a finite one.
-    pub fn parse(text: &str) -> Result<Self, BadDato> {
+    pub(crate) fn parse(text: &str) -> Result<Self, BadDato> {
         let text = text.trim();
         if text.is_empty() {
             return Err(BadDato::Missing);
@@ -69,7 +69,7 @@ impl Dato {
     ///
     /// # Errors
     /// It is missing, there several times, or no number.
-    pub fn of_fields(fields: &str) -> Result<Self, BadDato> {
+    pub(crate) fn of_fields(fields: &str) -> Result<Self, BadDato> {
         let mut found = form_urlencoded::parse(fields.as_bytes()).filter(|(name, _)| name == "dato");
         let (_, text) = found.next().ok_or(BadDato::Missing)?;
         if found.next().is_some() {
@@ -82,7 +82,7 @@ impl Dato {
     ///
     /// # Errors
     /// It is missing, there several times, or no number.
-    pub fn of_body(body: &[u8], is_json: bool) -> Result<Self, BadDato> {
+    pub(crate) fn of_body(body: &[u8], is_json: bool) -> Result<Self, BadDato> {
         if is_json {
             return Self::of_json(body, "dato");
         }
@@ -94,7 +94,7 @@ impl Dato {
     ///
     /// # Errors
     /// It is missing, or no number.
-    pub fn of_json(body: &[u8], name: &str) -> Result<Self, BadDato> {
+    pub(crate) fn of_json(body: &[u8], name: &str) -> Result<Self, BadDato> {
         let shown = |text: &str| cut(text, limits::WEB_TEXT_BYTES_MAX).to_owned();
         let object: serde_json::Value = serde_json::from_slice(body)
             .map_err(|error| BadDato::NoJson { name: name.to_owned(), cause: error.to_string() })?;
@@ -110,13 +110,13 @@ impl Dato {
 
     /// The number.
     #[must_use]
-    pub const fn number(self) -> f64 {
+    pub(crate) const fn number(self) -> f64 {
         self.0
     }
 
     /// The text of its record.
     #[must_use]
-    pub fn record(self) -> String {
+    pub(crate) fn record(self) -> String {
         format!("{PREFIX}{:?}", self.0)
     }
 }
@@ -130,19 +130,19 @@ impl fmt::Display for Dato {
 
 /// A stored value.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Value {
+pub(crate) struct Value {
     /// Its record, and so its time.
-    pub id: RecordId,
+    pub(crate) id: RecordId,
     /// Who stored it, and under which number.
-    pub from: (ClientId, u64),
+    pub(crate) from: (ClientId, u64),
     /// The number; or the beginning of what stands in its place.
-    pub dato: Result<Dato, String>,
+    pub(crate) dato: Result<Dato, String>,
 }
 
 impl Value {
     /// The value in a message; none if the message is something else.
     #[must_use]
-    pub fn of(message: &Message) -> Option<Self> {
+    pub(crate) fn of(message: &Message) -> Option<Self> {
         let text = message.text();
         let text = text.strip_prefix(MENSAJE_PREFIX).unwrap_or(text).strip_prefix(PREFIX)?;
         let dato = Dato::parse(text).map_err(|_| cut(text, limits::WEB_TEXT_BYTES_MAX).to_owned());
@@ -151,7 +151,7 @@ impl Value {
 
     /// Milliseconds since the Unix epoch.
     #[must_use]
-    pub const fn time_ms(&self) -> u64 {
+    pub(crate) const fn time_ms(&self) -> u64 {
         self.id.time_ns / 1_000_000
     }
 }

@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 
-pub use self::redis::{BadUrl, Target};
+pub(crate) use self::redis::Target;
 use crate::client::reader;
 use crate::client::{self, Keeper};
 use crate::limits;
@@ -40,17 +40,17 @@ use values::Values;
 
 /// Settings of the web role.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub(crate) struct Config {
     /// Heads, `host:port` each; the first that answers is used, the next when it is lost.
-    pub heads: Vec<String>,
+    pub(crate) heads: Vec<String>,
     /// The name under which it shows itself.
-    pub host: String,
+    pub(crate) host: String,
     /// Time a value has to be kept; then the answer is 503.
-    pub keep_for: Duration,
+    pub(crate) keep_for: Duration,
     /// Values that are listed.
-    pub values: usize,
+    pub(crate) values: usize,
     /// Where values are handed on to.
-    pub redis: Option<Target>,
+    pub(crate) redis: Option<Target>,
 }
 
 /// What the handlers share.
@@ -115,7 +115,7 @@ async fn ask(heads: &[String]) -> Result<StatusReport, String> {
 }
 
 /// Serves until it is asked to stop, then finishes the requests that it took.
-pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) {
+pub(crate) async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) {
     let client = client::Config { retry_for: config.keep_for, ..client::Config::new(config.heads.clone()) };
     let web = Arc::new(Web {
         host: config.host,

@@ -13,7 +13,7 @@ use crate::wire::id::RecordId;
 const LAST_SECOND: Duration = Duration::from_secs(253_402_300_799);
 
 /// The list in the form of the original: the host, then a line for each value, the newest last.
-pub fn listar(host: &str, values: &[Value], away: Option<&str>) -> String {
+pub(crate) fn listar(host: &str, values: &[Value], away: Option<&str>) -> String {
     let mut page = format!("<h2>Hostname : {}</h2>\n", escaped(host));
     if let Some(away) = away {
         append(&mut page, format_args!("<p>{}</p>\n", escaped(away)));
@@ -27,7 +27,7 @@ pub fn listar(host: &str, values: &[Value], away: Option<&str>) -> String {
 }
 
 /// The first page: the last values, and where to go from here.
-pub fn first(host: &str, values: &[Value], away: Option<&str>) -> String {
+pub(crate) fn first(host: &str, values: &[Value], away: Option<&str>) -> String {
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>acopio</title></head>\n\
          <body><h1>acopio</h1>\n<p>{} takes values and keeps them in the cluster.</p>\n",
@@ -48,7 +48,7 @@ pub fn first(host: &str, values: &[Value], away: Option<&str>) -> String {
 }
 
 /// A value for programs: what is no number is text.
-pub fn json(value: &Value) -> serde_json::Value {
+pub(crate) fn json(value: &Value) -> serde_json::Value {
     let (id, time) = (value.id.to_string(), rfc3339(value.id));
     match &value.dato {
         Ok(dato) => json!({ "id": id, "time": time, "value": dato.number() }),
@@ -57,7 +57,7 @@ pub fn json(value: &Value) -> serde_json::Value {
 }
 
 /// The time of a record, RFC 3339, to the microsecond.
-pub fn rfc3339(id: RecordId) -> String {
+pub(crate) fn rfc3339(id: RecordId) -> String {
     humantime::format_rfc3339_micros(UNIX_EPOCH + Duration::from_nanos(id.time_ns).min(LAST_SECOND)).to_string()
 }
 

@@ -20,7 +20,7 @@ use crate::wire::id::RecordId;
 
 /// Where values are handed on to.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub(crate) struct Target {
     client: Client,
     key: String,
 }
@@ -28,14 +28,14 @@ pub struct Target {
 /// The URL of a Redis makes no sense.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}; write redis://HOST:PORT")]
-pub struct BadUrl(String);
+pub(crate) struct BadUrl(String);
 
 impl Target {
     /// A Redis by its URL, and the key of its time series.
     ///
     /// # Errors
     /// The URL makes no sense.
-    pub fn new(url: &str, key: String) -> Result<Self, BadUrl> {
+    pub(crate) fn new(url: &str, key: String) -> Result<Self, BadUrl> {
         Ok(Self { client: Client::open(url).map_err(|error| BadUrl(error.to_string()))?, key })
     }
 
@@ -47,12 +47,12 @@ impl Target {
 
 /// How it stands.
 #[derive(Debug, Default)]
-pub struct State(Mutex<Option<String>>);
+pub(crate) struct State(Mutex<Option<String>>);
 
 impl State {
     /// Why nothing is handed on, if so.
     #[must_use]
-    pub fn away(&self) -> Option<String> {
+    pub(crate) fn away(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -81,7 +81,7 @@ enum Stop {
 }
 
 /// Hands values on, for ever.
-pub async fn hand_on(target: &Target, state: &State, config: Config) {
+pub(crate) async fn hand_on(target: &Target, state: &State, config: Config) {
     let mut rng = SmallRng::seed_from_u64(config.seed);
     let mut backoff = Backoff::default();
     state.set(Some("it is not asked yet".to_owned()), target);

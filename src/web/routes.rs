@@ -18,7 +18,7 @@ use crate::limits;
 type Shared = State<Arc<Web>>;
 
 /// All paths.
-pub fn router(web: Arc<Web>) -> Router {
+pub(crate) fn router(web: Arc<Web>) -> Router {
     Router::new()
         .route("/", get(first))
         .route("/nuevo", get(nuevo_query).post(nuevo_body))

@@ -17,7 +17,7 @@ use crate::wire::id::{ClientId, RecordId};
 
 /// The last values, oldest first, and how current they are.
 #[derive(Debug)]
-pub struct Values {
+pub(crate) struct Values {
     most: usize,
     state: Mutex<State>,
 }
@@ -60,20 +60,20 @@ impl Listed {
 impl Values {
     /// A list of so many values at most.
     #[must_use]
-    pub fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self { most, state: Mutex::default() }
     }
 
     /// The last `n` values, the newest last.
     #[must_use]
-    pub fn last(&self, n: usize) -> Vec<Value> {
+    pub(crate) fn last(&self, n: usize) -> Vec<Value> {
         let state = self.lock();
         let from = state.listed.by_id.len().saturating_sub(n);
         state.listed.by_id.values().skip(from).cloned().collect()
     }
 
     /// Takes in a value that is kept.
-    pub fn insert(&self, value: Value) {
+    pub(crate) fn insert(&self, value: Value) {
         self.lock().listed.insert(value, self.most);
     }
 
@@ -81,7 +81,7 @@ impl Values {
     ///
     /// # Errors
     /// What it waits for.
-    pub fn whole(&self) -> Result<(), String> {
+    pub(crate) fn whole(&self) -> Result<(), String> {
         let state = self.lock();
         if state.whole {
             return Ok(());
@@ -94,7 +94,7 @@ impl Values {
 
     /// What keeps the list from being current, if anything does.
     #[must_use]
-    pub fn away(&self) -> Option<String> {
+    pub(crate) fn away(&self) -> Option<String> {
         self.lock().away.clone()
     }
 
@@ -125,7 +125,7 @@ impl Values {
 }
 
 /// Reads what is kept and follows what comes, for ever.
-pub async fn follow(values: &Values, config: Config) {
+pub(crate) async fn follow(values: &Values, config: Config) {
     let mut rng = SmallRng::seed_from_u64(config.seed);
     let mut backoff = Backoff::default();
     let mut next = None;

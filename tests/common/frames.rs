@@ -12,13 +12,13 @@ use bytes::BytesMut;
 use super::PATIENCE;
 
 /// What a head answers to an opening of this version.
-pub const CONFIRMATION: &[u8] = b"confirmacion acopio/1\n";
+pub(crate) const CONFIRMATION: &[u8] = b"confirmacion acopio/1\n";
 
 /// How a data node opens.
-pub const NODE_OPENING: &[u8] = b"peticion acopio/1\ndataNode\n";
+pub(crate) const NODE_OPENING: &[u8] = b"peticion acopio/1\ndataNode\n";
 
 /// The first frame of a data node of the cluster `acopio` that keeps nothing yet and syncs always.
-pub fn register(node: u64, name: &str) -> Frame {
+pub(crate) fn register(node: u64, name: &str) -> Frame {
     let (records, bytes, short, sole, greatest) = (0, 0, 0, 0, RecordId::ZERO);
     let report = NodeReport { writable: true, records, bytes, short, sole, syncs: 0, greatest, reason: String::new() };
     let (name, cluster) = (name.to_owned(), "acopio".to_owned());
@@ -26,19 +26,19 @@ pub fn register(node: u64, name: &str) -> Frame {
 }
 
 /// A socket, and what was read from it and is no whole frame yet.
-pub struct Frames {
-    pub socket: TcpStream,
+pub(crate) struct Frames {
+    pub(crate) socket: TcpStream,
     buffer: BytesMut,
 }
 
 impl Frames {
-    pub fn new(socket: TcpStream) -> Self {
+    pub(crate) fn new(socket: TcpStream) -> Self {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Self { socket, buffer: BytesMut::new() }
     }
 
     /// Says the opening to a head, and hears that it is confirmed.
-    pub fn open(mut socket: TcpStream, opening: &[u8]) -> Self {
+    pub(crate) fn open(mut socket: TcpStream, opening: &[u8]) -> Self {
         socket.write_all(opening).unwrap();
         let mut answer = [0; CONFIRMATION.len()];
         socket.read_exact(&mut answer).unwrap();
@@ -46,19 +46,19 @@ impl Frames {
         Self::new(socket)
     }
 
-    pub fn say(&mut self, frame: &Frame) {
+    pub(crate) fn say(&mut self, frame: &Frame) {
         let mut out = BytesMut::new();
         frame.encode(&mut out).unwrap();
         self.socket.write_all(&out).unwrap();
     }
 
     /// The next frame.
-    pub fn hear(&mut self) -> Frame {
+    pub(crate) fn hear(&mut self) -> Frame {
         self.hear_or_end().expect("the other side has gone")
     }
 
     /// The next frame; none if the other side has closed.
-    pub fn hear_or_end(&mut self) -> Option<Frame> {
+    pub(crate) fn hear_or_end(&mut self) -> Option<Frame> {
         let mut chunk = vec![0; 64 * 1024];
         loop {
             if let Some(frame) = Frame::decode(&mut self.buffer).unwrap() {
@@ -72,7 +72,7 @@ impl Frames {
     }
 
     /// The next frame but those that `passed` deals with, itself; others have to come at last.
-    pub fn hear_but(&mut self, mut passed: impl FnMut(&mut Self, &Frame) -> bool) -> Frame {
+    pub(crate) fn hear_but(&mut self, mut passed: impl FnMut(&mut Self, &Frame) -> bool) -> Frame {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let frame = self.hear();

@@ -14,22 +14,22 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-pub use rustix::process::Signal;
+pub(crate) use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
-pub mod frames;
-pub mod topics;
-pub mod zookeeper;
+pub(crate) mod frames;
+pub(crate) mod topics;
+pub(crate) mod zookeeper;
 
 /// The longest any single event may take on a slow, shared machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The binary under test.
-pub fn acopio() -> Command {
+pub(crate) fn acopio() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_acopio"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ACOPIO_")) {
         command.env_remove(name);
@@ -44,19 +44,19 @@ struct Said {
 }
 
 /// A running process whose standard error is kept, line by line. It is killed when it is dropped.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     said: Arc<(Mutex<Said>, Condvar)>,
     what: String,
 }
 
 impl Process {
-    pub fn start(command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
         Self::with_input(command, Stdio::null())
     }
 
     /// One that reads what is written to the other half.
-    pub fn fed(command: Command) -> (Self, ChildStdin) {
+    pub(crate) fn fed(command: Command) -> (Self, ChildStdin) {
         let mut process = Self::with_input(command, Stdio::piped());
         let input = process.child.stdin.take().expect("piped");
         (process, input)
@@ -85,7 +85,7 @@ impl Process {
     }
 
     /// Waits for a line on standard error that holds `part`.
-    pub fn wait_for(&self, part: &str) -> String {
+    pub(crate) fn wait_for(&self, part: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         let mut said = self.said.0.lock().unwrap();
         loop {
@@ -99,36 +99,41 @@ impl Process {
     }
 
     /// How many lines of standard error hold `part` by now.
-    pub fn count(&self, part: &str) -> usize {
+    pub(crate) fn count(&self, part: &str) -> usize {
         self.said.0.lock().unwrap().lines.iter().filter(|line| line.contains(part)).count()
     }
 
-    pub fn all(&self) -> String {
+    pub(crate) fn all(&self) -> String {
         self.said.0.lock().unwrap().lines.join("\n")
     }
 
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.child.id() as i32
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = rustix::process::Pid::from_raw(self.pid()).expect("a pid");
         rustix::process::kill_process(pid, signal).expect("the process is there");
     }
 
     /// Kills with -9 and reaps.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
+    /// Its standard output, to be read line by line.
+    pub(crate) fn stdout(&mut self) -> BufReader<ChildStdout> {
+        BufReader::new(self.child.stdout.take().expect("piped, and not yet taken"))
+    }
+
     /// Waits for the end, with a deadline.
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         eventually("the process ends", || self.child.try_wait().unwrap())
     }
 
     /// Waits for the end; returns the exit code and all of both outputs.
-    pub fn finish(mut self) -> (Option<i32>, String, String) {
+    pub(crate) fn finish(mut self) -> (Option<i32>, String, String) {
         let mut out = String::new();
         self.child.stdout.take().expect("piped").read_to_string(&mut out).unwrap();
         let status = self.wait();
@@ -137,20 +142,20 @@ impl Process {
     }
 
     /// Peak resident memory, KiB.
-    pub fn peak_kib(&self) -> u64 {
+    pub(crate) fn peak_kib(&self) -> u64 {
         peak_kib(self.child.id()).expect("it runs")
     }
 }
 
 /// Peak resident memory of a process, KiB; `None` once it has ended.
-pub fn peak_kib(pid: u32) -> Option<u64> {
+pub(crate) fn peak_kib(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM"))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// An `acopio send` to these heads under way, and the standard input that it sends.
-pub fn sending(heads: &str, more: &[&str]) -> (Child, ChildStdin) {
+pub(crate) fn sending(heads: &str, more: &[&str]) -> (Child, ChildStdin) {
     let mut command = acopio();
     command.args(["send", "--head", heads]).args(more);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -160,7 +165,7 @@ pub fn sending(heads: &str, more: &[&str]) -> (Child, ChildStdin) {
 }
 
 /// Runs it to its end: exit code, standard output, standard error.
-pub fn ran(mut command: Command) -> (Option<i32>, String, String) {
+pub(crate) fn ran(mut command: Command) -> (Option<i32>, String, String) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
@@ -168,7 +173,7 @@ pub fn ran(mut command: Command) -> (Option<i32>, String, String) {
 
 /// Does something out of the ordinary that a test needs. A machine that does not permit it is not fit for the tests:
 /// they fail there and say what is missing, rather than pass without having looked.
-pub fn need(what: &str, command: &mut Command) {
+pub(crate) fn need(what: &str, command: &mut Command) {
     let cause = match command.stdin(Stdio::null()).output() {
         Ok(output) if output.status.success() => return,
         Ok(output) => String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default().to_owned(),
@@ -179,10 +184,10 @@ pub fn need(what: &str, command: &mut Command) {
 
 /// A port of the loopback address on which nobody listens and that nobody is given by the system while this lives: one
 /// who is told of it can listen there, again and again.
-pub struct Port(Socket);
+pub(crate) struct Port(Socket);
 
 impl Port {
-    pub fn reserve() -> Self {
+    pub(crate) fn reserve() -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         // Without it nobody else could listen there.
         socket.set_reuse_address(true).unwrap();
@@ -190,11 +195,11 @@ impl Port {
         Self(socket)
     }
 
-    pub fn at(&self) -> String {
+    pub(crate) fn at(&self) -> String {
         self.0.local_addr().unwrap().as_socket().unwrap().to_string()
     }
 
-    pub fn number(&self) -> u16 {
+    pub(crate) fn number(&self) -> u16 {
         self.0.local_addr().unwrap().as_socket().unwrap().port()
     }
 }
@@ -209,7 +214,7 @@ impl Drop for Process {
 }
 
 /// Asks until there is an answer, with a deadline. For state that has no event to wait for: a file, an exit.
-pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask() {
@@ -221,23 +226,23 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 /// A head in its own process, on a port of its own.
-pub struct Head {
-    pub process: Process,
-    pub address: SocketAddr,
-    pub logs: PathBuf,
+pub(crate) struct Head {
+    pub(crate) process: Process,
+    pub(crate) address: SocketAddr,
+    pub(crate) logs: PathBuf,
     /// Nobody else gets its port, should it be started there again.
     port: Option<Port>,
 }
 
 impl Head {
-    pub fn start(dir: &Path, more: &[&str]) -> Self {
+    pub(crate) fn start(dir: &Path, more: &[&str]) -> Self {
         let port = Port::reserve();
         let head = Self::start_at(dir, &port.at(), more);
         Self { port: Some(port), ..head }
     }
 
     /// A head on an address that is known before, and reserved.
-    pub fn start_at(dir: &Path, listen: &str, more: &[&str]) -> Self {
+    pub(crate) fn start_at(dir: &Path, listen: &str, more: &[&str]) -> Self {
         let logs = dir.join("head");
         let mut command = acopio();
         command.args(["head", "--listen", listen, "--logs"]).arg(&logs).args(more);
@@ -247,16 +252,16 @@ impl Head {
         Self { address: address.parse().unwrap(), process, logs, port: None }
     }
 
-    pub fn at(&self) -> String {
+    pub(crate) fn at(&self) -> String {
         self.address.to_string()
     }
 
-    pub fn log(&self, name: &str) -> String {
+    pub(crate) fn log(&self, name: &str) -> String {
         std::fs::read_to_string(self.logs.join(name)).unwrap_or_default()
     }
 
     /// A registered data node, on its own loopback address.
-    pub fn node(&self, dir: &Path, k: u8, more: &[&str]) -> Process {
+    pub(crate) fn node(&self, dir: &Path, k: u8, more: &[&str]) -> Process {
         let seen = self.registered(k);
         let node = self.start_node(dir, k, more);
         eventually(&format!("data{k} registers; it said:\n{}", node.all()), || {
@@ -266,12 +271,12 @@ impl Head {
     }
 
     /// A data node that may or may not get to register.
-    pub fn start_node(&self, dir: &Path, k: u8, more: &[&str]) -> Process {
+    pub(crate) fn start_node(&self, dir: &Path, k: u8, more: &[&str]) -> Process {
         self.start_named(&format!("data{k}"), dir, k, more)
     }
 
     /// The same under another name.
-    pub fn start_named(&self, name: &str, dir: &Path, k: u8, more: &[&str]) -> Process {
+    pub(crate) fn start_named(&self, name: &str, dir: &Path, k: u8, more: &[&str]) -> Process {
         let mut command = acopio();
         command.args(["data", "--head", &self.at(), "--name", name]);
         command.args(["--bind", &format!("127.0.0.{}", k + 1), "--dir"]).arg(dir.join(format!("data{k}"))).args(more);
@@ -279,7 +284,7 @@ impl Head {
     }
 
     /// What `acopio status` tells of it.
-    pub fn status(&self) -> serde_json::Value {
+    pub(crate) fn status(&self) -> serde_json::Value {
         let mut command = acopio();
         command.args(["status", "--format", "json", "--timeout", "30s", "--head", &self.at()]);
         let (code, out, err) = ran(command);
@@ -288,7 +293,7 @@ impl Head {
     }
 
     /// Waits until so many messages are with data nodes and not acknowledged.
-    pub fn wait_in_flight(&self, messages: u64) {
+    pub(crate) fn wait_in_flight(&self, messages: u64) {
         eventually("messages are in flight", || (self.status()["in_flight"] == messages).then_some(()));
     }
 
@@ -296,7 +301,7 @@ impl Head {
         self.process.count(&format!("dataNode data{k} registered"))
     }
 
-    pub fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         let socket = TcpStream::connect(self.address).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
@@ -305,7 +310,7 @@ impl Head {
     }
 
     /// A raw client after its handshake, as the original's: no newline anywhere.
-    pub fn raw(&self) -> TcpStream {
+    pub(crate) fn raw(&self) -> TcpStream {
         let mut socket = self.connect();
         socket.write_all(b"peticion").unwrap();
         assert_eq!(read_once(&mut socket), "confirmacion");
@@ -313,7 +318,7 @@ impl Head {
     }
 
     /// A line client after its handshake.
-    pub fn line(&self) -> LineClient {
+    pub(crate) fn line(&self) -> LineClient {
         let mut client = LineClient(BufReader::new(self.connect()));
         client.send("peticion");
         assert_eq!(client.read(), "confirmacion");
@@ -321,7 +326,7 @@ impl Head {
     }
 
     /// Sends all of it, half-closes, and reads to the end: what `nc -N` does.
-    pub fn nc(&self, input: &[u8]) -> String {
+    pub(crate) fn nc(&self, input: &[u8]) -> String {
         let mut socket = self.connect();
         socket.write_all(input).unwrap();
         socket.shutdown(Shutdown::Write).unwrap();
@@ -332,34 +337,34 @@ impl Head {
 }
 
 /// One read, as the original's `recv`.
-pub fn read_once(socket: &mut TcpStream) -> String {
+pub(crate) fn read_once(socket: &mut TcpStream) -> String {
     let mut buffer = [0; 4096];
     let n = socket.read(&mut buffer).unwrap();
     String::from_utf8(buffer[..n].to_vec()).unwrap()
 }
 
 /// A line client over a bare socket.
-pub struct LineClient(pub BufReader<TcpStream>);
+pub(crate) struct LineClient(pub(crate) BufReader<TcpStream>);
 
 impl LineClient {
-    pub fn send(&mut self, line: &str) {
+    pub(crate) fn send(&mut self, line: &str) {
         self.0.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
-    pub fn read(&mut self) -> String {
+    pub(crate) fn read(&mut self) -> String {
         let mut line = String::new();
         self.0.read_line(&mut line).unwrap();
         line.trim_end_matches('\n').to_owned()
     }
 
-    pub fn ask(&mut self, line: &str) -> String {
+    pub(crate) fn ask(&mut self, line: &str) -> String {
         self.send(line);
         self.read()
     }
 
     /// Sends so many numbered messages, ten at a time, all of which have to be acknowledged; returns them as they are
     /// stored.
-    pub fn send_all(&mut self, what: &str, messages: usize) -> Vec<String> {
+    pub(crate) fn send_all(&mut self, what: &str, messages: usize) -> Vec<String> {
         let texts: Vec<String> = (0..messages).map(|k| format!("{what} {k}")).collect();
         for ten in texts.chunks(10) {
             self.send(&ten.join("\n"));
@@ -373,7 +378,7 @@ impl LineClient {
 }
 
 /// Every payload in the data files below `dir`, and how often it is there. Checks nothing: `verify` does.
-pub fn payloads(dir: &Path) -> BTreeMap<String, usize> {
+pub(crate) fn payloads(dir: &Path) -> BTreeMap<String, usize> {
     let mut found = BTreeMap::new();
     for record in records(dir) {
         *found.entry(record.payload).or_default() += 1;
@@ -383,15 +388,15 @@ pub fn payloads(dir: &Path) -> BTreeMap<String, usize> {
 
 /// A line of a file of records, by its fields.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Record {
-    pub id: String,
-    pub client: String,
-    pub seq: String,
-    pub payload: String,
+pub(crate) struct Record {
+    pub(crate) id: String,
+    pub(crate) client: String,
+    pub(crate) seq: String,
+    pub(crate) payload: String,
 }
 
 /// Every record in the data files of the nodes below `dir`. Checks nothing: `verify` does.
-pub fn records(dir: &Path) -> Vec<Record> {
+pub(crate) fn records(dir: &Path) -> Vec<Record> {
     let mut found = Vec::new();
     for node in std::fs::read_dir(dir).unwrap() {
         for file in data_files(&node.unwrap().path()) {
@@ -405,7 +410,7 @@ pub fn records(dir: &Path) -> Vec<Record> {
 }
 
 /// The sealed files of a node's folder, by their names, which is oldest first.
-pub fn sealed_files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn sealed_files(folder: &Path) -> Vec<PathBuf> {
     // What is no folder has none.
     let entries = std::fs::read_dir(folder).into_iter().flatten();
     let is_sealed = |path: &PathBuf| {
@@ -418,7 +423,7 @@ pub fn sealed_files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// All files of records of a node's folder: the sealed ones, then `data.txt` if it is there.
-pub fn data_files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn data_files(folder: &Path) -> Vec<PathBuf> {
     let current = folder.join("data.txt");
     let mut files = sealed_files(folder);
     files.extend(current.is_file().then_some(current));
@@ -433,7 +438,7 @@ fn record(line: &str) -> Record {
 }
 
 /// `acopio verify` finds nothing wrong in these folders.
-pub fn verify_clean(dir: &Path, nodes: &[&str]) {
+pub(crate) fn verify_clean(dir: &Path, nodes: &[&str]) {
     let mut command = acopio();
     command.arg("verify").args(nodes.iter().map(|node| dir.join(node)));
     let output = command.output().unwrap();

@@ -9,19 +9,19 @@ use std::time::Duration;
 use super::{Process, acopio};
 
 /// Time without a heartbeat after which a broker of these tests takes over.
-pub const DEAD_AFTER: Duration = Duration::from_millis(1500);
+pub(crate) const DEAD_AFTER: Duration = Duration::from_millis(1500);
 
 /// What a broker says when somebody has subscribed.
-pub const ASKS: &str = "a subscriber asks for topics";
+pub(crate) const ASKS: &str = "a subscriber asks for topics";
 
 /// A pair of brokers' addresses. Nobody else has them, so the ports are the usual ones.
-pub struct Pair {
-    pub hosts: [String; 2],
+pub(crate) struct Pair {
+    pub(crate) hosts: [String; 2],
     dir: tempfile::TempDir,
 }
 
 impl Pair {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let k = NEXT.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id() % (64 * 256);
@@ -30,28 +30,28 @@ impl Pair {
         Self { hosts, dir: tempfile::tempdir().unwrap() }
     }
 
-    pub fn primary(&self, more: &[&str]) -> Process {
+    pub(crate) fn primary(&self, more: &[&str]) -> Process {
         self.broker("primary", &self.hosts[0], &self.hosts[1], more)
     }
 
-    pub fn backup(&self, more: &[&str]) -> Process {
+    pub(crate) fn backup(&self, more: &[&str]) -> Process {
         self.broker("backup", &self.hosts[1], &self.hosts[0], more)
     }
 
     /// Both brokers, who reach each other over these hosts.
-    pub fn over(&self, to_primary: &str, to_backup: &str) -> [Process; 2] {
+    pub(crate) fn over(&self, to_primary: &str, to_backup: &str) -> [Process; 2] {
         let primary = self.broker("primary", &self.hosts[0], to_backup, &[]);
         [primary, self.broker("backup", &self.hosts[1], to_primary, &[])]
     }
 
     /// A host near the two that is neither.
-    pub fn other_host(&self, k: u8) -> String {
+    pub(crate) fn other_host(&self, k: u8) -> String {
         let (net, _) = self.hosts[0].rsplit_once('.').unwrap();
         format!("{net}.{}", 250 + k)
     }
 
     /// A broker without another.
-    pub fn alone(&self, more: &[&str]) -> Process {
+    pub(crate) fn alone(&self, more: &[&str]) -> Process {
         let process = self.start(&["--role", "primary", "--bind", &self.hosts[0]], more);
         process.wait_for("Broker PRIMARY escuchando en 5555/5556 (proxy) y 5560 (heartbeat)...");
         process
@@ -71,7 +71,7 @@ impl Pair {
     }
 
     /// One of the calculation's programs, with what it prints on standard error.
-    pub fn calc(&self, words: &[&str]) -> Process {
+    pub(crate) fn calc(&self, words: &[&str]) -> Process {
         let program = acopio();
         let mut command = Command::new("sh");
         command.args(["-c", "exec \"$0\" \"$@\" 1>&2"]).arg(program.get_program()).arg("calc").args(words);
@@ -80,12 +80,12 @@ impl Pair {
     }
 
     /// A program of `tests/it/python` that is connected to both brokers.
-    pub fn python(&self, script: &str, words: &[&str]) -> Process {
+    pub(crate) fn python(&self, script: &str, words: &[&str]) -> Process {
         Process::start(self.command(script, words, &[]))
     }
 
     /// A subscriber that has been told of by the broker.
-    pub fn subscriber(&self, broker: &Process, words: &[&str], options: &[(&str, &str)]) -> Process {
+    pub(crate) fn subscriber(&self, broker: &Process, words: &[&str], options: &[(&str, &str)]) -> Process {
         let seen = broker.count(ASKS);
         let process = Process::start(self.command("subscribe.py", words, options));
         super::eventually("the subscriber is known", || (broker.count(ASKS) > seen).then_some(()));
@@ -93,7 +93,7 @@ impl Pair {
     }
 
     /// A publisher that a broker has subscribed to.
-    pub fn publisher(&self, options: &[(&str, &str)]) -> Publisher {
+    pub(crate) fn publisher(&self, options: &[(&str, &str)]) -> Publisher {
         let (process, input) = Process::fed(self.command("publish.py", &[], options));
         let mut publisher = Publisher { process, input };
         publisher.tell("wait");
@@ -101,7 +101,7 @@ impl Pair {
         publisher
     }
 
-    pub fn command(&self, script: &str, words: &[&str], options: &[(&str, &str)]) -> Command {
+    pub(crate) fn command(&self, script: &str, words: &[&str], options: &[(&str, &str)]) -> Command {
         let mut command = python(script);
         command.args(words).args(&self.hosts).envs(options.iter().copied());
         command
@@ -109,7 +109,7 @@ impl Pair {
 }
 
 /// A script of `tests/it/python`, with the packages that `test.sh` installs.
-pub fn python(script: &str) -> Command {
+pub(crate) fn python(script: &str) -> Command {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut command = Command::new("python3");
     if std::env::var_os("PYTHONPATH").is_none() {
@@ -120,18 +120,18 @@ pub fn python(script: &str) -> Command {
 }
 
 /// A publisher that does what it is told.
-pub struct Publisher {
-    pub process: Process,
+pub(crate) struct Publisher {
+    pub(crate) process: Process,
     input: ChildStdin,
 }
 
 impl Publisher {
-    pub fn tell(&mut self, line: &str) {
+    pub(crate) fn tell(&mut self, line: &str) {
         writeln!(self.input, "{line}").unwrap();
         self.input.flush().unwrap();
     }
 
-    pub fn send(&mut self, frames: &[&str]) {
+    pub(crate) fn send(&mut self, frames: &[&str]) {
         self.tell(&format!("send {}", frames.join(" ")));
     }
 }

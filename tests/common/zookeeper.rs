@@ -19,20 +19,20 @@ const CLASSES: &str = "/usr/share/java/zookeeper.jar:/usr/share/java/slf4j-simpl
 const TICK: u32 = 200;
 
 /// One server, killed when it is dropped.
-pub struct Server {
+pub(crate) struct Server {
     port: Port,
     dir: PathBuf,
     child: Option<Child>,
 }
 
 /// A standalone server of one test alone.
-pub struct Standalone {
+pub(crate) struct Standalone {
     server: Server,
     _dir: tempfile::TempDir,
 }
 
 impl Standalone {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut server = Server { port: Port::reserve(), dir: dir.path().to_owned(), child: None };
         server.configure("");
@@ -41,33 +41,33 @@ impl Standalone {
         Self { server, _dir: dir }
     }
 
-    pub fn at(&self) -> String {
+    pub(crate) fn at(&self) -> String {
         self.server.port.at()
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.server.kill();
     }
 
-    pub fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         self.server.start();
         self.server.wait_until_it_serves();
     }
 
-    pub fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         self.server.signal(signal);
     }
 }
 
 /// Three servers.
-pub struct Ensemble {
+pub(crate) struct Ensemble {
     servers: Vec<Server>,
     _dir: tempfile::TempDir,
     _ports: Vec<Port>,
 }
 
 impl Ensemble {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let inner: Vec<Port> = (0..6).map(|_| Port::reserve()).collect();
         let mut list = "standaloneEnabled=false\n".to_owned();
@@ -89,11 +89,11 @@ impl Ensemble {
         Self { servers, _dir: dir, _ports: inner }
     }
 
-    pub fn at(&self) -> String {
+    pub(crate) fn at(&self) -> String {
         self.servers.iter().map(|server| server.port.at()).collect::<Vec<_>>().join(",")
     }
 
-    pub fn kill_the_leader(&mut self) {
+    pub(crate) fn kill_the_leader(&mut self) {
         let leads = |server: &Server| ask(&server.port.at(), "srvr").is_some_and(|said| said.contains("Mode: leader"));
         let leader = eventually("one of the servers leads", || self.servers.iter().position(leads));
         self.servers[leader].kill();
@@ -164,13 +164,13 @@ fn ask(at: &str, word: &str) -> Option<String> {
 }
 
 /// A chroot of its own on the server that the tests share.
-pub struct Room {
+pub(crate) struct Room {
     server: Arc<Standalone>,
     chroot: String,
 }
 
 impl Room {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static SHARED: Mutex<Weak<Standalone>> = Mutex::new(Weak::new());
         static ROOMS: AtomicU32 = AtomicU32::new(0);
         // A test that failed in here must not fail the others.
@@ -189,21 +189,21 @@ impl Room {
     }
 
     /// Its servers and its chroot.
-    pub fn at(&self) -> String {
+    pub(crate) fn at(&self) -> String {
         format!("{}{}", self.server.at(), self.chroot)
     }
 
     /// The server without the chroot.
-    pub fn server(&self) -> String {
+    pub(crate) fn server(&self) -> String {
         self.server.at()
     }
 
-    pub fn chroot(&self) -> &str {
+    pub(crate) fn chroot(&self) -> &str {
         &self.chroot
     }
 
     /// `acopio zk` in this room.
-    pub fn zk(&self, args: &[&str]) -> Command {
+    pub(crate) fn zk(&self, args: &[&str]) -> Command {
         zk(&self.at(), args)
     }
 
@@ -212,7 +212,7 @@ impl Room {
     }
 
     /// What `acopio zk` prints, which has to succeed.
-    pub fn run(&self, args: &[&str]) -> String {
+    pub(crate) fn run(&self, args: &[&str]) -> String {
         let (code, out, said) = super::ran(self.zk(args));
         assert_eq!(code, Some(0), "{args:?}: {said}");
         out
@@ -220,7 +220,7 @@ impl Room {
 }
 
 /// `acopio zk` with a server.
-pub fn zk(at: &str, args: &[&str]) -> Command {
+pub(crate) fn zk(at: &str, args: &[&str]) -> Command {
     let mut command = super::acopio();
     command.arg("zk").args(args).env("ACOPIO_ZOOKEEPER", at).env("ACOPIO_SESSION_TIMEOUT", "6s");
     command
@@ -228,7 +228,7 @@ pub fn zk(at: &str, args: &[&str]) -> Command {
 
 /// A Python program with a kazoo client `zk` that is started, and the module `sys`. It says what it does on standard error, as
 /// the processes of the tests do.
-pub fn kazoo(at: &str, program: &str) -> Process {
+pub(crate) fn kazoo(at: &str, program: &str) -> Process {
     let beginning = format!(
         "import sys, time\n\
          from kazoo.client import KazooClient\n\

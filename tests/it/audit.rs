@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::common::{Head, Process, Signal, acopio, data_files, eventually, peak_kib, ran};
-use acopio::data::record::encode;
 use acopio::wire::id::{ClientId, RecordId};
+use acopio::wire::record::encode;
 use serde_json::Value;
 
 /// The files of a head with two copies of each of `MESSAGES` messages on three nodes, all ended in order.

@@ -228,7 +228,9 @@ fn a_device_that_counts_anew_is_read_whole_and_named() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         for run in 0..3 {
-            let mut device = Client::new(Config { id: ClientId::of_library(7), ..Config::new(vec![at.clone()]) });
+            let mut config = Config::new(vec![at.clone()]);
+            config.id = ClientId::of_library(7);
+            let mut device = Client::new(config);
             for k in 0..20 {
                 device.store(format!("{run} {k}").into()).await.unwrap();
             }

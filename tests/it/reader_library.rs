@@ -289,7 +289,13 @@ async fn missing_nodes_are_an_error_unless_it_may_be_partial() {
 
 /// Patient enough for a head that is there, on a busy machine, and no more.
 fn soon(heads: Vec<String>) -> Config {
-    Config { retry_for: Duration::from_secs(10), ..heads.into() }
+    trying_for(Duration::from_secs(10), heads)
+}
+
+fn trying_for(retry_for: Duration, heads: Vec<String>) -> Config {
+    let mut config = Config::from(heads);
+    config.retry_for = retry_for;
+    config
 }
 
 #[tokio::test]
@@ -387,7 +393,7 @@ async fn a_head_without_data_nodes_or_that_waits_for_them_is_left_for_one_that_h
 async fn a_head_that_answers_and_comes_no_further_is_named_in_time() {
     let head = FakeHead::new();
     let at = head.at.clone();
-    let config = Config { retry_for: Duration::from_millis(1_500), ..heads(&[&head]).into() };
+    let config = trying_for(Duration::from_millis(1_500), heads(&[&head]));
     let mut reader = read(config, Query::default());
     let script = beside(move || {
         let mut asked = head.accept();

@@ -1,8 +1,9 @@
 //! `acopio status`: what the head tells of itself and its data nodes.
 
+use std::io::BufRead as _;
 use std::net::TcpListener;
 
-use crate::common::{Head, Port, acopio, eventually, ran};
+use crate::common::{Head, Port, Process, acopio, eventually, ran};
 use serde_json::Value;
 
 /// Exit code, standard output and standard error of `acopio status`.
@@ -64,12 +65,34 @@ fn the_table_is_for_people() {
     assert_eq!(code, Some(0));
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     let titles = rows.iter().position(|row| row.first() == Some(&"NODE")).expect(&table);
-    assert_eq!(rows[titles][..8], ["NODE", "IP", "STATE", "SINCE", "RECORDS", "SHORT", "BYTES", "WRITABLE"]);
-    for (name, ip) in [("data1", "127.0.0.2"), ("data2", "127.0.0.3")] {
-        assert!(rows.iter().any(|row| row.starts_with(&[name, ip, "disponible"]) && row.contains(&"yes")), "{table}");
+    assert_eq!(rows[titles], ["NODE", "STATE", "SINCE", "RECORDS", "SHORT", "BYTES", "PING", "IP"]);
+    for (row, (name, ip)) in [("data1", "127.0.0.2"), ("data2", "127.0.0.3")].into_iter().enumerate() {
+        let row = &rows[titles + 1 + row];
+        assert!(row.starts_with(&[name, "disponible"]) && row.ends_with(&[ip]), "{table}");
     }
+    assert!(table.starts_with(&format!("head       {}, acopio ", head.at())), "{table}");
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
     assert!(table.contains("messages   1 acknowledged, 0 refused, 0 in flight\n"), "{table}");
     assert!(table.contains("clients    ") && table.contains(" of 100\n") && table.contains("rate  "), "{table}");
+}
+
+#[test]
+fn a_watch_goes_on_without_its_head() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let mut command = acopio();
+    command.args(["status", "--head", &head.at(), "--watch=100ms", "--format", "json"]);
+    let mut watch = Process::start(command);
+    // To the end: nobody prints into a pipe that nobody reads.
+    let mut out = watch.stdout();
+    for _ in 0..2 {
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        let report: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&report["head"], &report["clients"]), (&head.at().into(), &0.into()));
+    }
+    drop(head);
+    watch.wait_for("; see that a head runs there");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::limits;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// A socket can't be used.
     #[error(transparent)]
     Socket(#[from] zmq::Error),
@@ -27,7 +27,7 @@ pub enum Error {
 }
 
 /// A client that is connected.
-pub struct Client {
+pub(crate) struct Client {
     line: Line,
     number: String,
     asked: u64,
@@ -38,7 +38,7 @@ impl Client {
     ///
     /// # Errors
     /// None is.
-    pub async fn connect(brokers: &Brokers) -> Result<Self, Error> {
+    pub(crate) async fn connect(brokers: &Brokers) -> Result<Self, Error> {
         let number = format!("{:016x}", rand::random::<u64>());
         let own = format!("{PAIR_HYPOTENUSE}{number}");
         let line = Line::open(brokers, &[HYPOTENUSE.as_bytes(), own.as_bytes()]).await?;
@@ -53,7 +53,7 @@ impl Client {
     ///
     /// # Errors
     /// None came in time.
-    pub async fn ask(&mut self, a: &Whole, b: &Whole, within: Duration) -> Result<String, Error> {
+    pub(crate) async fn ask(&mut self, a: &Whole, b: &Whole, within: Duration) -> Result<String, Error> {
         self.asked += 1;
         let number = format!("{}.{}", self.number, self.asked);
         let own = format!("{PAIR_HYPOTENUSE}{number}");
@@ -84,7 +84,7 @@ impl Client {
     }
 
     /// Ends.
-    pub async fn close(self) {
+    pub(crate) async fn close(self) {
         self.line.close().await;
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const WAIT: Duration = limits::CALC_WAIT_DEFAULT;
+const WAIT: Duration = Duration::from_secs(2);
 
 struct Test {
     desk: Desk,

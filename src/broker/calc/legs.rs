@@ -8,11 +8,11 @@ use crate::limits;
 
 /// A whole number, or why a text is none.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Whole(BigInt);
+pub(crate) struct Whole(BigInt);
 
 /// A text that is no whole number, or one too large.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// It is no whole number.
     #[error("{0:?} is no whole number; write digits, such as 12")]
     NoNumber(String),
@@ -26,7 +26,7 @@ impl Whole {
     ///
     /// # Errors
     /// It is none.
-    pub fn leg(text: &[u8]) -> Result<Self, Refused> {
+    pub(crate) fn leg(text: &[u8]) -> Result<Self, Refused> {
         Self::parse(text, limits::CALC_DIGITS_MAX)
     }
 
@@ -34,7 +34,7 @@ impl Whole {
     ///
     /// # Errors
     /// It is none.
-    pub fn square_of_leg(text: &[u8]) -> Result<Self, Refused> {
+    pub(crate) fn square_of_leg(text: &[u8]) -> Result<Self, Refused> {
         Self::parse(text, 2 * limits::CALC_DIGITS_MAX)
     }
 
@@ -54,13 +54,13 @@ impl Whole {
 
     /// Its square.
     #[must_use]
-    pub fn squared(&self) -> Self {
+    pub(crate) fn squared(&self) -> Self {
         Self(&self.0 * &self.0)
     }
 
     /// The root of the sum of two squares, to four decimals: the nearest number that has them.
     #[must_use]
-    pub fn hypotenuse(a2: &Self, b2: &Self) -> Option<String> {
+    pub(crate) fn hypotenuse(a2: &Self, b2: &Self) -> Option<String> {
         let sum = &a2.0 + &b2.0;
         if sum < BigInt::ZERO {
             return None;

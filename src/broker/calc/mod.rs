@@ -5,11 +5,11 @@
 //! the original mixes up: a client names both legs and a number of its own in one message on [`PAIR`], and is answered on a
 //! topic of its own; the original's server knows neither. `docs/topics.md` has them all.
 
-pub mod client;
+pub(crate) mod client;
 mod desk;
-pub mod legs;
-pub mod server;
-pub mod square;
+pub(crate) mod legs;
+pub(crate) mod server;
+pub(crate) mod square;
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -40,7 +40,7 @@ const PAIR_HYPOTENUSE: &str = "calc.hypotenuse.pair.";
 
 /// One of the two legs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub(crate) enum Side {
     /// The first.
     One,
     /// The second.
@@ -82,13 +82,13 @@ impl Side {
 
 /// How the programs of the calculation reach their brokers.
 #[derive(Clone, Debug)]
-pub struct Brokers {
+pub(crate) struct Brokers {
     /// The ports of publishers.
-    pub publish: Vec<Address>,
+    pub(crate) publish: Vec<Address>,
     /// The ports of subscribers.
-    pub subscribe: Vec<Address>,
+    pub(crate) subscribe: Vec<Address>,
     /// How they speak.
-    pub bounds: Bounds,
+    pub(crate) bounds: Bounds,
 }
 
 /// A program's two sockets, each connected to all brokers.

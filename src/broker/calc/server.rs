@@ -14,7 +14,7 @@ use crate::broker::zmq::Error;
 ///
 /// # Errors
 /// A broker's address can't be used.
-pub async fn run(brokers: &Brokers, wait: Duration, shutdown: &CancellationToken) -> Result<(), Error> {
+pub(crate) async fn run(brokers: &Brokers, wait: Duration, shutdown: &CancellationToken) -> Result<(), Error> {
     let topics = REQUESTS.iter().chain(&SQUARE_RESULTS).chain([&PAIR]).map(|topic| topic.as_bytes());
     let line = Line::open(brokers, &topics.collect::<Vec<_>>()).await?;
     let mut desk = Desk::new(wait);

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 ///
 /// # Errors
 /// A broker's address can't be used.
-pub async fn run(brokers: &Brokers, side: Side, shutdown: &CancellationToken) -> Result<(), Error> {
+pub(crate) async fn run(brokers: &Brokers, side: Side, shutdown: &CancellationToken) -> Result<(), Error> {
     let (request, result, number) = (side.of(SQUARE_REQUESTS), side.of(SQUARE_RESULTS), side.number());
     let line = Line::open(brokers, &[request.as_bytes()]).await?;
     say(&format!("Operation Server {number} listo (cateto {number})..."));

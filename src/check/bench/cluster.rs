@@ -18,28 +18,28 @@ use crate::limits;
 
 /// What the cluster is made of.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The acopio program.
-    pub program: PathBuf,
+    pub(crate) program: PathBuf,
     /// Folder for everything.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Heads.
-    pub heads: usize,
+    pub(crate) heads: usize,
     /// Data nodes.
-    pub nodes: usize,
+    pub(crate) nodes: usize,
     /// Copies of each message.
-    pub replicas: usize,
+    pub(crate) replicas: usize,
     /// When data nodes sync, in the words of the flag.
-    pub sync: String,
+    pub(crate) sync: String,
     /// Clients that a head has to take.
-    pub clients_max: usize,
+    pub(crate) clients_max: usize,
 }
 
 /// Processes that run.
-pub struct Cluster {
+pub(crate) struct Cluster {
     members: Vec<(Member, Running)>,
     /// The heads' addresses.
-    pub heads: Vec<String>,
+    pub(crate) heads: Vec<String>,
 }
 
 impl Cluster {
@@ -47,7 +47,7 @@ impl Cluster {
     ///
     /// # Errors
     /// The folder can't be written, or a process can't be started or does not get ready.
-    pub async fn start(settings: &Settings) -> Result<Self, Error> {
+    pub(crate) async fn start(settings: &Settings) -> Result<Self, Error> {
         let plan = plan(settings)?;
         let heads: Vec<String> = plan.head_addresses().iter().map(ToString::to_string).collect();
         // Nothing is shown: each process has its log files in its folder.
@@ -90,7 +90,7 @@ impl Cluster {
 
     /// What each role has used so far, all its processes together.
     #[must_use]
-    pub fn usage(&self) -> Vec<(Role, Usage)> {
+    pub(crate) fn usage(&self) -> Vec<(Role, Usage)> {
         let of = |kind: Kind| {
             let pids = self.members.iter().filter(move |(member, _)| member.kind == kind);
             pids.filter_map(|(_, running)| usage::of(running.pid()?))
@@ -101,13 +101,13 @@ impl Cluster {
 
     /// Bytes of records on all data nodes.
     #[must_use]
-    pub fn log_bytes(&self) -> u64 {
+    pub(crate) fn log_bytes(&self) -> u64 {
         let nodes = self.members.iter().filter(|(member, _)| member.kind == Kind::Data);
         nodes.map(|(member, _)| usage::log_bytes(&member.dir)).sum()
     }
 
     /// Ends all processes in order, heads first.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         let (heads, nodes): (Vec<_>, Vec<_>) =
             self.members.into_iter().partition(|(member, _)| member.kind == Kind::Head);
         for group in [heads, nodes] {
@@ -163,7 +163,7 @@ fn free_ports(wanted: usize) -> Result<u16, Error> {
 ///
 /// # Errors
 /// The folder can't be written.
-pub async fn calm(dir: &std::path::Path, within: Duration) -> std::io::Result<()> {
+pub(crate) async fn calm(dir: &std::path::Path, within: Duration) -> std::io::Result<()> {
     let deadline = Instant::now() + within;
     let path = dir.join("calm.tmp");
     let mut file = std::fs::File::create(&path)?;

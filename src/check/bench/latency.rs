@@ -10,7 +10,7 @@ const DIGITS: u8 = 3;
 
 /// Times in nanoseconds, while it is open.
 #[derive(Debug)]
-pub struct Latency {
+pub(crate) struct Latency {
     times: Option<Histogram<u64>>,
     is_open: bool,
     /// Times that are the same one after the other: a batch was sent at once and is answered at once.
@@ -28,13 +28,13 @@ impl Default for Latency {
 
 impl Latency {
     /// Whether what is recorded counts.
-    pub fn open(&mut self, open: bool) {
+    pub(crate) fn open(&mut self, open: bool) {
         self.flush();
         self.is_open = open;
     }
 
     /// A message took so long, nanoseconds. [`flush`](Self::flush) before anybody looks.
-    pub fn record(&mut self, nanos: u64) {
+    pub(crate) fn record(&mut self, nanos: u64) {
         if nanos != self.last {
             self.flush();
             self.last = nanos;
@@ -43,7 +43,7 @@ impl Latency {
     }
 
     /// Counts what was recorded.
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         if self.is_open
             && self.count > 0
             && let Some(times) = &mut self.times
@@ -55,7 +55,7 @@ impl Latency {
 
     /// What is told of them.
     #[must_use]
-    pub fn summary(&self) -> Summary {
+    pub(crate) fn summary(&self) -> Summary {
         let Some(times) = self.times.as_ref().filter(|times| !times.is_empty()) else { return Summary::default() };
         let us = |nanos: u64| nanos as f64 / 1e3;
         let at = |quantile| us(times.value_at_quantile(quantile));
@@ -71,7 +71,7 @@ impl Latency {
 
     /// The whole distribution as a table for HdrHistogram's plotter, microseconds.
     #[must_use]
-    pub fn percentiles(&self) -> String {
+    pub(crate) fn percentiles(&self) -> String {
         let mut text = "       Value     Percentile TotalCount 1/(1-Percentile)\n\n".to_owned();
         let Some(times) = &self.times else { return text };
         for step in times.iter_quantiles(5) {
@@ -93,19 +93,19 @@ impl Latency {
 
 /// Times of messages, microseconds.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// Half of them took no longer.
-    pub p50: f64,
+    pub(crate) p50: f64,
     /// Nine of ten.
-    pub p90: f64,
+    pub(crate) p90: f64,
     /// 99 of 100.
-    pub p99: f64,
+    pub(crate) p99: f64,
     /// 999 of 1,000.
-    pub p999: f64,
+    pub(crate) p999: f64,
     /// The longest.
-    pub max: f64,
+    pub(crate) max: f64,
     /// Their mean.
-    pub mean: f64,
+    pub(crate) mean: f64,
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 /// A connection failed.
 #[derive(Debug, thiserror::Error)]
 #[error("head {head}: {cause}")]
-pub struct LoadError {
+pub(crate) struct LoadError {
     head: String,
     #[source]
     cause: Cause,
@@ -45,43 +45,43 @@ enum Cause {
 
 /// What the load is made of.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Heads, `host:port` each: connections go to one after the other.
-    pub heads: Vec<String>,
+    pub(crate) heads: Vec<String>,
     /// Connections.
-    pub clients: usize,
+    pub(crate) clients: usize,
     /// Messages that each has in flight.
-    pub in_flight: usize,
+    pub(crate) in_flight: usize,
     /// Bytes of a message.
-    pub size: usize,
+    pub(crate) size: usize,
     /// What they speak.
-    pub dialect: Dialect,
+    pub(crate) dialect: Dialect,
     /// Messages a second, of all together; none for as many as fit.
-    pub rate: Option<f64>,
+    pub(crate) rate: Option<f64>,
     /// Marks the messages of this run.
-    pub run: u32,
+    pub(crate) run: u32,
 }
 
 /// What all connections count together.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Messages sent.
-    pub sent: Cell<u64>,
+    pub(crate) sent: Cell<u64>,
     /// Messages acknowledged.
-    pub acked: Cell<u64>,
+    pub(crate) acked: Cell<u64>,
     /// Messages refused.
-    pub refused: Cell<u64>,
+    pub(crate) refused: Cell<u64>,
     /// The first cause of a refusal.
-    pub refusal: RefCell<Option<String>>,
+    pub(crate) refusal: RefCell<Option<String>>,
     /// A sum over the numbers of the acknowledged messages: the same for the same messages in any order.
-    pub digest: Cell<u64>,
+    pub(crate) digest: Cell<u64>,
     /// How long messages took that were acknowledged while it is open.
-    pub latency: RefCell<Latency>,
+    pub(crate) latency: RefCell<Latency>,
 }
 
 /// Spreads a number, so that a sum over many tells one set from another.
 #[must_use]
-pub const fn mix(number: u64) -> u64 {
+pub(crate) const fn mix(number: u64) -> u64 {
     let z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -89,7 +89,7 @@ pub const fn mix(number: u64) -> u64 {
 }
 
 /// Connections that are open and send nothing yet.
-pub struct Ready {
+pub(crate) struct Ready {
     settings: Settings,
     open: Vec<(Stream, Talk, BytesMut)>,
 }
@@ -99,7 +99,7 @@ impl Ready {
     ///
     /// # Errors
     /// A head can't be reached, or is full.
-    pub async fn open(settings: Settings) -> Result<Self, LoadError> {
+    pub(crate) async fn open(settings: Settings) -> Result<Self, LoadError> {
         let mut open = Vec::with_capacity(settings.clients);
         for connection in 0..settings.clients {
             let Some(head) = settings.heads.get(connection % settings.heads.len().max(1)) else { break };
@@ -113,7 +113,7 @@ impl Ready {
 
     /// Starts to send. Needs a `LocalSet`.
     #[must_use]
-    pub fn start(self) -> Load {
+    pub(crate) fn start(self) -> Load {
         let counts = Rc::new(Counts::default());
         let shutdown = CancellationToken::new();
         let start = Instant::now();
@@ -152,9 +152,9 @@ async fn handshake(head: &str, mut talk: Talk) -> Result<(Stream, Talk, BytesMut
 }
 
 /// A load under way.
-pub struct Load {
+pub(crate) struct Load {
     /// What it has counted so far.
-    pub counts: Rc<Counts>,
+    pub(crate) counts: Rc<Counts>,
     shutdown: CancellationToken,
     connections: JoinSet<Result<(), LoadError>>,
 }
@@ -164,7 +164,7 @@ impl Load {
     ///
     /// # Errors
     /// That one's.
-    pub async fn failed(&mut self) -> LoadError {
+    pub(crate) async fn failed(&mut self) -> LoadError {
         while let Some(ended) = self.connections.join_next().await {
             if let Ok(Err(error)) = ended {
                 return error;
@@ -177,7 +177,7 @@ impl Load {
     ///
     /// # Errors
     /// A connection failed.
-    pub async fn finish(mut self, deadline: Instant) -> Result<(), LoadError> {
+    pub(crate) async fn finish(mut self, deadline: Instant) -> Result<(), LoadError> {
         self.shutdown.cancel();
         while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, self.connections.join_next()).await {
             if let Ok(Err(error)) = ended {

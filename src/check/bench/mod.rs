@@ -17,10 +17,10 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use self::cluster::Cluster;
-pub use self::latency::Summary;
+pub(crate) use self::latency::Summary;
 use self::load::{Load, LoadError, Ready};
 use self::stored::Stored;
-pub use self::talk::STAMP_BYTES;
+pub(crate) use self::talk::STAMP_BYTES;
 use self::usage::Usage;
 use crate::client::{self, reader::ReadError};
 use crate::cluster::child;
@@ -31,32 +31,32 @@ use tokio_util::sync::CancellationToken;
 
 /// What is measured.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// A cluster that runs, or one that is started.
-    pub target: Target,
+    pub(crate) target: Target,
     /// Connections.
-    pub clients: usize,
+    pub(crate) clients: usize,
     /// Messages that each has in flight; 1 in the raw dialect.
-    pub in_flight: usize,
+    pub(crate) in_flight: usize,
     /// Bytes of a message, [`STAMP_BYTES`] at least.
-    pub size: usize,
+    pub(crate) size: usize,
     /// What they speak.
-    pub dialect: Dialect,
+    pub(crate) dialect: Dialect,
     /// Messages a second, of all together; none for as many as fit.
-    pub rate: Option<f64>,
+    pub(crate) rate: Option<f64>,
     /// Time that is measured.
-    pub run_for: Duration,
+    pub(crate) run_for: Duration,
     /// Time before that, which does not count.
-    pub warm_up: Duration,
+    pub(crate) warm_up: Duration,
     /// Whether everything is read back in the end.
-    pub check: bool,
+    pub(crate) check: bool,
     /// Longest wait for a calm disk before a cluster of its own starts.
-    pub calm_within: Duration,
+    pub(crate) calm_within: Duration,
 }
 
 /// Whose speed is measured.
 #[derive(Clone, Debug)]
-pub enum Target {
+pub(crate) enum Target {
     /// A cluster of its own.
     Own {
         /// The acopio program.
@@ -78,7 +78,7 @@ pub enum Target {
 
 /// A bench could not be done.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The folder can't be written.
     #[error("cannot write in {}: {source}; name another folder with --dir or make this one writable", dir.display())]
     Folder {
@@ -115,7 +115,7 @@ pub enum Error {
 /// Who uses time and memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Role {
+pub(crate) enum Role {
     /// The connections that are measured: this process.
     Load,
     /// All heads.
@@ -126,21 +126,21 @@ pub enum Role {
 
 /// What a role took while it was measured.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Cost {
+pub(crate) struct Cost {
     /// Who.
-    pub role: Role,
+    pub(crate) role: Role,
     /// Cores, all its processes together.
-    pub cores: f64,
+    pub(crate) cores: f64,
     /// CPU time a message, microseconds.
-    pub cpu_us_per_message: f64,
+    pub(crate) cpu_us_per_message: f64,
     /// Most memory that one of its processes had resident, MiB.
-    pub peak_mib: f64,
+    pub(crate) peak_mib: f64,
 }
 
 /// What was found when everything was read back.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Check {
+pub(crate) enum Check {
     /// Exactly what was acknowledged is there.
     Good,
     /// It was not asked for.
@@ -151,43 +151,43 @@ pub enum Check {
 
 /// What was measured.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Time that was measured, seconds.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Messages acknowledged in it.
-    pub messages: u64,
+    pub(crate) messages: u64,
     /// The same a second.
-    pub messages_per_s: f64,
+    pub(crate) messages_per_s: f64,
     /// Bytes of these messages a second, millions.
-    pub payload_mb_per_s: f64,
+    pub(crate) payload_mb_per_s: f64,
     /// Bytes that data nodes appended a second, millions; none for a cluster that ran before.
-    pub log_mb_per_s: Option<f64>,
+    pub(crate) log_mb_per_s: Option<f64>,
     /// Times from when a message was due to its acknowledgement, microseconds.
-    pub latency_us: Summary,
+    pub(crate) latency_us: Summary,
     /// Messages acknowledged for each sync of a data node, over the whole run; none if nothing was synced.
-    pub messages_per_sync: Option<f64>,
+    pub(crate) messages_per_sync: Option<f64>,
     /// Syncs a second, all data nodes together, at that measure.
-    pub syncs_per_s: Option<f64>,
+    pub(crate) syncs_per_s: Option<f64>,
     /// What it took; only of processes of this machine that the bench started.
-    pub cost: Vec<Cost>,
+    pub(crate) cost: Vec<Cost>,
     /// Messages sent in the whole run, warm-up included.
-    pub sent: u64,
+    pub(crate) sent: u64,
     /// Of these acknowledged.
-    pub acknowledged: u64,
+    pub(crate) acknowledged: u64,
     /// Of these refused.
-    pub refused: u64,
+    pub(crate) refused: u64,
     /// The first cause of a refusal.
-    pub refusal: Option<String>,
+    pub(crate) refusal: Option<String>,
     /// Whether they are there.
-    pub check: Check,
+    pub(crate) check: Check,
     /// The distribution of times, for HdrHistogram's plotter.
     #[serde(skip)]
-    pub histogram: String,
+    pub(crate) histogram: String,
 }
 
 /// How far a run has come.
 #[derive(Clone, Copy, Debug)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// Waiting for the disk, the cluster and the connections.
     Starting,
     /// Messages are sent.
@@ -207,7 +207,7 @@ pub enum Progress {
 ///
 /// # Errors
 /// The cluster can't be started or reached, or a connection fails.
-pub async fn run(
+pub(crate) async fn run(
     settings: Settings,
     shutdown: CancellationToken,
     mut progress: impl FnMut(Progress),

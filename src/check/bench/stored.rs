@@ -10,18 +10,18 @@ use crate::wire::id::RecordId;
 
 /// What was read back of one run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Stored {
+pub(crate) struct Stored {
     /// Its messages.
-    pub messages: u64,
+    pub(crate) messages: u64,
     /// The sum that [`Counts::digest`](super::load::Counts::digest) has of the same messages.
-    pub digest: u64,
+    pub(crate) digest: u64,
 }
 
 /// Reads all messages of a run that began at this time.
 ///
 /// # Errors
 /// They can't be read, or not all of them.
-pub async fn read(heads: Vec<String>, run: u32, since: SystemTime) -> Result<Stored, ReadError> {
+pub(crate) async fn read(heads: Vec<String>, run: u32, since: SystemTime) -> Result<Stored, ReadError> {
     let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     // Heads give ids by their own clocks.
     let from = since.saturating_sub(limits::BENCH_CLOCKS_APART_MAX);

@@ -13,7 +13,7 @@ use crate::wire::peer::{self, Unconfirmed};
 use crate::wire::text::{CONFIRMACION, Dialect, FRAMED_CLIENT_OPENING, PETICION, RECIBIDO};
 
 /// Bytes of a message that say whose and which it is; the rest is filler.
-pub const STAMP_BYTES: usize = STAMP_RUN + STAMP_NUMBER;
+pub(crate) const STAMP_BYTES: usize = STAMP_RUN + STAMP_NUMBER;
 
 const STAMP_RUN: usize = 8;
 const STAMP_NUMBER: usize = 16;
@@ -23,7 +23,7 @@ const SEQ_BITS: u32 = 40;
 
 /// Why a connection can't go on.
 #[derive(Debug, thiserror::Error)]
-pub enum TalkError {
+pub(crate) enum TalkError {
     /// Something else listens there, or a head of another version.
     #[error(transparent)]
     Unconfirmed(#[from] Unconfirmed),
@@ -43,18 +43,18 @@ pub enum TalkError {
 
 /// What became of one message.
 #[derive(Clone, Debug)]
-pub struct Settled<'a> {
+pub(crate) struct Settled<'a> {
     /// Its number.
-    pub number: u64,
+    pub(crate) number: u64,
     /// When it was to be sent, as it was pushed.
-    pub due: u64,
+    pub(crate) due: u64,
     /// Why it is not kept, if it is not.
-    pub refusal: Option<&'a str>,
+    pub(crate) refusal: Option<&'a str>,
 }
 
 /// One conversation.
 #[derive(Debug)]
-pub struct Talk {
+pub(crate) struct Talk {
     dialect: Dialect,
     /// Number of the connection, shifted.
     base: u64,
@@ -72,7 +72,7 @@ pub struct Talk {
 impl Talk {
     /// A conversation in this dialect. `run` marks all messages of one run, `connection` those of this connection.
     #[must_use]
-    pub fn new(dialect: Dialect, run: u32, connection: u32, size: usize) -> Self {
+    pub(crate) fn new(dialect: Dialect, run: u32, connection: u32, size: usize) -> Self {
         let mut message = format!("{run:08x}").into_bytes();
         message.resize(size.max(STAMP_BYTES), b'.');
         let base = u64::from(connection) << SEQ_BITS;
@@ -81,7 +81,7 @@ impl Talk {
     }
 
     /// What is said first.
-    pub fn begin(&self, out: &mut BytesMut, client: ClientId) -> Result<(), FrameError> {
+    pub(crate) fn begin(&self, out: &mut BytesMut, client: ClientId) -> Result<(), FrameError> {
         match self.dialect {
             Dialect::Raw => out.extend_from_slice(PETICION.as_bytes()),
             Dialect::Line => out.extend_from_slice(format!("{PETICION}\n").as_bytes()),
@@ -97,7 +97,7 @@ impl Talk {
     ///
     /// # Errors
     /// It said something else.
-    pub fn is_open(&mut self, input: &mut BytesMut) -> Result<bool, TalkError> {
+    pub(crate) fn is_open(&mut self, input: &mut BytesMut) -> Result<bool, TalkError> {
         if self.open {
             return Ok(true);
         }
@@ -123,7 +123,7 @@ impl Talk {
 
     /// Messages without an answer.
     #[must_use]
-    pub const fn unanswered(&self) -> usize {
+    pub(crate) const fn unanswered(&self) -> usize {
         self.unanswered
     }
 
@@ -131,7 +131,7 @@ impl Talk {
     ///
     /// # Errors
     /// A message that fits no frame.
-    pub fn push(&mut self, out: &mut BytesMut, due: impl Iterator<Item = u64>) -> Result<(), FrameError> {
+    pub(crate) fn push(&mut self, out: &mut BytesMut, due: impl Iterator<Item = u64>) -> Result<(), FrameError> {
         let mut frame: Option<StoreBuilder> = None;
         for due in due {
             let seq = self.first + self.waiting.len() as u64;
@@ -167,7 +167,7 @@ impl Talk {
     ///
     /// # Errors
     /// The head says what has no place there, or that it ends the connection.
-    pub fn take(
+    pub(crate) fn take(
         &mut self,
         input: &mut BytesMut,
         out: &mut BytesMut,
@@ -259,7 +259,7 @@ fn is_welcome(input: &mut BytesMut) -> Result<bool, TalkError> {
 
 /// The number of a message of this run, read back from what is stored.
 #[must_use]
-pub fn number_in(payload: &[u8], run: u32) -> Option<u64> {
+pub(crate) fn number_in(payload: &[u8], run: u32) -> Option<u64> {
     let payload = payload.strip_prefix(crate::wire::text::MENSAJE_PREFIX.as_bytes()).unwrap_or(payload);
     let (stamp, number) = payload.get(..STAMP_BYTES)?.split_at_checked(STAMP_RUN)?;
     if stamp != format!("{run:08x}").as_bytes() {

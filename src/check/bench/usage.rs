@@ -8,16 +8,16 @@ use crate::data::segments;
 
 /// What one process has used so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// Time on a core, in user and kernel mode.
-    pub cpu: Duration,
+    pub(crate) cpu: Duration,
     /// Most memory it ever had resident, bytes.
-    pub peak: u64,
+    pub(crate) peak: u64,
 }
 
 /// What this process has used; none if it is gone, or where there is no `/proc`.
 #[must_use]
-pub fn of(pid: u32) -> Option<Usage> {
+pub(crate) fn of(pid: u32) -> Option<Usage> {
     let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
     let ticks = cpu_ticks(&read("stat")?)?;
     let cpu = Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second().max(1) as f64);
@@ -39,7 +39,7 @@ fn peak_bytes(status: &str) -> Option<u64> {
 
 /// Bytes of the files with records in a data node's folder.
 #[must_use]
-pub fn log_bytes(dir: &Path) -> u64 {
+pub(crate) fn log_bytes(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let data = entries.filter(|entry| segments::is_data(&entry.file_name().to_string_lossy()));
     data.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()

@@ -12,23 +12,23 @@ use crate::wire::id::RecordId;
 
 /// The ids that heads acknowledged since the drill began.
 #[derive(Debug)]
-pub struct Acknowledged {
+pub(crate) struct Acknowledged {
     registros: Vec<Tail>,
     ids: BTreeSet<RecordId>,
 }
 
 /// What came of reading everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Read {
+pub(crate) struct Read {
     /// Ids that were acknowledged before the read began.
-    pub acknowledged: usize,
+    pub(crate) acknowledged: usize,
     /// Those that did not come back.
-    pub lost: usize,
+    pub(crate) lost: usize,
 }
 
 impl Read {
     /// On a line.
-    pub fn words(self) -> String {
+    pub(crate) fn words(self) -> String {
         let Self { acknowledged, lost } = self;
         format!("{} of {acknowledged} read back, {lost} lost", acknowledged - lost)
     }
@@ -36,12 +36,12 @@ impl Read {
 
 impl Acknowledged {
     /// Begins behind what these registros have.
-    pub fn new(registros: impl Iterator<Item = PathBuf>) -> Self {
+    pub(crate) fn new(registros: impl Iterator<Item = PathBuf>) -> Self {
         Self { registros: registros.map(Tail::at_end).collect(), ids: BTreeSet::new() }
     }
 
     /// How many there are.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.ids.len()
     }
 
@@ -49,7 +49,7 @@ impl Acknowledged {
     ///
     /// # Errors
     /// One can't be read, or there are more than a drill looks at.
-    pub fn update(&mut self) -> Result<(), String> {
+    pub(crate) fn update(&mut self) -> Result<(), String> {
         for tail in &mut self.registros {
             loop {
                 let lines = tail.lines().map_err(|error| format!("a registro can't be read: {error}"))?;
@@ -71,7 +71,7 @@ impl Acknowledged {
     ///
     /// # Errors
     /// The read did not come to its end: data nodes are missing from it, for example.
-    pub async fn read(&self, heads: Vec<String>) -> Result<Read, String> {
+    pub(crate) async fn read(&self, heads: Vec<String>) -> Result<Read, String> {
         let Some(&from) = self.ids.first() else { return Err("nothing was acknowledged yet".to_owned()) };
         let config = reader::Config { retry_for: limits::SCRIPT_STEP_TIME_MAX, ..heads.into() };
         let mut reader = reader::read(config, Query { from, ..Query::default() });
@@ -94,7 +94,7 @@ fn take(line: &str, ids: &mut BTreeSet<RecordId>) {
 }
 
 /// Why a node was evicted, in a line of a heartbeat log.
-pub fn cause(line: &str) -> Option<&str> {
+pub(crate) fn cause(line: &str) -> Option<&str> {
     line.split_once("cause=\"").and_then(|(_, rest)| rest.split_once('"')).map(|(cause, _)| cause)
 }
 

@@ -24,15 +24,15 @@ use evidence::Acknowledged;
 
 /// A step of a drill: what was done, what was to come of it, what came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub(crate) struct Row {
     /// What was done, to whom.
-    pub did: String,
+    pub(crate) did: String,
     /// What had to come of it.
-    pub expected: String,
+    pub(crate) expected: String,
     /// What was seen.
-    pub saw: String,
+    pub(crate) saw: String,
     /// Whether that is what was expected.
-    pub good: bool,
+    pub(crate) good: bool,
 }
 
 /// What a container is made to suffer.
@@ -76,7 +76,7 @@ struct Drill<'a> {
 
 /// Does all steps, on a demo with two heads or more, three data nodes or more, and two copies of each message. It ends
 /// early after a step that went wrong.
-pub async fn run(demo: &Demo) -> Vec<Row> {
+pub(crate) async fn run(demo: &Demo) -> Vec<Row> {
     let registros = demo.of(Kind::Head).map(|head| head.member.dir.join("registro.log"));
     let mut drill = Drill { demo, acknowledged: Acknowledged::new(registros), rows: Vec::new() };
     drill.all().await;
@@ -87,7 +87,7 @@ pub async fn run(demo: &Demo) -> Vec<Row> {
 ///
 /// # Errors
 /// They can't be read.
-pub fn verdict(dir: &std::path::Path, temp: PathBuf) -> Result<audit::Report, audit::Error> {
+pub(crate) fn verdict(dir: &std::path::Path, temp: PathBuf) -> Result<audit::Report, audit::Error> {
     let paths = vec![dir.to_owned()];
     let settings = audit::Settings { registros: paths.clone(), data: paths, since: RecordId::ZERO, temp };
     audit::audit(&settings, &mut |_, _, _| {})

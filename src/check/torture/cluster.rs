@@ -23,21 +23,21 @@ use crate::limits;
 
 /// What the cluster is made of.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The acopio program.
-    pub program: PathBuf,
+    pub(crate) program: PathBuf,
     /// Folder for everything.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Number of heads.
-    pub heads: usize,
+    pub(crate) heads: usize,
     /// Number of data nodes.
-    pub nodes: usize,
+    pub(crate) nodes: usize,
     /// Copies of each message; a message with fewer is refused.
-    pub replicas: usize,
+    pub(crate) replicas: usize,
     /// Time between two heartbeats.
-    pub heartbeat: Duration,
+    pub(crate) heartbeat: Duration,
     /// Size at which data files are sealed.
-    pub segment_bytes: u64,
+    pub(crate) segment_bytes: u64,
 }
 
 /// One process, and whether it is meant to run.
@@ -78,7 +78,7 @@ impl Drop for Process {
 }
 
 /// The processes and the links.
-pub struct Cluster {
+pub(crate) struct Cluster {
     settings: Settings,
     screen: Screen,
     heads: Vec<Process>,
@@ -90,7 +90,7 @@ pub struct Cluster {
 
 /// Which process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Victim {
+pub(crate) enum Victim {
     /// The head at this place.
     Head(usize),
     /// The data node at this place.
@@ -102,7 +102,7 @@ impl Cluster {
     ///
     /// # Errors
     /// A process can't be started, or a head does not listen.
-    pub async fn start(settings: Settings) -> Result<Self, Error> {
+    pub(crate) async fn start(settings: Settings) -> Result<Self, Error> {
         // Nothing is shown: each process has its log files in its folder.
         let (screen, _ends_with_the_screen) = Screen::stdout(true);
         let addresses = free_addresses(settings.heads)?;
@@ -132,19 +132,19 @@ impl Cluster {
 
     /// Where the heads listen.
     #[must_use]
-    pub fn addresses(&self) -> Vec<String> {
+    pub(crate) fn addresses(&self) -> Vec<String> {
         self.addresses.iter().map(ToString::to_string).collect()
     }
 
     /// The folder of a data node.
     #[must_use]
-    pub fn folder(&self, node: usize) -> PathBuf {
+    pub(crate) fn folder(&self, node: usize) -> PathBuf {
         folder(&self.settings.dir, node + 1)
     }
 
     /// What a process is called.
     #[must_use]
-    pub fn name(&self, victim: Victim) -> &str {
+    pub(crate) fn name(&self, victim: Victim) -> &str {
         self.process(victim).map_or("nobody", |process| &process.member.name)
     }
 
@@ -166,7 +166,7 @@ impl Cluster {
     ///
     /// # Errors
     /// It can't be started.
-    pub fn run(&mut self, victim: Victim) -> Result<(), Error> {
+    pub(crate) fn run(&mut self, victim: Victim) -> Result<(), Error> {
         let (program, screen) = (self.settings.program.clone(), self.screen.clone());
         if let Some(process) = self.process_mut(victim) {
             process.wanted = true;
@@ -178,7 +178,7 @@ impl Cluster {
     }
 
     /// Kills a process with -9 and waits until it is gone.
-    pub async fn kill(&mut self, victim: Victim) {
+    pub(crate) async fn kill(&mut self, victim: Victim) {
         if let Some(process) = self.process_mut(victim) {
             process.wanted = false;
             process.signal(Signal::KILL);
@@ -189,21 +189,21 @@ impl Cluster {
     }
 
     /// Pauses a process.
-    pub fn pause(&self, victim: Victim) {
+    pub(crate) fn pause(&self, victim: Victim) {
         if let Some(process) = self.process(victim) {
             process.signal(Signal::STOP);
         }
     }
 
     /// Has a paused process go on.
-    pub fn unpause(&self, victim: Victim) {
+    pub(crate) fn unpause(&self, victim: Victim) {
         if let Some(process) = self.process(victim) {
             process.signal(Signal::CONT);
         }
     }
 
     /// Changes the links of a data node, to one head or to all.
-    pub fn link(&self, node: usize, head: Option<usize>, link: Link) {
+    pub(crate) fn link(&self, node: usize, head: Option<usize>, link: Link) {
         for (k, relay) in self.links.get(node).into_iter().flatten().enumerate() {
             if head.is_none_or(|head| head == k) {
                 relay.set(link);
@@ -215,7 +215,7 @@ impl Cluster {
     ///
     /// # Errors
     /// A process can't be started.
-    pub fn heal(&mut self) -> Result<(), Error> {
+    pub(crate) fn heal(&mut self) -> Result<(), Error> {
         for victim in self.all() {
             if let Victim::Node(k) = victim {
                 self.link(k, None, Link::Open);
@@ -235,7 +235,7 @@ impl Cluster {
     ///
     /// # Errors
     /// One can't be started.
-    pub async fn ended_by_themselves(&mut self) -> Result<Vec<String>, Error> {
+    pub(crate) async fn ended_by_themselves(&mut self) -> Result<Vec<String>, Error> {
         let mut found = Vec::new();
         for victim in self.all() {
             let Some(process) = self.process_mut(victim).filter(|process| process.wanted) else { continue };
@@ -249,7 +249,7 @@ impl Cluster {
 
     /// What is missing until every head has every data node, writable, and with `settled` nothing in flight, either;
     /// with `copies` no record that lacks a copy. None if nothing is.
-    pub async fn missing(&self, settled: bool, copies: bool) -> Option<String> {
+    pub(crate) async fn missing(&self, settled: bool, copies: bool) -> Option<String> {
         for (address, head) in self.addresses.iter().zip(&self.heads) {
             let name = &head.member.name;
             let report = match timeout(limits::TORTURE_STATUS_TIME_MAX, client::status(&address.to_string())).await {
@@ -282,7 +282,7 @@ impl Cluster {
     ///
     /// # Errors
     /// A process can't be started. Inside, what is still missing at the deadline; `ended` is told who ended, and how.
-    pub async fn whole(
+    pub(crate) async fn whole(
         &mut self,
         settled: bool,
         copies: bool,
@@ -304,7 +304,7 @@ impl Cluster {
     }
 
     /// Ends all processes in order, heads first; who does not end in time is killed and named.
-    pub async fn end(mut self) -> Vec<String> {
+    pub(crate) async fn end(mut self) -> Vec<String> {
         let mut late = Vec::new();
         for processes in [&mut self.heads, &mut self.nodes] {
             let deadline = Instant::now() + limits::STOP_TIME_MAX;
@@ -328,7 +328,7 @@ impl Cluster {
 
 /// The folder of data node `k`, counted from 1.
 #[must_use]
-pub fn folder(dir: &Path, k: usize) -> PathBuf {
+pub(crate) fn folder(dir: &Path, k: usize) -> PathBuf {
     dir.join(format!("data{k}"))
 }
 

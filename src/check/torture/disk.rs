@@ -17,7 +17,7 @@ const FILLER: &str = "filler";
 
 /// A file system in memory, mounted on a folder; unmounted when it is dropped.
 #[derive(Debug)]
-pub struct SmallDisk {
+pub(crate) struct SmallDisk {
     dir: PathBuf,
 }
 
@@ -26,7 +26,7 @@ impl SmallDisk {
     ///
     /// # Errors
     /// Only root may mount, and not everywhere; the text says what the system said.
-    pub fn mount(dir: &Path, bytes: u64) -> Result<Self, String> {
+    pub(crate) fn mount(dir: &Path, bytes: u64) -> Result<Self, String> {
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", &format!("size={bytes},mode=700"), "tmpfs"]).arg(dir);
         command.stdin(Stdio::null());
@@ -42,7 +42,7 @@ impl SmallDisk {
     ///
     /// # Errors
     /// Whatever keeps it from being written, but for the lack of room that it is to bring about.
-    pub fn fill(&self) -> io::Result<()> {
+    pub(crate) fn fill(&self) -> io::Result<()> {
         let mut file = OpenOptions::new().create(true).append(true).open(self.dir.join(FILLER))?;
         let mut piece = vec![0; limits::READ_BUFFER_BYTES];
         while !piece.is_empty() {
@@ -59,7 +59,7 @@ impl SmallDisk {
     ///
     /// # Errors
     /// The file that took it can't be removed.
-    pub fn free(&self) -> io::Result<()> {
+    pub(crate) fn free(&self) -> io::Result<()> {
         match fs::remove_file(self.dir.join(FILLER)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -70,7 +70,7 @@ impl SmallDisk {
     ///
     /// # Errors
     /// A file can't be copied.
-    pub fn keep(self) -> io::Result<()> {
+    pub(crate) fn keep(self) -> io::Result<()> {
         let beside = self.dir.with_extension("kept");
         fs::create_dir_all(&beside)?;
         for entry in fs::read_dir(&self.dir)? {
@@ -94,20 +94,20 @@ impl Drop for SmallDisk {
 
 /// A bit that was flipped.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Flipped {
+pub(crate) struct Flipped {
     /// In which file.
-    pub file: String,
+    pub(crate) file: String,
     /// In which byte.
-    pub offset: u64,
+    pub(crate) offset: u64,
     /// The records whose line it is; two if it ends a line.
-    pub messages: Vec<(RecordId, Message)>,
+    pub(crate) messages: Vec<(RecordId, Message)>,
 }
 
 /// Flips a bit of a sealed file in a data node's folder: `draw` says which. None while there is none.
 ///
 /// # Errors
 /// The folder can't be read, or the file can't be written.
-pub fn flip(dir: &Path, draw: u64) -> io::Result<Option<Flipped>> {
+pub(crate) fn flip(dir: &Path, draw: u64) -> io::Result<Option<Flipped>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(dir)? {
         if let Ok(name) = entry?.file_name().into_string()
@@ -166,7 +166,7 @@ fn messages_at(file: &File, offset: u64) -> io::Result<Vec<(RecordId, Message)>>
 ///
 /// # Errors
 /// Something can't be removed.
-pub fn wipe(dir: &Path) -> io::Result<()> {
+pub(crate) fn wipe(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {

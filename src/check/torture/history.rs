@@ -20,7 +20,7 @@ use crate::limits;
 use crate::wire::id::{ClientId, RecordId};
 
 /// Its name in the run's folder.
-pub const FILE: &str = "history.log";
+pub(crate) const FILE: &str = "history.log";
 
 /// The messages of a client that have no answer yet; it sends them in order.
 #[derive(Debug, Default)]
@@ -31,21 +31,21 @@ struct Waiting {
 
 /// The history of a run.
 #[derive(Debug)]
-pub struct History {
+pub(crate) struct History {
     began: Instant,
     out: BufWriter<File>,
     failed: Option<io::Error>,
     waiting: Vec<Waiting>,
     /// What was sent, and what became of it.
-    pub expected: Expected,
+    pub(crate) expected: Expected,
     /// How long faults kept messages waiting.
-    pub times: Times,
+    pub(crate) times: Times,
     /// Records that had a bit flipped on a node, and how often.
-    pub flipped: HashMap<Message, (RecordId, usize)>,
+    pub(crate) flipped: HashMap<Message, (RecordId, usize)>,
     /// What went wrong on the way, in words; the first few.
-    pub troubles: Vec<String>,
+    pub(crate) troubles: Vec<String>,
     /// How much did.
-    pub trouble_count: u64,
+    pub(crate) trouble_count: u64,
 }
 
 impl History {
@@ -53,7 +53,7 @@ impl History {
     ///
     /// # Errors
     /// The file can't be made.
-    pub fn begin(dir: &Path, clients: &[Option<ClientId>]) -> io::Result<Self> {
+    pub(crate) fn begin(dir: &Path, clients: &[Option<ClientId>]) -> io::Result<Self> {
         Ok(Self {
             began: Instant::now(),
             out: BufWriter::new(crate::files::create(&dir.join(FILE))?),
@@ -72,7 +72,7 @@ impl History {
     }
 
     /// A writer's next message is sent.
-    pub fn sent(&mut self, writer: usize) -> Message {
+    pub(crate) fn sent(&mut self, writer: usize) -> Message {
         let now = self.now();
         let message = self.expected.sent(writer);
         if let Some(waiting) = self.waiting.get_mut(writer) {
@@ -83,7 +83,7 @@ impl History {
     }
 
     /// Messages of a writer are acknowledged; `how` is what is worth knowing of it.
-    pub fn acked(&mut self, writer: usize, first: u64, count: u64, how: impl std::fmt::Display) {
+    pub(crate) fn acked(&mut self, writer: usize, first: u64, count: u64, how: impl std::fmt::Display) {
         let now = self.now();
         for n in first..first.saturating_add(count) {
             if !self.expected.acked(Message { writer, n }) {
@@ -98,7 +98,7 @@ impl History {
     }
 
     /// Messages of a writer are refused.
-    pub fn refused(&mut self, writer: usize, first: u64, count: u64, why: &str) {
+    pub(crate) fn refused(&mut self, writer: usize, first: u64, count: u64, why: &str) {
         for n in first..first.saturating_add(count) {
             if !self.expected.refused(Message { writer, n }) {
                 self.trouble(format!("message {n} of client {writer} was refused and never sent"));
@@ -110,13 +110,13 @@ impl History {
     }
 
     /// A message of a writer will have no answer.
-    pub fn unknown(&mut self, writer: usize, n: u64) {
+    pub(crate) fn unknown(&mut self, writer: usize, n: u64) {
         self.answered(writer, n);
         self.write(self.now(), format_args!("unknown {writer} {n}"));
     }
 
     /// A fault begins.
-    pub fn fault(&mut self, kind: Kind, alone: bool, text: &str) {
+    pub(crate) fn fault(&mut self, kind: Kind, alone: bool, text: &str) {
         let now = self.now();
         self.times.began(kind, now, alone);
         self.write(now, format_args!("fault {text}"));
@@ -124,14 +124,14 @@ impl History {
     }
 
     /// A bit of these records was flipped.
-    pub fn flipped(&mut self, records: &[(RecordId, Message)]) {
+    pub(crate) fn flipped(&mut self, records: &[(RecordId, Message)]) {
         for (id, message) in records {
             self.flipped.entry(*message).or_insert((*id, 0)).1 += 1;
         }
     }
 
     /// A reader of the cluster has something to tell that is no message.
-    pub fn reading(&mut self, who: &str, event: &Event) {
+    pub(crate) fn reading(&mut self, who: &str, event: &Event) {
         let now = self.now();
         match event {
             Event::Waiting { nodes } if nodes.is_empty() => self.write(now, format_args!("reading {who} goes on")),
@@ -142,7 +142,7 @@ impl History {
     }
 
     /// A fault of this kind is undone.
-    pub fn over(&mut self, kind: Kind, text: &str) {
+    pub(crate) fn over(&mut self, kind: Kind, text: &str) {
         let now = self.now();
         self.times.over(kind, now);
         self.write(now, format_args!("healed {text}"));
@@ -150,13 +150,13 @@ impl History {
     }
 
     /// Something that people want to know, after one word of the kinds above.
-    pub fn note(&mut self, word: &str, text: &str) {
+    pub(crate) fn note(&mut self, word: &str, text: &str) {
         self.write(self.now(), format_args!("{word} {text}"));
         tracing::info!("{text}");
     }
 
     /// Something went wrong that is a failure of the run.
-    pub fn trouble(&mut self, text: String) {
+    pub(crate) fn trouble(&mut self, text: String) {
         self.write(self.now(), format_args!("trouble {text}"));
         tracing::error!("{text}");
         self.trouble_count += 1;
@@ -186,7 +186,7 @@ impl History {
     ///
     /// # Errors
     /// The first of all writes that failed.
-    pub fn flush(&mut self) -> io::Result<()> {
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
         match self.failed.take() {
             Some(error) => Err(error),
             None => self.out.flush(),
@@ -211,7 +211,7 @@ impl std::fmt::Display for Range {
 ///
 /// # Errors
 /// The file can't be read.
-pub fn excerpt(dir: &Path, messages: &[Message]) -> io::Result<Vec<String>> {
+pub(crate) fn excerpt(dir: &Path, messages: &[Message]) -> io::Result<Vec<String>> {
     let (mut first, mut last) = (f64::MAX, f64::MIN);
     let lines = |wanted: &mut dyn FnMut(f64, &str, &[&str]) -> bool| -> io::Result<Vec<String>> {
         let mut found = VecDeque::new();

@@ -24,19 +24,19 @@ use tokio_util::sync::CancellationToken;
 
 /// What the load is made of.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The heads' addresses.
-    pub heads: Vec<String>,
+    pub(crate) heads: Vec<String>,
     /// Clients of the library, with the identities they get; they are the first writers of the history.
-    pub library: Vec<ClientId>,
+    pub(crate) library: Vec<ClientId>,
     /// Text clients: the writers after them.
-    pub lines: usize,
+    pub(crate) lines: usize,
     /// Messages a second, of all together.
-    pub rate: u64,
+    pub(crate) rate: u64,
 }
 
 /// Clients that run.
-pub struct Load {
+pub(crate) struct Load {
     shutdown: CancellationToken,
     clients: JoinSet<()>,
 }
@@ -44,7 +44,7 @@ pub struct Load {
 impl Load {
     /// Starts all clients. Needs a `LocalSet`.
     #[must_use]
-    pub fn start(settings: &Settings, history: &Rc<RefCell<History>>) -> Self {
+    pub(crate) fn start(settings: &Settings, history: &Rc<RefCell<History>>) -> Self {
         let shutdown = CancellationToken::new();
         let mut clients = JoinSet::new();
         let all = settings.library.len() + settings.lines;
@@ -63,7 +63,7 @@ impl Load {
     }
 
     /// Sends nothing more and waits until everything has an answer; at the deadline the rest is unknown.
-    pub async fn finish(mut self, deadline: Instant) {
+    pub(crate) async fn finish(mut self, deadline: Instant) {
         self.shutdown.cancel();
         let all = async { while self.clients.join_next().await.is_some() {} };
         if tokio::time::timeout_at(deadline, all).await.is_err() {

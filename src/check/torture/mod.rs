@@ -6,17 +6,17 @@
 //! [`history`] writes down what happened, [`reading`] reads through the cluster, [`offline`] reads the files. This module mends nothing and proves nothing
 //! about faults that it does not make.
 
-pub mod cluster;
-pub mod disk;
-pub mod history;
-pub mod load;
-pub mod offline;
-pub mod plan;
-pub mod reading;
-pub mod relay;
+pub(crate) mod cluster;
+pub(crate) mod disk;
+pub(crate) mod history;
+pub(crate) mod load;
+pub(crate) mod offline;
+pub(crate) mod plan;
+pub(crate) mod reading;
+pub(crate) mod relay;
 mod rounds;
-pub mod times;
-pub mod verdict;
+pub(crate) mod times;
+pub(crate) mod verdict;
 
 use std::cell::RefCell;
 use std::fs;
@@ -38,44 +38,44 @@ use verdict::{Checker, Counts, Message, Order, Verdict};
 
 /// Settings of a torture, validated by who builds them.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The acopio program.
-    pub program: PathBuf,
+    pub(crate) program: PathBuf,
     /// Folder for everything; empty, or not there yet.
-    pub dir: PathBuf,
+    pub(crate) dir: PathBuf,
     /// Time for which faults come.
-    pub run_for: Duration,
+    pub(crate) run_for: Duration,
     /// Seed of the schedule.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Kinds of faults, each once.
-    pub faults: Vec<Kind>,
+    pub(crate) faults: Vec<Kind>,
     /// Whether faults come together.
-    pub mix: Mix,
+    pub(crate) mix: Mix,
     /// Number of heads, at least 1.
-    pub heads: usize,
+    pub(crate) heads: usize,
     /// Number of data nodes, more than `replicas`.
-    pub nodes: usize,
+    pub(crate) nodes: usize,
     /// Copies of each message.
-    pub replicas: usize,
+    pub(crate) replicas: usize,
     /// Time between two heartbeats.
-    pub heartbeat: Duration,
+    pub(crate) heartbeat: Duration,
     /// Size at which data files are sealed.
-    pub segment_bytes: u64,
+    pub(crate) segment_bytes: u64,
     /// Clients of the library.
-    pub clients: usize,
+    pub(crate) clients: usize,
     /// Text clients.
-    pub lines: usize,
+    pub(crate) lines: usize,
     /// Messages a second, of all clients together.
-    pub rate: u64,
+    pub(crate) rate: u64,
     /// What may come on top of the bounds for times: a shared machine has pauses of its own.
-    pub slack: Duration,
+    pub(crate) slack: Duration,
     /// Time after healing within which every record has all its copies again; none if that is not judged.
-    pub copies_within: Option<Duration>,
+    pub(crate) copies_within: Option<Duration>,
 }
 
 /// Why a torture could not be carried out. A broken promise is no error: it stands in the report.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The folder is in use for something.
     #[error("{} is not empty; name a folder for this run alone with --dir", dir.display())]
     NotEmpty {
@@ -116,49 +116,49 @@ pub enum Error {
 
 /// What came of a torture.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// The seed, which makes the same schedule again.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Time for which faults came, seconds.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Whether every promise was kept.
-    pub good: bool,
+    pub(crate) good: bool,
     /// Messages by what became of them.
-    pub messages: Counts,
+    pub(crate) messages: Counts,
     /// What was read through the healed cluster.
-    pub read: Verdict,
+    pub(crate) read: Verdict,
     /// What was delivered to a reader that followed all the time.
-    pub follow: Followed,
+    pub(crate) follow: Followed,
     /// What was read from the files.
-    pub files: Verdict,
+    pub(crate) files: Verdict,
     /// The faults, kind by kind, and how long they kept messages waiting.
-    pub faults: Vec<times::Summary>,
+    pub(crate) faults: Vec<times::Summary>,
     /// Kinds that were left out, and why.
-    pub left_out: Vec<String>,
+    pub(crate) left_out: Vec<String>,
     /// Lines that are no good record: flipped bits are found by their checksums.
-    pub bad_lines: u64,
+    pub(crate) bad_lines: u64,
     /// Acknowledged messages of which fewer nodes have a good record than were asked for.
-    pub short_of_copies: u64,
+    pub(crate) short_of_copies: u64,
     /// Of these, records whose missing copy is a line that torture flipped a bit of and nobody mended. That is no failure.
-    pub rotten_by_flip: u64,
+    pub(crate) rotten_by_flip: u64,
     /// Whether the others are a failure.
-    pub copies_judged: bool,
+    pub(crate) copies_judged: bool,
     /// Longest time from a wipe's end or the last healing until no head knew of a record short of copies, seconds; none if
     /// that was not waited for, or never reached.
-    pub copies_s: Option<f64>,
+    pub(crate) copies_s: Option<f64>,
     /// What else went wrong: processes that ended by themselves, a cluster that did not heal; the first of them.
-    pub troubles: Vec<String>,
+    pub(crate) troubles: Vec<String>,
     /// How much did.
-    pub trouble_count: u64,
+    pub(crate) trouble_count: u64,
     /// What happened around the first broken promises.
-    pub history: Vec<String>,
+    pub(crate) history: Vec<String>,
 }
 
 /// Tortures a cluster. Being told to stop ends the faults early; what was done so far is checked. Needs a `LocalSet`.
 ///
 /// # Errors
 /// The cluster can't be started, or its files can't be read.
-pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<Report, Error> {
+pub(crate) async fn run(settings: Settings, shutdown: CancellationToken) -> Result<Report, Error> {
     prepare(&settings.dir)?;
     let mut left_out = Vec::new();
     let mut kinds = settings.faults.clone();

@@ -17,7 +17,7 @@ use crate::wire::id::{ClientId, RecordId};
 /// A folder could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {}: {source}; look at the disk", path.display())]
-pub struct Error {
+pub(crate) struct Error {
     path: PathBuf,
     #[source]
     source: io::Error,
@@ -35,22 +35,22 @@ struct Found {
 
 /// What the files of a cluster hold.
 #[derive(Debug)]
-pub struct Offline {
+pub(crate) struct Offline {
     /// What a reader gets, in the order of ids.
-    pub reads: Vec<Read>,
+    pub(crate) reads: Vec<Read>,
     /// Messages, and on how many nodes there is a good record of each. In no order.
-    pub copies: Vec<(Message, usize)>,
+    pub(crate) copies: Vec<(Message, usize)>,
     /// Lines that are no good record.
-    pub bad_lines: u64,
+    pub(crate) bad_lines: u64,
     /// Records that were fetched again after their lines rotted, by the word of `quarantine.txt`, and how often.
-    pub mended: HashMap<RecordId, usize>,
+    pub(crate) mended: HashMap<RecordId, usize>,
 }
 
 /// Reads the folders of all data nodes.
 ///
 /// # Errors
 /// A folder or a file can't be read.
-pub fn read(folders: &[PathBuf]) -> Result<Offline, Error> {
+pub(crate) fn read(folders: &[PathBuf]) -> Result<Offline, Error> {
     let mut found = Vec::new();
     let mut bad_lines = 0;
     let mut mended = HashMap::new();

@@ -15,7 +15,7 @@ use serde::Serialize;
 /// What is done to a process, its links or its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A data node is killed (-9) and started again.
     Kill,
     /// A data node is paused (SIGSTOP) and goes on.
@@ -38,7 +38,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Kill,
         Self::Stop,
         Self::Cut,
@@ -52,7 +52,7 @@ impl Kind {
 
     /// The word for it in flags and reports.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Kill => "kill",
             Self::Stop => "stop",
@@ -68,13 +68,13 @@ impl Kind {
 
     /// Whether a head is its victim.
     #[must_use]
-    pub const fn is_of_a_head(self) -> bool {
+    pub(crate) const fn is_of_a_head(self) -> bool {
         matches!(self, Self::Head | Self::HeadStop)
     }
 
     /// Whether a record may lose a copy by it.
     #[must_use]
-    pub const fn takes_copies(self) -> bool {
+    pub(crate) const fn takes_copies(self) -> bool {
         matches!(self, Self::Flip | Self::Wipe)
     }
 
@@ -82,7 +82,7 @@ impl Kind {
     /// connection is closed, and the two heartbeats that tell of a silent death before that. None where nothing is
     /// promised: a client notices the loss of a head, not a head that of a node.
     #[must_use]
-    pub fn bound(self, heartbeat: Duration) -> Option<Duration> {
+    pub(crate) fn bound(self, heartbeat: Duration) -> Option<Duration> {
         let second = Duration::from_secs(1);
         match self {
             Self::Kill | Self::Cut | Self::Wipe => Some(second),
@@ -114,7 +114,7 @@ impl fmt::Display for Kind {
 /// Whether faults come together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Mix {
+pub(crate) enum Mix {
     /// Only one at a time.
     Alone,
     /// Every kind alone at first; from then on every other fault of a data node comes with one of a head.
@@ -123,64 +123,64 @@ pub enum Mix {
 
 /// The cluster as far as the schedule depends on it.
 #[derive(Clone, Copy, Debug)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// Heads.
-    pub heads: usize,
+    pub(crate) heads: usize,
     /// Data nodes.
-    pub nodes: usize,
+    pub(crate) nodes: usize,
     /// Time between two heartbeats of a head.
-    pub heartbeat: Duration,
+    pub(crate) heartbeat: Duration,
 }
 
 /// One fault of a round.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// What is done.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// To whom: the place of a data node, or of a head, from 0.
-    pub victim: usize,
+    pub(crate) victim: usize,
     /// For links: only the one to this head, or all.
-    pub link: Option<usize>,
+    pub(crate) link: Option<usize>,
     /// When, from the beginning of its round.
-    pub after: Duration,
+    pub(crate) after: Duration,
     /// For how long.
-    pub hold: Duration,
+    pub(crate) hold: Duration,
     /// Randomness for what the place depends on what is there: the file, byte and bit of a flip.
-    pub draw: u64,
+    pub(crate) draw: u64,
 }
 
 /// Faults that come together, and the quiet before them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Round {
+pub(crate) struct Round {
     /// Quiet, with the cluster whole, before it.
-    pub pause: Duration,
+    pub(crate) pause: Duration,
     /// One, or one of a data node and one of a head.
-    pub faults: Vec<Fault>,
+    pub(crate) faults: Vec<Fault>,
 }
 
 impl Round {
     /// From its first fault to the end of its last.
     #[must_use]
-    pub fn length(&self) -> Duration {
+    pub(crate) fn length(&self) -> Duration {
         self.faults.iter().map(|fault| fault.after + fault.hold).max().unwrap_or_default()
     }
 }
 
 /// What is done to a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The node that loses copies, by flips and wipes. It is the same all through the run: until a lost copy is made
     /// again, two such nodes would be two failures of one record.
-    pub unlucky: usize,
+    pub(crate) unlucky: usize,
     /// The node whose disk fills up.
-    pub small: usize,
+    pub(crate) small: usize,
     /// The rounds, enough of them for the time asked for.
-    pub rounds: Vec<Round>,
+    pub(crate) rounds: Vec<Round>,
 }
 
 /// Makes the schedule of a run. `kinds` without repetition; without any there are no rounds.
 #[must_use]
-pub fn plan(seed: u64, shape: Shape, kinds: &[Kind], mix: Mix, run_for: Duration) -> Plan {
+pub(crate) fn plan(seed: u64, shape: Shape, kinds: &[Kind], mix: Mix, run_for: Duration) -> Plan {
     let mut rng = SmallRng::seed_from_u64(seed);
     let unlucky = rng.random_range(0..shape.nodes.max(1));
     let small = rng.random_range(0..shape.nodes.max(1));

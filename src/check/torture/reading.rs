@@ -17,14 +17,14 @@ use crate::limits;
 
 /// What came of following.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Followed {
+pub(crate) struct Followed {
     /// What was delivered, against what was acknowledged.
     #[serde(flatten)]
-    pub verdict: Verdict,
+    pub(crate) verdict: Verdict,
     /// Longest time from a head's taking a message to its delivery, seconds: what nodes and heads that are away cost.
-    pub longest_s: f64,
+    pub(crate) longest_s: f64,
     /// How often it went on with another head.
-    pub heads_lost: u64,
+    pub(crate) heads_lost: u64,
 }
 
 struct Following {
@@ -36,7 +36,7 @@ struct Following {
 }
 
 /// Follows the cluster from its beginning on.
-pub struct Follower {
+pub(crate) struct Follower {
     state: Rc<RefCell<Following>>,
     history: Rc<RefCell<History>>,
     /// Ends with it.
@@ -46,7 +46,7 @@ pub struct Follower {
 impl Follower {
     /// Begins to follow. Needs a `LocalSet`.
     #[must_use]
-    pub fn start(heads: Vec<String>, history: &Rc<RefCell<History>>) -> Self {
+    pub(crate) fn start(heads: Vec<String>, history: &Rc<RefCell<History>>) -> Self {
         let checker = Checker::new(Order::Judged);
         let state = Following { checker, longest: Duration::ZERO, heads_lost: 0, last: Instant::now() };
         let state = Rc::new(RefCell::new(state));
@@ -57,7 +57,7 @@ impl Follower {
     }
 
     /// Waits until everything that was acknowledged was delivered and nothing comes any more, or for `patience`.
-    pub async fn finish(self, patience: Duration) -> Followed {
+    pub(crate) async fn finish(self, patience: Duration) -> Followed {
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
             let has_all = self.state.borrow().checker.has_all(&self.history.borrow().expected);
@@ -107,7 +107,7 @@ fn as_read(message: &reader::Message) -> Read {
 /// Reads everything, once beginning with each head; the first verdict that is not good, or the last.
 ///
 /// Nodes that are away are trouble; what is on the others is read and judged all the same.
-pub async fn read_all(heads: &[String], history: &RefCell<History>) -> Verdict {
+pub(crate) async fn read_all(heads: &[String], history: &RefCell<History>) -> Verdict {
     let mut verdict = Verdict::default();
     for (at, head) in heads.iter().enumerate() {
         let mut turned = heads.to_vec();

@@ -16,7 +16,7 @@ use crate::net::Net;
 
 /// What a link does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
+pub(crate) enum Link {
     /// Everything arrives.
     Open,
     /// Connections are closed, also new ones.
@@ -27,9 +27,9 @@ pub enum Link {
 
 /// A link of a data node to a head.
 #[derive(Debug)]
-pub struct Relay {
+pub(crate) struct Relay {
     /// What the data node dials.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     link: watch::Sender<Link>,
     task: JoinHandle<()>,
 }
@@ -39,7 +39,7 @@ impl Relay {
     ///
     /// # Errors
     /// There is no port to listen on.
-    pub async fn start(to: SocketAddr, from: Option<IpAddr>) -> io::Result<Self> {
+    pub(crate) async fn start(to: SocketAddr, from: Option<IpAddr>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let (link, state) = watch::channel(Link::Open);
@@ -48,7 +48,7 @@ impl Relay {
     }
 
     /// Changes the link, for connections that are there and for new ones.
-    pub fn set(&self, link: Link) {
+    pub(crate) fn set(&self, link: Link) {
         self.link.send_replace(link);
     }
 }

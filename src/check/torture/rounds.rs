@@ -23,34 +23,34 @@ use crate::wire::id::ClientId;
 use tokio_util::sync::CancellationToken;
 
 /// What the parts of a run share.
-pub struct Run<'s> {
+pub(crate) struct Run<'s> {
     /// The settings.
-    pub settings: &'s Settings,
+    pub(crate) settings: &'s Settings,
     /// What happened so far.
-    pub history: Rc<RefCell<History>>,
+    pub(crate) history: Rc<RefCell<History>>,
     /// The disk that can be filled, if there is one.
-    pub disk: Option<&'s SmallDisk>,
+    pub(crate) disk: Option<&'s SmallDisk>,
     /// Ends the faults early.
-    pub shutdown: CancellationToken,
+    pub(crate) shutdown: CancellationToken,
 }
 
 /// What a run that was carried out found out on the way.
 #[derive(Debug)]
-pub struct Done {
+pub(crate) struct Done {
     /// Seconds in which faults came.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Longest time from a wipe's end or the last healing until no head knew of a record short of copies, seconds; none if
     /// that was not waited for, or never reached.
-    pub copies_s: Option<f64>,
+    pub(crate) copies_s: Option<f64>,
     /// What was read through the healed cluster.
-    pub read: Verdict,
+    pub(crate) read: Verdict,
     /// What was delivered to who followed all the time.
-    pub follow: Followed,
+    pub(crate) follow: Followed,
 }
 
 impl Run<'_> {
     /// From the start of the cluster to its end.
-    pub async fn torture(&self, plan: &Plan, ids: Vec<ClientId>) -> Result<Done, Error> {
+    pub(crate) async fn torture(&self, plan: &Plan, ids: Vec<ClientId>) -> Result<Done, Error> {
         let settings = self.settings;
         let mut cluster = Cluster::start(cluster::Settings {
             program: settings.program.clone(),

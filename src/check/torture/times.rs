@@ -25,44 +25,44 @@ struct Timed {
 
 /// The faults of a run, in the order in which they began.
 #[derive(Debug, Default)]
-pub struct Times {
+pub(crate) struct Times {
     faults: Vec<Timed>,
 }
 
 /// What is known of a kind of fault after a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Summary {
+pub(crate) struct Summary {
     /// The kind.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// How often it came alone.
-    pub alone: u64,
+    pub(crate) alone: u64,
     /// How often it came with another.
-    pub mixed: u64,
+    pub(crate) mixed: u64,
     /// Longest time that a message waited for its acknowledgement because of it, seconds; none if none did.
-    pub longest_s: Option<f64>,
+    pub(crate) longest_s: Option<f64>,
     /// The same where it came with another, which may have been the cause.
-    pub longest_mixed_s: Option<f64>,
+    pub(crate) longest_mixed_s: Option<f64>,
     /// The bound for the first of them, seconds, without the slack; none where nothing is promised.
-    pub bound_s: Option<f64>,
+    pub(crate) bound_s: Option<f64>,
     /// How often it was exceeded by more than the slack.
-    pub too_late: u64,
+    pub(crate) too_late: u64,
 }
 
 impl Times {
     /// A fault begins.
-    pub fn began(&mut self, kind: Kind, at: Duration, alone: bool) {
+    pub(crate) fn began(&mut self, kind: Kind, at: Duration, alone: bool) {
         self.faults.push(Timed { kind, at, over: None, alone, longest: None });
     }
 
     /// A fault of this kind is undone; what is sent from now on does not count for it.
-    pub fn over(&mut self, kind: Kind, at: Duration) {
+    pub(crate) fn over(&mut self, kind: Kind, at: Duration) {
         for fault in self.faults.iter_mut().filter(|fault| fault.kind == kind) {
             fault.over.get_or_insert(at);
         }
     }
 
     /// A message that was sent at `sent` is acknowledged at `at`.
-    pub fn acked(&mut self, sent: Duration, at: Duration) {
+    pub(crate) fn acked(&mut self, sent: Duration, at: Duration) {
         for fault in self.faults.iter_mut().rev().take(limits::TORTURE_FAULTS_OPEN_MAX) {
             if at > fault.at && fault.over.is_none_or(|over| over > sent) {
                 fault.longest = fault.longest.max(at.checked_sub(sent.max(fault.at)));
@@ -72,7 +72,7 @@ impl Times {
 
     /// What came of it, kind by kind.
     #[must_use]
-    pub fn summary(&self, heartbeat: Duration, slack: Duration) -> Vec<Summary> {
+    pub(crate) fn summary(&self, heartbeat: Duration, slack: Duration) -> Vec<Summary> {
         let mut kinds = BTreeMap::new();
         for fault in &self.faults {
             let kind = fault.kind;

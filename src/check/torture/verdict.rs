@@ -15,17 +15,17 @@ use crate::wire::text::MENSAJE_PREFIX;
 
 /// Which message it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct Message {
+pub(crate) struct Message {
     /// The client, from 0.
-    pub writer: usize,
+    pub(crate) writer: usize,
     /// Its messages count from 1.
-    pub n: u64,
+    pub(crate) n: u64,
 }
 
 impl Message {
     /// Reads a payload; `true` beside it if it is stored as text clients' are. None for what no client of this run sends.
     #[must_use]
-    pub fn parse(payload: &[u8]) -> Option<(Self, bool)> {
+    pub(crate) fn parse(payload: &[u8]) -> Option<(Self, bool)> {
         let stripped = payload.strip_prefix(MENSAJE_PREFIX.as_bytes());
         let text = std::str::from_utf8(stripped.unwrap_or(payload)).ok()?;
         let (writer, n) = text.strip_prefix("torture ")?.split_once(' ')?;
@@ -60,38 +60,38 @@ struct Writer {
 
 /// What was sent, and what became of it.
 #[derive(Debug)]
-pub struct Expected {
+pub(crate) struct Expected {
     writers: Vec<Writer>,
 }
 
 /// Messages by what became of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// All of them.
-    pub sent: u64,
+    pub(crate) sent: u64,
     /// Acknowledged: these have to be read.
-    pub acknowledged: u64,
+    pub(crate) acknowledged: u64,
     /// Refused; a few of these may be kept all the same.
-    pub refused: u64,
+    pub(crate) refused: u64,
     /// Without an answer when a connection was lost: kept or not.
-    pub unknown: u64,
+    pub(crate) unknown: u64,
 }
 
 impl Expected {
     /// Nothing sent yet. A writer for each: the identity of a client of the library, none for a text client.
     #[must_use]
-    pub fn new(clients: &[Option<ClientId>]) -> Self {
+    pub(crate) fn new(clients: &[Option<ClientId>]) -> Self {
         Self { writers: clients.iter().map(|&client| Writer { client, states: Vec::new() }).collect() }
     }
 
     /// The next message of a writer.
     #[must_use]
-    pub fn next(&self, writer: usize) -> Message {
+    pub(crate) fn next(&self, writer: usize) -> Message {
         Message { writer, n: self.writers.get(writer).map_or(0, |w| w.states.len() as u64) + 1 }
     }
 
     /// The next message is sent.
-    pub fn sent(&mut self, writer: usize) -> Message {
+    pub(crate) fn sent(&mut self, writer: usize) -> Message {
         let message = self.next(writer);
         if let Some(writer) = self.writers.get_mut(writer) {
             writer.states.push(State::Sent);
@@ -100,12 +100,12 @@ impl Expected {
     }
 
     /// A message is acknowledged; false if it was never sent.
-    pub fn acked(&mut self, message: Message) -> bool {
+    pub(crate) fn acked(&mut self, message: Message) -> bool {
         self.set(message, State::Acked)
     }
 
     /// A message is refused; false if it was never sent.
-    pub fn refused(&mut self, message: Message) -> bool {
+    pub(crate) fn refused(&mut self, message: Message) -> bool {
         self.set(message, State::Refused)
     }
 
@@ -129,7 +129,7 @@ impl Expected {
 
     /// How many there are of each.
     #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for state in self.writers.iter().flat_map(|writer| &writer.states) {
             counts.sent += 1;
@@ -144,27 +144,27 @@ impl Expected {
 
     /// Whether a message was acknowledged.
     #[must_use]
-    pub fn is_acked(&self, message: Message) -> bool {
+    pub(crate) fn is_acked(&self, message: Message) -> bool {
         self.state(message) == Some(State::Acked)
     }
 }
 
 /// A record as a reader gets it.
 #[derive(Clone, Copy, Debug)]
-pub struct Read {
+pub(crate) struct Read {
     /// Its id.
-    pub id: RecordId,
+    pub(crate) id: RecordId,
     /// Its client, as the record says.
-    pub client: ClientId,
+    pub(crate) client: ClientId,
     /// Its sequence number.
-    pub seq: u64,
+    pub(crate) seq: u64,
     /// What [`Message::parse`] makes of its payload.
-    pub message: Option<(Message, bool)>,
+    pub(crate) message: Option<(Message, bool)>,
 }
 
 /// Whether the order of what is read is a promise of the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     /// A reader of the cluster: a client's messages come in the order of their numbers.
     Judged,
     /// Files: a message that was sent again may have a later id than the one after it, which a reader puts right.
@@ -174,7 +174,7 @@ pub enum Order {
 /// A promise that was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Breach {
+pub(crate) enum Breach {
     /// Acknowledged, and not read.
     Lost,
     /// Read a second time.
@@ -187,36 +187,36 @@ pub enum Breach {
 
 /// A broken promise, and of which message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// Which promise.
-    pub breach: Breach,
+    pub(crate) breach: Breach,
     /// The message, if it is one.
-    pub message: Option<Message>,
+    pub(crate) message: Option<Message>,
     /// It, in words.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// What the checker found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// Records read.
-    pub read: u64,
+    pub(crate) read: u64,
     /// Acknowledged messages that were not read.
-    pub lost: u64,
+    pub(crate) lost: u64,
     /// Messages that were read again.
-    pub read_twice: u64,
+    pub(crate) read_twice: u64,
     /// Records that nobody sent.
-    pub never_sent: u64,
+    pub(crate) never_sent: u64,
     /// Messages read after a later one of their client; none if the source does not promise an order.
-    pub out_of_order: Option<u64>,
+    pub(crate) out_of_order: Option<u64>,
     /// The first of them, [`limits::TORTURE_FINDINGS_SHOWN_MAX`] at most.
-    pub findings: Vec<Finding>,
+    pub(crate) findings: Vec<Finding>,
 }
 
 impl Verdict {
     /// Whether every promise was kept.
     #[must_use]
-    pub fn is_good(&self) -> bool {
+    pub(crate) fn is_good(&self) -> bool {
         self.lost + self.read_twice + self.never_sent + self.out_of_order.unwrap_or(0) == 0
     }
 
@@ -235,7 +235,7 @@ impl Verdict {
 
 /// Takes what is read, record after record.
 #[derive(Debug)]
-pub struct Checker {
+pub(crate) struct Checker {
     order: Order,
     /// For each writer, its messages; as long as the last of them that was read.
     seen: Vec<Vec<bool>>,
@@ -247,14 +247,14 @@ pub struct Checker {
 impl Checker {
     /// Nothing read yet.
     #[must_use]
-    pub fn new(order: Order) -> Self {
+    pub(crate) fn new(order: Order) -> Self {
         let out_of_order = (order == Order::Judged).then_some(0);
         let verdict = Verdict { out_of_order, ..Verdict::default() };
         Self { order, seen: Vec::new(), last: HashMap::new(), verdict }
     }
 
     /// The next record that a reader gets; `expected` knows all that was sent before.
-    pub fn read(&mut self, expected: &Expected, read: &Read) {
+    pub(crate) fn read(&mut self, expected: &Expected, read: &Read) {
         self.verdict.read += 1;
         let (client, seq) = (read.client, read.seq);
         let place = format!("record {}, number {seq} of client {client}", read.id);
@@ -315,13 +315,13 @@ impl Checker {
 
     /// Whether everything that was acknowledged so far was read.
     #[must_use]
-    pub fn has_all(&self, expected: &Expected) -> bool {
+    pub(crate) fn has_all(&self, expected: &Expected) -> bool {
         self.unread(expected).next().is_none()
     }
 
     /// All is read: what is missing now is lost.
     #[must_use]
-    pub fn finish(self, expected: &Expected) -> Verdict {
+    pub(crate) fn finish(self, expected: &Expected) -> Verdict {
         let mut verdict = self.verdict.clone();
         for message in self.unread(expected) {
             verdict.add(Breach::Lost, Some(message), format!("{message} was acknowledged and is not there"));

@@ -110,7 +110,7 @@ const fn place(offset: u64, len: u64) -> Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::verify::verify;
+    use crate::check::verify::verify_each;
     use crate::data::folder::Folder;
     use crate::data::index::Summary;
     use crate::data::log::{Log, Settings, SyncPolicy};
@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn lost(dir: &Path) -> Vec<String> {
-        let report = verify(dir, &mut |_, _| {}).unwrap();
+        let report = verify_each(dir, &mut |_, _| {}, &mut |_| Ok(())).unwrap();
         let lost = report.problems.into_iter().filter(|problem| problem.kind == Kind::Lost);
         lost.map(|problem| format!("{}: {}", problem.file, problem.reason)).collect()
     }

@@ -7,7 +7,7 @@
 mod lost;
 mod report;
 
-pub use report::{Kind, Problem, Report};
+pub(crate) use report::{Kind, Problem, Report};
 
 use self::lost::Left;
 use super::ahead::Ahead;
@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 
 /// Why a folder could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// There is nothing of a data node in it.
     #[error("{} holds no data.txt and no sealed files; name the data folder of a node", path.display())]
     NoData {
@@ -59,7 +59,7 @@ fn remedy(error: &io::Error) -> &'static str {
 }
 
 /// Shown every good record; an error ends the reading.
-pub type Each<'a> = dyn FnMut(&Line<'_>) -> Result<(), sort::Error> + 'a;
+pub(crate) type Each<'a> = dyn FnMut(&Line<'_>) -> Result<(), sort::Error> + 'a;
 
 /// A file to read, and how much of it.
 struct Part {
@@ -69,20 +69,17 @@ struct Part {
     file: Option<DiskFile>,
 }
 
-/// Reads every record of every file in `dir`. `progress` is told bytes done and bytes in all, about once a megabyte.
+/// Reads every record of every file in `dir`, and shows every good one to `each`. `progress` is told bytes done and bytes in
+/// all, about once a megabyte.
 ///
 /// # Errors
-/// The folder or a file cannot be read, or the folder holds no file of records. A fault in a record is no error: it
-/// stands in the report.
-pub fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, Error> {
-    verify_each(dir, progress, &mut |_| Ok(()))
-}
-
-/// As [`verify`], and shows every good record to `each`.
-///
-/// # Errors
-/// As [`verify`], and those of `each`.
-pub fn verify_each(dir: &Path, progress: &mut dyn FnMut(u64, u64), each: &mut Each<'_>) -> Result<Report, Error> {
+/// The folder or a file cannot be read, or the folder holds no file of records; and those of `each`. A fault in a record
+/// is no error: it stands in the report.
+pub(crate) fn verify_each(
+    dir: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+    each: &mut Each<'_>,
+) -> Result<Report, Error> {
     let running = holder(dir)?;
     // Before the files: what it tells of was there then.
     let mut left = Left::read(dir)?;
@@ -401,6 +398,10 @@ mod tests {
         let mut out = Vec::new();
         encode(&mut out, id(n), ClientId(1), n, None, payload.as_bytes()).unwrap();
         out
+    }
+
+    fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, Error> {
+        verify_each(dir, progress, &mut |_| Ok(()))
     }
 
     /// A folder with two sealed files and a `data.txt`, of 10 records each but the last, of 5.

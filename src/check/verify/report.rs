@@ -9,7 +9,7 @@ use crate::limits::{QUARANTINE_PLACES_MAX, VERIFY_PROBLEMS_MAX};
 /// What kind of fault a place has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub(crate) enum Kind {
     /// A bad line with good records behind it, or in a sealed file.
     Rot,
     /// The bad end of `data.txt`: the next start cuts it off and keeps it aside.
@@ -27,59 +27,59 @@ pub enum Kind {
 
 /// A fault and where it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// What kind it is.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// The file.
-    pub file: String,
+    pub(crate) file: String,
     /// Where it begins, bytes from the start of the file.
-    pub offset: u64,
+    pub(crate) offset: u64,
     /// Its length, bytes.
-    pub len: u64,
+    pub(crate) len: u64,
     /// Number of its first line; the first of a file is 1.
-    pub line: u64,
+    pub(crate) line: u64,
     /// What is wrong, in words.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 /// What a folder holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// Files of records.
-    pub files: u64,
+    pub(crate) files: u64,
     /// Good records.
-    pub records: u64,
+    pub(crate) records: u64,
     /// Bytes of all files of records.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Least id.
-    pub first_id: Option<String>,
+    pub(crate) first_id: Option<String>,
     /// Greatest id.
-    pub last_id: Option<String>,
+    pub(crate) last_id: Option<String>,
     /// Records with a lesser id than the one before them in their file. Usual with several heads.
-    pub out_of_order: u64,
+    pub(crate) out_of_order: u64,
     /// Records that repeat the one before them, id and contents. Usual after a copy was sent again.
-    pub repeated: u64,
+    pub(crate) repeated: u64,
     /// The node that runs on the folder, as it says itself.
-    pub running: Option<String>,
+    pub(crate) running: Option<String>,
     /// Bytes of a write in progress at the end of `data.txt`, while a node runs.
-    pub growing_bytes: u64,
+    pub(crate) growing_bytes: u64,
     /// Rotten places that are not mended: bad lines, and bad ends of sealed files.
-    pub rotten: u64,
+    pub(crate) rotten: u64,
     /// Rotten places whose records `quarantine.txt` says were fetched again, and are here: no fault.
-    pub mended: u64,
+    pub(crate) mended: u64,
     /// Lines that somebody else wrote between records, as `quarantine.txt` says: no fault.
-    pub foreign: u64,
+    pub(crate) foreign: u64,
     /// Faults in all; [`problems`](Self::problems) lists the first ones of each file.
-    pub problem_count: u64,
+    pub(crate) problem_count: u64,
     /// The faults, file by file; at most [`QUARANTINE_PLACES_MAX`] of each kind for a file, and
     /// [`VERIFY_PROBLEMS_MAX`] in all.
-    pub problems: Vec<Problem>,
+    pub(crate) problems: Vec<Problem>,
 }
 
 impl Report {
     /// Whether there is no fault.
     #[must_use]
-    pub fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         self.problem_count == 0
     }
     /// Adds a problem of a file, of which `listed` of its kind are listed already.

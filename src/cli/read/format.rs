@@ -11,7 +11,7 @@ use crate::cli::moment;
 
 /// How messages are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// Time and payload, one line each; what could move a cursor or hide is escaped
     Text,
     /// An object a line: id, time, client, seq, copies, and text or, where it is no UTF-8, base64; reused where another
@@ -63,7 +63,7 @@ impl<'a> From<&'a Message> for Object<'a> {
 
 impl Format {
     /// What stands before the first message.
-    pub const fn header(self) -> &'static [u8] {
+    pub(crate) const fn header(self) -> &'static [u8] {
         match self {
             Self::Csv => CSV_HEADER,
             Self::Text | Self::Json | Self::Raw | Self::Line => b"",
@@ -74,7 +74,7 @@ impl Format {
     ///
     /// # Errors
     /// None that is known of: memory takes every byte.
-    pub fn write(self, out: &mut Vec<u8>, message: &Message) -> std::io::Result<()> {
+    pub(crate) fn write(self, out: &mut Vec<u8>, message: &Message) -> std::io::Result<()> {
         match self {
             Self::Text => writeln!(out, "{} {}", moment::show(message.id), printable::visible(message.text())),
             Self::Line => out.write_all(&message.line),

@@ -44,7 +44,7 @@ Exit codes:
 /// Prints the cluster's messages, merged in the order of their ids, each once
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Read {
+pub(crate) struct Read {
     #[command(flatten)]
     heads: Heads,
     /// Go on with what comes, until Ctrl-C
@@ -94,7 +94,7 @@ fn pattern(text: &str) -> Result<Regex, String> {
 
 impl Read {
     /// Prints what is asked for.
-    pub fn run(self, global: Global) -> Result<Outcome> {
+    pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         // Data goes to standard output; what happens to heads and nodes is told below.
         logging::start(Global { quiet: global.quiet || !global.verbose, ..global }, &[])?;
         let heads = self.heads.checked()?;

@@ -32,7 +32,7 @@ Exit codes: with --once the command's own, 128 and the signal that ended it;
 /// Leader election: run a command while leading, again each time
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Elect {
+pub(crate) struct Elect {
     /// The election's znode
     path: ZnodePath,
     /// What others see of this one [default: host-pid]
@@ -57,7 +57,7 @@ enum End {
 }
 
 impl Elect {
-    pub fn run(self, config: Config) -> Result<Outcome> {
+    pub(crate) fn run(self, config: Config) -> Result<Outcome> {
         let patience = config.timeout / limits::ZK_LOST_STOP_PART;
         runtime::run_role(limits::STOP_TIME_MAX, runtime::EndsWith::Terminal, async |shutdown| {
             let session = Session::open(config).await?;

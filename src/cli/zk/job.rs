@@ -24,14 +24,14 @@ const SIGNALLED: i32 = 128;
 
 /// A running command.
 #[derive(Debug)]
-pub struct Job {
+pub(crate) struct Job {
     child: Child,
     group: bool,
 }
 
 impl Job {
     /// Starts it.
-    pub fn start(words: &[OsString], fence: Fence) -> Result<Self> {
+    pub(crate) fn start(words: &[OsString], fence: Fence) -> Result<Self> {
         let (name, args) = words.split_first().ok_or_else(|| anyhow!("no command; write it after --"))?;
         let group = !std::io::stdin().is_terminal();
         let mut command = Command::new(name);
@@ -46,13 +46,13 @@ impl Job {
     }
 
     /// Waits for its end; its exit code.
-    pub async fn wait(&mut self) -> Result<u8> {
+    pub(crate) async fn wait(&mut self) -> Result<u8> {
         let status = self.child.wait().await.map_err(|error| anyhow!("cannot wait for the command: {error}"))?;
         Ok(code(status))
     }
 
     /// Ends it: asks, and kills if it takes longer than `patience`. Its exit code.
-    pub async fn end(&mut self, patience: Duration) -> Result<u8> {
+    pub(crate) async fn end(&mut self, patience: Duration) -> Result<u8> {
         self.signal(Signal::TERM);
         if let Ok(code) = timeout(patience, self.wait()).await {
             return code;

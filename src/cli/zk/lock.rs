@@ -30,7 +30,7 @@ no lock for it, or the lock was lost; 130 if interrupted while waiting";
 /// Mutual exclusion: run a command while a lock is held
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Lock {
+pub(crate) struct Lock {
     /// The lock's znode
     path: ZnodePath,
     /// What others see of this one [default: host-pid]
@@ -55,7 +55,7 @@ fn layout(text: &str) -> Result<Layout, String> {
 }
 
 impl Lock {
-    pub fn run(self, config: Config) -> Result<Outcome> {
+    pub(crate) fn run(self, config: Config) -> Result<Outcome> {
         let patience = config.timeout / limits::ZK_LOST_STOP_PART;
         runtime::run_role(limits::STOP_TIME_MAX, runtime::EndsWith::Terminal, async |shutdown| {
             let session = Session::open(config).await?;

@@ -40,7 +40,7 @@ lock and elect --once: the command's own, 128 and the signal that ended it";
 /// Coordinate over ZooKeeper: locks, elections, barriers, counters, watches
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Zk {
+pub(crate) struct Zk {
     #[command(flatten)]
     zookeeper: ZooKeeper,
     #[command(subcommand)]
@@ -65,7 +65,7 @@ enum Command {
 
 impl Zk {
     /// Does it.
-    pub fn run(self, global: Global) -> Result<Outcome> {
+    pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
         let config = self.zookeeper.config()?;
         match self.command {

@@ -21,7 +21,7 @@ Examples:
   acopio zk barrier create /barrier
   acopio zk barrier wait /barrier && echo go
   acopio zk barrier remove /barrier")]
-pub struct Barrier {
+pub(crate) struct Barrier {
     #[command(subcommand)]
     what: What,
 }
@@ -46,7 +46,7 @@ enum What {
 }
 
 impl Barrier {
-    pub fn run(self, config: Config) -> Result<Outcome> {
+    pub(crate) fn run(self, config: Config) -> Result<Outcome> {
         match self.what {
             What::Create { path } => {
                 quick(config, async |session| Ok(BarrierRecipe::new(session, path).create().await?))
@@ -80,7 +80,7 @@ impl Barrier {
 Examples:
   acopio zk counter /counter        what it holds
   acopio zk counter /counter +1     one more, and what came out")]
-pub struct Counter {
+pub(crate) struct Counter {
     /// The counter's znode
     path: ZnodePath,
     /// What to add: +1, -2 or +0.5
@@ -97,7 +97,7 @@ fn amount(text: &str) -> Result<Number, String> {
 }
 
 impl Counter {
-    pub fn run(self, config: Config) -> Result<Outcome> {
+    pub(crate) fn run(self, config: Config) -> Result<Outcome> {
         quick(config, async |session| {
             let counter = CounterRecipe::new(session, self.path);
             let value = match self.amount {
@@ -120,7 +120,7 @@ Ctrl-C leaves the game, which ends when all have left; a second one leaves at
 once. The score is the seconds played. A double barrier, as kazoo's.
 
 Exit codes: 0 after a game; 130 if interrupted before or after it; 1 failed")]
-pub struct Duel {
+pub(crate) struct Duel {
     /// The game's znode
     path: ZnodePath,
     /// Players that a game needs
@@ -130,7 +130,7 @@ pub struct Duel {
 }
 
 impl Duel {
-    pub fn run(self, config: Config) -> Result<Outcome> {
+    pub(crate) fn run(self, config: Config) -> Result<Outcome> {
         runtime::run_interruptible(async |signals| {
             let session = Session::open(config).await?;
             let outcome = self.play(&session, signals).await;

@@ -16,7 +16,7 @@ use crate::limits;
 Examples:
   acopio zk tree
   acopio zk tree /mediciones --follow    + is made, * has changed, - is gone")]
-pub struct Tree {
+pub(crate) struct Tree {
     /// The top of it
     #[arg(default_value = "/")]
     path: ZnodePath,
@@ -26,7 +26,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    pub fn run(self, config: Config) -> Result<Outcome> {
+    pub(crate) fn run(self, config: Config) -> Result<Outcome> {
         if !self.follow {
             return quick(config, async |session| show(&session.tree(&self.path).await?));
         }

@@ -19,7 +19,7 @@ children, their parent has to be there; the watch ends when it is deleted.";
 /// Watches: the present at the start, then each change
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Watch {
+pub(crate) struct Watch {
     #[command(subcommand)]
     what: What,
 }
@@ -39,7 +39,7 @@ enum What {
 }
 
 impl Watch {
-    pub fn run(self, config: Config) -> Result<Outcome> {
+    pub(crate) fn run(self, config: Config) -> Result<Outcome> {
         runtime::run_role(limits::STOP_TIME_MAX, runtime::EndsWith::Terminal, async |shutdown| {
             let session = Session::open(config).await?;
             let result = match &self.what {

@@ -13,14 +13,14 @@ use crate::limits;
 
 /// The names of a znode's children, one a line
 #[derive(Debug, Args)]
-pub struct Ls {
+pub(crate) struct Ls {
     /// Which znode
     #[arg(default_value = "/")]
     path: ZnodePath,
 }
 
 impl Ls {
-    pub async fn run(self, session: &Session) -> Result<()> {
+    pub(crate) async fn run(self, session: &Session) -> Result<()> {
         let children: String = session.children(&self.path).await?.iter().map(|child| format!("{child}\n")).collect();
         print::out("the children", &children)
     }
@@ -28,7 +28,7 @@ impl Ls {
 
 /// What a znode holds
 #[derive(Debug, Args)]
-pub struct Get {
+pub(crate) struct Get {
     /// Which znode
     path: ZnodePath,
     /// Its numbers as well: versions, times, owner
@@ -37,7 +37,7 @@ pub struct Get {
 }
 
 impl Get {
-    pub async fn run(self, session: &Session) -> Result<()> {
+    pub(crate) async fn run(self, session: &Session) -> Result<()> {
         let (data, stat) = session.get(&self.path).await?;
         if std::io::stdout().is_terminal() {
             print::out("the data", &String::from_utf8_lossy(&data))?;
@@ -69,7 +69,7 @@ fn numbers(stat: &Stat) -> String {
 
 /// Writes into a znode that is there
 #[derive(Debug, Args)]
-pub struct Set {
+pub(crate) struct Set {
     /// Which znode
     path: ZnodePath,
     /// What it will hold
@@ -80,7 +80,7 @@ pub struct Set {
 }
 
 impl Set {
-    pub async fn run(self, session: &Session) -> Result<()> {
+    pub(crate) async fn run(self, session: &Session) -> Result<()> {
         session.set(&self.path, self.data.as_bytes(), self.version).await?;
         Ok(())
     }
@@ -88,7 +88,7 @@ impl Set {
 
 /// Makes a znode, and prints its path
 #[derive(Debug, Args)]
-pub struct Create {
+pub(crate) struct Create {
     /// Which znode
     path: ZnodePath,
     /// What it holds
@@ -106,7 +106,7 @@ pub struct Create {
 }
 
 impl Create {
-    pub fn run(self, config: Config) -> Result<Outcome> {
+    pub(crate) fn run(self, config: Config) -> Result<Outcome> {
         if !self.ephemeral {
             return super::quick(config, async |session| self.make(session).await);
         }
@@ -144,7 +144,7 @@ impl Create {
 
 /// Deletes a znode
 #[derive(Debug, Args)]
-pub struct Rm {
+pub(crate) struct Rm {
     /// Which znode
     path: ZnodePath,
     /// With all below it
@@ -156,7 +156,7 @@ pub struct Rm {
 }
 
 impl Rm {
-    pub async fn run(self, session: &Session) -> Result<()> {
+    pub(crate) async fn run(self, session: &Session) -> Result<()> {
         if self.recursive {
             remove_below(session, &self.path).await?;
         }

@@ -24,7 +24,7 @@ use crate::wire::frame::{self, Frame};
 use crate::wire::id::RecordId;
 
 /// What the task hands to the reader.
-pub enum Delivery {
+pub(super) enum Delivery {
     /// Lines, in the order of ids.
     Lines {
         /// Who sent them, and on which connection.
@@ -49,7 +49,7 @@ pub enum Delivery {
 
 /// A connection to a head.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub(super) struct Source {
     /// The head.
     pub head: Arc<str>,
     /// What it was asked for: nothing below this id comes on this connection.
@@ -88,7 +88,7 @@ impl From<Unheard> for Left {
 }
 
 /// The state of the task.
-pub struct Link {
+pub(super) struct Link {
     config: Config,
     query: Query,
     deliveries: mpsc::Sender<Delivery>,
@@ -102,13 +102,13 @@ pub struct Link {
 
 impl Link {
     /// The task for a query that begins where the reader's order stage wants it to.
-    pub fn new(config: Config, query: Query, deliveries: mpsc::Sender<Delivery>) -> Self {
+    pub(super) fn new(config: Config, query: Query, deliveries: mpsc::Sender<Delivery>) -> Self {
         let troubles = Troubles::new(&config.heads);
         Self { config, query, deliveries, connections: 0, progress: Instant::now(), waiting: None, troubles }
     }
 
     /// Runs until the read is over or nobody listens.
-    pub async fn run(mut self) {
+    pub(super) async fn run(mut self) {
         let mut rng = SmallRng::seed_from_u64(self.config.seed);
         let mut backoff = Backoff::default();
         let heads: Vec<Arc<str>> = self.config.heads.iter().map(|head| Arc::from(head.as_str())).collect();

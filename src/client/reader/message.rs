@@ -85,7 +85,7 @@ pub(super) mod tests {
     use super::*;
 
     /// A message, by way of its line.
-    pub fn message(id: RecordId, client: ClientId, seq: u64, copies: Option<&str>, payload: &[u8]) -> Message {
+    pub(crate) fn message(id: RecordId, client: ClientId, seq: u64, copies: Option<&str>, payload: &[u8]) -> Message {
         let mut line = Vec::new();
         record::encode(&mut line, id, client, seq, copies, payload).unwrap();
         Message::decode(line.into()).unwrap()

@@ -71,9 +71,9 @@ pub struct Config {
     /// as does [`Duration::MAX`].
     pub retry_for: Duration,
     /// How it dials.
-    pub net: Net,
+    pub(crate) net: Net,
     /// Seed of the jitter of its waits.
-    pub seed: u64,
+    pub(crate) seed: u64,
 }
 
 impl From<Vec<String>> for Config {

@@ -17,7 +17,7 @@ const HOLD_NS: u64 = limits::READER_HOLD_TIME.as_nanos() as u64;
 
 /// Where a read has to begin for [`Order`] to know at `from` what went before.
 #[must_use]
-pub const fn warm_up(from: RecordId) -> RecordId {
+pub(super) const fn warm_up(from: RecordId) -> RecordId {
     RecordId { time_ns: from.time_ns.saturating_sub(HOLD_NS), incarnation: 0 }
 }
 
@@ -42,7 +42,7 @@ impl Default for Client {
 
 /// The stage between what heads send and what is delivered.
 #[derive(Debug)]
-pub struct Order {
+pub(super) struct Order {
     /// Records below it only tell what was before.
     from: RecordId,
     clients: HashMap<ClientId, Client>,
@@ -60,7 +60,7 @@ pub struct Order {
 impl Order {
     /// A stage that delivers records from `from` on; it wants those from [`warm_up`] on.
     #[must_use]
-    pub fn new(from: RecordId) -> Self {
+    pub(super) fn new(from: RecordId) -> Self {
         Self {
             from,
             clients: HashMap::new(),
@@ -75,12 +75,12 @@ impl Order {
     }
 
     /// The next message to deliver. Taken until there is none before the next push, only what was held makes a queue.
-    pub fn pop(&mut self) -> Option<Message> {
+    pub(super) fn pop(&mut self) -> Option<Message> {
         self.out.pop_front()
     }
 
     /// A record comes in.
-    pub fn push(&mut self, mut message: Message) {
+    pub(super) fn push(&mut self, mut message: Message) {
         if !message.client.may_retry() {
             return self.deliver(message);
         }
@@ -126,7 +126,7 @@ impl Order {
     }
 
     /// Nothing below `next` comes in any more: what waited long enough goes out.
-    pub fn covered(&mut self, next: RecordId) {
+    pub(super) fn covered(&mut self, next: RecordId) {
         while let Some(&(id, client, seq)) = self.oldest.first() {
             if id.time_ns.saturating_add(HOLD_NS) > next.time_ns {
                 break;
@@ -136,7 +136,7 @@ impl Order {
     }
 
     /// Nothing comes in any more: everything goes out.
-    pub fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         while let Some(&(_, client, seq)) = self.oldest.first() {
             self.let_go(client, seq);
         }

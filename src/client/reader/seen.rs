@@ -7,7 +7,7 @@ use crate::limits;
 
 /// What is known of a number that comes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Noted {
+pub(super) enum Noted {
     /// It was not seen before.
     New,
     /// It was, with the same payload.
@@ -41,7 +41,7 @@ impl Range {
 
 /// Sequence numbers that were seen.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub(super) struct Seen {
     /// In order, apart from each other.
     ranges: Vec<Range>,
     payloads: usize,
@@ -50,7 +50,7 @@ pub struct Seen {
 impl Seen {
     /// Notes a number and its payload's checksum. Past [`limits::READER_CLIENT_RANGES_MAX`] ranges the lowest half is
     /// forgotten.
-    pub fn insert(&mut self, seq: u64, payload: u32) -> Noted {
+    pub(super) fn insert(&mut self, seq: u64, payload: u32) -> Noted {
         if let Some(last) = self.ranges.last_mut()
             && last.end == seq
         {
@@ -103,7 +103,7 @@ impl Seen {
     }
 
     /// Forgets the older half of all payloads.
-    pub fn forget_payloads(&mut self) {
+    pub(super) fn forget_payloads(&mut self) {
         for range in &mut self.ranges {
             range.payloads.drain(..range.payloads.len().div_ceil(2));
             range.payloads.shrink_to_fit();
@@ -113,13 +113,13 @@ impl Seen {
 
     /// Ranges that are remembered.
     #[must_use]
-    pub const fn ranges(&self) -> usize {
+    pub(super) const fn ranges(&self) -> usize {
         self.ranges.len()
     }
 
     /// Payloads that are remembered.
     #[must_use]
-    pub const fn payloads(&self) -> usize {
+    pub(super) const fn payloads(&self) -> usize {
         self.payloads
     }
 }

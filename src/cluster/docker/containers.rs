@@ -13,48 +13,48 @@ use crate::cluster::plan::{CONTAINER_DIR, CONTAINER_PORT, Kind, Member};
 use crate::limits;
 
 /// On everything that a demo makes; its value is the demo's name.
-pub const LABEL: &str = "acopio.demo";
+pub(crate) const LABEL: &str = "acopio.demo";
 
 /// On its containers: what runs in them.
-pub const KIND_LABEL: &str = "acopio.kind";
+pub(crate) const KIND_LABEL: &str = "acopio.kind";
 
 /// What all containers of a demo have in common.
 #[derive(Clone, Debug)]
-pub struct Common<'a> {
+pub(crate) struct Common<'a> {
     /// Name of the demo.
-    pub demo: &'a str,
+    pub(crate) demo: &'a str,
     /// The image.
-    pub image: &'a str,
+    pub(crate) image: &'a str,
     /// Id of the network.
-    pub network: &'a str,
+    pub(crate) network: &'a str,
     /// User and group on this machine that the files are to belong to.
-    pub user: (u32, u32),
+    pub(crate) user: (u32, u32),
     /// Whether the engine would give that user another number.
-    pub remapped: bool,
+    pub(crate) remapped: bool,
 }
 
 /// The name of a member's container.
 #[must_use]
-pub fn name(demo: &str, member: &str) -> String {
+pub(crate) fn name(demo: &str, member: &str) -> String {
     format!("{demo}-{member}")
 }
 
 /// What a label says that runs in a container.
 #[must_use]
-pub fn kind(label: &str) -> Option<Kind> {
+pub(crate) fn kind(label: &str) -> Option<Kind> {
     Kind::STOP_ORDER.into_iter().find(|&kind| kind.word() == label)
 }
 
 /// A member's place on the network: others find it under its name.
 #[must_use]
-pub fn alias(member: &str) -> EndpointSettings {
+pub(crate) fn alias(member: &str) -> EndpointSettings {
     EndpointSettings { aliases: Some(vec![member.to_owned()]), ..Default::default() }
 }
 
 /// The container of a member whose folder, an absolute path, is there. It has no rights that it does not need: a
 /// read-only root, no capabilities, the engine's own seccomp profile.
 #[must_use]
-pub fn body(
+pub(crate) fn body(
     common: &Common<'_>,
     member: &Member,
     verbose: bool,

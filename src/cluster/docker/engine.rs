@@ -32,9 +32,9 @@ use crate::limits;
 pub struct Engine {
     docker: Docker,
     /// Whether its containers' root is the user who runs it.
-    pub rootless: bool,
+    pub(crate) rootless: bool,
     /// Whether it gives the users of containers other numbers than those of this machine.
-    pub remapped: bool,
+    pub(crate) remapped: bool,
 }
 
 /// A container of a demo.
@@ -52,7 +52,7 @@ pub struct Found {
 
 /// How a container is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// It runs, or is paused.
     Running,
     /// It ended with this code.
@@ -95,7 +95,7 @@ impl Engine {
     ///
     /// # Errors
     /// What the engine says; the program can't be read.
-    pub async fn build(&self, image: &str, archive: Archive) -> Result<(), Error> {
+    pub(crate) async fn build(&self, image: &str, archive: Archive) -> Result<(), Error> {
         let options = BuildImageOptionsBuilder::default().t(image).rm(true).forcerm(true).build();
         let docker = self.docker.clone().with_timeout(limits::ENGINE_BUILD_TIME_MAX);
         let mut steps = pin!(docker.build_image(options, None, Some(bollard::body_try_stream(archive))));
@@ -113,7 +113,7 @@ impl Engine {
     ///
     /// # Errors
     /// What the engine says.
-    pub async fn image_labels(&self, image: &str) -> Result<Option<HashMap<String, String>>, Error> {
+    pub(crate) async fn image_labels(&self, image: &str) -> Result<Option<HashMap<String, String>>, Error> {
         match self.docker.inspect_image(image).await {
             Ok(found) => Ok(Some(found.config.and_then(|config| config.labels).unwrap_or_default())),
             Err(e) if is_missing(&e) => Ok(None),
@@ -125,7 +125,7 @@ impl Engine {
     ///
     /// # Errors
     /// There is one of that name that is not the demo's, or what the engine says.
-    pub async fn claim_image(&self, image: &str, demo: &str) -> Result<(), Error> {
+    pub(crate) async fn claim_image(&self, image: &str, demo: &str) -> Result<(), Error> {
         match self.image_labels(image).await? {
             Some(labels) if labels.get(LABEL).is_none_or(|of| of != demo) => {
                 Err(Error::NotOurs { what: "an image", name: image.to_owned() })
@@ -138,7 +138,7 @@ impl Engine {
     ///
     /// # Errors
     /// One of that name is there, or what the engine says.
-    pub async fn create_network(&self, demo: &str) -> Result<String, Error> {
+    pub(crate) async fn create_network(&self, demo: &str) -> Result<String, Error> {
         let doing = format!("create the network {demo}");
         if let Some(network) = self.networks_called(demo).await?.first() {
             return Err(there_already("a network", demo, demo, network.labels.as_ref()));
@@ -177,7 +177,7 @@ impl Engine {
     ///
     /// # Errors
     /// One of that name is there, or what the engine says.
-    pub async fn create(&self, demo: &str, name: &str, body: ContainerCreateBody) -> Result<String, Error> {
+    pub(crate) async fn create(&self, demo: &str, name: &str, body: ContainerCreateBody) -> Result<String, Error> {
         let options = CreateContainerOptionsBuilder::default().name(name).build();
         match self.docker.create_container(Some(options), body).await {
             Ok(created) => Ok(created.id),
@@ -202,7 +202,7 @@ impl Engine {
     ///
     /// # Errors
     /// What the engine says; that it is gone is none.
-    pub async fn stop(&self, id: &str, name: &str) -> Result<(), Error> {
+    pub(crate) async fn stop(&self, id: &str, name: &str) -> Result<(), Error> {
         let time = i32::try_from(limits::CONTAINER_STOP_TIME_MAX.as_secs()).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::default().t(time).build();
         unless_missing(self.docker.stop_container(id, Some(options)).await, &format!("stop {name}"))
@@ -212,7 +212,7 @@ impl Engine {
     ///
     /// # Errors
     /// What the engine says.
-    pub async fn kill(&self, id: &str, name: &str) -> Result<(), Error> {
+    pub(crate) async fn kill(&self, id: &str, name: &str) -> Result<(), Error> {
         let options = KillContainerOptionsBuilder::default().signal("SIGKILL").build();
         self.docker.kill_container(id, Some(options)).await.map_err(|e| Error::of(&format!("kill {name}"), e))
     }
@@ -257,7 +257,7 @@ impl Engine {
     ///
     /// # Errors
     /// What the engine says.
-    pub async fn state(&self, id: &str) -> Result<State, Error> {
+    pub(crate) async fn state(&self, id: &str) -> Result<State, Error> {
         let found = match self.docker.inspect_container(id, None).await {
             Err(e) if is_missing(&e) => return Ok(State::Gone),
             found => found.map_err(|e| Error::of("look at a container", e))?,
@@ -271,7 +271,7 @@ impl Engine {
     ///
     /// # Errors
     /// What the engine says.
-    pub async fn published(&self, id: &str, port: u16) -> Result<Option<SocketAddr>, Error> {
+    pub(crate) async fn published(&self, id: &str, port: u16) -> Result<Option<SocketAddr>, Error> {
         let found = self.docker.inspect_container(id, None).await.map_err(|e| Error::of("look at a container", e))?;
         let ports = found.network_settings.and_then(|settings| settings.ports).unwrap_or_default();
         let bindings = ports.get(&format!("{port}/tcp")).cloned().flatten().unwrap_or_default();
@@ -280,7 +280,11 @@ impl Engine {
     }
 
     /// What a container prints from a second of Unix time on, each piece with a time in front, until it ends.
-    pub fn logs(&self, id: &str, since: i32) -> impl Stream<Item = Result<Bytes, bollard::errors::Error>> + use<> {
+    pub(crate) fn logs(
+        &self,
+        id: &str,
+        since: i32,
+    ) -> impl Stream<Item = Result<Bytes, bollard::errors::Error>> + use<> {
         let options = LogsOptionsBuilder::default().follow(true).stdout(true).stderr(true).timestamps(true);
         Pieces(Box::pin(self.docker.logs(id, Some(options.since(since).build()))))
     }
@@ -323,7 +327,7 @@ impl Engine {
     ///
     /// # Errors
     /// What the engine says, a container that still uses one for example.
-    pub async fn remove_rest(&self, demo: &str) -> Result<usize, Error> {
+    pub(crate) async fn remove_rest(&self, demo: &str) -> Result<usize, Error> {
         let filters = HashMap::from([("label", vec![format!("{LABEL}={demo}")])]);
         let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
         let networks = self.docker.list_networks(Some(options)).await.map_err(|e| Error::of("list networks", e))?;
@@ -401,7 +405,7 @@ fn unless_missing(result: Result<(), bollard::errors::Error>, doing: &str) -> Re
 }
 
 /// The next item of a stream.
-pub async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+pub(crate) async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     std::future::poll_fn(|cx| std::pin::Pin::new(&mut *stream).poll_next(cx)).await
 }
 

@@ -139,7 +139,7 @@ pub enum Error {
 impl Error {
     /// What an engine's error means. `doing` is what was asked for: `start data1`.
     #[must_use]
-    pub fn of(doing: &str, error: bollard::errors::Error) -> Self {
+    pub(crate) fn of(doing: &str, error: bollard::errors::Error) -> Self {
         use bollard::errors::Error as Cause;
         match error {
             Cause::DockerResponseServerError { message, .. } | Cause::DockerStreamError { error: message } => {
@@ -177,7 +177,7 @@ impl Error {
 }
 
 /// An error with its causes, on one line.
-pub fn in_words(error: &dyn std::error::Error) -> String {
+pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -11,7 +11,7 @@ use crate::limits;
 use tokio_util::sync::CancellationToken;
 
 /// Shows what a container says, also after it was started again, until the end was asked for and it ended.
-pub async fn output(
+pub(crate) async fn output(
     engine: Engine,
     id: String,
     name: String,

@@ -17,10 +17,10 @@ use crate::cluster::plan::{CONTAINER_DIR, CONTAINER_PORT};
 use crate::limits;
 
 /// Who the program is in a container of an image that nobody told otherwise: nobody on this machine.
-pub const USER: u32 = 65_532;
+pub(crate) const USER: u32 = 65_532;
 
 /// Where the program is in the image.
-pub const PROGRAM: &str = "/acopio";
+pub(crate) const PROGRAM: &str = "/acopio";
 
 /// Folder of the archive that becomes the root of the image.
 const ROOT: &str = "root";
@@ -31,7 +31,7 @@ const LABELS: &str =
 
 /// The instructions for the engine. The label says whose image it is.
 #[must_use]
-pub fn dockerfile(objects: &[PathBuf], label: (&str, &str)) -> String {
+pub(crate) fn dockerfile(objects: &[PathBuf], label: (&str, &str)) -> String {
     // First of all: the engine bases images that begin alike on each other. It would not remove the one while the other
     // is there, or remove it from under the other while that is being built.
     let mut text = format!("FROM scratch\nLABEL {}={}\n", label.0, label.1);
@@ -53,7 +53,7 @@ pub fn dockerfile(objects: &[PathBuf], label: (&str, &str)) -> String {
 
 /// Begins to make the archive that an image is built from.
 #[must_use]
-pub fn archive(program: PathBuf, objects: Vec<PathBuf>, label: (&str, &str)) -> Archive {
+pub(crate) fn archive(program: PathBuf, objects: Vec<PathBuf>, label: (&str, &str)) -> Archive {
     let dockerfile = dockerfile(&objects, label);
     let (sender, chunks) = mpsc::channel(limits::ENGINE_CHUNKS_MAX);
     let failed = sender.clone();
@@ -125,7 +125,7 @@ impl Write for Pieces {
 
 /// An archive under way, in pieces.
 #[derive(Debug)]
-pub struct Archive(mpsc::Receiver<io::Result<Bytes>>);
+pub(crate) struct Archive(mpsc::Receiver<io::Result<Bytes>>);
 
 impl Stream for Archive {
     type Item = io::Result<Bytes>;

@@ -3,12 +3,12 @@
 //! The image is made of the program that runs. `containers` says what each container is, `engine` asks for it, `follow`
 //! shows what comes of it. Everything has the demo's label, and only what has it is ever removed; the files stay.
 
-pub mod containers;
-pub mod engine;
-pub mod error;
-pub mod follow;
-pub mod image;
-pub mod objects;
+pub(crate) mod containers;
+pub(crate) mod engine;
+pub(crate) mod error;
+pub(crate) mod follow;
+pub(crate) mod image;
+pub(crate) mod objects;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ use crate::limits;
 use crate::lock::{Lock, Role};
 use containers::{Common, LABEL};
 use engine::{Engine, State};
-pub use error::Error;
+pub(crate) use error::Error;
 use tokio_util::sync::CancellationToken;
 
 /// On an image that is not a demo's; its value is the image's name.
@@ -34,52 +34,52 @@ const IMAGE_LABEL: &str = "acopio.image";
 
 /// Settings of a cluster in containers.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// The acopio program that goes into the image.
-    pub program: PathBuf,
+    pub(crate) program: PathBuf,
     /// The engine's socket.
-    pub socket: PathBuf,
+    pub(crate) socket: PathBuf,
     /// Name of the network, and beginning of the containers' names.
-    pub name: String,
+    pub(crate) name: String,
     /// An image that is there, in place of one made of the program.
-    pub image: Option<String>,
+    pub(crate) image: Option<String>,
     /// Address and port of this machine that lead to the first head; the others have the ports after it. Port 0 takes
     /// free ones.
-    pub publish: Option<SocketAddr>,
+    pub(crate) publish: Option<SocketAddr>,
     /// Show nothing.
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// End by itself after this time.
-    pub run_for: Option<Duration>,
+    pub(crate) run_for: Option<Duration>,
     /// Who runs, and how; its folder holds all files.
-    pub plan: plan::Settings,
+    pub(crate) plan: plan::Settings,
 }
 
 /// A cluster that runs in containers.
 #[derive(Debug)]
-pub struct Demo {
+pub(crate) struct Demo {
     /// Its engine.
-    pub engine: Engine,
+    pub(crate) engine: Engine,
     /// Where it is told what happens.
-    pub screen: Screen,
+    pub(crate) screen: Screen,
     /// Its settings.
-    pub settings: Settings,
+    pub(crate) settings: Settings,
     /// Its containers, in the order in which they were started.
-    pub containers: Vec<Container>,
+    pub(crate) containers: Vec<Container>,
     /// Id of its network.
-    pub network: String,
+    pub(crate) network: String,
     followers: JoinSet<()>,
     ending: CancellationToken,
 }
 
 /// A container that was made.
 #[derive(Clone, Debug)]
-pub struct Container {
+pub(crate) struct Container {
     /// What runs in it.
-    pub member: Member,
+    pub(crate) member: Member,
     /// Its id.
-    pub id: String,
+    pub(crate) id: String,
     /// Its name at the engine.
-    pub name: String,
+    pub(crate) name: String,
 }
 
 /// Runs a cluster in containers until it is told to stop, its time is over, or what goes on `during` it has ended; what
@@ -88,7 +88,7 @@ pub struct Container {
 ///
 /// # Errors
 /// There is no engine, the folder can't be written, or something can't be started.
-pub async fn run<T>(
+pub(crate) async fn run<T>(
     settings: Settings,
     shutdown: CancellationToken,
     during: impl AsyncFnOnce(&Demo, &CancellationToken) -> T,
@@ -138,7 +138,7 @@ async fn start_run_end<T>(
 ///
 /// # Errors
 /// There is no engine, or it can't build.
-pub async fn build(socket: &std::path::Path, program: PathBuf, image: &str) -> Result<(), Error> {
+pub(crate) async fn build(socket: &std::path::Path, program: PathBuf, image: &str) -> Result<(), Error> {
     let engine = Engine::dial(socket).await?;
     let objects = objects::needed(&program)?;
     engine.build(image, image::archive(program, objects, (IMAGE_LABEL, image))).await
@@ -148,7 +148,7 @@ pub async fn build(socket: &std::path::Path, program: PathBuf, image: &str) -> R
 ///
 /// # Errors
 /// There is no engine, or it can't remove something.
-pub async fn down(socket: &std::path::Path, name: &str) -> Result<String, Error> {
+pub(crate) async fn down(socket: &std::path::Path, name: &str) -> Result<String, Error> {
     let engine = Engine::dial(socket).await?;
     let (containers, rest) = remove_all(&engine, name, &|_| {}).await?;
     Ok(match (containers, rest) {
@@ -320,7 +320,7 @@ impl Demo {
     ///
     /// # Errors
     /// What the engine says.
-    pub async fn head_address(&self, head: &Container) -> Result<Option<SocketAddr>, Error> {
+    pub(crate) async fn head_address(&self, head: &Container) -> Result<Option<SocketAddr>, Error> {
         let local = |address: SocketAddr| match address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
             IpAddr::V6(ip) if ip.is_unspecified() => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),
@@ -330,7 +330,7 @@ impl Demo {
     }
 
     /// The containers of one kind.
-    pub fn of(&self, kind: Kind) -> impl Iterator<Item = &Container> {
+    pub(crate) fn of(&self, kind: Kind) -> impl Iterator<Item = &Container> {
         self.containers.iter().filter(move |container| container.member.kind == kind)
     }
 

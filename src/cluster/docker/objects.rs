@@ -36,7 +36,7 @@ pub enum Error {
 ///
 /// # Errors
 /// It can't be asked, or something is missing.
-pub fn needed(program: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn needed(program: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut command = Command::new(program);
     command.arg("--version").env_clear().env("LD_TRACE_LOADED_OBJECTS", "1").stdin(Stdio::null());
     let output = command.output().map_err(|source| Error::Ask { program: program.to_owned(), source })?;

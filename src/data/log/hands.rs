@@ -15,13 +15,13 @@ use crate::wire::id::ClientId;
 
 /// What somebody else wrote into `data.txt`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Foreign {
+pub(crate) struct Foreign {
     /// Bytes that are no records and that nothing was said about yet.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Where they begin.
-    pub offset: u64,
+    pub(crate) offset: u64,
     /// Lines that have records behind them or that a seal closed in: the name that their file has for good, and where.
-    pub enclosed: Vec<(Arc<str>, BadPlace)>,
+    pub(crate) enclosed: Vec<(Arc<str>, BadPlace)>,
 }
 
 impl<S: Storage> Log<S> {
@@ -126,21 +126,21 @@ impl<S: Storage> Log<S> {
     }
 
     /// What others wrote into `data.txt` since this was asked last.
-    pub fn take_foreign(&mut self) -> Option<Foreign> {
+    pub(crate) fn take_foreign(&mut self) -> Option<Foreign> {
         let foreign = std::mem::take(&mut self.foreign);
         (foreign != Foreign::default()).then_some(foreign)
     }
 
     /// The log of this node: its end is written down at once when somebody alters its files.
     #[must_use]
-    pub fn of(self, node: ClientId) -> Self {
+    pub(crate) fn of(self, node: ClientId) -> Self {
         Self { node: Some(node), ..self }
     }
 
     /// Looks whether `data.txt` is the file that is open, whether a log that was altered or full can go on, and, if `all`
     /// are to be looked at, whether the sealed files are there. `true` if the log takes batches now.
     /// Errors: [`LogError::Poisoned`].
-    pub fn look(&mut self, all: bool) -> Result<bool, LogError> {
+    pub(crate) fn look(&mut self, all: bool) -> Result<bool, LogError> {
         let was_altered = match &self.stopped {
             Some(LogError::Full { .. }) => return Ok(self.has_room()),
             Some(LogError::Altered(_)) => true,

@@ -18,7 +18,7 @@ impl<S: Storage> Log<S> {
     ///
     /// # Errors
     /// [`LogError::Poisoned`]. A file that can't be removed stays, and is no error.
-    pub fn retain(&mut self, look: &Look) -> Result<Retained, LogError> {
+    pub(crate) fn retain(&mut self, look: &Look) -> Result<Retained, LogError> {
         if let Some(error @ LogError::Poisoned { .. }) = &self.stopped {
             return Err(error.clone());
         }

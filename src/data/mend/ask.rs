@@ -18,7 +18,7 @@ use crate::wire::text::FRAMED_CLIENT_OPENING;
 
 /// A part of the answer.
 #[derive(Debug)]
-pub enum Part {
+pub(crate) enum Part {
     /// Lines, in the order of ids.
     Lines {
         /// Everything below this id has come.
@@ -34,7 +34,7 @@ pub enum Part {
 }
 
 /// A question under way.
-pub struct Asking {
+pub(crate) struct Asking {
     socket: Stream,
     buffer: BytesMut,
 }
@@ -43,7 +43,7 @@ pub struct Asking {
 ///
 /// # Errors
 /// The head cannot be asked.
-pub async fn ask(
+pub(crate) async fn ask(
     net: &Net,
     head: &str,
     bind: Option<IpAddr>,
@@ -63,7 +63,7 @@ impl Asking {
     ///
     /// # Errors
     /// The head is lost, or refused.
-    pub async fn next(&mut self) -> Result<Part, Ended> {
+    pub(crate) async fn next(&mut self) -> Result<Part, Ended> {
         loop {
             match self.frame().await? {
                 Frame::Records { next, lines } => return Ok(Part::Lines { next, lines }),

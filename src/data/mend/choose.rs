@@ -30,7 +30,7 @@ struct Fit {
 
 /// A record that the cluster has, and that may have been in a region.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     line: Vec<u8>,
     id: RecordId,
     /// It is nowhere else in this node's files.
@@ -42,7 +42,7 @@ impl Candidate {
     /// A line with its newline, if it may have been in the region: it is known again there, or this node, called `me`,
     /// lacks it and ought to have it.
     #[must_use]
-    pub fn of(region: &Region, me: &str, line: &[u8], lacking: bool) -> Option<Self> {
+    pub(crate) fn of(region: &Region, me: &str, line: &[u8], lacking: bool) -> Option<Self> {
         let decoded = record::decode(line.strip_suffix(b"\n")?).ok()?;
         let fit = fit(region, &decoded);
         let wanted = fit.is_some() || (lacking && decoded.copies().any(|name| name == me));
@@ -51,13 +51,13 @@ impl Candidate {
 
     /// What it takes, bytes.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.line.len()
     }
 
     /// The record, as it is to be written here.
     #[must_use]
-    pub fn record(&self) -> Option<Line<'_>> {
+    pub(crate) fn record(&self) -> Option<Line<'_>> {
         let line = record::decode(self.line.strip_suffix(b"\n")?).ok()?;
         let names = self.fit.as_ref().and_then(|fit| fit.names.as_ref());
         Some(match names {
@@ -69,18 +69,18 @@ impl Candidate {
 
 /// What a region was.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Choice {
+pub(crate) struct Choice {
     /// The records, in order; each once.
-    pub ids: Vec<RecordId>,
+    pub(crate) ids: Vec<RecordId>,
     /// Those among the candidates that have to be written again.
-    pub write: Vec<usize>,
+    pub(crate) write: Vec<usize>,
     /// Whether that explains all of it.
-    pub whole: bool,
+    pub(crate) whole: bool,
 }
 
 /// Chooses what a region was.
 #[must_use]
-pub fn choose(region: &Region, candidates: &[Candidate]) -> Choice {
+pub(crate) fn choose(region: &Region, candidates: &[Candidate]) -> Choice {
     let mut fits: Vec<_> =
         candidates.iter().enumerate().filter_map(|(number, one)| Some((number, one, one.fit.as_ref()?))).collect();
     fits.sort_by_key(|(_, one, fit)| (fit.differing, fit.at.start, one.id));

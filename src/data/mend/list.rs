@@ -32,24 +32,24 @@ struct Entry {
 
 /// What a file had that is shorter now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Had {
+pub(crate) struct Had {
     /// Good records.
-    pub records: u64,
+    pub(crate) records: u64,
     /// The greatest id of them.
-    pub greatest: RecordId,
+    pub(crate) greatest: RecordId,
 }
 
 impl Had {
     /// The reason under which it is listed.
     #[must_use]
-    pub fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         format!("{CUT}{} records up to {}", self.records, self.greatest)
     }
 }
 
 /// The list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct List {
+pub(crate) struct List {
     entries: Vec<Entry>,
     /// Where in `entries` a place is.
     places: BTreeMap<At, usize>,
@@ -88,7 +88,7 @@ impl List {
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub fn read<S: Storage>(storage: &S) -> io::Result<Self> {
+    pub(crate) fn read<S: Storage>(storage: &S) -> io::Result<Self> {
         match storage.read_small(QUARANTINE, limits::QUARANTINE_BYTES_MAX) {
             Ok(text) => Ok(Self::parse(&text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
@@ -102,7 +102,7 @@ impl List {
 
     /// What a text says.
     #[must_use]
-    pub fn parse(text: &[u8]) -> Self {
+    pub(crate) fn parse(text: &[u8]) -> Self {
         let mut list = Self::default();
         for line in String::from_utf8_lossy(text).lines() {
             list.push(entry(line));
@@ -120,12 +120,12 @@ impl List {
 
     /// All of its lines.
     #[must_use]
-    pub fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         self.entries.iter().map(Entry::to_line).collect()
     }
 
     /// The places that wait to be mended.
-    pub fn open(&self) -> impl Iterator<Item = At> {
+    pub(crate) fn open(&self) -> impl Iterator<Item = At> {
         let open = self.places.iter().filter(|(at, number)| self.mended(**number).is_empty() && !self.is_foreign(at));
         open.filter(|(at, _)| self.cut_at(at).is_none()).map(|(at, _)| at.clone())
     }
@@ -137,7 +137,7 @@ impl List {
 
     /// Whether somebody else wrote what is there.
     #[must_use]
-    pub fn is_foreign(&self, at: &At) -> bool {
+    pub(crate) fn is_foreign(&self, at: &At) -> bool {
         self.reason(at).is_some_and(|reason| reason == FOREIGN)
     }
 
@@ -147,17 +147,17 @@ impl List {
     }
 
     /// The files that are shorter than they were, and what they had.
-    pub fn cuts(&self) -> impl Iterator<Item = (&At, Had)> {
+    pub(crate) fn cuts(&self) -> impl Iterator<Item = (&At, Had)> {
         self.places.keys().filter_map(|at| Some((at, self.cut_at(at)?)))
     }
 
     /// Adds a line that somebody else wrote. The answer is whether it was added.
-    pub fn add_foreign(&mut self, at: &At, len: u64) -> bool {
+    pub(crate) fn add_foreign(&mut self, at: &At, len: u64) -> bool {
         self.add(at, len, FOREIGN)
     }
 
     /// Forgets the places of a file for which `keeps` says no.
-    pub fn retain(&mut self, file: &str, keeps: impl Fn(u64, Option<Had>) -> bool) {
+    pub(crate) fn retain(&mut self, file: &str, keeps: impl Fn(u64, Option<Had>) -> bool) {
         let old = std::mem::take(self);
         let gone = |entry: &Entry| {
             let at = place(&entry.text).filter(|at| at.0 == file);
@@ -172,23 +172,23 @@ impl List {
 
     /// The records that were fetched again for the place that begins there; none if it is not mended.
     #[must_use]
-    pub fn records(&self, at: &At) -> &[RecordId] {
+    pub(crate) fn records(&self, at: &At) -> &[RecordId] {
         self.places.get(at).map(|number| self.mended(*number)).unwrap_or_default()
     }
 
     /// Every place that is mended, and its records.
-    pub fn all_mended(&self) -> impl Iterator<Item = (&At, &[RecordId])> {
+    pub(crate) fn all_mended(&self) -> impl Iterator<Item = (&At, &[RecordId])> {
         self.places.iter().map(|(at, number)| (at, self.mended(*number))).filter(|(_, ids)| !ids.is_empty())
     }
 
     /// Whether the place that begins there is mended, or there is nothing to mend.
     #[must_use]
-    pub fn is_mended(&self, at: &At) -> bool {
+    pub(crate) fn is_mended(&self, at: &At) -> bool {
         !self.records(at).is_empty() || self.is_foreign(at)
     }
 
     /// Adds a place of so many bytes. The answer is whether it was added: not if it is there, or if the list is full.
-    pub fn add(&mut self, at: &At, len: u64, reason: &str) -> bool {
+    pub(crate) fn add(&mut self, at: &At, len: u64, reason: &str) -> bool {
         let text = format!("{} {} {len} {reason}", at.0, at.1);
         if self.places.contains_key(at) || self.bytes + text.len() >= limits::QUARANTINE_BYTES_MAX {
             return false;
@@ -198,7 +198,7 @@ impl List {
     }
 
     /// The place is mended: these records are there again. The answer is whether the list says so now.
-    pub fn mend(&mut self, at: &At, ids: &[RecordId]) -> bool {
+    pub(crate) fn mend(&mut self, at: &At, ids: &[RecordId]) -> bool {
         let Some(entry) = self.places.get(at).and_then(|number| self.entries.get_mut(*number)) else { return false };
         let before = entry.to_line().len();
         let old = std::mem::replace(&mut entry.mended, ids.to_vec());

@@ -7,11 +7,11 @@
 
 mod ask;
 mod choose;
-pub mod list;
+pub(crate) mod list;
 mod place;
 mod task;
 
-pub use self::task::run;
+pub(crate) use self::task::run;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ use crate::limits;
 use crate::wire::id::RecordId;
 
 /// Where a line begins: the name that its file has for good, and bytes from the start of it.
-pub type At = (String, u64);
+pub(crate) type At = (String, u64);
 
 /// Why a place is not mended yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,7 +50,7 @@ struct Turn {
 /// The rotten places of one log: which are mended, and which wait for it. At most
 /// [`MEND_PLACES_MAX`](limits::MEND_PLACES_MAX) wait.
 #[derive(Default, Debug)]
-pub struct Rot {
+pub(crate) struct Rot {
     list: RefCell<List>,
     waiting: RefCell<BTreeMap<At, Turn>>,
     came: Notify,
@@ -61,7 +61,7 @@ pub struct Rot {
 impl Rot {
     /// What this list knows.
     #[must_use]
-    pub fn new(list: List) -> Self {
+    pub(crate) fn new(list: List) -> Self {
         let rot = Self { list: RefCell::new(list), ..Self::default() };
         let open: Vec<At> = rot.list.borrow().open().take(limits::MEND_PLACES_MAX).collect();
         open.into_iter().for_each(|at| rot.met(at));
@@ -69,7 +69,7 @@ impl Rot {
     }
 
     /// Lines with records behind them that somebody else wrote: file, where and how long. They are listed, and no rot.
-    pub fn foreign(&self, lines: impl Iterator<Item = (String, u64, u64)>) {
+    pub(crate) fn foreign(&self, lines: impl Iterator<Item = (String, u64, u64)>) {
         for (file, offset, len) in lines {
             if self.list.borrow_mut().add_foreign(&(file, offset), len) {
                 self.unsaved.set(true);
@@ -80,7 +80,7 @@ impl Rot {
 
     /// Takes what a reader that asked from `from` on met: leaves out of the page what is mended, and notes the rest. Counts
     /// files whose end was lost before this start.
-    pub fn judge(&self, view: &View, from: RecordId, page: &mut Page) {
+    pub(crate) fn judge(&self, view: &View, from: RecordId, page: &mut Page) {
         for (at, cut) in self.list.borrow().cuts() {
             let file = view.sealed().iter().map(|file| &file.segment).find(|segment| segment.file == at.0);
             if file.is_some_and(|segment| page.next > segment.least && from <= cut.greatest) {
@@ -100,7 +100,7 @@ impl Rot {
 
     /// How many of the places in a file are not mended.
     #[must_use]
-    pub fn open_in(&self, file: &str, offsets: impl Iterator<Item = u64>) -> u64 {
+    pub(crate) fn open_in(&self, file: &str, offsets: impl Iterator<Item = u64>) -> u64 {
         let list = self.list.borrow();
         offsets.map(|offset| u64::from(!list.is_mended(&(file.to_owned(), offset)))).sum()
     }
@@ -169,7 +169,7 @@ impl Rot {
 ///
 /// # Errors
 /// The folder cannot be read.
-pub fn open<S: Storage>(storage: &S) -> io::Result<Rot> {
+pub(crate) fn open<S: Storage>(storage: &S) -> io::Result<Rot> {
     List::read(storage).map(Rot::new)
 }
 

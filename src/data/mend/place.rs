@@ -13,33 +13,33 @@ use crate::wire::id::{ID_CHARS, RecordId};
 
 /// A bad line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BadLine {
+pub(crate) struct BadLine {
     /// Where it begins, bytes from the start of the region.
-    pub at: usize,
+    pub(crate) at: usize,
     /// Its length with its newline, bytes.
-    pub len: usize,
+    pub(crate) len: usize,
     /// What is wrong with it.
-    pub reason: String,
+    pub(crate) reason: String,
 }
 
 /// Bad lines side by side.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Region {
+pub(crate) struct Region {
     /// Where it begins, bytes from the start of the file.
-    pub offset: u64,
+    pub(crate) offset: u64,
     /// All of it.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// Its lines, at least one.
-    pub lines: Vec<BadLine>,
+    pub(crate) lines: Vec<BadLine>,
     /// Id of the good line before it.
-    pub before: Option<RecordId>,
+    pub(crate) before: Option<RecordId>,
     /// Id of the good line after it.
-    pub after: Option<RecordId>,
+    pub(crate) after: Option<RecordId>,
 }
 
 /// What is at a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub(crate) enum Found {
     /// A good line, or the file ends before it.
     Nothing,
     /// Rot.
@@ -51,7 +51,7 @@ pub enum Found {
 impl Region {
     /// The ids that its lines still spell out, right or wrong.
     #[must_use]
-    pub fn hints(&self) -> Vec<RecordId> {
+    pub(crate) fn hints(&self) -> Vec<RecordId> {
         let texts = self.lines.iter().filter_map(|line| self.bytes.get(line.at..)?.get(..ID_CHARS));
         let mut ids: Vec<_> = texts.filter_map(RecordId::from_text).take(limits::MEND_HINTS_MAX).collect();
         ids.sort_unstable();
@@ -64,7 +64,7 @@ impl Region {
 ///
 /// # Errors
 /// Those of the file.
-pub fn look(file: &dyn ReadAt, end: u64, offset: u64) -> io::Result<Found> {
+pub(crate) fn look(file: &dyn ReadAt, end: u64, offset: u64) -> io::Result<Found> {
     let mut look = limits::MEND_LOOK_BYTES as u64;
     loop {
         let first = offset.saturating_sub(look);

@@ -47,7 +47,7 @@ struct Waits(String);
 ///
 /// # Errors
 /// The system gives no thread.
-pub fn run<S: Storage + Clone + 'static>(
+pub(crate) fn run<S: Storage + Clone + 'static>(
     rot: Rc<Rot>,
     me: &Identity,
     (commit, scans): (Rc<Commit>, Rc<Scans>),

@@ -20,7 +20,7 @@ use crate::limits;
 use crate::wire::id::RecordId;
 
 /// The file of the doubts.
-pub const DOUBTS: &str = "doubts.txt";
+pub(crate) const DOUBTS: &str = "doubts.txt";
 
 /// The name of everybody, which no node can have.
 const EVERYBODY: &str = "+";
@@ -30,16 +30,16 @@ const NONE: &str = "-";
 
 /// A place between two lines of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Place {
+pub(crate) struct Place {
     /// The file's serial.
-    pub file: u64,
+    pub(crate) file: u64,
     /// Bytes from its start.
-    pub offset: u64,
+    pub(crate) offset: u64,
 }
 
 /// The end of a log.
 #[must_use]
-pub fn end(view: &View) -> Place {
+pub(crate) fn end(view: &View) -> Place {
     match (view.current(), view.sealed().last()) {
         (Some(current), _) => Place { file: current.serial, offset: current.bytes },
         (None, Some(last)) => Place { file: last.serial + 1, offset: 0 },
@@ -49,19 +49,19 @@ pub fn end(view: &View) -> Place {
 
 /// What one peer has to be offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Doubt {
+pub(crate) struct Doubt {
     /// Where it begins.
-    pub from: Place,
+    pub(crate) from: Place,
     /// Where it ends.
-    pub to: Place,
+    pub(crate) to: Place,
     /// Changes whenever the doubt grows.
-    pub turn: u64,
+    pub(crate) turn: u64,
 }
 
 impl Doubt {
     /// Whether it reaches into the file with this serial.
     #[must_use]
-    pub const fn concerns(&self, file: u64) -> bool {
+    pub(crate) const fn concerns(&self, file: u64) -> bool {
         self.from.file <= file && (file < self.to.file || (file == self.to.file && self.to.offset > 0))
     }
 }
@@ -75,7 +75,7 @@ struct Mark {
 
 /// What is in doubt, and what will be if a head is lost now.
 #[derive(Debug, Default)]
-pub struct Doubts {
+pub(crate) struct Doubts {
     /// What was put before this place is settled, or in doubt already.
     settled: Place,
     mark: Option<Mark>,
@@ -94,7 +94,7 @@ pub struct Doubts {
 impl Doubts {
     /// No doubts about a log that ends there.
     #[must_use]
-    pub fn new(end: Place) -> Self {
+    pub(crate) fn new(end: Place) -> Self {
         Self { settled: end, past: VecDeque::from([(Duration::ZERO, end)]), ..Self::default() }
     }
 
@@ -102,7 +102,7 @@ impl Doubts {
 
     /// A head has put records from one id to another. What it puts behind others may be here already, and name other
     /// nodes: the names of both lines are to be right.
-    pub fn put(&mut self, head: u64, least: RecordId, greatest: RecordId) {
+    pub(crate) fn put(&mut self, head: u64, least: RecordId, greatest: RecordId) {
         let last = self.unsettled.entry(head).or_insert(RecordId::ZERO);
         let again = least <= *last;
         *last = greatest.max(*last);
@@ -112,7 +112,7 @@ impl Doubts {
     }
 
     /// A head says that everything below this id is settled.
-    pub fn safe(&mut self, head: u64, id: RecordId) {
+    pub(crate) fn safe(&mut self, head: u64, id: RecordId) {
         if self.unsettled.get(&head).is_some_and(|greatest| *greatest < id) {
             self.unsettled.remove(&head);
         }
@@ -126,18 +126,18 @@ impl Doubts {
 
     /// What a head is to be asked for: whether it is past this id.
     #[must_use]
-    pub fn asks(&self, head: u64) -> Option<RecordId> {
+    pub(crate) fn asks(&self, head: u64) -> Option<RecordId> {
         let marked = self.mark.as_ref().and_then(|mark| mark.waits.get(&head));
         marked.or_else(|| self.unsettled.get(&head)).map(|id| id.next())
     }
 
     /// What a head put was not kept: it may have been a record that is here, with the right names.
-    pub fn refused(&mut self) {
+    pub(crate) fn refused(&mut self) {
         self.grow(EVERYBODY, self.settled);
     }
 
     /// The connection to a head is lost: nobody will hear what became of what it put last.
-    pub fn lost(&mut self, head: u64) {
+    pub(crate) fn lost(&mut self, head: u64) {
         if self.unsettled.remove(&head).is_some() {
             self.grow(EVERYBODY, self.settled);
         }
@@ -148,12 +148,12 @@ impl Doubts {
     }
 
     /// A peer that acknowledges before it syncs is not there any more.
-    pub fn left(&mut self, name: &str, now: Duration) {
+    pub(crate) fn left(&mut self, name: &str, now: Duration) {
         self.grow(name, self.at(now.saturating_sub(limits::OFFER_WINDOW)));
     }
 
     /// The log ends there now: called every second or so.
-    pub fn look(&mut self, end: Place, now: Duration) {
+    pub(crate) fn look(&mut self, end: Place, now: Duration) {
         if self.past.back().is_none_or(|(at, _)| now.saturating_sub(*at) >= limits::OFFER_SAMPLE_EVERY) {
             self.past.push_back((now, end));
         }
@@ -188,19 +188,19 @@ impl Doubts {
 
     /// The doubts whose end is not known yet, by name; none for everybody. Give them back to [`doubt`](Self::doubt) once
     /// everything that was under way to the disk is there.
-    pub fn take_growing(&mut self) -> Vec<(Option<String>, Place)> {
+    pub(crate) fn take_growing(&mut self) -> Vec<(Option<String>, Place)> {
         let growing = std::mem::take(&mut self.growing);
         growing.into_iter().map(|(name, from)| ((name != EVERYBODY).then_some(name), from)).collect()
     }
 
     /// Whether there are doubts whose end is not known yet.
     #[must_use]
-    pub fn is_growing(&self) -> bool {
+    pub(crate) fn is_growing(&self) -> bool {
         !self.growing.is_empty()
     }
 
     /// Records of these places that name this peer are in doubt.
-    pub fn doubt(&mut self, name: &str, from: Place, to: Place) {
+    pub(crate) fn doubt(&mut self, name: &str, from: Place, to: Place) {
         // A name that no head can have told is in no line of ours.
         if from >= to || (self.peers.len() >= limits::MEMBERS_MAX && !self.peers.contains_key(name)) {
             return;
@@ -212,7 +212,7 @@ impl Doubts {
     }
 
     /// The peer has everything up to a place. False, and nothing is changed, if its doubt has grown since `turn`.
-    pub fn offered(&mut self, name: &str, turn: u64, place: Place) -> bool {
+    pub(crate) fn offered(&mut self, name: &str, turn: u64, place: Place) -> bool {
         let Some(doubt) = self.peers.get_mut(name) else { return true };
         if doubt.turn != turn {
             return false;
@@ -225,19 +225,19 @@ impl Doubts {
     }
 
     /// Nobody has to be offered anything under this name.
-    pub fn forget(&mut self, name: &str) {
+    pub(crate) fn forget(&mut self, name: &str) {
         self.peers.remove(name);
         self.growing.remove(name);
     }
 
     /// The name belongs to another node now, which is known to have nothing of what lies before `end`.
-    pub fn replaced(&mut self, name: &str, end: Place) {
+    pub(crate) fn replaced(&mut self, name: &str, end: Place) {
         self.forget(name);
         self.replaced_at(name, end);
     }
 
     /// The name has belonged to another node since the log ended there.
-    pub fn replaced_at(&mut self, name: &str, end: Place) {
+    pub(crate) fn replaced_at(&mut self, name: &str, end: Place) {
         if self.replaced.len() < limits::MEMBERS_MAX || self.replaced.contains_key(name) {
             self.replaced.insert(name.to_owned(), end);
         }
@@ -245,14 +245,14 @@ impl Doubts {
 
     /// A line that names this peer may mean the node that had the name before: it was under way while the peer was
     /// replaced. What came since then is in doubt, once; all of it if this node never met the one before.
-    pub fn misnamed(&mut self, name: &str, end: Place) {
+    pub(crate) fn misnamed(&mut self, name: &str, end: Place) {
         let from = self.replaced.get(name).copied().unwrap_or_default();
         self.replaced_at(name, end);
         self.doubt(name, from, end);
     }
 
     /// What each peer has to be offered.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, Doubt)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, Doubt)> {
         self.peers.iter().map(|(name, doubt)| (name.as_str(), *doubt))
     }
 
@@ -260,7 +260,7 @@ impl Doubts {
 
     /// The text of `doubts.txt`. `unsynced` says that some peer acknowledges before it syncs.
     #[must_use]
-    pub fn to_text(&self, view: &View, unsynced: bool, now: Duration) -> String {
+    pub(crate) fn to_text(&self, view: &View, unsynced: bool, now: Duration) -> String {
         let settled =
             if unsynced { self.settled.min(self.at(now.saturating_sub(limits::OFFER_WINDOW))) } else { self.settled };
         let everybody = self.growing.get(EVERYBODY).map_or(settled, |from| settled.min(*from));
@@ -277,7 +277,7 @@ impl Doubts {
     /// Reads `doubts.txt` for a log that was opened. What cannot be read, or is not there, may be in doubt as far back as
     /// `data.txt` goes.
     #[must_use]
-    pub fn open(text: &[u8], view: &View) -> Self {
+    pub(crate) fn open(text: &[u8], view: &View) -> Self {
         let end = end(view);
         let mut doubts = Self::new(end);
         let mut known = false;

@@ -12,11 +12,11 @@ use crate::limits;
 
 /// Lines that need a copy, and what is to be noted when they have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chunk {
+pub(crate) struct Chunk {
     /// The note, with the holders before the copy.
-    pub note: Note,
+    pub(crate) note: Note,
     /// Whole lines.
-    pub lines: Vec<u8>,
+    pub(crate) lines: Vec<u8>,
 }
 
 /// How far the records that name certain nodes have been looked at.
@@ -39,7 +39,7 @@ struct Track {
 
 /// The lines of one file, as they are gathered.
 #[derive(Debug)]
-pub struct Gather {
+pub(crate) struct Gather {
     file: String,
     tracks: BTreeMap<String, Track>,
     bytes: usize,
@@ -48,14 +48,14 @@ pub struct Gather {
 impl Gather {
     /// Begins with a file, by the name that it has when it is sealed.
     #[must_use]
-    pub const fn new(file: String) -> Self {
+    pub(crate) const fn new(file: String) -> Self {
         Self { file, tracks: BTreeMap::new(), bytes: 0 }
     }
 
     /// Looks at the next good line of the file, newline included, which begins at `offset` and names `written`. Chunks
     /// that are complete are appended to `out`: send them before the next line is looked at. `judge` says what records
     /// with these holders need.
-    pub fn line(
+    pub(crate) fn line(
         &mut self,
         (offset, line): (u64, &[u8]),
         written: &str,
@@ -101,7 +101,7 @@ impl Gather {
     }
 
     /// What is left at the end of the file.
-    pub fn rest(&mut self, out: &mut Vec<Chunk>) {
+    pub(crate) fn rest(&mut self, out: &mut Vec<Chunk>) {
         for (written, track) in &mut self.tracks {
             out.extend(track.flush(&self.file, written));
         }

@@ -5,16 +5,16 @@
 //! sessions tell and ask; `sweep` goes through the files, `offer` through those in doubt, `receive` keeps what others
 //! send. `docs/wire.md` has the frames, `docs/data-log.md` the files.
 
-pub mod doubt;
-pub mod gather;
-pub mod need;
+pub(crate) mod doubt;
+pub(crate) mod gather;
+pub(crate) mod need;
 mod offer;
-pub mod overlay;
-pub mod pace;
-pub mod peers;
-pub mod presence;
-pub mod receive;
-pub mod sweep;
+pub(crate) mod overlay;
+pub(crate) mod pace;
+pub(crate) mod peers;
+pub(crate) mod presence;
+pub(crate) mod receive;
+pub(crate) mod sweep;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,11 +40,11 @@ use crate::wire::id::RecordId;
 
 /// How a node repairs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Time for which a node may be away before its copies are made again.
-    pub after: Duration,
+    pub(crate) after: Duration,
     /// Pace of the copies, bytes of lines a second.
-    pub bytes_per_second: u64,
+    pub(crate) bytes_per_second: u64,
 }
 
 impl Default for Settings {
@@ -55,11 +55,11 @@ impl Default for Settings {
 
 /// What a node says of the copies of its records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Records it answers for that have fewer copies on present nodes than they are to have.
-    pub short: u64,
+    pub(crate) short: u64,
     /// Records that, as far as it knows, no other node has.
-    pub sole: u64,
+    pub(crate) sole: u64,
 }
 
 struct Asked {
@@ -68,7 +68,7 @@ struct Asked {
 }
 
 /// The state of repair in one node.
-pub struct Repair {
+pub(crate) struct Repair {
     me: String,
     id: u64,
     settings: Settings,
@@ -98,7 +98,7 @@ pub struct Repair {
 impl Repair {
     /// Repair of the node of this name and identity, with what its folder remembers.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         (me, id): (String, u64),
         (settings, clock): (Settings, Clock),
         (overlay, peers, doubts): (Overlay, Peers, Doubts),
@@ -130,7 +130,7 @@ impl Repair {
     }
 
     /// Resolves at the next change of what heads told, counted from the call.
-    pub fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+    pub(crate) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
         self.changed.notified()
     }
 
@@ -142,14 +142,14 @@ impl Repair {
     // ---- sessions ----
 
     /// A head is connected. The answer is its number.
-    pub fn enter(&self, link: Rc<Outbox>) -> u64 {
+    pub(crate) fn enter(&self, link: Rc<Outbox>) -> u64 {
         self.last.set(self.last.get() + 1);
         self.links.borrow_mut().insert(self.last.get(), link);
         self.last.get()
     }
 
     /// The connection to a head is gone: what it was asked is not answered.
-    pub fn exit(&self, head: u64) {
+    pub(crate) fn exit(&self, head: u64) {
         self.links.borrow_mut().remove(&head);
         self.asked.borrow_mut().retain(|_, asked| asked.head != head);
         self.doubts.borrow_mut().lost(head);
@@ -175,30 +175,30 @@ impl Repair {
     }
 
     /// A head put so many records, from this id on.
-    pub fn put(&self, head: u64, first: RecordId, records: u16) {
+    pub(crate) fn put(&self, head: u64, first: RecordId, records: u16) {
         let last = first.plus(u64::from(records).saturating_sub(1));
         self.doubts.borrow_mut().put(head, first, last);
     }
 
     /// What a head put was not kept.
-    pub fn refused(&self) {
+    pub(crate) fn refused(&self) {
         self.doubts.borrow_mut().refused();
     }
 
     /// A head said that everything below this id is settled.
-    pub fn safe(&self, head: u64, id: RecordId) {
+    pub(crate) fn safe(&self, head: u64, id: RecordId) {
         self.doubts.borrow_mut().safe(head, id);
     }
 
     /// Looks at how far the log goes. The answer is the id that a head has to say it is past.
-    pub fn asks(&self, head: u64, view: &View) -> Option<RecordId> {
+    pub(crate) fn asks(&self, head: u64, view: &View) -> Option<RecordId> {
         let mut doubts = self.doubts.borrow_mut();
         doubts.look(doubt::end(view), self.now());
         doubts.asks(head)
     }
 
     /// A head told which nodes it knows.
-    pub fn members(&self, head: u64, replicas: u8, members: Vec<Member>) {
+    pub(crate) fn members(&self, head: u64, replicas: u8, members: Vec<Member>) {
         let others = |name: &str, id| members.iter().any(|other| other.name == name && other.id != id);
         let is_here = |member: &Member| matches!(member.state, MemberState::Here | MemberState::Draining);
         let (here, away): (Vec<&Member>, Vec<&Member>) =
@@ -244,7 +244,7 @@ impl Repair {
     }
 
     /// A head said what became of a Copy.
-    pub fn answered(&self, number: u64, node: String, refusal: Option<Refusal>) {
+    pub(crate) fn answered(&self, number: u64, node: String, refusal: Option<Refusal>) {
         if let Some(asked) = self.asked.borrow_mut().remove(&number) {
             // Who waited may have given up.
             drop(asked.answer.send(refusal.map_or(Ok(node), Err)));
@@ -253,7 +253,7 @@ impl Repair {
 
     /// Whether a node is being drained: heads wait for reports then, changed or not.
     #[must_use]
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.presence.borrow().is_draining()
     }
 
@@ -265,19 +265,19 @@ impl Repair {
 
     /// Whether the heads let this node go since it started.
     #[must_use]
-    pub fn has_left(&self) -> bool {
+    pub(crate) fn has_left(&self) -> bool {
         self.left.get()
     }
 
     /// The nodes that some head waits for and none has.
     #[must_use]
-    pub fn away(&self) -> Vec<String> {
+    pub(crate) fn away(&self) -> Vec<String> {
         self.presence.borrow().away()
     }
 
     /// What this node says of the copies of its records. Reads no file.
     #[must_use]
-    pub fn counts(&self, view: &View) -> Counts {
+    pub(crate) fn counts(&self, view: &View) -> Counts {
         let mut counts = Counts::default();
         #[cfg(feature = "simulation")]
         if IDLES.get() {
@@ -354,7 +354,7 @@ impl Repair {
     /// Whether a sealed file has records with fewer copies than they are to have, or may have; none before a head has told who is
     /// there.
     #[must_use]
-    pub fn is_short(&self, file: &SealedFile) -> Option<bool> {
+    pub(crate) fn is_short(&self, file: &SealedFile) -> Option<bool> {
         if !self.presence.borrow().is_connected() {
             return None;
         }
@@ -428,33 +428,33 @@ impl Repair {
 #[cfg(feature = "simulation")]
 thread_local! {
     /// A fault that a simulation plants in the data nodes of its thread: no copy is made, and none is said to be missing.
-    pub static IDLES: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    pub(crate) static IDLES: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 /// What a session does with the frames of repair.
-pub struct Desk {
+pub(crate) struct Desk {
     /// The node's repair.
-    pub repair: Rc<Repair>,
+    pub(crate) repair: Rc<Repair>,
     /// The number of this head's connection.
-    pub head: u64,
+    pub(crate) head: u64,
     /// Keeps what this head sends for keeping.
-    pub receiver: receive::Receiver,
+    pub(crate) receiver: receive::Receiver,
 }
 
 impl Desk {
     /// This head puts so many records, from this id on.
-    pub fn put(&self, first: RecordId, records: u16) {
+    pub(crate) fn put(&self, first: RecordId, records: u16) {
         self.repair.put(self.head, first, records);
     }
 
     /// The id that this head has to say it is past, for this log.
     #[must_use]
-    pub fn asks(&self, view: &View) -> Option<RecordId> {
+    pub(crate) fn asks(&self, view: &View) -> Option<RecordId> {
         self.repair.asks(self.head, view)
     }
 
     /// This head says that everything below this id is settled.
-    pub fn safe(&self, id: RecordId) {
+    pub(crate) fn safe(&self, id: RecordId) {
         self.repair.safe(self.head, id);
     }
 
@@ -462,7 +462,7 @@ impl Desk {
     ///
     /// # Errors
     /// A fault of the head.
-    pub fn take(&self, frame: Frame) -> Result<Option<Frame>, Refusal> {
+    pub(crate) fn take(&self, frame: Frame) -> Result<Option<Frame>, Refusal> {
         match frame {
             Frame::Members { replicas, members, .. } => self.repair.members(self.head, replicas, members),
             Frame::CopyAck { number, node, refusal } => self.repair.answered(number, node, refusal),
@@ -483,7 +483,7 @@ impl Drop for Desk {
 ///
 /// # Errors
 /// The folder cannot be read or written.
-pub fn open<S: super::storage::Storage>(
+pub(crate) fn open<S: super::storage::Storage>(
     storage: &S,
     (me, id): (&str, u64),
     (settings, clock): (Settings, Clock),

@@ -6,38 +6,38 @@
 use super::presence::Standing;
 
 /// What is known of the cluster while records are judged.
-pub struct Judge<'a> {
+pub(crate) struct Judge<'a> {
     /// This node's name.
-    pub me: &'a str,
+    pub(crate) me: &'a str,
     /// Copies that each record is to have.
-    pub replicas: usize,
+    pub(crate) replicas: usize,
     /// Names of the nodes that are present, this one included unless it is leaving.
-    pub present: &'a [&'a str],
+    pub(crate) present: &'a [&'a str],
     /// What is known of a node.
-    pub standing: &'a dyn Fn(&str) -> Standing,
+    pub(crate) standing: &'a dyn Fn(&str) -> Standing,
 }
 
 /// What is to be done for records with the same holders.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Need {
+pub(crate) struct Need {
     /// This node speaks and acts for these records.
-    pub responsible: bool,
+    pub(crate) responsible: bool,
     /// They have fewer copies on present nodes than they are to have.
-    pub short: bool,
+    pub(crate) short: bool,
     /// No other node has them that is here or may come back. For one that is leaving, those that have been away for long do
     /// not count: who lets it go must not have to wait for them.
-    pub sole: bool,
+    pub(crate) sole: bool,
     /// Copies that can and have to be made now, by the responsible node.
-    pub copies: usize,
+    pub(crate) copies: usize,
     /// Names of those that count as holding them, parted by commas, sorted: not the lost and not the leaving ones.
-    pub live: String,
+    pub(crate) live: String,
 }
 
 impl Judge<'_> {
     /// Judges records whose lines name `written` (empty for none) and that are held by `holders`, both parted by commas.
     /// This node holds them in any case.
     #[must_use]
-    pub fn judge(&self, written: &str, holders: &str) -> Need {
+    pub(crate) fn judge(&self, written: &str, holders: &str) -> Need {
         let mut all = names(holders);
         if !all.contains(&self.me) {
             all.push(self.me);
@@ -75,13 +75,13 @@ impl Judge<'_> {
 
 /// The names in a list that is parted by commas; none in an empty one.
 #[must_use]
-pub fn names(list: &str) -> Vec<&str> {
+pub(crate) fn names(list: &str) -> Vec<&str> {
     list.split(',').filter(|name| !name.is_empty()).collect()
 }
 
 /// The list with one more name, sorted, each once.
 #[must_use]
-pub fn with_name(list: &str, name: &str) -> String {
+pub(crate) fn with_name(list: &str, name: &str) -> String {
     let mut all = names(list);
     all.push(name);
     all.sort_unstable();
@@ -91,7 +91,7 @@ pub fn with_name(list: &str, name: &str) -> String {
 
 /// The list without a name.
 #[must_use]
-pub fn without_name(list: &str, name: &str) -> String {
+pub(crate) fn without_name(list: &str, name: &str) -> String {
     let mut all = names(list);
     all.retain(|one| *one != name);
     all.join(",")

@@ -20,7 +20,7 @@ use crate::limits;
 
 /// What `doubts.txt` says, and since when.
 #[derive(Debug, Default)]
-pub struct Noted(Option<(Instant, String)>);
+pub(crate) struct Noted(Option<(Instant, String)>);
 
 impl<S: Storage + Clone + 'static> Sweeper<'_, S>
 where

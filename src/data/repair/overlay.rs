@@ -11,37 +11,37 @@ use crate::data::segments::{checksum, is_data};
 use crate::limits;
 
 /// The file of the overlay.
-pub const COPIES: &str = "copies.txt";
+pub(crate) const COPIES: &str = "copies.txt";
 
 /// Records that were counted, by where their range begins and by the names in their lines.
-pub type Counted = BTreeMap<u64, BTreeMap<String, u64>>;
+pub(crate) type Counted = BTreeMap<u64, BTreeMap<String, u64>>;
 
 /// What stands for no names.
 const NONE: &str = "-";
 
 /// Records of one file that were copied together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
+pub(crate) struct Note {
     /// The file, by the name it has when it is sealed.
-    pub file: String,
+    pub(crate) file: String,
     /// Where the first of them begins, bytes.
-    pub from: u64,
+    pub(crate) from: u64,
     /// Where the last of them ends, bytes.
-    pub to: u64,
+    pub(crate) to: u64,
     /// The names in their lines, parted by commas; empty for none.
-    pub written: String,
+    pub(crate) written: String,
     /// Who holds them now, parted by commas.
-    pub holders: String,
+    pub(crate) holders: String,
     /// How many they are.
-    pub records: u64,
+    pub(crate) records: u64,
     /// How many others lie between them and the beginning of the note that covered them until now.
-    pub before: u64,
+    pub(crate) before: u64,
 }
 
 impl Note {
     /// Its line, newline included.
     #[must_use]
-    pub fn to_line(&self) -> String {
+    pub(crate) fn to_line(&self) -> String {
         let or_none = |names: &str| if names.is_empty() { NONE.to_owned() } else { names.to_owned() };
         let (written, holders) = (or_none(&self.written), or_none(&self.holders));
         let Self { file, from, to, records, before, .. } = self;
@@ -72,15 +72,15 @@ impl Note {
 
 /// A range of one file and one set of written names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Range {
+pub(crate) struct Range {
     /// Where it begins, bytes.
-    pub from: u64,
+    pub(crate) from: u64,
     /// Where it ends, bytes.
-    pub to: u64,
+    pub(crate) to: u64,
     /// Who holds the records now, parted by commas.
-    pub holders: String,
+    pub(crate) holders: String,
     /// How many records.
-    pub records: u64,
+    pub(crate) records: u64,
 }
 
 /// Ranges of one file and one set of written names, by where they begin. They do not overlap.
@@ -88,7 +88,7 @@ type Ranges = BTreeMap<u64, Range>;
 
 /// Who holds what, where it is not what the lines say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Overlay {
+pub(crate) struct Overlay {
     files: BTreeMap<String, BTreeMap<String, Ranges>>,
     /// Records by the names as written and by who holds them now.
     totals: BTreeMap<String, BTreeMap<String, u64>>,
@@ -99,7 +99,7 @@ impl Overlay {
     /// Reads `copies.txt`: notes in the order in which they were made. The second answer is false if a line could not be
     /// read; what it said is copied again.
     #[must_use]
-    pub fn parse(text: &[u8]) -> (Self, bool) {
+    pub(crate) fn parse(text: &[u8]) -> (Self, bool) {
         let (mut overlay, mut whole) = (Self::default(), true);
         for line in String::from_utf8_lossy(text).split_inclusive('\n') {
             whole &= Note::from_line(line).is_some_and(|note| overlay.note(note));
@@ -109,7 +109,7 @@ impl Overlay {
 
     /// The text of `copies.txt`, one line a range.
     #[must_use]
-    pub fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
         for (file, sets) in &self.files {
             for (written, ranges) in sets {
@@ -125,26 +125,21 @@ impl Overlay {
     }
 
     /// How many ranges it has.
+    #[cfg(test)]
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.ranges
-    }
-
-    /// Whether nothing was copied yet.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.ranges == 0
     }
 
     /// Whether there is room for another note.
     #[must_use]
-    pub const fn has_room(&self) -> bool {
+    pub(crate) const fn has_room(&self) -> bool {
         self.ranges + 2 <= limits::REPAIR_RANGES_MAX
     }
 
     /// Notes that records are held by others now. False, and nothing is changed, if the note does not fit: it covers
     /// parts of several ranges, or there are too many.
-    pub fn note(&mut self, note: Note) -> bool {
+    pub(crate) fn note(&mut self, note: Note) -> bool {
         if !self.has_room() {
             return false;
         }
@@ -212,36 +207,36 @@ impl Overlay {
 
     /// The range that covers a record which begins here and names these nodes.
     #[must_use]
-    pub fn find(&self, file: &str, offset: u64, written: &str) -> Option<&Range> {
+    pub(crate) fn find(&self, file: &str, offset: u64, written: &str) -> Option<&Range> {
         let ranges = self.files.get(file)?.get(written)?;
         ranges.range(..=offset).next_back().map(|(_, range)| range).filter(|range| offset < range.to)
     }
 
     /// The ranges of one file for records that name these nodes.
-    pub fn of(&self, file: &str, written: &str) -> impl Iterator<Item = &Range> {
+    pub(crate) fn of(&self, file: &str, written: &str) -> impl Iterator<Item = &Range> {
         self.files.get(file).and_then(|sets| sets.get(written)).into_iter().flat_map(Ranges::values)
     }
 
     /// The ranges of one file that hold records, with the names in their lines.
-    pub fn in_file(&self, file: &str) -> impl Iterator<Item = (&str, &Range)> {
+    pub(crate) fn in_file(&self, file: &str) -> impl Iterator<Item = (&str, &Range)> {
         let sets = self.files.get(file).into_iter().flatten();
         let ranges = sets.flat_map(|(written, ranges)| ranges.values().map(|range| (written.as_str(), range)));
         ranges.filter(|(_, range)| range.records > 0)
     }
 
     /// Records by the names in their lines and by who holds them now.
-    pub fn totals(&self) -> impl Iterator<Item = (&str, &str, u64)> {
+    pub(crate) fn totals(&self) -> impl Iterator<Item = (&str, &str, u64)> {
         self.totals.iter().flat_map(|(written, by)| by.iter().map(|(now, n)| (written.as_str(), now.as_str(), *n)))
     }
 
     /// Records with these names that it knows of.
     #[must_use]
-    pub fn records(&self, written: &str) -> u64 {
+    pub(crate) fn records(&self, written: &str) -> u64 {
         self.totals.get(written).map_or(0, |by| by.values().sum())
     }
 
     /// Forgets files that are not there any more, and what lies beyond the end of one: it was cut off.
-    pub fn fit<'a>(&mut self, files: impl Iterator<Item = (&'a str, u64)>) {
+    pub(crate) fn fit<'a>(&mut self, files: impl Iterator<Item = (&'a str, u64)>) {
         let lengths: BTreeMap<&str, u64> = files.collect();
         for (file, sets) in &mut self.files {
             let bytes = lengths.get(file.as_str()).copied().unwrap_or(0);
@@ -263,7 +258,7 @@ impl Overlay {
 
     /// Sets how many records lie in each range of a file that ends there at most, as counted by who read it: by the names in
     /// the lines and where the range begins. What was torn or has rotted is not there any more. True if that changes anything.
-    pub fn recount(&mut self, file: &str, bytes: u64, counted: &Counted) -> bool {
+    pub(crate) fn recount(&mut self, file: &str, bytes: u64, counted: &Counted) -> bool {
         let mut changed = false;
         let sets = self.files.get_mut(file).into_iter().flatten();
         for (written, ranges) in sets {
@@ -283,7 +278,7 @@ impl Overlay {
 
     /// The node of this name is another one from here on: what was there is not. `held` is what lies in each file: its
     /// name and length, and how many records name which nodes.
-    pub fn forget<'a>(&mut self, name: &str, held: impl Iterator<Item = (&'a str, u64, &'a str, u64)>) {
+    pub(crate) fn forget<'a>(&mut self, name: &str, held: impl Iterator<Item = (&'a str, u64, &'a str, u64)>) {
         let concerns = |names: &str| names.split(',').any(|one| one == name);
         let mut text = String::new();
         for (file, sets) in &self.files {

@@ -6,7 +6,7 @@ use crate::limits;
 
 /// Lets so many bytes a second pass, and a little more at once after a rest.
 #[derive(Debug)]
-pub struct Pace {
+pub(crate) struct Pace {
     bytes_per_second: u64,
     /// When all that passed so far is paid for.
     paid: Duration,
@@ -15,12 +15,12 @@ pub struct Pace {
 impl Pace {
     /// So many bytes a second, at least 1.
     #[must_use]
-    pub fn new(bytes_per_second: u64) -> Self {
+    pub(crate) fn new(bytes_per_second: u64) -> Self {
         Self { bytes_per_second: bytes_per_second.max(1), paid: Duration::ZERO }
     }
 
     /// So many bytes pass; how long to wait before the next ones.
-    pub fn pass(&mut self, bytes: usize, now: Duration) -> Duration {
+    pub(crate) fn pass(&mut self, bytes: usize, now: Duration) -> Duration {
         let start = self.paid.max(now.saturating_sub(limits::REPAIR_BURST));
         self.paid = start + Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
         self.paid.saturating_sub(now)

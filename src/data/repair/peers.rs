@@ -10,7 +10,7 @@ use crate::limits;
 use crate::wire::id::ClientId;
 
 /// The file of the peers.
-pub const PEERS: &str = "peers.txt";
+pub(crate) const PEERS: &str = "peers.txt";
 
 /// One identity of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,11 +22,11 @@ struct Peer {
 
 /// Names and identities that were seen, oldest identity first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Peers(BTreeMap<String, Vec<Peer>>);
+pub(crate) struct Peers(BTreeMap<String, Vec<Peer>>);
 
 /// What a name and an identity mean together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Meeting {
+pub(crate) enum Meeting {
     /// It is the one that was there.
     Known,
     /// The name was not known.
@@ -38,7 +38,7 @@ pub enum Meeting {
 impl Peers {
     /// Reads `peers.txt`; lines that make no sense are left out.
     #[must_use]
-    pub fn parse(text: &[u8]) -> Self {
+    pub(crate) fn parse(text: &[u8]) -> Self {
         let mut peers = Self::default();
         for line in String::from_utf8_lossy(text).lines() {
             let mut fields = line.split(' ');
@@ -55,7 +55,7 @@ impl Peers {
 
     /// The text of `peers.txt`.
     #[must_use]
-    pub fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();
         for (name, ids) in &self.0 {
             for peer in ids {
@@ -69,7 +69,7 @@ impl Peers {
 
     /// Whether this is the node that had the name last.
     #[must_use]
-    pub fn meet(&self, name: &str, id: u64) -> Meeting {
+    pub(crate) fn meet(&self, name: &str, id: u64) -> Meeting {
         match self.0.get(name).and_then(|ids| ids.last()) {
             Some(peer) if peer.id == id => Meeting::Known,
             Some(_) => Meeting::Replaced,
@@ -78,20 +78,20 @@ impl Peers {
     }
 
     /// The name has had this identity before all that are known.
-    pub fn remember_older(&mut self, name: &str, id: u64, now: SystemTime) {
+    pub(crate) fn remember_older(&mut self, name: &str, id: u64, now: SystemTime) {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         self.0.entry(name.to_owned()).or_default().insert(0, Peer { id, since });
     }
 
     /// Whether the name is known, this identity of it is not, and there is room for it.
     #[must_use]
-    pub fn lacks(&self, name: &str, id: u64) -> bool {
+    pub(crate) fn lacks(&self, name: &str, id: u64) -> bool {
         let known = self.0.get(name);
         known.is_some_and(|ids| ids.len() < limits::PEER_IDENTITIES_MAX && ids.iter().all(|peer| peer.id != id))
     }
 
     /// The name has this identity from now on. Of many identities the oldest is forgotten.
-    pub fn remember(&mut self, name: &str, id: u64, now: SystemTime) {
+    pub(crate) fn remember(&mut self, name: &str, id: u64, now: SystemTime) {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let ids = self.0.entry(name.to_owned()).or_default();
         ids.push(Peer { id, since });
@@ -101,30 +101,24 @@ impl Peers {
     }
 
     /// Forgets a name that is not `wanted`; false if all are.
-    pub fn forget_one(&mut self, wanted: impl Fn(&str) -> bool) -> bool {
+    pub(crate) fn forget_one(&mut self, wanted: impl Fn(&str) -> bool) -> bool {
         let name = self.names().find(|name| !wanted(name)).map(str::to_owned);
         name.is_some_and(|name| self.0.remove(&name).is_some())
     }
 
     /// How many names are known.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether no name is known.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The names that are known.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 
     /// The names that more than one node has had.
-    pub fn replaced(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn replaced(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter(|(_, ids)| ids.len() > 1).map(|(name, _)| name.as_str())
     }
 }

@@ -11,7 +11,7 @@ use crate::wire::frame::{Member, MemberState, SyncMode};
 
 /// What is known of one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// A head has it.
     Present,
     /// It is being drained: what it holds has to be elsewhere, too.
@@ -41,7 +41,7 @@ struct Told {
 
 /// What the connected heads say of the nodes. Times are counted from any fixed moment.
 #[derive(Debug)]
-pub struct Presence {
+pub(crate) struct Presence {
     after: Duration,
     heads: BTreeMap<u64, Told>,
     /// Since when there has been at least one head all the time.
@@ -55,12 +55,12 @@ pub struct Presence {
 impl Presence {
     /// Knows nobody yet. A node is lost when it has been absent for `after`.
     #[must_use]
-    pub const fn new(after: Duration) -> Self {
+    pub(crate) const fn new(after: Duration) -> Self {
         Self { after, heads: BTreeMap::new(), since: None, seen: BTreeMap::new(), left: BTreeSet::new(), replicas: 1 }
     }
 
     /// A connected head told whom it knows.
-    pub fn told(&mut self, head: u64, replicas: u8, members: Vec<Member>, now: Duration) {
+    pub(crate) fn told(&mut self, head: u64, replicas: u8, members: Vec<Member>, now: Duration) {
         self.heads.insert(head, Told { replicas, members });
         self.since.get_or_insert(now);
         self.replicas = self.heads.values().map(|told| usize::from(told.replicas)).max().unwrap_or(1).max(1);
@@ -68,7 +68,7 @@ impl Presence {
     }
 
     /// The connection to a head is gone.
-    pub fn lost_head(&mut self, head: u64, now: Duration) {
+    pub(crate) fn lost_head(&mut self, head: u64, now: Duration) {
         if self.heads.remove(&head).is_some() {
             if self.heads.is_empty() {
                 self.since = None;
@@ -108,37 +108,37 @@ impl Presence {
     }
 
     /// The nodes that acknowledge before they sync and went away since the last call.
-    pub fn take_left(&mut self) -> BTreeSet<String> {
+    pub(crate) fn take_left(&mut self) -> BTreeSet<String> {
         std::mem::take(&mut self.left)
     }
 
     /// Whether some node is known to acknowledge before it syncs.
     #[must_use]
-    pub fn is_unsynced(&self) -> bool {
+    pub(crate) fn is_unsynced(&self) -> bool {
         self.seen.values().any(|seen| seen.unsynced)
     }
 
     /// Copies that each record is to have, by the word of the heads; at least 1.
     #[must_use]
-    pub const fn replicas(&self) -> usize {
+    pub(crate) const fn replicas(&self) -> usize {
         self.replicas
     }
 
     /// Heads that have told.
     #[must_use]
-    pub fn heads(&self) -> usize {
+    pub(crate) fn heads(&self) -> usize {
         self.heads.len()
     }
 
     /// Whether a head can be asked.
     #[must_use]
-    pub fn is_connected(&self) -> bool {
+    pub(crate) fn is_connected(&self) -> bool {
         !self.heads.is_empty()
     }
 
     /// The nodes that some head waits for and none has.
     #[must_use]
-    pub fn away(&self) -> Vec<String> {
+    pub(crate) fn away(&self) -> Vec<String> {
         let members = || self.heads.values().flat_map(|told| &told.members);
         let is_here = |name: &str| {
             members()
@@ -150,14 +150,14 @@ impl Presence {
 
     /// Whether some head has a node of this name, or waits for it.
     #[must_use]
-    pub fn is_told(&self, name: &str) -> bool {
+    pub(crate) fn is_told(&self, name: &str) -> bool {
         let mut members = self.heads.values().flat_map(|told| &told.members);
         members.any(|member| member.name == name && member.state != MemberState::Gone)
     }
 
     /// What is known of the node of this name.
     #[must_use]
-    pub fn standing(&self, name: &str, now: Duration) -> Standing {
+    pub(crate) fn standing(&self, name: &str, now: Duration) -> Standing {
         let states = || {
             let members = self.heads.values().flat_map(|told| &told.members);
             members.filter(|member| member.name == name).map(|member| member.state)
@@ -182,20 +182,20 @@ impl Presence {
     }
 
     /// Names and identities of the nodes that some head has now.
-    pub fn here(&self) -> impl Iterator<Item = (&str, u64)> {
+    pub(crate) fn here(&self) -> impl Iterator<Item = (&str, u64)> {
         self.seen.iter().filter(|(_, seen)| seen.until.is_none()).map(|(name, seen)| (name.as_str(), seen.id))
     }
 
     /// Whether some head has a node that is being drained.
     #[must_use]
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.heads.values().flat_map(|told| &told.members).any(|member| member.state == MemberState::Draining)
     }
 
     /// Whether every head that has told says that the node of this identity is drained: one that does not may still
     /// have messages kept there.
     #[must_use]
-    pub fn is_gone(&self, id: u64) -> bool {
+    pub(crate) fn is_gone(&self, id: u64) -> bool {
         let gone = |told: &Told| told.members.iter().any(|one| one.id == id && one.state == MemberState::Gone);
         self.is_connected() && self.heads.values().all(gone)
     }

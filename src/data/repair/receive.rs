@@ -28,14 +28,14 @@ struct Put {
 }
 
 /// The front: it takes what a session reads.
-pub struct Receiver(mpsc::Sender<Put>);
+pub(crate) struct Receiver(mpsc::Sender<Put>);
 
 impl Receiver {
     /// Takes lines to keep.
     ///
     /// # Errors
     /// The head sent more than it may have under way.
-    pub fn put(&self, number: u64, copies: String, lines: Bytes) -> Result<(), Refusal> {
+    pub(crate) fn put(&self, number: u64, copies: String, lines: Bytes) -> Result<(), Refusal> {
         self.0.try_send(Put { number, copies, lines }).map_err(|_| {
             let text = format!("more than {} copies wait to be kept; it is closed", limits::COPIES_WAITING_MAX);
             Refusal::new(Code::Protocol, text)
@@ -74,7 +74,7 @@ impl Sender for Settler {
 }
 
 /// A receiver for one session, and what does its work: run it beside the session.
-pub fn pair(
+pub(crate) fn pair(
     link: Rc<Outbox>,
     repair: Rc<Repair>,
     commit: Rc<Commit>,

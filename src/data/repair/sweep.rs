@@ -27,22 +27,22 @@ use crate::wire::error::Refusal;
 use tokio_util::sync::CancellationToken;
 
 /// A file of records, as a sweep reads it.
-pub struct File {
+pub(crate) struct File {
     /// Its number, by the order in which files were begun.
-    pub serial: u64,
+    pub(crate) serial: u64,
     /// Its name when it is sealed.
-    pub name: Arc<str>,
+    pub(crate) name: Arc<str>,
     /// Its committed length, bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// How many of its records are to be kept by which nodes.
-    pub holdings: Arc<Holdings>,
+    pub(crate) holdings: Arc<Holdings>,
     /// The open file, if it is open.
-    pub reader: Option<Arc<dyn ReadAt>>,
+    pub(crate) reader: Option<Arc<dyn ReadAt>>,
 }
 
 /// The files of a view that hold records.
 #[must_use]
-pub fn files(view: &View) -> Vec<File> {
+pub(crate) fn files(view: &View) -> Vec<File> {
     let sealed = view.sealed().iter().map(|file| File {
         serial: file.serial,
         name: file.segment.file.as_str().into(),
@@ -64,7 +64,7 @@ pub fn files(view: &View) -> Vec<File> {
 }
 
 /// The node of this name holds nothing of what this view names it for.
-pub fn forget(overlay: &mut Overlay, view: &View, name: &str) {
+pub(crate) fn forget(overlay: &mut Overlay, view: &View, name: &str) {
     let files = files(view);
     let held = files.iter().flat_map(|file| {
         file.holdings.iter().map(move |(written, records)| (&*file.name, file.bytes, written, records))
@@ -99,7 +99,7 @@ impl Stopped {
 }
 
 /// The task of repair: it runs until it is dropped. `drained` is told when a head lets this node go.
-pub async fn run<S: Storage + Clone + 'static>(
+pub(crate) async fn run<S: Storage + Clone + 'static>(
     repair: &Repair,
     commit: &Commit,
     (storage, blocking): (S, Blocking),

@@ -23,22 +23,22 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
-pub use stream::SimStream;
+pub(crate) use stream::SimStream;
 
 /// Connections that wait to be accepted at one port.
 const BACKLOG_MAX: usize = 128;
 
 /// How a network behaves.
 #[derive(Clone, Debug)]
-pub struct Weather {
+pub(crate) struct Weather {
     /// Shortest and longest delay of most packets.
-    pub delay: (Duration, Duration),
+    pub(crate) delay: (Duration, Duration),
     /// Share of packets that take ten times as long, and hold up what follows them on their connection.
-    pub slow_share: f64,
+    pub(crate) slow_share: f64,
     /// Share of writes that are cut into two packets at a random place.
-    pub split_share: f64,
+    pub(crate) split_share: f64,
     /// Bytes that a pipe holds before a write waits.
-    pub pipe_bytes: usize,
+    pub(crate) pipe_bytes: usize,
 }
 
 impl Default for Weather {
@@ -54,7 +54,7 @@ impl Default for Weather {
 
 /// How a host went down.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Down {
+pub(crate) enum Down {
     /// Its process was killed: the system closes its connections and refuses new ones.
     Killed,
     /// It has no power: nothing answers.
@@ -133,7 +133,7 @@ struct Inner {
 
 /// A simulated network. Clones are handles on the same one.
 #[derive(Clone, Debug)]
-pub struct SimNet(Arc<Mutex<Inner>>);
+pub(crate) struct SimNet(Arc<Mutex<Inner>>);
 
 impl Inner {
     fn delay(&mut self) -> Duration {
@@ -236,7 +236,7 @@ impl Inner {
 impl SimNet {
     /// A network without hosts.
     #[must_use]
-    pub fn new(seed: u64, weather: Weather) -> Self {
+    pub(crate) fn new(seed: u64, weather: Weather) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             rng: SmallRng::seed_from_u64(seed),
             weather,
@@ -256,7 +256,7 @@ impl SimNet {
 
     /// The host with this address; it is up from now on. What it does not know any more is reset.
     #[must_use]
-    pub fn host(&self, ip: IpAddr) -> SimHost {
+    pub(crate) fn host(&self, ip: IpAddr) -> SimHost {
         let mut inner = self.inner();
         let host = inner.hosts.entry(ip).or_insert_with(|| Host { next_port: 40_000, ..Host::default() });
         host.down = None;
@@ -266,7 +266,7 @@ impl SimNet {
     }
 
     /// Takes a host down: its connections break as [`Down`] says. Drop its tasks after this.
-    pub fn down(&self, ip: IpAddr, how: Down) {
+    pub(crate) fn down(&self, ip: IpAddr, how: Down) {
         let mut inner = self.inner();
         let host = inner.hosts.entry(ip).or_default();
         host.down = Some(how);
@@ -287,7 +287,7 @@ impl SimNet {
     }
 
     /// Cuts the road from one host to another, or mends it. Each direction has its own.
-    pub fn cut(&self, from: IpAddr, to: IpAddr, cut: bool) {
+    pub(crate) fn cut(&self, from: IpAddr, to: IpAddr, cut: bool) {
         let mut inner = self.inner();
         if cut {
             inner.cut.insert((from, to));
@@ -298,7 +298,7 @@ impl SimNet {
     }
 
     /// Breaks the connections between two hosts, as a firewall that forgot them would.
-    pub fn reset(&self, a: IpAddr, b: IpAddr) {
+    pub(crate) fn reset(&self, a: IpAddr, b: IpAddr) {
         let mut inner = self.inner();
         let between: Vec<u64> = (inner.connections.iter())
             .filter(|(_, connection)| {
@@ -314,7 +314,7 @@ impl SimNet {
     }
 
     /// Makes everything well: all roads mended, and the weather fair. Hosts that are down stay so.
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         let mut inner = self.inner();
         inner.cut.clear();
         inner.weather.slow_share = 0.0;
@@ -323,30 +323,24 @@ impl SimNet {
 
     /// A hash over everything that was read so far, by whom and when.
     #[must_use]
-    pub fn digest(&self) -> u64 {
+    pub(crate) fn digest(&self) -> u64 {
         self.inner().digest
     }
 }
 
 /// A host of a [`SimNet`]. Clones are the same host.
 #[derive(Clone, Debug)]
-pub struct SimHost {
+pub(crate) struct SimHost {
     net: SimNet,
     ip: IpAddr,
 }
 
 impl SimHost {
-    /// Its address.
-    #[must_use]
-    pub const fn ip(&self) -> IpAddr {
-        self.ip
-    }
-
     /// Listens at a port.
     ///
     /// # Errors
     /// The port is taken, or the host is down.
-    pub fn listen(&self, port: u16) -> io::Result<SimListener> {
+    pub(crate) fn listen(&self, port: u16) -> io::Result<SimListener> {
         let mut inner = self.net.inner();
         let host =
             inner.hosts.get_mut(&self.ip).filter(|host| host.down.is_none()).ok_or(io::ErrorKind::NetworkDown)?;
@@ -362,7 +356,7 @@ impl SimHost {
     ///
     /// # Errors
     /// Nothing listens there.
-    pub async fn dial(&self, to: &str) -> io::Result<SimStream> {
+    pub(crate) async fn dial(&self, to: &str) -> io::Result<SimStream> {
         let to: SocketAddr = to.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "not an address"))?;
         let there = self.net.inner().delay();
         tokio::time::sleep(there).await;
@@ -410,7 +404,7 @@ impl SimHost {
 
 /// A port of a host that takes connections, until it is dropped.
 #[derive(Debug)]
-pub struct SimListener {
+pub(crate) struct SimListener {
     host: SimHost,
     port: u16,
 }
@@ -418,7 +412,7 @@ pub struct SimListener {
 impl SimListener {
     /// Where it listens.
     #[must_use]
-    pub const fn local_addr(&self) -> SocketAddr {
+    pub(crate) const fn local_addr(&self) -> SocketAddr {
         SocketAddr::new(self.host.ip, self.port)
     }
 
@@ -426,7 +420,7 @@ impl SimListener {
     ///
     /// # Errors
     /// The host is down.
-    pub async fn accept(&self) -> io::Result<(SimStream, SocketAddr)> {
+    pub(crate) async fn accept(&self) -> io::Result<(SimStream, SocketAddr)> {
         std::future::poll_fn(|cx| {
             let mut inner = self.host.net.inner();
             let host = inner.hosts.get_mut(&self.host.ip);

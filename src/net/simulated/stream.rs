@@ -15,7 +15,7 @@ use super::{Packet, Pipe, SimNet};
 
 /// One end of a connection. Dropping it closes it.
 #[derive(Debug)]
-pub struct SimStream {
+pub(crate) struct SimStream {
     net: SimNet,
     key: u64,
     end: usize,
@@ -32,18 +32,18 @@ impl SimStream {
 
     /// The address of this end.
     #[must_use]
-    pub const fn local_addr(&self) -> SocketAddr {
+    pub(crate) const fn local_addr(&self) -> SocketAddr {
         self.local
     }
 
     /// The address of the other end.
     #[must_use]
-    pub const fn peer_addr(&self) -> SocketAddr {
+    pub(crate) const fn peer_addr(&self) -> SocketAddr {
         self.peer
     }
 
     /// Reads what has arrived; nothing at the end.
-    pub fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.net.inner();
         let passes = inner.passes(self.peer.ip(), self.local.ip());
         let Some(connection) = inner.connections.get_mut(&self.key) else { return reset() };
@@ -106,7 +106,7 @@ impl SimStream {
     }
 
     /// Takes some of the bytes, as far as the pipe has room.
-    pub fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut inner = self.net.inner();
         let (room_max, split) = (inner.weather.pipe_bytes, inner.weather.split_share);
         let split = inner.rng.random_bool(split);
@@ -138,7 +138,7 @@ impl SimStream {
     }
 
     /// Nothing more is written.
-    pub fn shut_down(&self) {
+    pub(crate) fn shut_down(&self) {
         let mut inner = self.net.inner();
         let pipe = inner.connections.get(&self.key).and_then(|connection| connection.pipes.get(self.end));
         if pipe.is_some_and(|pipe| !pipe.ended) {

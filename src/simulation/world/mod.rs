@@ -121,7 +121,7 @@ fn ip(host: Host) -> IpAddr {
 }
 
 /// Runs a shape to its end.
-pub fn run(shape: &Shape, planted: Option<Planted>) -> std::io::Result<Run> {
+pub(crate) fn run(shape: &Shape, planted: Option<Planted>) -> std::io::Result<Run> {
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).build()?;
     let set = LocalSet::new();
     Planted::sow(planted);

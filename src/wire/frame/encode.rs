@@ -282,7 +282,7 @@ fn member_fields(out: &mut BytesMut, (replicas, least): (u8, u8), members: &[Mem
 ///
 /// # Errors
 /// An id out of bounds, lines that do not end in a newline or are too many.
-pub fn records(out: &mut BytesMut, next: RecordId, lines: &[u8]) -> Result {
+pub(super) fn records(out: &mut BytesMut, next: RecordId, lines: &[u8]) -> Result {
     lines_frame(out, kind::RECORDS, lines, |out| id(out, next))
 }
 

@@ -37,36 +37,36 @@ pub const SEQ_END: u64 = 1 << 60;
 
 pub(crate) mod kind {
     //! The kinds of frames.
-    pub const HELLO: u8 = 0x01;
-    pub const WELCOME: u8 = 0x02;
-    pub const STORE: u8 = 0x03;
-    pub const ACKED: u8 = 0x04;
-    pub const REFUSED: u8 = 0x05;
-    pub const STATUS_QUERY: u8 = 0x06;
-    pub const STATUS_REPORT: u8 = 0x07;
-    pub const FAILURE: u8 = 0x08;
-    pub const PING: u8 = 0x09;
-    pub const PONG: u8 = 0x0a;
-    pub const READ: u8 = 0x0b;
-    pub const RECORDS: u8 = 0x0c;
-    pub const READ_END: u8 = 0x0d;
-    pub const WAITING: u8 = 0x0e;
-    pub const DRAIN: u8 = 0x0f;
-    pub const REGISTER: u8 = 0x10;
-    pub const PUT: u8 = 0x11;
-    pub const PUT_ACK: u8 = 0x12;
-    pub const PUT_REFUSED: u8 = 0x13;
-    pub const NODE_STATE: u8 = 0x14;
-    pub const LEAVE: u8 = 0x15;
-    pub const SCAN: u8 = 0x16;
-    pub const PAGE: u8 = 0x17;
-    pub const SCAN_FAILED: u8 = 0x18;
-    pub const SAFE_QUERY: u8 = 0x19;
-    pub const SAFE: u8 = 0x1a;
-    pub const MEMBERS: u8 = 0x1b;
-    pub const COPY: u8 = 0x1c;
-    pub const COPY_PUT: u8 = 0x1d;
-    pub const COPY_ACK: u8 = 0x1e;
+    pub(crate) const HELLO: u8 = 0x01;
+    pub(crate) const WELCOME: u8 = 0x02;
+    pub(crate) const STORE: u8 = 0x03;
+    pub(crate) const ACKED: u8 = 0x04;
+    pub(crate) const REFUSED: u8 = 0x05;
+    pub(crate) const STATUS_QUERY: u8 = 0x06;
+    pub(crate) const STATUS_REPORT: u8 = 0x07;
+    pub(crate) const FAILURE: u8 = 0x08;
+    pub(crate) const PING: u8 = 0x09;
+    pub(crate) const PONG: u8 = 0x0a;
+    pub(crate) const READ: u8 = 0x0b;
+    pub(crate) const RECORDS: u8 = 0x0c;
+    pub(crate) const READ_END: u8 = 0x0d;
+    pub(crate) const WAITING: u8 = 0x0e;
+    pub(crate) const DRAIN: u8 = 0x0f;
+    pub(crate) const REGISTER: u8 = 0x10;
+    pub(crate) const PUT: u8 = 0x11;
+    pub(crate) const PUT_ACK: u8 = 0x12;
+    pub(crate) const PUT_REFUSED: u8 = 0x13;
+    pub(crate) const NODE_STATE: u8 = 0x14;
+    pub(crate) const LEAVE: u8 = 0x15;
+    pub(crate) const SCAN: u8 = 0x16;
+    pub(crate) const PAGE: u8 = 0x17;
+    pub(crate) const SCAN_FAILED: u8 = 0x18;
+    pub(crate) const SAFE_QUERY: u8 = 0x19;
+    pub(crate) const SAFE: u8 = 0x1a;
+    pub(crate) const MEMBERS: u8 = 0x1b;
+    pub(crate) const COPY: u8 = 0x1c;
+    pub(crate) const COPY_PUT: u8 = 0x1d;
+    pub(crate) const COPY_ACK: u8 = 0x1e;
 }
 
 /// Under which sync setting something is kept.
@@ -360,7 +360,7 @@ pub enum Frame {
         replicas: u8,
         /// The fewest copies that a message got of late, if those were fewer than that and more than one; else 0.
         least: u8,
-        /// At most [`MEMBERS_MAX`].
+        /// At most `MEMBERS_MAX`.
         members: Vec<Member>,
     },
     /// Node to head: these records need another copy.

@@ -20,35 +20,35 @@ use acopio::wire::record;
 use bytes::{Bytes, BytesMut};
 
 /// The longest any single event may take on a slow, shared machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A record of the tests: its id tells its place in time.
-pub fn line(ms: u64, client: ClientId, seq: u64, payload: &[u8]) -> Bytes {
+pub(crate) fn line(ms: u64, client: ClientId, seq: u64, payload: &[u8]) -> Bytes {
     let mut line = Vec::new();
     record::encode(&mut line, id(ms), client, seq, None, payload).unwrap();
     line.into()
 }
 
 /// The id so many milliseconds after the beginning of the tests, which is in the past.
-pub fn id(ms: u64) -> RecordId {
+pub(crate) fn id(ms: u64) -> RecordId {
     RecordId { time_ns: 1_780_000_000_000_000_000 + ms * 1_000_000, incarnation: 7 }
 }
 
 /// A listener that waits for a reader.
-pub struct FakeHead {
+pub(crate) struct FakeHead {
     listener: TcpListener,
-    pub at: String,
+    pub(crate) at: String,
 }
 
 impl FakeHead {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         Self { at: listener.local_addr().unwrap().to_string(), listener }
     }
 
     /// The next reader, after its handshake and its question.
-    pub fn accept(&self) -> Asked {
+    pub(crate) fn accept(&self) -> Asked {
         let deadline = Instant::now() + PATIENCE;
         loop {
             assert!(Instant::now() < deadline, "nobody came");
@@ -64,7 +64,7 @@ impl FakeHead {
     }
 
     /// Answers every reader from these lines, for as long as the process lives. The questions are kept.
-    pub fn serve(self, mut lines: Vec<Bytes>) -> (String, Arc<Mutex<Vec<Query>>>) {
+    pub(crate) fn serve(self, mut lines: Vec<Bytes>) -> (String, Arc<Mutex<Vec<Query>>>) {
         lines.sort();
         let questions = Arc::new(Mutex::new(Vec::new()));
         let (at, kept, lines) = (self.at.clone(), Arc::clone(&questions), Arc::new(lines));
@@ -84,10 +84,10 @@ impl FakeHead {
 }
 
 /// A reader and what it wants.
-pub struct Asked {
+pub(crate) struct Asked {
     socket: TcpStream,
     buffer: BytesMut,
-    pub query: Query,
+    pub(crate) query: Query,
 }
 
 impl Asked {
@@ -112,12 +112,12 @@ impl Asked {
         }
     }
 
-    pub fn raw(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.socket.write_all(bytes)
     }
 
     /// The next frame of the reader; none when it has closed.
-    pub fn frame(&mut self) -> Option<Frame> {
+    pub(crate) fn frame(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = Frame::decode(&mut self.buffer).unwrap() {
                 return Some(frame);
@@ -130,31 +130,31 @@ impl Asked {
         }
     }
 
-    pub fn send(&mut self, frame: &Frame) {
+    pub(crate) fn send(&mut self, frame: &Frame) {
         let mut out = BytesMut::new();
         frame.encode(&mut out).unwrap();
         self.raw(&out).expect("the reader takes it");
     }
 
-    pub fn records(&mut self, next: RecordId, lines: &[Bytes]) {
+    pub(crate) fn records(&mut self, next: RecordId, lines: &[Bytes]) {
         self.send(&Frame::Records { next, lines: lines.concat().into() });
     }
 
-    pub fn end(&mut self, next: RecordId, missing: &str) {
+    pub(crate) fn end(&mut self, next: RecordId, missing: &str) {
         self.send(&Frame::ReadEnd { next, missing: missing.to_owned() });
     }
 
-    pub fn waiting(&mut self, nodes: &str) {
+    pub(crate) fn waiting(&mut self, nodes: &str) {
         self.send(&Frame::Waiting { nodes: nodes.to_owned() });
     }
 
     /// Refuses writes that take longer.
-    pub fn write_timeout(&self, time: Duration) {
+    pub(crate) fn write_timeout(&self, time: Duration) {
         self.socket.set_write_timeout(Some(time)).unwrap();
     }
 
     /// A small read buffer does not help the reader: waits until it has closed.
-    pub fn closed(&mut self) {
+    pub(crate) fn closed(&mut self) {
         while self.frame().is_some() {}
     }
 
