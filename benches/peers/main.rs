@@ -129,28 +129,36 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The rows of topics, as [`measure`] has those of the cluster.
+/// The rows of topics, as [`measure`] has those of the cluster, which stands beside them.
 #[cfg(feature = "broker")]
 fn measure_topics(name: &str, subscribers: usize, args: &Args, dir: &std::path::Path) -> Result<()> {
     use topics::Forwarder;
-    let all = [Forwarder::Libzmq, Forwarder::Acopio, Forwarder::Keeping];
-    let mut rates = [const { Vec::new() }; 3];
+    let cluster = Case { name: "8 x 1000", clients: 8, in_flight: 1000, contenders: Vec::new() };
+    let names = [
+        Forwarder::Libzmq.name(),
+        Forwarder::Acopio.name(),
+        Forwarder::Keeping.name(),
+        "of that: kept",
+        "the cluster alone, framed, 8 x 1000",
+    ];
+    let mut rates = [const { Vec::new() }; 5];
     for round in 0..args.rounds {
-        for (place, forwarder) in all.into_iter().enumerate() {
+        let rate = |forwarder: Forwarder| {
             eprintln!("round {} of {}: {name}: {}", round + 1, args.rounds, forwarder.name());
             let dir = tempfile::Builder::new().prefix("acopio-peers-").tempdir_in(dir)?;
-            rates[place].push(topics::measure(
-                forwarder,
-                subscribers,
-                dir.path(),
-                Duration::from_secs_f64(args.run_for),
-            )?);
-        }
+            topics::measure(forwarder, subscribers, dir.path(), Duration::from_secs_f64(args.run_for))
+        };
+        rates[0].push(rate(Forwarder::Libzmq)?.forwarded);
+        rates[1].push(rate(Forwarder::Acopio)?.forwarded);
+        let keeping = rate(Forwarder::Keeping)?;
+        rates[2].push(keeping.forwarded);
+        rates[3].push(keeping.kept);
+        rates[4].push(one(acopio("framed", 1, 1, "always"), dir, shape(&cluster, args.run_for))?.messages_per_s);
     }
-    for (place, forwarder) in all.into_iter().enumerate() {
+    for (place, who) in names.into_iter().enumerate() {
         let ratios = rates[place].iter().zip(&rates[0]).map(|(this, first)| this / first).collect();
         let (rate, ratio) = (median(rates[place].clone()), median(ratios));
-        println!("| {name} | {} | {rate:.0} |  | {ratio:.2} |", forwarder.name());
+        println!("| {name} | {who} | {rate:.0} |  | {ratio:.2} |");
     }
     Ok(())
 }

@@ -59,9 +59,18 @@ impl Drop for Running {
     }
 }
 
-/// Messages a second that reach each of so many subscribers.
-pub(crate) fn measure(forwarder: Forwarder, subscribers: usize, dir: &Path, run_for: Duration) -> Result<f64> {
-    let (running, host) = start(forwarder, dir)?;
+/// Messages a second.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rates {
+    /// Those that reach each subscriber.
+    pub(crate) forwarded: f64,
+    /// Those that are kept.
+    pub(crate) kept: f64,
+}
+
+/// What passes to each of so many subscribers.
+pub(crate) fn measure(forwarder: Forwarder, subscribers: usize, dir: &Path, run_for: Duration) -> Result<Rates> {
+    let (mut running, host) = start(forwarder, dir)?;
     let stop = Arc::new(AtomicBool::new(false));
     let mut counts = Vec::new();
     for _ in 0..subscribers {
@@ -84,18 +93,32 @@ pub(crate) fn measure(forwarder: Forwarder, subscribers: usize, dir: &Path, run_
     let rate = (taken() - before) as f64 / since.elapsed().as_secs_f64();
     stop.store(true, Ordering::Relaxed);
     drop(load.join());
-    drop(running);
     if rate < 1.0 {
         bail!("{} forwarded nothing", forwarder.name());
     }
-    Ok(rate)
+    let share = if forwarder == Forwarder::Keeping { share_kept(&mut running, dir)? } else { 0.0 };
+    Ok(Rates { forwarded: rate, kept: share * rate })
+}
+
+/// Ends the broker in order: it says how many messages were kept. Its queue is short, so what it lost is what the cluster
+/// could not take.
+fn share_kept(running: &mut Running, dir: &Path) -> Result<f64> {
+    let broker = running.0.last_mut().context("no broker runs")?;
+    Command::new("kill").arg(broker.id().to_string()).status()?;
+    broker.wait()?;
+    let said = std::fs::read_to_string(dir.join("broker.txt"))?;
+    let (before, after) = said.split_once(" messages were kept, ").context("the broker did not say what is kept")?;
+    let kept: f64 = before.rsplit(' ').next().unwrap_or_default().parse()?;
+    let lost: f64 = after.split(' ').next().unwrap_or_default().parse()?;
+    Ok(kept / (kept + lost))
 }
 
 fn start(forwarder: Forwarder, dir: &Path) -> Result<(Running, &'static str)> {
     let host = "127.9.9.1";
     let mut running = Running(Vec::new());
+    let said = std::fs::File::create(dir.join("broker.txt"))?;
     let mut run = |command: &mut Command| -> Result<()> {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.try_clone()?);
         running.0.push(child.spawn().with_context(|| format!("cannot start {command:?}"))?);
         Ok(())
     };
@@ -111,7 +134,7 @@ fn start(forwarder: Forwarder, dir: &Path) -> Result<(Running, &'static str)> {
     if forwarder == Forwarder::Keeping {
         let head = "127.9.9.1:5000";
         run(acopio().args(["head", "--solo", "--listen", head]).arg("--dir").arg(dir).arg("--logs").arg(dir))?;
-        broker.args(["--keep", "", "--head", head, "--keep-queue", "256MiB"]);
+        broker.args(["--keep", "", "--head", head, "--keep-queue", "16MiB"]);
     }
     run(&mut broker)?;
     Ok((running, host))

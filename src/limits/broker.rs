@@ -40,6 +40,10 @@ pub(crate) const SUBSCRIBER_QUEUE_MAX: u32 = 1_000_000;
 /// Encoded bytes that wait for one subscriber beside one message that is larger.
 pub(crate) const SUBSCRIBER_QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
+/// What the protocol says by itself that waits for one subscriber beside a full queue: answers to a peer that asks whether the
+/// broker is there. Past it there is no answer.
+pub(crate) const SUBSCRIBER_WORDS_MAX: usize = 64;
+
 /// Bytes that are written to a subscriber at a time, as far as whole messages permit.
 pub(crate) const SUBSCRIBER_WRITE_BYTES: usize = 64 * 1024;
 

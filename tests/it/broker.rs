@@ -180,6 +180,24 @@ fn a_port_in_use_and_flags_that_make_no_sense_are_told_with_a_remedy() {
 }
 
 #[test]
+fn a_pair_on_other_ports_hears_each_other_and_forwards() {
+    let pair = Pair::new();
+    let ports = ["--publisher-port", "6555", "--subscriber-port", "6556"];
+    let broker_ports = [ports.as_slice(), &["--heartbeat-port", "6560"]].concat();
+    let primary = pair.primary(&broker_ports);
+    primary.wait_for("Broker PRIMARY escuchando en 6555/6556 (proxy) y 6560 (heartbeat)...");
+    let backup = pair.backup(&broker_ports);
+    backup.wait_for("the heartbeat of");
+    let server = pair.calc(&[["server"].as_slice(), &ports].concat());
+    server.wait_for("esperando");
+    let asks = || pair.calc(&[["client", "3", "4"].as_slice(), &ports].concat());
+    asks().wait_for("← Hipotenusa recibida: 5.0000");
+    primary.kill();
+    backup.wait_for(ACTIVE);
+    asks().wait_for("← Hipotenusa recibida: 5.0000");
+}
+
+#[test]
 fn keys_encrypt_and_who_has_none_gets_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let keys = dir.path().join("keys");

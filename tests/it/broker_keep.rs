@@ -113,6 +113,24 @@ fn a_replay_whose_broker_is_killed_names_where_to_go_on_and_nothing_is_left_out(
 }
 
 #[test]
+fn publishers_at_once_are_kept_each_in_its_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let (head, pair) = (solo(dir.path()), Pair::new());
+    let _broker = pair.alone(&["--keep", "", "--head", &head.at()]);
+    let mut publishers: Vec<_> = (0..3).map(|_| pair.publisher(&[])).collect();
+    for (k, publisher) in publishers.iter_mut().enumerate() {
+        publisher.tell(&format!("load from{k} 2000 20000"));
+    }
+    wait_kept(&head, 6000);
+    let lines = read(&head, &["--format", "raw"]);
+    for k in 0..3 {
+        let numbers = lines.iter().filter_map(|line| line.split_once(&format!(" from{k} ")));
+        let numbers: Vec<usize> = numbers.map(|(_, number)| number.parse().unwrap()).collect();
+        assert_eq!(numbers, (0..2000).collect::<Vec<_>>(), "publisher {k}");
+    }
+}
+
+#[test]
 fn without_a_cluster_topics_go_on_and_what_is_not_kept_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let (port, pair) = (Port::reserve(), Pair::new());
@@ -140,15 +158,19 @@ fn without_a_cluster_topics_go_on_and_what_is_not_kept_is_said() {
 fn where_it_is_required_nothing_is_forwarded_before_it_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let (port, pair) = (Port::reserve(), Pair::new());
-    let broker = pair.alone(&["--keep", "log.", "--require-kept", "--head", &port.at()]);
+    let flags = ["--keep", "log.", "--require-kept", "--head", &port.at(), "--max-message", "4MiB"];
+    let broker = pair.alone(&flags);
     let log = pair.subscriber(&broker, &["log.", "2"], &[]);
     let other = pair.subscriber(&broker, &["other", "1"], &[]);
     let mut publisher = pair.publisher(&[]);
     publisher.send(&["log.a", "first"]);
+    // More than a record takes: it is neither kept nor forwarded.
+    publisher.send(&["log.long", "@1500000"]);
     publisher.send(&["log.b", "second"]);
     publisher.send(&["other", "passes"]);
     other.wait_for("got other passes");
     assert_eq!(log.count("got"), 0);
+    broker.wait_for("1 messages were not kept: they are longer than");
     let folder = dir.path().join("solo");
     let head = Head::start_at(dir.path(), &port.at(), &["--solo", "--dir", folder.to_str().unwrap()]);
     log.wait_for("longest gap");

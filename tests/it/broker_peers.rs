@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use crate::common::topics::Pair;
+use crate::common::topics::{ASKS, Pair};
 use crate::common::{PATIENCE, Signal, eventually};
 
 #[test]
@@ -12,15 +12,17 @@ fn messages_pass_whole_whatever_is_in_them() {
     let broker = pair.alone(&[]);
     // PUB before SUB; one that sends only where it is connected, and pings of both.
     let mut publisher = pair.publisher(&[("IMMEDIATE", "1"), ("HEARTBEAT_IVL", "50")]);
-    let subscriber = pair.subscriber(&broker, &["", "6"], &[("HEARTBEAT_IVL", "50")]);
+    let subscriber = pair.subscriber(&broker, &["", "7"], &[("HEARTBEAT_IVL", "50"), ("IMMEDIATE", "1")]);
     publisher.send(&["t"]);
     publisher.send(&["t", "-", "two", "-"]);
     publisher.send(&["-", "an", "empty", "topic"]);
     publisher.send(&["t", "@@4"]);
     publisher.send(&["t", "@1000000"]);
+    publisher.send(&[["t"].as_slice(), &["-"; 5000]].concat());
     publisher.send(&["t", "last"]);
     subscriber.wait_for("longest gap");
-    let lines = ["t", "t  two ", " an empty topic", "t 1024:130560", "t 1000000:120000000", "t last"];
+    let frames = format!("t{}", " ".repeat(5000));
+    let lines = ["t", "t  two ", " an empty topic", "t 1024:130560", "t 1000000:120000000", &frames, "t last"];
     let wanted: Vec<String> = lines.iter().map(|line| format!("got {line}")).collect();
     let got: Vec<String> =
         subscriber.all().lines().filter(|line| line.starts_with("got")).map(ToOwned::to_owned).collect();
@@ -45,6 +47,11 @@ fn a_message_above_the_limit_is_refused_and_others_pass() {
     let line = broker.wait_for("cut off: ");
     drop(large);
     assert!(line.contains("publisher 127.") && line.contains("too large"), "{line}");
+    // Frames count, too, however empty: each takes memory.
+    let mut many = pair.publisher(&[]);
+    many.send(&vec!["-"; 20_000]);
+    eventually("it is cut off", || (broker.count("too large") > 1).then_some(()));
+    drop(many);
     small.send(&["t", "small"]);
     subscriber.wait_for("got t small");
     // The same with a higher limit passes.
@@ -136,6 +143,34 @@ fn what_a_slow_subscriber_does_not_get_is_counted_and_told() {
         let last = slow.count("got t 2999") == 1;
         assert_eq!(last, policy == "drop-oldest", "{policy}: the newest is what is kept, or what is dropped");
     }
+}
+
+#[test]
+fn a_slow_subscriber_that_asks_whether_the_broker_is_there_is_not_cut_off() {
+    let pair = Pair::new();
+    let broker = pair.alone(&[]);
+    let mut slow = by_hand(&pair.hosts[0]);
+    slow.write_all(b"\x04\x0b\x09SUBSCRIBEt").unwrap();
+    eventually("it has subscribed", || (broker.count(ASKS) > 0).then_some(()));
+    let mut publisher = pair.publisher(&[]);
+    publisher.tell(&"send t @20000\n".repeat(3000));
+    broker.wait_for(" messages were not sent to it");
+    // More questions than there is room for answers beside its queue.
+    for _ in 0..200 {
+        slow.write_all(b"\x04\x07\x04PING\0\0").unwrap();
+    }
+    let beats = pair.subscriber(&broker, &["beat", "10"], &[("QUIET", "1")]);
+    publisher.tell("load beat 10 20");
+    beats.wait_for("longest gap");
+    assert_eq!(broker.count("cut off"), 0, "{}", broker.all());
+    // What waits for it comes, with answers behind it.
+    slow.set_read_timeout(Some(PATIENCE)).unwrap();
+    let (mut got, mut part) = (Vec::new(), vec![0; 1 << 20]);
+    eventually("an answer comes", || {
+        let read = slow.read(&mut part).unwrap();
+        got.extend_from_slice(&part[..read]);
+        got.windows(5).any(|window| window == b"\x04PONG").then_some(())
+    });
 }
 
 #[test]

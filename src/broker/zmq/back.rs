@@ -118,13 +118,14 @@ impl Subscriber {
         }
         let State { wire, queue, not_sent, .. } = &mut *state;
         while !queue.has_room(message.byte_len(), hall.queue) {
-            *not_sent += 1;
-            if hall.slow != Slow::DropOldest || !queue.drop_oldest() {
+            if hall.slow != Slow::DropOldest {
+                *not_sent += 1;
                 return;
             }
+            *not_sent += u64::from(queue.drop_oldest());
         }
         let was_empty = queue.is_empty();
-        queue.push(|bytes| encode(wire, message, bytes));
+        queue.push(Kept::Message, |bytes| encode(wire, message, bytes));
         if was_empty {
             self.wake.notify_one();
         }
@@ -202,10 +203,12 @@ impl Hall {
             }
         }
         if wire.has_pending_transmit() {
-            if !queue.has_room(wire.pending_transmit_size(), self.queue) {
-                return Err(Ended::Cut("it asks and does not read".to_owned()));
+            if queue.items.len() < self.queue + limits::SUBSCRIBER_WORDS_MAX {
+                queue.push(Kept::Words, |bytes| said(wire, bytes));
+            } else {
+                // It asks and does not read: it gets no answer, either.
+                wire.advance_transmit(wire.pending_transmit_size());
             }
-            queue.push(|bytes| said(wire, bytes));
         }
         Ok(())
     }
@@ -254,45 +257,53 @@ impl Serve for Hall {
     }
 }
 
-/// Encoded messages that wait for one subscriber.
+/// What waits for one subscriber, as it goes over the wire.
 #[derive(Default)]
 struct Queue {
     bytes: BytesMut,
-    lengths: VecDeque<usize>,
+    items: VecDeque<(Kept, usize)>,
+}
+
+/// What an item of a queue is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Message,
+    /// What the protocol says by itself: that it is there, or whether the other is.
+    Words,
 }
 
 impl Queue {
     fn is_empty(&self) -> bool {
-        self.lengths.is_empty()
+        self.items.is_empty()
     }
 
     /// Whether a message of so many bytes may wait beside those that do.
     fn has_room(&self, bytes: usize, most: usize) -> bool {
-        self.is_empty() || (self.lengths.len() < most && self.bytes.len() + bytes <= limits::SUBSCRIBER_QUEUE_BYTES_MAX)
+        self.is_empty() || (self.items.len() < most && self.bytes.len() + bytes <= limits::SUBSCRIBER_QUEUE_BYTES_MAX)
     }
 
-    fn push(&mut self, write: impl FnOnce(&mut BytesMut)) {
+    fn push(&mut self, what: Kept, write: impl FnOnce(&mut BytesMut)) {
         let before = self.bytes.len();
         write(&mut self.bytes);
-        self.lengths.push_back(self.bytes.len() - before);
+        self.items.push_back((what, self.bytes.len() - before));
     }
 
-    /// Whether there was one.
+    /// Whether that was a message.
     fn drop_oldest(&mut self) -> bool {
-        let oldest = self.lengths.pop_front();
-        self.bytes.advance(oldest.unwrap_or_default());
-        oldest.is_some()
+        let Some((what, length)) = self.items.pop_front() else { return false };
+        self.bytes.advance(length);
+        what == Kept::Message
     }
 
     /// Hands out whole messages, so many that one write is worth it, into a buffer that is empty; whether there were any.
     fn take(&mut self, into: &mut BytesMut) -> bool {
         let mut bytes = 0;
-        while let Some(&length) = self.lengths.front() {
+        while let Some(&(_, length)) = self.items.front() {
             if bytes > 0 && bytes + length > limits::SUBSCRIBER_WRITE_BYTES {
                 break;
             }
             bytes += length;
-            self.lengths.pop_front();
+            self.items.pop_front();
         }
         if self.is_empty() {
             // The two take turns, and what a large message needed is not kept.
@@ -314,7 +325,7 @@ mod tests {
     fn queue(lengths: &[usize]) -> Queue {
         let mut queue = Queue::default();
         for (k, &length) in lengths.iter().enumerate() {
-            queue.push(|bytes| bytes.resize(bytes.len() + length, b'a' + k as u8));
+            queue.push(Kept::Message, |bytes| bytes.resize(bytes.len() + length, b'a' + k as u8));
         }
         queue
     }
@@ -344,5 +355,7 @@ mod tests {
         assert_eq!(into, "d");
         into.clear();
         assert!(!queue.take(&mut into) && !queue.drop_oldest() && into.is_empty());
+        queue.push(Kept::Words, |bytes| bytes.extend_from_slice(b"ping"));
+        assert!(!queue.drop_oldest() && queue.is_empty() && queue.bytes.is_empty(), "no message is lost with it");
     }
 }
