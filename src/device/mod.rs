@@ -156,6 +156,7 @@ async fn take_part(config: Config, session: &Session, records: record::Records) 
         show: |period| value::show_period(*period),
     };
     let (sender, period) = watch::channel(period);
+    let (opens, opened) = watch::channel(None);
     let api = Setting {
         path: paths::config("api_url")?,
         name: "API_URL",
@@ -167,13 +168,16 @@ async fn take_part(config: Config, session: &Session, records: record::Records) 
         id: id.clone(),
         session: session.clone(),
         period: period.clone(),
+        opened,
         api,
         api_time,
         console: console.clone(),
         records: records.clone(),
     };
     let style = Style::of(&id);
-    let sensor = Sensor { id, style, session: session.clone(), source, period, console: console.clone(), records };
+    let (session_too, console_too) = (session.clone(), console.clone());
+    let sensor =
+        Sensor { id, style, session: session_too, source, period, opened: opens, console: console_too, records };
     let (there, is_there) = oneshot::channel();
     let candidate = async {
         // A second device of this id must not lead under its name.

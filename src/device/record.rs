@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::round::Outcome;
 use super::value::Value;
-use crate::client::{Config, Keeper};
+use crate::client::{Config, Error, Keeper};
 use crate::limits;
 
 /// Takes records; without a cluster it takes them and does nothing.
@@ -60,7 +60,14 @@ async fn store(heads: Vec<String>, mut records: mpsc::Receiver<String>) {
                     keeping.await
                 }
             };
-            let Err(error) = kept else { break };
+            let error = match kept {
+                Ok(_) => break,
+                Err(error @ Error::TooLong(_)) => {
+                    tracing::error!("a record is not kept: {error}");
+                    break;
+                }
+                Err(error) => error,
+            };
             let words = error.to_string();
             if words != said {
                 tracing::warn!("measurements wait for the cluster: {words}; trying again");

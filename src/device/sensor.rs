@@ -20,6 +20,8 @@ pub(crate) struct Sensor {
     pub(crate) session: Session,
     pub(crate) source: Source,
     pub(crate) period: watch::Receiver<Duration>,
+    /// Tells when the barrier was opened.
+    pub(crate) opened: watch::Sender<Option<Instant>>,
     pub(crate) console: Console,
     pub(crate) records: Records,
 }
@@ -124,7 +126,7 @@ impl Sensor {
         let patience = *self.period.borrow() * limits::DEVICE_BARRIER_PERIODS_MAX;
         let patience = patience.max(limits::DEVICE_BARRIER_TIME_MIN);
         match timeout(patience, self.barrier()).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => drop(self.opened.send_replace(Some(Instant::now()))),
             Ok(Err(coord::Error::Closed)) => return Err(coord::Error::Closed.into()),
             Ok(Err(error)) => {
                 tracing::warn!("{error}; measuring each period");
