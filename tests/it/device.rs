@@ -323,6 +323,77 @@ fn the_second_device_of_one_id_is_told_and_does_not_fight() {
 }
 
 #[test]
+fn a_killed_device_that_starts_again_gets_its_znode_back() {
+    let (room, api) = (Room::new(), Api::start());
+    let first = device(&room.at(), "1", &api.url, &[]);
+    first.more("sent to zk");
+    let Device { process, .. } = first;
+    process.kill();
+    let again = device(&room.at(), "1", &api.url, &[]);
+    again.process.wait_for("a device 1 is there already");
+    again.more("Node 1: ");
+    assert_eq!(again.process.count("recreando"), 0);
+    let Device { process, .. } = again;
+    process.signal(Signal::INT);
+    let (code, _, said) = process.finish();
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(zk(&room, &["ls", "/mediciones"]).trim(), "", "Ctrl-C ends in order");
+    // The first one's candidature may last as long as its session.
+    assert!(!zk(&room, &["tree", "/mediciones"]).contains("ephemeral"));
+}
+
+#[test]
+fn a_leader_that_was_paused_for_too_long_sends_nothing_for_the_next_one() {
+    let (room, api) = (Room::new(), Api::start());
+    let one = device(&room.at(), "1", &api.url, &["--file", &value_file(11)]);
+    api.more(1);
+    let two = device(&room.at(), "2", &api.url, &["--file", &value_file(33)]);
+    one.process.wait_for("La media es: 22.0");
+    one.process.signal(Signal::STOP);
+    two.process.wait_for("La media es: 33.0");
+    let led = one.process.count("LEADER :");
+    one.process.signal(Signal::CONT);
+    one.process.wait_for("takes its place");
+    one.process.wait_for("Node 1: 11 sent to zk (recreated)");
+    two.process.wait_for("La media es: 22.0");
+    assert_eq!(one.process.count("LEADER :"), led, "{}", one.process.all());
+}
+
+#[test]
+fn an_id_is_asked_for_on_a_terminal() {
+    let (room, api) = (Room::new(), Api::start());
+    let dir = tempfile::tempdir().unwrap();
+    for (typed, wanted) in [
+        ("77", "Node 77: Esperando en la barrera..."),
+        ("", "Error: Se requiere un identificador como argumento."),
+        ("a/b", "one word without a slash; give another"),
+    ] {
+        let (program, at) = (env!("CARGO_BIN_EXE_acopio"), room.at());
+        let device = format!("{program} device --zookeeper {at} --api {} --logs {}", api.url, dir.path().display());
+        let mut script = Command::new("script");
+        script.args(["-qec", &device, "/dev/null"]).env_remove("ACOPIO_HEAD");
+        script.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut script = script.spawn().unwrap();
+        let (mut keys, mut out) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
+        let mut said = Vec::new();
+        let mut read_until = |part: &str| {
+            let mut bytes = [0; 1024];
+            while !String::from_utf8_lossy(&said).contains(part) {
+                let n = out.read(&mut bytes).unwrap_or_default();
+                assert!(n > 0, "never {part:?}: {}", String::from_utf8_lossy(&said));
+                said.extend_from_slice(&bytes[..n]);
+            }
+        };
+        read_until("Introduce un identificador: ");
+        keys.write_all(format!("{typed}\n").as_bytes()).unwrap();
+        read_until(wanted);
+        // Ctrl-C, where it runs.
+        drop(keys.write_all(b"\x03"));
+        script.wait().unwrap();
+    }
+}
+
+#[test]
 fn settings_in_znodes_take_effect_at_once_and_nonsense_changes_nothing() {
     let (room, api, other) = (Room::new(), Api::start(), Api::start());
     let one = device(&room.at(), "1", &api.url, &["--period", "1h"]);
