@@ -121,7 +121,7 @@ step client_is_light
 step cargo test --locked --all-features --no-fail-fast
 export RUSTDOCFLAGS=-Dwarnings
 step cargo doc --locked --no-deps --document-private-items
-step cargo bench --locked --no-run
-# acopio beside the least that a program of its shape does: fails only if it is many times slower than that.
-step cargo bench --locked --bench peers -- --quick
+# acopio beside the least that a program of its shape does: fails only if it is many times slower than that. Built as the
+# tests are: what it would take to optimise everything once more is the most of their time.
+step cargo bench --locked --all-features --profile dev --bench peers -- --quick
 echo "== all passed"

@@ -87,6 +87,12 @@ fn no_file(kind: &str, name: &dyn fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is {kind} and no file; move it away"))
 }
 
+/// Whether an error says that the disk, or the quota of this user, is full.
+#[must_use]
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Makes a folder and those above it, where they are missing, with [`FOLDER_MODE`].
 ///
 /// # Errors

@@ -55,6 +55,8 @@ pub mod limits;
 mod lock;
 #[cfg(feature = "client")]
 mod net;
+#[cfg(any(feature = "web", feature = "broker"))]
+mod peer_log;
 mod printable;
 #[cfg(feature = "server")]
 mod repeats;

@@ -342,6 +342,9 @@ pub(crate) const CLOCK_BYTES_MAX: u64 = 128;
 /// Time between two lists of members to the data nodes: many that come at once are told together.
 pub(crate) const MEMBERS_TELL_EVERY: Duration = Duration::from_millis(100);
 
+/// Time between two looks at whether `members.txt` is as it was left: somebody may move it, or its disk may have had no room.
+pub(crate) const MEMBERS_LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// Age from which a report counts after a node went away: what it says was looked at since.
 pub(crate) const MEMBER_SETTLE_AFTER: Duration = Duration::from_secs(2);
 

@@ -2,8 +2,8 @@
 //!
 //! Locks are the system's (`flock`), so they end with their process, however that ends. A file can be removed, and then
 //! keeps nobody out; the folder's own lock is the folder's whatever it is called and whoever links to it. The file tells who
-//! comes second who was first, keeps out where a file system locks no folders, and parts the roles: a head and a data node
-//! may share a folder.
+//! comes second who was first, keeps out where a file system locks no folders, and parts the roles: a head may share the
+//! folder of a data node. So a head leaves the folder's lock to that, and its registro is locked instead.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
@@ -36,6 +36,11 @@ impl Role {
             Self::Head => "head.lock",
             Self::Cluster => "up.lock",
         }
+    }
+
+    /// Whether the folder itself is locked for it.
+    const fn has_folder(self) -> bool {
+        !matches!(self, Self::Head)
     }
 }
 
@@ -72,7 +77,7 @@ pub enum Error {
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: File,
-    /// None where the folder can't be locked, or another role of this folder has it.
+    /// None where the folder can't be locked, and for a role that leaves it to another.
     _folder: Option<Held>,
 }
 
@@ -117,8 +122,9 @@ impl Lock {
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         let held = match open_folder(folder).map(|opened| opened.try_lock().map(|()| Held(opened))) {
+            _ if !role.has_folder() => None,
             Ok(Ok(held)) => Some(held),
-            Ok(Err(TryLockError::WouldBlock)) if !is_others(folder, role) => return Err(in_use(UNKNOWN.to_owned())),
+            Ok(Err(TryLockError::WouldBlock)) => return Err(in_use(holder_of_folder(folder, role))),
             // Some file systems lock no folders.
             Ok(Err(_)) | Err(_) => None,
         };
@@ -133,10 +139,11 @@ fn open_folder(folder: &Path) -> io::Result<File> {
     Ok(rustix::fs::open(folder, files::SAFELY | OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?.into())
 }
 
-/// Whether a folder that is locked may be so for another role.
-fn is_others(folder: &Path, role: Role) -> bool {
-    let held = |other: Role| matches!(held_file(&folder.join(other.file())), Ok(Some(_)));
-    Role::ALL.into_iter().filter(|other| *other != role).any(held)
+/// Who holds a folder that is locked, and not by the file of this role: another role, or one whose file was removed.
+fn holder_of_folder(folder: &Path, role: Role) -> String {
+    let others = Role::ALL.into_iter().filter(|other| *other != role && other.has_folder());
+    let held = others.filter_map(|other| held_file(&folder.join(other.file())).ok().flatten()).next();
+    held.unwrap_or_else(|| UNKNOWN.to_owned())
 }
 
 /// What the holder of a lock wrote into it.
@@ -169,11 +176,9 @@ pub(crate) fn held(folder: &Path, role: Role) -> io::Result<Option<String>> {
     if let Some(holder) = held_file(&folder.join(role.file()))? {
         return Ok(Some(holder));
     }
-    let locked = match open_folder(folder) {
-        Ok(opened) => matches!(opened.try_lock_shared(), Err(TryLockError::WouldBlock)),
-        Err(_) => false,
-    };
-    Ok((locked && !is_others(folder, role)).then(|| UNKNOWN.to_owned()))
+    let is_locked = |folder: File| matches!(folder.try_lock_shared(), Err(TryLockError::WouldBlock));
+    let locked = role.has_folder() && open_folder(folder).is_ok_and(is_locked);
+    Ok(locked.then(|| holder_of_folder(folder, role)))
 }
 
 #[cfg(test)]
@@ -198,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_lock_file_that_is_removed_or_replaced_lets_nobody_in() {
-        for role in Role::ALL {
+        for role in Role::ALL.into_iter().filter(|role| role.has_folder()) {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join(role.file());
             let first = Lock::take(dir.path(), role, "uno").unwrap();
@@ -247,6 +252,21 @@ mod tests {
             assert_eq!(held(dir.path(), one).unwrap(), None);
             Lock::take(dir.path(), one, "tres").unwrap();
             drop(second);
+        }
+    }
+
+    #[test]
+    fn a_data_node_without_its_lock_file_is_alone_beside_a_head_too() {
+        for data_first in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let order = if data_first { [Role::Data, Role::Head] } else { [Role::Head, Role::Data] };
+            let _locks = order.map(|role| Lock::take(dir.path(), role, "uno").unwrap());
+            std::fs::remove_file(dir.path().join(Role::Data.file())).unwrap();
+            assert_eq!(held(dir.path(), Role::Data).unwrap().as_deref(), Some(UNKNOWN));
+            for _ in 0..2 {
+                let error = refused(dir.path(), Role::Data);
+                assert!(error.contains("its lock file was removed"), "{error}");
+            }
         }
     }
 }

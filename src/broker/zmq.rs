@@ -15,8 +15,10 @@ use omq_tokio::{
     TrySendError,
 };
 use tokio::task::JoinHandle;
+use tracing::Level;
 
 use crate::limits;
+use crate::peer_log::PeerLog;
 
 /// What happens to a message whose subscriber has a full queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -364,7 +366,7 @@ impl Drop for Told {
 impl Told {
     fn start(socket: &Socket, who: &'static str) -> Self {
         let events = socket.monitor();
-        Self(tokio::spawn(Peers { socket: socket.clone(), who, there: 0 }.tell(events)))
+        Self(tokio::spawn(Peers { socket: socket.clone(), who, there: 0, log: PeerLog::default() }.tell(events)))
     }
 }
 
@@ -373,6 +375,7 @@ struct Peers {
     socket: Socket,
     who: &'static str,
     there: usize,
+    log: PeerLog,
 }
 
 impl Peers {
@@ -381,7 +384,8 @@ impl Peers {
             match events.recv().await {
                 Ok(event) => self.event(event).await,
                 Err(MonitorRecvError::Lagged(missed)) => {
-                    tracing::warn!("{missed} {}s came or went too fast to be told", self.who);
+                    let line = format!("{missed} {}s came or went too fast to be told", self.who);
+                    self.log.say(None, Level::WARN, &line);
                     self.there = self.socket.connections().await.map_or(0, |all| all.len());
                 }
                 Err(_) => return,
@@ -395,34 +399,40 @@ impl Peers {
             MonitorEvent::HandshakeSucceeded { peer, .. } => {
                 self.there += 1;
                 let address = shown(peer.peer_address);
+                let ip = peer.peer_address.map(|address| address.ip());
                 if self.there > limits::TOPIC_PEERS_MAX {
-                    tracing::warn!("{who} {address} is turned away: {} are connected", limits::TOPIC_PEERS_MAX);
+                    let most = limits::TOPIC_PEERS_MAX;
+                    let line = format!("{who} {address} is turned away: {most} are connected");
+                    self.log.say(ip, Level::WARN, &line);
                     drop(self.socket.disconnect_peer(peer.connection_id).await);
                 } else {
-                    tracing::info!("{who} {address} connected; {} now", self.there);
+                    self.log.say(ip, Level::INFO, &format!("{who} {address} connected; {} now", self.there));
                 }
             }
             MonitorEvent::Disconnected { peer, reason, .. } => {
                 self.there = self.there.saturating_sub(1);
                 let (address, there) = (shown(peer.peer_address), self.there);
-                match reason {
-                    DisconnectReason::Error(cause) => tracing::warn!("{who} {address} cut off: {cause}; {there} left"),
-                    _ => tracing::info!("{who} {address} gone; {there} left"),
-                }
+                let (level, what) = match reason {
+                    DisconnectReason::Error(cause) => (Level::WARN, format!("cut off: {cause}")),
+                    _ => (Level::INFO, "gone".to_owned()),
+                };
+                let ip = peer.peer_address.map(|address| address.ip());
+                self.log.say(ip, level, &format!("{who} {address} {what}; {there} left"));
             }
             // Who only looks whether the port is open, as the other broker does, is not worth a line.
             MonitorEvent::HandshakeFailed { peer_ident, reason, .. } if reason.starts_with("io error") => {
                 tracing::debug!("{peer_ident} left before it was a {who}: {reason}");
             }
             MonitorEvent::HandshakeFailed { peer_ident, reason, .. } => {
-                tracing::warn!("{peer_ident} is no {who}: {reason}");
+                self.log.say(None, Level::WARN, &format!("{peer_ident} is no {who}: {reason}"));
             }
             MonitorEvent::SubscribeReceived { prefix, .. } => {
                 tracing::debug!("a {who} asks for topics that begin with {:?}", String::from_utf8_lossy(&prefix));
             }
             MonitorEvent::SubscribeRejected { .. } => {
                 let most = limits::SUBSCRIPTION_BYTES_MAX;
-                tracing::warn!("a {who} asked for a topic of more than {most} bytes; it gets nothing of it");
+                let line = format!("a {who} asked for a topic of more than {most} bytes; it gets nothing of it");
+                self.log.say(None, Level::WARN, &line);
             }
             _ => {}
         }

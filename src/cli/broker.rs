@@ -150,7 +150,7 @@ impl Broker {
             return Ok(Outcome::Done);
         }
         let config = self.config()?;
-        logging::start(global, &[LogFile { dir: &self.logs, name: "broker", takes: Takes::All }])?;
+        logging::start(global, &[LogFile { dir: &self.logs, name: "broker", takes: Takes::All, beside_data: false }])?;
         let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
         runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| Ok(broker::run(config, shutdown).await?))
             .map(runtime::done)

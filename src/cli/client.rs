@@ -45,7 +45,10 @@ pub(crate) struct Client {
 impl Client {
     /// Sends until it is told to stop, or all is sent.
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
-        logging::start(global, &[LogFile { dir: &self.logs, name: "client", takes: Takes::Only(CLIENT) }])?;
+        logging::start(
+            global,
+            &[LogFile { dir: &self.logs, name: "client", takes: Takes::Only(CLIENT), beside_data: false }],
+        )?;
         let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
         runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| {
             let Some(heads) = self.heads.found(&shutdown).await? else { return Ok(()) };

@@ -65,7 +65,7 @@ impl Data {
     /// Runs the data node until it is told to stop.
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         let name = self.name();
-        logging::start(global, &[LogFile { dir: &self.dir, name: "node", takes: Takes::All }])?;
+        logging::start(global, &[LogFile { dir: &self.dir, name: "node", takes: Takes::All, beside_data: true }])?;
         let heads = self.heads;
         let mut config = data::Config {
             dir: self.dir,

@@ -13,6 +13,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 use super::status::columns;
+use super::upkeep::KeepRegistro;
 use super::{Global, Outcome, logging, print, runtime, values};
 
 const AFTER_HELP: &str = "\
@@ -63,6 +64,8 @@ pub(crate) struct Demo {
     /// Time between two heartbeats of the data nodes [default: 5s; 2s with --script]
     #[arg(long, env = "ACOPIO_HEARTBEAT", value_name = "TIME", value_parser = values::duration)]
     heartbeat: Option<Duration>,
+    #[command(flatten)]
+    registro: KeepRegistro,
     /// Stop by itself after this time [default: run until Ctrl-C]
     #[arg(long = "for", env = "ACOPIO_FOR", value_name = "TIME", value_parser = values::duration)]
     run_for: Option<Duration>,
@@ -171,6 +174,7 @@ impl Demo {
                 replicas: number(replicas),
                 keep: None,
                 keep_bytes: None,
+                keep_registro: self.registro.keep(),
                 nodes: number(self.nodes),
                 clients: number(self.clients),
                 brokers: false,

@@ -88,7 +88,7 @@ impl Device {
             return Ok(Outcome::Failed);
         };
         let logs = self.logs.clone().unwrap_or_else(|| PathBuf::from(format!("logs/device-{id}")));
-        logging::start(global, &[LogFile { dir: &logs, name: "device", takes: Takes::All }])?;
+        logging::start(global, &[LogFile { dir: &logs, name: "device", takes: Takes::All, beside_data: false }])?;
         let zookeeper = self.zookeeper.config()?;
         self.head = heads::resolve(self.head)?;
         let api = self.api.clone().map_or_else(|| variable("API_URL", str::parse, DEFAULT_API), Ok)?;

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::daily::Keep;
 use crate::net::{Listener, Net};
 use crate::{cluster, data, head, limits};
 use anyhow::{Context as _, Result};
@@ -15,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 #[cfg(feature = "coord")]
 use super::announced;
 use super::logging::{self, HEARTBEAT, LogFile, Takes};
+use super::upkeep::KeepRegistro;
 use super::{Global, Outcome, runtime, values};
 
 const AFTER_HELP: &str = "\
@@ -38,7 +38,7 @@ pub(crate) struct Head {
     #[arg(long, env = "ACOPIO_MAX_CLIENTS", value_name = "N", default_value_t = limits::CLIENTS_MAX_DEFAULT as u64,
         value_parser = clap::value_parser!(u64).range(1..=10_000))]
     max_clients: u64,
-    /// Clients of one address served at the same time; without it, as many as there are places
+    /// Clients of one address served at the same time, and reads from there; without it, as many as there are places
     #[arg(long, env = "ACOPIO_MAX_PER_ADDRESS", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     max_per_address: Option<u64>,
     /// Close clients that have said nothing for so long; without it, they may be silent for ever
@@ -71,12 +71,8 @@ pub(crate) struct Head {
     /// Folder of the logs: registro.log, heartbeat.log and head.log
     #[arg(long, env = "ACOPIO_LOGS", value_name = "DIR", default_value = "logs/head")]
     logs: PathBuf,
-    /// Age at which days of registro.log go, such as 30d; `acopio audit` knows of it [default: never]
-    #[arg(long, env = "ACOPIO_KEEP_REGISTRO", value_name = "TIME", value_parser = values::keep)]
-    keep_registro: Option<Duration>,
-    /// Size of all registro files past which the oldest go, such as 10GB [default: no limit]
-    #[arg(long, env = "ACOPIO_KEEP_REGISTRO_BYTES", value_name = "SIZE", value_parser = values::segment_bytes)]
-    keep_registro_bytes: Option<u64>,
+    #[command(flatten)]
+    registro: KeepRegistro,
     /// Keep the messages in this process, with an embedded data node, and echo each to text clients
     #[arg(long, env = "ACOPIO_SOLO", value_parser = BoolishValueParser::new())]
     solo: bool,
@@ -133,8 +129,8 @@ impl Head {
             global,
             global.verbose || self.show_heartbeats,
             &[
-                LogFile { dir: &self.logs, name: "heartbeat", takes: Takes::Only(HEARTBEAT) },
-                LogFile { dir: &self.logs, name: "head", takes: Takes::AllBut(HEARTBEAT) },
+                LogFile { dir: &self.logs, name: "heartbeat", takes: Takes::Only(HEARTBEAT), beside_data: false },
+                LogFile { dir: &self.logs, name: "head", takes: Takes::AllBut(HEARTBEAT), beside_data: false },
             ],
         )?;
         let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
@@ -205,7 +201,7 @@ impl Head {
     fn config(&self) -> head::Config {
         head::Config {
             logs: self.logs.clone(),
-            keep_registro: Keep { age: self.keep_registro, bytes: self.keep_registro_bytes },
+            keep_registro: self.registro.keep(),
             clients: head::Rules {
                 most: usize::try_from(self.max_clients).unwrap_or(usize::MAX),
                 per_address: self.max_per_address.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),

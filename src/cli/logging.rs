@@ -72,6 +72,8 @@ pub(crate) struct LogFile<'a> {
     pub(crate) name: &'static str,
     /// What goes into it.
     pub(crate) takes: Takes,
+    /// It lies with data, and goes where that goes.
+    pub(crate) beside_data: bool,
 }
 
 /// Starts logging for this process: standard error, and the files given.
@@ -91,7 +93,7 @@ pub(crate) fn start_with(global: Global, routine: bool, files: &[LogFile<'_>]) -
     let mut layers = Vec::with_capacity(files.len() + 1);
     for file in files {
         let takes = file.takes;
-        let writer = Rolling::open(file.dir, file.name)?;
+        let writer = Rolling::open(file)?;
         let wanted = filter_fn(move |meta| takes.takes(meta.target()) && interesting(meta, own));
         layers.push(layer(writer, false).with_filter(wanted).boxed());
     }
@@ -165,9 +167,10 @@ struct Rolling {
 }
 
 impl Rolling {
-    fn open(dir: &Path, name: &'static str) -> Result<Self> {
+    fn open(file: &LogFile<'_>) -> Result<Self> {
         let keep = Keep { age: Some(limits::LOG_AGE_MAX), bytes: None };
-        Ok(Self { file: DailyFile::open(dir, name, keep)?, failing: AtomicBool::new(false) })
+        let open = if file.beside_data { DailyFile::open_beside } else { DailyFile::open };
+        Ok(Self { file: open(file.dir, file.name, keep)?, failing: AtomicBool::new(false) })
     }
 }
 
@@ -214,7 +217,9 @@ mod tests {
     #[test]
     fn a_file_gets_its_targets_with_time_first_and_one_line_an_event() {
         let dir = tempfile::tempdir().unwrap();
-        let file = Rolling::open(dir.path(), "heartbeat").unwrap();
+        let takes = Takes::Only(HEARTBEAT);
+        let file = LogFile { dir: dir.path(), name: "heartbeat", takes, beside_data: false };
+        let file = Rolling::open(&file).unwrap();
         let only = filter_fn(|meta| Takes::Only(HEARTBEAT).takes(meta.target()));
         let subscriber = tracing_subscriber::registry().with(layer(file, false).with_filter(only));
         tracing::subscriber::with_default(subscriber, || {

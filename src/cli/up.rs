@@ -8,7 +8,7 @@ use crate::{cluster, limits};
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::upkeep::Upkeep;
+use super::upkeep::{KeepRegistro, Upkeep};
 use super::{Global, Outcome, runtime, values};
 
 const AFTER_HELP: &str = "\
@@ -81,6 +81,8 @@ pub(crate) struct Up {
     sync: values::Sync,
     #[command(flatten)]
     upkeep: Upkeep,
+    #[command(flatten)]
+    registro: KeepRegistro,
     /// Time after which a process that died is started again, or never
     #[arg(long, env = "ACOPIO_RESTART_AFTER", value_name = "TIME", default_value = "5s",
         value_parser = values::or_never)]
@@ -119,6 +121,7 @@ impl Up {
                 cluster: self.cluster,
                 keep: self.upkeep.keep.map(values::show),
                 keep_bytes: self.upkeep.keep_bytes,
+                keep_registro: self.registro.keep(),
                 replicas: usize::try_from(self.replicas).unwrap_or(usize::MAX),
                 nodes: usize::try_from(self.nodes).unwrap_or(usize::MAX),
                 clients: usize::try_from(self.clients).unwrap_or(usize::MAX),

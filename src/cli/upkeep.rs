@@ -1,10 +1,12 @@
-//! Flags of what a data node does with its records by itself: the same for one and for those of a whole cluster.
+//! Flags of what a data node does with its records by itself, and how long a head keeps its registro: the same for one and
+//! for those of a whole cluster.
 
 use std::time::Duration;
 
 use clap::Args;
 
 use super::values;
+use crate::daily::Keep;
 
 /// How copies are made again, and when records go.
 #[derive(Debug, Args)]
@@ -22,4 +24,22 @@ pub(crate) struct Upkeep {
     /// Size of a data node's records past which it removes the oldest sealed files, such as 100GB [default: no limit]
     #[arg(long, env = "ACOPIO_KEEP_BYTES", value_name = "SIZE", value_parser = values::segment_bytes)]
     pub(crate) keep_bytes: Option<u64>,
+}
+
+/// How long a registro is kept.
+#[derive(Debug, Args)]
+pub(crate) struct KeepRegistro {
+    /// Age at which days of registro.log go, such as 30d; `acopio audit` knows of it [default: never]
+    #[arg(long, env = "ACOPIO_KEEP_REGISTRO", value_name = "TIME", value_parser = values::keep)]
+    pub(crate) keep_registro: Option<Duration>,
+    /// Size of all registro files of a head past which the oldest go, such as 10GB [default: no limit]
+    #[arg(long, env = "ACOPIO_KEEP_REGISTRO_BYTES", value_name = "SIZE", value_parser = values::segment_bytes)]
+    pub(crate) keep_registro_bytes: Option<u64>,
+}
+
+impl KeepRegistro {
+    /// As its files take it.
+    pub(crate) const fn keep(&self) -> Keep {
+        Keep { age: self.keep_registro, bytes: self.keep_registro_bytes }
+    }
 }

@@ -114,8 +114,11 @@ fn table(one: &Checked) -> String {
         text += &format!("  {} lines between records were written by somebody else, no fault\n", report.foreign);
     }
     if let Some(holder) = &report.running {
-        let growing = report.growing_bytes;
-        text += &format!("  a node is writing here ({holder}); {growing} bytes at the end are under way\n");
+        let growing = match report.growing_bytes {
+            0 => String::new(),
+            bytes => format!("; {bytes} bytes at the end are not whole yet"),
+        };
+        text += &format!("  a node is writing here ({holder}){growing}\n");
     }
     for fault in &report.problems {
         let verify::Problem { file, line, offset, len, reason, kind } = fault;

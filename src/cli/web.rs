@@ -70,7 +70,7 @@ pub(crate) struct Web {
 impl Web {
     /// Serves until it is told to stop.
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
-        logging::start(global, &[LogFile { dir: &self.logs, name: "web", takes: Takes::All }])?;
+        logging::start(global, &[LogFile { dir: &self.logs, name: "web", takes: Takes::All, beside_data: false }])?;
         let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
         runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| self.serve(shutdown).await)
             .map(runtime::done)

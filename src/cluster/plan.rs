@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::daily::Keep;
+
 /// Where each container has its member's folder.
 pub(crate) const CONTAINER_DIR: &str = "/data";
 
@@ -43,6 +45,8 @@ pub(crate) struct Settings {
     pub(crate) keep: Option<String>,
     /// Bytes that each data node keeps; no limit if there is none.
     pub(crate) keep_bytes: Option<u64>,
+    /// How long heads keep their registros.
+    pub(crate) keep_registro: Keep,
     /// Number of data nodes.
     pub(crate) nodes: usize,
     /// Number of clients.
@@ -274,7 +278,13 @@ impl Settings {
             Some(address) => address.to_string(),
             None => format!("0.0.0.0:{CONTAINER_PORT}"),
         };
-        let member = member.flag("--listen", listen).flag("--heartbeat", &self.heartbeat);
+        let mut member = member.flag("--listen", listen).flag("--heartbeat", &self.heartbeat);
+        if let Some(age) = self.keep_registro.age {
+            member = member.flag("--keep-registro", humantime::format_duration(age).to_string());
+        }
+        if let Some(bytes) = self.keep_registro.bytes {
+            member = member.flag("--keep-registro-bytes", bytes.to_string());
+        }
         self.folder(member.flag("--replicas", self.replicas.to_string()), "--logs")
     }
 
@@ -366,6 +376,7 @@ impl Member {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn settings() -> Settings {
         Settings {
@@ -381,6 +392,7 @@ mod tests {
             replicas: 1,
             keep: None,
             keep_bytes: None,
+            keep_registro: Keep::default(),
             nodes: 3,
             clients: 1,
             brokers: false,
@@ -442,6 +454,16 @@ mod tests {
         let members = Settings { keep: Some("30d".to_owned()), keep_bytes: Some(5000), ..settings() }.members(|_| true);
         for member in &members {
             assert_eq!(text(member).contains("--keep 30d --keep-bytes 5000"), member.kind == Kind::Data);
+        }
+    }
+
+    #[test]
+    fn heads_are_told_how_long_to_keep_their_registro() {
+        let keep = Keep { age: Some(Duration::from_secs(30 * 24 * 60 * 60)), bytes: Some(5000) };
+        let members = Settings { keep_registro: keep, ..settings() }.members(|_| true);
+        for member in &members {
+            let told = text(member).contains("--keep-registro 30days --keep-registro-bytes 5000");
+            assert_eq!(told, member.kind == Kind::Head, "{}", member.name);
         }
     }
 

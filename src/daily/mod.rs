@@ -4,11 +4,12 @@
 //! follows that, and no file system has to know links. The file at the path is the one that is written: one that was
 //! moved away or removed is made anew within [`limits::LOG_LOOK_EVERY`], or at once after [`reopen_all`]. Writing is
 //! synchronous: a line that was written is with the operating system, also before a kill -9. What a line says is the
-//! caller's business, and so is a failed write: the next one opens the file anew, and begins on a line of its own.
+//! caller's business, and so is a failed write: the next one opens the file anew, and begins on a line of its own. A file
+//! whose days are accounted for is one process's alone.
 
 mod days;
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -60,6 +61,8 @@ pub(crate) struct DailyFile {
     dir: PathBuf,
     name: &'static str,
     keep: Keep,
+    /// The folder that it stays in, if it does: another one at its path gets no file.
+    home: Option<(u64, u64)>,
     /// Name of the file that says up to when lines were let go, for files whose absence has to be accounted for.
     gone: Option<&'static str>,
     open: Mutex<Option<Open>>,
@@ -85,8 +88,21 @@ impl DailyFile {
     /// # Errors
     /// The folder can't be made or written, or something that is no file has the name.
     pub(crate) fn open(dir: &Path, name: &'static str, keep: Keep) -> Result<Self, Error> {
-        let daily = Self { dir: dir.to_owned(), name, keep, gone: None, open: Mutex::new(None) };
-        daily.opened()
+        Self::new(dir.to_owned(), name, keep).opened()
+    }
+
+    const fn new(dir: PathBuf, name: &'static str, keep: Keep) -> Self {
+        Self { dir, name, keep, home: None, gone: None, open: Mutex::new(None) }
+    }
+
+    /// As [`open`](Self::open), for a file that lies with data: when its folder is moved away it goes with that.
+    ///
+    /// # Errors
+    /// As those of [`open`](Self::open).
+    pub(crate) fn open_beside(dir: &Path, name: &'static str, keep: Keep) -> Result<Self, Error> {
+        let mut daily = Self::new(dir.to_owned(), name, keep).opened()?;
+        daily.home = fs::metadata(dir).ok().map(|meta| inode(&meta));
+        Ok(daily)
     }
 
     /// As [`open`](Self::open), for a file whose days do not go without a word: the file called `gone` holds the time of
@@ -100,8 +116,7 @@ impl DailyFile {
         keep: Keep,
         gone: &'static str,
     ) -> Result<Self, Error> {
-        let daily = Self { dir: dir.to_owned(), name, keep, gone: Some(gone), open: Mutex::new(None) };
-        daily.opened()
+        Self { gone: Some(gone), ..Self::new(dir.to_owned(), name, keep) }.opened()
     }
 
     fn opened(self) -> Result<Self, Error> {
@@ -163,7 +178,7 @@ impl DailyFile {
             && (file.asked != asked || file.looked.elapsed() >= limits::LOG_LOOK_EVERY)
         {
             let here = fs::metadata(self.path()).is_ok_and(|meta| inode(&meta) == file.inode);
-            if here {
+            if here || !self.is_home() {
                 (file.looked, file.asked) = (Instant::now(), asked);
             } else {
                 *open = None;
@@ -174,7 +189,7 @@ impl DailyFile {
             None => self.open_current(now)?,
         };
         let today = days::day(now);
-        let over = file.bytes > 0 && (today > file.day || file.bytes >= self.keep.part());
+        let over = file.bytes > 0 && (today > file.day || file.bytes >= self.keep.part()) && self.is_home();
         if over && self.turn(file.day).is_ok() {
             file = self.open_current(now)?;
             self.tidy();
@@ -186,7 +201,19 @@ impl DailyFile {
         Ok(open.insert(file))
     }
 
+    /// Whether the folder at the path is the one that this file may lie in.
+    fn is_home(&self) -> bool {
+        self.home.is_none_or(|home| fs::metadata(&self.dir).is_ok_and(|meta| inode(&meta) == home))
+    }
+
     fn open_current(&self, now: SystemTime) -> io::Result<Open> {
+        if !self.is_home() {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "its folder was moved away"));
+        }
+        if self.home.is_none() && !self.dir.exists() {
+            // It was moved away or removed: what is to be told is told all the same.
+            files::create_folder(&self.dir)?;
+        }
         let path = self.path();
         let mut options = files::options();
         options.read(true).append(true).create(true);
@@ -196,6 +223,9 @@ impl DailyFile {
             _ => files::open(&options, &path)?,
         };
         let meta = file.metadata()?;
+        if self.gone.is_some() && meta.is_file() && matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "it is in use by another process"));
+        }
         let written = meta.modified().unwrap_or(now);
         Ok(Open {
             torn: ends_open(&mut file),
@@ -233,8 +263,16 @@ impl DailyFile {
         let Ok(past) = self.past() else { return };
         let goes = past.get(..days::plan(&past, &self.keep)).unwrap_or_default();
         let Some(last) = goes.last() else { return };
-        // Said before it is done; a disk too full for that is to get room, and is asked again.
+        // Said before it is done; a disk too full for that is to get room, and is asked again. Where it cannot be said
+        // for another reason nothing goes: nobody could account for it.
         let said = self.say_gone(last);
+        if let Err(error) = &said
+            && !files::is_full(error)
+        {
+            let (name, gone) = (self.name, self.gone.unwrap_or_default());
+            tracing::warn!("{gone} cannot be written: {error}; until it can, no day of {name}.log is removed");
+            return;
+        }
         for one in goes {
             let _tried_again_another_day = fs::remove_file(self.dir.join(one.file(self.name)));
         }

@@ -161,3 +161,56 @@ fn a_tail_follows_the_plain_name_over_midnight() {
     tail.kill().unwrap();
     tail.wait().unwrap();
 }
+
+#[test]
+fn what_cannot_be_accounted_for_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = dir.path().join("registro.2026-01-01.log");
+    fs::write(&old, "x\n").unwrap();
+    fs::write(dir.path().join("registro.2026-03-01.log"), "x\n").unwrap();
+    let gone = dir.path().join("registro-gone.txt");
+    fs::create_dir(&gone).unwrap();
+    let keep = Keep { age: Some(30 * DAY), bytes: None };
+    let open = || drop(DailyFile::open_accounted(dir.path(), "registro", keep, "registro-gone.txt").unwrap());
+    open();
+    assert!(old.exists());
+    fs::remove_dir(&gone).unwrap();
+    open();
+    assert!(!old.exists() && gone.is_file());
+}
+
+#[test]
+fn one_process_writes_an_accounted_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || DailyFile::open_accounted(dir.path(), "registro", Keep::default(), "registro-gone.txt");
+    let first = open().unwrap();
+    first.write(b"one\n").unwrap();
+    assert!(open().unwrap_err().to_string().contains("it is in use by another process"));
+    fs::rename(first.path(), dir.path().join("registro.log.1")).unwrap();
+    reopen_all();
+    first.write(b"two\n").unwrap();
+    assert!(open().is_err(), "the new one, too");
+    drop(first);
+    open().unwrap();
+}
+
+#[test]
+fn a_file_beside_data_goes_where_its_folder_goes_and_another_does_not() {
+    for beside in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let (here, away) = (dir.path().join("here"), dir.path().join("away"));
+        let open = if beside { DailyFile::open_beside } else { DailyFile::open };
+        let file = open(&here, "node", Keep::default()).unwrap();
+        file.write(b"one\n").unwrap();
+        fs::rename(&here, &away).unwrap();
+        reopen_all();
+        file.write(b"two\n").unwrap();
+        let moved = if beside { "one\ntwo\n" } else { "one\n" };
+        assert_eq!((read(&away, "node.log").as_str(), here.exists()), (moved, !beside));
+        fs::create_dir(&here).unwrap_or_default();
+        reopen_all();
+        file.write_at(b"three\n", SystemTime::now() + DAY).unwrap();
+        assert_eq!(here.join("node.log").exists(), !beside);
+        assert_eq!(read(&away, "node.log").contains("three"), beside, "no day is turned in the other folder");
+    }
+}

@@ -10,8 +10,9 @@ use std::io;
 use tokio::sync::Mutex;
 
 use super::segments::checksum;
-use super::storage::{Storage, is_full};
+use super::storage::Storage;
 use super::worker::{Executor, Worker};
+use crate::files::is_full;
 use crate::limits;
 use crate::wire::id::RecordId;
 

@@ -136,12 +136,6 @@ pub trait LogFile: Send {
     }
 }
 
-/// Whether an error says that the disk, or the quota of this user, is full.
-#[must_use]
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
 /// A folder on a real disk. It is held open: when it is renamed and another takes its path, nothing is written there.
 #[derive(Debug, Clone)]
 pub struct Disk {

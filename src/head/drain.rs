@@ -210,8 +210,8 @@ impl Head {
             if done {
                 drains.end(id);
                 drop(drains);
-                tracing::info!("dataNode {} is drained and let go", entry.name);
-                tracing::info!(target: "acopio::heartbeat", "{} drained name={}", entry.ip, entry.name);
+                self.say(entry.ip, Log::Info, &format!("dataNode {} is drained and let go", entry.name));
+                self.say(entry.ip, Log::Heartbeat, &format!("{} drained name={}", entry.ip, entry.name));
                 self.set_member(id, MemberState::Gone);
                 self.nodes().iter().for_each(|node| self.tell_members(node));
                 self.changed.notify_waiters();

@@ -158,7 +158,7 @@ async fn read_frames(
                     tokio::select! {
                         biased;
                         ended = beside_read(head, client, socket, buffer, shutdown) => return ended,
-                        answered = reads::run(head, &client.outbox, wanted) => answered?,
+                        answered = reads::run(head, peer.ip(), &client.outbox, wanted) => answered?,
                     }
                     reads(false);
                     deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;

@@ -104,7 +104,8 @@ pub(crate) async fn run(head: Rc<Head>, shutdown: CancellationToken) {
         let hosts = icmp.ask(&head.nodes(), beat, patience).await;
         wait_for_pongs(&head, beat, Instant::now() + patience).await;
         report(&head, beat, &hosts);
-        if head.nodes().is_empty() {
+        // Later it is said when the last one goes.
+        if beat == 1 && head.nodes().is_empty() {
             tracing::info!(target: "acopio::heartbeat", "{NO_HAY_DATANODES}");
         }
     }

@@ -3,16 +3,17 @@
 //! The rules are in [`super::members`]; this file is the I/O around them.
 
 use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::members::{Away, Kept, Members};
 use super::registered::NodeEntry;
-use super::shelf::Shelf;
+use super::shelf::{Shelf, Stamp};
 use super::state::Head;
 use super::unread::{self, Growth, Unread};
 use crate::clock::Clock;
@@ -33,17 +34,28 @@ pub(crate) struct Roster {
     dirty: Notify,
     /// The file cannot be written, which was said once.
     failed: Cell<bool>,
+    /// The file as it was left: somebody may move or cut it.
+    left: Cell<Option<Stamp>>,
 }
+
+/// First word of the last line, which says how many are before it: without it the file was cut.
+const END: &str = "end ";
 
 impl Roster {
     /// The members that the head whose file lies there has known. A file that cannot be read is said loudly: reads may then be
-    /// complete only in appearance.
+    /// complete only in appearance, and so is one that is gone though this head `ran` before.
     #[must_use]
-    pub(crate) fn open(shelf: Shelf, (replicas, copies_min): (usize, usize), clock: &Clock) -> Self {
+    pub(crate) fn open(shelf: Shelf, (replicas, copies_min): (usize, usize), clock: &Clock, ran: bool) -> Self {
         let mut table = Members::new(replicas).with_least(copies_min);
         let mut unread = Unread::default();
-        match shelf.read(limits::MEMBERS_BYTES_MAX) {
-            Ok(text) => {
+        let text = shelf.read(limits::MEMBERS_BYTES_MAX);
+        match text.as_deref().map(whole) {
+            Ok((text, is_whole)) => {
+                if !is_whole {
+                    tracing::error!(
+                        "{shelf} was cut: its last line is missing; reads do not wait for dataNodes that stood there"
+                    );
+                }
                 let (of_text, of_members): (Vec<_>, Vec<_>) =
                     (1..).zip(text.lines()).partition(|(_, line)| line.starts_with(unread::LINE));
                 let mut bad = table.add_lines(of_members, clock.wall_ns() / 1_000_000_000);
@@ -52,24 +64,34 @@ impl Roster {
                     tracing::error!("line {line} of {shelf} makes no sense and is left out");
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !ran => {}
             Err(error) => tracing::error!(
                 "{shelf} cannot be read: {error}; reads do not wait for dataNodes that were known before"
             ),
         }
-        Self {
-            table: RefCell::new(table),
-            unread: RefCell::new(unread),
-            shelf,
-            dirty: Notify::new(),
-            failed: Cell::new(false),
+        let left = Cell::new(shelf.stamp());
+        let (table, unread, dirty) = (RefCell::new(table), RefCell::new(unread), Notify::new());
+        let roster = Self { table, unread, shelf, dirty, failed: Cell::new(false), left };
+        if text.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            // From now on it is there, or somebody took it away.
+            roster.save();
         }
+        roster
+    }
+
+    /// Whether the file says what it is to say, as far as a look at it tells.
+    fn is_kept(&self) -> bool {
+        !self.failed.get() && self.shelf.stamp() == self.left.get()
     }
 
     /// Writes the file anew: whoever reads it sees the old one or the new one.
     fn save(&self) {
-        let text = self.table.borrow().to_text() + &self.unread.borrow().to_text();
+        let mut text = self.table.borrow().to_text() + &self.unread.borrow().to_text();
+        let lines = text.lines().count();
+        // Writing to a string cannot fail.
+        writeln!(text, "{END}{lines}").unwrap_or_default();
         let written = self.shelf.write(text.as_bytes());
+        self.left.set(self.shelf.stamp());
         match written {
             Ok(()) => self.failed.set(false),
             Err(error) => {
@@ -78,6 +100,16 @@ impl Roster {
                 }
             }
         }
+    }
+}
+
+/// The lines before the last one, and whether that one says that they are all.
+fn whole(text: &str) -> (&str, bool) {
+    let at = text.trim_end_matches('\n').rfind('\n').map_or(0, |newline| newline + 1);
+    let (before, last) = text.split_at_checked(at).unwrap_or_default();
+    match last.strip_prefix(END).and_then(|rest| rest.strip_suffix('\n')) {
+        Some(lines) => (before, lines.parse() == Ok(before.lines().count())),
+        None => (text, false),
     }
 }
 
@@ -234,10 +266,14 @@ impl Head {
         node.answer(&Frame::Safe { id });
     }
 
-    /// Writes the file and tells the nodes at every change, until the head is dropped.
+    /// Writes the file and tells the nodes at every change, until the head is dropped; also when somebody moved or cut
+    /// the file, and when it could not be written.
     pub(crate) async fn keep_members(self: Rc<Self>) {
         loop {
-            self.roster.dirty.notified().await;
+            let changed = timeout(limits::MEMBERS_LOOK_EVERY, self.roster.dirty.notified()).await.is_ok();
+            if !changed && self.roster.is_kept() {
+                continue;
+            }
             self.roster.save();
             self.nodes().iter().for_each(|node| self.tell_members(node));
             sleep(limits::MEMBERS_TELL_EVERY).await;

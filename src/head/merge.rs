@@ -1,8 +1,9 @@
-//! Merges the pages of several data nodes into one stream: in the order of ids, each id once.
+//! Merges the pages of several data nodes into one stream: in the order of ids, each record once.
 //!
 //! A cursor stands for one node. What all cursors have in full can go out, up to the least of their ends; a node that
 //! leaves takes its cursor with it, and what it had sent stays. Pure: no sockets and no waits; `reads` asks for the
-//! pages. Lines are compared by their ids, never read further: the reader at the end checks them.
+//! pages. Lines are put in order by their ids and not read further: the reader at the end checks them. Those of one id are
+//! compared: the same record goes out once, and another one under its id goes out, too.
 
 use std::collections::VecDeque;
 
@@ -11,6 +12,7 @@ use memchr::memchr;
 
 use crate::limits::READ_PAGES_MAX;
 use crate::wire::id::{ID_CHARS, RecordId};
+use crate::wire::record;
 
 /// The text of an id: it sorts as the id does.
 type IdText = [u8; ID_CHARS];
@@ -51,6 +53,20 @@ struct Cursor {
 impl Cursor {
     fn least(&self) -> Option<IdText> {
         self.pages.front()?.first_chunk().copied()
+    }
+
+    /// Its first line.
+    fn first(&self) -> Option<Bytes> {
+        let page = self.pages.front()?;
+        Some(page.slice(..line_at(page, 0)?.len()))
+    }
+
+    /// Lets go of its first line.
+    fn pass(&mut self, len: usize) {
+        if let Some(page) = self.pages.front_mut() {
+            page.advance(len.min(page.len()));
+            self.pages.pop_front_if(|page| page.is_empty());
+        }
     }
 }
 
@@ -148,11 +164,13 @@ impl Merge {
                 self.emitted = limit;
                 break;
             };
+            self.drop_copies(place, &end);
             let Some(cursor) = self.cursors.get_mut(place) else { break };
             let full = run(cursor, &end, &mut self.last, out, &mut room, bytes_max);
             if full {
-                self.emitted =
-                    self.last.and_then(|last| RecordId::from_text(&last)).map_or(self.emitted, RecordId::next);
+                let more_of_it = self.last.is_some() && self.cursors.iter().any(|cursor| cursor.least() == self.last);
+                let last = self.last.and_then(|last| RecordId::from_text(&last));
+                self.emitted = last.map_or(self.emitted, |last| if more_of_it { last } else { last.next() });
                 break;
             }
         }
@@ -160,8 +178,26 @@ impl Merge {
         self.emitted
     }
 
+    /// Lets go of the lines of other cursors that are the same record as the first one of this cursor, whose run goes up to
+    /// `end`. All that have its id are at the front: what goes out is what all cursors have in full.
+    fn drop_copies(&mut self, place: usize, end: &IdText) {
+        let Some(first) = self.cursors.get(place).filter(|cursor| cursor.least() == Some(*end)).and_then(Cursor::first)
+        else {
+            return;
+        };
+        for (other, cursor) in self.cursors.iter_mut().enumerate() {
+            if other != place
+                && cursor.least() == Some(*end)
+                && let Some(line) = cursor.first()
+                && record::is_same(&first, &line)
+            {
+                cursor.pass(line.len());
+            }
+        }
+    }
+
     /// The cursor with the least line below `limit`, and the id up to which (exclusive) its lines come next: the least of
-    /// the others, or the one after its own first line if two begin alike.
+    /// the others; that of its own first line, which comes alone, if two begin alike.
     fn next_run(&self, limit: &IdText) -> Option<(usize, IdText)> {
         let mut least: Option<(usize, IdText)> = None;
         let mut end = *limit;
@@ -180,8 +216,7 @@ impl Merge {
     }
 }
 
-/// Moves lines of one cursor below `end`, at least one, and drops those that have gone out already. True if there is no
-/// more room.
+/// Moves lines of one cursor below `end`, at least one. True if there is no more room.
 fn run(
     cursor: &mut Cursor,
     end: &IdText,
@@ -200,16 +235,6 @@ fn run(
             if !first && id >= end {
                 more = false;
                 break;
-            }
-            let again = last.is_some_and(|last| *id <= last);
-            if again {
-                // Another node sent it before: what stands before it goes out, it does not.
-                let len = line.len();
-                out.extend_from_slice(page.get(..taken).unwrap_or_default());
-                page.advance(taken + len);
-                taken = 0;
-                first = false;
-                continue;
             }
             if line.len() > *room && *room < bytes_max {
                 full = true;

@@ -68,6 +68,39 @@ fn a_chunk_ends_where_it_is_full_and_a_long_line_goes_alone() {
     assert_eq!(taken(&mut merge, 5), (vec![3], id(10)));
 }
 
+/// A line as data nodes keep it.
+fn record_of(n: u64, copies: &str, payload: &str) -> String {
+    let mut line = Vec::new();
+    let client = crate::wire::id::ClientId(7);
+    record::encode(&mut line, id(n), client, n, Some(copies), payload.as_bytes()).unwrap();
+    String::from_utf8(line).unwrap()
+}
+
+#[test]
+fn what_another_node_keeps_under_the_same_id_goes_out_too() {
+    for bytes_max in [1, 90, 1000] {
+        let mut merge = Merge::new(RecordId::ZERO);
+        // Two agree, whatever nodes they name; the third does not.
+        let pages = [("a,b", "uno"), ("b,a,c", "uno"), ("c", "dos"), ("a", "dos")];
+        for (node, (copies, payload)) in (1..).zip(pages) {
+            merge.add(node);
+            let page = [record_of(3, copies, "x"), record_of(5, copies, payload), record_of(9, copies, "y")].concat();
+            merge.page(node, id(10), (page.into(), usize::MAX)).unwrap();
+        }
+        let (mut out, mut ends) = (BytesMut::new(), Vec::new());
+        while merge.emitted() < id(10) {
+            let next = merge.take(&mut out, bytes_max);
+            ends.push((ids(&out).len(), next));
+        }
+        let text = String::from_utf8(out.to_vec()).unwrap();
+        let said: Vec<&str> = text.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
+        assert_eq!(said, ["x", "uno", "dos", "y"], "{bytes_max}");
+        // Who goes on elsewhere after the first of them asks for the second, too.
+        assert!(ends.iter().all(|(lines, next)| *lines != 2 || *next == id(5)), "{ends:?}");
+        assert_eq!(merge.buffered(), 0);
+    }
+}
+
 #[test]
 fn one_page_is_on_its_way_and_few_wait() {
     let mut merge = Merge::new(RecordId::ZERO);

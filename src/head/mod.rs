@@ -74,9 +74,9 @@ pub(crate) enum Error {
 /// # Errors
 /// The registro can't be opened.
 pub(crate) async fn run(config: Config, listener: Listener, shutdown: CancellationToken) -> Result<(), Error> {
-    let registro = Registro::open(&config.logs, config.keep_registro, config.clock.clone())?;
-    // Two heads in one registro could not be told apart.
+    // Two heads in one registro could not be told apart; and whoever comes second removes nothing of the first one's.
     let _lock = Lock::take(&config.logs, Role::Head, "head")?;
+    let registro = Registro::open(&config.logs, config.keep_registro, config.clock.clone())?;
     let shelf = |file| Shelf::Path(config.logs.join(file));
     let shelves = Shelves { members: shelf(membership::FILE), clock: shelf(floor::FILE) };
     run_on(config, (registro, shelves), listener, shutdown).await;

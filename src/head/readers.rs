@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use tokio::time::Instant;
@@ -41,6 +42,8 @@ struct Held {
     /// Bytes of pages that have come, and of those that were asked for.
     pages: usize,
     outbox: Rc<Outbox>,
+    /// Where it reads from.
+    ip: IpAddr,
 }
 
 impl Readers {
@@ -88,18 +91,28 @@ pub(crate) struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// Takes a place for who reads from this connection.
+    /// Takes a place for who reads from this connection, from this address, of which there may be so many.
     ///
     /// # Errors
     /// There are as many as there may be.
-    pub(crate) fn take(readers: &'a Readers, outbox: &Rc<Outbox>) -> Result<Self, Refusal> {
+    pub(crate) fn take(
+        readers: &'a Readers,
+        outbox: &Rc<Outbox>,
+        (ip, per_address): (IpAddr, Option<usize>),
+    ) -> Result<Self, Refusal> {
         if readers.now() >= limits::READERS_MAX {
             let text = format!("{} reads are under way on this head; try again later", limits::READERS_MAX);
             return Err(Refusal::new(Code::Busy, text));
         }
+        let ip = ip.to_canonical();
+        let here = readers.table.borrow().values().filter(|held| held.ip == ip).count();
+        if let Some(most) = per_address.filter(|most| here >= *most) {
+            let text = format!("{most} reads from {ip} are under way; end one of them or raise --max-per-address");
+            return Err(Refusal::new(Code::Busy, text));
+        }
         let id = readers.next.get();
         readers.next.set(id + 1);
-        readers.table.borrow_mut().insert(id, Held { pages: 0, outbox: Rc::clone(outbox) });
+        readers.table.borrow_mut().insert(id, Held { pages: 0, outbox: Rc::clone(outbox), ip });
         Ok(Self { readers, id })
     }
 
@@ -126,13 +139,32 @@ impl Drop for Place<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+
+    const HERE: (IpAddr, Option<usize>) = (IpAddr::V4(Ipv4Addr::LOCALHOST), None);
+
+    #[test]
+    fn an_address_has_so_many_reads_at_most() {
+        let (readers, outbox) = (Readers::default(), Rc::default());
+        let (here, there) = ((HERE.0, Some(2)), (IpAddr::from([10, 0, 0, 9]), Some(2)));
+        let take = |who| Place::take(&readers, &outbox, who);
+        let (one, _two) = (take(here).unwrap(), take(here).unwrap());
+        let refused = take(here).unwrap_err();
+        assert!(refused.code == Code::Busy && refused.text.contains("2 reads from 127.0.0.1"), "{refused}");
+        let mapped = (Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), Some(2));
+        assert!(take(mapped).is_err(), "it is the same address");
+        let _other = take(there).unwrap();
+        drop(one);
+        take(here).unwrap();
+    }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
     async fn memory_is_shared_and_who_does_not_read_makes_room() {
         let readers = Readers::default();
         let outboxes = [(); 3].map(|()| Rc::new(Outbox::default()));
-        let [one, two, three] = outboxes.each_ref().map(|outbox| Place::take(&readers, outbox).unwrap());
+        let [one, two, three] = outboxes.each_ref().map(|outbox| Place::take(&readers, outbox, HERE).unwrap());
         assert!(one.has_room(2 * limits::READERS_BYTES_MAX), "whatever one alone needs");
         one.holds(limits::READERS_BYTES_MAX);
         assert!(!two.has_room(1) && one.has_room(1));

@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -206,8 +207,8 @@ enum Step {
 ///
 /// # Errors
 /// The read cannot be answered: tell the reader.
-pub(crate) async fn run(head: &Head, outbox: &Rc<Outbox>, wanted: Wanted) -> Result<(), Refusal> {
-    let place = Place::take(&head.readers, outbox)?;
+pub(crate) async fn run(head: &Head, peer: IpAddr, outbox: &Rc<Outbox>, wanted: Wanted) -> Result<(), Refusal> {
+    let place = Place::take(&head.readers, outbox, (peer, head.config.clients.per_address))?;
     head.solo_ready().await;
     head.floor_ready().await;
     let mut reading = Reading {

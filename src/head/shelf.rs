@@ -5,6 +5,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::files;
@@ -65,6 +66,19 @@ impl Shelf {
         }
     }
 
+    /// What lies there now, as far as it tells one file from another; `None` if nothing does.
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        match self {
+            Self::Path(path) => {
+                let meta = std::fs::metadata(path).ok()?;
+                let changed = (meta.mtime(), meta.mtime_nsec());
+                Some(Stamp { inode: (meta.dev(), meta.ino()), bytes: meta.len(), changed })
+            }
+            #[cfg(feature = "simulation")]
+            Self::Memory(_) => Some(Stamp::default()),
+        }
+    }
+
     /// As [`write`](Self::write), while others go on.
     ///
     /// # Errors
@@ -79,6 +93,14 @@ impl Shelf {
             Self::Memory(_) => self.write(&text),
         }
     }
+}
+
+/// What tells a file from the one that was there before.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Stamp {
+    inode: (u64, u64),
+    bytes: u64,
+    changed: (i64, i64),
 }
 
 /// The places of a head's small files.

@@ -116,7 +116,10 @@ impl Head {
             copies: RefCell::default(),
             drains: RefCell::default(),
             rates: RefCell::default(),
-            roster: Roster::open(shelves.members, (config.replicas, config.copies_min), &config.clock),
+            roster: {
+                let ran = floor.kept() > RecordId::ZERO;
+                Roster::open(shelves.members, (config.replicas, config.copies_min), &config.clock, ran)
+            },
             floor,
             readers: Readers::default(),
             alarms: RefCell::default(),

@@ -29,11 +29,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
+use tracing::Level;
 
 pub(crate) use self::redis::Target;
 use crate::client::reader;
 use crate::client::{self, Keeper};
 use crate::limits;
+use crate::peer_log::PeerLog;
 use crate::wire::status::StatusReport;
 use dato::{Dato, Value};
 use values::Values;
@@ -144,6 +146,7 @@ pub(crate) async fn run(config: Config, listener: TcpListener, shutdown: Cancell
 
 async fn serve(router: &Router, time: Duration, listener: &TcpListener, shutdown: &CancellationToken) {
     let places = Arc::new(Semaphore::new(limits::WEB_CONNECTIONS_MAX));
+    let log = Arc::new(PeerLog::default());
     let mut connections = JoinSet::new();
     let mut failing = false;
     loop {
@@ -159,7 +162,8 @@ async fn serve(router: &Router, time: Duration, listener: &TcpListener, shutdown
         match accepted {
             Ok(((socket, peer), place)) => {
                 failing = false;
-                let connection = connection(socket, peer, router.clone(), time, shutdown.clone());
+                let log = Arc::clone(&log);
+                let connection = connection(socket, peer, (router.clone(), log), time, shutdown.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -182,11 +186,17 @@ async fn serve(router: &Router, time: Duration, listener: &TcpListener, shutdown
 }
 
 /// Serves one connection until it ends; what is under way is finished when the role stops.
-async fn connection(socket: TcpStream, peer: SocketAddr, router: Router, time: Duration, shutdown: CancellationToken) {
+async fn connection(
+    socket: TcpStream,
+    peer: SocketAddr,
+    (router, log): (Router, Arc<PeerLog>),
+    time: Duration,
+    shutdown: CancellationToken,
+) {
     if let Err(error) = SockRef::from(&socket).set_tcp_user_timeout(Some(limits::WEB_UNREAD_TIME_MAX)) {
         tracing::debug!("{peer}: {error}");
     }
-    let service = service_fn(move |request| answer(router.clone(), request, peer, time));
+    let service = service_fn(move |request| answer((router.clone(), Arc::clone(&log)), request, peer, time));
     let mut served = http1::Builder::new();
     served
         .timer(TokioTimer::new())
@@ -208,9 +218,10 @@ async fn connection(socket: TcpStream, peer: SocketAddr, router: Router, time: D
     }
 }
 
-/// One request, bounded in time and told in the log.
+/// One request, bounded in time and told in the log: those whose values are kept each, the others as often as one address
+/// may cause lines.
 async fn answer(
-    mut router: Router,
+    (mut router, log): (Router, Arc<PeerLog>),
     request: Request<Incoming>,
     peer: SocketAddr,
     time: Duration,
@@ -224,9 +235,13 @@ async fn answer(
             (StatusCode::REQUEST_TIMEOUT, text).into_response()
         }
     };
-    let (status, uri) = (response.status().as_u16(), dato::cut(&uri, limits::WEB_LOGGED_BYTES_MAX));
-    if method == Method::POST || uri.starts_with("/nuevo") {
+    let (status, uri) = (response.status(), dato::cut(&uri, limits::WEB_LOGGED_BYTES_MAX));
+    let (kept, status) = (status.is_success(), status.as_u16());
+    let brings = method == Method::POST || uri.starts_with("/nuevo");
+    if brings && kept {
         tracing::info!("{} \"{method} {uri}\" {status}", peer.ip());
+    } else if brings {
+        log.say(Some(peer.ip()), Level::INFO, &format!("{} \"{method} {uri}\" {status}", peer.ip()));
     } else {
         tracing::debug!("{} \"{method} {uri}\" {status}", peer.ip());
     }

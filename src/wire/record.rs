@@ -260,6 +260,18 @@ pub fn decode(line: &[u8]) -> Result<Line<'_>, LineError> {
     Ok(Line { id, client, seq, copies, text })
 }
 
+/// Whether two lines are of the same record: whichever nodes they name to keep it, and so with whichever checksum.
+pub(crate) fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let contents = |line| -> Option<_> {
+        let (line, rest): (&[u8], &[u8]) = <[u8]>::split_at_checked(line, SEQ_AT)?;
+        let seq_end = memchr::memchr(b' ', rest)?;
+        let (seq, rest) = (rest.get(..seq_end)?, rest.get(seq_end + 1..)?);
+        let seq = seq.split(|byte| *byte == b'+').next()?;
+        Some((line, seq, rest.get(CRC_CHARS..)?))
+    };
+    one == other || contents(one).is_some_and(|one| Some(one) == contents(other))
+}
+
 /// The first `len` bytes of `line`, and what follows the space behind them.
 fn field(line: &[u8], len: usize) -> Option<(&[u8], &[u8])> {
     // Not by way of `split_at`: its pair is put together in memory, and taken apart there at other places, four times a

@@ -152,11 +152,11 @@ fn everything_ends_in_time_and_names_every_head() {
     for does in [Does::Nothing, Does::Confirms, Does::Pongs] {
         let heads = format!("{},{}", lame_head(does), nobody.at());
         let commands: [&[&str]; 5] = [
-            &["send", "--retry-for", "1s", "hola"],
-            &["read", "--retry-for", "1s"],
-            &["client", "--retry-for", "1s", "--count", "1", "--logs", logs],
-            &["drain", "data1", "--retry-for", "1s"],
-            &["status", "--timeout", "1s"],
+            &["send", "--retry-for", "4s", "hola"],
+            &["read", "--retry-for", "4s"],
+            &["client", "--retry-for", "4s", "--count", "1", "--logs", logs],
+            &["drain", "data1", "--retry-for", "4s"],
+            &["status", "--timeout", "4s"],
         ];
         for words in commands {
             let words: Vec<String> =
@@ -166,7 +166,8 @@ fn everything_ends_in_time_and_names_every_head() {
             running.push(std::thread::spawn(move || {
                 let words: Vec<&str> = words.iter().map(String::as_str).collect();
                 let (code, _, err, took) = timed(&words);
-                assert!(took < Duration::from_secs(5), "{does:?} {words:?} took {took:?}: {err}");
+                // Not a half of it longer, whatever the heads do.
+                assert!(took < Duration::from_millis(5500), "{does:?} {words:?} took {took:?}: {err}");
                 assert!(code == Some(1) || words[0] == "client", "{does:?} {words:?}: {code:?} {err}");
                 for head in heads.split(',') {
                     assert!(err.contains(&format!("head {head}")), "{does:?} {words:?}: {err}");

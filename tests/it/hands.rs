@@ -145,12 +145,18 @@ fn nothing_is_acknowledged_into_a_file_that_was_moved_until_it_is_back() {
     cluster.is_well_again();
     cluster.keep(2);
     cluster.has(7);
-    // The folder itself, and another one at its path.
+    // The folder itself, and another one at its path, for longer than its log waits before it looks where it lies.
     let (folder, elsewhere) = (cluster.at(""), cluster.dir.path().join("elsewhere"));
     fs::rename(&folder, &elsewhere).unwrap();
     fs::create_dir(&folder).unwrap();
     cluster.refused();
     cluster.is_told("data.txt is gone");
+    let log = elsewhere.join("node.log");
+    let said = || fs::read_to_string(&log).unwrap().matches("opened anew").count();
+    for times in 1..=2 {
+        node.signal(Signal::HUP);
+        eventually("its log goes with it", || (said() == times).then_some(()));
+    }
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "nothing is written into the other one");
     fs::remove_dir(&folder).unwrap();
     fs::rename(&elsewhere, &folder).unwrap();
@@ -332,6 +338,81 @@ fn a_lock_file_that_is_removed_lets_no_second_process_in() {
     cluster.keep(1);
 }
 
+/// How a process ends that is not to go on: exit code, and what it said.
+fn ends(command: Command) -> (Option<i32>, String) {
+    let mut process = Process::start(command);
+    (process.wait().code(), process.all())
+}
+
+#[test]
+fn nobody_gets_into_a_folder_that_a_head_and_a_data_node_share() {
+    let dir = tempfile::tempdir().unwrap();
+    let shared = dir.path().join("head");
+    let solo = Head::start(dir.path(), &["--solo", "--dir", shared.to_str().unwrap()]);
+    assert_eq!(solo.line().ask("hola"), "hola");
+    let node = |lock: &str| {
+        fs::remove_file(shared.join(lock)).unwrap();
+        let mut command = acopio();
+        command.args(["data", "--head", &solo.at(), "--name", "second", "--dir"]).arg(&shared);
+        ends(command)
+    };
+    for _ in 0..2 {
+        let (code, said) = node("lock");
+        assert!(code == Some(1) && said.contains("is in use by another node"), "{said}");
+    }
+    let head = || {
+        let mut command = acopio();
+        command.args(["head", "--listen", "127.0.0.1:0", "--logs"]).arg(&shared);
+        ends(command)
+    };
+    for _ in 0..2 {
+        fs::remove_file(shared.join("head.lock")).unwrap();
+        let (code, said) = head();
+        assert!(code == Some(1) && said.contains("is in use by another process"), "{said}");
+    }
+    assert_eq!(solo.line().ask("adios"), "adios");
+}
+
+#[test]
+fn a_head_goes_on_knowing_its_data_nodes_whatever_becomes_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let (node, _other) = (head.node(dir.path(), 1, &[]), head.node(dir.path(), 2, &[]));
+    let mut client = head.line();
+    (0..40).for_each(|k| assert!(client.ask(&format!("mensaje {k}")).ends_with("recibido")));
+    node.kill();
+    let path = head.logs.join("members.txt");
+    let knows = || fs::read_to_string(&path).is_ok_and(|text| text.contains(" away ") && text.ends_with("end 2\n"));
+    eventually("it is written down", || knows().then_some(()));
+    let changes: [fn(&Path); 4] = [
+        |path| fs::remove_file(path).unwrap(),
+        |path| fs::rename(path, path.with_extension("1")).unwrap(),
+        |path| cut(path, 0),
+        |path| append(path, "nonsense\n"),
+    ];
+    for change in changes {
+        change(&path);
+        eventually("it is written anew", || knows().then_some(()));
+    }
+    let (address, text) = (head.at(), fs::read_to_string(&path).unwrap());
+    head.process.kill();
+    let again = Head::start_at(dir.path(), &address, &[]);
+    eventually("data2 is back", || (again.process.count("dataNode data2 registered") == 1).then_some(()));
+    let mut read = acopio();
+    read.args(["read", "--count", "--retry-for", "1s", "--head", &address]);
+    let (code, _, said) = ran(read);
+    assert!(code == Some(1) && said.contains("data1"), "{code:?} {said}");
+    again.process.kill();
+    // Nobody can know what is gone before a start, but that something is.
+    fs::write(&path, text.split_inclusive('\n').next().unwrap()).unwrap();
+    let third = Head::start_at(dir.path(), &address, &[]);
+    third.process.wait_for("members.txt was cut: its last line is missing");
+    third.process.kill();
+    fs::remove_file(&path).unwrap();
+    let fourth = Head::start_at(dir.path(), &address, &[]);
+    fourth.process.wait_for("members.txt cannot be read: No such file or directory");
+}
+
 #[test]
 fn a_drained_folder_takes_nothing_until_it_gets_a_new_identity() {
     let (cluster, mut node) = Cluster::start(&[]);
@@ -340,6 +421,7 @@ fn a_drained_folder_takes_nothing_until_it_gets_a_new_identity() {
     let mut command = acopio();
     command.args(["drain", "data1", "--head", &cluster.head.at()]);
     assert_eq!(ran(command).0, Some(0));
+    cluster.head.process.wait_for("dataNode data1 is drained, as 127.0.0.1:");
     assert!(node.wait().success());
     assert!(fs::read_to_string(cluster.at("node.id")).unwrap().ends_with(" drained\n"));
     let said = cluster.start_refused();

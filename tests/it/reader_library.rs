@@ -216,6 +216,28 @@ async fn records_out_of_order_end_the_read() {
 }
 
 #[tokio::test]
+async fn two_records_of_one_id_both_come_and_a_repeated_one_does_not() {
+    for client in [TEXT, LIBRARY] {
+        let (one, two) = (FakeHead::new(), FakeHead::new());
+        let mut reader = read(heads(&[&one, &two]), Query::default());
+        let script = beside(move || {
+            let record = |ms, seq: u64, text: &str| line(ms, client, seq, text.as_bytes());
+            let mut asked = one.accept();
+            asked.records(id(20), &[record(10, 1, "uno"), record(20, 2, "dos")]);
+            drop((asked, one));
+            let mut asked = two.accept();
+            assert!(asked.query.from <= id(20));
+            let again = [record(20, 2, "dos"), record(20, 2, "otro"), record(30, 3, "tres"), record(30, 3, "tres")];
+            asked.records(id(31), &again);
+            asked.end(id(31), "");
+            asked.closed();
+        });
+        assert_eq!(all(&mut reader).await, ["uno", "dos", "lost", "otro", "tres", "end"], "{client}");
+        script.await;
+    }
+}
+
+#[tokio::test]
 async fn a_message_sent_again_comes_once_and_in_its_place() {
     let head = FakeHead::new();
     let mut reader = read(heads(&[&head]), Query { from: id(20), ..Query::default() });

@@ -101,10 +101,9 @@ fn a_full_disk_is_told_waited_for_and_counted_right() {
 }
 
 #[test]
-fn a_framed_client_is_told_to_try_elsewhere() {
+fn clients_of_several_heads_go_on_with_one_that_can_write() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::mount());
-    let head = Head::start(disk.0.path(), &[]);
-    let other = Head::start(dir.path(), &[]);
+    let (head, other) = (Head::start(disk.0.path(), &[]), Head::start(dir.path(), &[]));
     let heads = format!("{},{}", head.at(), other.at());
     let mut command = acopio();
     command.args(["data", "--head", &heads, "--name", "data1", "--dir"]).arg(dir.path().join("data1"));
@@ -118,9 +117,55 @@ fn a_framed_client_is_told_to_try_elsewhere() {
     let (code, out, err) = run(&["send", "--head", &head.at(), "--retry-for", "500ms", "hola"]);
     assert_eq!(code, Some(1), "{out}{err}");
     assert!(err.contains("the registro in "), "{err}");
+    let logs = dir.path().join("client");
+    let commands: [&[&str]; 3] = [
+        &["send", "--head", &heads, "hola"],
+        &["client", "--head", &heads, "--count", "1", "--logs", logs.to_str().unwrap()],
+        &["read", "--head", &heads, "--count"],
+    ];
+    for words in commands {
+        let (code, out, err) = run(words);
+        assert_eq!(code, Some(0), "{words:?}: {out}{err}");
+    }
+    assert_eq!(other.status()["acked_messages"], 2);
     disk.free();
     let (code, _, err) = run(&["send", "--head", &head.at(), "hola"]);
     assert_eq!(code, Some(0), "there is room again: {err}");
+}
+
+#[test]
+fn a_head_that_comes_second_removes_nothing_of_the_first_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let _node = head.node(dir.path(), 1, &[]);
+    let mut client = head.line();
+    (0..200).for_each(|k| assert!(client.ask(&format!("medida {k}")).ends_with("recibido")));
+    let old = head.logs.join("registro.2026-01-01.log");
+    fs::write(&old, "").unwrap();
+    let logs = head.logs.to_str().unwrap();
+    let keep = ["--keep-registro", "1d", "--keep-registro-bytes", "4k"];
+    let (code, _, err) = run(&[&["head", "--listen", "127.0.0.1:0", "--logs", logs], &keep[..]].concat());
+    assert!(code == Some(1) && err.contains("is in use by another process"), "{err}");
+    assert!(old.exists(), "it is the other's");
+    let (code, report) = audit(&[&head.logs], dir.path());
+    assert_eq!((code, &report["acknowledged"], &report["not_judged"]), (Some(0), &200.into(), &0.into()));
+}
+
+#[test]
+fn a_head_whose_folder_of_logs_is_moved_goes_on_in_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let _node = head.node(dir.path(), 1, &[]);
+    let mut client = head.line();
+    client.send_all("before", 3);
+    let moved = dir.path().join("moved");
+    fs::rename(&head.logs, &moved).unwrap();
+    eventually("a new one", || head.logs.join("members.txt").exists().then_some(()));
+    eventually("it is taken on", || client.ask("after").ends_with("recibido").then_some(()));
+    fs::remove_dir_all(&head.logs).unwrap();
+    eventually("a newer one", || head.logs.join("registro.log").exists().then_some(()));
+    client.send_all("later", 3);
+    assert!(head.log("registro.log").contains("recibido en dataNode"));
 }
 
 /// Nothing but the file's own errors counts: any that goes away is as good as a full disk.

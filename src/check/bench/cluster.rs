@@ -135,6 +135,7 @@ fn plan(settings: &Settings) -> Result<plan::Settings, Error> {
         cluster: "bench".to_owned(),
         keep: None,
         keep_bytes: None,
+        keep_registro: crate::daily::Keep::default(),
         replicas: settings.replicas,
         nodes: settings.nodes,
         clients: 0,

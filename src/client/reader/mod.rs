@@ -177,8 +177,8 @@ pub struct Reader {
     partial: bool,
     /// The connection that `lines` came on.
     source: Option<Source>,
-    /// The last id of any connection.
-    last: Option<RecordId>,
+    /// The last record of any connection: its id, and a checksum of what else it is.
+    last: Option<(RecordId, u32)>,
     lines: Lines,
     /// What is told once the order stage has nothing.
     told: VecDeque<Result<Event, ReadError>>,
@@ -264,7 +264,8 @@ impl Reader {
         true
     }
 
-    /// A connection sends ids in order; what a new one repeats is left out.
+    /// A connection sends ids in order, one twice only for two records that have it; what a new connection repeats is left
+    /// out.
     fn accept(&mut self, message: Message) {
         let id = message.id;
         let Some(source) = &mut self.source else { return };
@@ -272,9 +273,10 @@ impl Reader {
             let head = source.head.to_string();
             return self.end(Err(ReadError::Disorder { head, id }));
         }
-        source.from = id.next();
-        if self.last.is_none_or(|last| id > last) {
-            self.last = Some(id);
+        source.from = id;
+        let contents = checksum(&message);
+        if self.last.is_none_or(|last| last.0 < id || (last.0 == id && last.1 != contents)) {
+            self.last = Some((id, contents));
             self.order.push(message);
         }
     }
@@ -282,6 +284,12 @@ impl Reader {
     fn head(&self) -> String {
         self.source.as_ref().map(|source| source.head.to_string()).unwrap_or_default()
     }
+}
+
+/// A checksum of all of a record but its id.
+fn checksum(message: &Message) -> u32 {
+    let client = crc32c::crc32c(&message.client.0.to_be_bytes());
+    crc32c::crc32c_append(crc32c::crc32c_append(client, &message.seq.to_be_bytes()), &message.payload)
 }
 
 impl Stream for Reader {

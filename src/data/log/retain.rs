@@ -7,9 +7,10 @@ use super::{Log, LogError, first_of};
 use crate::data::retention::{self, Look, Retained};
 use crate::data::segments::REMOVED;
 use crate::data::sidecar::sidecar_name;
-use crate::data::storage::{LogFile as _, Storage, is_full};
+use crate::data::storage::{LogFile as _, Storage};
 use crate::data::view::{Sealed, SealedFile};
 use crate::data::witness::END;
+use crate::files::is_full;
 use crate::limits::RETENTION_BYTES_MAX;
 
 impl<S: Storage> Log<S> {

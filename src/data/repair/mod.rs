@@ -514,7 +514,7 @@ pub(crate) fn open<S: super::storage::Storage>(
     if fresh.as_bytes() != text {
         // A place beyond the end of the log must not hide what is written there from now on.
         match storage.write_small(DOUBTS, fresh.as_bytes()) {
-            Err(error) if super::storage::is_full(&error) => {}
+            Err(error) if crate::files::is_full(&error) => {}
             other => other?,
         }
     }

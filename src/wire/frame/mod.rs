@@ -239,7 +239,7 @@ pub enum Frame {
         /// Leave out nodes that are away in place of waiting for them.
         partial: bool,
     },
-    /// Head to client: lines of `data.txt` in the order of ids, each id once.
+    /// Head to client: lines of `data.txt` in the order of ids, each record once.
     Records {
         /// Everything below this id has been sent.
         next: RecordId,
