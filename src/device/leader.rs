@@ -22,8 +22,8 @@ pub(crate) struct Leader {
     pub(crate) id: String,
     pub(crate) session: Session,
     pub(crate) period: watch::Receiver<Duration>,
-    /// When this device's sensor saw the barrier open, the last time.
-    pub(crate) opened: watch::Receiver<Option<Instant>>,
+    /// When the round under way began, as this device's sensor saw it.
+    pub(crate) begun: watch::Receiver<Option<Instant>>,
     pub(crate) api: Setting<ApiUrl>,
     pub(crate) api_time: Duration,
     pub(crate) console: Console,
@@ -70,10 +70,10 @@ impl Leader {
     /// Round after round, each one period from the opening of the barrier: the first may have begun under another leader.
     async fn rounds(&self, term: &Term, led: &mut Led, api: watch::Receiver<ApiUrl>) -> Error {
         let mut period = self.period.clone();
-        let mut opened = self.opened.borrow().unwrap_or_else(Instant::now);
+        let mut begun = self.begun.borrow().unwrap_or_else(Instant::now);
         let mut said = String::new();
         loop {
-            period_from(&mut period, opened).await;
+            period_from(&mut period, begun).await;
             match self.round(term, led, &api).await {
                 Ok(()) => said.clear(),
                 Err(Error::Closed) => return Error::Closed,
@@ -85,7 +85,7 @@ impl Leader {
                     }
                 }
             }
-            opened = Instant::now();
+            begun = Instant::now();
         }
     }
 
