@@ -167,6 +167,8 @@ pub(crate) struct Indexer {
     sizes: BlockSizes,
     blocks: Blocks,
     open: Option<Block>,
+    /// Bytes before the next line that are no records, and that its block begins with.
+    rotten: u64,
     /// Whether the open block began far below `before`: it holds old copies.
     behind: bool,
     /// Greatest id of the blocks before the open one.
@@ -212,7 +214,9 @@ impl Indexer {
             None => {
                 let Piece { bytes, records, least, greatest } = piece;
                 self.behind = self.before.is_some_and(|before| is_behind(greatest, before));
-                self.open = Some(Block { offset: self.bytes, bytes, records, least, greatest });
+                let rotten = std::mem::take(&mut self.rotten);
+                let (offset, bytes) = (self.bytes - rotten, rotten + bytes);
+                self.open = Some(Block { offset, bytes, records, least, greatest });
             }
         }
         self.least = Some(self.least.map_or(piece.least, |least| least.min(piece.least)));
@@ -228,11 +232,15 @@ impl Indexer {
         open.bytes + piece.bytes > self.sizes.full || is_behind(piece.least, open.greatest) || returns
     }
 
-    /// Counts bytes that are no records. Much of it belongs to no block: nobody shall read it.
+    /// Counts bytes that are no records. They belong to a block, for whoever reads that has to meet them; of much of it
+    /// only the end does: nobody shall read all of it.
     fn rot(&mut self, bytes: u64) {
         match &mut self.open {
             Some(open) if open.bytes + bytes <= self.sizes.full => open.bytes += bytes,
-            _ if bytes > 0 => self.cut(),
+            _ if bytes > 0 => {
+                self.cut();
+                self.rotten = bytes.min(self.sizes.full);
+            }
             _ => {}
         }
         self.bytes += bytes;
@@ -334,13 +342,14 @@ mod tests {
     }
 
     #[test]
-    fn rot_lies_in_a_block_or_in_none() {
+    fn rot_lies_in_a_block_and_much_of_it_with_its_end() {
         let mut index = Indexer::new(BlockSizes::default());
         index.line(10, 100, id(1), "a,b");
         index.line(150, 100, id(2), "a,b");
         index.line(1 << 30, 100, id(3), "");
         let blocks: Vec<_> = index.blocks().map(|b| (b.offset, b.bytes, b.records)).collect();
-        assert_eq!(blocks, [(10, 240, 2), (1 << 30, 100, 1)]);
+        let full = limits::BLOCK_BYTES;
+        assert_eq!(blocks, [(0, 250, 2), ((1 << 30) - full, full + 100, 1)]);
         assert_eq!((index.bytes(), index.records()), ((1 << 30) + 100, 3));
         assert_eq!(index.holdings().iter().collect::<Vec<_>>(), [("", 1), ("a,b", 2)]);
     }

@@ -9,7 +9,7 @@ use super::index::{BlockSizes, Summary};
 use super::log::{Log, Settings, SyncPolicy};
 use super::record::{decode, encode};
 use super::scan::{Page, Query, ScanBounds, ScanError, Scanner};
-use super::segments::INDEX;
+use super::segments::{CURRENT, INDEX};
 use super::sidecar::{self, sidecar_name};
 use super::simulated::SimDisk;
 use super::storage::{Disk, Storage};
@@ -272,6 +272,41 @@ fn rotten_lines_are_passed_over_and_counted() {
     disk.flip(&file, 8 * 30);
     let (found, rotten) = read(&mut Scanner::new(disk, BOUNDS), &log.view(), all(2000));
     assert_eq!((found, rotten), ((0..200).filter(|n| *n != first).collect(), 1));
+}
+
+#[test]
+fn rot_that_a_start_finds_is_met_wherever_it_is() {
+    for seed in 0..300 {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let disk = SimDisk::default();
+        let mut log = open(disk.clone());
+        (0..12).for_each(|n| append(&mut log, n * 10..n * 10 + 10));
+        log.sync().unwrap();
+        let sealed = log.sealed()[0].segment.file.clone();
+        let is_sealed = rng.random_bool(0.5);
+        let file = if is_sealed { &*sealed } else { CURRENT };
+        let text = disk.contents(file);
+        let lines: Vec<&[u8]> = text.split_inclusive(|b| *b == b'\n').collect();
+        // What follows the last good record of data.txt was never kept.
+        let most = if is_sealed { lines.len() } else { lines.len() - 1 };
+        let first = rng.random_range(0..most);
+        let end = rng.random_range(first..most) + 1;
+        if end - first == lines.len() {
+            continue;
+        }
+        let mut lost = BTreeSet::new();
+        for k in first..end {
+            lost.insert(number(decode(lines[k].strip_suffix(b"\n").unwrap()).unwrap().id));
+            let before: usize = lines[..k].iter().map(|line| line.len()).sum();
+            disk.flip(file, 8 * (before + 25));
+        }
+        disk.remove(&sidecar_name(&sealed)).unwrap();
+        drop(log);
+        let log = open(disk.clone());
+        let (found, rotten) = read(&mut Scanner::new(disk, BOUNDS), &log.view(), all(2000));
+        assert_eq!(found, (0..120).filter(|n| !lost.contains(n)).collect::<Vec<_>>(), "{seed}");
+        assert!(rotten > 0, "{seed}: lines {first} to {end} of {} in {file}", lines.len());
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::index::{Block, BlockSizes, Indexer};
 use super::recover::{self, Scan};
 use super::segments::checksum;
 use super::storage::{ReadAt, Storage};
-use crate::limits::SIDECAR_BYTES_MAX;
+use crate::limits::{BLOCK_BYTES, SIDECAR_BYTES_MAX};
 use std::fmt::Write;
 use std::io;
 use std::sync::Arc;
@@ -37,10 +37,15 @@ pub(crate) fn sidecar_name(file: &str) -> String {
 }
 
 impl FileIndex {
-    /// What an indexer knows of a file of `bytes` bytes that it has seen to its end.
+    /// What an indexer knows of a file of `bytes` bytes that it has seen to its end. What lies behind the last record is
+    /// met by whoever reads that.
     #[must_use]
     pub(crate) fn of(index: &Indexer, bytes: u64) -> Self {
-        Self { bytes, blocks: index.blocks().copied().collect(), holdings: Arc::clone(index.holdings()) }
+        let mut blocks: Vec<Block> = index.blocks().copied().collect();
+        if let Some(last) = blocks.last_mut() {
+            last.bytes += bytes.saturating_sub(last.offset + last.bytes).min(BLOCK_BYTES);
+        }
+        Self { bytes, blocks, holdings: Arc::clone(index.holdings()) }
     }
 
     /// Good records of the file.

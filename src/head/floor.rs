@@ -83,7 +83,7 @@ impl Floor {
             return;
         }
         match self.shelf.write_aside(line(ahead)).await {
-            Ok(()) => self.failed.set(false),
+            Ok(_stamp) => self.failed.set(false),
             // A read has to work on a full disk, too.
             Err(error) if !self.failed.replace(true) => {
                 tracing::error!("{} cannot be written: {error}; free space in the logs", self.shelf);

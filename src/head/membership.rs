@@ -48,6 +48,8 @@ impl Roster {
     pub(crate) fn open(shelf: Shelf, (replicas, copies_min): (usize, usize), clock: &Clock, ran: bool) -> Self {
         let mut table = Members::new(replicas).with_least(copies_min);
         let mut unread = Unread::default();
+        // Before it is read: a change after that is seen.
+        let left = Cell::new(shelf.stamp());
         let text = shelf.read(limits::MEMBERS_BYTES_MAX);
         match text.as_deref().map(whole) {
             Ok((text, is_whole)) => {
@@ -69,7 +71,6 @@ impl Roster {
                 "{shelf} cannot be read: {error}; reads do not wait for dataNodes that were known before"
             ),
         }
-        let left = Cell::new(shelf.stamp());
         let (table, unread, dirty) = (RefCell::new(table), RefCell::new(unread), Notify::new());
         let roster = Self { table, unread, shelf, dirty, failed: Cell::new(false), left };
         if text.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
@@ -90,10 +91,11 @@ impl Roster {
         let lines = text.lines().count();
         // Writing to a string cannot fail.
         writeln!(text, "{END}{lines}").unwrap_or_default();
-        let written = self.shelf.write(text.as_bytes());
-        self.left.set(self.shelf.stamp());
-        match written {
-            Ok(()) => self.failed.set(false),
+        match self.shelf.write(text.as_bytes()) {
+            Ok(stamp) => {
+                self.left.set(Some(stamp));
+                self.failed.set(false);
+            }
             Err(error) => {
                 if !self.failed.replace(true) {
                     tracing::error!("{} cannot be written: {error}; free space in the logs", self.shelf);

@@ -268,6 +268,39 @@ fn sealed_files_that_are_moved_or_cut_are_named() {
     cluster.is_clean();
 }
 
+/// What a disk does to a file behind the back of a node that is stopped; whatever its index says of it.
+#[test]
+fn rot_at_either_end_of_a_file_is_named_by_reads_after_a_start() {
+    type Change = fn(&mut [u8]);
+    let changes: [(&str, Change); 3] = [
+        ("the first line", |bytes| bytes[50] ^= 1),
+        ("the last line", |bytes| *bytes.iter_mut().nth_back(3).unwrap() ^= 1),
+        ("all of it", |bytes| bytes.fill(b'x')),
+    ];
+    for (what, change) in changes {
+        for sealed in [false, true] {
+            if !sealed && what != "the first line" {
+                // A start is refused: the end is lost.
+                continue;
+            }
+            let (cluster, node) = Cluster::start(&["--segment-bytes", "4KiB"]);
+            cluster.keep(if sealed { 120 } else { 5 });
+            stop(node);
+            let file = if sealed { sealed_files(&cluster.at("")).remove(0) } else { cluster.current() };
+            let mut bytes = fs::read(&file).unwrap();
+            change(&mut bytes);
+            fs::write(&file, bytes).unwrap();
+            if sealed {
+                fs::remove_file(file.with_extension("index")).unwrap();
+            }
+            let _node = cluster.start_again();
+            let (code, count, said) = cluster.read();
+            let named = said.contains("data1 is there and cannot give all that it keeps: lines of it are damaged");
+            assert!(code == Some(1) && named, "{what}, sealed {sealed}: {code:?} {count} {said}");
+        }
+    }
+}
+
 #[test]
 fn what_somebody_else_writes_hides_nothing_and_may_be_removed_again() {
     for (text, kill) in [("# a remark\n", true), ("\n", false), ("no newline", true), ("uno\ndos\n\ntres", false)] {

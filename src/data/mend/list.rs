@@ -187,6 +187,18 @@ impl List {
         !self.records(at).is_empty() || self.is_foreign(at)
     }
 
+    /// Where the place begins that this one lies in: who reads a part of a file meets the rest of it.
+    #[must_use]
+    pub(crate) fn around(&self, at: At) -> At {
+        let before = self.places.range(..=at.clone()).next_back().filter(|(start, _)| start.0 == at.0);
+        let around = before.filter(|(start, number)| {
+            let text = self.entries.get(**number).map_or("", |entry| &entry.text);
+            let len: Option<u64> = text.split(' ').nth(2).and_then(|len| len.parse().ok());
+            self.cut_at(start).is_none() && len.is_some_and(|len| at.1 < start.1.saturating_add(len))
+        });
+        around.map(|(start, _)| start.clone()).unwrap_or(at)
+    }
+
     /// Adds a place of so many bytes. The answer is whether it was added: not if it is there, or if the list is full.
     pub(crate) fn add(&mut self, at: &At, len: u64, reason: &str) -> bool {
         let text = format!("{} {} {len} {reason}", at.0, at.1);

@@ -79,7 +79,7 @@ impl Rot {
     }
 
     /// Takes what a reader that asked from `from` on met: leaves out of the page what is mended, and notes the rest. Counts
-    /// files whose end was lost before this start.
+    /// files whose end was lost before this start, and those in which no record is good any more.
     pub(crate) fn judge(&self, view: &View, from: RecordId, page: &mut Page) {
         for (at, cut) in self.list.borrow().cuts() {
             let file = view.sealed().iter().map(|file| &file.segment).find(|segment| segment.file == at.0);
@@ -87,9 +87,13 @@ impl Rot {
                 page.rotten += 1;
             }
         }
+        let empty = view.sealed().iter().map(|file| &file.segment).filter(|segment| segment.records == 0);
+        for segment in empty.filter(|segment| page.next > segment.least && from <= segment.greatest) {
+            page.rotten += u32::from(self.list.borrow().open().any(|at| at.0 == segment.file));
+        }
         for place in &page.rot {
             let Some(file) = view.name(place.serial) else { continue };
-            let at = (file.to_owned(), place.offset);
+            let at = self.list.borrow().around((file.to_owned(), place.offset));
             if self.list.borrow().is_mended(&at) {
                 page.rotten = page.rotten.saturating_sub(1);
             } else {
