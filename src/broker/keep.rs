@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -18,7 +18,7 @@ use super::kept;
 use super::zmq::Message;
 use super::{Error, Keep};
 use crate::client::{self, Outcome};
-use crate::limits;
+use crate::{limits, net};
 
 /// What is to be kept, and what became of it.
 pub(super) struct Keeper {
@@ -50,29 +50,55 @@ struct State {
     ended: bool,
 }
 
-/// Messages that wait to be kept.
+/// Messages that wait to be kept, in the form in which they are: what they take is theirs, and no more of what was read with
+/// them.
 #[derive(Default)]
 struct Queue {
-    messages: VecDeque<Message>,
+    parts: VecDeque<Part>,
+    messages: usize,
     bytes: usize,
+}
+
+/// Messages that are handed on together.
+#[derive(Default)]
+struct Part {
+    bytes: BytesMut,
+    lengths: Vec<usize>,
+}
+
+impl Part {
+    fn cost(&self) -> usize {
+        self.bytes.len() + limits::KEEP_EXTRA_BYTES * self.lengths.len()
+    }
 }
 
 impl Queue {
     /// Takes a message in if there is room for it.
     fn push(&mut self, message: &Message, bytes_max: usize) -> bool {
-        let bytes = limits::KEEP_EXTRA_BYTES + message.byte_len();
-        let fits = self.bytes + bytes <= bytes_max;
-        if fits {
-            self.bytes += bytes;
-            self.messages.push_back(message.clone());
+        let length = kept::encoded_len(message.frames());
+        let cost = limits::KEEP_EXTRA_BYTES + length;
+        if self.bytes + cost > bytes_max {
+            return false;
         }
-        fits
+        if self.parts.back().is_none_or(|part| part.bytes.len() + length > limits::KEEP_PART_BYTES) {
+            self.parts.push_back(Part::default());
+        }
+        if let Some(part) = self.parts.back_mut() {
+            part.bytes.reserve(length);
+            kept::encode(&mut part.bytes, message.frames());
+            part.lengths.push(length);
+        }
+        self.bytes += cost;
+        self.messages += 1;
+        true
     }
 
     /// Hands out the oldest, so many that the queue is not locked for each.
-    fn take(&mut self, into: &mut Vec<Message>) {
-        into.extend(self.messages.drain(..self.messages.len().min(limits::TOPIC_BATCH_MAX)));
-        self.bytes -= into.iter().map(|message| limits::KEEP_EXTRA_BYTES + message.byte_len()).sum::<usize>();
+    fn take(&mut self) -> Option<Part> {
+        let part = self.parts.pop_front()?;
+        self.bytes -= part.cost();
+        self.messages -= part.lengths.len();
+        Some(part)
     }
 }
 
@@ -238,9 +264,9 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn run(&self, heads: Vec<String>, queue_bytes: usize) {
+    async fn run(&self, heads: net::Heads, queue_bytes: usize) {
         // Waiting is bounded by the queue, not by a time.
-        let config = client::Config { retry_for: Duration::MAX, ..client::Config::new(heads) };
+        let config = client::Config { retry_for: Duration::MAX, ..client::Config::following(heads) };
         let (sender, receipts) = client::connect(config);
         tokio::select! {
             biased;
@@ -250,7 +276,7 @@ impl Shared {
         }
         let state = self.lock();
         let Counts { kept, refused, .. } = state.counts;
-        let (lost, waiting) = (state.counts.lost(), state.queue.messages.len());
+        let (lost, waiting) = (state.counts.lost(), state.queue.messages);
         let open = state.handed.saturating_sub(kept + refused);
         drop(state);
         if open > 0 {
@@ -264,26 +290,24 @@ impl Shared {
 
     /// Hands messages to the client as it takes them.
     async fn feed(&self, sender: client::Sender) {
-        let (mut form, mut messages) = (Vec::new(), Vec::new());
         loop {
             let work = self.work.notified();
-            let closing = {
+            let (part, closing) = {
                 let mut state = self.lock();
-                state.queue.take(&mut messages);
-                state.handed += messages.len() as u64;
-                state.closing
+                let part = state.queue.take();
+                state.handed += part.as_ref().map_or(0, |part| part.lengths.len() as u64);
+                (part, state.closing)
             };
-            if messages.is_empty() {
+            let Some(mut part) = part else {
                 if closing {
                     return;
                 }
                 work.await;
-            }
-            for message in messages.drain(..) {
-                form.clear();
-                kept::encode(&mut form, message.frames());
+                continue;
+            };
+            for length in part.lengths {
                 // Refused is only what is too long, and that was seen to.
-                if sender.send(Bytes::copy_from_slice(&form)).await.is_err() {
+                if sender.send(part.bytes.split_to(length).freeze()).await.is_err() {
                     return;
                 }
             }
@@ -351,6 +375,8 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     #[test]
@@ -371,14 +397,19 @@ mod tests {
 
     #[test]
     fn a_queue_takes_what_fits_and_no_more() {
-        let message = |bytes: usize| Message::new([Bytes::from(vec![0; bytes])]);
+        let message = |bytes: usize| Message::new([Bytes::from(vec![b'x'; bytes])]);
+        let form = |bytes: usize| kept::encoded_len([vec![0; bytes].as_slice()].into_iter());
         let mut queue = Queue::default();
-        let max = 2 * (100 + limits::KEEP_EXTRA_BYTES);
+        let max = 2 * (form(100) + limits::KEEP_EXTRA_BYTES);
         assert!(queue.push(&message(100), max) && queue.push(&message(100), max));
         assert!(!queue.push(&message(0), max), "even the smallest takes something");
-        let mut taken = Vec::new();
-        queue.take(&mut taken);
-        assert_eq!((taken.len(), queue.bytes), (2, 0));
-        assert!(queue.push(&message(200), max));
+        let part = queue.take().unwrap();
+        assert_eq!((part.lengths, queue.bytes, queue.messages), (vec![form(100); 2], 0, 0));
+        assert!(queue.push(&message(200), max) && queue.take().is_some() && queue.take().is_none());
+        // A part is about as long as it is to be.
+        let long = limits::KEEP_PART_BYTES / 2;
+        assert!((0..4).all(|_| queue.push(&message(long), usize::MAX)));
+        assert_eq!(queue.take().unwrap().lengths, [form(long)]);
+        assert_eq!((queue.parts.len(), queue.messages), (3, 3));
     }
 }

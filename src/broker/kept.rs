@@ -4,7 +4,7 @@
 //! space in front. So whatever bytes are in them, the frames come back whole, and text stays text: the lines of `data.txt`
 //! and of `acopio read` are read by people and found by `grep`. Pure.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 
 /// The word a kept message begins with.
 pub(crate) const WORD: &str = "zmq";
@@ -21,11 +21,11 @@ fn digits(number: usize) -> usize {
 }
 
 /// Appends the form of these frames.
-pub(crate) fn encode<'a>(out: &mut Vec<u8>, frames: impl Iterator<Item = &'a [u8]> + Clone) {
-    out.extend_from_slice(WORD.as_bytes());
+pub(crate) fn encode<'a>(out: &mut impl BufMut, frames: impl Iterator<Item = &'a [u8]> + Clone) {
+    out.put_slice(WORD.as_bytes());
     let mut before = b' ';
     for frame in frames.clone() {
-        out.push(before);
+        out.put_u8(before);
         before = b',';
         let mut text = [0; 20];
         let mut at = text.len();
@@ -40,11 +40,11 @@ pub(crate) fn encode<'a>(out: &mut Vec<u8>, frames: impl Iterator<Item = &'a [u8
                 break;
             }
         }
-        out.extend_from_slice(text.get(at..).unwrap_or_default());
+        out.put_slice(text.get(at..).unwrap_or_default());
     }
     for frame in frames {
-        out.push(b' ');
-        out.extend_from_slice(frame);
+        out.put_u8(b' ');
+        out.put_slice(frame);
     }
 }
 

@@ -59,8 +59,13 @@ pub(crate) fn create(dir: &Path) -> Result<Files, Error> {
         keys.secret_z85()
     );
     write_new(&files.secret, 0o600, &secret)?;
-    write_new(&files.public, 0o644, &format!("{head}# Public: for who connects.\nmetadata\ncurve\n{public}"))?;
-    Ok(files)
+    let public =
+        write_new(&files.public, 0o644, &format!("{head}# Public: for who connects.\nmetadata\ncurve\n{public}"));
+    if public.is_err() {
+        // It would be the half of no pair.
+        drop(std::fs::remove_file(&files.secret));
+    }
+    public.map(|()| files)
 }
 
 fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), Error> {
@@ -129,6 +134,9 @@ mod tests {
         assert!(!std::fs::read_to_string(&files.public).unwrap().contains(&keys.secret_z85()));
         assert!(secret(&files.public).unwrap_err().to_string().contains("no secret-key in it"));
         assert!(create(&dir.path().join("keys")).unwrap_err().to_string().contains("never overwritten"));
+        std::fs::remove_file(&files.secret).unwrap();
+        assert!(create(&dir.path().join("keys")).unwrap_err().to_string().contains("broker.key: "));
+        assert!(!files.secret.exists(), "a secret key beside the public one of another pair");
         assert!(public(&dir.path().join("none")).unwrap_err().to_string().contains("name a file of keys"));
     }
 }

@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::keep::Keeper;
 use super::office::Office;
-use super::pump::{Ended, Pump};
+use super::pump::{Late, Pump};
 use super::star::{Probe, Role, Star, State, Turn, Why};
-use super::zmq::{Bounds, Error as ZmqError, Message, Publisher, Slow, Subscriber};
+use super::zmq::back::Back;
+use super::zmq::{Bounds, Error as ZmqError, Message, Slow, Subscriber};
 use super::{Config, Error};
 use crate::limits;
 
@@ -42,7 +43,7 @@ struct Broker<'a> {
     star: Star,
     /// Until when the pump may forward.
     lease: Rc<Cell<Option<Instant>>>,
-    beat: Publisher,
+    beat: Back,
     ear: Option<Subscriber>,
     office: Option<Office>,
     probe: Option<JoinHandle<Probe>>,
@@ -57,7 +58,7 @@ enum Event {
     Tick,
     Heard(Result<Message, ZmqError>),
     Probed(Probe),
-    Pumped(Ended),
+    Pumped(Late),
     Elected,
 }
 
@@ -66,7 +67,7 @@ impl<'a> Broker<'a> {
         let at = config.own(config.ports.beat);
         // A listener that stands still must not hold up the broker.
         let bounds = Bounds { slow: Slow::DropNewest, ..config.server() };
-        let bound = Publisher::bind(&at, &bounds, "listener to the heartbeat").await;
+        let bound = Back::bind(&at, &bounds, "listener to the heartbeat").await;
         let beat = bound.map_err(|source| Error::Listen { source })?;
         let office = match &config.election {
             Some(election) => Some(Office::stand(election, config).await?),
@@ -100,15 +101,14 @@ impl<'a> Broker<'a> {
             let now = Instant::now();
             let turn = match event {
                 Event::Stop => break,
-                Event::Tick => self.tick(now).await?,
+                Event::Tick => self.tick(now).await,
                 Event::Heard(message) if message.as_ref().is_ok_and(|message| message.topic() != BEAT) => Turn::Stay,
                 Event::Heard(message) => message.map(|_| self.heard(now))?,
                 Event::Probed(probe) => self.star.probed(probe, now),
                 Event::Elected => self.judge(now),
                 // Elected or not, what it had is let go of first.
-                Event::Pumped(Ended::Late) if self.office.is_some() => self.star.appointed(false, now),
-                Event::Pumped(Ended::Late) => self.star.tick(now),
-                Event::Pumped(Ended::Socket(error)) => return Err(error.into()),
+                Event::Pumped(Late) if self.office.is_some() => self.star.appointed(false, now),
+                Event::Pumped(Late) => self.star.tick(now),
             };
             self.turn(turn).await?;
         }
@@ -135,7 +135,7 @@ impl<'a> Broker<'a> {
         }
     }
 
-    async fn tick(&mut self, now: Instant) -> Result<Turn, Error> {
+    async fn tick(&mut self, now: Instant) -> Turn {
         let turn = self.judge(now);
         if self.ear.is_some() && self.star.wants_probe(now) && self.probe.is_none() {
             let (peer, patience) = (self.config.peers(self.config.ports.subscribers), self.config.beat);
@@ -151,9 +151,9 @@ impl<'a> Broker<'a> {
         }
         if self.star.state() == State::Active && self.pump.is_some() {
             self.lease.set(self.star.lease());
-            self.beat.send(Message::new([Bytes::from_static(BEAT)])).await?;
+            self.beat.send(&Message::new([Bytes::from_static(BEAT)])).await;
         }
-        Ok(turn)
+        turn
     }
 
     async fn turn(&mut self, turn: Turn) -> Result<(), Error> {
@@ -188,7 +188,7 @@ impl<'a> Broker<'a> {
                 ports.beat
             ),
         }
-        self.beat.send(Message::new([Bytes::from_static(BEAT)])).await?;
+        self.beat.send(&Message::new([Bytes::from_static(BEAT)])).await;
         Ok(())
     }
 
@@ -250,7 +250,7 @@ async fn answer(probe: &mut Option<JoinHandle<Probe>>) -> Probe {
     answer
 }
 
-async fn pumping(pump: &mut Option<Pump<'_>>) -> Ended {
+async fn pumping(pump: &mut Option<Pump<'_>>) -> Late {
     match pump {
         Some(pump) => pump.ended().await,
         None => pending().await,

@@ -13,32 +13,24 @@ use tokio::time::Instant;
 
 use super::Config;
 use super::keep::Keeper;
-use super::zmq::{Error, Message, Publisher, Subscriber};
+use super::zmq::back::Back;
+use super::zmq::front::Front;
+use super::zmq::{Error, Message};
 use crate::limits;
 
-/// Why it forwards no more.
-pub(super) enum Ended {
-    /// It was not told for too long that it may.
-    Late,
-    /// A socket was closed.
-    Socket(Error),
-}
-
-impl From<Error> for Ended {
-    fn from(error: Error) -> Self {
-        Self::Socket(error)
-    }
-}
+/// It was not told for too long that it may forward.
+#[derive(Debug)]
+pub(super) struct Late;
 
 /// The two ports of an active broker, and what runs between them.
 pub(super) struct Pump<'a> {
     ports: Rc<Ports>,
-    running: Pin<Box<dyn Future<Output = Ended> + 'a>>,
+    running: Pin<Box<dyn Future<Output = Late> + 'a>>,
 }
 
 struct Ports {
-    front: Subscriber,
-    back: Publisher,
+    front: Front,
+    back: Back,
 }
 
 impl<'a> Pump<'a> {
@@ -49,22 +41,21 @@ impl<'a> Pump<'a> {
     ) -> Result<Self, Error> {
         let (bounds, at) = (config.server(), config.ports);
         // Subscribers first: what is published is for them.
-        let back = Publisher::bind(&config.own(at.subscribers), &bounds, "subscriber").await?;
-        let front = Subscriber::bind(&config.own(at.publishers), &bounds, "publisher").await?;
+        let back = Back::bind(&config.own(at.subscribers), &bounds, "subscriber").await?;
+        let front = Front::bind(&config.own(at.publishers), &bounds, "publisher").await?;
         let ports = Rc::new(Ports { front, back });
         let forward = Forward { ports: Rc::clone(&ports), lease, batch: Vec::with_capacity(limits::TOPIC_BATCH_MAX) };
         let running = async move {
-            let ended = match keeper {
+            match keeper {
                 Some(keeper) if keeper.is_required() => forward.once_kept(keeper).await,
                 keeper => forward.at_once(keeper).await,
-            };
-            ended.err().unwrap_or(Ended::Late)
+            }
         };
         Ok(Self { ports, running: Box::pin(running) })
     }
 
     /// Forwards until it ends. Dropping the future and asking again goes on.
-    pub(super) async fn ended(&mut self) -> Ended {
+    pub(super) async fn ended(&mut self) -> Late {
         poll_fn(|cx| self.running.as_mut().poll(cx)).await
     }
 
@@ -106,15 +97,17 @@ impl Waiting {
 
 impl Forward {
     /// What is kept is kept beside, if at all.
-    async fn at_once(mut self, keeper: Option<&Keeper>) -> Result<(), Ended> {
+    async fn at_once(mut self, keeper: Option<&Keeper>) -> Late {
         loop {
-            self.ports.front.recv_many(limits::TOPIC_BATCH_MAX, &mut self.batch).await?;
-            self.may_forward()?;
+            self.ports.front.recv_many(limits::TOPIC_BATCH_MAX, &mut self.batch).await;
+            if !self.may_forward() {
+                return Late;
+            }
             if let Some(keeper) = keeper {
                 keeper.offer(&self.batch);
             }
             for message in self.batch.drain(..) {
-                self.ports.back.send(message).await?;
+                self.ports.back.send(&message).await;
             }
             // Heartbeats, connections and subscribers have their turn.
             tokio::task::yield_now().await;
@@ -122,7 +115,7 @@ impl Forward {
     }
 
     /// A log in front of every subscriber.
-    async fn once_kept(mut self, keeper: &Keeper) -> Result<(), Ended> {
+    async fn once_kept(mut self, keeper: &Keeper) -> Late {
         let mut waiting = Waiting::default();
         let mut kept = Vec::new();
         // What an earlier turn of this broker offered is nobody's here: its subscribers are gone.
@@ -132,23 +125,25 @@ impl Forward {
             tokio::select! {
                 biased;
                 () = keeper.settled(&mut kept) => {}
-                got = self.ports.front.recv_many(limits::TOPIC_BATCH_MAX, &mut self.batch), if has_room => got?,
+                got = self.ports.front.recv_many(limits::TOPIC_BATCH_MAX, &mut self.batch), if has_room => got,
             }
-            self.may_forward()?;
+            if !self.may_forward() {
+                return Late;
+            }
             let passed = of_before.min(kept.len());
             of_before -= passed;
             for kept in kept.drain(..).skip(passed) {
                 let message = waiting.pop();
                 if let Some(message) = message.filter(|_| kept) {
-                    self.ports.back.send(message).await?;
+                    self.ports.back.send(&message).await;
                 }
             }
             keeper.offer(&self.batch);
             for message in self.batch.drain(..) {
                 if !keeper.wants(&message) {
-                    self.ports.back.send(message).await?;
+                    self.ports.back.send(&message).await;
                 } else if keeper.takes(&message) {
-                    waiting.push(message);
+                    waiting.push(message.detached());
                 }
             }
             tokio::task::yield_now().await;
@@ -156,8 +151,7 @@ impl Forward {
     }
 
     /// A process that stood still was taken for dead: what it got meanwhile went to its peer as well.
-    fn may_forward(&self) -> Result<(), Ended> {
-        let lease = self.lease.get().ok_or(Ended::Late)?;
-        if Instant::now() < lease { Ok(()) } else { Err(Ended::Late) }
+    fn may_forward(&self) -> bool {
+        self.lease.get().is_some_and(|lease| Instant::now() < lease)
     }
 }

@@ -1,6 +1,7 @@
 //! Publishes once more what was kept: reads the cluster, takes kept messages apart, and sends them as they were, at the pace at
 //! which they came or another.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
@@ -52,13 +53,16 @@ pub(crate) enum Error {
     #[error("nobody at {0} subscribes; see that a broker is active there, or name another with --to")]
     Nobody(Address),
     /// Who took it is gone.
-    #[error("{to} is gone after {published} messages; go on with --since {at} once it is back")]
+    #[error(
+        "{to} is gone after {published} messages, of which the last may not have arrived; go on with --since {at} once it \
+         is back: some may come twice then"
+    )]
     Gone {
         /// Where it was.
         to: Address,
         /// Messages that were published.
         published: u64,
-        /// The record that was to be next.
+        /// A record before those that were on their way.
         at: RecordId,
     },
 }
@@ -76,7 +80,7 @@ pub(crate) async fn run(config: Config) -> Result<Report, Error> {
     let peers = publisher.peers_changed();
     let query = Query { from: config.from, until: config.until, ..Query::default() };
     let mut reader = reader::read(config.reader, query);
-    let (mut report, mut pace) = (Report::default(), Pace::new(config.speed));
+    let (mut report, mut pace, mut doubt) = (Report::default(), Pace::new(config.speed), Doubt::default());
     while let Some(event) = reader.next().await {
         let message = match event? {
             Event::Message(message) => message,
@@ -103,13 +107,49 @@ pub(crate) async fn run(config: Config) -> Result<Report, Error> {
         }
         // With nobody there it would go nowhere, and nothing would tell.
         if publisher.peers_changed() != peers {
-            return Err(Error::Gone { to: config.to, published: report.published, at: message.id });
+            let at = doubt.since(Instant::now()).unwrap_or(message.id);
+            return Err(Error::Gone { to: config.to, published: report.published, at });
         }
+        doubt.publishes(message.id, Instant::now());
         publisher.send(Message::new(frames)).await?;
         report.published += 1;
     }
     publisher.close(limits::REPLAY_LINGER_MAX).await;
     Ok(report)
+}
+
+/// What may not have arrived: PUB sockets are told nothing of what becomes of a message.
+#[derive(Default)]
+struct Doubt {
+    /// When a message was published, and which; a few of them.
+    marks: VecDeque<(Instant, RecordId)>,
+}
+
+impl Doubt {
+    /// This one goes out now.
+    fn publishes(&mut self, id: RecordId, now: Instant) {
+        let step = limits::REPLAY_DOUBT_TIME / limits::REPLAY_DOUBT_MARKS;
+        if self.marks.back().is_none_or(|&(at, _)| now.saturating_duration_since(at) >= step) {
+            self.forget(now);
+            self.marks.push_back((now, id));
+        }
+    }
+
+    /// The record from which on there is doubt.
+    fn since(&mut self, now: Instant) -> Option<RecordId> {
+        self.forget(now);
+        self.marks.front().map(|&(_, id)| id)
+    }
+
+    /// Leaves the last mark of those that are old enough: what came before it has arrived.
+    fn forget(&mut self, now: Instant) {
+        let old = |mark: Option<&(Instant, RecordId)>| {
+            mark.is_some_and(|&(at, _)| now.saturating_duration_since(at) >= limits::REPLAY_DOUBT_TIME)
+        };
+        while old(self.marks.get(1)) {
+            self.marks.pop_front();
+        }
+    }
 }
 
 /// When each message is due.
@@ -143,6 +183,25 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_on_its_way_is_in_doubt_and_what_was_long_before_is_not() {
+        let start = Instant::now();
+        let id = |number: u64| RecordId { time_ns: number, incarnation: 0 };
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        let mut doubt = Doubt::default();
+        assert_eq!(doubt.since(start), None);
+        for millis in 0..10_000 {
+            doubt.publishes(id(millis), at(millis));
+            assert!(doubt.marks.len() <= limits::REPLAY_DOUBT_MARKS as usize + 2);
+        }
+        let least = 10_000 - limits::REPLAY_DOUBT_TIME.as_millis() as u64;
+        let since = doubt.since(at(10_000)).unwrap().time_ns;
+        assert!((least - 500..=least).contains(&since), "{since}");
+        // Far apart: the last one alone, however long ago that was.
+        doubt.publishes(id(60_000), at(60_000));
+        assert_eq!(doubt.since(at(90_000)), Some(id(60_000)));
+    }
 
     #[test]
     fn messages_are_due_as_far_apart_as_they_came_or_as_many_times_nearer() {

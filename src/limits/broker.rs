@@ -40,15 +40,24 @@ pub(crate) const SUBSCRIBER_QUEUE_MAX: u32 = 1_000_000;
 /// Encoded bytes that wait for one subscriber beside one message that is larger.
 pub(crate) const SUBSCRIBER_QUEUE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// Messages of one publisher that wait for the broker: fewer where messages may be large, see
-/// [`PUBLISHER_QUEUE_BYTES_MAX`].
-pub(crate) const PUBLISHER_QUEUE_MAX: usize = 1024;
+/// Bytes that are written to a subscriber at a time, as far as whole messages permit.
+pub(crate) const SUBSCRIBER_WRITE_BYTES: usize = 64 * 1024;
+
+/// Greatest message from a subscriber, bytes: all it has to say is which topics it wants.
+pub(crate) const SUBSCRIBER_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes of messages that wait for the broker, of all publishers together, beside what one read of each brought and one
+/// larger message. Past it they wait in the publishers.
+pub(crate) const PUBLISHERS_QUEUE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Messages that wait in a program that subscribes: fewer where messages may be large, see [`RECEIVE_QUEUE_BYTES_MAX`].
+pub(crate) const RECEIVE_QUEUE_MAX: usize = 1024;
 
 /// The fewest of them: so many of the greatest size may wait.
-pub(crate) const PUBLISHER_QUEUE_MIN: usize = 16;
+pub(crate) const RECEIVE_QUEUE_MIN: usize = 16;
 
-/// Bytes of one publisher that wait for the broker, as far as the least number of messages permits.
-pub(crate) const PUBLISHER_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of them, as far as the least number of messages permits.
+pub(crate) const RECEIVE_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Messages that are forwarded before heartbeats and connections get their turn.
 pub(crate) const TOPIC_BATCH_MAX: usize = 256;
@@ -62,8 +71,11 @@ pub(crate) const TOPIC_HANDSHAKES_MAX: usize = 128;
 /// Longest prefix that is subscribed to, bytes: it is kept for each subscriber.
 pub(crate) const SUBSCRIPTION_BYTES_MAX: usize = 4096;
 
-/// Events of connections that wait to be told; what does not fit is counted.
-pub(crate) const TOPIC_EVENTS_MAX: usize = 4096;
+/// Bytes of all prefixes that one subscriber has, each counted with [`TOPIC_FRAME_EXTRA_BYTES`] more: 50,000 of 20 bytes.
+pub(crate) const SUBSCRIPTIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Time between two lines that say how much a subscriber did not get.
+pub(crate) const TOPIC_SAY_EVERY: Duration = Duration::from_secs(1);
 
 /// Silence of a peer after which it is asked whether it is there (ZMTP's PING).
 pub(crate) const TOPIC_PING_AFTER: Duration = Duration::from_secs(10);
@@ -83,6 +95,9 @@ pub(crate) const KEEP_PREFIXES_MAX: usize = 256;
 /// The least that can be asked for, bytes: the greatest message that is kept fits.
 pub(crate) const KEEP_QUEUE_BYTES_MIN: usize = 2 * MESSAGE_BYTES_MAX;
 
+/// Bytes of messages that are handed to the cluster's client together, as far as whole messages permit.
+pub(crate) const KEEP_PART_BYTES: usize = 32 * 1024;
+
 /// What a message that waits to be kept takes beside its bytes.
 pub(crate) const KEEP_EXTRA_BYTES: usize = 128;
 
@@ -94,6 +109,12 @@ pub(crate) const KEEP_END_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Time `replay` waits for somebody who takes its messages.
 pub(crate) const REPLAY_CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Time after which a message that `replay` published has arrived, unless the broker is slower than what it is sent.
+pub(crate) const REPLAY_DOUBT_TIME: Duration = Duration::from_secs(2);
+
+/// Messages that `replay` remembers within that time, to name the one to go on with.
+pub(crate) const REPLAY_DOUBT_MARKS: u32 = 20;
 
 /// Time that the last messages of `replay` have to leave.
 pub(crate) const REPLAY_LINGER_MAX: Duration = Duration::from_secs(10);
@@ -111,8 +132,9 @@ pub(crate) const CALC_LEG_TIME_MAX: Duration = Duration::from_secs(2);
 /// question, within moments.
 pub(crate) const CALC_DUPLICATE_TIME: Duration = Duration::from_millis(500);
 
-/// Time for which a square that did not come in time is not taken for one that nobody asked for.
-pub(crate) const CALC_LATE_TIME_MAX: Duration = Duration::from_secs(60);
+/// Time for which a square that did not come in time is not taken for one that nobody asked for. Not longer: the operation
+/// server may be gone, and a client of the original that has the same leg squared by the next one waits for its answer.
+pub(crate) const CALC_LATE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Requests, legs and squares that the calculation server has at a time, each; past it one more is refused, or the oldest is
 /// forgotten where it has been answered.

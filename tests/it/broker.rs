@@ -65,6 +65,39 @@ fn the_backup_takes_over_says_so_and_the_primary_stands_by_when_it_comes_back() 
 }
 
 #[test]
+fn with_immediate_no_message_comes_twice_whichever_broker_takes_over() {
+    let pair = Pair::new();
+    let primary = pair.primary(&[]);
+    primary.wait_for(LISTENING);
+    let backup = pair.backup(&[]);
+    backup.wait_for("the heartbeat of");
+    let immediate = [("IMMEDIATE", "1")];
+    let subscriber = pair.subscriber(&primary, &["t", "1000000"], &immediate);
+    let mut publisher = pair.publisher(&immediate);
+    publisher.tell("load t 100000 500");
+    let more = || {
+        let before = subscriber.count("got t");
+        eventually("messages flow", || (subscriber.count("got t") > before + 300).then_some(()));
+    };
+    more();
+    primary.kill();
+    backup.wait_for(ACTIVE);
+    more();
+    // Without IMMEDIATE the publisher would have kept for it what it sent since it died, and would hand that over now.
+    let primary = pair.primary(&[]);
+    primary.wait_for("the heartbeat of");
+    backup.kill();
+    primary.wait_for(LISTENING);
+    more();
+    let all = subscriber.all();
+    let mut numbers: Vec<&str> = all.lines().filter_map(|line| line.strip_prefix("got t ")).collect();
+    let count = numbers.len();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), count, "a message came twice");
+}
+
+#[test]
 fn a_primary_that_stood_still_looks_before_it_forwards() {
     let pair = Pair::new();
     let primary = pair.primary(&[]);

@@ -125,6 +125,9 @@ fn programs_of_the_originals_shape_take_any_part() {
     let server = parts.subscribed(|| pair.python("server.py", &[]), "server ready");
     let (_, out, error) = parts.client("9", "12");
     assert!(out.contains("15.0000"), "{out} {error}");
+    // Its numbers are doubles: what it answers to large legs is right as far as those go.
+    let (_, out, error) = parts.client("98765432109876543", "12345678901234567");
+    assert!(out.contains("recibida: 99534046272534416.0000"), "{out} {error}");
     let (_, _, said) = pair.python("client.py", &["calc.request", "20", "21"]).finish();
     assert_eq!(said, "29.0000");
     assert_eq!(server.count("local"), 0, "{}", server.all());

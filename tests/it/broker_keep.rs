@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
-use crate::common::topics::{DEAD_AFTER, Pair};
-use crate::common::{Head, Port, acopio, eventually, ran};
+use crate::common::topics::{ASKS, DEAD_AFTER, Pair};
+use crate::common::{Head, Port, Process, acopio, eventually, ran};
 
 /// A cluster of one.
 fn solo(dir: &Path) -> Head {
@@ -49,9 +51,7 @@ fn what_is_kept_is_read_back_whole_and_in_order_and_published_once_more() {
     let again = Pair::new();
     let other = again.alone(&[]);
     let subscriber = again.subscriber(&other, &["", "503"], &[]);
-    let mut command = acopio();
-    command.args(["replay", "--speed", "max", "--head", &head.at(), "--to", &format!("tcp://{}:5555", again.hosts[0])]);
-    let (code, _, said) = ran(command);
+    let (code, _, said) = ran(replay(&head, &again.hosts[0], &["--speed", "max"]));
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("503 messages published; 0 records are something else"), "{said}");
     subscriber.wait_for("longest gap");
@@ -59,14 +59,57 @@ fn what_is_kept_is_read_back_whole_and_in_order_and_published_once_more() {
         subscriber.all().lines().filter_map(|line| line.strip_prefix("got ").map(ToOwned::to_owned)).collect();
     assert_eq!(got[..3], ["temp.cellar 21.5", "calc.request.1 12  xxx", "temp.bytes 256:32640"]);
     assert_eq!(got[502], "temp.n 499");
-    // Only a topic, and nobody there.
-    let replay = |to: &str| {
-        let mut command = acopio();
-        command.args(["replay", "--speed", "max", "--topic", "calc", "--head", &head.at(), "--to", to]);
-        ran(command)
+    // Only a topic, at its own pace and faster, and nobody there.
+    publisher.tell("load temp.slow 30 20");
+    wait_kept(&head, 533);
+    let replay = |topic: &str, speed: &str, to: &str| {
+        let started = Instant::now();
+        let (code, _, said) = ran(replay(&head, to, &["--speed", speed, "--topic", topic]));
+        (code, said, started.elapsed())
     };
-    assert!(replay(&format!("tcp://{}:5555", again.hosts[0])).2.contains("1 messages published"));
+    assert!(replay("calc", "max", &again.hosts[0]).1.contains("1 messages published"));
+    let (_, said, took) = replay("temp.slow", "1", &again.hosts[0]);
+    assert!(said.contains("30 messages published") && took >= Duration::from_secs(1), "{took:?} {said}");
+    let (_, said, faster) = replay("temp.slow", "20", &again.hosts[0]);
+    assert!(said.contains("30 messages published") && faster < took, "{faster:?} {took:?} {said}");
+    let (code, said, _) = replay("", "max", &again.hosts[1]);
+    assert!(code == Some(1) && said.contains("see that a broker is active there"), "{said}");
     drop(broker);
+}
+
+fn replay(head: &Head, to: &str, more: &[&str]) -> Command {
+    let mut command = acopio();
+    command.args(["replay", "--head", &head.at(), "--to", &format!("tcp://{to}:5555")]).args(more);
+    command
+}
+
+#[test]
+fn a_replay_whose_broker_is_killed_names_where_to_go_on_and_nothing_is_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let (head, pair) = (solo(dir.path()), Pair::new());
+    let broker = pair.alone(&["--keep", "", "--head", &head.at()]);
+    let mut publisher = pair.publisher(&[]);
+    publisher.tell("load t 20000 5000");
+    wait_kept(&head, 20_000);
+    drop(broker);
+    let broker = pair.alone(&[]);
+    let subscriber = pair.subscriber(&broker, &["t", "1000000"], &[]);
+    let first = Process::start(replay(&head, &pair.hosts[0], &["--speed", "2"]));
+    eventually("half of it is there", || (subscriber.count("got t") > 10_000).then_some(()));
+    broker.kill();
+    let (code, _, said) = first.finish();
+    assert!(code == Some(1) && said.contains("is gone after"), "{said}");
+    let (_, since) = said.split_once("go on with --since ").unwrap();
+    let since = since.split(' ').next().unwrap();
+    let broker = pair.alone(&[]);
+    eventually("it subscribes again", || (broker.count(ASKS) > 0).then_some(()));
+    let (code, _, said) = ran(replay(&head, &pair.hosts[0], &["--speed", "5", "--since", since]));
+    assert_eq!(code, Some(0), "{said}");
+    eventually("all of it is there", || {
+        let all = subscriber.all();
+        let got: BTreeSet<&str> = all.lines().filter_map(|line| line.strip_prefix("got t ")).collect();
+        (got.len() == 20_000).then_some(())
+    });
 }
 
 #[test]

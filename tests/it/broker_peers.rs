@@ -128,6 +128,100 @@ fn a_subscriber_that_stands_still_holds_up_nobody_and_takes_bounded_memory() {
 }
 
 #[test]
+fn what_a_slow_subscriber_does_not_get_is_counted_and_told() {
+    for policy in ["drop-newest", "drop-oldest"] {
+        let pair = Pair::new();
+        let broker = pair.alone(&["--slow", policy]);
+        let slow = pair.subscriber(&broker, &["t", "3000"], &[("RCVHWM", "1")]);
+        slow.signal(Signal::STOP);
+        let mut publisher = pair.publisher(&[]);
+        for k in 0..3000 {
+            publisher.tell(&format!("send t {k} @20000"));
+        }
+        publisher.tell("load t 1 1");
+        publisher.process.wait_for("loaded");
+        let told = || -> usize {
+            let all = broker.all();
+            let lines = all.lines().filter_map(|line| line.split_once(" messages were not sent to it; see --queue"));
+            lines.map(|(before, _)| before.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum()
+        };
+        eventually("it is told of", || (told() > 1000).then_some(()));
+        slow.signal(Signal::CONT);
+        // Each of the 3001 is either got or told of.
+        eventually("the counts meet", || (told() + slow.count("got t") == 3001).then_some(()));
+        let last = slow.count("got t 2999") == 1;
+        assert_eq!(last, policy == "drop-oldest", "{policy}: the newest is what is kept, or what is dropped");
+    }
+}
+
+#[test]
+fn what_publishers_send_waits_in_them_where_the_broker_has_to_wait() {
+    let pair = Pair::new();
+    let broker = pair.alone(&["--slow", "wait"]);
+    let slow = pair.subscriber(&broker, &["t", "160"], &[("RCVHWM", "1"), ("QUIET", "1")]);
+    slow.signal(Signal::STOP);
+    let mut publishers: Vec<_> = (0..8).map(|_| pair.publisher(&[])).collect();
+    for publisher in &mut publishers {
+        publisher.tell(&"send t @1000000\n".repeat(20));
+        publisher.tell("load other 1 1");
+        publisher.process.wait_for("loaded");
+    }
+    slow.signal(Signal::CONT);
+    slow.wait_for("longest gap");
+    // 160 MB passed. A broker of this build takes 30 without a message.
+    assert!(broker.peak_kib() < 90 * 1024, "{} KiB", broker.peak_kib());
+}
+
+/// A subscriber that speaks ZMTP by hand.
+fn by_hand(host: &str) -> TcpStream {
+    let mut socket = TcpStream::connect((host, 5556)).unwrap();
+    let mut greeting = [0; 64];
+    (greeting[0], greeting[9], greeting[10], greeting[11]) = (0xff, 0x7f, 3, 1);
+    greeting[12..16].copy_from_slice(b"NULL");
+    socket.write_all(&greeting).unwrap();
+    socket.read_exact(&mut greeting).unwrap();
+    let ready = b"\x05READY\x0bSocket-Type\0\0\0\x03SUB";
+    socket.write_all(&[&[4, ready.len() as u8], ready.as_slice()].concat()).unwrap();
+    let mut head = [0; 2];
+    socket.read_exact(&mut head).unwrap();
+    socket.read_exact(&mut vec![0; usize::from(head[1])]).unwrap();
+    socket
+}
+
+#[test]
+fn a_subscriber_has_a_bounded_number_of_topics() {
+    let pair = Pair::new();
+    let broker = pair.alone(&[]);
+    let mut greedy = by_hand(&pair.hosts[0]);
+    for k in 0..3000 {
+        let mut command = b"\x09SUBSCRIBE".to_vec();
+        command.extend_from_slice(format!("{k:04000}").as_bytes());
+        greedy
+            .write_all(&[&[6, 0, 0, 0, 0, 0, 0], &(command.len() as u16).to_be_bytes()[..], &command].concat())
+            .unwrap();
+    }
+    let line = broker.wait_for("asked for too many topics, or too long ones");
+    assert!(line.contains("subscriber 127."), "{line}");
+    let subscriber = pair.subscriber(&broker, &["t", "1"], &[]);
+    let mut publisher = pair.publisher(&[]);
+    publisher.send(&["t", "passes"]);
+    subscriber.wait_for("got t passes");
+}
+
+#[test]
+fn who_never_shakes_hands_keeps_nobody_else_out() {
+    let pair = Pair::new();
+    let broker = pair.alone(&[]);
+    let held: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect((pair.hosts[0].as_str(), 5556)).unwrap()).collect();
+    let subscriber = pair.subscriber(&broker, &["t", "1"], &[]);
+    let mut publisher = pair.publisher(&[]);
+    publisher.send(&["t", "passes"]);
+    subscriber.wait_for("got t passes");
+    assert!(broker.count("is no subscriber: handshake timeout") > 100, "those before it have had their time");
+    drop(held);
+}
+
+#[test]
 fn where_all_wait_for_the_slowest_nothing_is_dropped() {
     let pair = Pair::new();
     let broker = pair.alone(&["--slow", "wait", "--queue", "10"]);

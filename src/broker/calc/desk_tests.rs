@@ -75,6 +75,18 @@ fn what_does_not_come_is_computed_here_and_is_no_news_when_it_is_late() {
 }
 
 #[test]
+fn after_a_while_the_same_squares_are_somebody_elses() {
+    let mut test = Test::new();
+    test.gets("calc.request.1", &["12"]);
+    test.gets("calc.request.2", &["13"]);
+    // Nobody squares; then operation servers are started, and a client of the last figure asks them.
+    assert_eq!(test.after(WAIT), ["calc.hypotenuse.result 17.6918"]);
+    test.after(Duration::from_secs(5));
+    test.gets("calc.square.result.1", &["144"]);
+    assert_eq!(test.gets("calc.square.result.2", &["169"]), ["calc.hypotenuse.result 17.6918"]);
+}
+
+#[test]
 fn duplicates_are_dropped_whenever_they_come() {
     let mut test = Test::new();
     test.gets("calc.request.1", &["3"]);

@@ -61,17 +61,34 @@ impl Whole {
     /// The root of the sum of two squares, to four decimals: the nearest number that has them.
     #[must_use]
     pub(crate) fn hypotenuse(a2: &Self, b2: &Self) -> Option<String> {
-        let sum = &a2.0 + &b2.0;
-        if sum < BigInt::ZERO {
-            return None;
-        }
-        // Twice the root in ten thousandths, rounded down; half of one more, rounded down, is the root rounded to nearest.
-        let twice = (sum * 400_000_000_u32).sqrt();
-        let digits = ((twice + 1_u32) / 2_u32).to_string();
+        let digits = ten_thousandths(a2, b2)?.to_string();
         let padded = format!("{digits:0>5}");
         let (whole, decimals) = padded.split_at(padded.len() - 4);
         Some(format!("{whole}.{decimals}"))
     }
+
+    /// Whether a text is that root, as exact as the original's server has it: its numbers are doubles, of 53 bits.
+    #[must_use]
+    pub(crate) fn is_hypotenuse(text: &[u8], a2: &Self, b2: &Self) -> bool {
+        let said = text.iter().rposition(|&byte| byte == b'.').and_then(|point| text.split_at_checked(point));
+        let Some((whole, [_, decimals @ ..])) = said else { return false };
+        if decimals.len() != 4 {
+            return false;
+        }
+        match (Self::square_of_leg(&[whole, decimals].concat()), ten_thousandths(a2, b2)) {
+            (Ok(Self(said)), Some(exact)) => {
+                (said - &exact).magnitude() <= (&exact >> 52_u32).magnitude().max(&1_u32.into())
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The root of the sum of two squares in ten thousandths, rounded to the nearest; none of a sum below zero.
+fn ten_thousandths(a2: &Whole, b2: &Whole) -> Option<BigInt> {
+    let sum = &a2.0 + &b2.0;
+    // Twice the root in ten thousandths, rounded down; half of one more, rounded down, is the root rounded to nearest.
+    (sum >= BigInt::ZERO).then(|| ((sum * 400_000_000_u32).sqrt() + 1_u32) / 2_u32)
 }
 
 impl fmt::Display for Whole {
@@ -114,6 +131,28 @@ mod tests {
         let most = "9".repeat(limits::CALC_DIGITS_MAX);
         let square = Whole::leg(most.as_bytes()).unwrap().squared();
         assert_eq!(Whole::square_of_leg(square.to_string().as_bytes()), Ok(square));
+    }
+
+    #[test]
+    fn the_originals_answer_is_taken_for_what_a_double_is() {
+        let is = |text: &str, a: &str, b: &str| {
+            let square = |text: &str| Whole::leg(text.as_bytes()).unwrap().squared();
+            Whole::is_hypotenuse(text.as_bytes(), &square(a), &square(b))
+        };
+        // What Python prints for f"{math.sqrt(a * a + b * b):.4f}".
+        for (a, b, python) in [
+            ("12", "13", "17.6918"),
+            ("0", "0", "0.0000"),
+            ("123456789012345", "1", "123456789012345.0000"),
+            ("98765432109876543", "12345678901234567", "99534046272534416.0000"),
+            ("100000000000000000000", "1", "100000000000000000000.0000"),
+        ] {
+            assert!(is(python, a, b), "{a} {b}");
+        }
+        for other in ["17.6920", "17.6916", "17.69180", "17.691", "176918", "", ".", "-17.6918", "x.6918", "17.69x8"] {
+            assert!(!is(other, "12", "13"), "{other}");
+        }
+        assert!(!is("99534046272534516.0000", "98765432109876543", "12345678901234567"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ import zmq
 
 prefix, count, brokers = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 sub = zmq.Context().socket(zmq.SUB)
-for option in ("HEARTBEAT_IVL", "RECONNECT_IVL", "CURVE_SERVERKEY"):
+for option in ("HEARTBEAT_IVL", "RECONNECT_IVL", "RCVHWM", "RCVBUF", "IMMEDIATE", "CURVE_SERVERKEY"):
     value = os.environ.get(option)
     if value and option == "CURVE_SERVERKEY":
         public, secret = zmq.curve_keypair()

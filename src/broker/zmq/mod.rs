@@ -1,24 +1,25 @@
 //! ZeroMQ, as far as it is spoken here: sockets that publish and that subscribe, over TCP alone, with bounds on all they
 //! hold. The one place where the crate behind it is used, so that another could take its place.
 //!
-//! A front is a SUB socket that is bound and subscribed to everything, so no subscription has to travel upstream; a back is
-//! a PUB socket. Both let subscribers and publishers of every implementation in.
+//! What listens is the broker's own, over the crate's protocol: a [`front`] is a SUB socket that is subscribed to everything,
+//! so no subscription has to travel upstream; a [`back`] is a PUB socket. Both let subscribers and publishers of every
+//! implementation in. What connects, [`Publisher`] and [`Subscriber`], is the crate's sockets.
 
-use std::sync::Arc;
+pub(crate) mod back;
+pub(crate) mod front;
+mod port;
+mod wanted;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use omq_tokio::endpoint::Host;
 use omq_tokio::{
-    CurveKeypair, CurvePublicKey, CurveSecretKey, DisconnectReason, Endpoint, KeepAlive, MonitorEvent,
-    MonitorRecvError, MonitorStream, OnMute, Options, ReconnectPolicy, Socket, SocketType, SubscriptionRequest,
+    CurveKeypair, CurvePublicKey, CurveSecretKey, Endpoint, KeepAlive, Options, ReconnectPolicy, Socket, SocketType,
     TrySendError,
 };
-use tokio::task::JoinHandle;
-use tracing::Level;
 
 use crate::limits;
-use crate::peer_log::PeerLog;
 
 /// What happens to a message whose subscriber has a full queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -136,6 +137,11 @@ impl Message {
         (0..self.0.len()).map(|k| self.0.part_slice(k).unwrap_or_default())
     }
 
+    /// The same in memory of its own: what came is a slice of all that was read with it.
+    pub(crate) fn detached(&self) -> Self {
+        Self::new(self.frames().map(Bytes::copy_from_slice))
+    }
+
     pub(crate) fn byte_len(&self) -> usize {
         self.0.byte_len()
     }
@@ -188,153 +194,98 @@ impl Address {
     }
 }
 
-/// Publishes to whoever has subscribed.
-pub(crate) struct Publisher {
-    socket: Socket,
-    /// Tells of its peers where it listens.
-    told: Option<Told>,
-}
+/// Connects, and publishes to whoever has subscribed.
+pub(crate) struct Publisher(Socket);
 
-/// Gets what it has subscribed to.
-pub(crate) struct Subscriber {
-    socket: Socket,
-    told: Option<Told>,
-}
+/// Connects, and gets what it has subscribed to.
+pub(crate) struct Subscriber(Socket);
 
 impl Publisher {
-    /// One that listens; `who` are its peers, in the lines that tell of them.
-    pub(crate) async fn bind(at: &Address, bounds: &Bounds, who: &'static str) -> Result<Self, Error> {
-        let socket = open(SocketType::Pub, at, bounds)?;
-        let told = Some(Told::start(&socket, who));
-        bind(&socket, at).await?;
-        Ok(Self { socket, told })
-    }
-
-    /// One that connects, again and again.
+    /// Connects, again and again.
     pub(crate) async fn connect(to: &[Address], bounds: &Bounds) -> Result<Self, Error> {
-        Ok(Self { socket: connect(SocketType::Pub, to, bounds).await?, told: None })
+        Ok(Self(connect(SocketType::Pub, to, bounds).await?))
     }
 
     /// Sends, or waits for room as [`Slow`] says. What nobody has subscribed to goes nowhere.
     pub(crate) async fn send(&self, message: Message) -> Result<(), Error> {
         let mut message = message.0;
         loop {
-            match self.socket.try_send(message) {
+            match self.0.try_send(message) {
                 Ok(()) => return Ok(()),
                 Err(TrySendError::Full(back)) => message = back,
                 Err(TrySendError::Closed | TrySendError::Error(_)) => return Err(Error::Closed),
             }
-            self.socket.wait_send_ready().await;
+            self.0.wait_send_ready().await;
         }
     }
 
     /// Whether somebody subscribes, or does within this time.
     pub(crate) async fn is_wanted(&self, within: Duration) -> bool {
-        self.socket.wait_subscribed(1, within).await.is_ok()
+        self.0.wait_subscribed(1, within).await.is_ok()
     }
 
     /// A number that changes whenever somebody connects or goes.
     pub(crate) fn peers_changed(&self) -> u64 {
-        self.socket.connections_generation()
+        self.0.connections_generation()
     }
 
     /// Sends what is under way, for a while, and closes.
     pub(crate) async fn close(self, within: Duration) {
-        drop(self.told);
-        drop(self.socket.close_with_linger(Some(within)).await);
+        drop(self.0.close_with_linger(Some(within)).await);
     }
 }
 
 impl Subscriber {
-    /// One that listens and gets everything.
-    pub(crate) async fn bind(at: &Address, bounds: &Bounds, who: &'static str) -> Result<Self, Error> {
-        let socket = open(SocketType::Sub, at, bounds)?;
-        subscribe(&socket, b"").await?;
-        let told = Some(Told::start(&socket, who));
-        bind(&socket, at).await?;
-        Ok(Self { socket, told })
-    }
-
-    /// One that connects, again and again, and gets what begins with one of `prefixes`.
+    /// Connects, again and again, and gets what begins with one of `prefixes`.
     pub(crate) async fn connect(to: &[Address], bounds: &Bounds, prefixes: &[&[u8]]) -> Result<Self, Error> {
         let socket = connect(SocketType::Sub, to, bounds).await?;
         for prefix in prefixes {
-            subscribe(&socket, prefix).await?;
+            socket.subscribe(Bytes::copy_from_slice(prefix)).await.map_err(|_| Error::Closed)?;
         }
-        Ok(Self { socket, told: None })
+        Ok(Self(socket))
     }
 
     /// The next message.
     pub(crate) async fn recv(&self) -> Result<Message, Error> {
-        self.socket.recv().await.map(Message).map_err(|_| Error::Closed)
-    }
-
-    /// The next messages, one at least, each publisher's in its order. Dropping the future loses none.
-    pub(crate) async fn recv_many(&self, most: usize, into: &mut Vec<Message>) -> Result<(), Error> {
-        into.push(self.recv().await?);
-        while into.len() < most {
-            match self.socket.try_recv() {
-                Ok(message) => into.push(Message(message)),
-                Err(_) => break,
-            }
-        }
-        Ok(())
+        self.0.recv().await.map(Message).map_err(|_| Error::Closed)
     }
 
     /// Whether it is connected to somebody, or is within this time.
     pub(crate) async fn is_connected(&self, within: Duration) -> bool {
-        self.socket.wait_connected(1, within).await.is_ok()
+        self.0.wait_connected(1, within).await.is_ok()
     }
 
     /// Closes; what it has not handed out is lost.
     pub(crate) async fn close(self) {
-        drop(self.told);
-        drop(self.socket.close().await);
+        drop(self.0.close().await);
     }
 }
 
 fn open(kind: SocketType, at: &Address, bounds: &Bounds) -> Result<Socket, Error> {
     let message = bounds.message_bytes_max;
-    let receive = (limits::PUBLISHER_QUEUE_BYTES_MAX / message.max(1))
-        .clamp(limits::PUBLISHER_QUEUE_MIN, limits::PUBLISHER_QUEUE_MAX);
+    let receive =
+        (limits::RECEIVE_QUEUE_BYTES_MAX / message.max(1)).clamp(limits::RECEIVE_QUEUE_MIN, limits::RECEIVE_QUEUE_MAX);
     let mut options = Options::default()
         .recv_hwm(u32::try_from(receive).unwrap_or(u32::MAX))
         .send_hwm(bounds.queue)
         .transmit_slot_cap(limits::SUBSCRIBER_QUEUE_BYTES_MAX)
         .max_message_size(message)
-        .max_pending_handshakes(limits::TOPIC_HANDSHAKES_MAX)
         .handshake_timeout(limits::HANDSHAKE_TIME_MAX)
         .heartbeat_interval(limits::TOPIC_PING_AFTER)
         .heartbeat_timeout(limits::TOPIC_PING_TIME_MAX)
-        .monitor_capacity(limits::TOPIC_EVENTS_MAX)
         .reconnect(ReconnectPolicy::Fixed(limits::TOPIC_RECONNECT))
         .tcp_keepalive(KeepAlive::Enabled {
             idle: limits::PEER_SILENCE_MAX / 2,
             intvl: limits::PEER_SILENCE_MAX / (2 * limits::KEEPALIVE_RETRIES),
             cnt: limits::KEEPALIVE_RETRIES,
-        })
-        .subscription_admission(|wanted: &SubscriptionRequest<'_>| {
-            wanted.prefix.len() <= limits::SUBSCRIPTION_BYTES_MAX
         });
-    match bounds.slow {
-        Slow::DropNewest => {}
-        Slow::DropOldest => options = options.on_mute(OnMute::DropOldest),
-        Slow::Wait => options.xpub_nodrop = true,
-    }
+    options.xpub_nodrop = bounds.slow == Slow::Wait;
     options = match &bounds.curve {
-        None => options,
-        Some(Curve::Server(keys)) => options.curve_server(keys.0.clone()),
+        // A server's keys are for what listens.
+        None | Some(Curve::Server(_)) => options,
         Some(Curve::Client(server)) => options.curve_client(CurveKeypair::generate(), server.0),
     };
     Socket::try_new(kind, options).map_err(|error| unusable(at, &error))
-}
-
-async fn bind(socket: &Socket, at: &Address) -> Result<(), Error> {
-    match socket.bind(at.endpoint()).await {
-        Ok(_) => Ok(()),
-        Err(omq_tokio::Error::Io(source)) => Err(Error::Bind { at: at.to_string(), source }),
-        Err(error) => Err(unusable(at, &error)),
-    }
 }
 
 async fn connect(kind: SocketType, to: &[Address], bounds: &Bounds) -> Result<Socket, Error> {
@@ -346,99 +297,6 @@ async fn connect(kind: SocketType, to: &[Address], bounds: &Bounds) -> Result<So
     Ok(socket)
 }
 
-async fn subscribe(socket: &Socket, prefix: &[u8]) -> Result<(), Error> {
-    socket.subscribe(Bytes::copy_from_slice(prefix)).await.map_err(|_| Error::Closed)
-}
-
 fn unusable(at: &Address, error: &omq_tokio::Error) -> Error {
     Error::Unusable { at: at.to_string(), cause: error.to_string() }
-}
-
-/// Tells of peers that come and go, while it lives.
-struct Told(JoinHandle<()>);
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl Told {
-    fn start(socket: &Socket, who: &'static str) -> Self {
-        let events = socket.monitor();
-        Self(tokio::spawn(Peers { socket: socket.clone(), who, there: 0, log: PeerLog::default() }.tell(events)))
-    }
-}
-
-/// The peers of one port.
-struct Peers {
-    socket: Socket,
-    who: &'static str,
-    there: usize,
-    log: PeerLog,
-}
-
-impl Peers {
-    async fn tell(mut self, mut events: MonitorStream) {
-        loop {
-            match events.recv().await {
-                Ok(event) => self.event(event).await,
-                Err(MonitorRecvError::Lagged(missed)) => {
-                    let line = format!("{missed} {}s came or went too fast to be told", self.who);
-                    self.log.say(None, Level::WARN, &line);
-                    self.there = self.socket.connections().await.map_or(0, |all| all.len());
-                }
-                Err(_) => return,
-            }
-        }
-    }
-
-    async fn event(&mut self, event: MonitorEvent) {
-        let who = self.who;
-        match event {
-            MonitorEvent::HandshakeSucceeded { peer, .. } => {
-                self.there += 1;
-                let address = shown(peer.peer_address);
-                let ip = peer.peer_address.map(|address| address.ip());
-                if self.there > limits::TOPIC_PEERS_MAX {
-                    let most = limits::TOPIC_PEERS_MAX;
-                    let line = format!("{who} {address} is turned away: {most} are connected");
-                    self.log.say(ip, Level::WARN, &line);
-                    drop(self.socket.disconnect_peer(peer.connection_id).await);
-                } else {
-                    self.log.say(ip, Level::INFO, &format!("{who} {address} connected; {} now", self.there));
-                }
-            }
-            MonitorEvent::Disconnected { peer, reason, .. } => {
-                self.there = self.there.saturating_sub(1);
-                let (address, there) = (shown(peer.peer_address), self.there);
-                let (level, what) = match reason {
-                    DisconnectReason::Error(cause) => (Level::WARN, format!("cut off: {cause}")),
-                    _ => (Level::INFO, "gone".to_owned()),
-                };
-                let ip = peer.peer_address.map(|address| address.ip());
-                self.log.say(ip, level, &format!("{who} {address} {what}; {there} left"));
-            }
-            // Who only looks whether the port is open, as the other broker does, is not worth a line.
-            MonitorEvent::HandshakeFailed { peer_ident, reason, .. } if reason.starts_with("io error") => {
-                tracing::debug!("{peer_ident} left before it was a {who}: {reason}");
-            }
-            MonitorEvent::HandshakeFailed { peer_ident, reason, .. } => {
-                self.log.say(None, Level::WARN, &format!("{peer_ident} is no {who}: {reason}"));
-            }
-            MonitorEvent::SubscribeReceived { prefix, .. } => {
-                tracing::debug!("a {who} asks for topics that begin with {:?}", String::from_utf8_lossy(&prefix));
-            }
-            MonitorEvent::SubscribeRejected { .. } => {
-                let most = limits::SUBSCRIPTION_BYTES_MAX;
-                let line = format!("a {who} asked for a topic of more than {most} bytes; it gets nothing of it");
-                self.log.say(None, Level::WARN, &line);
-            }
-            _ => {}
-        }
-    }
-}
-
-fn shown(address: Option<std::net::SocketAddr>) -> Arc<str> {
-    address.map_or_else(|| "somebody".into(), |address| address.to_string().into())
 }
