@@ -467,6 +467,12 @@ pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(6);
 /// Time from the first signal until a process gives up on an orderly end and says so.
 pub(crate) const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// Time in which signals are one: `timeout` sends its own to the process and to its group, one right after the other.
+pub(crate) const SIGNALS_TOGETHER: Duration = Duration::from_millis(100);
+
+/// Time that a process which a second signal forces has to kill the command that it runs.
+pub(crate) const FORCED_TIME_MAX: Duration = Duration::from_secs(1);
+
 // ---- a cluster on this machine ---------------------------------------------------------------------------------------
 
 /// Time the head of `acopio up` has to say that it listens.

@@ -18,7 +18,7 @@ use super::kept;
 use super::zmq::Message;
 use super::{Error, Keep};
 use crate::client::{self, Outcome};
-use crate::limits;
+use crate::{limits, net};
 
 /// What is to be kept, and what became of it.
 pub(super) struct Keeper {
@@ -264,9 +264,9 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn run(&self, heads: Vec<String>, queue_bytes: usize) {
+    async fn run(&self, heads: net::Heads, queue_bytes: usize) {
         // Waiting is bounded by the queue, not by a time.
-        let config = client::Config { retry_for: Duration::MAX, ..client::Config::new(heads) };
+        let config = client::Config { retry_for: Duration::MAX, ..client::Config::following(heads) };
         let (sender, receipts) = client::connect(config);
         tokio::select! {
             biased;

@@ -22,6 +22,7 @@ use std::time::Duration;
 pub(crate) use pair::run;
 
 use crate::coord::{self, ZnodePath};
+use crate::net;
 use star::Role;
 use zmq::{Address, Bounds, Curve, Keys};
 
@@ -76,7 +77,7 @@ pub(crate) struct Keep {
     /// Topics that begin with one of these.
     pub(crate) prefixes: Vec<Vec<u8>>,
     /// Heads of the cluster, `host:port` each.
-    pub(crate) heads: Vec<String>,
+    pub(crate) heads: net::Heads,
     /// Forward a message only once it is kept.
     pub(crate) required: bool,
     /// Bytes of messages that wait to be kept.

@@ -13,7 +13,7 @@ use anyhow::{Result, bail};
 use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::heads::{self, Heads};
+use super::heads::Heads;
 use super::logging::{self, LogFile, Takes};
 use super::zookeeper::ZooKeeper;
 use super::{Global, Outcome, runtime, values};
@@ -149,11 +149,18 @@ impl Broker {
             println!("{}: secret, for the brokers: --curve", files.secret.display());
             return Ok(Outcome::Done);
         }
-        let config = self.config()?;
+        let mut config = self.config()?;
         logging::start(global, &[LogFile { dir: &self.logs, name: "broker", takes: Takes::All, beside_data: false }])?;
         let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
-        runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| Ok(broker::run(config, shutdown).await?))
-            .map(runtime::done)
+        runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| {
+            // Heads that announce themselves are looked up only where somebody keeps something.
+            if let Some(keep) = &mut config.keep {
+                let Some(heads) = self.heads.followed(&shutdown).await? else { return Ok(()) };
+                keep.heads = heads;
+            }
+            Ok(broker::run(config, shutdown).await?)
+        })
+        .map(runtime::done)
     }
 
     fn config(&self) -> Result<Config> {
@@ -179,11 +186,9 @@ impl Broker {
         if self.keep.len() > limits::KEEP_PREFIXES_MAX {
             bail!("{} prefixes are too many; name {} or fewer", self.keep.len(), limits::KEEP_PREFIXES_MAX);
         }
-        // Heads that announce themselves are looked up only where somebody keeps something.
-        let heads = if self.keep.is_empty() { Vec::new() } else { heads::resolve(self.heads.head.clone())? };
         let keep = (!self.keep.is_empty()).then(|| Keep {
             prefixes: self.keep.iter().map(|prefix| prefix.clone().into_bytes()).collect(),
-            heads,
+            heads: Vec::new().into(),
             required: self.require_kept,
             queue_bytes: usize::try_from(self.keep_queue).unwrap_or(usize::MAX),
         });

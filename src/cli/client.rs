@@ -51,10 +51,11 @@ impl Client {
         )?;
         let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
         runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| {
-            let Some(heads) = self.heads.found(&shutdown).await? else { return Ok(()) };
+            let Some(heads) = self.heads.followed(&shutdown).await? else { return Ok(()) };
             let Self { every, count, retry_for, .. } = self;
-            let config = client::numbers::Config { heads, every, count, retry_for, seed: rand::random() };
-            Ok(client::numbers::run(config, shutdown).await?)
+            let config =
+                client::numbers::Config { heads: heads.now().to_vec(), every, count, retry_for, seed: rand::random() };
+            Ok(client::numbers::run_as(client::Config::following(heads), config, shutdown).await?)
         })
         .map(runtime::done)
     }

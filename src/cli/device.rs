@@ -9,6 +9,7 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use tokio::sync::watch;
 
+use super::heads::Heads;
 use super::logging::{self, LogFile, SAID, Takes};
 use super::zookeeper::ZooKeeper;
 use super::{Global, Outcome, heads, runtime, values};
@@ -90,7 +91,7 @@ impl Device {
         let logs = self.logs.clone().unwrap_or_else(|| PathBuf::from(format!("logs/device-{id}")));
         logging::start(global, &[LogFile { dir: &logs, name: "device", takes: Takes::All, beside_data: false }])?;
         let zookeeper = self.zookeeper.config()?;
-        self.head = heads::resolve(self.head)?;
+        let heads = Heads { head: std::mem::take(&mut self.head) };
         let api = self.api.clone().map_or_else(|| variable("API_URL", str::parse, DEFAULT_API), Ok)?;
         let period = self.period.map_or_else(|| variable("SAMPLING_PERIOD", device::period, DEFAULT_PERIOD), Ok)?;
         let source = self.source();
@@ -102,10 +103,17 @@ impl Device {
                 tracing::info!(target: SAID, "{line}");
             }
         });
-        let config =
-            Config { id, zookeeper, heads: self.head, api, api_time: self.api_timeout, period, source, console };
+        let api_time = self.api_timeout;
         let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
         let ran = runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| {
+            let heads = match heads.head.is_empty() {
+                true => None,
+                false => match heads.followed(&shutdown).await? {
+                    None => return Ok(()),
+                    heads => heads,
+                },
+            };
+            let config = Config { id, zookeeper, heads, api, api_time, period, source, console };
             Ok(device::run(config, shutdown).await?)
         });
         writer.finish();

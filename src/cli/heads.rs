@@ -44,11 +44,6 @@ impl Heads {
         Ok((!shutdown.is_cancelled()).then(|| self.head.clone().into()))
     }
 
-    /// The list as it is once there is a head in it, for a role that keeps to it.
-    pub(crate) async fn found(&self, shutdown: &CancellationToken) -> Result<Option<Vec<String>>> {
-        Ok(self.followed(shutdown).await?.map(|heads| heads.now().to_vec()))
-    }
-
     #[cfg(feature = "coord")]
     fn are_announced(&self) -> bool {
         self.head.iter().any(|word| word.starts_with(ANNOUNCED))

@@ -6,12 +6,14 @@ use std::pin::pin;
 use std::time::Duration;
 
 use crate::daily;
+use crate::limits;
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Signal as Posix, set_parent_process_death_signal};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Outcome;
@@ -55,27 +57,61 @@ pub(crate) fn run_role<T, F>(stop_time: Duration, ends_with: EndsWith, role: F) 
 where
     F: AsyncFnOnce(CancellationToken) -> Result<T>,
 {
+    run(stop_time, ends_with, Duration::ZERO, async |ends: Ends| role(ends.shutdown).await)
+}
+
+/// How a role is asked to end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ends {
+    /// In order.
+    pub(crate) shutdown: CancellationToken,
+    /// At once: a second signal came.
+    #[cfg_attr(
+        not(feature = "coord"),
+        expect(dead_code, reason = "only commands under a lock have something to kill")
+    )]
+    pub(crate) forced: CancellationToken,
+}
+
+/// As [`run_role`], for a role that runs a command of the user's: a second signal has it killed before the process ends.
+#[cfg(feature = "coord")]
+pub(crate) fn run_with_command<T, F>(stop_time: Duration, ends_with: EndsWith, role: F) -> Result<T>
+where
+    F: AsyncFnOnce(Ends) -> Result<T>,
+{
+    run(stop_time, ends_with, limits::FORCED_TIME_MAX, role)
+}
+
+fn run<T, F>(stop_time: Duration, ends_with: EndsWith, forced_time: Duration, role: F) -> Result<T>
+where
+    F: AsyncFnOnce(Ends) -> Result<T>,
+{
     let runtime = current_thread()?;
     let local = LocalSet::new();
     let result = local.block_on(&runtime, async {
-        let shutdown = CancellationToken::new();
+        let ends = Ends::default();
         let mut signals = Signals::new()?;
         let stdin = watch_stdin(ends_with == EndsWith::Stdin)?;
         let hangups = signal(SignalKind::hangup()).context("cannot watch for signals; free file descriptors")?;
         let terminal = ends_with == EndsWith::Terminal && io::stdin().is_terminal();
         let mut terminal_goes = pin!(reopen(hangups, terminal));
-        let mut role = pin!(role(shutdown.clone()));
+        let mut role = pin!(role(ends.clone()));
         tokio::select! {
             result = &mut role => return result,
             _ = signals.next() => {}
             () = stdin_closes(stdin) => {}
             () = &mut terminal_goes => {}
         }
-        shutdown.cancel();
+        ends.shutdown.cancel();
         tracing::info!("stopping: finishing what was accepted; a second signal forces");
         tokio::select! {
             result = &mut role => result,
-            _ = signals.next() => force(),
+            () = signals.next_after(limits::SIGNALS_TOGETHER) => {
+                ends.forced.cancel();
+                // What it comes to is told by the line that follows.
+                drop(timeout(forced_time, &mut role).await);
+                force()
+            }
             () = tokio::time::sleep(stop_time) => {
                 bail!("did not end in order within {stop_time:?}; what was acknowledged is kept, the rest was not")
             }
@@ -159,6 +195,17 @@ impl Signals {
     fn new() -> Result<Self> {
         let of = |kind| signal(kind).context("cannot watch for signals; free file descriptors");
         Ok(Self { terminate: of(SignalKind::terminate())?, interrupt: of(SignalKind::interrupt())? })
+    }
+
+    /// The next one that does not belong to the one before.
+    async fn next_after(&mut self, together: Duration) {
+        let until = Instant::now() + together;
+        loop {
+            self.next().await;
+            if Instant::now() >= until {
+                return;
+            }
+        }
     }
 
     /// The next one.

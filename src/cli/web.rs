@@ -77,7 +77,7 @@ impl Web {
     }
 
     async fn serve(self, shutdown: CancellationToken) -> Result<()> {
-        let Some(heads) = self.heads.found(&shutdown).await? else { return Ok(()) };
+        let Some(heads) = self.heads.followed(&shutdown).await? else { return Ok(()) };
         let redis = self.redis.map(|url| Target::new(&url, self.redis_key)).transpose().context("--redis")?;
         let config = web::Config {
             heads,

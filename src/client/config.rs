@@ -1,9 +1,10 @@
 //! Settings of a client, validated by who builds them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limits;
-use crate::net::Net;
+use crate::net::{self, Net};
 use crate::wire::id::ClientId;
 
 /// Settings of a [`Client`](super::Client).
@@ -23,6 +24,8 @@ pub struct Config {
     pub window_messages: usize,
     /// Payload bytes accepted and not settled.
     pub window_bytes: usize,
+    /// A list that whoever made it keeps up to date; it goes before `heads`.
+    pub(crate) followed: Option<net::Heads>,
     /// How it dials.
     pub(crate) net: Net,
     /// Seed of the jitter of its waits.
@@ -40,8 +43,21 @@ impl Config {
             retry_for: limits::CLIENT_RETRY_TIME_DEFAULT,
             window_messages: limits::CLIENT_IN_FLIGHT_MESSAGES_MAX,
             window_bytes: limits::CLIENT_IN_FLIGHT_BYTES_MAX,
+            followed: None,
             net: Net::default(),
             seed: rand::random(),
         }
+    }
+
+    /// The same with a list of heads that may change.
+    #[cfg(feature = "server")]
+    #[must_use]
+    pub(crate) fn following(heads: net::Heads) -> Self {
+        Self { followed: Some(heads), ..Self::new(Vec::new()) }
+    }
+
+    /// The heads of now.
+    pub(crate) fn heads(&self) -> Arc<[String]> {
+        self.followed.as_ref().map_or_else(|| self.heads.as_slice().into(), net::Heads::now)
     }
 }

@@ -23,14 +23,20 @@ use crate::wire::text::FRAMED_CLIENT_OPENING;
 pub(super) async fn run(shared: Arc<Shared>, config: Arc<Config>) {
     let mut rng = SmallRng::seed_from_u64(config.seed);
     let mut backoff = Backoff::default();
-    let mut troubles = Troubles::new(&config.heads);
+    let mut heads = config.heads();
+    let mut troubles = Troubles::new(&heads);
     let mut turn = 0;
     while wait_for_work(&shared).await {
-        let place = turn % config.heads.len().max(1);
-        let Some(head) = config.heads.get(place) else { break };
+        let now = config.heads();
+        if now != heads {
+            troubles = Troubles::new(&now);
+            (heads, turn) = (now, 0);
+        }
+        let place = turn % heads.len().max(1);
+        let Some(head) = heads.get(place) else { break };
         let ended = tokio::select! {
             biased;
-            ended = converse(place, head, &shared, &config, &mut backoff, &mut troubles) => Some(ended),
+            ended = converse(place, &heads, head, &shared, &config, &mut backoff, &mut troubles) => Some(ended),
             () = out_of_time(&shared, config.retry_for) => None,
         };
         shared.lock().ledger.rewind();
@@ -54,7 +60,7 @@ pub(super) async fn run(shared: Arc<Shared>, config: Arc<Config>) {
         let is_there = matches!(&ended, Ended::Refused(_));
         let most = if is_there { limits::CLIENT_REFUSED_WAIT_MAX } else { limits::BACKOFF_MAX };
         let wait = backoff.next(&mut rng).min(most);
-        if turn % config.heads.len().max(1) == 0 {
+        if turn % heads.len().max(1) == 0 {
             tokio::select! {
                 biased;
                 () = sleep(wait) => {}
@@ -132,14 +138,15 @@ pub(super) async fn open(net: &Net, head: &str) -> Result<(Stream, BytesMut), En
 /// Talks to one head until all is settled and nothing more comes (`Ok`), or the connection is lost.
 async fn converse(
     place: usize,
+    heads: &[String],
     head: &str,
     shared: &Shared,
     config: &Config,
     backoff: &mut Backoff,
     troubles: &mut Troubles,
 ) -> Result<(), Ended> {
-    let silence_max = silence_max(config.heads.len());
-    let open_max = open_max(config.heads.len(), config.retry_for);
+    let silence_max = silence_max(heads.len());
+    let open_max = open_max(heads.len(), config.retry_for);
     let opened = timeout(open_max, open(&config.net, head)).await;
     let (mut socket, mut buffer) = opened.unwrap_or(Err(Ended::Silent(open_max)))?;
     let mut out = BytesMut::new();
@@ -163,7 +170,7 @@ async fn converse(
         let mut asked = false;
         loop {
             let patience = if asked { silence_max - limits::CLIENT_PING_AFTER } else { limits::CLIENT_PING_AFTER };
-            match timeout(patience, receive(&mut read_half, &mut buffer, shared, config, backoff, place, troubles))
+            match timeout(patience, receive(&mut read_half, &mut buffer, shared, heads.len(), backoff, place, troubles))
                 .await
             {
                 Ok(Ok(number)) => {
@@ -255,7 +262,7 @@ async fn receive(
     socket: &mut (impl AsyncReadExt + Unpin),
     buffer: &mut BytesMut,
     shared: &Shared,
-    config: &Config,
+    heads: usize,
     backoff: &mut Backoff,
     place: usize,
     troubles: &mut Troubles,
@@ -295,7 +302,7 @@ async fn receive(
     }
     if let Some(refusal) = refused {
         // The next head may keep what this one cannot.
-        if config.heads.len() > 1 {
+        if heads > 1 {
             return Err(Ended::Refused(refusal));
         }
         troubles.note(place, &Ended::Refused(refusal), false);

@@ -33,9 +33,14 @@ pub struct Config {
 /// # Errors
 /// The client was closed under it.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    let client = ClientConfig::new(config.heads.clone());
+    run_as(client, config, shutdown).await
+}
+
+/// The same with these settings of the client, and so with heads that may change.
+pub(crate) async fn run_as(client: ClientConfig, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let mut rng = SmallRng::seed_from_u64(config.seed);
-    let mut client =
-        Client::new(ClientConfig { text: true, retry_for: config.retry_for, ..ClientConfig::new(config.heads) });
+    let mut client = Client::new(ClientConfig { text: true, retry_for: config.retry_for, ..client });
     let mut ticks = interval(config.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut left, mut kept) = (config.count, 0_u64);

@@ -112,7 +112,9 @@ fn zoo_cfg(port: u16, data: &Path) -> String {
 /// It does not serve, or refuses.
 pub(crate) async fn configure(devices: &Devices) -> Result<(), Error> {
     let servers = devices.zookeeper.servers();
-    let config = coord::Config { patient: true, ..coord::Config::new(servers.parse()?) };
+    // One that was started with the others needs its time; one that runs already answers, or its address is wrong.
+    let patient = matches!(devices.zookeeper, ZooKeeper::Child { .. });
+    let config = coord::Config { patient, ..coord::Config::new(servers.parse()?) };
     let written = async {
         let session = Session::open(config).await?;
         let period = humantime::parse_duration(&devices.period).unwrap_or(limits::DEVICE_PERIOD_DEFAULT);

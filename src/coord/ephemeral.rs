@@ -113,9 +113,20 @@ impl Ephemeral {
             if self.inner.present().made != Some(live.generation) {
                 break;
             }
-            match live.client.set_data(self.inner.path.as_str(), data, None).await {
-                Ok(stat) if stat.ephemeral_owner == live.session_id() => return Ok(Written::Set),
-                Ok(_) | Err(zk::Error::NoNode) => break,
+            // Whose it is comes first, and the version sees that it is still that one: a stranger's is not written to.
+            let version = match live.client.check_stat(self.inner.path.as_str()).await {
+                Ok(Some(stat)) if stat.ephemeral_owner == live.session_id() => stat.version,
+                Ok(_) => break,
+                Err(error) if is_passing(&error) => {
+                    pause.wait().await;
+                    continue;
+                }
+                Err(error) => return Err(Error::refused("see", &self.inner.path, &error)),
+            };
+            match live.client.set_data(self.inner.path.as_str(), data, Some(version)).await {
+                Ok(_) => return Ok(Written::Set),
+                Err(zk::Error::NoNode) => break,
+                Err(zk::Error::BadVersion) => {}
                 Err(error) if is_passing(&error) => pause.wait().await,
                 Err(error) => return Err(Error::refused("write", &self.inner.path, &error)),
             }

@@ -22,6 +22,8 @@ pub(crate) struct Leader {
     pub(crate) id: String,
     pub(crate) session: Session,
     pub(crate) period: watch::Receiver<Duration>,
+    /// When the round under way began, as this device's sensor saw it.
+    pub(crate) begun: watch::Receiver<Option<Instant>>,
     pub(crate) api: Setting<ApiUrl>,
     pub(crate) api_time: Duration,
     pub(crate) console: Console,
@@ -65,13 +67,13 @@ impl Leader {
         }
     }
 
-    /// Round after round, each one period from the opening of the barrier.
+    /// Round after round, each one period from the opening of the barrier: the first may have begun under another leader.
     async fn rounds(&self, term: &Term, led: &mut Led, api: watch::Receiver<ApiUrl>) -> Error {
         let mut period = self.period.clone();
-        let mut opened = Instant::now();
+        let mut begun = self.begun.borrow().unwrap_or_else(Instant::now);
         let mut said = String::new();
         loop {
-            period_from(&mut period, opened).await;
+            period_from(&mut period, begun).await;
             match self.round(term, led, &api).await {
                 Ok(()) => said.clear(),
                 Err(Error::Closed) => return Error::Closed,
@@ -83,7 +85,7 @@ impl Leader {
                     }
                 }
             }
-            opened = Instant::now();
+            begun = Instant::now();
         }
     }
 
@@ -129,7 +131,16 @@ impl Leader {
         }
         let mut readings = Vec::with_capacity(devices.len());
         for device in &devices {
-            let (written, value) = match self.session.get(&parent.child(device)?).await {
+            let path = match parent.child(device) {
+                Ok(path) => path,
+                // A stranger's name, which ZooKeeper takes and this program does not: it holds up no round.
+                Err(bad) => {
+                    let value = Err(Unreadable::Refused(bad.to_string()));
+                    readings.push(Reading { device: shown(device), written: 0, value });
+                    continue;
+                }
+            };
+            let (written, value) = match self.session.get(&path).await {
                 Ok((data, stat)) => (stat.mzxid, value(&data)),
                 Err(Error::Closed) => return Err(Error::Closed),
                 Err(error) if error.cause() == Some(&Cause::NoNode) => continue,

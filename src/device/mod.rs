@@ -34,6 +34,7 @@ pub(crate) use source::Source;
 pub(crate) use value::period;
 
 use crate::coord::{self, Session};
+use crate::net;
 use leader::Leader;
 use sensor::Sensor;
 use settings::Setting;
@@ -46,7 +47,7 @@ pub(crate) struct Config {
     /// The ZooKeeper session.
     pub(crate) zookeeper: coord::Config,
     /// Heads that keep its measurements; none keeps them in the znodes alone.
-    pub(crate) heads: Vec<String>,
+    pub(crate) heads: Option<net::Heads>,
     /// The web API, unless `/config/api_url` names another.
     pub(crate) api: ApiUrl,
     /// Time the web API has to answer.
@@ -156,6 +157,7 @@ async fn take_part(config: Config, session: &Session, records: record::Records) 
         show: |period| value::show_period(*period),
     };
     let (sender, period) = watch::channel(period);
+    let (begins, begun) = watch::channel(None);
     let api = Setting {
         path: paths::config("api_url")?,
         name: "API_URL",
@@ -167,13 +169,16 @@ async fn take_part(config: Config, session: &Session, records: record::Records) 
         id: id.clone(),
         session: session.clone(),
         period: period.clone(),
+        begun,
         api,
         api_time,
         console: console.clone(),
         records: records.clone(),
     };
     let style = Style::of(&id);
-    let sensor = Sensor { id, style, session: session.clone(), source, period, console: console.clone(), records };
+    let (session_too, console_too) = (session.clone(), console.clone());
+    let sensor =
+        Sensor { id, style, session: session_too, source, period, begun: begins, console: console_too, records };
     let (there, is_there) = oneshot::channel();
     let candidate = async {
         // A second device of this id must not lead under its name.

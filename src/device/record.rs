@@ -13,8 +13,8 @@ use tokio::time::{sleep, timeout};
 
 use super::round::Outcome;
 use super::value::Value;
-use crate::client::{Config, Keeper};
-use crate::limits;
+use crate::client::{Config, Error, Keeper};
+use crate::{limits, net};
 
 /// Takes records; without a cluster it takes them and does nothing.
 #[derive(Clone, Debug)]
@@ -35,17 +35,15 @@ pub(crate) enum Sent {
 
 /// Opens the queue, to these heads if there are any.
 #[must_use]
-pub(crate) fn open(heads: Vec<String>) -> (Records, Storing) {
-    if heads.is_empty() {
-        return (Records(None), Storing(None));
-    }
+pub(crate) fn open(heads: Option<net::Heads>) -> (Records, Storing) {
+    let Some(heads) = heads else { return (Records(None), Storing(None)) };
     let (sender, receiver) = mpsc::channel(limits::DEVICE_RECORDS_MAX);
     (Records(Some(sender)), Storing(Some(tokio::spawn(store(heads, receiver)))))
 }
 
-async fn store(heads: Vec<String>, mut records: mpsc::Receiver<String>) {
+async fn store(heads: net::Heads, mut records: mpsc::Receiver<String>) {
     // A client that gives up and one that begins anew could keep a record twice: this one goes on under its numbers.
-    let keeper = Keeper::new(Config { retry_for: Duration::MAX, ..Config::new(heads) });
+    let keeper = Keeper::new(Config { retry_for: Duration::MAX, ..Config::following(heads) });
     let mut said = String::new();
     while let Some(record) = records.recv().await {
         loop {
@@ -60,7 +58,14 @@ async fn store(heads: Vec<String>, mut records: mpsc::Receiver<String>) {
                     keeping.await
                 }
             };
-            let Err(error) = kept else { break };
+            let error = match kept {
+                Ok(_) => break,
+                Err(error @ Error::TooLong(_)) => {
+                    tracing::error!("a record is not kept: {error}");
+                    break;
+                }
+                Err(error) => error,
+            };
             let words = error.to_string();
             if words != said {
                 tracing::warn!("measurements wait for the cluster: {words}; trying again");

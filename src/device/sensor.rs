@@ -20,6 +20,8 @@ pub(crate) struct Sensor {
     pub(crate) session: Session,
     pub(crate) source: Source,
     pub(crate) period: watch::Receiver<Duration>,
+    /// Tells when the round under way began: when the barrier was opened, or this device came to it.
+    pub(crate) begun: watch::Sender<Option<Instant>>,
     pub(crate) console: Console,
     pub(crate) records: Records,
 }
@@ -104,6 +106,7 @@ impl Sensor {
     async fn after(&mut self, value: Value) -> Result<(), Error> {
         if self.style == Style::Free {
             self.records.measurement(&self.id, value, None);
+            self.begun.send_replace(Some(Instant::now()));
             self.one_period().await;
             return Ok(());
         }
@@ -121,10 +124,11 @@ impl Sensor {
         };
         self.records.measurement(&self.id, value, counted);
         self.console.end(&format!("Node {}: Esperando en la barrera...", self.id));
+        self.begun.send_if_modified(|begun| begun.replace(begun.unwrap_or_else(Instant::now)).is_none());
         let patience = *self.period.borrow() * limits::DEVICE_BARRIER_PERIODS_MAX;
         let patience = patience.max(limits::DEVICE_BARRIER_TIME_MIN);
         match timeout(patience, self.barrier()).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => drop(self.begun.send_replace(Some(Instant::now()))),
             Ok(Err(coord::Error::Closed)) => return Err(coord::Error::Closed.into()),
             Ok(Err(error)) => {
                 tracing::warn!("{error}; measuring each period");

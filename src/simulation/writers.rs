@@ -85,6 +85,7 @@ impl Writer {
         let id = ClientId::of_library(rng.random());
         let config = client::Config {
             heads: self.heads.clone(),
+            followed: None,
             id,
             text: self.writing.text,
             retry_for: self.writing.retry_for,

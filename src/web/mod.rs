@@ -34,9 +34,9 @@ use tracing::Level;
 pub(crate) use self::redis::Target;
 use crate::client::reader;
 use crate::client::{self, Keeper};
-use crate::limits;
 use crate::peer_log::PeerLog;
 use crate::wire::status::StatusReport;
+use crate::{limits, net};
 use dato::{Dato, Value};
 use values::Values;
 
@@ -44,7 +44,7 @@ use values::Values;
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     /// Heads, `host:port` each; the first that answers is used, the next when it is lost.
-    pub(crate) heads: Vec<String>,
+    pub(crate) heads: net::Heads,
     /// The name under which it shows itself.
     pub(crate) host: String,
     /// Time a value has to be kept; then the answer is 503.
@@ -58,7 +58,7 @@ pub(crate) struct Config {
 /// What the handlers share.
 struct Web {
     host: String,
-    heads: Vec<String>,
+    heads: net::Heads,
     keeper: Keeper,
     values: Values,
     redis: Option<(Target, redis::State)>,
@@ -86,7 +86,7 @@ impl Web {
         match &*asked {
             Some(asked) if asked.when.elapsed() < limits::WEB_STATUS_FRESH => asked.said.clone(),
             _ => {
-                let said = ask(&self.heads).await.map(Arc::new);
+                let said = ask(&self.heads.now()).await.map(Arc::new);
                 *asked = Some(Asked { when: Instant::now(), said: said.clone() });
                 said
             }
@@ -118,7 +118,7 @@ async fn ask(heads: &[String]) -> Result<StatusReport, String> {
 
 /// Serves until it is asked to stop, then finishes the requests that it took.
 pub(crate) async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) {
-    let client = client::Config { retry_for: config.keep_for, ..client::Config::new(config.heads.clone()) };
+    let client = client::Config { retry_for: config.keep_for, ..client::Config::following(config.heads.clone()) };
     let web = Arc::new(Web {
         host: config.host,
         heads: config.heads.clone(),
@@ -128,7 +128,7 @@ pub(crate) async fn run(config: Config, listener: TcpListener, shutdown: Cancell
         asked: tokio::sync::Mutex::default(),
     });
     let mut chores = JoinSet::new();
-    let reads: reader::Config = config.heads.into();
+    let reads = reader::Config::following(config.heads);
     let (listed, from) = (Arc::clone(&web), reads.clone());
     chores.spawn(async move { values::follow(&listed.values, from).await });
     let handed = Arc::clone(&web);

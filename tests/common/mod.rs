@@ -127,6 +127,14 @@ impl Process {
         BufReader::new(self.child.stdout.take().expect("piped, and not yet taken"))
     }
 
+    /// Interrupts it until it ends: signals that come together are one.
+    pub(crate) fn interrupt_again(&mut self) -> ExitStatus {
+        eventually("it is forced to end", || {
+            self.signal(Signal::INT);
+            self.child.try_wait().unwrap()
+        })
+    }
+
     /// Waits for the end, with a deadline.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         eventually("the process ends", || self.child.try_wait().unwrap())

@@ -63,8 +63,7 @@ fn a_second_signal_forces() {
     head.wait_in_flight(1);
     head.process.signal(Signal::INT);
     head.process.wait_for("stopping");
-    head.process.signal(Signal::INT);
-    assert_eq!(head.process.wait().code(), Some(130), "{}", head.process.all());
+    assert_eq!(head.process.interrupt_again().code(), Some(130), "{}", head.process.all());
 }
 
 #[test]

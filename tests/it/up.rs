@@ -354,6 +354,19 @@ fn devices_without_a_zookeeper_say_what_to_install() {
     );
 }
 
+#[test]
+fn devices_whose_zookeeper_is_not_there_are_told_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (web, nobody) = (Port::reserve(), Port::reserve());
+    let port = web.number().to_string();
+    let flags = ["--devices", "1", "--nodes", "1", "--clients", "0", "--web-port", &port, "--zookeeper", &nobody.at()];
+    let mut up = Up::start(dir.path(), &flags);
+    assert_eq!(up.wait().code(), Some(1), "{}", up.said());
+    let erred = up.erred();
+    assert!(erred.contains(&format!("acopio: no ZooKeeper at {}: ", nobody.at())), "{erred}");
+    assert!(erred.contains("start it, or name another with --zookeeper"), "{erred}");
+}
+
 /// On a terminal of 80 columns, which `script` makes.
 #[test]
 fn a_terminal_shows_each_messages_way_and_the_suggestions_again_with_enter() {

@@ -180,6 +180,23 @@ fn what_is_no_finite_number_is_400_with_a_clear_text() {
 }
 
 #[test]
+fn requests_that_bring_nothing_fill_no_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_head, _node, web) = cluster(dir.path(), &[]);
+    let long = "x".repeat(150);
+    for k in 0..1500 {
+        assert_eq!(web.get(&format!("/nuevo?dato={k}{long}")).status, 400);
+    }
+    assert_eq!(web.get("/nuevo?dato=7").status, 200);
+    let mut process = web.process;
+    process.signal(Signal::TERM);
+    assert!(process.wait().success());
+    let log = std::fs::read_to_string(dir.path().join("web/web.log")).unwrap();
+    assert!(log.len() < 100_000 && log.contains(" lines about it that are left out)"), "{} bytes", log.len());
+    assert!(log.contains("\"GET /nuevo?dato=7\" 200"), "what is kept is told");
+}
+
+#[test]
 fn while_nothing_can_be_kept_it_is_503_with_the_cause() {
     let dir = tempfile::tempdir().unwrap();
     let (head, node, web) = cluster(dir.path(), &["--keep-for", "300ms"]);
@@ -279,6 +296,59 @@ fn many_ask_at_once_and_the_slow_hold_up_nobody() {
     assert_eq!(answer(late).status, 200);
     assert_eq!(web.process.wait().code(), Some(0));
     assert_eq!(payloads(dir.path()).get("dato: 500.0"), Some(&1));
+}
+
+#[test]
+fn a_connection_that_says_or_takes_nothing_gives_its_place_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_head, _node, web) = cluster(dir.path(), &[]);
+    let ask = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let begun = Instant::now();
+    // One that says nothing, one that breaks off, and one that was answered and then says nothing.
+    let mut idle = [&b""[..], b"GET /nue", ask].map(|said| {
+        let mut socket = web.connect();
+        socket.set_read_timeout(Some(3 * PATIENCE)).unwrap();
+        socket.write_all(said).unwrap();
+        socket
+    });
+    // And one that asks and asks, and reads no answer.
+    let deaf = web.connect();
+    deaf.set_nonblocking(true).unwrap();
+    while (&deaf).write(ask).is_ok() {}
+    for socket in &mut idle {
+        let mut answer = Vec::new();
+        drop(socket.read_to_end(&mut answer));
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.is_empty() || answer.ends_with("\r\n\r\nok\n") || answer.contains(" 408 "), "{answer}");
+    }
+    // Who is only slow has its time.
+    assert!(begun.elapsed() > Duration::from_secs(20), "{:?}", begun.elapsed());
+    while deaf.take_error().unwrap().is_none() {
+        assert!(begun.elapsed() < 6 * PATIENCE, "it is served for ever");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(web.get("/healthz").status, 200);
+}
+
+#[test]
+fn nobody_fills_the_log_with_requests() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_head, _node, mut web) = cluster(dir.path(), &[]);
+    assert_eq!(web.get("/nuevo?dato=83.0").status, 200);
+    web.process.wait_for("127.0.0.1 \"GET /nuevo?dato=83.0\" 200");
+    let mut socket = web.connect();
+    let many = 3000;
+    for n in 0..many {
+        let fields = if n + 1 == many { "Connection: close\r\n" } else { "" };
+        let request = format!("GET /nuevo?{}={n} HTTP/1.1\r\nHost: x\r\n{fields}\r\n", "x".repeat(90));
+        socket.write_all(request.as_bytes()).unwrap();
+    }
+    assert_eq!(answer(socket).status, 400);
+    web.process.signal(Signal::TERM);
+    web.process.wait();
+    let log = std::fs::read_to_string(dir.path().join("web/web.log")).unwrap();
+    assert!(log.len() < 100_000, "{} bytes", log.len());
+    assert!(log.contains(" lines about it that are left out)"), "they are counted: {log}");
 }
 
 #[test]
@@ -449,6 +519,58 @@ fn redis_with_time_series(port: &Port, dir: &Path) -> Process {
     Process::start(command)
 }
 
+fn in_docker(file: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docker").join(file)).unwrap()
+}
+
+/// A file of YAML as JSON; Python's parser comes with docker-compose.
+fn yaml(file: &str) -> Value {
+    let mut command = std::process::Command::new("python3");
+    command.args(["-c", "import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.argv[1])))", &in_docker(file)]);
+    let (code, out, err) = ran(command);
+    assert_eq!(code, Some(0), "{err}");
+    serde_json::from_str(&out).unwrap()
+}
+
+/// The queries of the dashboard.
+fn dashboards_targets() -> Vec<Value> {
+    let dashboard: Value = serde_json::from_str(&in_docker("grafana/dashboards/temperature.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap().clone());
+    let targets: Vec<Value> = targets.collect();
+    assert!(!targets.is_empty());
+    targets
+}
+
+#[test]
+fn grafana_finds_its_data_source_and_its_dashboard() {
+    let sources = yaml("grafana/provisioning/datasources/redis.yml");
+    let source = &sources["datasources"][0];
+    for target in dashboards_targets() {
+        assert_eq!(
+            (&target["datasource"]["uid"], &target["datasource"]["type"]),
+            (&source["uid"], &source["type"]),
+            "{target}"
+        );
+        assert_eq!(target["command"], "ts.range", "the data source knows it in small letters");
+    }
+    let compose = yaml("devices.yml");
+    let grafana = &compose["services"]["grafana"];
+    assert_eq!(grafana["environment"]["GF_INSTALL_PLUGINS"], source["type"]);
+    let redis = source["url"].as_str().unwrap().strip_prefix("redis://").unwrap();
+    let (host, port) = redis.split_once(':').unwrap();
+    let listens = compose["services"][host]["ports"][0].as_str().unwrap();
+    assert!(listens.ends_with(&format!(":{port}")), "{listens}");
+    let web = compose["services"]["web-api"]["command"].as_array().unwrap();
+    assert!(web.contains(&source["url"]), "the web hands values on to the same: {web:?}");
+    // What is mounted where.
+    let providers = yaml("grafana/provisioning/dashboards/acopio.yml");
+    let path = providers["providers"][0]["options"]["path"].as_str().unwrap();
+    let mounts = grafana["volumes"].as_array().unwrap();
+    assert!(mounts.contains(&json!(format!("./grafana/dashboards:{path}:ro"))), "{mounts:?}");
+    assert!(mounts.contains(&json!("./grafana/provisioning:/etc/grafana/provisioning:ro")), "{mounts:?}");
+}
+
 #[test]
 fn a_real_redis_time_series_has_every_value_at_the_time_of_its_record() {
     let dir = tempfile::tempdir().unwrap();
@@ -472,6 +594,14 @@ fn a_real_redis_time_series_has_every_value_at_the_time_of_its_record() {
     assert_eq!(web.get("/nuevo?dato=82").status, 200);
     let _redis = redis_with_time_series(&port, dir.path());
     eventually("it has both, though it lost the first", || (values(range()) == ["81.5", "82"]).then_some(()));
+    // What Grafana's dashboard asks for: the data source puts command, key and times together so.
+    for target in dashboards_targets() {
+        let mut command = std::process::Command::new("redis-cli");
+        let (word, key) = (target["command"].as_str().unwrap(), target["keyName"].as_str().unwrap());
+        command.args(["-p", &port.number().to_string(), word, key, "0", "99999999999999"]);
+        let (_, out, _) = ran(command);
+        assert!(out.contains("81.5") && out.contains("82"), "{target}: {out}");
+    }
     let listed = web.get("/api/v1/values").json();
     for (value, (ms, _)) in listed["values"].as_array().unwrap().iter().zip(range()) {
         let time = humantime::parse_rfc3339(value["time"].as_str().unwrap()).unwrap();

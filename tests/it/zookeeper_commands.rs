@@ -109,6 +109,38 @@ fn who_is_stopped_while_it_waits_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_second_signal_kills_the_command_before_another_may_hold_the_lock() {
+    let room = Room::new();
+    let dir = tempfile::tempdir().unwrap();
+    for recipe in [&["lock", "/recipe"][..], &["elect", "/recipe"]] {
+        let file = dir.path().join(recipe[0]);
+        let script = format!("trap '' TERM INT; echo $$. > {}; while :; do sleep 0.05; done", file.display());
+        let mut stubborn = start(&room, &[recipe, &sh(&script)[..]].concat());
+        holds(&file, ".");
+        let pid = std::fs::read_to_string(&file).unwrap().trim().trim_end_matches('.').to_owned();
+        stubborn.signal(Signal::INT);
+        stubborn.wait_for("stopping");
+        assert_eq!(stubborn.interrupt_again().code(), Some(130), "{}", stubborn.all());
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        assert!(state.is_empty() || state.contains(") Z "), "it runs on: {state}");
+        assert_eq!(room.run(&["ls", "/recipe"]), "", "it is given back at once");
+    }
+}
+
+#[test]
+fn signals_that_come_together_are_one() {
+    let room = Room::new();
+    let script = "trap 'sleep 0.3; exit 9' TERM; echo ready >&2; while :; do sleep 0.05; done";
+    let mut holder = start(&room, &[&["lock", "/LOCKS"], &sh(script)[..]].concat());
+    holder.wait_for("ready");
+    // As `timeout` sends them: to the process, and to its group.
+    holder.signal(Signal::TERM);
+    holder.wait_for("stopping");
+    holder.signal(Signal::TERM);
+    assert_eq!(holder.wait().code(), Some(9), "{}", holder.all());
+}
+
+#[test]
 fn the_next_candidate_leads_at_once_when_the_leader_ends_and_after_the_session_when_it_is_killed() {
     let room = Room::new();
     let candidate = |id: &str| {

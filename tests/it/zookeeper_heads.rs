@@ -1,6 +1,8 @@
 //! Heads that are found through ZooKeeper: announced while they are there, followed by who is told `zk://`, and needed by
 //! nobody who has found them.
 
+use std::io::{Read as _, Write as _};
+
 use crate::common::zookeeper::{Standalone, kazoo, zk};
 use crate::common::{Head, Process, Signal, acopio, eventually, ran};
 
@@ -76,6 +78,70 @@ fn heads_are_found_followed_and_known_without_zookeeper() {
     };
     let out = eventually("it is announced again", read);
     assert!(out.contains("hola") && out.contains("adios"), "{out}");
+}
+
+#[test]
+fn who_runs_goes_on_with_heads_that_were_announced_later() {
+    let server = Standalone::start();
+    let dir = tempfile::tempdir().unwrap();
+    let place = format!("{}/casa", server.at());
+    let heads = format!("zk://{place}");
+    let start = |name: &str, args: &[&str]| {
+        let mut command = acopio();
+        command.args(args).args(["--head", &heads, "--logs"]).arg(dir.path().join(name));
+        Process::start(command)
+    };
+    // They wait for the first head, and so does the node.
+    let web = start("web", &["web", "--listen", "127.0.0.1:0"]);
+    let client = start("client", &["client", "--every", "100ms"]);
+    let api = "http://127.0.0.1:1/";
+    let zookeeper = server.at();
+    let device = start("device", &["device", "app1", "--zookeeper", &zookeeper, "--period", "200ms", "--api", api]);
+    for process in [&web, &client, &device] {
+        process.wait_for("no head is announced yet; waiting for one");
+    }
+    let mut command = acopio();
+    command.args(["data", "--name", "data1", "--head", &heads, "--dir"]).arg(dir.path().join("data1"));
+    let _node = Process::start(command);
+    let first = Head::start(&dir.path().join("1"), &["--zookeeper", &place]);
+    first.process.wait_for("dataNode data1 registered");
+    let line = web.wait_for("listening on http://");
+    let web_at = line.split("http://").nth(1).unwrap().trim_end_matches('/').to_owned();
+    let stores = |value: &str| {
+        let mut socket = std::net::TcpStream::connect(&web_at).ok()?;
+        write!(socket, "GET /nuevo?dato={value} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).ok()?;
+        answer.starts_with("HTTP/1.1 200 ").then_some(())
+    };
+    eventually("a value is kept", || stores("1.5"));
+    client.wait_for("Servidor recibio");
+    let mut command = acopio();
+    command.args(["read", "--follow", "--verbose", "--head", &heads]);
+    let reader = Process::start(command);
+    reader.wait_for("heads are ");
+
+    let second = Head::start(&dir.path().join("2"), &["--zookeeper", &place]);
+    second.process.wait_for("dataNode data1 registered");
+    for process in [&web, &client, &device, &reader] {
+        process.wait_for("heads are now ");
+    }
+    first.process.signal(Signal::TERM);
+    assert_eq!(first.process.finish().0, Some(0));
+    eventually("a value is kept by the second head", || stores("2.5"));
+    let received = client.count("Servidor recibio");
+    eventually("the client goes on", || (client.count("Servidor recibio") > received + 3).then_some(()));
+    let kept = || {
+        let mut command = acopio();
+        command.args(["read", "--head", &second.at(), "--format", "raw"]);
+        let out = ran(command).1;
+        (out.matches("measurement").count(), out.contains("dato: 2.5"))
+    };
+    let (before, _) = kept();
+    eventually("measurements go on", || {
+        let (measured, value) = kept();
+        (measured > before + 3 && value).then_some(())
+    });
 }
 
 #[test]

@@ -278,6 +278,24 @@ async fn an_ephemeral_znode_is_ours_or_nobody_elses() {
 }
 
 #[tokio::test]
+async fn a_strangers_znode_in_the_place_of_ours_is_not_written_to() {
+    let room = Room::new();
+    let (session, other) = (open(&room.at()).await, open(&room.at()).await);
+    let ours = Ephemeral::claim(&session, path("/mediciones/1"), b"82", Duration::ZERO).await.unwrap();
+    other.delete(ours.path(), None).await.unwrap();
+    other.create(ours.path(), b"7", Kind::Ephemeral).await.unwrap();
+    let taken = ours.set(b"83").await.unwrap_err();
+    assert!(matches!(taken, Error::Taken { .. }), "{taken}");
+    assert_eq!(other.get(ours.path()).await.unwrap().0, b"7");
+    // Whoever writes into ours by hand does not keep us from it.
+    let ours = Ephemeral::claim(&session, path("/mediciones/2"), b"82", Duration::ZERO).await.unwrap();
+    other.set(ours.path(), b"0", None).await.unwrap();
+    assert_eq!(ours.set(b"83").await.unwrap(), Written::Set);
+    session.close().await;
+    other.close().await;
+}
+
+#[tokio::test]
 async fn single_znodes_are_refused_in_words() {
     let room = Room::new();
     let session = open(&room.at()).await;

@@ -106,15 +106,17 @@ impl Read {
             follow: self.follow,
             partial: self.partial,
         };
-        let config = Config { retry_for: self.retry_for, ..heads.into() };
         let output = Output::new(tokio::io::stdout(), self.format);
         let output = (!self.count).then_some(output);
         let print = Print { output, grep: self.grep, quiet: global.quiet, printed: 0, damaged: 0, reused: 0 };
         if self.follow {
             runtime::run_role(limits::STOP_TIME_MAX, runtime::EndsWith::Terminal, async |shutdown| {
+                let Some(heads) = self.heads.followed(&shutdown).await? else { return Ok(Outcome::Done) };
+                let config = Config { retry_for: self.retry_for, ..Config::following(heads) };
                 print.run(&config, query, self.last, Some(&shutdown)).await
             })
         } else {
+            let config = Config { retry_for: self.retry_for, ..heads.into() };
             // A signal simply ends it.
             runtime::run_short(print.run(&config, query, self.last, None))
         }

@@ -7,8 +7,8 @@ use anyhow::Result;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
 
+use super::super::runtime::Ends;
 use super::super::{Outcome, runtime};
 use super::job::Job;
 use super::{INTERRUPTED, process_name, waits};
@@ -59,25 +59,25 @@ enum End {
 impl Elect {
     pub(crate) fn run(self, config: Config) -> Result<Outcome> {
         let patience = config.timeout / limits::ZK_LOST_STOP_PART;
-        runtime::run_role(limits::STOP_TIME_MAX, runtime::EndsWith::Terminal, async |shutdown| {
+        runtime::run_with_command(limits::STOP_TIME_MAX, runtime::EndsWith::Terminal, async |ends| {
             let session = Session::open(config).await?;
-            let outcome = self.stand(&session, patience, &shutdown).await;
+            let outcome = self.stand(&session, patience, &ends).await;
             session.close().await;
             outcome
         })
     }
 
-    async fn stand(&self, session: &Session, patience: Duration, shutdown: &CancellationToken) -> Result<Outcome> {
+    async fn stand(&self, session: &Session, patience: Duration, ends: &Ends) -> Result<Outcome> {
         let id = self.id.clone().unwrap_or_else(process_name);
         let election = Election::new(session, self.path.clone(), id.clone());
         loop {
             let next = Instant::now() + limits::ZK_LEAD_EVERY;
             let held = tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return Ok(INTERRUPTED),
+                () = ends.shutdown.cancelled() => return Ok(INTERRUPTED),
                 held = election.lead_telling(waits) => held?,
             };
-            let end = self.lead(&held, &id, patience, shutdown).await;
+            let end = self.lead(&held, &id, patience, ends).await;
             // Given back in the background: without a server it would take for ever.
             drop(held);
             match end? {
@@ -88,32 +88,32 @@ impl Elect {
             }
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return Ok(INTERRUPTED),
+                () = ends.shutdown.cancelled() => return Ok(INTERRUPTED),
                 () = sleep_until(next) => {}
             }
         }
     }
 
     /// Leads until another may, with the command started anew after each doubt that passes.
-    async fn lead(&self, held: &Held, id: &str, patience: Duration, shutdown: &CancellationToken) -> Result<End> {
+    async fn lead(&self, held: &Held, id: &str, patience: Duration, ends: &Ends) -> Result<End> {
         loop {
             tracing::info!("{id} leads, term {}", held.fence());
             let mut job = Job::start(&self.command, held.fence())?;
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => {
-                    job.end(limits::ZK_COMMAND_STOP_TIME_MAX).await?;
+                () = ends.shutdown.cancelled() => {
+                    job.end(limits::ZK_COMMAND_STOP_TIME_MAX, &ends.forced).await?;
                     return Ok(End::Stopped);
                 }
                 () = held.doubted() => {
                     tracing::warn!("{id} may not lead any more: the command is ended");
-                    job.end(patience).await?;
+                    job.end(patience, &ends.forced).await?;
                 }
                 code = job.wait() => return code.map(End::Done),
             }
             let resumed = tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return Ok(End::Stopped),
+                () = ends.shutdown.cancelled() => return Ok(End::Stopped),
                 resumed = held.resumed() => resumed?,
             };
             if !resumed {

@@ -13,6 +13,7 @@ use anyhow::{Result, anyhow};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::coord::Fence;
 
@@ -51,10 +52,10 @@ impl Job {
         Ok(code(status))
     }
 
-    /// Ends it: asks, and kills if it takes longer than `patience`. Its exit code.
-    pub(crate) async fn end(&mut self, patience: Duration) -> Result<u8> {
+    /// Ends it: asks, and kills if it takes longer than `patience`, or at once where that is forced. Its exit code.
+    pub(crate) async fn end(&mut self, patience: Duration, forced: &CancellationToken) -> Result<u8> {
         self.signal(Signal::TERM);
-        if let Ok(code) = timeout(patience, self.wait()).await {
+        if let Some(Ok(code)) = forced.run_until_cancelled(timeout(patience, self.wait())).await {
             return code;
         }
         self.signal(Signal::KILL);

@@ -3,15 +3,14 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use anyhow::Result;
-use clap::Args;
-use tokio_util::sync::CancellationToken;
-
+use super::super::runtime::Ends;
 use super::super::{Outcome, runtime};
 use super::job::Job;
 use super::{INTERRUPTED, process_name, waits};
 use crate::coord::{Config, Held, Layout, Lock as Recipe, Session, ZnodePath};
 use crate::limits;
+use anyhow::Result;
+use clap::Args;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -57,35 +56,37 @@ fn layout(text: &str) -> Result<Layout, String> {
 impl Lock {
     pub(crate) fn run(self, config: Config) -> Result<Outcome> {
         let patience = config.timeout / limits::ZK_LOST_STOP_PART;
-        runtime::run_role(limits::STOP_TIME_MAX, runtime::EndsWith::Terminal, async |shutdown| {
+        runtime::run_with_command(limits::STOP_TIME_MAX, runtime::EndsWith::Terminal, async |ends| {
             let session = Session::open(config).await?;
-            let outcome = self.hold(&session, patience, &shutdown).await;
+            let outcome = self.hold(&session, patience, &ends).await;
             session.close().await;
             outcome
         })
     }
 
-    async fn hold(&self, session: &Session, patience: Duration, shutdown: &CancellationToken) -> Result<Outcome> {
+    async fn hold(&self, session: &Session, patience: Duration, ends: &Ends) -> Result<Outcome> {
         let id = self.id.clone().unwrap_or_else(process_name);
         let lock = Recipe::new(session, self.path.clone(), id).with_layout(self.layout.clone());
         let held = tokio::select! {
             biased;
-            () = shutdown.cancelled() => return Ok(INTERRUPTED),
+            () = ends.shutdown.cancelled() => return Ok(INTERRUPTED),
             held = lock.acquire_telling(waits) => held?,
         };
         tracing::info!("{} holds the lock, fence {}", held.node().name(), held.fence());
         // The session's end, which follows, gives the lock back at once.
-        self.work(&held, patience, shutdown).await
+        self.work(&held, patience, ends).await
     }
 
-    async fn work(&self, held: &Held, patience: Duration, shutdown: &CancellationToken) -> Result<Outcome> {
+    async fn work(&self, held: &Held, patience: Duration, ends: &Ends) -> Result<Outcome> {
         let mut job = Job::start(&self.command, held.fence())?;
         tokio::select! {
             biased;
-            () = shutdown.cancelled() => job.end(limits::ZK_COMMAND_STOP_TIME_MAX).await.map(Outcome::Command),
+            () = ends.shutdown.cancelled() => {
+                job.end(limits::ZK_COMMAND_STOP_TIME_MAX, &ends.forced).await.map(Outcome::Command)
+            }
             () = held.lost() => {
                 tracing::error!("the lock {} is lost: the command is ended", self.path);
-                job.end(patience).await?;
+                job.end(patience, &ends.forced).await?;
                 Ok(Outcome::Failed)
             }
             code = job.wait() => code.map(Outcome::Command),

@@ -90,6 +90,8 @@ impl From<Unheard> for Left {
 /// The state of the task.
 pub(super) struct Link {
     config: Config,
+    /// The heads that are tried.
+    heads: Arc<[String]>,
     query: Query,
     deliveries: mpsc::Sender<Delivery>,
     connections: u64,
@@ -103,23 +105,28 @@ pub(super) struct Link {
 impl Link {
     /// The task for a query that begins where the reader's order stage wants it to.
     pub(super) fn new(config: Config, query: Query, deliveries: mpsc::Sender<Delivery>) -> Self {
-        let troubles = Troubles::new(&config.heads);
-        Self { config, query, deliveries, connections: 0, progress: Instant::now(), waiting: None, troubles }
+        let heads = config.heads();
+        let troubles = Troubles::new(&heads);
+        Self { config, heads, query, deliveries, connections: 0, progress: Instant::now(), waiting: None, troubles }
     }
 
     /// Runs until the read is over or nobody listens.
     pub(super) async fn run(mut self) {
         let mut rng = SmallRng::seed_from_u64(self.config.seed);
         let mut backoff = Backoff::default();
-        let heads: Vec<Arc<str>> = self.config.heads.iter().map(|head| Arc::from(head.as_str())).collect();
         self.progress = Instant::now();
         for turn in 1.. {
-            let place = (turn - 1) % heads.len().max(1);
-            let Some(head) = heads.get(place) else {
+            let now = self.config.heads();
+            if now != self.heads {
+                self.troubles = Troubles::new(&now);
+                self.heads = now;
+            }
+            let place = (turn - 1) % self.heads.len().max(1);
+            let Some(head) = self.heads.get(place).map(|head| Arc::from(head.as_str())) else {
                 return self.fail(ReadError::NoHeads).await;
             };
             let before = self.progress;
-            let Left::Lost(ended) = self.converse(place, head).await else { return };
+            let Left::Lost(ended) = self.converse(place, &head).await else { return };
             let refused = match &ended {
                 Ended::Refused(refusal) if !refusal.retry => Some(refusal.clone()),
                 _ => None,
@@ -142,7 +149,7 @@ impl Link {
             if is_news && self.deliver(Delivery::Event(lost)).await.is_err() {
                 return;
             }
-            if turn % heads.len() == 0 {
+            if turn % self.heads.len().max(1) == 0 {
                 sleep(backoff.next(&mut rng).min(self.left())).await;
             }
         }
@@ -187,7 +194,7 @@ impl Link {
     async fn read(&mut self, place: usize, head: &Arc<str>) -> Result<(), Left> {
         self.waiting = None;
         let patience = if self.query.follow { Duration::MAX } else { self.config.retry_for };
-        let patience = open_max(self.config.heads.len(), patience).min(self.left());
+        let patience = open_max(self.heads.len(), patience).min(self.left());
         let opened = timeout(patience, open(&self.config.net, head)).await;
         let (mut socket, mut buffer) = opened.unwrap_or(Err(Ended::Silent(patience)))?;
         let mut out = BytesMut::new();
@@ -272,7 +279,7 @@ impl Link {
                 return Ok(Some(frame));
             }
             // A head that is asked has longer to answer where there is no other to go on with.
-            let (before, after) = (limits::CLIENT_PING_AFTER, silence_max(self.config.heads.len()));
+            let (before, after) = (limits::CLIENT_PING_AFTER, silence_max(self.heads.len()));
             let word = if asked { after.saturating_sub(before) } else { before };
             let left = self.left();
             if left.is_zero() {

@@ -41,6 +41,7 @@ mod seen;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ pub use last::{Last, find_last};
 pub use message::Message;
 
 use crate::limits;
-use crate::net::Net;
+use crate::net::{self, Net};
 use crate::wire::frame::Frame;
 use crate::wire::id::{ClientId, ID_CHARS, RecordId};
 use link::{Delivery, Link, Source};
@@ -70,6 +71,8 @@ pub struct Config {
     /// Time a read that does not follow goes on trying while no head brings it further. One that follows tries for ever,
     /// as does [`Duration::MAX`].
     pub retry_for: Duration,
+    /// A list that whoever made it keeps up to date; it goes before `heads`.
+    pub(crate) followed: Option<net::Heads>,
     /// How it dials.
     pub(crate) net: Net,
     /// Seed of the jitter of its waits.
@@ -79,7 +82,20 @@ pub struct Config {
 impl From<Vec<String>> for Config {
     fn from(heads: Vec<String>) -> Self {
         let (retry_for, net, seed) = (limits::READER_RETRY_TIME_DEFAULT, Net::default(), rand::random());
-        Self { heads, retry_for, net, seed }
+        Self { heads, retry_for, followed: None, net, seed }
+    }
+}
+
+impl Config {
+    /// A list of heads that may change.
+    #[cfg(feature = "server")]
+    pub(crate) fn following(heads: net::Heads) -> Self {
+        Self { followed: Some(heads), ..Vec::new().into() }
+    }
+
+    /// The heads of now.
+    fn heads(&self) -> Arc<[String]> {
+        self.followed.as_ref().map_or_else(|| self.heads.as_slice().into(), net::Heads::now)
     }
 }
 

@@ -37,8 +37,7 @@ impl World {
         let first = self.rng.random_range(0..heads.len().max(1));
         heads.rotate_left(first);
         let net = Net::Simulated(self.net.host(ip(Host::Writer(number))));
-        let config =
-            reader::Config { heads, retry_for: limits::READER_RETRY_TIME_DEFAULT, net, seed: self.rng.random() };
+        let config = reader::Config { net, seed: self.rng.random(), ..heads.into() };
         Reading::begin(config, reader::Query { follow, partial, ..reader::Query::default() })
     }
 
