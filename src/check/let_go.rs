@@ -4,13 +4,13 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::sources;
 use crate::data::segments::{REMOVED, Segment, parse_index};
+use crate::files;
 use crate::head::registro::GONE;
 use crate::limits::{AUDIT_REMOVED_MAX, RETENTION_BYTES_MAX};
 use crate::wire::id::RecordId;
@@ -18,7 +18,7 @@ use crate::wire::id::RecordId;
 fn read(path: &Path) -> Result<Option<Vec<u8>>, sources::Error> {
     let mut bytes = Vec::new();
     let most = RETENTION_BYTES_MAX * 2;
-    match File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)) {
+    match files::read(path).and_then(|file| file.take(most).read_to_end(&mut bytes)) {
         Ok(_) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(sources::Error::Disk { path: path.to_owned(), source }),
@@ -140,6 +140,18 @@ mod tests {
         assert!(!files.explain(id(17), 1, &[1]), "which has it; the first is accounted for");
         assert!(files.explain(id(35), 1, &[0]) && !files.explain(id(35), 2, &[0]));
         assert!(!files.explain(id(41), 1, &[]), "after all of them");
+    }
+
+    #[test]
+    fn what_is_no_file_is_named_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [GONE, REMOVED] {
+            let mode = rustix::fs::Mode::RUSR;
+            rustix::fs::mkfifoat(rustix::fs::CWD, dir.path().join(name), mode).unwrap();
+        }
+        let lines = lines_until(&[dir.path().join("registro.log")]).unwrap_err().to_string();
+        let files = Files::of(&[dir.path().to_owned()]).unwrap_err().to_string();
+        assert!(lines.contains("is a FIFO and no file") && files.contains("is a FIFO and no file"), "{lines} {files}");
     }
 
     #[test]

@@ -95,6 +95,22 @@ fn garbage_on_the_ports_harms_nobody() {
 }
 
 #[test]
+fn who_comes_and_goes_fills_no_log() {
+    let pair = Pair::new();
+    let broker = pair.alone(&[]);
+    for _ in 0..2000 {
+        let mut socket = TcpStream::connect((pair.hosts[0].as_str(), 5555)).unwrap();
+        drop(socket.write_all(b"GET / HTTP/1.0\r\n\r\n".repeat(5).as_slice()));
+    }
+    broker.wait_for("is no publisher: ");
+    broker.signal(Signal::TERM);
+    let mut broker = broker;
+    assert!(broker.wait().success());
+    let said = broker.all();
+    assert!(said.len() < 100_000 && said.contains(" lines about it that are left out)"), "{} bytes", said.len());
+}
+
+#[test]
 fn a_subscriber_that_stands_still_holds_up_nobody_and_takes_bounded_memory() {
     let pair = Pair::new();
     let broker = pair.alone(&[]);

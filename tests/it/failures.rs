@@ -160,11 +160,15 @@ impl Drop for Tmpfs {
 fn a_full_disk_makes_a_node_read_only_until_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Tmpfs::mount("24m");
-    std::fs::write(disk.0.path().join("filler"), vec![0; 22 << 20]).unwrap();
     let head = Head::start(dir.path(), &[]);
     let full = head.node(disk.0.path(), 1, &[]);
     let _other = head.node(dir.path(), 2, &[]);
     let load = Load::start(&head, 4);
+    load.more(100);
+    // All at once: what the load takes to fill even little of it depends on the machine.
+    let mut filler = std::fs::File::create(disk.0.path().join("filler")).unwrap();
+    while filler.write_all(&[0; 4096]).is_ok() {}
+    drop(filler);
     head.process.wait_for("dataNode data1 at 127.0.0.2: read-only: the disk is full");
     load.more(1_000);
     std::fs::remove_file(disk.0.path().join("filler")).unwrap();

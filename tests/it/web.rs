@@ -180,6 +180,23 @@ fn what_is_no_finite_number_is_400_with_a_clear_text() {
 }
 
 #[test]
+fn requests_that_bring_nothing_fill_no_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_head, _node, web) = cluster(dir.path(), &[]);
+    let long = "x".repeat(150);
+    for k in 0..1500 {
+        assert_eq!(web.get(&format!("/nuevo?dato={k}{long}")).status, 400);
+    }
+    assert_eq!(web.get("/nuevo?dato=7").status, 200);
+    let mut process = web.process;
+    process.signal(Signal::TERM);
+    assert!(process.wait().success());
+    let log = std::fs::read_to_string(dir.path().join("web/web.log")).unwrap();
+    assert!(log.len() < 100_000 && log.contains(" lines about it that are left out)"), "{} bytes", log.len());
+    assert!(log.contains("\"GET /nuevo?dato=7\" 200"), "what is kept is told");
+}
+
+#[test]
 fn while_nothing_can_be_kept_it_is_503_with_the_cause() {
     let dir = tempfile::tempdir().unwrap();
     let (head, node, web) = cluster(dir.path(), &["--keep-for", "300ms"]);
