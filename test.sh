@@ -101,6 +101,14 @@ client_is_light() {
     cargo clippy --locked --no-default-features --features client -- -D warnings
 }
 
+# Each room behind a feature stands on its own.
+features_stand_alone() {
+    local feature
+    for feature in coord web device server; do
+        cargo clippy --locked --lib --no-default-features --features "$feature" -- -D warnings
+    done
+}
+
 step() {
     echo "== $*"
     "$@"
@@ -117,6 +125,7 @@ export CARGO_INCREMENTAL=0
 step cargo fmt --check
 step cargo clippy --locked --all-targets --all-features -- -D warnings
 step client_is_light
+step features_stand_alone
 # All failures in one run, not only the first file with one.
 step cargo test --locked --all-features --no-fail-fast
 export RUSTDOCFLAGS=-Dwarnings

@@ -58,7 +58,7 @@ mod net;
 #[cfg(any(feature = "web", feature = "broker"))]
 mod peer_log;
 mod printable;
-#[cfg(feature = "server")]
+#[cfg(any(feature = "server", feature = "web", feature = "broker"))]
 mod repeats;
 #[cfg(feature = "simulation")]
 pub mod simulation;

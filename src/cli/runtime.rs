@@ -66,10 +66,6 @@ pub(crate) struct Ends {
     /// In order.
     pub(crate) shutdown: CancellationToken,
     /// At once: a second signal came.
-    #[cfg_attr(
-        not(feature = "coord"),
-        expect(dead_code, reason = "only commands under a lock have something to kill")
-    )]
     pub(crate) forced: CancellationToken,
 }
 

@@ -50,7 +50,6 @@ impl Config {
     }
 
     /// The same with a list of heads that may change.
-    #[cfg(feature = "server")]
     #[must_use]
     pub(crate) fn following(heads: net::Heads) -> Self {
         Self { followed: Some(heads), ..Self::new(Vec::new()) }

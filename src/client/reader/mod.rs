@@ -88,7 +88,6 @@ impl From<Vec<String>> for Config {
 
 impl Config {
     /// A list of heads that may change.
-    #[cfg(feature = "server")]
     pub(crate) fn following(heads: net::Heads) -> Self {
         Self { followed: Some(heads), ..Vec::new().into() }
     }
