@@ -8,8 +8,9 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -20,8 +21,12 @@ const SIZE: usize = 100;
 /// A message on the wire: flags, length, body.
 const FRAME: usize = SIZE + 2;
 
-/// Messages that the publisher is ahead of the slowest subscriber at most: less than a subscriber's queue.
-const WINDOW: u64 = 900;
+/// Messages that the publisher is ahead of the slowest subscriber at most: less than a queue has room for. One of libzmq's for
+/// 1000 hears of what was taken from it 500 at a time.
+const WINDOW: u64 = 450;
+
+/// Time without any message after which those under way are lost: they were dropped, and would be waited for in vain.
+const LOST_AFTER: Duration = Duration::from_millis(50);
 
 /// Messages that are written at a time.
 const BATCH: u64 = 150;
@@ -73,12 +78,14 @@ pub(crate) fn measure(forwarder: Forwarder, subscribers: usize, dir: &Path, run_
     let (mut running, host) = start(forwarder, dir)?;
     let stop = Arc::new(AtomicBool::new(false));
     let mut counts = Vec::new();
+    let publishing = Arc::new(OnceLock::new());
     for _ in 0..subscribers {
         let count = Arc::new(AtomicU64::new(0));
         counts.push(Arc::clone(&count));
         let mut socket = open((host, 5556), "SUB")?;
         socket.write_all(&[0, 1, 1])?;
-        std::thread::spawn(move || drop(count_frames(&mut socket, &count)));
+        let publishing = Arc::clone(&publishing);
+        std::thread::spawn(move || drop(count_frames(&mut socket, &count, &publishing)));
     }
     let mut publisher = open((host, 5555), "PUB")?;
     // Its subscriptions come before anything is sent.
@@ -86,8 +93,10 @@ pub(crate) fn measure(forwarder: Forwarder, subscribers: usize, dir: &Path, run_
     publisher.read_exact(&mut subscription)?;
     let (its, ended) = (counts.clone(), Arc::clone(&stop));
     let load = std::thread::spawn(move || publish(&mut publisher, &its, &ended));
+    // It sleeps where it has to wait, and leaves the processor to whom it measures.
+    drop(publishing.set(load.thread().clone()));
     std::thread::sleep(Duration::from_millis(700));
-    let taken = || counts.iter().map(|count| count.load(Ordering::Relaxed)).min().unwrap_or_default();
+    let taken = || counts.iter().map(|count| count.load(Ordering::Acquire)).min().unwrap_or_default();
     let (before, since) = (taken(), Instant::now());
     std::thread::sleep(run_for);
     let rate = (taken() - before) as f64 / since.elapsed().as_secs_f64();
@@ -169,7 +178,7 @@ fn open(to: (&str, u16), kind: &str) -> Result<TcpStream> {
     Ok(socket)
 }
 
-fn count_frames(socket: &mut TcpStream, count: &AtomicU64) -> std::io::Result<()> {
+fn count_frames(socket: &mut TcpStream, count: &AtomicU64, publishing: &OnceLock<Thread>) -> std::io::Result<()> {
     let mut buffer = vec![0; 256 * 1024];
     let mut bytes = 0;
     loop {
@@ -177,7 +186,8 @@ fn count_frames(socket: &mut TcpStream, count: &AtomicU64) -> std::io::Result<()
             0 => return Ok(()),
             n => bytes += n as u64,
         }
-        count.store(bytes / FRAME as u64, Ordering::Relaxed);
+        count.store(bytes / FRAME as u64, Ordering::Release);
+        publishing.get().map(Thread::unpark);
     }
 }
 
@@ -186,11 +196,17 @@ fn publish(socket: &mut TcpStream, counts: &[Arc<AtomicU64>], stop: &AtomicBool)
     message[0] = 0;
     message[1] = SIZE as u8;
     let batch = message.repeat(BATCH as usize);
-    let mut sent = 0;
+    let (mut sent, mut before, mut since) = (0, 0, Instant::now());
     while !stop.load(Ordering::Relaxed) {
-        let taken = counts.iter().map(|count| count.load(Ordering::Relaxed)).min().unwrap_or_default();
+        let taken = counts.iter().map(|count| count.load(Ordering::Acquire)).min().unwrap_or_default();
+        if std::mem::replace(&mut before, taken) != taken {
+            since = Instant::now();
+        }
         if sent + BATCH > taken + WINDOW {
-            std::thread::yield_now();
+            if since.elapsed() > LOST_AFTER {
+                sent = taken;
+            }
+            std::thread::park_timeout(LOST_AFTER);
             continue;
         }
         socket.write_all(&batch)?;
