@@ -104,9 +104,22 @@ client_is_light() {
 # Each room behind a feature stands on its own.
 features_stand_alone() {
     local feature
-    for feature in coord web device server; do
+    for feature in web device server; do
         cargo clippy --locked --lib --no-default-features --features "$feature" -- -D warnings
     done
+}
+
+# All failures in one run, not only the first file with one. The tests of containers mostly wait for the engine: they run
+# beside the others, and what they say comes behind it.
+run_tests() {
+    local containers failed=0
+    cargo test --locked --all-features --no-fail-fast --test docker >target/docker-tests.log 2>&1 &
+    containers=$!
+    cargo test --locked --all-features --no-fail-fast --lib --test it --test power_loss || failed=1
+    cargo test --locked --all-features --doc || failed=1
+    wait "$containers" || failed=1
+    cat target/docker-tests.log
+    return "$failed"
 }
 
 step() {
@@ -126,8 +139,8 @@ step cargo fmt --check
 step cargo clippy --locked --all-targets --all-features -- -D warnings
 step client_is_light
 step features_stand_alone
-# All failures in one run, not only the first file with one.
-step cargo test --locked --all-features --no-fail-fast
+step cargo test --locked --all-features --no-run
+step run_tests
 export RUSTDOCFLAGS=-Dwarnings
 step cargo doc --locked --no-deps --document-private-items
 # acopio beside the least that a program of its shape does: fails only if it is many times slower than that. Built as the
