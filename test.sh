@@ -115,7 +115,8 @@ run_tests() {
     local containers failed=0
     cargo test --locked --all-features --no-fail-fast --test docker >target/docker-tests.log 2>&1 &
     containers=$!
-    cargo test --locked --all-features --no-fail-fast --lib --test it --test power_loss || failed=1
+    # Most of a test's time is waiting: for a heartbeat, a session's end, a disk.
+    RUST_TEST_THREADS=3 cargo test --locked --all-features --no-fail-fast --lib --test it --test power_loss || failed=1
     cargo test --locked --all-features --doc || failed=1
     wait "$containers" || failed=1
     cat target/docker-tests.log
