@@ -1,3 +1,5 @@
+//! Log files that turn over, through real folders: what is opened anew, what goes, and what stays.
+
 use super::*;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::time::Duration;
