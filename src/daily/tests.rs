@@ -209,7 +209,7 @@ fn a_file_beside_data_goes_where_its_folder_goes_and_another_does_not() {
         file.write(b"two\n").unwrap();
         let moved = if beside { "one\ntwo\n" } else { "one\n" };
         assert_eq!((read(&away, "node.log").as_str(), here.exists()), (moved, !beside));
-        fs::create_dir(&here).unwrap_or_default();
+        fs::create_dir_all(&here).unwrap();
         reopen_all();
         file.write_at(b"three\n", SystemTime::now() + DAY).unwrap();
         assert_eq!(here.join("node.log").exists(), !beside);

@@ -3,7 +3,6 @@
 //! The rules are in [`super::members`]; this file is the I/O around them.
 
 use std::cell::{Cell, RefCell};
-use std::fmt::Write as _;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -89,8 +88,7 @@ impl Roster {
     fn save(&self) {
         let mut text = self.table.borrow().to_text() + &self.unread.borrow().to_text();
         let lines = text.lines().count();
-        // Writing to a string cannot fail.
-        writeln!(text, "{END}{lines}").unwrap_or_default();
+        text.push_str(&format!("{END}{lines}\n"));
         match self.shelf.write(text.as_bytes()) {
             Ok(stamp) => {
                 self.left.set(Some(stamp));
