@@ -43,6 +43,8 @@ mod offer;
 mod patience;
 mod places;
 mod printing;
+mod python_client;
+mod python_vectors;
 mod raw_dialect;
 mod read;
 mod read_cluster;

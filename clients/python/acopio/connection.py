@@ -56,7 +56,7 @@ def lost(cause: str) -> Ended:
 
 def silent(seconds: float) -> Ended:
     """Nothing came from the head."""
-    return lost(f"nothing was heard from it for {seconds:g} s")
+    return lost(f"nothing was heard from it for {seconds:.2g} s")
 
 
 def refused(refusal: Refusal) -> Ended:
@@ -197,11 +197,11 @@ class Connection:
 
     def receive(self) -> tuple[bool, list[Frame]]:
         """Reads once: whether anything came, and the frames that are whole by it."""
-        if self._broken is not None:
-            raise self._broken
         if self._early:
             early, self._early = self._early, []
             return True, early
+        if self._broken is not None:
+            raise self._broken
         try:
             data = self._socket.recv(RECEIVE_BYTES)
         except (BlockingIOError, InterruptedError):

@@ -12,12 +12,16 @@ from __future__ import annotations
 import importlib
 import struct
 import sys
-from typing import Callable
+from array import array
+from typing import Callable, Optional
 
 _POLYNOMIAL = 0x82F63B78
 
 
-def _tables() -> tuple[list[int], list[int], list[int]]:
+_Tables = tuple[list[int], "array[int]", "array[int]"]
+
+
+def _tables() -> _Tables:
     """For one byte; for the low half of four bytes; for their high half."""
     one = []
     for value in range(256):
@@ -27,19 +31,20 @@ def _tables() -> tuple[list[int], list[int], list[int]]:
     more = [one]
     for _ in range(3):
         more.append([value >> 8 ^ one[value & 255] for value in more[-1]])
-    low = [more[3][k & 255] ^ more[2][k >> 8] for k in range(65536)]
-    high = [more[1][k & 255] ^ more[0][k >> 8] for k in range(65536)]
+    # Arrays: lists of so many numbers do not fit a processor's cache.
+    low = array("I", (more[3][k & 255] ^ more[2][k >> 8] for k in range(65536)))
+    high = array("I", (more[1][k & 255] ^ more[0][k >> 8] for k in range(65536)))
     return one, low, high
 
 
 def _plain() -> Callable[[bytes], int]:
-    tables: tuple[list[int], list[int], list[int]] | None = None
+    tables: Optional[_Tables] = None
     native = sys.byteorder == "little"
 
     def plain(data: bytes) -> int:
         nonlocal tables
         if tables is None:
-            # Five megabytes: only for who reads.
+            # They take some milliseconds: only for who reads.
             tables = _tables()
         one, low, high = tables
         crc = 0xFFFFFFFF

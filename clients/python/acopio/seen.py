@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import enum
 from array import array
-from bisect import bisect_right
 
 from .protocol import CLIENT_RANGES_MAX
 
@@ -65,7 +64,7 @@ class Seen:
                 last.payloads.append(payload)
                 self.payloads += 1
                 return Noted.NEW
-        at = bisect_right([known.start for known in ranges], number)
+        at = self._above(number)
         if at and number < ranges[at - 1].end:
             return self._known(ranges[at - 1], number, payload)
         ranges.insert(at, _Range(number, payload))
@@ -84,6 +83,17 @@ class Seen:
         for known in self._ranges:
             del known.payloads[: (len(known.payloads) + 1) // 2]
         self.payloads = sum(len(known.payloads) for known in self._ranges)
+
+    def _above(self, number: int) -> int:
+        """The place of the first range that begins above a number. (bisect takes a key from Python 3.10 on.)"""
+        low, high = 0, len(self._ranges)
+        while low < high:
+            middle = (low + high) // 2
+            if self._ranges[middle].start <= number:
+                low = middle + 1
+            else:
+                high = middle
+        return low
 
     @staticmethod
     def _known(known: _Range, number: int, payload: int) -> Noted:

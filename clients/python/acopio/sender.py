@@ -151,14 +151,19 @@ class Sender:
         """Waits for a message; false when there will be none."""
         while True:
             with self.lock:
-                if self.ledger.has_gap and not len(self.ledger):
-                    self.ledger.renew(new_client())
                 if len(self.ledger):
                     return not self._aborted
                 if self.closing:
                     return False
                 self._asleep = True
             self._waker.wait_for_word()
+
+    def _tell_settled(self) -> None:
+        """Tells callers that messages were settled; with the lock, so that what comes next is another client's already
+        where it has to be."""
+        if self.ledger.has_gap and not len(self.ledger):
+            self.ledger.renew(new_client())
+        self.settled.notify_all()
 
     def _rewind(self) -> None:
         with self.lock:
@@ -173,7 +178,7 @@ class Sender:
             since = self.ledger.stuck_since
             if since is not None and time.monotonic() - since >= patience:
                 self.ledger.give_up(self._troubles.refusal(self._retry_for))
-                self.settled.notify_all()
+                self._tell_settled()
 
     def _sleep(self, until: float) -> None:
         """Waits before heads are asked again; a message that comes meanwhile changes nothing."""
@@ -241,6 +246,8 @@ class _Talk:
 
     def __init__(self, sender: Sender, connection: Connection, place: int) -> None:
         self._sender, self._connection, self._place = sender, connection, place
+        #: Who said Hello.
+        self._client = sender.ledger.client
         self._silence_max = silence_max(len(sender._heads))
         #: When the head was heard last; none while nothing is wanted of it.
         self._heard: Optional[float] = None
@@ -250,7 +257,7 @@ class _Talk:
         self._blocked = False
 
     def run(self) -> None:
-        """Until all is settled and nothing more comes."""
+        """Until all is settled and nothing more comes, or what comes is another client's."""
         sender, connection = self._sender, self._connection
         while not sender._aborted:
             now = time.monotonic()
@@ -270,11 +277,11 @@ class _Talk:
         sender = self._sender
         with sender.lock:
             ledger = sender.ledger
+            if ledger.client != self._client or (sender.closing and not len(ledger)):
+                return None
             room = OUT_BYTES_MAX - self._connection.unsent
             if room > 0:
                 self._connection.say(ledger.encode(room, now))
-            if not len(ledger) and (sender.closing or ledger.has_gap):
-                return None
             patience = sender._end_of_patience()
             until = min(patience, math.inf if ledger.hold is None else ledger.hold)
             is_waiting = ledger.sent > 0
@@ -332,7 +339,7 @@ class _Talk:
                 if failure is not None:
                     break
             if settled:
-                sender.settled.notify_all()
+                sender._tell_settled()
         if settled:
             sender._backoff.reset()
             sender._troubles.served(self._place)
