@@ -136,7 +136,7 @@ class Client:
         return self._hand_over(message, wait_for_room, timeout, False)
 
     def send_many(self, messages: Iterable[Message]) -> Iterator[Receipt]:
-        """Stores messages as they come, up to a window of them at a time; an iterator of their receipts, in their order.
+        """Stores messages as they come, up to a window of them at a time; an iterator of their receipts, in order.
 
         NotKept at the first that is not kept. Who stops iterating has handed over up to a window more than was seen.
         """
@@ -213,9 +213,7 @@ class Client:
         payload = _payload(message)
         size = len(payload)
         if size > self._bytes_max:
-            raise MessageTooLong(
-                f"a message of {size} bytes", f"above the limit of {self._bytes_max}", "split it"
-            )
+            raise MessageTooLong(f"a message of {size} bytes", f"above the limit of {self._bytes_max}", "split it")
         entry = Entry(payload, is_own)
         with sender.lock:
             if not self._has_room(size):

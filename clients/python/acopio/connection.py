@@ -261,7 +261,9 @@ def open_connection(head: str, patience: float, first: bytes) -> OpenSteps:
         raise
 
 
-def _confirmed(connection: Connection, sock: socket.socket, until: float, patience: float) -> Generator[Want, None, None]:
+def _confirmed(
+    connection: Connection, sock: socket.socket, until: float, patience: float
+) -> Generator[Want, None, None]:
     answer = b""
     while True:
         connection.send()
@@ -291,8 +293,7 @@ def confirmation(answer: bytes) -> Optional[bytes]:
     (b'\\x00', None)
     >>> confirmation(b"confirmacion acopio/2\\n")
     Traceback (most recent call last):
-    ...
-    acopio.connection.Ended: it speaks acopio/2 and this is acopio/1 ("confirmacion acopio/2"); run the same version of acopio on both sides
+    acopio.connection.Ended: it speaks acopio/2 and this is acopio/1 ("confirmacion acopio/2"); run the same version ...
     """
     if answer.startswith(CONFIRMATION):
         return answer[len(CONFIRMATION) :]
@@ -318,7 +319,7 @@ def unconfirmed(answer: bytes) -> Ended:
     )
 
 
-# ---- reaching it ----------------------------------------------------------------------------------------------------
+# ---- reaching it ---------------------------------------------------------------------------------
 
 
 def _dial(head: str, until: float, patience: float) -> Generator[Want, None, socket.socket]:
@@ -423,7 +424,9 @@ def host_and_port(head: str) -> tuple[str, int]:
     (('::1', 5001), ('cellar', 5000))
     """
     if head.startswith("zk://"):
-        raise BadArgument(f"the head {head!r}", "heads that announce themselves are not looked up here", "name HOST:PORT")
+        raise BadArgument(
+            f"the head {head!r}", "heads that announce themselves are not looked up here", "name HOST:PORT"
+        )
     host, found, port = head.rpartition(":")
     if not found or head.endswith("]"):
         host, port = head, str(DEFAULT_PORT)
@@ -436,7 +439,9 @@ def host_and_port(head: str) -> tuple[str, int]:
         except ValueError:
             host = ""
     if not host or " " in host or not re.fullmatch("[0-9]{1,5}", port, re.ASCII) or not 0 < int(port) < 65536:
-        raise BadArgument(f"the head {head!r}", "not an address", "write HOST:PORT, such as 127.0.0.1:5000 or [::1]:5000")
+        raise BadArgument(
+            f"the head {head!r}", "not an address", "write HOST:PORT, such as 127.0.0.1:5000 or [::1]:5000"
+        )
     return host, int(port)
 
 

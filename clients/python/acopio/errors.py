@@ -159,9 +159,9 @@ def missing(nodes: Iterable[str]) -> NodesMissing:
     """The error of a read without some nodes.
 
     >>> print(missing(["data2"]))
-    dataNode data2: missing, and what only it keeps cannot be read; start it again, or ask for what there is (partial=True)
+    dataNode data2: missing, and what only it keeps cannot be read; start it again, or ask with partial=True
     >>> print(missing(["data1 (data.txt is gone)"]))
-    dataNode data1 (data.txt is gone): there, and cannot give all that it keeps; see its log, or ask for what there is (partial=True)
+    dataNode data1 (data.txt is gone): there, and cannot give all that it keeps; see its log, or ask with partial=True
     """
     names = tuple(nodes)
     here = [name for name in names if " (" in name]
@@ -176,7 +176,7 @@ def missing(nodes: Iterable[str]) -> NodesMissing:
     if here:
         said.append("there, and cannot give all that it keeps")
         remedies.append("see its log")
-    error = NodesMissing(subject, "; ".join(said), ", ".join(remedies) + ", or ask for what there is (partial=True)")
+    error = NodesMissing(subject, "; ".join(said), ", ".join(remedies) + ", or ask with partial=True")
     error.nodes = names
     return error
 

@@ -121,12 +121,10 @@ class Other(NamedTuple):
     kind: int
 
 
-Frame = Union[
-    Welcome, Acked, Refused, StatusReport, Failure, Ping, Pong, Records, ReadEnd, Waiting, Other
-]
+Frame = Union[Welcome, Acked, Refused, StatusReport, Failure, Ping, Pong, Records, ReadEnd, Waiting, Other]
 
 
-# ---- what a client says ---------------------------------------------------------------------------------------------
+# ---- what a client says --------------------------------------------------------------------------
 
 
 def _frame(kind: Kind, body: bytes) -> bytes:
@@ -152,9 +150,7 @@ def store(first_seq: int, messages: Sequence[bytes]) -> bytes:
     return b"".join(parts)
 
 
-def read(
-    since: RecordId, until: RecordId, client: Optional[int], follow: bool, partial: bool
-) -> bytes:
+def read(since: RecordId, until: RecordId, client: Optional[int], follow: bool, partial: bool) -> bytes:
     """A Read."""
     who = _NOBODY if client is None else client
     return _frame(Kind.READ, _id(since) + _id(until) + struct.pack(">Q??", who, follow, partial))
@@ -179,7 +175,7 @@ def _id(record: RecordId) -> bytes:
     return struct.pack(">QI", record.time_ns, record.incarnation)
 
 
-# ---- what a head says -----------------------------------------------------------------------------------------------
+# ---- what a head says ----------------------------------------------------------------------------
 
 
 class Decoder:
@@ -220,9 +216,7 @@ def _end(buffer: bytearray, at: int) -> Optional[int]:
         return None
     kind = buffer[at + _PREFIX]
     if not 0 < kind <= KIND_LAST:
-        raise _wrong(
-            f"it is of kind {kind:#04x}, which {VERSION} does not have", "use the same version on both sides"
-        )
+        raise _wrong(f"it is of kind {kind:#04x}, which {VERSION} does not have", "use the same version on both sides")
     if length > FRAME_BYTES_MAX and kind != Kind.RECORDS:
         raise _too_long(length)
     end = at + _PREFIX + length

@@ -142,7 +142,7 @@ class Link:
         moved = (next_id.time_ns - self._query.since.time_ns) / 1e9
         return moved > 2 * (time.monotonic() - self._progress)
 
-    # ---- one head -----------------------------------------------------------------------------------------------------
+    # ---- one head --------------------------------------------------------------------------------
 
     def _converse(self, place: int, head: str) -> Steps:
         """Reads from one head until the read is over; Ended if the connection is lost."""
@@ -165,7 +165,9 @@ class Link:
             if came:
                 heard, asked = time.monotonic(), None
             for frame in got:
-                over = yield from self._take(place, Lines(head, self._connections, since, since, b""), connection, frame)
+                over = yield from self._take(
+                    place, Lines(head, self._connections, since, since, b""), connection, frame
+                )
                 if over:
                     return
             if came:

@@ -1,7 +1,8 @@
 """A place in time as a caller gives it: a record id, a time, or how long ago. Reads no clock: the time is handed in.
 
 >>> now = datetime(2026, 11, 21, 10, 0, tzinfo=timezone.utc)
->>> for moment in ("10m", "2026-11-21", "2026-11-21T10:00:00+01:00", timedelta(minutes=10), now, "1795234260----0----6"):
+>>> moments = "10m", "2026-11-21", "2026-11-21T10:00:00+01:00", timedelta(minutes=10), now, "1795234260----0----6"
+>>> for moment in moments:
 ...     print(moment_id(moment, now).time)
 2026-11-21 09:50:00+00:00
 2026-11-21 00:00:00+00:00

@@ -136,9 +136,7 @@ class Order:
         if len(self._oldest) > 2 * self._held + 64:
             # What went out by its turn is still in the heap.
             self._oldest = [
-                (record.id, record.client, record.seq)
-                for one in self._clients.values()
-                for record in one.held.values()
+                (record.id, record.client, record.seq) for one in self._clients.values() for record in one.held.values()
             ]
             heapq.heapify(self._oldest)
 
@@ -183,5 +181,3 @@ class Order:
 def _weight(record: Record) -> int:
     """What a held record counts for, bytes."""
     return len(record.payload) + HELD_EXTRA_BYTES
-
-

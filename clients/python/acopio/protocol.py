@@ -69,7 +69,7 @@ class Sync(enum.IntEnum):
     NEVER = 2
 
 
-# ---- bounds of the wire ---------------------------------------------------------------------------------------------
+# ---- bounds of the wire --------------------------------------------------------------------------
 
 MESSAGE_BYTES_MAX = 1024 * 1024
 FRAME_BYTES_MAX = MESSAGE_BYTES_MAX + 1024
@@ -88,7 +88,7 @@ CLIENT_RETRIES = 1 << 59
 #: What a head puts in front of a message of a client that asks for text.
 TEXT_PREFIX = b"mensaje: "
 
-# ---- bounds of a client ---------------------------------------------------------------------------------------------
+# ---- bounds of a client --------------------------------------------------------------------------
 
 DEFAULT_PORT = 5000
 HEADS_MAX = 16
@@ -110,7 +110,7 @@ PING_AFTER = 1.0
 SILENCE_MAX = 3.0
 SILENCE_ALONE_MAX = 10.0
 
-# ---- bounds of a reader ---------------------------------------------------------------------------------------------
+# ---- bounds of a reader --------------------------------------------------------------------------
 
 #: How far a retry may disturb the order of a client's messages, in time of ids, and a reader still mends it.
 HOLD_NS = 30 * 1_000_000_000

@@ -8,7 +8,8 @@ holds for each client that sends again under the same number:
 - a message with the number of another one, and another payload, is no second copy: it comes too, and is ``reused``. Its
   client began to count anew under the same id;
 - its messages come in the order of their numbers where a retry disturbed it by no more than 30 s. A message whose
-  predecessor never comes waits for that long, in time of ids; a read that does not follow delivers what waits at its end.
+  predecessor never comes waits for that long, in time of ids; a read that does not follow delivers what waits at its
+  end.
 
 Messages of clients in text come in the order of ids, which is that in which their head read them.
 
@@ -37,7 +38,7 @@ from .link import End, HeadLost, Lines, Link, Query, WaitingFor
 from .moments import Moment, moment_id
 from .order import Order, warm_up
 from .protocol import CLIENT_RETRIES, RETRY_FOR
-from .records import LineError, Record, decode
+from .records import LineError, Record, decode_all
 
 log = logging.getLogger("acopio")
 
@@ -132,7 +133,7 @@ class Reader(Iterator[Record]):
         if hasattr(self, "_lock"):
             self.close()
 
-    # ---- with the lock ------------------------------------------------------------------------------------------------
+    # ---- with the lock ---------------------------------------------------------------------------
 
     def _next(self, until: float) -> Optional[Record]:
         if self._left_at is not None:
@@ -182,11 +183,10 @@ class Reader(Iterator[Record]):
         if delivery.connection != self._connection:
             self._connection, self._least = delivery.connection, delivery.since
         order = self._order
-        for line in delivery.lines.split(b"\n")[:-1]:
-            try:
-                record = decode(line)
-            except LineError as error:
-                order.out.append(_damaged(delivery.head, line, error))
+        lines = delivery.lines.split(b"\n")[:-1]
+        for line, record in zip(lines, decode_all(lines)):
+            if isinstance(record, LineError):
+                order.out.append(_damaged(delivery.head, line, record))
                 continue
             if record.id < self._least:
                 return self._end(

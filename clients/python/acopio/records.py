@@ -12,22 +12,22 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Sequence, Union
 
-from .crc32c import checksum
+from .crc32c import checksums
 from .ids import FRACTION_LAST, RecordId, digits
 
 _FIELDS = re.compile(
     rb"([0-9]{10}[-0-9A-Z_a-z]{10}) ([-0-9A-Z_a-z]{10}) (-|[0-9A-Z_a-z][-0-9A-Z_a-z]{0,9})(?:\+([^ ]+))? "
     rb"([-0-9A-Z_a-z]{6}) "
 )
-_ESCAPE = re.compile(rb"\\(?:x([0-9a-f]{2})|([\\nrt0])|)")
-_ESCAPED = {b"\\": b"\\", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"0": b"\0"}
+#: A backslash that begins no escape, where no two of them stand together.
+_NO_ESCAPE = re.compile(rb"\\(?!x[0-9a-f]{2}|[nrt0])")
 _FRACTION_LAST = FRACTION_LAST.encode()
 #: Two digits at once.
 _PAIRS = {digits(value, 2).encode(): value for value in range(4096)}
 _CHECKSUM_END = 1 << 32
-_str_new = str.__new__
+_str_new, _tuple_new = str.__new__, tuple.__new__
 
 
 class LineError(ValueError):
@@ -63,35 +63,48 @@ class Record(NamedTuple):
 
 def decode(line: bytes) -> Record:
     """Reads a line without its newline; LineError if it is no record, or was changed."""
-    found = _FIELDS.match(line)
-    if found is None:
-        raise LineError(_what_is_wrong(line))
-    record, client, seq, nodes, crc = found.groups()
+    (record,) = decode_all([line])
+    if isinstance(record, LineError):
+        raise record
+    return record
+
+
+def decode_all(lines: Sequence[bytes]) -> list[Union[Record, LineError]]:
+    """The same for many lines, in much less time for each: a LineError stands where a line is no record."""
+    match = _FIELDS.match
+    found = [match(line) for line in lines]
+    computed = iter(checksums([line[: at.end() - 7] + line[at.end() :] for line, at in zip(lines, found) if at]))
+    records: list[Union[Record, LineError]] = []
+    for line, fields in zip(lines, found):
+        try:
+            if fields is None:
+                raise LineError(_what_is_wrong(line))
+            records.append(_record(line, fields, next(computed)))
+        except LineError as error:
+            records.append(error)
+    return records
+
+
+def _record(line: bytes, fields: re.Match[bytes], computed: int) -> Record:
+    record, client, seq, nodes, crc = fields.groups()
     if record[10:15] > _FRACTION_LAST:
         raise LineError("the first field is not a record id")
-    end = found.end()
-    payload = line[end:]
     stored = _PAIRS[crc[:2]] << 24 | _PAIRS[crc[2:4]] << 12 | _PAIRS[crc[4:]]
-    computed = checksum(line[: end - 7] + payload)
     if stored != computed:
         if stored >= _CHECKSUM_END:
             raise LineError("the fourth field is not a checksum")
-        raise LineError(
-            f"the checksum does not match: the line says {stored:08x}, its bytes give {computed:08x}"
-        )
+        raise LineError(f"the checksum does not match: the line says {stored:08x}, its bytes give {computed:08x}")
+    payload = line[fields.end() :]
     if not payload.isascii():
         try:
             payload.decode()
         except UnicodeDecodeError:
             raise LineError("the payload is not UTF-8") from None
     if b"\\" in payload:
-        payload = _ESCAPE.sub(_unescaped, payload)
-    return Record(
-        _str_new(RecordId, record.decode()),
-        client.decode(),
-        _number(seq),
-        "" if nodes is None else nodes.decode("utf-8", "replace"),
-        payload,
+        payload = _unescaped(payload)
+    where = "" if nodes is None else nodes.decode("utf-8", "replace")
+    return _tuple_new(
+        Record, (_str_new(RecordId, record.decode()), client.decode(), _number(seq), where, payload, False)
     )
 
 
@@ -104,13 +117,17 @@ def _number(seq: bytes) -> int:
     return total
 
 
-def _unescaped(found: re.Match[bytes]) -> bytes:
-    byte, letter = found.groups()
-    if byte is not None:
-        return bytes.fromhex(byte.decode())
-    if letter is None:
-        raise LineError("the payload holds a backslash that begins no escape")
-    return _ESCAPED[letter]
+def _unescaped(text: bytes) -> bytes:
+    # Only a pair of backslashes ends in one, so pairs are found from the left.
+    pieces = text.split(b"\\\\")
+    for at, piece in enumerate(pieces):
+        if b"\\" in piece:
+            if _NO_ESCAPE.search(piece):
+                raise LineError("the payload holds a backslash that begins no escape")
+            # Without digits behind it that could be taken for more of it.
+            piece = piece.replace(b"\\0", b"\\x00")
+            pieces[at] = piece.decode("unicode_escape").encode("latin-1")
+    return b"\\".join(pieces)
 
 
 def _what_is_wrong(line: bytes) -> str:

@@ -64,7 +64,7 @@ class Sender:
         self._troubles = Troubles(heads)
         self._backoff = Backoff()
 
-    # ---- for callers, who have the lock unless it is said otherwise --------------------------------------------------
+    # ---- for callers, who have the lock unless it is said otherwise ------------------------------
 
     def push(self, entry: Entry) -> None:
         """Accepts a message; there is room for it."""
@@ -88,7 +88,7 @@ class Sender:
             self._waker.wake()
 
     def join(self, timeout: Optional[float]) -> None:
-        """Waits until all is settled and the thread has ended; without the lock. What is not settled then is given up."""
+        """Waits until all is settled and the thread has ended; without the lock. What is not settled is given up."""
         thread = self._thread
         if thread is None or thread is threading.current_thread():
             return
@@ -99,7 +99,7 @@ class Sender:
             # It waits for nothing but heads, and that has ended.
             thread.join(HANDSHAKE_TIME_MAX)
 
-    # ---- the thread ---------------------------------------------------------------------------------------------------
+    # ---- the thread ------------------------------------------------------------------------------
 
     def _run(self) -> None:
         why = "the client was closed; open another one and send it again"
@@ -190,7 +190,7 @@ class Sender:
             wait(pause(end), self._waker, math.inf)
         self._give_up(self._retry_for)
 
-    # ---- one head -----------------------------------------------------------------------------------------------------
+    # ---- one head --------------------------------------------------------------------------------
 
     def _converse(self, place: int, head: str) -> None:
         """Talks to one head until all is settled and nothing more comes; Ended if the connection is lost."""

@@ -39,18 +39,21 @@ def read_frame(
     try:
         pandas = importlib.import_module("pandas")
     except ImportError as error:
-        raise PandasMissing("read_frame", f"pandas cannot be imported ({error})", "pip install pandas, or use read") from None
+        raise PandasMissing(
+            "read_frame", f"pandas cannot be imported ({error})", "pip install pandas, or use read"
+        ) from None
     columns: dict[str, list[Any]] = {"id": [], "time": [], "client": [], "seq": [], "nodes": [], "payload": []}
     append = [columns[name].append for name in columns]
-    with read(
-        heads, since=since, until=until, client=client, partial=partial, retry_for=retry_for
-    ) as reader:
+    with read(heads, since=since, until=until, client=client, partial=partial, retry_for=retry_for) as reader:
         for record in reader:
             payload = record.payload if encoding is None else record.payload.decode(encoding, "replace")
             row = (str(record.id), record.id.time_ns, record.client, record.seq, record.nodes, payload)
             for put, value in zip(append, row):
                 put(value)
     frame = pandas.DataFrame(columns)
+    if not columns["id"]:
+        # A column of nothing would be one of floating-point numbers.
+        frame = frame.astype({name: "int64" if name in ("seq", "time") else "object" for name in columns})
     frame["time"] = pandas.to_datetime(frame["time"], unit="ns", utc=True)
     frame.attrs["missing"] = reader.missing
     return frame

@@ -1,5 +1,5 @@
-"""Tests against what the Rust program makes and runs. ``tests/it/python_client.rs`` of the project starts it and says in
-environment variables where it is; without them these tests fail.
+"""Tests against what the Rust program makes and runs. ``tests/it/python_client.rs`` of the project starts it and says
+in environment variables where it is; without them these tests fail.
 """
 
 from __future__ import annotations

@@ -51,7 +51,9 @@ class Cluster(unittest.TestCase):
 
     def test_text_is_stored_as_that_of_text_clients(self) -> None:
         receipt = acopio.send(HEADS, "hola", text=True)
-        self.assertEqual([one.text for one in acopio.read(HEADS, since=receipt.id, until=receipt.id.next())], ["mensaje: hola"])
+        self.assertEqual(
+            [one.text for one in acopio.read(HEADS, since=receipt.id, until=receipt.id.next())], ["mensaje: hola"]
+        )
 
     def test_a_range_is_half_open_and_a_client_is_one(self) -> None:
         with acopio.Client(HEADS) as client:
@@ -101,12 +103,18 @@ class Cluster(unittest.TestCase):
     def test_it_reads_what_the_program_reads(self) -> None:
         program, heads = given("ACOPIO_PROGRAM"), ",".join(HEADS)
         subprocess.run(
-            [program, "send", "--head", heads, "from rust", "y\\\t\x1b[2J", "ñ"], check=True, timeout=PATIENCE, stdin=subprocess.DEVNULL
+            [program, "send", "--head", heads, "from rust", "y\\\t\x1b[2J", "ñ"],
+            check=True,
+            timeout=PATIENCE,
+            stdin=subprocess.DEVNULL,
         )
         until = acopio.send(HEADS, "the end").id
         out = subprocess.run(
             [program, "read", "--head", heads, "--until", str(until), "--format", "json"],
-            check=True, timeout=PATIENCE, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
+            check=True,
+            timeout=PATIENCE,
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
         ).stdout
         theirs = [json.loads(line) for line in out.splitlines()]
         ours = list(acopio.read(HEADS, until=until))
@@ -115,7 +123,11 @@ class Cluster(unittest.TestCase):
             [(one.id, one.client, one.seq) for one in ours], [(one["id"], one["client"], one["seq"]) for one in theirs]
         )
         # The program writes out what could move a cursor.
-        plain = [(one.text, other["text"]) for one, other in zip(ours, theirs) if one.text.isprintable() and "\\" not in one.text]
+        plain = [
+            (one.text, other["text"])
+            for one, other in zip(ours, theirs)
+            if one.text.isprintable() and "\\" not in one.text
+        ]
         self.assertTrue(plain and all(one == other for one, other in plain))
 
     def test_a_head_says_how_it_is(self) -> None:

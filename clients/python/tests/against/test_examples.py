@@ -1,5 +1,5 @@
-"""The examples of the package: in its docstrings, in its README and in the project's. They run against one head with one
-data node, and print what stands there, but for ids, times and counts, which are other ones each time.
+"""The examples of the package: in its docstrings, in its README and in the project's. They run against one head with
+one data node, and print what stands there, but for ids and times, which are other ones each time.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class Standing(unittest.TestCase):
             with acopio.Client(HEADS) as client:
                 # More than the system takes for a head that does not read.
                 for k in range(100):
-                    client.send_nowait(bytes([k]) * 100_000)
+                    client.send_nowait(b"x" * 100_000)
                 receipt = client.send("after", PATIENCE)
             self.assertLess(time.monotonic() - begun, PATIENCE)
             self.assertEqual(receipt.seq, 101)

@@ -70,7 +70,18 @@ class Vectors(unittest.TestCase):
             decoder = frames.Decoder()
             decoder.feed(bytes.fromhex(one["hex"]))
             self.assertEqual(list(decoder), [heard(one)])
-        kinds = {"Welcome", "Acked", "Refused", "StatusReport", "Failure", "Records", "ReadEnd", "Waiting", "Ping", "Pong"}
+        kinds = {
+            "Welcome",
+            "Acked",
+            "Refused",
+            "StatusReport",
+            "Failure",
+            "Records",
+            "ReadEnd",
+            "Waiting",
+            "Ping",
+            "Pong",
+        }
         self.assertEqual({one["kind"] for one in VECTORS["head"]}, kinds)
 
     def test_lines_are_read_as_they_were_written(self) -> None:

@@ -5,7 +5,7 @@ import unittest
 from datetime import datetime, timedelta, timezone
 
 from acopio import ids
-from acopio.crc32c import checksum, plain
+from acopio.crc32c import checksum, checksums, plain, plain_many
 from acopio.errors import BadArgument
 from acopio.ids import RecordId
 from acopio.moments import moment_id
@@ -118,10 +118,16 @@ class Checksums(unittest.TestCase):
                     crc = crc >> 1 ^ 0x82F63B78 if crc & 1 else crc >> 1
             return crc ^ 0xFFFFFFFF
 
-        data = random.Random(4).randbytes(100)
-        for end in range(100):
-            self.assertEqual(plain(data[:end]), slow(data[:end]))
-            self.assertEqual(checksum(data[:end]), slow(data[:end]))
+        data = random.Random(4).randbytes(1400)
+        every = [data[:end] for end in range(1400)]
+        for message in every[:100]:
+            self.assertEqual(plain(message), slow(message))
+            self.assertEqual(checksum(message), slow(message))
+        wanted = [plain(message) for message in every]
+        for begin, end in ((0, 100), (0, 257), (3, 20), (200, 1400), (0, 1400)):
+            self.assertEqual(plain_many(every[begin:end]), wanted[begin:end])
+        self.assertEqual(plain_many([b"x"] * 5000 + every[-1:]), [plain(b"x")] * 5000 + wanted[-1:])
+        self.assertEqual((plain_many([]), checksums(every[:30])), ([], wanted[:30]))
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ class AgainstAModel(unittest.TestCase):
             last[record.client] = record.seq
 
     def histories(self, delay_max: int) -> Iterable[tuple[random.Random, list[Record]]]:
-        for seed in range(120):
+        for seed in range(60):
             rng = random.Random(seed)
             yield rng, kept(sends(rng, k, delay_max) for k in range(rng.randrange(1, 5)))
 
@@ -191,7 +191,7 @@ class Rules(unittest.TestCase):
 
 class SeenNumbers(unittest.TestCase):
     def test_it_is_a_map_in_few_ranges(self) -> None:
-        for seed in range(150):
+        for seed in range(60):
             rng, seen = random.Random(seed), Seen()
             model: dict[int, int] = {}
             for _ in range(rng.randrange(160)):

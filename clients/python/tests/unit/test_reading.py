@@ -69,7 +69,7 @@ class Reading(unittest.TestCase):
         self.addCleanup(reader.close)
         return reader
 
-    # ---- the plain way ------------------------------------------------------------------------------------------------
+    # ---- the plain way ---------------------------------------------------------------------------
 
     def test_it_delivers_all_there_is_and_then_the_end(self) -> None:
         def script() -> None:
@@ -101,7 +101,7 @@ class Reading(unittest.TestCase):
         with Script(script):
             self.assertEqual(list(acopio.read(self.one.at, partial=True)), [])
 
-    # ---- heads that are lost ------------------------------------------------------------------------------------------
+    # ---- heads that are lost ---------------------------------------------------------------------
 
     def test_a_lost_head_is_gone_on_from_at_the_next_where_it_was(self) -> None:
         def script() -> None:
@@ -198,7 +198,7 @@ class Reading(unittest.TestCase):
                 with Script(script):
                     self.assertEqual(self.all(self.read(self.one, self.two, retry_for=3.0)), ["m10", "lost", "end"])
 
-    # ---- what heads send ----------------------------------------------------------------------------------------------
+    # ---- what heads send -------------------------------------------------------------------------
 
     def test_a_damaged_line_is_named_and_the_others_come(self) -> None:
         def script() -> None:
@@ -243,7 +243,12 @@ class Reading(unittest.TestCase):
                     peer.close()
                     peer = self.two.accept()
                     self.assertLessEqual(peer.asked().since, time_of(at(20)))
-                    again = [record(20, 2, b"dos"), record(20, 2, b"otro"), record(30, 3, b"tres"), record(30, 3, b"tres")]
+                    again = [
+                        record(20, 2, b"dos"),
+                        record(20, 2, b"otro"),
+                        record(30, 3, b"tres"),
+                        record(30, 3, b"tres"),
+                    ]
                     peer.records(at(31), again)
                     peer.end(at(31))
                     peer.closed()
@@ -266,7 +271,7 @@ class Reading(unittest.TestCase):
             told = self.all(self.read(self.one, since=at(20)))
         self.assertEqual(told, ["2", "3", "4", "6", "end"], "1 was there before")
 
-    # ---- who asks -----------------------------------------------------------------------------------------------------
+    # ---- who asks --------------------------------------------------------------------------------
 
     def test_a_reader_that_does_not_ask_stops_the_head_and_loses_nothing(self) -> None:
         sent: list[int] = []
@@ -359,7 +364,7 @@ class Reading(unittest.TestCase):
             self.assertEqual(next(reader).id, at(10))
             self.assertEqual((next(reader).id, reader.position), (at(45), at(20)))
 
-    # ---- what is missing ----------------------------------------------------------------------------------------------
+    # ---- what is missing -------------------------------------------------------------------------
 
     def test_missing_nodes_are_an_error_unless_it_may_be_partial(self) -> None:
         for partial in (False, True):
@@ -410,7 +415,7 @@ class Reading(unittest.TestCase):
         with Script(script):
             self.assertEqual(self.all(self.read(self.one, self.two)), ["lost", "m10", "end"])
 
-    # ---- what ends a read ---------------------------------------------------------------------------------------------
+    # ---- what ends a read ------------------------------------------------------------------------
 
     def test_heads_that_do_not_answer_are_named_at_last(self) -> None:
         self.one.close()

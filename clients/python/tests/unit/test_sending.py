@@ -41,7 +41,7 @@ class Heads(unittest.TestCase):
         self.patch("acopio.troubles.SILENCE_MAX", until)
         self.patch("acopio.troubles.SILENCE_ALONE_MAX", until)
 
-    # ---- the plain way ------------------------------------------------------------------------------------------------
+    # ---- the plain way ---------------------------------------------------------------------------
 
     def test_a_message_is_kept_and_its_receipt_says_where(self) -> None:
         def script() -> None:
@@ -113,7 +113,7 @@ class Heads(unittest.TestCase):
                 thread.join(PATIENCE)
             self.assertEqual(sorted(receipt.seq for receipt in receipts), list(range(1, 401)))
 
-    # ---- heads that are lost ------------------------------------------------------------------------------------------
+    # ---- heads that are lost ---------------------------------------------------------------------
 
     def test_what_is_not_answered_goes_to_the_next_head_under_the_same_numbers(self) -> None:
         def script() -> None:
@@ -199,7 +199,7 @@ class Heads(unittest.TestCase):
         with Script(script):
             acopio.send(self.both, "x")
 
-    # ---- heads that are silent ----------------------------------------------------------------------------------------
+    # ---- heads that are silent -------------------------------------------------------------------
 
     def test_a_head_that_hangs_is_asked_and_left(self) -> None:
         self.silence(0.2, 0.8)
@@ -278,7 +278,7 @@ class Heads(unittest.TestCase):
             client.flush(SOON)
             done.set()
 
-    # ---- refusals -----------------------------------------------------------------------------------------------------
+    # ---- refusals --------------------------------------------------------------------------------
 
     def test_a_refusal_for_now_is_tried_again_on_the_same_connection(self) -> None:
         def script() -> None:
@@ -355,7 +355,7 @@ class Heads(unittest.TestCase):
             self.assertRaises(acopio.NotKept, pending.result, SOON)
             client.close(SOON)
 
-    # ---- bounds -------------------------------------------------------------------------------------------------------
+    # ---- bounds ----------------------------------------------------------------------------------
 
     def test_a_full_window_waits_or_says_so_and_every_wait_has_an_end(self) -> None:
         def script() -> None:
@@ -439,7 +439,7 @@ class Heads(unittest.TestCase):
             self.assertRaises(acopio.BadArgument, client.send, 5)
             self.assertRaises(acopio.MessageTooLong, client.send, b"x" * ((1 << 20) + 1))
 
-    # ---- the process --------------------------------------------------------------------------------------------------
+    # ---- the process -----------------------------------------------------------------------------
 
     def test_a_client_that_is_dropped_says_so_and_still_sends(self) -> None:
         def script() -> None:
