@@ -57,7 +57,7 @@ impl Cluster {
     }
 
     /// Ends all of it, and looks at what the nodes keep.
-    fn is_whole(self) -> tempfile::TempDir {
+    fn ended_whole(self) -> tempfile::TempDir {
         let names: Vec<String> = (1..=self.nodes.len()).map(|k| format!("data{k}")).collect();
         drop(self.nodes);
         verify_clean(self.dir.path(), &names.iter().map(String::as_str).collect::<Vec<_>>());
@@ -73,7 +73,10 @@ fn all_are_kept(dir: &Path) -> bool {
 
 #[test]
 fn the_suites_that_need_no_cluster_pass() {
-    passes(&["tests.unit.test_lines", "tests.unit.test_frames", "tests.unit.test_ledger", "tests.unit.test_order"], &[]);
+    passes(
+        &["tests.unit.test_lines", "tests.unit.test_frames", "tests.unit.test_ledger", "tests.unit.test_order"],
+        &[],
+    );
 }
 
 #[test]
@@ -98,33 +101,33 @@ fn its_bytes_are_those_of_this_program() {
 fn it_sends_and_reads_with_a_cluster() {
     let cluster = Cluster::start(1, 2, &["--replicas", "2"]);
     cluster.passes(&["tests.against.test_cluster"]);
-    cluster.is_whole();
+    cluster.ended_whole();
 }
 
 #[test]
 fn its_examples_run() {
     let cluster = Cluster::start(1, 1, &[]);
     cluster.passes(&["tests.against.test_examples"]);
-    cluster.is_whole();
+    cluster.ended_whole();
 }
 
 #[test]
 fn a_head_that_is_killed_under_its_client_loses_nothing() {
     let cluster = Cluster::start(2, 2, &[]);
     cluster.passes(&["tests.against.test_failover.Sending"]);
-    assert!(all_are_kept(cluster.is_whole().path()));
+    assert!(all_are_kept(cluster.ended_whole().path()));
 }
 
 #[test]
 fn a_head_that_is_killed_under_its_reader_loses_nothing() {
     let cluster = Cluster::start(2, 2, &[]);
     cluster.passes(&["tests.against.test_failover.Reading"]);
-    cluster.is_whole();
+    cluster.ended_whole();
 }
 
 #[test]
 fn a_head_that_stands_still_is_left() {
     let cluster = Cluster::start(2, 2, &[]);
     cluster.passes(&["tests.against.test_failover.Standing"]);
-    cluster.is_whole();
+    cluster.ended_whole();
 }

@@ -100,7 +100,8 @@ fn head() -> Vec<Value> {
         "kind": "Welcome", "incarnation": 7, "window_messages": 4096, "window_bytes": 4 << 20, "cluster": "ñandú",
     });
     all.push(with_bytes(&welcome, says));
-    for (first, sync) in ids().into_iter().zip([SyncMode::Always, SyncMode::Interval, SyncMode::Never, SyncMode::Always])
+    for (first, sync) in
+        ids().into_iter().zip([SyncMode::Always, SyncMode::Interval, SyncMode::Never, SyncMode::Always])
     {
         all.push(kept(first, sync));
     }
