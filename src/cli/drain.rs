@@ -16,12 +16,16 @@ use super::{Global, Outcome, logging, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio drain data2 --head 127.0.0.1:5000            returns when data2 has ended and its records are elsewhere
-  acopio drain data2 --head h1:5000,h2:5000           name every head, so that none gives it new messages
-  acopio drain data3 --head 127.0.0.1:5000 --gone     data3 never comes back: do not wait for it
+  acopio drain data2 --head 127.0.0.1:5000
+      returns when data2 has ended and its records are elsewhere
+  acopio drain data2 --head h1:5000,h2:5000
+      name every head, so that none gives it new messages
+  acopio drain data3 --head 127.0.0.1:5000 --gone
+      data3 never comes back: do not wait for it
 
-Ctrl-C ends the waiting, not the drain. A head that is started anew has forgotten it: drain again.
-What lay on one node alone and is given up with --gone is lost.";
+Ctrl-C ends the waiting, not the drain. A head that is started anew has
+forgotten it: drain again. What lay on one node alone and is given up with
+--gone is lost.";
 
 /// Moves the records of a dataNode to others and lets it go
 #[derive(Debug, Args)]

@@ -16,13 +16,16 @@ Examples:
   acopio verify logs/data1
   acopio verify logs/data* --format json
 
-Of several folders it also says how many copies of each record there are, which records have
-fewer than their own line names nodes (no fault: not every folder may be named), and which copies
-differ (a fault). What is missing everywhere only `acopio audit` can tell.
+Of several folders it also says how many copies of each record there are,
+which records have fewer than their own line names nodes (no fault: not every
+folder may be named), and which copies differ (a fault). What is missing
+everywhere only `acopio audit` can tell.
 
-A rotten line whose record the node has fetched again from a copy, and has, is no fault.
+A rotten line whose record the node has fetched again from a copy, and has, is
+no fault.
 
-Nothing is changed. A node that runs may be writing its last line: then that line can look torn.";
+Nothing is changed. A node that runs may be writing its last line: then that
+line can look torn.";
 
 /// Checks every record's checksum and order; says what is torn or rotten, and where
 #[derive(Debug, Args)]
