@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 pub use config::Config;
 pub use keeper::{Keeper, Kept};
-pub use status::{drain, status, status_with_clients};
+pub use status::{Leaving, drain, set_copies, status, status_with_clients, status_with_ledgers};
 #[cfg(feature = "simulation")]
 pub(crate) use status::{drain_on, status_on};
 pub use troubles::Trouble;

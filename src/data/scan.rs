@@ -5,7 +5,9 @@
 //! memory is flat, and only the time grows. Plain functions of a snapshot and a question; threads are the business of
 //! `scans`.
 
+use super::entries::{self, Run, Spots, Wanted};
 use super::index::{Block, BlockSizes};
+use super::ledgers::Ledgers;
 use super::segments::CURRENT;
 use super::sidecar::{self, FileIndex};
 use super::storage::{ReadAt, Storage};
@@ -88,12 +90,6 @@ pub enum ScanError {
         /// What the system said.
         cause: Arc<str>,
     },
-    /// A promise to the reader cannot be written down, so none is given.
-    #[error("cannot write promised.txt: {0}; look at the disk")]
-    Unkept(Arc<str>),
-    /// Other heads may put something there yet, and have not said for long that they will not.
-    #[error("held up by {0}")]
-    HeldUp(Arc<str>),
     /// Too many pages wait already.
     #[error("{} pages are waiting already; ask again later", limits::SCAN_QUEUE_MAX)]
     Busy,
@@ -207,6 +203,7 @@ pub struct Scanner<S> {
     cursors: Vec<Window>,
     indexes: Indexes,
     files: Files,
+    spots: Spots,
     buffer: Vec<u8>,
 }
 
@@ -215,7 +212,8 @@ impl<S: Storage> Scanner<S> {
     #[must_use]
     pub fn new(storage: S, bounds: ScanBounds) -> Self {
         let (indexes, files) = (Indexes::default(), Files::default());
-        Self { storage, bounds, cursors: Vec::new(), indexes, files, buffer: Vec::new() }
+        let spots = Spots::default();
+        Self { storage, bounds, cursors: Vec::new(), indexes, files, spots, buffer: Vec::new() }
     }
 
     /// The next page of what `query` asks for.
@@ -247,6 +245,36 @@ impl<S: Storage> Scanner<S> {
         Ok(job.page)
     }
 
+    /// Entries of a ledger.
+    ///
+    /// # Errors
+    /// A file of the view cannot be read, or is gone.
+    pub(crate) fn entries(&mut self, view: &View, wanted: &Wanted) -> Result<Run, ScanError> {
+        self.files.keep(view);
+        let sealed = view.sealed().iter().map(|file| (file.serial, file.segment.bytes, &*file.ledgers));
+        let current = view.current().map(|current| (current.serial, current.bytes, &*current.ledgers));
+        let Self { storage, files, spots, .. } = self;
+        let mut read = |serial, offset, buffer: &mut [u8]| {
+            let (name, reader) = files.open(storage, view, serial)?;
+            read_exact(&*reader, buffer, offset).map_err(failed(name))
+        };
+        entries::find(wanted, sealed.chain(current), spots, &mut read)
+    }
+
+    /// What a file has, by reading all of it.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is gone.
+    pub(crate) fn recount(&mut self, view: &View, serial: u64) -> Result<Ledgers, ScanError> {
+        let bytes = match view.current().filter(|current| current.serial == serial) {
+            Some(current) => current.bytes,
+            None => view.sealed().iter().find(|file| file.serial == serial).map_or(0, |file| file.segment.bytes),
+        };
+        let (name, reader) = self.files.open(&self.storage, view, serial)?;
+        let (index, _) = sidecar::build(&*reader, bytes, BlockSizes::default()).map_err(failed(name))?;
+        Ok(Ledgers::clone(index.ledgers()))
+    }
+
     /// Memory of the places that are kept, bytes, about.
     #[cfg(test)]
     #[must_use]
@@ -266,6 +294,7 @@ impl<S: Storage> Scanner<S> {
         if self.files.0.is_empty() {
             self.cursors = Vec::new();
             self.indexes = Indexes::default();
+            self.spots.clear();
             self.buffer = Vec::new();
         } else {
             self.files = Files::default();

@@ -67,6 +67,11 @@ impl IdClock {
         self.next_ns
     }
 
+    /// Ids carry another incarnation from now on.
+    pub(crate) const fn renew(&mut self, incarnation: u32) {
+        self.incarnation = incarnation & ((1 << RecordId::INCARNATION_BITS) - 1);
+    }
+
     /// The incarnation in every id of this clock.
     #[must_use]
     pub(crate) const fn incarnation(&self) -> u32 {

@@ -110,15 +110,6 @@ impl Stamp {
     }
 }
 
-/// The places of a head's small files.
-#[derive(Clone, Debug)]
-pub(crate) struct Shelves {
-    /// The table of members.
-    pub(crate) members: Shelf,
-    /// What it has called safe.
-    pub(crate) clock: Shelf,
-}
-
 impl fmt::Display for Shelf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -14,10 +14,10 @@ use crate::cli::moment;
 pub(crate) enum Format {
     /// Time and payload, one line each; what could move a cursor or hide is escaped
     Text,
-    /// An object a line: id, time, client, seq, copies, and text or, where it is no UTF-8, base64; reused where another
+    /// An object a line: id, time, client, seq, ledger, and text or, where it is no UTF-8, base64; reused where another
     /// message had the number before
     Json,
-    /// RFC 4180 with a header: id, time, client, seq, copies, text, base64; an apostrophe before what is a formula to a
+    /// RFC 4180 with a header: id, time, client, seq, ledger, text, base64; an apostrophe before what is a formula to a
     /// spreadsheet
     Csv,
     /// The bytes as they were sent, and a newline
@@ -27,7 +27,7 @@ pub(crate) enum Format {
 }
 
 /// The header of CSV, with its end of line.
-const CSV_HEADER: &[u8] = b"id,time,client,seq,copies,text,base64\r\n";
+const CSV_HEADER: &[u8] = b"id,time,client,seq,ledger,text,base64\r\n";
 
 #[derive(Serialize)]
 struct Object<'a> {
@@ -35,7 +35,8 @@ struct Object<'a> {
     time: String,
     client: String,
     seq: u64,
-    copies: Vec<&'a str>,
+    /// Its ledger and its entry in it; empty for records of format 1.
+    ledger: String,
     /// Said only where it is so.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     reused: bool,
@@ -53,7 +54,7 @@ impl<'a> From<&'a Message> for Object<'a> {
             time: moment::show(message.id),
             client: message.client.to_string(),
             seq: message.seq,
-            copies: message.copies().collect(),
+            ledger: message.place(),
             reused: message.reused,
             text,
             base64: text.is_none().then(|| base64(&message.payload)),
@@ -87,11 +88,11 @@ impl Format {
                 writeln!(out, "{}", printable::visible_json(&json))
             }
             Self::Csv => {
-                let Object { id, time, client, seq, copies, text, base64, reused: _ } = Object::from(message);
+                let Object { id, time, client, seq, ledger, text, base64, reused: _ } = Object::from(message);
                 write!(out, "{id},{time},")?;
                 field(out, &client);
                 write!(out, ",{seq},")?;
-                for cell in [copies.join(" ").as_str(), text.unwrap_or_default()] {
+                for cell in [ledger.as_str(), text.unwrap_or_default()] {
                     field(out, cell);
                     out.push(b',');
                 }

@@ -34,6 +34,8 @@ pub(super) enum Delivery {
         /// Whole lines.
         lines: Bytes,
     },
+    /// What is there is all sent; what comes is sent from now on.
+    Live,
     /// Something to tell.
     Event(Event),
     /// The read is over.
@@ -54,6 +56,8 @@ pub(super) struct Source {
     pub head: Arc<str>,
     /// What it was asked for: nothing below this id comes on this connection.
     pub from: RecordId,
+    /// It goes on with what comes, which has no order.
+    pub live: bool,
     /// Counts connections.
     pub number: u64,
 }
@@ -95,6 +99,8 @@ pub(super) struct Link {
     query: Query,
     deliveries: mpsc::Sender<Delivery>,
     connections: u64,
+    /// What it has of what comes, as the last head told it.
+    token: Option<Bytes>,
     /// The last time that a head brought the read on.
     progress: Instant,
     /// Nodes that the head waits for.
@@ -107,7 +113,8 @@ impl Link {
     pub(super) fn new(config: Config, query: Query, deliveries: mpsc::Sender<Delivery>) -> Self {
         let heads = config.heads();
         let troubles = Troubles::new(&heads);
-        Self { config, heads, query, deliveries, connections: 0, progress: Instant::now(), waiting: None, troubles }
+        let (progress, waiting, token) = (Instant::now(), None, None);
+        Self { config, heads, query, deliveries, connections: 0, token, progress, waiting, troubles }
     }
 
     /// Runs until the read is over or nobody listens.
@@ -198,10 +205,12 @@ impl Link {
         let opened = timeout(patience, open(&self.config.net, head)).await;
         let (mut socket, mut buffer) = opened.unwrap_or(Err(Ended::Silent(patience)))?;
         let mut out = BytesMut::new();
-        self.query.frame().encode(&mut out).map_err(|error| Ended::Refused(error.refusal()))?;
+        let token = self.token.clone().unwrap_or_default();
+        self.query.frame(token).encode(&mut out).map_err(|error| Ended::Refused(error.refusal()))?;
         write(&mut socket, &out).await?;
         self.connections += 1;
-        let source = Source { head: Arc::clone(head), from: self.query.from, number: self.connections };
+        let live = self.token.as_ref().is_some_and(|token| !token.is_empty());
+        let mut source = Source { head: Arc::clone(head), from: self.query.from, live, number: self.connections };
         loop {
             let asked = Instant::now();
             let Ok(permit) = self.deliveries.clone().reserve_owned().await else { return Ok(()) };
@@ -219,6 +228,12 @@ impl Link {
                     }
                     self.query.from = self.query.from.max(next);
                     permit.send(Delivery::Lines { source: source.clone(), next, lines });
+                }
+                Frame::Token(token) => {
+                    self.token = Some(token);
+                    if !std::mem::replace(&mut source.live, true) {
+                        permit.send(Delivery::Live);
+                    }
                 }
                 Frame::Waiting { nodes } => {
                     let nodes = names(&nodes);

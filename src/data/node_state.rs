@@ -1,0 +1,283 @@
+//! `node.state`: the file beside the records that says whose folder it is and what its identity has noted.
+//!
+//! Appended to by whoever commits, and replaced by a shorter one when it has grown; its lines are in `state_lines`. It
+//! blocks. Which identity a folder starts as is decided here ([`judge`]), and is pure.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::segments::{self, CURRENT};
+use super::state_lines::{self, Identity, Line, Run, State, Synced};
+use super::storage::{LogFile as _, Storage};
+use crate::files::is_full;
+use crate::limits::{STATE_BYTES_MAX, STATE_GROWN_BYTES, STATE_RESERVE_BYTES};
+use crate::wire::ledger::NodeId;
+
+/// Name of the file.
+pub(crate) const STATE: &str = "node.state";
+
+/// A file of zeros that makes room for notes on a disk that is full.
+pub(crate) const RESERVE: &str = "node.state.reserve";
+
+/// Name of the file with the identity in folders of format 1.
+pub(crate) const OLD_IDENTITY: &str = "node.id";
+
+/// What the folder says of itself.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// There is no such file.
+    Nothing,
+    /// It is whole.
+    State(Box<State>),
+    /// It is not, and why.
+    Damaged(String),
+    /// Another version wrote it: the beginning of what it says.
+    Unknown(String),
+}
+
+/// Reads the file.
+///
+/// # Errors
+/// The disk refuses it.
+pub(crate) fn read<S: Storage>(storage: &S) -> io::Result<Said> {
+    match storage.read_small(STATE, STATE_BYTES_MAX) {
+        Ok(text) => Ok(match (State::parse(&text), state_lines::other_version(&text)) {
+            (_, Some(version)) => Said::Unknown(version),
+            (Ok(state), _) if state.identity.is_none() => Said::Damaged("it names no identity".to_owned()),
+            (Ok(state), _) => Said::State(Box::new(state)),
+            (Err(damaged), _) => Said::Damaged(damaged.to_string()),
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Said::Nothing),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(Said::Damaged("it is too long".to_owned())),
+        Err(error) => Err(error),
+    }
+}
+
+/// What is in the folder beside its state.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found<'a> {
+    /// Names and lengths of files of records; `data.txt` under the name that it has for good.
+    pub(crate) files: &'a BTreeMap<String, u64>,
+    /// The identity of a folder of format 1.
+    pub(crate) old: Option<NodeId>,
+    /// The system's run.
+    pub(crate) boot: &'a str,
+}
+
+/// Why a folder starts as another identity.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Why {
+    /// A person asked for it.
+    #[error("it was started with --new-id")]
+    Asked,
+    /// It has records and does not say whose.
+    #[error("it holds records and no {STATE}")]
+    NoState,
+    /// Its state is damaged.
+    #[error("{STATE} cannot be relied on: {0}")]
+    Damaged(String),
+    /// The end of its log is lost.
+    #[error("{file} had {had} bytes that were synced, and {has} are left")]
+    Cut {
+        /// The file.
+        file: String,
+        /// What was synced.
+        had: u64,
+        /// What there is.
+        has: u64,
+    },
+    /// The system was started again while not everything was synced.
+    #[error("the system stopped while records were acknowledged before they were synced")]
+    Unsynced,
+}
+
+/// As whom a folder starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum As {
+    /// As whom it was before.
+    Same(Identity),
+    /// As another one.
+    Another {
+        /// The identity that it had.
+        replaces: Option<NodeId>,
+        /// The cluster that it belongs to.
+        cluster: String,
+        /// There are records of format 1.
+        old: bool,
+        /// Why; none for an empty folder.
+        why: Option<Why>,
+    },
+}
+
+/// Decides as whom a folder starts: as another identity where it may have lost something that it acknowledged. An identity
+/// never does.
+#[must_use]
+pub(crate) fn judge(said: &Said, found: Found<'_>, new_id: bool) -> As {
+    let state = match said {
+        Said::State(state) => state,
+        Said::Nothing if found.old.is_some() && !new_id => {
+            let node = found.old.unwrap_or_default();
+            return As::Same(Identity { node, replaces: None, old: true, cluster: String::new() });
+        }
+        Said::Nothing => {
+            let has_records = found.files.values().any(|bytes| *bytes > 0);
+            let why = new_id.then_some(Why::Asked).or(has_records.then_some(Why::NoState));
+            return As::Another { replaces: found.old, cluster: String::new(), old: has_records, why };
+        }
+        Said::Damaged(what) | Said::Unknown(what) => {
+            let why = Some(Why::Damaged(what.clone()));
+            return As::Another { replaces: None, cluster: String::new(), old: false, why };
+        }
+    };
+    let Some(identity) = state.identity.clone() else {
+        return As::Another { replaces: None, cluster: String::new(), old: false, why: Some(Why::NoState) };
+    };
+    let why = if new_id { Some(Why::Asked) } else { lost_end(state, found.files).or_else(|| unsynced(state, found.boot)) };
+    match why {
+        None => As::Same(identity),
+        why => As::Another { replaces: Some(identity.node), cluster: identity.cluster, old: identity.old, why },
+    }
+}
+
+/// The file that was written last is shorter than it was, or is not there.
+fn lost_end(state: &State, files: &BTreeMap<String, u64>) -> Option<Why> {
+    let last = state.files.get(state.current.as_ref()?)?;
+    let has = files.get(&last.file).copied().unwrap_or_default();
+    (has < last.bytes).then(|| Why::Cut { file: last.file.clone(), had: last.bytes, has })
+}
+
+fn unsynced(state: &State, boot: &str) -> Option<Why> {
+    let run = state.run.as_ref()?;
+    (!state.stopped && !run.synced && run.boot != boot).then_some(Why::Unsynced)
+}
+
+/// The file, open to be added to.
+#[derive(Debug)]
+pub(crate) struct StateFile<S: Storage> {
+    storage: S,
+    file: S::File,
+    /// What it may grow to before it is replaced.
+    bytes_max: u64,
+    bytes: u64,
+    /// Something was added and not synced.
+    unsynced: bool,
+    syncs: u64,
+    written: u64,
+}
+
+impl<S: Storage + Clone> StateFile<S> {
+    /// Replaces the file by this text and this run, synced, and opens it.
+    ///
+    /// # Errors
+    /// The disk refuses it.
+    pub(crate) fn begin(storage: &S, state: &State, run: Run) -> io::Result<Self> {
+        let state = State { run: Some(run), stopped: false, ..state.clone() };
+        let text = state.to_text();
+        make_reserve(storage);
+        storage.write_small(STATE, text.as_bytes())?;
+        let file = storage.open_append(STATE)?;
+        let bytes = text.len() as u64;
+        Ok(Self { storage: storage.clone(), file, bytes_max: grown(bytes), bytes, unsynced: false, syncs: 1, written: bytes })
+    }
+
+    /// Adds text; synced if it has to be. A disk that is full gives way to it once.
+    ///
+    /// # Errors
+    /// The disk refuses it.
+    pub(crate) fn add(&mut self, text: &str, sync: bool) -> io::Result<()> {
+        if !text.is_empty() {
+            let before = self.bytes;
+            if let Err(error) = self.file.append(text.as_bytes()) {
+                self.file.truncate(before)?;
+                if !is_full(&error) {
+                    return Err(error);
+                }
+                self.storage.remove(RESERVE)?;
+                self.storage.sync_dir()?;
+                self.file.append(text.as_bytes())?;
+            }
+            self.bytes += text.len() as u64;
+            self.written += text.len() as u64;
+            self.unsynced = true;
+        }
+        if sync && self.unsynced {
+            self.file.sync()?;
+            self.syncs += 1;
+            self.unsynced = false;
+        }
+        if self.bytes > self.bytes_max { self.shorten() } else { Ok(()) }
+    }
+
+    /// Replaces it by a shorter text that amounts to the same.
+    fn shorten(&mut self) -> io::Result<()> {
+        let text = self.storage.read_small(STATE, STATE_BYTES_MAX)?;
+        let state = State::parse(&text).map_err(io::Error::other)?;
+        let text = state.to_text();
+        match self.storage.write_small(STATE, text.as_bytes()) {
+            Ok(()) => {}
+            // Later, when there is room.
+            Err(error) if is_full(&error) => {
+                self.bytes_max = grown(self.bytes);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+        self.file = self.storage.open_append(STATE)?;
+        self.bytes = text.len() as u64;
+        (self.syncs, self.written) = (self.syncs + 1, self.written + self.bytes);
+        (self.bytes_max, self.unsynced) = (grown(self.bytes), false);
+        make_reserve(&self.storage);
+        Ok(())
+    }
+
+    /// How often it was synced.
+    #[must_use]
+    pub(crate) const fn syncs(&self) -> u64 {
+        self.syncs
+    }
+
+    /// Bytes that were written to it.
+    #[must_use]
+    pub(crate) const fn written(&self) -> u64 {
+        self.written
+    }
+}
+
+fn grown(bytes: u64) -> u64 {
+    bytes.saturating_mul(2).max(bytes + STATE_GROWN_BYTES)
+}
+
+/// Makes the file that gives way when the disk is full. Where there is no room for it now, there may be later.
+fn make_reserve<S: Storage>(storage: &S) {
+    if storage.look(RESERVE).is_ok_and(|seen| seen.is_some()) {
+        return;
+    }
+    if let Err(error) = storage.write_small(RESERVE, &vec![0; STATE_RESERVE_BYTES]) {
+        tracing::debug!("{RESERVE} cannot be made: {error}");
+    }
+}
+
+/// The lengths of the files of records. The file that was written last is `data.txt` if it does not have its name for good
+/// by now.
+///
+/// # Errors
+/// The disk refuses a look.
+pub(crate) fn lengths<S: Storage>(storage: &S, last: Option<&str>) -> io::Result<BTreeMap<String, u64>> {
+    let mut lengths = BTreeMap::new();
+    for name in storage.list()?.into_iter().filter(|name| segments::is_data(name)) {
+        let bytes = storage.look(&name)?.map_or(0, |seen| seen.bytes);
+        lengths.insert(name, bytes);
+    }
+    if let Some(last) = last.filter(|last| !lengths.contains_key(*last))
+        && let Some(bytes) = lengths.remove(CURRENT)
+    {
+        lengths.insert(last.to_owned(), bytes);
+    }
+    Ok(lengths)
+}
+
+/// A line that says how far a file was synced.
+#[must_use]
+pub(crate) fn synced_line(synced: Synced) -> String {
+    state_lines::to_text([&Line::Synced(synced)])
+}

@@ -1,0 +1,191 @@
+//! How a folder is opened: its log, whose it is, and what its identity has and promises.
+//!
+//! A folder that may have lost something starts as another identity, which keeps what is there and promises nothing of it.
+//! It blocks; the decision itself is [`node_state::judge`].
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::log::{Last, Log, Settings, SyncPolicy};
+use super::node_state::{self, As, Found, OLD_IDENTITY, Said, StateFile, Why};
+use super::opening::{OpenError, OpenReport};
+use super::state_lines::{Identity, Line, Run, State};
+use super::storage::Storage;
+use super::writer::sealed_line;
+use crate::ledger::kept::Kept;
+use crate::ledger::note::{Folded, Lines, Note};
+use crate::ledger::roster::Standing;
+use crate::wire::ledger::{LedgerId, NodeId};
+
+/// Longest identity file of format 1 that is read, bytes.
+const OLD_IDENTITY_BYTES_MAX: usize = 1024;
+
+/// Why a folder cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// Its records were moved away, and its node left the cluster.
+    #[error("it was drained")]
+    Drained,
+    /// Another version wrote it.
+    #[error("it says {0:?}")]
+    Version(String),
+    /// Its log can't be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The disk refused something.
+    #[error("{what}: {source}")]
+    Disk {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// How to open it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How<'a> {
+    /// How the log is kept.
+    pub(crate) settings: Settings,
+    /// The system's run.
+    pub(crate) boot: &'a str,
+    /// Start as another identity, whatever the folder says.
+    pub(crate) new_id: bool,
+    /// The identity of a folder that has none.
+    pub(crate) random: u64,
+}
+
+/// A folder that is open.
+#[derive(Debug)]
+pub(crate) struct Started<S: Storage> {
+    /// Its log.
+    pub(crate) log: Log<S>,
+    /// Its state.
+    pub(crate) state: StateFile<S>,
+    /// What its identity has and promises.
+    pub(crate) kept: Kept,
+    /// Whose it is.
+    pub(crate) identity: Identity,
+    /// Why it is another one than before, if it is.
+    pub(crate) why: Option<Why>,
+    /// What opening the log found.
+    pub(crate) report: OpenReport,
+}
+
+fn failed(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::Disk { what, source }
+}
+
+/// Opens a folder.
+///
+/// # Errors
+/// It can't be used.
+pub(crate) fn open<S: Storage + Clone>(storage: &S, how: How<'_>) -> Result<Started<S>, StartError> {
+    let said = node_state::read(storage).map_err(failed("reading node.state"))?;
+    if let Said::Unknown(version) = said {
+        return Err(StartError::Version(version));
+    }
+    let last = match &said {
+        Said::State(state) => last_of(state),
+        _ => None,
+    };
+    let (log, report) = Log::open_behind(storage.clone(), how.settings, last.as_ref())?;
+    let last = last.as_ref().map(|last| last.file.as_str());
+    let files = node_state::lengths(storage, last).map_err(failed("looking at its files"))?;
+    let old = old_identity(storage).map_err(failed("reading node.id"))?;
+    let judged = node_state::judge(&said, Found { files: &files, old, boot: how.boot }, how.new_id);
+    let said = match said {
+        Said::State(state) => *state,
+        _ => State::default(),
+    };
+    let lines = lines_of(&log, &said);
+    let (identity, kept, noted, why) = match judged {
+        As::Same(identity) => {
+            if said.noted.roster.generation(identity.node).standing() == Standing::Out {
+                return Err(StartError::Drained);
+            }
+            (identity.clone(), Kept::restarted(identity.node, said.noted.clone(), lines), said.noted, None)
+        }
+        As::Another { replaces, cluster, old, why } => {
+            let node = NodeId::from_random(how.random);
+            let (kept, notes) = Kept::replacing(node, said.noted, lines);
+            let noted = folded(notes);
+            (Identity { node, replaces, old, cluster }, kept, noted, why)
+        }
+    };
+    let run = Run { boot: how.boot.to_owned(), synced: how.settings.sync == SyncPolicy::Always };
+    let state = State { identity: Some(identity.clone()), noted, ..State::default() };
+    let state = begin(storage, &log, state, run).map_err(failed("writing node.state"))?;
+    if old.is_some() {
+        // What it said stands in the state now.
+        storage.remove(OLD_IDENTITY).and_then(|()| storage.sync_dir()).map_err(failed("removing node.id"))?;
+    }
+    Ok(Started { log, state, kept, identity, why, report })
+}
+
+/// The file that was written last.
+fn last_of(state: &State) -> Option<Last> {
+    let last = state.files.get(state.current.as_ref()?)?;
+    Some(Last { file: last.file.clone(), bytes: last.bytes })
+}
+
+/// The notes of an identity that begins.
+fn folded(notes: Vec<Note>) -> Folded {
+    let mut folded = Folded::default();
+    for note in notes {
+        // The roster was noted before, so it is not too great.
+        folded.add(note).unwrap_or_default();
+    }
+    folded
+}
+
+/// What the files have of each ledger, and what was synced of it.
+fn lines_of<S: Storage + Clone>(log: &Log<S>, state: &State) -> BTreeMap<LedgerId, Lines> {
+    let mut lines = BTreeMap::<LedgerId, Lines>::new();
+    let view = log.view();
+    for (ledger, entries) in view.ledgers().flat_map(|(_, ledgers)| ledgers.iter()) {
+        lines.entry(ledger).or_default().has.union(entries);
+    }
+    for (ledger, counted) in state.counted() {
+        lines.entry(ledger).or_default().counted = counted;
+    }
+    lines
+}
+
+/// Replaces the state by this one, with the lengths of all files as they are now: what opening found is synced.
+fn begin<S: Storage + Clone>(storage: &S, log: &Log<S>, state: State, run: Run) -> io::Result<StateFile<S>> {
+    let mut state = StateFile::begin(storage, &state, run)?;
+    let text: String = log.sealed().iter().map(|file| sealed_line(file)).collect();
+    state.add(&text, false)?;
+    if let Some(reaches) = log.reaches() {
+        state.add(&super::writer::reach_line(reaches), false)?;
+    }
+    Ok(state)
+}
+
+/// The identity of a folder of format 1: `acopio-data 1 <10 characters>` and perhaps more.
+fn old_identity<S: Storage>(storage: &S) -> io::Result<Option<NodeId>> {
+    match storage.read_small(OLD_IDENTITY, OLD_IDENTITY_BYTES_MAX) {
+        Ok(text) => {
+            let text = String::from_utf8_lossy(&text);
+            let word = text.strip_prefix("acopio-data 1 ").and_then(|rest| rest.split_ascii_whitespace().next());
+            Ok(word.and_then(|word| word.parse().ok()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The system's run, as Linux names it; nothing where it does not.
+#[must_use]
+pub(crate) fn boot_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let id = text.trim();
+    if id.is_empty() || id.contains(' ') { "unknown".to_owned() } else { id.to_owned() }
+}
+
+/// A line for the state that the node joined a cluster.
+#[must_use]
+pub(crate) fn joined(identity: &Identity) -> String {
+    super::state_lines::to_text([&Line::Identity(identity.clone())])
+}

@@ -1,0 +1,2 @@
+//! Decisions of a head, one at a time. The walks try them together.
+use super::*;
