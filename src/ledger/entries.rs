@@ -130,7 +130,7 @@ impl EntrySet {
         let touched = self.ranges.get(from..to).unwrap_or_default();
         let start = touched.first().map_or(new.start, |range| range.start.min(new.start));
         let end = touched.last().map_or(new.end, |range| range.end.max(new.end));
-        self.ranges.splice(from..to, [start..end]);
+        self.ranges.splice(from..to, std::iter::once(start..end));
     }
 
     /// Takes one out.

@@ -17,8 +17,8 @@ use super::id::{Incarnation, LedgerId, NodeId};
 use super::planted::{self, Planted};
 use super::roster::{Changes, Roster, Standing, TooMany};
 
-pub(crate) use membership::NotChanged;
-pub(crate) use repair::Source;
+#[allow(unused_imports, reason = "its callers are the head")]
+pub(crate) use self::{membership::NotChanged, repair::Source};
 
 /// What a node says when it registers. Its roster and Holds follow.
 #[derive(Clone, Debug)]
@@ -237,10 +237,9 @@ impl Heard {
     pub(crate) fn set_writable(&mut self, node: NodeId, writable: bool) {
         if let Some(known) = self.nodes.get_mut(&node) {
             known.writable = writable;
-            // Ledgers may wait for somebody who can adopt them.
-            let short = self.ledgers.iter().filter(|(_, ledger)| ledger.short > 0).map(|(&ledger, _)| ledger);
-            self.touched.extend(short);
         }
+        // Ledgers may wait for somebody who can adopt them.
+        self.touch_short();
     }
 
     /// There is something to keep: this node is to be in the cluster from now on.

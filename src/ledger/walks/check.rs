@@ -15,7 +15,8 @@ impl World {
         if self.violation.is_some() || self.machines.iter().any(|machine| machine.rolled) {
             return;
         }
-        let violation = self.kept().or_else(|| self.complete());
+        let there = self.there();
+        let violation = self.kept(&there).or_else(|| self.complete(&there));
         if let Some(violation) = violation {
             self.fails(violation);
         }
@@ -29,16 +30,19 @@ impl World {
             .collect()
     }
 
-    fn holders(&self, message: Message) -> BTreeSet<NodeId> {
-        let has = |machine: &&super::world::Machine| self.messages_of(&machine.folder).contains(&message);
-        self.machines.iter().filter(has).map(|machine| machine.id).collect()
+    /// What each identity has.
+    fn there(&self) -> Vec<(NodeId, BTreeSet<Message>)> {
+        self.machines.iter().map(|machine| (machine.id, self.messages_of(&machine.folder))).collect()
     }
 
     /// Rule 1: what a client was told of is on M identities of the roster, or was and they lost it.
-    fn kept(&self) -> Option<String> {
+    fn kept(&self, there: &[(NodeId, BTreeSet<Message>)]) -> Option<String> {
+        if self.told.is_empty() {
+            return None;
+        }
         let (out, least) = (self.out(), usize::from(self.setup.least));
         for message in self.told.difference(&self.let_go) {
-            let (held, none) = (self.holders(*message), BTreeSet::new());
+            let (held, none) = (holders(there, *message), BTreeSet::new());
             let lost = self.lost.get(message).unwrap_or(&none);
             let excused = lost.intersection(&out).next().is_some() && lost.len() >= least;
             let on = held.union(lost).filter(|node| !out.contains(node)).count();
@@ -53,18 +57,21 @@ impl World {
     }
 
     /// Messages that no read owes: enough of those that kept them lost them.
-    fn excused(&self) -> BTreeSet<Message> {
+    fn excused(&self, there: &[(NodeId, BTreeSet<Message>)]) -> BTreeSet<Message> {
+        if self.lost.is_empty() {
+            return BTreeSet::new();
+        }
         let (out, least) = (self.out(), usize::from(self.setup.least));
         let much = |message: &Message, lost: &BTreeSet<NodeId>| {
-            let nowhere = self.holders(*message).is_empty();
+            let nowhere = holders(there, *message).is_empty();
             nowhere && (lost.is_disjoint(&out) || lost.len() >= least) || lost.intersection(&out).count() >= least
         };
         self.lost.iter().filter(|(message, lost)| much(message, lost)).map(|(&message, _)| message).collect()
     }
 
     /// Rule 2: what claims to be complete is.
-    fn complete(&mut self) -> Option<String> {
-        let excused = &self.excused() | &self.let_go;
+    fn complete(&mut self, there: &[(NodeId, BTreeSet<Message>)]) -> Option<String> {
+        let excused = &self.excused(there) | &self.let_go;
         for h in 0..self.heads.len() {
             if !self.heads[h].up {
                 continue;
@@ -102,13 +109,13 @@ impl World {
         }
         let mut quiet = 0;
         for _ in 0..400 {
-            let before = self.steps.len();
+            let before = self.count;
             self.settle();
             self.check();
             if self.violation.is_some() {
                 return;
             }
-            quiet = if self.steps.len() == before { quiet + 1 } else { 0 };
+            quiet = if self.count == before { quiet + 1 } else { 0 };
             if quiet > 2 {
                 break;
             }
@@ -117,7 +124,7 @@ impl World {
         // Rot in an entry that only one node ever got is named as lacking, acknowledged or not.
         let much = self.rotten || self.lost.values().any(|lost| lost.len() >= least);
         if quiet <= 2 && !much {
-            return self.fails("it does not come to rest".into());
+            return self.fails("at rest it never is".into());
         }
         let runs = self.machines.iter().filter_map(|machine| machine.run.as_ref());
         let wanted: Vec<_> = runs.flat_map(|run| run.kept.wanted()).collect();
@@ -126,7 +133,7 @@ impl World {
         }
         for h in 0..self.heads.len() {
             let (claim, got) = self.read_now(h);
-            let excused = &self.excused() | &self.let_go;
+            let excused = &self.excused(&self.there()) | &self.let_go;
             let lacks = &(&self.told - &got) - &excused;
             if !lacks.is_empty() && !much {
                 return self.fails(format!("at rest h{h} does not read {lacks:?}"));
@@ -217,6 +224,9 @@ impl World {
         for head in &mut self.heads {
             head.state = state.clone();
         }
-        self.steps.clear();
     }
+}
+
+fn holders(there: &[(NodeId, BTreeSet<Message>)], message: Message) -> BTreeSet<NodeId> {
+    there.iter().filter(|(_, messages)| messages.contains(&message)).map(|(node, _)| *node).collect()
 }

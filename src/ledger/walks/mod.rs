@@ -132,7 +132,7 @@ impl World {
             }
         }
         if head.read.is_some() {
-            acts.extend([Act::Ask(h), Act::Ask(h), Act::EndRead(h)]);
+            acts.extend([Act::Ask(h), Act::EndRead(h)]);
         }
         let dead = self.dead.iter().filter(|&&node| head.heard.roster().generation(node).given_up().is_some());
         acts.extend(dead.map(|&node| Act::GiveUp(h, node)));
@@ -157,11 +157,18 @@ impl World {
                 self.put(h, message);
             }
             Act::Tell(h, message) => self.tell(h, message),
-            Act::Ask(h) => self.ask(h),
-            Act::EndRead(h) => {
-                if self.below(8) == 0 {
-                    self.heads[h].read = None;
+            // Slowly, so that a read spans what changes meanwhile.
+            Act::Ask(h) => {
+                if self.below(4) > 0 {
+                    return;
                 }
+                self.ask(h);
+            }
+            Act::EndRead(h) => {
+                if self.below(60) > 0 {
+                    return;
+                }
+                self.heads[h].read = None;
             }
             // Refused while the head has not ended its connection.
             Act::GiveUp(h, node) => drop(self.heads[h].heard.give_up(node)),
@@ -271,14 +278,32 @@ fn setup(seed: u64) -> Setup {
         4 => (3, 3, 3),
         _ => (4, 2, 2),
     };
-    let on = |bit: u64, many: u8| if seed / 6 >> bit & 1 == 1 { many } else { 0 };
+    let on = |bit: u64, many: u8| if ((seed / 6) >> bit) & 1 == 1 { many } else { 0 };
     let budget = [4, 2, on(0, 1), on(1, 1), on(2, 1), on(3, 2), on(4, 1), on(5, 1), on(6, 1), on(7, 1), 3];
-    Setup { machines, replicas, least, messages: 5, steps: 60 + (seed % 5) as u32 * 50, budget }
+    Setup {
+        machines,
+        replicas,
+        least,
+        messages: 5,
+        steps: if seed.is_multiple_of(7) { 700 } else { 60 + (seed % 5) as u32 * 50 },
+        budget,
+    }
 }
 
 /// Walks once; the world at its end, with what was wrong.
 fn walk(seed: u64, setup: Setup) -> World {
-    let mut world = World::new(seed, setup);
+    go(World::new(seed, setup))
+}
+
+/// The steps of a walk.
+fn steps(seed: u64) -> String {
+    let mut world = World::new(seed, setup(seed));
+    world.steps = Some(Vec::new());
+    go(world).steps.unwrap_or_default().join("\n")
+}
+
+fn go(mut world: World) -> World {
+    let setup = world.setup;
     for _ in 0..setup.steps {
         world.step();
         if world.violation.is_some() {
@@ -296,48 +321,83 @@ fn number(name: &str) -> Option<u64> {
 #[test]
 fn random_walks_hold_what_the_protocol_says() {
     plant(None);
-    let (one, many) = (number("ACOPIO_WALK"), number("ACOPIO_WALKS").unwrap_or(300));
-    let (mut steps, mut claims) = (0, 0);
+    let (one, many) = (number("ACOPIO_WALK"), number("ACOPIO_WALKS").unwrap_or(150));
+    let (mut count, mut claims) = (0, 0);
     for seed in one.map_or(0..many, |seed| seed..seed + 1) {
         let world = walk(seed, setup(seed));
-        steps += world.steps.len();
+        count += world.count;
         claims += world.claims;
         if let Some(violation) = &world.violation {
-            panic!("walk {seed}: {violation}\n{:?}\n{}", world.setup, world.steps.join("\n"));
+            panic!("walk {seed}: {violation}\n{:?}\n{}", world.setup, steps(seed));
         }
     }
-    println!("{many} walks, {steps} steps, {claims} claims of completeness");
+    println!("{many} walks, {count} steps, {claims} claims of completeness");
     assert!(claims > 0);
 }
 
-/// The first walk that finds a planted bug.
-fn finds(bug: Planted, most: u64) -> Option<(u64, String)> {
-    plant(Some(bug));
-    let found = (0..most).find_map(|seed| walk(seed, setup(seed)).violation.map(|violation| (seed, violation)));
-    plant(None);
-    found
+/// A bug that takes a read across a whole drain is looked for where little else happens.
+fn setup_for(bug: Planted, seed: u64) -> Setup {
+    match bug {
+        Planted::RosterAtEnd => {
+            let budget = [3, 0, 0, 0, 0, 2, 1, 0, 0, 0, 6];
+            Setup { machines: 3, replicas: 2, least: 2, messages: 2, steps: 900, budget }
+        }
+        _ => setup(seed),
+    }
 }
+
+/// The first walk that finds a planted bug by one of the two rules, or else by where it comes to rest.
+fn finds(bug: Planted, mut walks: std::ops::Range<u64>) -> Option<(u64, String)> {
+    plant(Some(bug));
+    let mut at_rest = None;
+    let found = walks.find_map(|seed| {
+        let violation = walk(seed, setup_for(bug, seed)).violation?;
+        if violation.starts_with(REST) {
+            at_rest.get_or_insert((seed, violation));
+            return None;
+        }
+        Some((seed, violation))
+    });
+    plant(None);
+    found.or(at_rest)
+}
+
+/// How violations begin that are found only when nothing fails any more.
+const REST: &str = "at rest";
 
 #[test]
 fn planted_bugs_are_found() {
-    let most = number("ACOPIO_WALKS").unwrap_or(300).max(3_000);
-    for bug in [
-        Planted::AckEarly,
-        Planted::Resume,
-        Planted::CloseAtGreatest,
-        Planted::PartPromises,
-        Planted::AdoptOpen,
-        Planted::SameIdentity,
-        Planted::ClaimWithoutLeast,
-        Planted::UsableAtOnce,
-        Planted::OutUnrepaired,
-        Planted::RosterAtEnd,
-        Planted::OutUnnoted,
-        Planted::ToldAfterClose,
-    ] {
-        match finds(bug, most) {
+    let most = number("ACOPIO_WALKS");
+    for Found { bug, walk } in BUGS {
+        // Where it was found before; if the walks have changed since, anywhere.
+        let known = if most.is_none() { finds(bug, walk..walk + 1) } else { None };
+        match known.or_else(|| finds(bug, 0..most.unwrap_or_default().max(PLANTED_WALKS))) {
             Some((walk, violation)) => println!("{bug:?}: found in walk {walk}: {violation}"),
-            None => panic!("{bug:?} is not found in {most} walks"),
+            None => panic!("{bug:?} is not found"),
         }
     }
 }
+
+/// As many as find each of them.
+const PLANTED_WALKS: u64 = 3_000;
+
+/// A walk that finds a planted bug.
+struct Found {
+    bug: Planted,
+    walk: u64,
+}
+
+const BUGS: [Found; 12] = [
+    Found { bug: Planted::AckEarly, walk: 0 },
+    Found { bug: Planted::Resume, walk: 0 },
+    Found { bug: Planted::CloseAtGreatest, walk: 1 },
+    Found { bug: Planted::PartPromises, walk: 343 },
+    Found { bug: Planted::AdoptOpen, walk: 266 },
+    Found { bug: Planted::SameIdentity, walk: 67 },
+    Found { bug: Planted::ClaimWithoutLeast, walk: 18 },
+    Found { bug: Planted::UsableAtOnce, walk: 48 },
+    Found { bug: Planted::OutUnrepaired, walk: 49 },
+    Found { bug: Planted::RosterAtEnd, walk: 2_492 },
+    Found { bug: Planted::OutUnnoted, walk: 175 },
+    Found { bug: Planted::ToldAfterClose, walk: 18 },
+];

@@ -160,7 +160,10 @@ pub(super) struct World {
     pub(super) dead: BTreeSet<NodeId>,
     pub(super) rotten: bool,
     pub(super) claims: u64,
-    pub(super) steps: Vec<String>,
+    /// Steps that happened.
+    pub(super) count: usize,
+    /// What they were; nothing, unless a walk is repeated to show them.
+    pub(super) steps: Option<Vec<String>>,
     pub(super) violation: Option<String>,
 }
 
@@ -185,7 +188,8 @@ impl World {
             dead: BTreeSet::new(),
             rotten: false,
             claims: 0,
-            steps: Vec::new(),
+            count: 0,
+            steps: None,
             violation: None,
         };
         for _ in 0..setup.machines {
@@ -200,7 +204,10 @@ impl World {
     }
 
     pub(super) fn say(&mut self, step: impl FnOnce() -> String) {
-        self.steps.push(step());
+        self.count += 1;
+        if let Some(steps) = &mut self.steps {
+            steps.push(step());
+        }
     }
 
     pub(super) fn fails(&mut self, violation: String) {
