@@ -29,14 +29,14 @@
 
 #[cfg(feature = "broker")]
 mod broker;
-#[cfg(feature = "server")]
+#[cfg(any())]
 mod check;
-#[cfg(feature = "server")]
+#[cfg(any())]
 mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 mod clock;
-#[cfg(feature = "server")]
+#[cfg(any())]
 mod cluster;
 #[cfg(feature = "coord")]
 pub mod coord;
@@ -62,14 +62,14 @@ mod peer_log;
 mod printable;
 #[cfg(any(feature = "server", feature = "web", feature = "broker"))]
 mod repeats;
-#[cfg(feature = "simulation")]
+#[cfg(any())]
 pub mod simulation;
 #[cfg(feature = "web")]
 mod web;
 pub mod wire;
 
 /// For the benchmarks and tests of this package alone; it changes without a word.
-#[cfg(all(feature = "lab", feature = "docker"))]
+#[cfg(any())]
 #[doc(hidden)]
 pub mod internals {
     pub use crate::cluster::docker::engine::{Engine, Found};
@@ -82,7 +82,7 @@ pub mod internals {
 }
 
 /// What the `acopio` command does: reads the flags and variables of this process and runs what they ask for.
-#[cfg(feature = "server")]
+#[cfg(any())]
 pub fn command_line() -> std::process::ExitCode {
     cli::main()
 }

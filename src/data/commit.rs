@@ -8,13 +8,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::index::{Piece, Summary};
-use super::log::{Foreign, Log, LogError, SyncPolicy};
+use super::log::{Foreign, LogError};
 use super::record::{self, Fields};
 use super::retention::{Keeper, Policy, Retained};
 use super::storage::Storage;
@@ -367,7 +366,7 @@ impl Commit {
             (place.ledger(first.id), place.entry..place.entry.saturating_add(u32::from(messages.count())))
         });
         lines.summary.add(first.id, Piece { bytes, records, least: first.id, greatest }, entries);
-        self.added(lines, put, was_empty);
+        self.mark(lines, put, was_empty);
         Ok(())
     }
 
@@ -378,10 +377,10 @@ impl Commit {
         let was_empty = lines.is_empty();
         lines.bytes.extend_from_slice(text);
         lines.summary.add_lines(text);
-        self.added(lines, put, was_empty);
+        self.mark(lines, put, was_empty);
     }
 
-    fn added(&self, lines: &mut Lines, put: PutNumber, was_empty: bool) {
+    fn mark(&self, lines: &mut Lines, put: PutNumber, was_empty: bool) {
         self.added.set(self.added.get() + 1);
         lines.last = self.added.get();
         match lines.marks.last_mut() {
@@ -418,7 +417,7 @@ impl Commit {
 
     /// The log looked for files that go, or at those that are to be there; what is left is what readers see.
     fn looked(&self, done: Done) -> Result<(), LogError> {
-        self.note(done.state);
+        self.state_is(done.state);
         if let Some(view) = done.view {
             self.view.replace(view);
         }
@@ -431,7 +430,7 @@ impl Commit {
         done.result.map_err(|error| self.poison(error))
     }
 
-    fn note(&self, state: LogState) {
+    fn state_is(&self, state: LogState) {
         if *self.state.borrow() != state {
             self.state.replace(state);
             self.changed.notify_waiters();
@@ -503,7 +502,7 @@ where
                     let Some(done) = worker.work(Order::Sync).await else {
                         return Err(commit.poison(lost_thread("the commit thread is gone")));
                     };
-                    commit.note(done.state);
+                    commit.state_is(done.state);
                     sync_due = done.sync_due;
                     // Nobody asked, and everybody has to know: what was acknowledged since the last sync may be lost.
                     if let Err(error) = done.result {
@@ -522,7 +521,7 @@ where
         };
         sync_due = done.sync_due;
         // The state first: who hears a refusal hears its reason. And the view: who hears that it is kept can read it.
-        commit.note(done.state);
+        commit.state_is(done.state);
         if let Some(view) = done.view {
             commit.view.replace(view);
         }

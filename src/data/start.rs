@@ -56,7 +56,6 @@ pub(crate) struct How<'a> {
 }
 
 /// A folder that is open.
-#[derive(Debug)]
 pub(crate) struct Started<S: Storage> {
     /// Its log.
     pub(crate) log: Log<S>,

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::alarms::Log;
 use super::faults::Fault;
 use super::registered::NodeEntry;
 use super::state::Head;

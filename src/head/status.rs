@@ -8,9 +8,9 @@ use super::places::Guest;
 use super::registered::NodeEntry;
 use super::state::Head;
 use crate::limits;
+use crate::ledger::roster::Founding;
 use crate::wire::frame::SyncMode;
-use crate::wire::id::ClientId;
-use crate::wire::status::{ClientStatus, MemberAway, NodeDialect, NodeStatus, StatusReport, TextNode};
+use crate::wire::status::{ClientStatus, Lacking, LedgerStatus, MemberAway, NodeDialect, NodeStatus, StatusReport, TextNode};
 use crate::wire::text::Dialect;
 
 /// Acknowledged messages, sampled every second for the rates of the last 1 and 10 s.

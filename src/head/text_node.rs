@@ -20,6 +20,7 @@ use super::window::Window;
 use crate::limits;
 use crate::net::{ReadHalf, WriteHalf};
 use crate::wire::frame::{Messages, SyncMode};
+use crate::wire::ledger::{NodeId, Place};
 use crate::wire::text::{Dialect, MENSAJE_PREFIX, RECIBIDO, mensaje_bytes, quote};
 use tokio_util::sync::CancellationToken;
 

@@ -91,8 +91,10 @@ pub fn encode(out: &mut Vec<u8>, fields: Fields, payload: &[u8]) -> Result<(), E
     }
     let mut len = put_number(third, 0, fields.seq);
     if let Some(place) = fields.place {
-        len = put_number(third, put_byte(third, len, b':'), place.number.into());
-        len = put_number(third, put_byte(third, len, b'.'), place.entry.into());
+        len = put_byte(third, len, b':');
+        len = put_number(third, len, place.number.into());
+        len = put_byte(third, len, b'.');
+        len = put_number(third, len, place.entry.into());
     }
     let covered = SEQ_AT + len + 1;
     out.extend_from_slice(text.get(..covered + CRC_CHARS + 1).unwrap_or_default());
