@@ -115,7 +115,7 @@ fn lame_head(does: Does) -> String {
 }
 
 fn lame(mut socket: TcpStream, does: Does) -> Option<()> {
-    let mut opening = [0; b"peticion acopio/1\ncliente\n".len()];
+    let mut opening = [0; b"peticion acopio/2\ncliente\n".len()];
     socket.read_exact(&mut opening).ok()?;
     if does != Does::Nothing {
         socket.write_all(CONFIRMATION).ok()?;

@@ -11,7 +11,7 @@ use acopio::wire::error::Code;
 use acopio::wire::frame::Frame;
 use acopio::wire::id::{ClientId, RecordId};
 
-const OPENING: &[u8] = b"peticion acopio/1\ncliente\n";
+const OPENING: &[u8] = b"peticion acopio/2\ncliente\n";
 
 /// A connection from a loopback address of its own, which has said `peticion` in lines; and what the head answered.
 fn open_from(head: &Head, k: u8) -> (LineClient, String) {

@@ -36,7 +36,7 @@ struct Reader {
 
 impl Reader {
     fn start(head: &Head, wanted: Wanted) -> Self {
-        let frames = Frames::open(head.connect(), b"peticion acopio/1\ncliente\n");
+        let frames = Frames::open(head.connect(), b"peticion acopio/2\ncliente\n");
         let mut reader = Self { frames, lines: Vec::new(), waited: Vec::new(), next: RecordId::ZERO };
         reader.ask(wanted);
         reader

@@ -15,7 +15,7 @@ use crate::common::frames::{CONFIRMATION, Frames, NODE_OPENING, register};
 use crate::common::{Head, PATIENCE, Process, acopio};
 
 /// How a client opens, and says Hello.
-const CLIENT: &[u8] = b"peticion acopio/1\ncliente\n\0\0\0\x0a\x01\0\0\0\0\0\0\0\x07\0";
+const CLIENT: &[u8] = b"peticion acopio/2\ncliente\n\0\0\0\x0a\x01\0\0\0\0\0\0\0\x07\0";
 
 fn encoded(frame: &Frame) -> BytesMut {
     let mut out = BytesMut::new();
@@ -276,7 +276,7 @@ fn nodes_that_never_answer_hold_up_one_batch_of_all_there_is() {
 
 /// A reader of all there is, who has asked for it.
 fn reader(head: &Head) -> Frames {
-    let mut frames = Frames::open(head.connect(), b"peticion acopio/1\ncliente\n");
+    let mut frames = Frames::open(head.connect(), b"peticion acopio/2\ncliente\n");
     let until = RecordId::MAX;
     frames.say(&Frame::Read { from: RecordId::ZERO, until, client: None, follow: false, partial: false });
     frames
@@ -320,7 +320,7 @@ fn a_client_is_let_go_as_soon_as_it_begins_what_it_may_not_say() {
     // A Page of four megabytes, and a Store without a Hello, of which nothing more ever comes.
     for (begun, hello) in [(&b"\0\x40\0\0\x17"[..], true), (b"\0\x08\0\0\x03", false)] {
         let mut socket = head.connect();
-        socket.write_all(if hello { CLIENT } else { b"peticion acopio/1\ncliente\n" }).unwrap();
+        socket.write_all(if hello { CLIENT } else { b"peticion acopio/2\ncliente\n" }).unwrap();
         socket.write_all(begun).unwrap();
         let mut answer = Vec::new();
         socket.read_to_end(&mut answer).unwrap();
