@@ -41,6 +41,8 @@ mod mend;
 mod patience;
 mod places;
 mod printing;
+mod python_client;
+mod python_vectors;
 mod raw_dialect;
 mod read;
 mod read_cluster;
