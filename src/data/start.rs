@@ -173,6 +173,11 @@ fn begin<S: Storage + Clone>(storage: &S, log: &Log<S>, state: State, run: Run) 
     Ok(state)
 }
 
+/// The identity of a folder of format 1.
+pub(crate) fn old_identity<S: Storage>(storage: &S) -> io::Result<Option<NodeId>> {
+    Ok(old_folder(storage)?.map(|old| old.node))
+}
+
 /// Whose a folder of format 1 is.
 struct OldFolder {
     node: NodeId,

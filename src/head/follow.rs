@@ -204,7 +204,7 @@ struct Follow<'a> {
     spot: Spot,
     inbox: Rc<Inbox>,
     sources: BTreeMap<u64, Source>,
-    /// The token that it was told last.
+    /// The last token; none before the first, which tells the reader that there is no order of ids from there on.
     told: Option<Bytes>,
     token_at: Instant,
     /// The nodes for which the reader was told that it waits.
@@ -339,7 +339,6 @@ impl Follow<'_> {
         self.token_at = now + limits::FOLLOW_TOKEN_EVERY;
         self.spot.shorten(self.head);
         let token = self.spot.to_token();
-        // The first one tells the reader that what comes has no order any more, be it that there is nothing yet.
         if self.told.as_ref() != Some(&token) {
             self.told = Some(token.clone());
             return self.outbox.with(|out| Frame::Token(token).encode(out)).map_err(|error| error.refusal());

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::{Head, Process, Signal, acopio, data_files, eventually, peak_kib, ran};
 use acopio::wire::id::{ClientId, RecordId};
-use acopio::wire::record::encode;
+use acopio::wire::record::{Fields, encode};
 use serde_json::Value;
 
 /// The files of a head with two copies of each of `MESSAGES` messages on three nodes, all ended in order.

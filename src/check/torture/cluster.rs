@@ -248,7 +248,7 @@ impl Cluster {
     }
 
     /// What is missing until every head has every data node, writable, and with `settled` nothing in flight, either;
-    /// with `copies` no record that lacks a copy. None if nothing is.
+    /// with `copies` no entry that lacks a copy, or that nobody has. None if nothing is.
     pub(crate) async fn missing(&self, settled: bool, copies: bool) -> Option<String> {
         for (address, head) in self.addresses.iter().zip(&self.heads) {
             let name = &head.member.name;
@@ -272,6 +272,9 @@ impl Cluster {
             }
             if copies && report.short_of_copies > 0 {
                 return Some(format!("{name} has {} records short of copies", report.short_of_copies));
+            }
+            if copies && let Some(lacking) = report.lacking.first() {
+                return Some(format!("{name} has nobody for entry {} of ledger {}", lacking.from, lacking.ledger));
             }
         }
         None

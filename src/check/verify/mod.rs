@@ -1,29 +1,28 @@
 //! Reads every record of a data folder and says what is torn, rotten or out of place. Changes nothing.
 //!
 //! It needs no node, and does not mind one: while a node runs on the folder, a last line without its newline is a write
-//! in progress and no fault. Whether the records of several nodes agree is not decided here, but in
-//! [`across`](super::across), which is shown every record.
+//! in progress and no fault. What it promises is in `node`. Whether the records of several nodes agree, and are all there,
+//! is not decided here, but in [`across`](super::across), which is shown every record.
 
-mod lost;
+mod node;
 mod report;
 
+pub(crate) use node::Node;
 pub(crate) use report::{Kind, Problem, Report};
 
-use self::lost::Left;
-use super::ahead::Ahead;
+use self::node::Told;
 use super::sort;
 use crate::data::folder;
-use crate::data::index::Block;
-use crate::data::mend::list::List;
+use crate::data::ledgers::Ledgers;
 use crate::data::record::Line;
 use crate::data::recover::{self, Place, Scan};
-use crate::data::segments::{CURRENT, QUARANTINE, sealed_id, sealed_name};
-use crate::data::sidecar;
-use crate::data::storage::{Disk, DiskFile};
+use crate::data::segments::{CURRENT, sealed_id};
+use crate::data::sidecar::{self, FileIndex};
+use crate::data::storage::{Disk, DiskFile, LogFile as _};
 use crate::limits::SCAN_CHUNK_BYTES;
 use crate::wire::id::{ClientId, RecordId};
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -79,48 +78,26 @@ pub(crate) fn verify_each(
     dir: &Path,
     progress: &mut dyn FnMut(u64, u64),
     each: &mut Each<'_>,
-) -> Result<Report, Error> {
+) -> Result<(Report, Node), Error> {
     let running = holder(dir)?;
     // Before the files: what it tells of was there then.
-    let mut left = Left::read(dir)?;
+    let told = Told::read(dir)?;
     let parts = parts(dir)?;
     let total = parts.iter().map(|part| part.len).sum();
-    let mut report = Report { running, ..Report::default() };
+    let report = Report { running, ..Report::default() };
+    let mut walk = Walk { dir, report, ids: None, has: Ledgers::default(), rot: Vec::new(), oldest: None };
+    let mut met = BTreeMap::new();
     let mut done = 0;
-    let mut ids: Option<(RecordId, RecordId)> = None;
-    let disk = Disk::open(dir).map_err(failed(dir))?;
-    let marks = List::read(&disk).map_err(failed(&dir.join(QUARANTINE)))?;
-    let mut missing: BTreeSet<RecordId> = marks.all_mended().flat_map(|(_, ids)| ids).copied().collect();
-    let mut mended = Vec::new();
-    let each: &mut Each<'_> = &mut |line| {
-        missing.remove(&line.id);
-        each(line)
-    };
     for mut part in parts {
         if let Some(file) = part.open(dir)? {
-            let found = verify_part(
-                dir,
-                &part,
-                &file,
-                &mut report,
-                &mut |bytes| progress(done + bytes, total),
-                &mut ids,
-                each,
-            )?;
-            report.files += 1;
-            report.bytes += part.len;
-            left.met(&part.name, part.len, &found);
-            judge(dir, &part, found, &mut report, (&marks, &mut mended))?;
+            let found = walk.part(&part, &file, &mut |bytes| progress(done + bytes, total), each)?;
+            met.insert(part.name.clone(), part.len);
+            walk.judge(&part, found)?;
         }
         done += part.len;
         progress(done, total);
     }
-    left.judge(&marks, &mut report)?;
-    judge_mended(mended, &missing, &mut report);
-    if let Some((least, greatest)) = ids {
-        (report.first_id, report.last_id) = (Some(least.to_string()), Some(greatest.to_string()));
-    }
-    Ok(report)
+    walk.finish(told, &met)
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> Error + '_ {
@@ -204,7 +181,7 @@ impl Before {
 
 /// The sidecar of a file, to be compared with its records as they come.
 struct Sidecar {
-    blocks: Vec<Block>,
+    index: FileIndex,
     at: usize,
 }
 
@@ -212,72 +189,143 @@ impl Sidecar {
     fn of(dir: &Path, part: &Part) -> Option<Self> {
         sealed_id(&part.name)?;
         let index = sidecar::read(&Disk::open(dir).ok()?, &part.name, part.len)?;
-        Some(Self { blocks: index.blocks, at: 0 })
+        Some(Self { index, at: 0 })
     }
 
     /// Whether a reader that asks for this record looks here.
-    fn covers(&mut self, place: Place, id: RecordId) -> bool {
-        while self.blocks.get(self.at).is_some_and(|block| block.offset + block.bytes <= place.offset) {
+    fn covers(&mut self, place: Place, line: &Line<'_>) -> bool {
+        let blocks = &self.index.blocks;
+        while blocks.get(self.at).is_some_and(|block| block.offset + block.bytes <= place.offset) {
             self.at += 1;
         }
-        self.blocks.get(self.at).is_some_and(|block| {
+        let by_id = blocks.get(self.at).is_some_and(|block| {
             block.offset <= place.offset
                 && place.offset + place.len <= block.offset + block.bytes
-                && (block.least..=block.greatest).contains(&id)
-        })
+                && (block.least..=block.greatest).contains(&line.id)
+        });
+        let ledgers = &self.index.ledgers;
+        by_id && line.entry().is_none_or(|(ledger, entry)| ledgers.of(ledger).is_some_and(|has| has.contains(entry)))
     }
 }
 
-fn verify_part(
-    dir: &Path,
-    part: &Part,
-    file: &DiskFile,
-    report: &mut Report,
-    progress: &mut dyn FnMut(u64),
-    ids: &mut Option<(RecordId, RecordId)>,
-    each: &mut Each<'_>,
-) -> Result<Scan, Error> {
-    let (stopped, mut stop) = (Cell::new(false), None);
-    let mut before = Before::NONE;
-    let mut sidecar = Sidecar::of(dir, part);
-    let (mut listed, mut left_out, mut first) = (0, 0, true);
-    let visit = |place: Place, line: &Line<'_>| {
-        let (least, greatest) = ids.unwrap_or((line.id, line.id));
-        *ids = Some((least.min(line.id), greatest.max(line.id)));
-        let is_first = std::mem::take(&mut first);
-        if is_first && place.line == 1 {
-            check_name(part, place, line, report);
-        }
-        if sidecar.as_mut().is_some_and(|sidecar| !sidecar.covers(place, line.id)) {
-            let reason = "the file's .index leaves this record out; remove it, and the node makes it again";
-            report.add_bounded(Kind::Index, &part.name, place, reason.to_owned(), &mut left_out);
-        }
-        if !is_first {
-            compare(part, place, &before, line, report, &mut listed);
-        }
-        before.set(line);
-        if !stopped.get()
-            && let Err(error) = each(line)
-        {
-            stopped.set(true);
-            stop = Some(error);
-        }
-    };
-    let mut reported = 0;
-    let found = std::thread::scope(|scope| {
-        let mut ahead = Ahead::start(scope, file);
+/// A rotten place: its file, where, and what is wrong.
+type Rotten = (String, Place, String);
+
+/// A folder that is being read.
+struct Walk<'a> {
+    dir: &'a Path,
+    report: Report,
+    /// The least and the greatest id.
+    ids: Option<(RecordId, RecordId)>,
+    has: Ledgers,
+    rot: Vec<Rotten>,
+    /// The least of the greatest ids of all files.
+    oldest: Option<RecordId>,
+}
+
+impl Walk<'_> {
+    fn part(
+        &mut self,
+        part: &Part,
+        file: &DiskFile,
+        progress: &mut dyn FnMut(u64),
+        each: &mut Each<'_>,
+    ) -> Result<Scan, Error> {
+        let (stopped, mut stop) = (Cell::new(false), None);
+        let mut before = None::<Before>;
+        let mut sidecar = Sidecar::of(self.dir, part);
+        let (mut listed, mut left_out) = (0, 0);
+        let Self { dir, report, ids, has, .. } = self;
+        let visit = |place: Place, line: &Line<'_>| {
+            let (least, greatest) = ids.unwrap_or((line.id, line.id));
+            *ids = Some((least.min(line.id), greatest.max(line.id)));
+            match line.entry() {
+                Some((ledger, entry)) => has.add(ledger, entry..entry + 1),
+                None => report.unplaced += 1,
+            }
+            if sidecar.as_mut().is_some_and(|sidecar| !sidecar.covers(place, line)) {
+                let reason = "the file's .index leaves this record out; remove it, and the node makes it again";
+                report.add_bounded(Kind::Index, &part.name, place, reason.to_owned(), &mut left_out);
+            }
+            match &before {
+                Some(before) => compare(part, place, before, line, report, &mut listed),
+                None if place.line == 1 => check_name(part, place, line, report),
+                None => {}
+            }
+            before.get_or_insert(Before::NONE).set(line);
+            if !stopped.get()
+                && let Err(error) = each(line)
+            {
+                stopped.set(true);
+                stop = Some(error);
+            }
+        };
+        let mut reported = 0;
         let read = |buffer: &mut [u8], at: u64| {
             if at >= reported + SCAN_CHUNK_BYTES as u64 {
                 reported = at;
                 progress(at);
             }
             // Nothing more is read once nobody wants it; the error is told below.
-            if stopped.get() { Ok(0) } else { ahead.read_at(buffer, at) }
+            if stopped.get() { Ok(0) } else { file.read_at(buffer, at) }
         };
-        recover::scan(part.len, read, visit)
-    });
-    let found = found.map_err(failed(&dir.join(&part.name)))?;
-    stop.map_or(Ok(found), |error| Err(error.into()))
+        let found = recover::scan(part.len, read, visit).map_err(failed(&dir.join(&part.name)))?;
+        report.files += 1;
+        report.bytes += part.len;
+        stop.map_or(Ok(found), |error| Err(error.into()))
+    }
+
+    /// Takes what the scan of a file found.
+    fn judge(&mut self, part: &Part, found: Scan) -> Result<(), Error> {
+        let report = &mut self.report;
+        report.records += found.records;
+        report.rotten += found.rot_lines;
+        self.oldest = self.oldest.into_iter().chain(found.max_id).min();
+        let rotten = |place, reason: crate::wire::record::LineError| (part.name.clone(), place, reason.to_string());
+        self.rot.extend(found.rot.iter().map(|bad| rotten(bad.place, bad.reason)));
+        let Some(tail) = found.torn else { return Ok(()) };
+        let is_current = part.name == CURRENT;
+        if is_current && tail.unfinished {
+            // A node may have started since the first look.
+            if report.running.is_none() {
+                report.running = holder(self.dir)?;
+            }
+            if report.running.is_some() {
+                report.growing_bytes = tail.len;
+                return Ok(());
+            }
+        }
+        let place = Place { offset: tail.offset, len: tail.len, line: tail.line };
+        if is_current && report.running.is_none() {
+            report.add(Kind::Torn, &part.name, place, tail.reason.to_string());
+        } else {
+            report.rotten += 1;
+            self.rot.push(rotten(place, tail.reason));
+        }
+        Ok(())
+    }
+
+    /// Compares it all with what the folder says. Rotten lines are a fault where something lacks, or where it can't be
+    /// counted what lacks.
+    fn finish(self, told: Told, met: &BTreeMap<String, u64>) -> Result<(Report, Node), Error> {
+        let Self { mut report, ids, has, rot, oldest, .. } = self;
+        let faults = report.problem_count;
+        let node = told.judge(met, has, &mut report)?;
+        let is_counted = node.identity.is_some() && !report.old && report.unplaced == 0;
+        if is_counted && report.problem_count == faults {
+            report.mended = std::mem::take(&mut report.rotten);
+        }
+        // Of each file only so many are listed.
+        report.problem_count += report.rotten.saturating_sub(rot.len() as u64);
+        let listed = if report.mended > 0 { Vec::new() } else { rot };
+        for (file, place, reason) in listed {
+            report.add(Kind::Rot, &file, place, reason);
+        }
+        if let Some((least, greatest)) = ids {
+            (report.first_id, report.last_id) = (Some(least.to_string()), Some(greatest.to_string()));
+        }
+        Ok((report, Node { oldest, ..node }))
+    }
 }
 
 fn check_name(part: &Part, place: Place, line: &Line<'_>, report: &mut Report) {
@@ -298,87 +346,6 @@ fn compare(part: &Part, place: Place, before: &Before, now: &Line<'_>, report: &
             report.add_bounded(Kind::Forked, &part.name, place, reason, listed);
         }
     }
-}
-
-/// A rotten line that `quarantine.txt` says was mended: the file, where, what is wrong with it, and its records.
-type Marked<'a> = (String, Place, String, &'a [RecordId]);
-
-/// Places are mended if what they say was fetched again is here, whole.
-fn judge_mended(marked: Vec<Marked<'_>>, missing: &BTreeSet<RecordId>, report: &mut Report) {
-    for (name, place, reason, ids) in marked {
-        match ids.iter().find(|id| missing.contains(id)) {
-            None => {
-                report.rotten -= 1;
-                report.mended += 1;
-            }
-            Some(id) => {
-                let reason = format!("{reason}; {QUARANTINE} says it was fetched again as {id}, which is not here");
-                report.add(Kind::Rot, &name, place, reason);
-            }
-        }
-    }
-}
-
-/// The name that a file has for good, as far as it can be told: `data.txt` is called after its first record.
-fn lasting_name(part: &Part, found: &Scan) -> String {
-    match found.first_id {
-        Some(first) if part.name == CURRENT => sealed_name(first, 1),
-        _ => part.name.clone(),
-    }
-}
-
-/// Takes what the scan of a file found into the report. Lines that are marked as mended are put aside.
-fn judge<'a>(
-    dir: &Path,
-    part: &Part,
-    found: Scan,
-    report: &mut Report,
-    (marks, marked): (&'a List, &mut Vec<Marked<'a>>),
-) -> Result<(), Error> {
-    report.records += found.records;
-    report.rotten += found.rot_lines;
-    let name = lasting_name(part, &found);
-    for bad in &found.rot {
-        let at = (name.clone(), bad.place.offset);
-        let ids = marks.records(&at);
-        if marks.is_foreign(&at) {
-            report.rotten -= 1;
-            report.foreign += 1;
-        } else if ids.is_empty() {
-            report.add(Kind::Rot, &part.name, bad.place, bad.reason.to_string());
-        } else {
-            marked.push((part.name.clone(), bad.place, bad.reason.to_string(), ids));
-        }
-    }
-    report.problem_count += found.rot_lines - found.rot.len() as u64;
-    let Some(tail) = found.torn else { return Ok(()) };
-    let is_current = part.name == CURRENT;
-    if is_current && tail.unfinished {
-        // A node may have started since the first look.
-        if report.running.is_none() {
-            report.running = holder(dir)?;
-        }
-        if report.running.is_some() {
-            report.growing_bytes = tail.len;
-            return Ok(());
-        }
-    }
-    let place = Place { offset: tail.offset, len: tail.len, line: tail.line };
-    let at = (name, tail.offset);
-    let ids = marks.records(&at);
-    if !is_current && marks.is_foreign(&at) {
-        report.foreign += 1;
-        return Ok(());
-    }
-    if !is_current && !ids.is_empty() {
-        report.rotten += 1;
-        marked.push((part.name.clone(), place, tail.reason.to_string(), ids));
-        return Ok(());
-    }
-    let kind = if is_current && report.running.is_none() { Kind::Torn } else { Kind::Rot };
-    report.rotten += u64::from(kind == Kind::Rot);
-    report.add(kind, &part.name, place, tail.reason.to_string());
-    Ok(())
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ impl World {
             for head in 0..self.heads.len() {
                 let (head, name) = (format!("{}:{PORT}", ip(Host::Head(head))), format!("data{n}"));
                 let net = net.clone();
-                let given_up = self.ask(async move { client::drain_on(&net, &head, &name, true).await }).await;
+                let given_up = self.ask(async move { client::drain_on(&net, &head, &name, client::Leaving::Gone).await }).await;
                 if let Err(error) = given_up {
                     // A head that has not known the old one has nothing to give up.
                     self.note(&format!("data{n}: {error}"));
@@ -119,7 +119,7 @@ impl World {
         let synced = self.shape.sync == crate::data::log::SyncPolicy::Always;
         // With fewer nodes than copies some record is always short: the disks alone can say when all is done.
         let full = self.shape.nodes >= self.shape.replicas;
-        let end = Instant::now() + self.shape.repair.after + REPAIR_TIME_MAX;
+        let end = Instant::now() + self.shape.repair_after + REPAIR_TIME_MAX;
         let mut calm_since = Instant::now();
         loop {
             let reports = self.statuses().await;
@@ -252,7 +252,6 @@ impl World {
 
 fn told(report: Option<&StatusReport>) -> String {
     let Some(report) = report else { return "no answer".to_owned() };
-    let nodes: Vec<String> =
-        report.nodes.iter().map(|node| format!("{} {} short of {}", node.name, node.short, node.records)).collect();
-    nodes.join(", ")
+    let nodes: Vec<String> = report.nodes.iter().map(|node| format!("{} {}", node.name, node.records)).collect();
+    format!("{} copies are short; {}", report.short_of_copies, nodes.join(", "))
 }
