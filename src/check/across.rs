@@ -286,39 +286,108 @@ impl Member {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::record::encode;
+    use crate::data::node_state::STATE;
+    use crate::data::record::{Fields, encode};
+    use crate::data::state_lines::{Identity, Line as StateLine, State, to_text};
+    use crate::ledger::note::Note;
+    use crate::ledger::roster::{Copies as Least, Generation};
     use crate::wire::id::{ClientId, RecordId};
+    use crate::wire::ledger::{Incarnation, Place};
 
-    fn line(n: u64, names: Option<&str>, payload: &str) -> Vec<u8> {
+    fn line(n: u64, place: Option<(u32, u32)>, payload: &str) -> Vec<u8> {
         let mut out = Vec::new();
         let id = RecordId { time_ns: 1_795_234_260_000_000_000 + n, incarnation: 7 };
-        encode(&mut out, id, ClientId(1), n, names, payload.as_bytes()).unwrap();
+        let place = place.map(|(number, entry)| Place { number, entry });
+        encode(&mut out, Fields { id, client: ClientId(1), seq: n, place }, payload.as_bytes()).unwrap();
         out
+    }
+
+    const fn ledger(number: u32) -> LedgerId {
+        LedgerId { incarnation: Incarnation(7), number }
+    }
+
+    fn hold(number: u32, members: &[u64], end: u32) -> Note {
+        let members = members.iter().map(|node| NodeId(*node)).collect();
+        Note::Hold { ledger: ledger(number), members, from: 0, end, settled: false, urgent: true }
+    }
+
+    struct Folders(tempfile::TempDir);
+
+    impl Folders {
+        /// The folder of an identity in a cluster of three with two copies.
+        fn add(&self, node: u64, lines: &[Vec<u8>], notes: Vec<Note>) -> PathBuf {
+            let dir = self.0.path().join(node.to_string());
+            std::fs::create_dir(&dir).unwrap();
+            std::fs::write(dir.join("data.txt"), lines.concat()).unwrap();
+            let mut roster = Roster::default();
+            for node in 1..=3 {
+                roster.set(NodeId(node), Generation(7), &format!("data{node}")).unwrap();
+            }
+            roster.set_copies(Least::founded(2, 2));
+            let identity = Identity { node: NodeId(node), replaces: None, old: false, cluster: "c".to_owned() };
+            let notes = [Note::of_roster(&roster)].into_iter().chain(notes).map(StateLine::Note);
+            let lines: Vec<StateLine> = [StateLine::Identity(identity)].into_iter().chain(notes).collect();
+            let text = State::default().to_text() + &to_text(&lines);
+            std::fs::write(dir.join(STATE), text).unwrap();
+            dir
+        }
+
+        fn verify(&self, dirs: &[&PathBuf]) -> Report {
+            verify(dirs.iter().map(|dir| (*dir).clone()).collect(), self.0.path(), &mut |_, _, _| {}).unwrap()
+        }
+    }
+
+    #[test]
+    fn fewer_folders_than_copies_may_be_missing_and_what_lacks_is_named() {
+        let folders = Folders(tempfile::tempdir().unwrap());
+        let entries = |number, entries: std::ops::Range<u32>| -> Vec<Vec<u8>> {
+            entries.map(|entry| line(u64::from(100 * number + entry), Some((number, entry)), "hola")).collect()
+        };
+        let one = folders.add(1, &entries(0, 0..5), vec![hold(0, &[1, 2], 5)]);
+        let mut of_two = entries(0, 0..5);
+        of_two.extend(entries(1, 0..2));
+        // Two entries that it promises and has not.
+        let two = folders.add(2, &of_two, vec![hold(0, &[1, 2], 5), hold(1, &[2, 3], 4)]);
+        let three = folders.add(3, &entries(1, 0..4), vec![hold(1, &[2, 3], 4)]);
+        let report = folders.verify(&[&one, &three]);
+        assert!(report.is_clean() && report.together.complete && report.together.least == 2, "{report:?}");
+        assert_eq!(report.together.not_given, [Member { identity: NodeId(2).to_string(), name: "data2".to_owned() }]);
+        let report = folders.verify(&[&one]);
+        assert!(!report.is_clean() && !report.together.complete && report.folders[0].report.is_clean());
+        assert_eq!((report.together.not_given.len(), report.together.lacking), (2, 0));
+        let report = folders.verify(&[&one, &two]);
+        let lacking = &report.together.lacking_first[0];
+        assert_eq!((report.together.lacking, lacking.from, lacking.end), (2, 2, 4));
+        assert_eq!((lacking.ledger.as_str(), lacking.wanted[0].name.as_str()), ("----6.1", "data3"));
+        let report = folders.verify(&[&one, &two, &three]);
+        assert!(report.together.complete && !report.is_clean(), "one of them lacks what it promises");
+        assert_eq!(report.copies.unwrap().by_copies.into_iter().collect::<Vec<_>>(), [(1, 2), (2, 7)]);
     }
 
     #[test]
     fn copies_are_counted_and_compared_over_the_folders() {
-        let temp = tempfile::tempdir().unwrap();
-        let dirs = ["a", "b", "c"].map(|name| temp.path().join(name));
-        let (same, both) = (line(2, Some("b,a"), "dos"), Some("a,b"));
-        let lines = [
-            [line(1, None, "uno"), line(2, both, "dos"), line(3, both, "tres"), line(4, both, "cuatro")].concat(),
-            [same.clone(), same, line(4, both, "cinco")].concat(),
-            line(5, Some("c"), "seis"),
-        ];
-        for (dir, lines) in dirs.iter().zip(lines) {
-            std::fs::create_dir(dir).unwrap();
-            std::fs::write(dir.join("data.txt"), lines).unwrap();
-        }
-        let run = |dirs: &[PathBuf]| verify(dirs.to_vec(), temp.path(), &mut |_, _, _| {}).unwrap();
-        let report = run(&dirs);
+        let folders = Folders(tempfile::tempdir().unwrap());
+        let again = line(2, Some((1, 0)), "dos");
+        let a = folders.add(
+            1,
+            &[line(1, None, "uno"), line(2, Some((0, 1)), "dos"), line(3, None, "tres"), line(4, Some((0, 3)), "cuatro")],
+            vec![],
+        );
+        // Put again in another ledger; another record as the same entry; another payload under the same id.
+        let b = folders.add(
+            2,
+            &[again.clone(), again, line(4, Some((0, 3)), "cinco"), line(6, Some((0, 1)), "siete")],
+            vec![],
+        );
+        let report = folders.verify(&[&a, &b]);
         let all = report.copies.clone().unwrap();
         assert_eq!(all.by_copies.into_iter().collect::<Vec<_>>(), [(1, 3), (2, 2)]);
-        assert_eq!((all.ids, all.repeated, all.short, all.differing), (5, 1, 1, 1));
-        assert_eq!(all.short_first[0].dirs, dirs[..1]);
-        assert_eq!((all.short_first[0].named, &all.differing_first[0].dirs[..]), (2, &dirs[..2]));
-        assert!(!report.is_clean() && report.folders.iter().all(|one| one.report.is_clean()));
-        let again = run(&[dirs[0].clone(), dirs[0].join("../a")]);
+        assert_eq!((all.ids, all.repeated, all.unequal.differing, all.unequal.clashing), (5, 1, 1, 1));
+        assert_eq!(all.unequal.differing_first[0].dirs, [a.clone(), b.clone()]);
+        let clash = &all.unequal.clashing_first[0];
+        assert_eq!((clash.ledger.as_str(), clash.entry, &clash.dirs), ("----6.0", 1, &vec![a.clone(), b]));
+        assert!(!report.is_clean());
+        let again = folders.verify(&[&a, &a.join("../1")]);
         assert_eq!((again.folders.len(), again.copies), (1, None), "a folder is no copy of itself");
     }
 }

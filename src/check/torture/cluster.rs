@@ -345,6 +345,7 @@ fn head(settings: &Settings, k: usize, address: SocketAddr) -> Member {
         ("--replicas", replicas.clone()),
         // What is acknowledged has all its copies, so that one of them may be lost.
         ("--min-copies", replicas),
+        ("--repair-after", humantime::format_duration(limits::TORTURE_REPAIR_AFTER).to_string()),
     ];
     let mut args: Vec<OsString> = vec!["head".into(), "--until-stdin-closes".into(), "--no-icmp".into()];
     args.extend(flags.into_iter().flat_map(|(flag, value)| [flag.into(), value.into()]));
@@ -360,7 +361,6 @@ fn node(settings: &Settings, k: usize, links: &[Relay]) -> Member {
         ("--head", heads.join(",")),
         ("--name", name.clone()),
         ("--segment-bytes", settings.segment_bytes.to_string()),
-        ("--repair-after", humantime::format_duration(limits::TORTURE_REPAIR_AFTER).to_string()),
     ];
     let mut args: Vec<OsString> = vec!["data".into(), "--until-stdin-closes".into()];
     args.extend(flags.into_iter().flat_map(|(flag, value)| [flag.into(), value.into()]));
