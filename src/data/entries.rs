@@ -104,10 +104,19 @@ pub(crate) fn find<'v>(
         // What is before it is nowhere; what is in it comes with the next question.
         return Ok(Run { lines: Vec::new(), next: range.start });
     }
-    let mut search = Search { wanted, range, found: BTreeMap::new(), held: 0, passed: 0 };
+    let mut search = |start| {
+        let mut search = Search { wanted, range: range.clone(), found: BTreeMap::new(), held: 0 };
+        let end = search.through(start, bytes, &mut |offset, buffer| read(serial, offset, buffer))?;
+        Ok(search.run(end))
+    };
     let start = spots.offset(wanted.ledger, first, serial);
-    let end = search.through(start, bytes, &mut |offset, buffer| read(serial, offset, buffer))?;
-    let run = search.run();
+    let mut found = search(start)?;
+    if found.is_none() && start > 0 {
+        // Entries that were copied need not lie in their order.
+        found = search(0)?;
+    }
+    // An entry that the file was to have and does not: it is passed over, or nobody would come further.
+    let Some((run, end)) = found else { return Ok(Run { lines: Vec::new(), next: first.saturating_add(1) }) };
     spots.keep(wanted.ledger, run.next, serial, end);
     Ok(run)
 }
@@ -117,10 +126,9 @@ struct Search<'a> {
     wanted: &'a Wanted,
     /// What this file has from the first wanted entry on.
     range: Range<u32>,
-    found: BTreeMap<u32, Vec<u8>>,
+    /// The line of each, and where it begins; none of another client.
+    found: BTreeMap<u32, (u64, Vec<u8>)>,
     held: usize,
-    /// Entries that were met and are of another client.
-    passed: u32,
 }
 
 impl Search<'_> {
@@ -147,8 +155,9 @@ impl Search<'_> {
             let mut used = 0;
             for newline in memchr::memchr_iter(b'\n', chunk) {
                 let line = chunk.get(used..=newline).unwrap_or_default();
+                let offset = begin + used as u64;
                 used = newline + 1;
-                if self.take(line) {
+                if self.take(line, offset) {
                     return Ok(begin + used as u64);
                 }
             }
@@ -164,7 +173,7 @@ impl Search<'_> {
     }
 
     /// Takes a line with its newline; true if nothing more is wanted.
-    fn take(&mut self, whole: &[u8]) -> bool {
+    fn take(&mut self, whole: &[u8], offset: u64) -> bool {
         let Some(Ok(line)) = whole.strip_suffix(b"\n").map(record::decode) else { return false };
         let Some((ledger, entry)) = line.entry() else { return false };
         if ledger != self.wanted.ledger || !self.range.contains(&entry) || self.found.contains_key(&entry) {
@@ -172,28 +181,27 @@ impl Search<'_> {
         }
         let is_wanted = self.wanted.client.is_none_or(|client| client == line.client);
         let text = if is_wanted { whole.to_vec() } else { Vec::new() };
-        self.passed += u32::from(!is_wanted);
         self.held += text.len();
-        self.found.insert(entry, text);
+        self.found.insert(entry, (offset, text));
         let all = self.found.len() as u64 == u64::from(self.range.end - self.range.start);
         all || self.held >= self.wanted.bytes_max
     }
 
-    /// The run of entries from the first one on, as far as it goes without a gap and within the bytes.
-    fn run(self) -> Run {
+    /// The run of entries from the first one on, as far as it goes without a gap and within the bytes, and where to go on:
+    /// at what was met and is not in it, or at `end`. None if there is no run.
+    fn run(self, end: u64) -> Option<(Run, u64)> {
         let mut run = Run { lines: Vec::new(), next: self.range.start };
-        for (entry, text) in self.found {
-            let fits = run.lines.is_empty() || run.lines.len() + text.len() <= self.wanted.bytes_max;
-            if entry != run.next || !fits {
-                break;
+        let mut rest = end;
+        let mut is_full = false;
+        for (entry, (offset, text)) in self.found {
+            is_full = is_full || !run.lines.is_empty() && run.lines.len() + text.len() > self.wanted.bytes_max;
+            if entry != run.next || is_full {
+                rest = rest.min(offset);
+            } else {
+                run.lines.extend_from_slice(&text);
+                run.next += 1;
             }
-            run.lines.extend_from_slice(&text);
-            run.next += 1;
         }
-        // An entry that the file was to have and does not: it is passed over, or nobody would come further.
-        if run.next == self.range.start {
-            run.next += 1;
-        }
-        run
+        (run.next > self.range.start).then_some((run, rest))
     }
 }

@@ -212,6 +212,7 @@ impl World {
         self.mend();
         let mut problems = self.settle(&mut writers).await;
         problems.extend(self.recover(follower).await);
+        if std::env::var("DUMP").is_ok() { use crate::data::storage::Storage as _; for node in &self.nodes { for f in node.disk.list().unwrap_or_default() { let c = node.disk.contents(&f); std::fs::write(format!("/tmp/dump-{}-{f}", node.ip), c).unwrap_or_default(); } } }
         self.end().await;
         let (evidence, digest) = self.evidence();
         problems.extend(evidence.judge());
@@ -336,7 +337,7 @@ impl World {
         let mut problems = Vec::new();
         if self.shape.reads_first {
             // Nobody has said yet that lost disks are lost: a reader is told who is missing, and gets the rest.
-            problems.extend(self.read_back(!self.wiped.is_empty()).await);
+            problems.extend(self.read_back(self.may_lose()).await);
         }
         self.give_up_wiped().await;
         problems.extend(self.probe_all().await);

@@ -92,6 +92,33 @@ impl World {
         }
     }
 
+    /// Whether faults were let in that may take what was acknowledged.
+    pub(super) fn may_lose(&self) -> bool {
+        let synced = self.shape.sync == crate::data::log::SyncPolicy::Always;
+        !self.wiped.is_empty() || (!synced && self.shape.loses_power())
+    }
+
+    /// Whoever runs the cluster gives up what lost identities alone had, where something may be lost: reads would name them
+    /// for ever. Otherwise nobody may be missed any more.
+    async fn give_up_lost(&mut self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let may_lose = self.may_lose();
+        let net = self.asker();
+        for (head, report) in self.statuses().await.into_iter().enumerate() {
+            for away in report.map(|report| report.members_away).unwrap_or_default() {
+                if !may_lose {
+                    problems.push(format!("{} {} is missed by head {head}, though nothing was lost", away.name, away.id));
+                    continue;
+                }
+                let (net, head, id) = (net.clone(), format!("{}:{PORT}", ip(Host::Head(head))), away.id.clone());
+                let lost = client::Leaving::GoneWithItsRecords;
+                let given_up = self.ask(async move { client::drain_on(&net, &head, &id, lost).await }).await;
+                self.note(&format!("{} {} is given up with what it kept: {given_up:?}", away.name, away.id));
+            }
+        }
+        problems
+    }
+
     /// Waits until every head has every node.
     async fn all_registered(&mut self) {
         let end = Instant::now() + MENDED_TIME_MAX;
@@ -145,6 +172,7 @@ impl World {
             self.steps_until(Instant::now() + 2 * WATCH_EVERY).await;
         }
         self.note("repair rests");
+        problems.extend(self.give_up_lost().await);
         self.repaired = true;
         let short = self.short(wanted);
         if synced && let Some((payload, nodes)) = short.first() {
