@@ -150,10 +150,7 @@ impl Head {
         let since = if waits { Some(self.cluster.waits.get().unwrap_or_else(Instant::now)) } else { None };
         self.cluster.waits.set(since);
         let soon = since.is_some_and(|since| since.elapsed() < limits::OPEN_TIME_MAX);
-        self.core_mut(|core| {
-            core.plan(&usable);
-            core.set_opens_soon(soon);
-        });
+        self.core_mut(|core| core.plan(&usable, soon));
         self.apply();
     }
 }

@@ -132,7 +132,10 @@ pub(crate) fn parse(word: &str, words: &mut Words<'_>) -> Option<Note> {
             fits.then_some(Note::Hold { ledger, members: members.into(), from, end, settled, urgent: true })?
         }
         "from" => Note::From { ledger: words.parse()?, from: words.entry()? },
-        "gone" => Note::Gone { incarnation: words.parse()?, numbers: words.range()? },
+        "gone" => {
+            let (incarnation, numbers) = (words.parse()?, words.range()?);
+            (!numbers.is_empty()).then_some(Note::Gone { incarnation, numbers })?
+        }
         "roster" => {
             let (node, generation) = (words.parse()?, Generation(words.parse()?));
             let name = words.name(NODE_NAME_BYTES_MAX)?.into();
