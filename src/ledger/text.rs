@@ -102,8 +102,7 @@ impl<'a> Words<'a> {
 
     fn range(&mut self) -> Option<std::ops::Range<u32>> {
         let (from, end) = self.next()?.split_once("..")?;
-        let range = parse_entry(from)?..parse_entry(end)?;
-        (range.start <= range.end).then_some(range)
+        Some(parse_entry(from)?..parse_entry(end)?)
     }
 }
 
@@ -122,6 +121,7 @@ pub(crate) fn parse(word: &str, words: &mut Words<'_>) -> Option<Note> {
                 NONE => Vec::new(),
                 members => members.split(',').map(|node| node.parse().ok()).collect::<Option<_>>()?,
             };
+            // More may be let go than was acknowledged: then it begins behind its end.
             let settled = match words.next() {
                 None => false,
                 Some("settled") => true,
