@@ -31,12 +31,12 @@
 mod broker;
 #[cfg(any())]
 mod check;
-#[cfg(any())]
+#[cfg(feature = "server")]
 mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 mod clock;
-#[cfg(any())]
+#[cfg(feature = "server")]
 mod cluster;
 #[cfg(feature = "coord")]
 pub mod coord;
@@ -82,7 +82,7 @@ pub mod internals {
 }
 
 /// What the `acopio` command does: reads the flags and variables of this process and runs what they ask for.
-#[cfg(any())]
+#[cfg(feature = "server")]
 pub fn command_line() -> std::process::ExitCode {
     cli::main()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::client;
+use crate::client::{self, Leaving};
 use crate::limits;
 use crate::wire::status::{NodeStatus, StatusReport};
 use anyhow::{Context as _, Result, bail};
@@ -19,9 +19,11 @@ Examples:
   acopio drain data2 --head 127.0.0.1:5000            returns when data2 has ended and its records are elsewhere
   acopio drain data2 --head h1:5000,h2:5000           name every head, so that none gives it new messages
   acopio drain data3 --head 127.0.0.1:5000 --gone     data3 never comes back: do not wait for it
+  acopio drain data3 --head 127.0.0.1:5000 --gone --lose
+                                                      and give up what it alone kept
 
-Ctrl-C ends the waiting, not the drain. A head that is started anew has forgotten it: drain again.
-What lay on one node alone and is given up with --gone is lost.";
+Ctrl-C ends the waiting, not the drain. A drain is noted by the data nodes: it goes on whatever is started anew.
+Without --lose, what a node that is given up kept alone stays lacking: reads say so until it is back.";
 
 /// Moves the records of a dataNode to others and lets it go
 #[derive(Debug, Args)]
@@ -35,6 +37,9 @@ pub(crate) struct Drain {
     /// Give up a node that is away for good
     #[arg(long, env = "ACOPIO_GONE", value_parser = BoolishValueParser::new())]
     gone: bool,
+    /// Give up what it alone kept, too: those records are lost
+    #[arg(long, requires = "gone", env = "ACOPIO_LOSE", value_parser = BoolishValueParser::new())]
+    lose: bool,
     /// Time to go on trying, while a head cannot be asked, or forever; all have to know of it
     #[arg(long, env = "ACOPIO_RETRY_FOR", value_name = "TIME", default_value = "30s", value_parser = values::or_forever)]
     retry_for: Duration,
@@ -58,12 +63,20 @@ impl Drain {
         })
     }
 
+    const fn leaving(&self) -> Leaving {
+        match (self.gone, self.lose) {
+            (false, _) => Leaving::Drained,
+            (true, false) => Leaving::Gone,
+            (true, true) => Leaving::GoneWithItsRecords,
+        }
+    }
+
     /// All heads have to know, or one would go on sending messages there. They are told at the same time, so that one that
     /// is away keeps it from no other.
     async fn ask(&self) -> Result<()> {
         let mut telling = JoinSet::new();
         for head in self.heads.head.clone() {
-            telling.spawn(tell(head, self.node.clone(), self.gone, self.retry_for));
+            telling.spawn(tell(head, self.node.clone(), self.leaving(), self.retry_for));
         }
         let mut troubles = Vec::new();
         while let Some(told) = telling.join_next().await {
@@ -103,10 +116,6 @@ impl Drain {
                         let away = report.members_away.iter().any(|member| member.name == self.node);
                         here |= node.is_some() || away;
                         news = progress(&report, node, away).unwrap_or(news);
-                        if node.is_some_and(|node| node.state != DRAINING) {
-                            // The head was started anew.
-                            client::drain(head, &self.node, false).await?;
-                        }
                     }
                     Err(error) => {
                         here = true;
@@ -133,11 +142,11 @@ impl Drain {
 }
 
 /// Tells one head, trying again while it cannot be reached; what is wrong if it was not told.
-async fn tell(head: String, node: String, gone: bool, retry_for: Duration) -> Result<(), String> {
+async fn tell(head: String, node: String, leaving: Leaving, retry_for: Duration) -> Result<(), String> {
     let begun = Instant::now();
     loop {
         let left = retry_for.saturating_sub(begun.elapsed());
-        let error = match tokio::time::timeout(left, client::drain(&head, &node, gone)).await {
+        let error = match tokio::time::timeout(left, client::drain(&head, &node, leaving)).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error,
             Err(_) => return Err(format!("head {head} did not answer within {}", values::show(retry_for))),
@@ -149,9 +158,6 @@ async fn tell(head: String, node: String, gone: bool, retry_for: Duration) -> Re
         tokio::time::sleep(limits::DRAIN_LOOK_EVERY).await;
     }
 }
-
-/// The state of a node that is drained, in `status`.
-const DRAINING: &str = "vaciando";
 
 fn progress(report: &StatusReport, node: Option<&NodeStatus>, away: bool) -> Option<String> {
     if away {

@@ -10,8 +10,9 @@ use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
 #[cfg(feature = "coord")]
 mod announced;
+#[cfg(any())] // checks
 mod audit;
-#[cfg(feature = "lab")]
+#[cfg(any())] // lab
 mod bench;
 #[cfg(feature = "broker")]
 mod broker;
@@ -19,10 +20,11 @@ mod broker;
 mod calc;
 mod client;
 mod data;
-#[cfg(feature = "docker")]
+#[cfg(any())] // docker
 mod demo;
 #[cfg(feature = "device")]
 mod device;
+mod copies;
 mod drain;
 mod head;
 mod heads;
@@ -36,13 +38,14 @@ mod replay;
 mod runtime;
 mod send;
 mod status;
-#[cfg(feature = "lab")]
+#[cfg(any())] // lab
 mod torture;
 mod up;
 #[cfg(all(feature = "device", feature = "web"))]
 mod up_devices;
 mod upkeep;
 mod values;
+#[cfg(any())] // checks
 mod verify;
 #[cfg(feature = "web")]
 mod web;
@@ -128,7 +131,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(up::Up),
-    #[cfg(feature = "docker")]
+    #[cfg(any())] // docker
     Demo(demo::Demo),
     Head(head::Head),
     Data(data::Data),
@@ -148,11 +151,14 @@ enum Command {
     Status(status::Status),
     Health(health::Health),
     Drain(drain::Drain),
+    Copies(copies::Copies),
+    #[cfg(any())] // checks
     Verify(verify::Verify),
+    #[cfg(any())] // checks
     Audit(audit::Audit),
-    #[cfg(feature = "lab")]
+    #[cfg(any())] // lab
     Torture(torture::Torture),
-    #[cfg(feature = "lab")]
+    #[cfg(any())] // lab
     Bench(bench::Bench),
     #[cfg(feature = "coord")]
     Zk(zk::Zk),
@@ -220,7 +226,7 @@ fn in_words(error: &anyhow::Error) -> String {
 fn run(cli: Cli) -> Result<Outcome> {
     match cli.command {
         Command::Up(args) => args.run(cli.global),
-        #[cfg(feature = "docker")]
+        #[cfg(any())] // docker
         Command::Demo(args) => args.run(cli.global),
         Command::Head(args) => args.run(cli.global),
         Command::Data(args) => args.run(cli.global),
@@ -240,11 +246,14 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Status(args) => args.run(cli.global),
         Command::Health(args) => args.run(cli.global),
         Command::Drain(args) => args.run(cli.global),
+        Command::Copies(args) => args.run(cli.global),
+        #[cfg(any())] // checks
         Command::Verify(args) => args.run(cli.global),
+        #[cfg(any())] // checks
         Command::Audit(args) => args.run(cli.global),
-        #[cfg(feature = "lab")]
+        #[cfg(any())] // lab
         Command::Torture(args) => args.run(cli.global),
-        #[cfg(feature = "lab")]
+        #[cfg(any())] // lab
         Command::Bench(args) => args.run(cli.global),
         #[cfg(feature = "coord")]
         Command::Zk(args) => args.run(cli.global),

@@ -131,7 +131,7 @@ pub(super) async fn open(net: &Net, head: &str) -> Result<(Stream, BytesMut), En
     let mut socket = net.dial(head, None).await?;
     let mut buffer = BytesMut::with_capacity(limits::READ_BUFFER_BYTES);
     framed::open(&mut socket, FRAMED_CLIENT_OPENING, &mut buffer).await?;
-    tracing::debug!(target: "acopio::client", "{head}: peticion acopio/1, confirmacion");
+    tracing::debug!(target: "acopio::client", "{head}: peticion acopio/2, confirmacion");
     Ok((socket, buffer))
 }
 

@@ -65,6 +65,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use crate::wire::record;
 pub(crate) use config::Config;
+pub(crate) use start::boot_id;
 
 use crate::limits;
 use commit::Commit;

@@ -6,23 +6,22 @@ use std::net::TcpStream;
 use std::time::Instant;
 
 use acopio::wire::frame::{Frame, NodeReport, SyncMode};
-use acopio::wire::id::RecordId;
+use acopio::wire::ledger::NodeId;
 use bytes::BytesMut;
 
 use super::PATIENCE;
 
 /// What a head answers to an opening of this version.
-pub(crate) const CONFIRMATION: &[u8] = b"confirmacion acopio/1\n";
+pub(crate) const CONFIRMATION: &[u8] = b"confirmacion acopio/2\n";
 
 /// How a data node opens.
-pub(crate) const NODE_OPENING: &[u8] = b"peticion acopio/1\ndataNode\n";
+pub(crate) const NODE_OPENING: &[u8] = b"peticion acopio/2\ndataNode\n";
 
 /// The first frame of a data node of the cluster `acopio` that keeps nothing yet and syncs always.
 pub(crate) fn register(node: u64, name: &str) -> Frame {
-    let (records, bytes, short, sole, greatest) = (0, 0, 0, 0, RecordId::ZERO);
-    let report = NodeReport { writable: true, records, bytes, short, sole, syncs: 0, greatest, reason: String::new() };
-    let (name, cluster) = (name.to_owned(), "acopio".to_owned());
-    Frame::Register { node, name, cluster, sync: SyncMode::Always, report }
+    let report = NodeReport { writable: true, records: 0, bytes: 0, syncs: 0, written: 0, reason: String::new() };
+    let (node, name, cluster) = (NodeId(node), name.to_owned(), "acopio".to_owned());
+    Frame::Register { node, replaces: None, old: false, name, cluster, sync: SyncMode::Always, report }
 }
 
 /// A socket, and what was read from it and is no whole frame yet.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::{Head, Process, Signal, acopio, data_files, eventually, peak_kib, ran};
 use acopio::wire::id::{ClientId, RecordId};
-use acopio::wire::record::encode;
+use acopio::wire::record::{Fields, encode};
 use serde_json::Value;
 
 /// The files of a head with two copies of each of `MESSAGES` messages on three nodes, all ended in order.
@@ -187,17 +187,17 @@ fn strangers_retries_and_copies_that_differ_are_counted() {
     // Other contents under the same id, with the right checksum, where the first copy was.
     let other = |line: &str| {
         let (client, seq) = (line.split(' ').nth(1).unwrap(), line.split(' ').nth(2).unwrap());
-        let seq = acopio::wire::id::number(seq.split('+').next().unwrap().as_bytes()).unwrap();
+        let seq = acopio::wire::id::number(seq.split(':').next().unwrap().as_bytes()).unwrap();
         let mut bytes = Vec::new();
         let client = ClientId::from_text(client.as_bytes()).unwrap();
-        encode(&mut bytes, id.parse().unwrap(), client, seq, None, b"otra cosa").unwrap();
+        encode(&mut bytes, Fields { id: id.parse().unwrap(), client, seq, place: None }, b"otra cosa").unwrap();
         Some(String::from_utf8(bytes).unwrap())
     };
     edit(&files[0], &id, other);
     let mut stranger = Vec::new();
     let strange = RecordId { time_ns: 1_795_234_260_000_000_000, incarnation: 1 };
     for n in [0, 1] {
-        encode(&mut stranger, strange.plus(n), ClientId(1), 7, None, b"de otra parte").unwrap();
+        encode(&mut stranger, Fields { id: strange.plus(n), client: ClientId(1), seq: 7, place: None }, b"de otra parte").unwrap();
     }
     let current = cluster.path("data1/data.txt");
     fs::OpenOptions::new().append(true).open(current).unwrap().write_all(&stranger.repeat(2)).unwrap();
@@ -316,7 +316,8 @@ fn memory_does_not_grow_with_the_records() {
     for n in 0..records {
         let id = RecordId { time_ns: 1_795_234_260_000_000_000 + n * 1000, incarnation: 7 };
         line.clear();
-        encode(&mut line, id, ClientId(n % 100), n, Some("data1,data2"), b"mensaje: numero random: 42").unwrap();
+        let fields = Fields { id, client: ClientId(n % 100), seq: n, place: None };
+        encode(&mut line, fields, b"mensaje: numero random: 42").unwrap();
         for (k, node) in (1..).zip(&mut nodes) {
             node.write_all(&line).unwrap();
             writeln!(registro, "2026-11-21T07:34:21.000000Z recibido en dataNode 127.0.0.{k} data{k} {id}").unwrap();

@@ -33,7 +33,7 @@ impl Cluster {
 
     /// What a framed client is told after this handshake and these bytes, as text.
     fn framed(&self, bytes: &[u8]) -> String {
-        let mut input = b"peticion acopio/1\ncliente\n".to_vec();
+        let mut input = b"peticion acopio/2\ncliente\n".to_vec();
         input.extend_from_slice(bytes);
         self.refused(&input)
     }
@@ -54,7 +54,7 @@ fn a_wrong_first_word() {
 fn an_unknown_version() {
     let cluster = Cluster::start(&[]);
     let answer = cluster.refused(b"peticion acopio/9\n");
-    assert_eq!(answer, "error: version acopio/9 is not known here; speak acopio/1\n");
+    assert_eq!(answer, "error: version acopio/9 is not known here; speak acopio/2\n");
     cluster.still_serves();
 }
 

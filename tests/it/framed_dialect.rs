@@ -6,9 +6,9 @@ use std::net::{Shutdown, TcpStream};
 
 use crate::common::{Head, payloads, verify_clean};
 
-const CLIENT: &[u8] = b"peticion acopio/1\ncliente\n";
-const NODE: &[u8] = b"peticion acopio/1\ndataNode\n";
-const CONFIRMATION: &[u8] = b"confirmacion acopio/1\n";
+const CLIENT: &[u8] = b"peticion acopio/2\ncliente\n";
+const NODE: &[u8] = b"peticion acopio/2\ndataNode\n";
+const CONFIRMATION: &[u8] = b"confirmacion acopio/2\n";
 /// Hello of client 7, no flags.
 const HELLO: [u8; 14] = [0, 0, 0, 10, 1, 0, 0, 0, 0, 0, 0, 0, 7, 0];
 
@@ -201,10 +201,10 @@ fn a_version_a_packet_later_makes_a_framed_client() {
     let head = Head::start(dir.path(), &[]);
     let _node = head.node(dir.path(), 1, &[]);
     let mut socket = head.raw();
-    socket.write_all(&[b" acopio/1\ncliente\n", &HELLO[..], &store(1, &["hola"])].concat()).unwrap();
+    socket.write_all(&[b" acopio/2\ncliente\n", &HELLO[..], &store(1, &["hola"])].concat()).unwrap();
     let mut rest = [0; 10];
     socket.read_exact(&mut rest).unwrap();
-    assert_eq!(&rest, b" acopio/1\n");
+    assert_eq!(&rest, b" acopio/2\n");
     welcomed(&mut socket, 4096, 4 << 20);
     check_acked(&mut socket, 1, 1, "127.0.0.2");
 }

@@ -76,7 +76,7 @@ fn questions_whose_answers_nobody_reads_take_no_memory() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &[]);
     let mut socket = head.connect();
-    socket.write_all(b"peticion acopio/1\ncliente\n\0\0\0\x0a\x01\0\0\0\0\0\0\0\x07\0").unwrap();
+    socket.write_all(b"peticion acopio/2\ncliente\n\0\0\0\x0a\x01\0\0\0\0\0\0\0\x07\0").unwrap();
     socket.set_write_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
     let questions = [0, 0, 0, 1, 6].repeat(10_000);
     // The head stops reading, so that a write fails in the end; were it to read on, this would be 64 MiB of questions.
@@ -90,7 +90,7 @@ fn a_head_that_takes_in_no_more_says_that_it_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &["--heartbeat", "60s"]);
     let _hung = pong_for_ever(framed_node(&head, "hung", 1));
-    let mut out = BytesMut::from(&b"peticion acopio/1\ncliente\n"[..]);
+    let mut out = BytesMut::from(&b"peticion acopio/2\ncliente\n"[..]);
     Frame::Hello { client: ClientId(7), text: false }.encode(&mut out).unwrap();
     let each = limits::FRAME_MESSAGES_MAX as u64;
     for k in 0..=limits::CLIENT_IN_FLIGHT_MESSAGES_MAX as u64 / each {
@@ -132,7 +132,7 @@ fn a_data_node_dials_again_when_its_head_falls_silent() {
     let welcome = |listener: &TcpListener| {
         let (mut socket, _) = listener.accept().unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.write_all(b"confirmacion acopio/1\n\0\0\0\x0f\x02\0\0\0\x01\0\0\x10\0\0\x80\0\0\0\0").unwrap();
+        socket.write_all(b"confirmacion acopio/2\n\0\0\0\x0f\x02\0\0\0\x01\0\0\x10\0\0\x80\0\0\0\0").unwrap();
         socket
     };
     let silent = welcome(&listener);

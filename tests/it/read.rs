@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use crate::common::{Process, Signal, acopio, eventually, ran};
 use crate::fake_head::{FakeHead, id, line};
 use acopio::wire::id::ClientId;
+use acopio::wire::record::Fields;
 use bytes::Bytes;
 
 const ANA: ClientId = ClientId::of_library(7);
@@ -204,7 +205,7 @@ fn the_last_and_then_what_comes() {
     }
     let later = acopio::wire::id::RecordId { time_ns: 4_000_000_000_000_000_000, incarnation: 1 };
     let mut new = Vec::new();
-    acopio::wire::record::encode(&mut new, later, TEXT, 9, None, b"a new temp").unwrap();
+    acopio::wire::record::encode(&mut new, Fields { id: later, client: TEXT, seq: 9, place: None }, b"a new temp").unwrap();
     asked.records(later.next(), &[new.into()]);
     assert_eq!(out.next().unwrap().unwrap(), "a new temp");
     interrupt(&child);

@@ -14,6 +14,18 @@ fn torture(args: &[&str], dir: &Path) -> (Output, serde_json::Value) {
     (output, report)
 }
 
+/// What a report says is wrong, before all that it says beside: whoever sees only the beginning of a failure sees that.
+fn wrong(report: &serde_json::Value) -> String {
+    let mut said = format!("troubles {}\n", report["troubles"]);
+    for reader in ["read", "follow", "files"] {
+        said += &format!("{reader} {}\n", report[reader]);
+    }
+    for count in ["short_of_copies", "rotten_by_flip", "bad_lines", "copies_s", "faults"] {
+        said += &format!("{count} {}\n", report[count]);
+    }
+    said
+}
+
 /// Nothing of a run is left but its folder: no process that works in it, no disk mounted below it.
 fn assert_nothing_is_left(dir: &Path) {
     let dir = dir.to_str().unwrap();
@@ -34,7 +46,7 @@ fn every_kind_of_fault_is_borne() {
     // In this one the wipe comes first, so that what a flip spoils afterwards stays.
     let (output, report) = torture(&["--for", "15s", "--seed", "18", "--slack", "10s"], &run);
     let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{report:#}\n{error}");
+    assert_eq!(output.status.code(), Some(0), "{}{error}\n{report:#}", wrong(&report));
     for reader in ["read", "follow", "files"] {
         for breach in ["lost", "read_twice", "never_sent"] {
             assert_eq!(report[reader][breach], 0, "{report:#}");

@@ -67,14 +67,15 @@ impl Acknowledged {
         Ok(())
     }
 
-    /// Reads through these heads from the first id on, and compares.
+    /// Reads through these heads from the first id on, and compares. A message whose head was killed before it answered is
+    /// sent again, and has two ids: both are records that have to be there.
     ///
     /// # Errors
     /// The read did not come to its end: data nodes are missing from it, for example.
     pub(crate) async fn read(&self, heads: Vec<String>) -> Result<Read, String> {
         let Some(&from) = self.ids.first() else { return Err("nothing was acknowledged yet".to_owned()) };
         let config = reader::Config { retry_for: limits::SCRIPT_STEP_TIME_MAX, ..heads.into() };
-        let mut reader = reader::read(config, Query { from, ..Query::default() });
+        let mut reader = reader::read_records(config, Query { from, ..Query::default() });
         let mut missing = self.ids.clone();
         while let Some(event) = reader.next().await {
             if let Event::Message(message) = event.map_err(|error| error.to_string())? {

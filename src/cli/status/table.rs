@@ -2,7 +2,7 @@
 
 use crate::limits;
 use crate::printable;
-use crate::wire::status::{ClientStatus, NodeStatus, StatusReport, TextNode};
+use crate::wire::status::{ClientStatus, LedgerStatus, NodeStatus, StatusReport, TextNode};
 
 /// Characters of a node's name that a table shows; JSON has all of it.
 const NAME_SHOWN: usize = 16;
@@ -12,6 +12,10 @@ pub(super) fn table(head: &str, report: &StatusReport) -> String {
     let mut text = summary(head, report);
     if let Some(clients) = &report.connected {
         text.push_str(&connected(clients, report.clients));
+        return text;
+    }
+    if let Some(all) = &report.ledgers {
+        text.push_str(&ledgers(all));
         return text;
     }
     text.push('\n');
@@ -46,6 +50,14 @@ fn summary(head: &str, report: &StatusReport) -> String {
         let (replicas, least, short) = (report.replicas, report.copies_min, report.short_of_copies);
         text.push_str(&format!("copies     {replicas}, at least {least}; {short} records are short of copies\n"));
     }
+    if report.foundings.len() > 1 {
+        let foundings: Vec<String> = report.foundings.iter().map(|founding| plain(founding)).collect();
+        text.push_str(&format!("clusters   {} met that began apart: {}\n", foundings.len(), foundings.join("; ")));
+    }
+    for lacking in &report.lacking {
+        let (ledger, last) = (plain(&lacking.ledger), lacking.end.saturating_sub(1));
+        text.push_str(&format!("lacking    records {} to {last} of ledger {ledger}: nobody has them who is here\n", lacking.from));
+    }
     for problem in &report.problems {
         text.push_str(&format!("problem    it takes no messages: {}\n", plain(problem)));
     }
@@ -56,7 +68,7 @@ fn summary(head: &str, report: &StatusReport) -> String {
 fn nodes(report: &StatusReport) -> String {
     let mut nodes: Vec<&NodeStatus> = report.nodes.iter().collect();
     nodes.sort_by(|one, other| (&one.name, one.ip).cmp(&(&other.name, other.ip)));
-    let titles = ["NODE", "STATE", "SINCE", "RECORDS", "SHORT", "BYTES", "PING", "IP"];
+    let titles = ["NODE", "STATE", "SINCE", "RECORDS", "BYTES", "WRITTEN", "PING", "IP"];
     let mut rows = vec![titles.map(str::to_owned)];
     rows.extend(nodes.iter().map(|node| row(node)));
     let mut text = columns(&rows);
@@ -79,8 +91,8 @@ fn row(node: &NodeStatus) -> [String; 8] {
         plain(&node.state),
         since(&node.since).map_or_else(|| "-".to_owned(), short),
         node.records.to_string(),
-        node.short.to_string(),
         bytes(node.bytes),
+        bytes(node.written),
         node.ping_ms.map_or_else(|| "-".to_owned(), ping),
         node.ip.to_string(),
     ]
@@ -134,6 +146,18 @@ fn connected(clients: &[ClientStatus], all: usize) -> String {
     let more = all.saturating_sub(clients.len());
     let more = if more > 0 { format!("and {more} more\n") } else { String::new() };
     format!("\n{}{more}", columns(&rows))
+}
+
+/// The ledgers, in 80 columns.
+fn ledgers(all: &[LedgerStatus]) -> String {
+    let row = |ledger: &LedgerStatus| {
+        let state = if ledger.open { "open" } else { "closed" };
+        let (from, end) = (ledger.from.to_string(), ledger.end.to_string());
+        [plain(&ledger.ledger), state.to_owned(), from, end, ledger.holders.to_string(), ledger.short.to_string()]
+    };
+    let mut rows = vec![["LEDGER", "STATE", "FROM", "END", "HOLDERS", "SHORT"].map(str::to_owned)];
+    rows.extend(all.iter().map(row));
+    format!("\n{}", columns(&rows))
 }
 
 /// A time in one unit: 7s, 12m, 3h or 40d.
@@ -214,9 +238,9 @@ mod tests {
             state: "solo lectura".to_owned(),
             since: "2026-11-21T09:20:07Z".to_owned(),
             records: 123_456_789,
-            short: 0,
             bytes: 123_456_789_012,
             syncs: 7,
+            written: 234_567_890_123,
             writable: true,
             reason: String::new(),
             in_flight: 16,

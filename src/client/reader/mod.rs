@@ -182,6 +182,16 @@ pub fn read(config: impl Into<Config>, query: Query) -> Reader {
     }
 }
 
+/// As [`read`], of all records that are kept: second copies come, too, and nothing is put in another order. For checks, which
+/// look for records and not for messages.
+#[cfg(feature = "server")]
+#[must_use]
+pub(crate) fn read_records(config: impl Into<Config>, query: Query) -> Reader {
+    let mut reader = read(config, query);
+    reader.order.deliver_as_kept();
+    reader
+}
+
 /// Lines that were received and not yet looked at.
 #[derive(Debug, Default)]
 struct Lines {

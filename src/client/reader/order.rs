@@ -67,6 +67,8 @@ pub(super) struct Order {
     /// Payloads that are remembered by their checksums.
     payloads: usize,
     records: u64,
+    /// Second copies go out, too, and everything in the order of ids.
+    as_kept: bool,
     out: VecDeque<Message>,
 }
 
@@ -85,6 +87,7 @@ impl Order {
             ranges: 0,
             payloads: 0,
             records: 0,
+            as_kept: false,
             out: VecDeque::new(),
         }
     }
@@ -132,6 +135,12 @@ impl Order {
         }
     }
 
+    /// From now on it leaves out nothing and changes no order.
+    #[cfg(feature = "server")]
+    pub(super) const fn deliver_as_kept(&mut self) {
+        self.as_kept = true;
+    }
+
     /// The next message to deliver. Taken until there is none before the next push, only what was held makes a queue.
     pub(super) fn pop(&mut self) -> Option<Message> {
         self.out.pop_front()
@@ -139,7 +148,7 @@ impl Order {
 
     /// A record comes in.
     pub(super) fn push(&mut self, mut message: Message) {
-        if !message.client.may_retry() && !self.follows {
+        if self.as_kept || (!message.client.may_retry() && !self.follows) {
             return self.deliver(message);
         }
         self.records += 1;

@@ -302,3 +302,16 @@ fn torn_numbers_take_bounded_memory() {
     }
     assert_eq!(count, clients * each);
 }
+
+/// A check that looks for records finds the second copy of a message, too.
+#[cfg(feature = "server")]
+#[test]
+fn what_is_read_as_it_is_kept_has_every_copy_as_it_comes() {
+    let who = ClientId::of_library(7);
+    let mut order = Order::new(RecordId::ZERO);
+    order.deliver_as_kept();
+    for (seq, ms) in [(2, 0), (1, 10), (2, 20)] {
+        order.push(of(who, seq, ms));
+    }
+    assert_eq!(seqs(&mut order), [2, 1, 2]);
+}
