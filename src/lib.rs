@@ -29,7 +29,7 @@
 
 #[cfg(feature = "broker")]
 mod broker;
-#[cfg(any())]
+#[cfg(feature = "server")]
 mod check;
 #[cfg(feature = "server")]
 mod cli;
@@ -62,7 +62,7 @@ mod peer_log;
 mod printable;
 #[cfg(any(feature = "server", feature = "web", feature = "broker"))]
 mod repeats;
-#[cfg(any())]
+#[cfg(feature = "simulation")]
 pub mod simulation;
 #[cfg(feature = "web")]
 mod web;

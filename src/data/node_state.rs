@@ -29,8 +29,8 @@ pub(crate) enum Said {
     Nothing,
     /// It is whole.
     State(Box<State>),
-    /// It is not, and why.
-    Damaged(String),
+    /// It is not: why, and whose it is as far as it says.
+    Damaged(String, Option<Identity>),
     /// Another version wrote it: the beginning of what it says.
     Unknown(String),
 }
@@ -43,12 +43,12 @@ pub(crate) fn read<S: Storage>(storage: &S) -> io::Result<Said> {
     match storage.read_small(STATE, STATE_BYTES_MAX) {
         Ok(text) => Ok(match (State::parse(&text), state_lines::other_version(&text)) {
             (_, Some(version)) => Said::Unknown(version),
-            (Ok(state), _) if state.identity.is_none() => Said::Damaged("it names no identity".to_owned()),
+            (Ok(state), _) if state.identity.is_none() => Said::Damaged("it names no identity".to_owned(), None),
             (Ok(state), _) => Said::State(Box::new(state)),
-            (Err(damaged), _) => Said::Damaged(damaged.to_string()),
+            (Err(damaged), _) => Said::Damaged(damaged.to_string(), state_lines::identity_in(&text)),
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Said::Nothing),
-        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(Said::Damaged("it is too long".to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(Said::Damaged("it is too long".to_owned(), None)),
         Err(error) => Err(error),
     }
 }
@@ -124,7 +124,14 @@ pub(crate) fn judge(said: &Said, found: Found<'_>, new_id: bool) -> As {
             let why = new_id.then_some(Why::Asked).or(has_records.then_some(Why::NoState));
             return As::Another { replaces: found.old, cluster: String::new(), old: has_records, why };
         }
-        Said::Damaged(what) | Said::Unknown(what) => {
+        Said::Damaged(what, identity) => {
+            let why = Some(Why::Damaged(what.clone()));
+            return match identity {
+                Some(was) => As::Another { replaces: Some(was.node), cluster: was.cluster.clone(), old: was.old, why },
+                None => As::Another { replaces: None, cluster: String::new(), old: false, why },
+            };
+        }
+        Said::Unknown(what) => {
             let why = Some(Why::Damaged(what.clone()));
             return As::Another { replaces: None, cluster: String::new(), old: false, why };
         }
@@ -159,6 +166,10 @@ pub(crate) struct StateFile<S: Storage> {
     /// What it may grow to before it is replaced.
     bytes_max: u64,
     bytes: u64,
+    /// So many were synced.
+    synced: u64,
+    /// A line says how many were synced.
+    marked: bool,
     /// Something was added and not synced.
     unsynced: bool,
     syncs: u64,
@@ -177,7 +188,9 @@ impl<S: Storage + Clone> StateFile<S> {
         storage.write_small(STATE, text.as_bytes())?;
         let file = storage.open_append(STATE)?;
         let bytes = text.len() as u64;
-        Ok(Self { storage: storage.clone(), file, bytes_max: grown(bytes), bytes, unsynced: false, syncs: 1, written: bytes })
+        let bytes_max = grown(bytes);
+        let storage = storage.clone();
+        Ok(Self { storage, file, bytes_max, bytes, synced: bytes, marked: true, unsynced: false, syncs: 1, written: bytes })
     }
 
     /// Adds text; synced if it has to be. A disk that is full gives way to it once.
@@ -187,6 +200,8 @@ impl<S: Storage + Clone> StateFile<S> {
     pub(crate) fn add(&mut self, text: &str, sync: bool) -> io::Result<()> {
         if !text.is_empty() {
             let before = self.bytes;
+            let mark = if self.marked { String::new() } else { state_lines::to_text([&Line::Whole(self.synced)]) };
+            let text = mark + text;
             if let Err(error) = self.file.append(text.as_bytes()) {
                 self.file.truncate(before)?;
                 if !is_full(&error) {
@@ -198,12 +213,12 @@ impl<S: Storage + Clone> StateFile<S> {
             }
             self.bytes += text.len() as u64;
             self.written += text.len() as u64;
-            self.unsynced = true;
+            (self.marked, self.unsynced) = (true, true);
         }
         if sync && self.unsynced {
             self.file.sync()?;
             self.syncs += 1;
-            self.unsynced = false;
+            (self.synced, self.marked, self.unsynced) = (self.bytes, false, false);
         }
         if self.bytes > self.bytes_max { self.shorten() } else { Ok(()) }
     }
@@ -226,6 +241,7 @@ impl<S: Storage + Clone> StateFile<S> {
         self.bytes = text.len() as u64;
         (self.syncs, self.written) = (self.syncs + 1, self.written + self.bytes);
         (self.bytes_max, self.unsynced) = (grown(self.bytes), false);
+        (self.synced, self.marked) = (self.bytes, true);
         make_reserve(&self.storage);
         Ok(())
     }

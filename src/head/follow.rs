@@ -205,7 +205,8 @@ struct Follow<'a> {
     spot: Spot,
     inbox: Rc<Inbox>,
     sources: BTreeMap<u64, Source>,
-    told: Bytes,
+    /// The last token; none before the first, which tells the reader that there is no order of ids from there on.
+    told: Option<Bytes>,
     token_at: Instant,
     /// The nodes for which the reader was told that it waits.
     waiting: Vec<String>,
@@ -232,7 +233,7 @@ pub(crate) async fn run(head: &Head, outbox: &Rc<Outbox>, wanted: &Wanted, spot:
         spot,
         inbox: Rc::default(),
         sources: BTreeMap::new(),
-        told: Bytes::new(),
+        told: None,
         token_at: Instant::now(),
         waiting: Vec::new(),
     };
@@ -339,8 +340,8 @@ impl Follow<'_> {
         self.token_at = now + limits::FOLLOW_TOKEN_EVERY;
         self.spot.shorten(self.head);
         let token = self.spot.to_token();
-        if token != self.told {
-            self.told = token.clone();
+        if self.told.as_ref() != Some(&token) {
+            self.told = Some(token.clone());
             return self.outbox.with(|out| Frame::Token(token).encode(out)).map_err(|error| error.refusal());
         }
         // A sign of life for a reader to whom nothing comes.

@@ -36,6 +36,12 @@ impl Core {
         !open.ends
     }
 
+    /// Whether no ledger is open though there are nodes enough for one.
+    pub(crate) fn lacks_ledgers(&self) -> bool {
+        let able = self.nodes.iter().filter(|(_, node)| node.label.id.is_some() && node.is_able()).count();
+        able >= self.copies_min && !self.open.iter().any(Self::is_open)
+    }
+
     /// Whether anything could take a batch at some time.
     pub(super) fn could_take(&self, longest: usize) -> bool {
         self.open.iter().any(Self::is_open) || self.nodes.iter().any(|(_, node)| node.takes_text(longest))
@@ -207,9 +213,9 @@ impl Core {
     }
 
     /// Opens ledgers on these nodes, so that each is in as many as there are to be copies, and lets those end that stand in
-    /// the way of that. None are opened for `usable` nodes that are too few: if others are about to come, what has no ledger
-    /// waits for those.
-    pub(crate) fn plan(&mut self, usable: &[NodeId], soon: bool) {
+    /// the way of that. None are opened for `usable` nodes that are too few: whether what has no ledger waits for others is
+    /// said [then](Self::set_opens_soon).
+    pub(crate) fn plan(&mut self, usable: &[NodeId]) {
         let places: Vec<Vec<NodeId>> =
             self.open.iter().filter(|open| Self::is_open(open)).map(|open| open.members.to_vec()).collect();
         let names: Vec<LedgerId> =
@@ -222,7 +228,6 @@ impl Core {
         for members in plan.open {
             self.open_on(&members);
         }
-        self.set_opens_soon(soon);
         self.settle_orphans();
         self.wake();
     }
@@ -253,9 +258,13 @@ impl Core {
         self.open.iter().map(|open| (open.writing.ledger(), &*open.members))
     }
 
-    /// Ledgers are about to be opened, or will not be: until they are, who needs one waits.
-    pub(crate) const fn set_opens_soon(&mut self, soon: bool) {
+    /// Ledgers are about to be opened, or will not be: who waits for one goes on waiting, or is told.
+    pub(crate) fn set_opens_soon(&mut self, soon: bool) {
         self.opens_soon = soon;
+        if !soon {
+            self.settle_orphans();
+            self.wake();
+        }
     }
 
     /// A batch lost its ledger, or its node: another takes it now, or it waits for room, or it is refused.
@@ -355,6 +364,10 @@ impl Core {
                 "none of the {registered} dataNodes can write; see 'acopio status' for the cause, then send again"
             );
             return Refusal::new(Code::DiskFull, text);
+        }
+        if able >= wanted {
+            let text = "the dataNodes have not noted yet who is in the cluster; send again, and see their logs if that lasts";
+            return Refusal::new(Code::NoNodes, text);
         }
         let text = format!(
             "{wanted} copies have to be kept and {able} can be; start more dataNodes or lower --min-copies, then send again"

@@ -13,7 +13,7 @@ pub(crate) mod id;
 pub(crate) mod kept;
 pub(crate) mod note;
 pub(crate) mod plan;
-mod planted;
+pub(crate) mod planted;
 pub(crate) mod reading;
 pub(crate) mod roster;
 pub(crate) mod text;

@@ -1,4 +1,5 @@
-//! Bugs that the walks plant, to see that they would find them. Outside tests none is there, and asking costs nothing.
+//! Bugs that the walks and the simulation plant, to see that they would find them. In a program that is used none is there, and
+//! asking costs nothing.
 
 /// A decision that is wrong on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,25 +30,25 @@ pub(crate) enum Planted {
     ToldAfterClose,
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "simulation"))]
 thread_local! {
     static PLANTED: std::cell::Cell<Option<Planted>> = const { std::cell::Cell::new(None) };
 }
 
 /// Plants a bug in this thread, or none.
-#[cfg(test)]
+#[cfg(any(test, feature = "simulation"))]
 pub(crate) fn plant(bug: Option<Planted>) {
     PLANTED.set(bug);
 }
 
 /// Whether this bug is planted.
-#[cfg(test)]
+#[cfg(any(test, feature = "simulation"))]
 pub(crate) fn is(bug: Planted) -> bool {
     PLANTED.get() == Some(bug)
 }
 
 /// No bug is planted.
-#[cfg(not(test))]
+#[cfg(not(any(test, feature = "simulation")))]
 pub(crate) const fn is(_bug: Planted) -> bool {
     false
 }

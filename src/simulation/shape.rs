@@ -6,7 +6,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::data::log::SyncPolicy;
-use crate::data::repair;
+use crate::data::fetching;
 use crate::limits;
 use crate::net::simulated::Weather;
 
@@ -129,8 +129,10 @@ pub(crate) struct Shape {
     pub(crate) trouble: Duration,
     /// What goes wrong, and when.
     pub(crate) faults: Vec<(Duration, Fault)>,
-    /// When and how fast nodes make missing copies again.
-    pub(crate) repair: repair::Settings,
+    /// How fast nodes make missing copies again.
+    pub(crate) repair: fetching::Settings,
+    /// How long a node may be away before what it keeps is copied elsewhere.
+    pub(crate) repair_after: Duration,
     /// How far the wall clock of each head is off at the start, ns.
     pub(crate) skews: Vec<i64>,
     /// Whether somebody follows from the start.
@@ -187,7 +189,8 @@ impl Shape {
             trouble,
             faults: Vec::new(),
             dark_end: rng.random_bool(0.7),
-            repair: repair::Settings { after: millis(rng, 3_000..20_000), bytes_per_second: 8 << 20 },
+            repair: fetching::Settings { bytes_per_second: 8 << 20 },
+            repair_after: millis(rng, 3_000..20_000),
             skews: skews(rng, heads),
             follows: rng.random_bool(FOLLOWS_SHARE),
             reads_first: rng.random_bool(0.5),

@@ -179,7 +179,7 @@ mod tests {
         };
         let [text, json, csv, raw, line] = &all(b"x,\"y\"\n")[..] else { panic!("five formats") };
         assert_eq!(text, "2026-11-21T04:11:00.123456Z x,\"y\"\\n\n");
-        let fields = r#""time":"2026-11-21T04:11:00.123456Z","client":"---------4","seq":70,"ledger":"----6.2.70"#;
+        let fields = r#""time":"2026-11-21T04:11:00.123456Z","client":"---------4","seq":70,"ledger":"----6.2.70""#;
         assert_eq!(json, &format!("{{\"id\":\"{}\",{fields},\"text\":\"x,\\\"y\\\"\\n\"}}\n", &line[..20]));
         assert_eq!(
             csv,

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::super::entries::EntrySet;
 use super::super::held::{Held, State};
 use super::super::id::{LedgerId, NodeId};
 use super::super::planted::{self, Planted};
@@ -169,12 +170,27 @@ impl Heard {
         let ends = self.present_holds(known).filter(|(_, held)| held.state == State::Open).map(|(_, held)| held.end);
         let Some(end) = heads.end.or_else(|| ends.min()) else { return 0 };
         let owed = heads.from..end.max(heads.from);
+        // What lost identities left may have holes that nobody can fill: of those no copy is missing.
+        let len = if heads.promised { u64::from(owed.end - owed.start) } else { self.anywhere(known, owed.clone()) };
         let counts = self.present_holds(known).filter(|(node, _)| self.roster.generation(*node).is_in());
         let mut counts: Vec<u64> = counts.map(|(_, held)| held.count_in(owed.clone())).collect();
         counts.sort_unstable_by_key(|&count| std::cmp::Reverse(count));
-        let (len, replicas) = (u64::from(owed.end - owed.start), self.replicas());
+        let replicas = self.replicas();
         let there: u64 = counts.iter().take(replicas).sum();
-        len * replicas as u64 - there
+        (len * replicas as u64).saturating_sub(there)
+    }
+
+    /// How many of these entries somebody has who is here.
+    fn anywhere(&self, known: &Known, wanted: Range<u32>) -> u64 {
+        let mut seen = EntrySet::default();
+        for (_, held) in self.present_holds(known) {
+            let mut at = wanted.start;
+            while let Some(run) = held.run(at..wanted.end) {
+                at = run.end;
+                seen.insert_range(run);
+            }
+        }
+        seen.count()
     }
 
     /// Whom to ask for entries that a node lacks: as few pieces as there are, each from one that says it has it. What nobody

@@ -1,7 +1,6 @@
 //! Starts and kills the processes of a world; takes disks away and gives new ones.
 
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,22 +12,16 @@ use super::{CLUSTER, PORT, Step, World, ip};
 use crate::clock::Clock;
 use crate::daily::Keep;
 use crate::data;
-use crate::data::membership::Membership;
 use crate::data::retention::Policy;
 use crate::data::simulated::SimDisk;
 use crate::data::worker::{Executor, Latency};
-use crate::head::{
-    self,
-    registro::Registro,
-    shelf::{Shelf, Shelves},
-};
+use crate::head::{self, registro::Registro, shelf::Shelf};
 use crate::limits;
 use crate::net::simulated::Down;
 use crate::net::{Listener, Net};
 use crate::simulation::Planted;
 use crate::simulation::process::Process;
 use crate::simulation::shape::Host;
-use crate::wire::id::ClientId;
 
 impl World {
     pub(super) fn start(&mut self, host: Host) {
@@ -53,18 +46,18 @@ impl World {
                     cluster: CLUSTER.to_owned(),
                     replicas: shape.replicas,
                     copies_min: shape.copies_min,
+                    repair_after: shape.repair_after,
                     text_node_bytes: limits::TEXT_NODE_BYTES_DEFAULT,
                     clock: Clock::Simulated(head.clock.clone()),
                     seed,
                 };
                 let registro = Registro::in_memory(Arc::clone(&head.registro), config.clock.clone());
-                let [members, clock] = [&head.members, &head.floor].map(|file| Shelf::Memory(Arc::clone(file)));
-                let shelves = Shelves { members, clock };
+                let shelf = Shelf::Memory(Arc::clone(&head.state));
                 let listener = self.net.host(head.ip).listen(PORT);
                 head.process = Some(Process::start(|shutdown| async move {
                     match listener {
                         Ok(listener) => {
-                            head::run_on(config, (registro, shelves), Listener::Simulated(listener), shutdown).await;
+                            head::run_on(config, (registro, shelf), Listener::Simulated(listener), shutdown).await;
                             "in order".to_owned()
                         }
                         Err(error) => format!("it cannot listen: {error}"),
@@ -89,18 +82,14 @@ impl World {
                     repair: shape.repair,
                     retention: Policy::default(),
                     new_id: false,
+                    boot: format!("boot-{}", node.boots),
+                    identity: None,
                     seed,
                 };
                 let executor = Executor::Inline(latency(seed, shape.disk, Arc::clone(&node.slow_ms)));
-                let (disk, cluster) = (node.disk.clone(), Rc::clone(&node.cluster));
-                let before = cluster.borrow().clone();
-                // The folder's small files are written whole and synced: what is written down is there after a crash.
-                let membership = Membership::new(node.identity, &before, move |name| {
-                    cluster.replace(name.to_owned());
-                    Ok(())
-                });
+                let disk = node.disk.clone();
                 node.process = Some(Process::start(|shutdown| async move {
-                    match data::run_on(config, membership, disk, &executor, shutdown).await {
+                    match data::run_on(config, disk, &executor, shutdown).await {
                         Ok(()) => "in order".to_owned(),
                         Err(error) => error.to_string(),
                     }
@@ -142,6 +131,11 @@ impl World {
                 disk.crash(seed);
             }
         }
+        if let (Host::Node(n), Down::Dark) = (host, how)
+            && let Some(node) = self.nodes.get_mut(n)
+        {
+            node.boots += 1;
+        }
         true
     }
 
@@ -164,10 +158,9 @@ impl World {
             return;
         }
         self.kill(host, Down::Dark);
-        let identity = ClientId::from_random(self.rng.random()).0;
         let planted = self.planted;
         if let Some(node) = self.nodes.get_mut(n) {
-            (node.disk, node.identity, node.cluster) = (disk(planted), identity, Rc::default());
+            node.disk = disk(planted);
             self.wiped.insert(node.ip);
         }
         self.after(time, Step::Start(host));

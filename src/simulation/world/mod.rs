@@ -59,8 +59,8 @@ struct HeadHost {
     ip: IpAddr,
     clock: SimClock,
     registro: Arc<Mutex<String>>,
-    members: Arc<Mutex<Vec<u8>>>,
-    floor: Arc<Mutex<Vec<u8>>>,
+    /// What is in its `head.state`.
+    state: Arc<Mutex<Vec<u8>>>,
     process: Option<Process>,
 }
 
@@ -68,9 +68,8 @@ struct NodeHost {
     ip: IpAddr,
     clock: SimClock,
     disk: SimDisk,
-    identity: u64,
-    /// The cluster that it belongs to, as its folder says.
-    cluster: Rc<RefCell<String>>,
+    /// How often its system was started.
+    boots: u32,
     /// What its disk adds to every job, ms.
     slow_ms: Arc<AtomicU64>,
     process: Option<Process>,
@@ -136,8 +135,7 @@ impl World {
             ip: ip(Host::Head(n)),
             clock: SimClock::new(EPOCH_NS.saturating_add_signed(shape.skew(n)) + rng.random_range(0..2_000_000_000)),
             registro: Arc::default(),
-            members: Arc::default(),
-            floor: Arc::default(),
+            state: Arc::default(),
             process: None,
         });
         let heads = heads.collect();
@@ -145,8 +143,7 @@ impl World {
             ip: ip(Host::Node(n)),
             clock: SimClock::new(EPOCH_NS),
             disk: hosts::disk(planted),
-            identity: ClientId::from_random(rng.random()).0,
-            cluster: Rc::default(),
+            boots: 0,
             slow_ms: Arc::default(),
             process: None,
         });
@@ -215,6 +212,7 @@ impl World {
         self.mend();
         let mut problems = self.settle(&mut writers).await;
         problems.extend(self.recover(follower).await);
+        if std::env::var("DUMP").is_ok() { use crate::data::storage::Storage as _; for node in &self.nodes { for f in node.disk.list().unwrap_or_default() { let c = node.disk.contents(&f); std::fs::write(format!("/tmp/dump-{}-{f}", node.ip), c).unwrap_or_default(); } } }
         self.end().await;
         let (evidence, digest) = self.evidence();
         problems.extend(evidence.judge());
@@ -291,7 +289,7 @@ impl World {
         }
     }
 
-    /// Waits until every client is done, and has each head prove that it works.
+    /// Waits until every client is done.
     async fn settle(&mut self, writers: &mut JoinSet<()>) -> Vec<String> {
         let mut problems = Vec::new();
         // Clients may have as much to write as they like, but then everything has to come to an end.
@@ -305,6 +303,12 @@ impl World {
             problems.push(format!("{} clients are not done long after everything was mended", writers.len()));
         }
         self.note("the clients are done");
+        problems
+    }
+
+    /// Has each head prove that it works.
+    async fn probe_all(&mut self) -> Vec<String> {
+        let mut problems = Vec::new();
         for n in 0..self.heads.len() {
             let probe = self.probe(n);
             tokio::pin!(probe);
@@ -333,9 +337,10 @@ impl World {
         let mut problems = Vec::new();
         if self.shape.reads_first {
             // Nobody has said yet that lost disks are lost: a reader is told who is missing, and gets the rest.
-            problems.extend(self.read_back(!self.wiped.is_empty()).await);
+            problems.extend(self.read_back(self.may_lose()).await);
         }
         self.give_up_wiped().await;
+        problems.extend(self.probe_all().await);
         problems.extend(self.repaired().await);
         problems.extend(self.read_back(false).await);
         if let Some(follower) = follower {

@@ -83,13 +83,40 @@ impl World {
             for head in 0..self.heads.len() {
                 let (head, name) = (format!("{}:{PORT}", ip(Host::Head(head))), format!("data{n}"));
                 let net = net.clone();
-                let given_up = self.ask(async move { client::drain_on(&net, &head, &name, true).await }).await;
+                let given_up = self.ask(async move { client::drain_on(&net, &head, &name, client::Leaving::Gone).await }).await;
                 if let Err(error) = given_up {
                     // A head that has not known the old one has nothing to give up.
                     self.note(&format!("data{n}: {error}"));
                 }
             }
         }
+    }
+
+    /// Whether faults were let in that may take what was acknowledged.
+    pub(super) fn may_lose(&self) -> bool {
+        let synced = self.shape.sync == crate::data::log::SyncPolicy::Always;
+        !self.wiped.is_empty() || (!synced && self.shape.loses_power())
+    }
+
+    /// Whoever runs the cluster gives up what lost identities alone had, where something may be lost: reads would name them
+    /// for ever. Otherwise nobody may be missed any more.
+    async fn give_up_lost(&mut self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let may_lose = self.may_lose();
+        let net = self.asker();
+        for (head, report) in self.statuses().await.into_iter().enumerate() {
+            for away in report.map(|report| report.members_away).unwrap_or_default() {
+                if !may_lose {
+                    problems.push(format!("{} {} is missed by head {head}, though nothing was lost", away.name, away.id));
+                    continue;
+                }
+                let (net, head, id) = (net.clone(), format!("{}:{PORT}", ip(Host::Head(head))), away.id.clone());
+                let lost = client::Leaving::GoneWithItsRecords;
+                let given_up = self.ask(async move { client::drain_on(&net, &head, &id, lost).await }).await;
+                self.note(&format!("{} {} is given up with what it kept: {given_up:?}", away.name, away.id));
+            }
+        }
+        problems
     }
 
     /// Waits until every head has every node.
@@ -119,7 +146,7 @@ impl World {
         let synced = self.shape.sync == crate::data::log::SyncPolicy::Always;
         // With fewer nodes than copies some record is always short: the disks alone can say when all is done.
         let full = self.shape.nodes >= self.shape.replicas;
-        let end = Instant::now() + self.shape.repair.after + REPAIR_TIME_MAX;
+        let end = Instant::now() + self.shape.repair_after + REPAIR_TIME_MAX;
         let mut calm_since = Instant::now();
         loop {
             let reports = self.statuses().await;
@@ -145,6 +172,7 @@ impl World {
             self.steps_until(Instant::now() + 2 * WATCH_EVERY).await;
         }
         self.note("repair rests");
+        problems.extend(self.give_up_lost().await);
         self.repaired = true;
         let short = self.short(wanted);
         if synced && let Some((payload, nodes)) = short.first() {
@@ -252,7 +280,6 @@ impl World {
 
 fn told(report: Option<&StatusReport>) -> String {
     let Some(report) = report else { return "no answer".to_owned() };
-    let nodes: Vec<String> =
-        report.nodes.iter().map(|node| format!("{} {} short of {}", node.name, node.short, node.records)).collect();
-    nodes.join(", ")
+    let nodes: Vec<String> = report.nodes.iter().map(|node| format!("{} {}", node.name, node.records)).collect();
+    format!("{} copies are short; {}", report.short_of_copies, nodes.join(", "))
 }
