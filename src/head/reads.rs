@@ -148,7 +148,7 @@ impl Source {
 struct Pull<'a> {
     head: &'a Head,
     outbox: &'a Outbox,
-    place: Place<'a>,
+    place: &'a Place<'a>,
     wanted: Wanted,
     /// Where it ends; none until the nodes have said what there is.
     until: Option<RecordId>,
@@ -186,24 +186,22 @@ pub(crate) async fn run(head: &Head, peer: IpAddr, outbox: &Rc<Outbox>, wanted: 
     let place = Place::take(&head.readers, outbox, (peer, head.config.clients.per_address))?;
     head.solo_ready().await;
     if !wanted.follow {
-        return pull(head, outbox, &wanted, place).await.map(drop);
+        return pull(head, outbox, &wanted, &place).await;
     }
     // What the reader knows once it has all that is there now.
     let spot = if wanted.token.is_empty() {
         let now = follow::Spot::now(head);
-        let until = wanted.until;
-        let there = Wanted { until, follow: true, token: Bytes::new(), ..wanted.clone() };
-        pull(head, outbox, &there, place).await?;
+        pull(head, outbox, &wanted, &place).await?;
         now
     } else {
-        drop(place);
         follow::Spot::of_token(&wanted.token)?
     };
+    // Its place is its own until it ends: nodes serve no more followers than there are places.
     follow::run(head, outbox, &wanted, spot).await
 }
 
 /// Sends what is there, in the order of ids.
-async fn pull(head: &Head, outbox: &Rc<Outbox>, wanted: &Wanted, place: Place<'_>) -> Result<(), Refusal> {
+async fn pull(head: &Head, outbox: &Rc<Outbox>, wanted: &Wanted, place: &Place<'_>) -> Result<(), Refusal> {
     let mut pull = Pull {
         head,
         outbox,

@@ -292,6 +292,7 @@ impl Head {
             key,
             name: who.name,
             id: who.id,
+            old: who.old,
             ip,
             ip_text,
             port: who.peer.port(),

@@ -175,7 +175,7 @@ fn files_that_are_gone_or_cut_are_faults_and_what_lacks_by_it_is_counted() {
     let bytes = fs::read(&current).unwrap();
     fs::write(&current, &bytes[..2 * len]).unwrap();
     let report = check(dir.path());
-    assert_eq!((kinds(&report), report.identity.clone()), (vec![(Kind::State, 0)], None));
+    assert_eq!((kinds(&report), &report.identity), (vec![(Kind::State, 0)], &None));
     assert!(report.problems[0].reason.contains("bytes that were synced, and "), "{report:?}");
     assert_eq!((report.ledgers, report.parts, report.parts_first[0].entries), (0, 1, 22));
 }

@@ -161,12 +161,14 @@ mod tests {
     use super::*;
     use crate::wire::id::{ClientId, RecordId};
     use crate::wire::ledger::Place;
-    use crate::wire::record;
+    use crate::wire::record::{self, Fields};
+
+    const PLACE: Place = Place { number: 1, entry: 64 };
 
     fn written(format: Format, place: Option<Place>, payload: &[u8]) -> String {
         let id = RecordId { time_ns: 1_795_234_260_123_456_789, incarnation: 7 };
         let (mut line, mut out) = (Vec::new(), Vec::new());
-        record::encode(&mut line, record::Fields { id, client: ClientId(5), seq: 70, place }, payload).unwrap();
+        record::encode(&mut line, Fields { id, client: ClientId(5), seq: 70, place }, payload).unwrap();
         format.write(&mut out, &Message::decode(line.into()).unwrap()).unwrap();
         String::from_utf8_lossy(&out).into_owned()
     }
@@ -174,19 +176,18 @@ mod tests {
     #[test]
     fn a_message_is_printed_in_every_format() {
         let all = |payload: &[u8]| {
-            let place = Some(Place { number: 3, entry: 70 });
-            Format::value_variants().iter().map(|format| written(*format, place, payload)).collect::<Vec<_>>()
+            Format::value_variants().iter().map(|format| written(*format, Some(PLACE), payload)).collect::<Vec<_>>()
         };
         let [text, json, csv, raw, line] = &all(b"x,\"y\"\n")[..] else { panic!("five formats") };
         assert_eq!(text, "2026-11-21T04:11:00.123456Z x,\"y\"\\n\n");
-        let fields = r#""time":"2026-11-21T04:11:00.123456Z","client":"---------4","seq":70,"ledger":"----6.2.70""#;
+        let fields = r#""time":"2026-11-21T04:11:00.123456Z","client":"---------4","seq":70,"ledger":"----6.0.0-""#;
         assert_eq!(json, &format!("{{\"id\":\"{}\",{fields},\"text\":\"x,\\\"y\\\"\\n\"}}\n", &line[..20]));
         assert_eq!(
             csv,
-            &format!("{},2026-11-21T04:11:00.123456Z,'---------4,70,----6.2.70,\"x,\"\"y\"\"\n\",\r\n", &line[..20])
+            &format!("{},2026-11-21T04:11:00.123456Z,'---------4,70,'----6.0.0-,\"x,\"\"y\"\"\n\",\r\n", &line[..20])
         );
         assert_eq!(raw, "x,\"y\"\n\n");
-        assert!(line.ends_with(" x,\"y\"\\n\n") && line.contains(":2.05 "), "{line}");
+        assert!(line.ends_with(" x,\"y\"\\n\n") && line.contains(":0.0- "), "{line}");
     }
 
     #[test]

@@ -97,6 +97,8 @@ pub(super) struct Link {
     /// The heads that are tried.
     heads: Arc<[String]>,
     query: Query,
+    /// Where it began. What comes may have lesser ids than what was there, so a token goes with this.
+    began: RecordId,
     deliveries: mpsc::Sender<Delivery>,
     connections: u64,
     /// What it has of what comes, as the last head told it.
@@ -113,8 +115,8 @@ impl Link {
     pub(super) fn new(config: Config, query: Query, deliveries: mpsc::Sender<Delivery>) -> Self {
         let heads = config.heads();
         let troubles = Troubles::new(&heads);
-        let (progress, waiting, token) = (Instant::now(), None, None);
-        Self { config, heads, query, deliveries, connections: 0, token, progress, waiting, troubles }
+        let (progress, waiting, token, began) = (Instant::now(), None, None, query.from);
+        Self { config, heads, query, began, deliveries, connections: 0, token, progress, waiting, troubles }
     }
 
     /// Runs until the read is over or nobody listens.
@@ -206,11 +208,13 @@ impl Link {
         let (mut socket, mut buffer) = opened.unwrap_or(Err(Ended::Silent(patience)))?;
         let mut out = BytesMut::new();
         let token = self.token.clone().unwrap_or_default();
-        self.query.frame(token).encode(&mut out).map_err(|error| Ended::Refused(error.refusal()))?;
+        let live = !token.is_empty();
+        let from = if live { self.began } else { self.query.from };
+        let asked = Query { from, ..self.query.clone() }.frame(token).encode(&mut out);
+        asked.map_err(|error| Ended::Refused(error.refusal()))?;
         write(&mut socket, &out).await?;
         self.connections += 1;
-        let live = self.token.as_ref().is_some_and(|token| !token.is_empty());
-        let mut source = Source { head: Arc::clone(head), from: self.query.from, live, number: self.connections };
+        let mut source = Source { head: Arc::clone(head), from, live, number: self.connections };
         loop {
             let asked = Instant::now();
             let Ok(permit) = self.deliveries.clone().reserve_owned().await else { return Ok(()) };
