@@ -51,16 +51,22 @@ class WaitingFor(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """Whole lines, in the order of ids."""
+    """Whole lines: in the order of ids, or, if it is ``live``, in the order in which they were kept."""
 
     head: str
     #: Counts connections.
     connection: int
     #: What that connection was asked for: nothing below this id comes on it.
     since: RecordId
-    #: Everything below this id has been sent.
+    #: Everything below this id has been sent, of what is there.
     next: RecordId
     lines: bytes
+    #: The connection goes on with what comes, which has no order of ids.
+    live: bool = False
+
+
+class Live(NamedTuple):
+    """What is there is all sent; what comes is sent from now on."""
 
 
 class End(NamedTuple):
@@ -70,7 +76,7 @@ class End(NamedTuple):
     missing: tuple[str, ...]
 
 
-Delivery = Union[Lines, End, HeadLost, WaitingFor, ReadFailed]
+Delivery = Union[Lines, Live, End, HeadLost, WaitingFor, ReadFailed]
 Steps = Generator[Union[Want, Delivery], None, None]
 _Over = Generator[Union[Want, Delivery], None, bool]
 
@@ -82,6 +88,12 @@ class Link:
         self._heads, self._query, self._retry_for = heads, query, retry_for
         self._troubles = Troubles(heads)
         self._connections = 0
+        #: Where it began. What comes may have lesser ids than what was there, so a token goes with this.
+        self._began = query.since
+        #: What it has of what comes, as the last head told it.
+        self._token = b""
+        #: Where lines come from now.
+        self._source = Lines("", 0, query.since, query.since, b"")
         #: The last time that a head brought the read on.
         self._progress = time.monotonic()
         #: Nodes that the head waits for.
@@ -149,15 +161,17 @@ class Link:
         self._waiting = ()
         query = self._query
         patience = min(open_max(len(self._heads), math.inf if query.follow else self._retry_for), self._left())
-        asks = frames.read(query.since, query.until, query.client, query.follow, query.partial)
+        since, token = self._began if self._token else query.since, self._token
+        asks = frames.read(since, query.until, query.client, query.follow, query.partial, token)
         connection = yield from open_connection(head, patience, asks)
         try:
             self._connections += 1
-            yield from self._listen(place, head, connection, query.since)
+            self._source = Lines(head, self._connections, since, since, b"", bool(token))
+            yield from self._listen(place, connection)
         finally:
             connection.close()
 
-    def _listen(self, place: int, head: str, connection: Connection, since: RecordId) -> Steps:
+    def _listen(self, place: int, connection: Connection) -> Steps:
         heard, asked = time.monotonic(), None
         while True:
             connection.send()
@@ -165,9 +179,7 @@ class Link:
             if came:
                 heard, asked = time.monotonic(), None
             for frame in got:
-                over = yield from self._take(
-                    place, Lines(head, self._connections, since, since, b""), connection, frame
-                )
+                over = yield from self._take(place, connection, frame)
                 if over:
                     return
             if came:
@@ -189,7 +201,7 @@ class Link:
             else:
                 raise silent(silence_max(len(self._heads)))
 
-    def _take(self, place: int, source: Lines, connection: Connection, frame: frames.Frame) -> _Over:
+    def _take(self, place: int, connection: Connection, frame: frames.Frame) -> _Over:
         """Takes a frame; true if the read is over."""
         query = self._query
         if isinstance(frame, frames.Records):
@@ -197,7 +209,12 @@ class Link:
                 self._progress = time.monotonic()
                 self._troubles.served(place)
             self._query = query._replace(since=max(query.since, frame.next))
-            yield from self._deliver(source._replace(next=frame.next, lines=frame.lines))
+            yield from self._deliver(self._source._replace(next=frame.next, lines=frame.lines))
+        elif isinstance(frame, frames.Token):
+            self._token = frame.token
+            if not self._source.live:
+                self._source = self._source._replace(live=True)
+                yield from self._deliver(Live())
         elif isinstance(frame, frames.Waiting):
             yield from self._wait_for(place, frame.nodes)
         elif isinstance(frame, frames.ReadEnd):
