@@ -228,7 +228,7 @@ impl Core {
         for members in plan.open {
             self.open_on(&members);
         }
-        self.set_opens_soon(soon);
+        self.opens_soon = soon;
         self.settle_orphans();
         self.wake();
     }
@@ -259,9 +259,13 @@ impl Core {
         self.open.iter().map(|open| (open.writing.ledger(), &*open.members))
     }
 
-    /// Ledgers are about to be opened, or will not be: until they are, who needs one waits.
-    pub(crate) const fn set_opens_soon(&mut self, soon: bool) {
+    /// Ledgers are about to be opened, or will not be: who waits for one goes on waiting, or is told.
+    pub(crate) fn set_opens_soon(&mut self, soon: bool) {
         self.opens_soon = soon;
+        if !soon {
+            self.settle_orphans();
+            self.wake();
+        }
     }
 
     /// A batch lost its ledger, or its node: another takes it now, or it waits for room, or it is refused.
