@@ -97,9 +97,11 @@ pub(super) struct Link {
     /// The heads that are tried.
     heads: Arc<[String]>,
     query: Query,
+    /// Everything below it was sent that is there.
+    reached: RecordId,
     deliveries: mpsc::Sender<Delivery>,
     connections: u64,
-    /// What it has of what comes, as the last head told it.
+    /// Where it goes on, as the last head told it.
     token: Option<Bytes>,
     /// The last time that a head brought the read on.
     progress: Instant,
@@ -114,7 +116,8 @@ impl Link {
         let heads = config.heads();
         let troubles = Troubles::new(&heads);
         let (progress, waiting, token) = (Instant::now(), None, None);
-        Self { config, heads, query, deliveries, connections: 0, token, progress, waiting, troubles }
+        let reached = query.from;
+        Self { config, heads, query, reached, deliveries, connections: 0, token, progress, waiting, troubles }
     }
 
     /// Runs until the read is over or nobody listens.
@@ -165,8 +168,8 @@ impl Link {
     /// Whether a frame without lines brings the read on. What is there already is passed over faster than time goes by,
     /// which alone brings a clock that is behind nowhere.
     fn goes_on(&self, next: RecordId) -> bool {
-        let moved = Duration::from_nanos(next.time_ns.saturating_sub(self.query.from.time_ns));
-        if self.query.follow { next > self.query.from } else { moved > 2 * self.progress.elapsed() }
+        let moved = Duration::from_nanos(next.time_ns.saturating_sub(self.reached.time_ns));
+        if self.query.follow { next > self.reached } else { moved > 2 * self.progress.elapsed() }
     }
 
     /// How long a read that does not follow may go on without coming further.
@@ -206,11 +209,14 @@ impl Link {
         let (mut socket, mut buffer) = opened.unwrap_or(Err(Ended::Silent(patience)))?;
         let mut out = BytesMut::new();
         let token = self.token.clone().unwrap_or_default();
-        self.query.frame(token).encode(&mut out).map_err(|error| Ended::Refused(error.refusal()))?;
+        let live = self.token.as_ref().is_some_and(is_live);
+        // What comes has no order: a head whose clock is behind gives ids that were passed long ago.
+        let from = if live { self.query.from } else { self.reached };
+        let query = Query { from, ..self.query.clone() };
+        query.frame(token).encode(&mut out).map_err(|error| Ended::Refused(error.refusal()))?;
         write(&mut socket, &out).await?;
         self.connections += 1;
-        let live = self.token.as_ref().is_some_and(|token| !token.is_empty());
-        let mut source = Source { head: Arc::clone(head), from: self.query.from, live, number: self.connections };
+        let mut source = Source { head: Arc::clone(head), from, live, number: self.connections };
         loop {
             let asked = Instant::now();
             let Ok(permit) = self.deliveries.clone().reserve_owned().await else { return Ok(()) };
@@ -226,12 +232,13 @@ impl Link {
                         self.progress = Instant::now();
                         self.troubles.served(place);
                     }
-                    self.query.from = self.query.from.max(next);
+                    self.reached = self.reached.max(next);
                     permit.send(Delivery::Lines { source: source.clone(), next, lines });
                 }
                 Frame::Token(token) => {
+                    let live = is_live(&token);
                     self.token = Some(token);
-                    if !std::mem::replace(&mut source.live, true) {
+                    if live && !std::mem::replace(&mut source.live, true) {
                         permit.send(Delivery::Live);
                     }
                 }
@@ -250,7 +257,7 @@ impl Link {
                 }
                 // A read that follows ends only at its own end; a head that ends it earlier has stopped reading.
                 Frame::ReadEnd { next, .. } if self.query.follow && next < self.query.until => {
-                    self.query.from = self.query.from.max(next);
+                    self.reached = self.reached.max(next);
                     return Err(Ended::Closed.into());
                 }
                 Frame::ReadEnd { next, missing } => {
@@ -322,6 +329,11 @@ impl Link {
             }
         }
     }
+}
+
+/// Whether a token says that everything was sent that was there at the beginning.
+fn is_live(token: &Bytes) -> bool {
+    token.first().is_some_and(|first| *first != frame::TOKEN_OF_BEGINNING)
 }
 
 async fn write(socket: &mut Stream, bytes: &[u8]) -> Result<(), Ended> {
