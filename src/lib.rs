@@ -29,7 +29,7 @@
 
 #[cfg(feature = "broker")]
 mod broker;
-#[cfg(any())]
+#[cfg(feature = "server")]
 mod check;
 #[cfg(feature = "server")]
 mod cli;

@@ -10,21 +10,20 @@ use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
 #[cfg(feature = "coord")]
 mod announced;
-#[cfg(any())] // checks
 mod audit;
-#[cfg(any())] // lab
+#[cfg(feature = "lab")]
 mod bench;
 #[cfg(feature = "broker")]
 mod broker;
 #[cfg(feature = "broker")]
 mod calc;
 mod client;
+mod copies;
 mod data;
-#[cfg(any())] // docker
+#[cfg(feature = "docker")]
 mod demo;
 #[cfg(feature = "device")]
 mod device;
-mod copies;
 mod drain;
 mod head;
 mod heads;
@@ -38,14 +37,13 @@ mod replay;
 mod runtime;
 mod send;
 mod status;
-#[cfg(any())] // lab
+#[cfg(feature = "lab")]
 mod torture;
 mod up;
 #[cfg(all(feature = "device", feature = "web"))]
 mod up_devices;
 mod upkeep;
 mod values;
-#[cfg(any())] // checks
 mod verify;
 #[cfg(feature = "web")]
 mod web;
@@ -131,7 +129,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(up::Up),
-    #[cfg(any())] // docker
+    #[cfg(feature = "docker")]
     Demo(demo::Demo),
     Head(head::Head),
     Data(data::Data),
@@ -152,13 +150,11 @@ enum Command {
     Health(health::Health),
     Drain(drain::Drain),
     Copies(copies::Copies),
-    #[cfg(any())] // checks
     Verify(verify::Verify),
-    #[cfg(any())] // checks
     Audit(audit::Audit),
-    #[cfg(any())] // lab
+    #[cfg(feature = "lab")]
     Torture(torture::Torture),
-    #[cfg(any())] // lab
+    #[cfg(feature = "lab")]
     Bench(bench::Bench),
     #[cfg(feature = "coord")]
     Zk(zk::Zk),
@@ -226,7 +222,7 @@ fn in_words(error: &anyhow::Error) -> String {
 fn run(cli: Cli) -> Result<Outcome> {
     match cli.command {
         Command::Up(args) => args.run(cli.global),
-        #[cfg(any())] // docker
+        #[cfg(feature = "docker")]
         Command::Demo(args) => args.run(cli.global),
         Command::Head(args) => args.run(cli.global),
         Command::Data(args) => args.run(cli.global),
@@ -247,13 +243,11 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Health(args) => args.run(cli.global),
         Command::Drain(args) => args.run(cli.global),
         Command::Copies(args) => args.run(cli.global),
-        #[cfg(any())] // checks
         Command::Verify(args) => args.run(cli.global),
-        #[cfg(any())] // checks
         Command::Audit(args) => args.run(cli.global),
-        #[cfg(any())] // lab
+        #[cfg(feature = "lab")]
         Command::Torture(args) => args.run(cli.global),
-        #[cfg(any())] // lab
+        #[cfg(feature = "lab")]
         Command::Bench(args) => args.run(cli.global),
         #[cfg(feature = "coord")]
         Command::Zk(args) => args.run(cli.global),

@@ -31,6 +31,8 @@ pub(crate) struct Desk {
     pub(crate) grown: Notify,
     /// The version that heads have to hear of at once.
     loud: Cell<u64>,
+    /// How often what is noted of the roster changed: each head hears of it, whichever it came from.
+    rosters: Cell<u64>,
 }
 
 impl Desk {
@@ -44,6 +46,7 @@ impl Desk {
             changed: Notify::new(),
             grown: Notify::new(),
             loud: Cell::new(0),
+            rosters: Cell::new(0),
         }
     }
 
@@ -92,6 +95,12 @@ impl Desk {
     #[must_use]
     pub(crate) const fn loud(&self) -> u64 {
         self.loud.get()
+    }
+
+    /// Which version of the roster is noted.
+    #[must_use]
+    pub(crate) const fn rosters(&self) -> u64 {
+        self.rosters.get()
     }
 
     /// What heads are told that have heard everything up to a version; and the version now.
@@ -188,6 +197,7 @@ impl Desk {
     /// The roster would be too great.
     pub(crate) fn noted(&self, roster: &Roster) -> Result<(), TooMany> {
         let notes = self.kept.borrow_mut().noted(roster)?;
+        self.rosters.set(self.rosters.get() + u64::from(!notes.is_empty()));
         self.note(&notes);
         Ok(())
     }

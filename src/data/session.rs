@@ -74,8 +74,8 @@ struct HeadSender {
     incarnations: RefCell<BTreeSet<Incarnation>>,
     /// Up to which version the head has heard what this node keeps; none before it has heard anything.
     told: Cell<Option<u64>>,
-    /// The head has told of the roster, and is to hear that it is noted.
-    owes_roster: Cell<bool>,
+    /// Which version of the roster the head has heard; none if it is to hear that what it told is noted.
+    roster_told: Cell<Option<u64>>,
 }
 
 impl HeadSender {
@@ -90,7 +90,7 @@ impl HeadSender {
             sync: sync_mode(sync),
             incarnations: RefCell::default(),
             told: Cell::new(None),
-            owes_roster: Cell::new(true),
+            roster_told: Cell::new(None),
         }
     }
 
@@ -119,7 +119,8 @@ impl HeadSender {
         for frame in frames::holds(reports, first) {
             sent = sent.and_then(|()| self.outbox.with(|out| frame.encode(out)));
         }
-        if self.owes_roster.take() {
+        let rosters = Some(self.desk.rosters());
+        if self.roster_told.replace(rosters) != rosters {
             let roster = Frame::Roster(frames::roster(self.desk.kept().roster()));
             sent = sent.and_then(|()| self.outbox.with(|out| roster.encode(out)));
         }
@@ -129,7 +130,7 @@ impl HeadSender {
     /// Whether there is something that the head has to hear at once.
     fn has_news(&self) -> bool {
         let behind = self.told.get().is_none_or(|told| told < self.desk.loud());
-        (behind || self.owes_roster.get()) && self.desk.is_ready()
+        (behind || self.roster_told.get() != Some(self.desk.rosters())) && self.desk.is_ready()
     }
 }
 
@@ -405,7 +406,7 @@ impl Answering<'_> {
             Frame::Roster(roster) => {
                 let roster = frames::of_roster(roster).map_err(|error| protocol(error.to_string()))?;
                 me.desk.noted(&roster).map_err(|error| protocol(error.to_string()))?;
-                sender.owes_roster.set(true);
+                sender.roster_told.set(None);
                 me.desk.changed.notify_waiters();
             }
             Frame::Fetched { request, lines } => me.fetching.answered(self.session, request, &lines),

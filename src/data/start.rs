@@ -163,7 +163,7 @@ fn begin<S: Storage + Clone>(storage: &S, log: &Log<S>, state: State, run: Run) 
 }
 
 /// The identity of a folder of format 1: `acopio-data 1 <10 characters>` and perhaps more.
-fn old_identity<S: Storage>(storage: &S) -> io::Result<Option<NodeId>> {
+pub(crate) fn old_identity<S: Storage>(storage: &S) -> io::Result<Option<NodeId>> {
     match storage.read_small(OLD_IDENTITY, OLD_IDENTITY_BYTES_MAX) {
         Ok(text) => {
             let text = String::from_utf8_lossy(&text);

@@ -36,6 +36,12 @@ impl Core {
         !open.ends
     }
 
+    /// Whether no ledger is open though there are nodes enough for one.
+    pub(crate) fn lacks_ledgers(&self) -> bool {
+        let able = self.nodes.iter().filter(|(_, node)| node.label.id.is_some() && node.is_able()).count();
+        able >= self.copies_min && !self.open.iter().any(Self::is_open)
+    }
+
     /// Whether anything could take a batch at some time.
     pub(super) fn could_take(&self, longest: usize) -> bool {
         self.open.iter().any(Self::is_open) || self.nodes.iter().any(|(_, node)| node.takes_text(longest))
@@ -355,6 +361,10 @@ impl Core {
                 "none of the {registered} dataNodes can write; see 'acopio status' for the cause, then send again"
             );
             return Refusal::new(Code::DiskFull, text);
+        }
+        if able >= wanted {
+            let text = "the dataNodes have not noted yet who is in the cluster; send again, and see their logs if that lasts";
+            return Refusal::new(Code::NoNodes, text);
         }
         let text = format!(
             "{wanted} copies have to be kept and {able} can be; start more dataNodes or lower --min-copies, then send again"

@@ -214,8 +214,7 @@ impl Head {
     /// There is something to keep: the cluster is founded if there is none, and ledgers are opened.
     fn want(&self) {
         if !self.cluster.wanted.replace(true) {
-            let able = self.core(Core::able) > 0;
-            self.core_mut(|core| core.set_opens_soon(able));
+            self.expect_ledgers();
             self.decide();
         }
     }
@@ -308,6 +307,7 @@ impl Head {
         });
         entry.sink.accepted(self.incarnation());
         self.nodes.borrow_mut().push(Rc::clone(&entry));
+        self.expect_ledgers();
         let (ip, name, dialect) = (entry.ip, &entry.name, word(entry.dialect));
         self.say(ip, Log::Heartbeat, &format!("{ip} disponible name={name} registered dialect={dialect}"));
         self.say(ip, Log::Info, &format!("dataNode {name} registered from {ip}:{}", entry.port));

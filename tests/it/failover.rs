@@ -269,8 +269,8 @@ fn head_of_1970() -> String {
                     node.say(&Frame::Welcome { incarnation: 9, window_messages: 100, window_bytes: 1 << 20, cluster });
                     let first = RecordId { time_ns: 5_000_000_000, incarnation: 9 };
                     let mut messages = MessagesBuilder::default();
-                    messages.push(b"de 1970").unwrap();
-                    let (messages, place) = (messages.finish(), Place { number: 0, entry: 0 });
+                    messages.push(&[b"de 1970"]).unwrap();
+                    let (messages, place) = (messages.take().unwrap(), Place { number: 0, entry: 0 });
                     let (client, first_seq, members) = (ClientId::of_library(70), 1, vec![id]);
                     node.say(&Frame::Put { first, client, first_seq, place, members, messages });
                 }

@@ -32,8 +32,8 @@ fn store(first_seq: u64, messages: &[&str]) -> Vec<u8> {
 
 /// Register of a writable node with this id and name, that syncs always.
 fn register(id: u64, name: &str) -> Vec<u8> {
-    // No records, no bytes, none short, none sole, no syncs, no greatest id; then the policy and three texts.
-    let report = [&[1][..], &[0; 8 + 8 + 8 + 8 + 8 + 12]].concat();
+    // It replaces nobody and is not old; no records, no bytes, no syncs, nothing written; then the policy and three texts.
+    let report = [&[0xff; 8][..], &[0, 1], &[0; 8 + 8 + 8 + 8]].concat();
     frame(0x10, &[&id.to_be_bytes()[..], &report, &[0], &text(name), &text(""), &text("")].concat())
 }
 
@@ -78,26 +78,32 @@ impl Node {
         confirmed(&mut socket);
         welcomed(&mut socket, 128 << 10, 8 << 20);
         head.process.wait_for(&format!("dataNode {name} registered"));
-        Self(socket)
+        let mut node = Self(socket);
+        // It holds nothing, and has noted nobody.
+        node.say(0x1a, &[0, 0, 0]);
+        node.say(0x1e, &[0; 8]);
+        node
     }
 
-    /// The next frame that is no Ping and no list of members; Pings are answered.
+    /// The next frame that is no Ping and no roster; those are answered.
     fn next(&mut self) -> (u8, Vec<u8>) {
         loop {
             match read(&mut self.0) {
                 (9, n) => self.say(0x0a, &n),
-                (0x1b, _) => {}
+                (0x1e, roster) => self.say(0x1e, &roster),
                 other => return other,
             }
         }
     }
 
-    /// The next Put of client 7: its id, and the rest of its body behind the client.
+    /// The next Put of client 7: its id, and the rest of its body behind its place.
     fn put(&mut self) -> (Vec<u8>, Vec<u8>) {
         let (kind, body) = self.next();
         assert_eq!(kind, 0x11);
-        assert_eq!(body[12..20], 7_u64.to_be_bytes(), "whose messages");
-        (body[..12].to_vec(), body[20..].to_vec())
+        assert_eq!(body[..4], crc32c::crc32c(&body[4..]).to_be_bytes(), "its checksum");
+        assert_eq!(body[16..24], 7_u64.to_be_bytes(), "whose messages");
+        let members = usize::from(body[40]);
+        (body[4..16].to_vec(), [&body[24..32], &body[41 + 8 * members..]].concat())
     }
 
     fn say(&mut self, kind: u8, body: &[u8]) {
@@ -115,10 +121,10 @@ impl Node {
     }
 }
 
-/// What a Put of one copy holds behind its client: first sequence number, no names, count, messages.
+/// What a Put holds beside its id, its client and its place: first sequence number, count, messages.
 fn put_body(first_seq: u64, messages: &[&str]) -> Vec<u8> {
     let count = messages.len() as u16;
-    [&first_seq.to_be_bytes()[..], &[0, 0], &count.to_be_bytes(), &block(messages)].concat()
+    [&first_seq.to_be_bytes()[..], &count.to_be_bytes(), &block(messages)].concat()
 }
 
 /// The body of an Acked with one copy, synced, without its id.
@@ -255,7 +261,9 @@ fn a_data_node_over_a_bare_socket_keeps_messages() {
     let mut line = head.line();
     line.send("hola");
     let (kind, body) = node.next();
-    assert_eq!((kind, &body[28..]), (0x11, &[&[0, 0, 0, 1][..], &block(&["mensaje: hola"])].concat()[..]));
+    // The second entry of the ledger that the first Put has opened.
+    let rest = [&[0, 0, 0, 2, 0, 0, 1][..], &block(&["mensaje: hola"])].concat();
+    assert_eq!((kind, &body[36..]), (0x11, &rest[..]));
     node.ack(2);
     assert_eq!(line.read(), "127.0.0.1 , mensaje: recibido");
 }

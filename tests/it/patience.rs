@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 
-use crate::common::frames::{Frames, NODE_OPENING, register};
+use crate::common::frames::{Frames, NODE_OPENING};
 use crate::common::{self, Head, PATIENCE, Signal, acopio, eventually};
 use acopio::limits;
 use acopio::wire::frame::{Frame, StoreBuilder};
@@ -13,12 +13,12 @@ use bytes::BytesMut;
 /// A framed data node that is scripted: registered, and then it does what the test says.
 fn framed_node(head: &Head, name: &str, id: u64) -> TcpStream {
     let mut node = Frames::open(head.connect(), NODE_OPENING);
-    node.say(&register(id, name));
+    node.as_node(id, name);
     head.process.wait_for(&format!("dataNode {name} registered"));
     node.socket
 }
 
-/// Answers every Ping of the head, and nothing else, until the connection ends.
+/// Answers every Ping of the head and notes every roster, and nothing else, until the connection ends.
 fn pong_for_ever(mut socket: TcpStream) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
         let mut length = [0; 4];
@@ -27,12 +27,13 @@ fn pong_for_ever(mut socket: TcpStream) -> std::thread::JoinHandle<()> {
             if socket.read_exact(&mut body).is_err() {
                 return;
             }
-            if let Some(kind @ 0x09) = body.first_mut() {
-                *kind = 0x0a;
-                let pong = [&length[..], &body].concat();
-                if socket.write_all(&pong).is_err() {
-                    return;
-                }
+            match body.first_mut() {
+                Some(kind @ 0x09) => *kind = 0x0a,
+                Some(0x1e) => {}
+                _ => continue,
+            }
+            if socket.write_all(&[&length[..], &body].concat()).is_err() {
+                return;
             }
         }
     })

@@ -280,7 +280,7 @@ fn a_data_node_that_flips_its_state_fills_no_log() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &[]);
     let mut node = Frames::open(head.connect(), NODE_OPENING);
-    node.say(&register(7, "data1"));
+    node.as_node(7, "data1");
     head.process.wait_for("dataNode data1 registered");
     for k in 0..10_000 {
         let Frame::Register { mut report, .. } = register(7, "data1") else { panic!("a Register") };

@@ -13,7 +13,7 @@ use acopio::wire::ledger::LedgerId;
 use bytes::{Bytes, BytesMut};
 
 use crate::common::frames::{CONFIRMATION, Frames, NODE_OPENING, register};
-use crate::common::{Head, PATIENCE, Process, acopio};
+use crate::common::{Head, PATIENCE, Process, acopio, eventually};
 
 /// How a client opens, and says Hello.
 const CLIENT: &[u8] = b"peticion acopio/2\ncliente\n\0\0\0\x0a\x01\0\0\0\0\0\0\0\x07\0";
@@ -208,14 +208,24 @@ fn nodes_that_never_answer_hold_up_one_batch_of_all_there_is() {
     let mut client = Client::new(&head);
     client.store(b"the node has settled something");
     client.acked(1);
-    let silent: Vec<Frames> = (0..30)
+    // They note what they are told, and never answer a Put.
+    let silent: Vec<_> = (0..30)
         .map(|k| {
             let mut node = Frames::open(head.connect(), NODE_OPENING);
-            node.say(&register(100 + k, &format!("callado{k}")));
-            assert!(matches!(node.hear(), Frame::Welcome { .. }));
-            node
+            node.as_node(100 + k, &format!("callado{k}"));
+            std::thread::spawn(move || {
+                let mut given = 0;
+                while let Some(frame) = node.hear_or_end() {
+                    if let Frame::Put { messages, .. } = &frame {
+                        given += u64::from(messages.count());
+                    }
+                    node.notes(&frame);
+                }
+                given
+            })
         })
         .collect();
+    eventually("they are in the cluster", || (head.status()["nodes"].as_array().unwrap().len() == 31).then_some(()));
     let messages = 1000;
     (0..messages).for_each(|k| client.store(format!("mensaje {k}").as_bytes()));
     client.acked(messages - limits::BATCH_MESSAGES_MAX as u64);
@@ -223,18 +233,8 @@ fn nodes_that_never_answer_hold_up_one_batch_of_all_there_is() {
     client.acked(limits::BATCH_MESSAGES_MAX as u64);
     let line = head.process.wait_for("it has acknowledged nothing since it registered");
     assert!(line.contains("callado"), "{line}");
-    let mut given = 0;
-    for mut node in silent {
-        // Of one that was given up the connection is closed.
-        node.socket.write_all(&encoded(&Frame::Ping(9))).ok();
-        loop {
-            match node.hear_or_end() {
-                Some(Frame::Put { messages, .. }) => given += u64::from(messages.count()),
-                Some(Frame::Pong(9)) | None => break,
-                Some(_) => {}
-            }
-        }
-    }
+    drop(head);
+    let given: u64 = silent.into_iter().map(|node| node.join().unwrap()).sum();
     // One was on trial, and another may be by now, with what was sent last.
     assert!(given <= 2 * limits::BATCH_MESSAGES_MAX as u64, "{given} of {messages} messages");
 }

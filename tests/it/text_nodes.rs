@@ -9,7 +9,7 @@ use std::thread;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::common::frames::{Frames, NODE_OPENING, register};
+use crate::common::frames::{Frames, NODE_OPENING};
 use crate::common::{Head, PATIENCE, acopio, eventually, ran, read_once};
 use acopio::wire::frame::Frame;
 
@@ -157,9 +157,14 @@ fn words_that_nobody_asked_for_are_no_answer_to_the_next_message() {
 fn dies_at_a_put(head: &Head, k: u64) {
     let name = format!("frail{k}");
     let mut frames = Frames::open(head.connect(), NODE_OPENING);
-    frames.say(&register(k, &name));
+    frames.as_node(k, &name);
     head.process.wait_for(&format!("dataNode {name} registered"));
-    thread::spawn(move || while !matches!(frames.hear(), Frame::Put { .. }) {});
+    thread::spawn(move || {
+        frames.hear_but(|frames, frame| {
+            frames.notes(frame);
+            !matches!(frame, Frame::Put { .. })
+        })
+    });
 }
 
 #[test]
