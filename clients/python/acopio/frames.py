@@ -118,7 +118,7 @@ class Waiting(NamedTuple):
 
 
 class Token(NamedTuple):
-    """What was sent so far, as any head understands it. The first one says that all that was there has been sent."""
+    """Where to go on, as any head understands it: with ``+`` in front behind what is there, else behind what was sent."""
 
     token: bytes
 

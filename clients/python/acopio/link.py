@@ -18,7 +18,7 @@ from .errors import missing as nodes_missing
 from .errors import no_head
 from .errors import refused as read_refused
 from .ids import RecordId
-from .protocol import PING_AFTER, Code
+from .protocol import PING_AFTER, TOKEN_OF_BEGINNING, Code
 from .troubles import Backoff, Troubles, open_max, silence_max
 
 #: What a head waits for that has no data node, and knows of none.
@@ -88,9 +88,9 @@ class Link:
         self._heads, self._query, self._retry_for = heads, query, retry_for
         self._troubles = Troubles(heads)
         self._connections = 0
-        #: Where it began. What comes may have lesser ids than what was there, so a token goes with this.
-        self._began = query.since
-        #: What it has of what comes, as the last head told it.
+        #: Everything below it was sent that is there.
+        self._reached = query.since
+        #: Where it goes on, as the last head told it.
         self._token = b""
         #: Where lines come from now.
         self._source = Lines("", 0, query.since, query.since, b"")
@@ -150,8 +150,8 @@ class Link:
         """Whether a frame without lines brings the read on. What is there already is passed over faster than time goes
         by, which alone brings a clock that is behind nowhere."""
         if self._query.follow:
-            return next_id > self._query.since
-        moved = (next_id.time_ns - self._query.since.time_ns) / 1e9
+            return next_id > self._reached
+        moved = (next_id.time_ns - self._reached.time_ns) / 1e9
         return moved > 2 * (time.monotonic() - self._progress)
 
     # ---- one head --------------------------------------------------------------------------------
@@ -161,12 +161,14 @@ class Link:
         self._waiting = ()
         query = self._query
         patience = min(open_max(len(self._heads), math.inf if query.follow else self._retry_for), self._left())
-        since, token = self._began if self._token else query.since, self._token
+        token, live = self._token, _is_live(self._token)
+        # What comes has no order: a head whose clock is behind gives ids that were passed long ago.
+        since = query.since if live else self._reached
         asks = frames.read(since, query.until, query.client, query.follow, query.partial, token)
         connection = yield from open_connection(head, patience, asks)
         try:
             self._connections += 1
-            self._source = Lines(head, self._connections, since, since, b"", bool(token))
+            self._source = Lines(head, self._connections, since, since, b"", live)
             yield from self._listen(place, connection)
         finally:
             connection.close()
@@ -208,11 +210,11 @@ class Link:
             if frame.lines or self._goes_on(frame.next):
                 self._progress = time.monotonic()
                 self._troubles.served(place)
-            self._query = query._replace(since=max(query.since, frame.next))
+            self._reached = max(self._reached, frame.next)
             yield from self._deliver(self._source._replace(next=frame.next, lines=frame.lines))
         elif isinstance(frame, frames.Token):
             self._token = frame.token
-            if not self._source.live:
+            if _is_live(frame.token) and not self._source.live:
                 self._source = self._source._replace(live=True)
                 yield from self._deliver(Live())
         elif isinstance(frame, frames.Waiting):
@@ -220,7 +222,7 @@ class Link:
         elif isinstance(frame, frames.ReadEnd):
             if query.follow and frame.next < query.until:
                 # A read that follows ends only at its own end; a head that ends it earlier has stopped reading.
-                self._query = query._replace(since=max(query.since, frame.next))
+                self._reached = max(self._reached, frame.next)
                 raise lost("it closed the connection")
             yield End(frame.next, frame.missing)
             return True
@@ -249,6 +251,11 @@ class Link:
         stalled = "it answers, and what it sends gets no further; see what its log says of its data nodes"
         self._troubles.note_if_none(place, Ended(stalled))
         return self._nobody()
+
+
+def _is_live(token: bytes) -> bool:
+    """Whether a token says that everything was sent that was there at the beginning."""
+    return bool(token) and not token.startswith(TOKEN_OF_BEGINNING)
 
 
 def _waits_for(nodes: tuple[str, ...]) -> Ended:

@@ -82,6 +82,8 @@ REPLICAS_MAX = 8
 STATUS_BYTES_MAX = MESSAGE_BYTES_MAX
 #: What a reader that follows has read, as heads write it.
 TOKEN_BYTES_MAX = 64 * 1024
+#: How a token begins that is sent before what is there: who goes on with it wants that, too.
+TOKEN_OF_BEGINNING = b"+"
 #: Messages and payload bytes in one Store: what a head places together.
 BATCH_MESSAGES_MAX = 16
 BATCH_BYTES_MAX = 64 * 1024

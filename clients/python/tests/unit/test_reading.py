@@ -204,13 +204,20 @@ class Reading(unittest.TestCase):
         def script() -> None:
             peer = self.one.accept()
             self.assertEqual(peer.asked().token, b"")
-            peer.records(at(21), lines(TEXT, 20))
+            peer.token(b"+some")
+            peer.records(at(15), lines(TEXT, 14))
+            peer.close()
+            peer = self.two.accept()
+            asked = peer.asked()
+            self.assertEqual((asked.token, asked.since), (b"+some", time_of(at(15))), "the rest of what was there")
+            peer.token(b"+some")
+            peer.records(at(21), [line(at(20), TEXT, 3, b"m20")])
             peer.token(b"some")
             peer.records(ZERO, [line(at(10), TEXT, 2, b"dos"), line(at(5), LIBRARY, 1, b"uno")])
             peer.token(b"more")
             peer.records(ZERO, [line(at(6), LIBRARY, 2, b"two")])
             peer.close()
-            peer = self.two.accept()
+            peer = self.one.accept()
             asked = peer.asked()
             self.assertEqual((asked.token, asked.since), (b"more", time_of(ZERO)), "from where the read began")
             # What came behind the token comes again.
@@ -218,12 +225,12 @@ class Reading(unittest.TestCase):
             peer.closed()
 
         with Script(script), acopio.follow(self.both, on_event=self.event) as reader:
-            while len(self.told) < 6:
+            while len(self.told) < 8:
                 record = reader.get(PATIENCE)
                 assert record is not None
                 self.told.append(record.text)
             self.assertEqual(reader.position, at(21), "where what comes began")
-        self.assertEqual(self.told, ["m20", "dos", "uno", "two", "lost", "three"])
+        self.assertEqual(self.told, ["m14", "lost", "m20", "dos", "uno", "two", "lost", "three"])
 
     def test_what_is_missing_before_what_comes_is_waited_for(self) -> None:
         self.patch("acopio.order.HOLD_NS", 300_000_000)
@@ -232,7 +239,7 @@ class Reading(unittest.TestCase):
         def script() -> None:
             peer = self.one.accept()
             peer.asked()
-            peer.token(b"")
+            peer.token(b" ")
             peer.records(ZERO, [line(at(k), LIBRARY, seq, b"%d" % seq) for k, seq in ((1, 1), (2, 3), (3, 2), (4, 5))])
             heard.wait(PATIENCE)
             peer.records(ZERO, [line(at(9), LIBRARY, 4, b"4")])
