@@ -120,7 +120,7 @@ class Cluster(unittest.TestCase):
         ours = list(acopio.read(HEADS, until=until))
         self.assertGreaterEqual(len(ours), 3)
         self.assertEqual(
-            [(one.id, one.client, one.seq, f"{one.ledger}.{one.entry}") for one in ours],
+            [(one.id, one.client, one.seq, f"{one.id[15:]}.{one.place}") for one in ours],
             [(one["id"], one["client"], one["seq"], one["ledger"]) for one in theirs],
         )
         # The program writes out what could move a cursor.
