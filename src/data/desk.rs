@@ -174,8 +174,8 @@ impl Desk {
 
     /// These entries can't be read any more.
     pub(crate) fn rotten(&self, ledger: LedgerId, entries: Range<u32>) {
-        self.kept.borrow_mut().rotten(ledger, entries);
-        self.note(&[]);
+        let notes = self.kept.borrow_mut().rotten(ledger, entries);
+        self.note(&notes);
     }
 
     /// Files go that were kept long enough: text that has to be noted before.

@@ -1,7 +1,8 @@
 //! Lines that rotted while the node runs: which entries are lacking by them.
 //!
 //! A rotten line does not say what it was, so its whole file is counted again. What is lacking is fetched like anything else;
-//! lines that somebody else wrote take nothing away.
+//! lines that somebody else wrote take nothing away. A file that was moved or cut lacks, too, what is not in it any more, until
+//! it is as it was.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,8 +13,9 @@ use super::commit::Commit;
 use super::desk::Desk;
 use super::entries::Run;
 use super::ledgers::Ledgers;
-use super::scan::{Page, RottenAt};
+use super::scan::{Page, RottenAt, ScanError};
 use super::scans::Scans;
+use crate::ledger::entries::EntrySet;
 use crate::limits;
 use crate::wire::ledger::LedgerId;
 
@@ -24,13 +26,15 @@ pub(crate) struct Rot {
     scans: Rc<Scans>,
     /// By the serial of the file, where they begin.
     known: RefCell<BTreeMap<u64, BTreeSet<u64>>>,
+    /// The serials of files that are not there, or shorter than they were.
+    lost: RefCell<BTreeSet<u64>>,
 }
 
 impl Rot {
     /// None is known yet.
     #[must_use]
     pub(crate) fn new(desk: Rc<Desk>, commit: Rc<Commit>, scans: Rc<Scans>) -> Self {
-        Self { desk, commit, scans, known: RefCell::default() }
+        Self { desk, commit, scans, known: RefCell::default(), lost: RefCell::default() }
     }
 
     /// Notes what a page met; the files with lines that are news.
@@ -41,13 +45,40 @@ impl Rot {
             let offsets = known.entry(place.serial).or_default();
             if offsets.len() < limits::PAGE_ROT_MAX && offsets.insert(place.offset) {
                 news.insert(place.serial);
+                if place.len == 0 {
+                    self.lost.borrow_mut().insert(place.serial);
+                }
             }
         }
         news
     }
 
+    /// Files that were lost and are whole again: what is in them is there.
+    async fn look_again(&self) {
+        let lost = self.lost.borrow().clone();
+        for serial in lost {
+            let Ok(found) = self.scans.recount(serial).await else { continue };
+            let view = self.commit.view();
+            let had = view.ledgers().find(|(other, _)| *other == serial).map(|(_, ledgers)| ledgers);
+            let is_whole = |(ledger, entries): (LedgerId, &EntrySet)| {
+                entries.ranges().all(|range| found.of(ledger).is_some_and(|found| found.covers(range)))
+            };
+            if !had.is_some_and(|had| had.iter().all(is_whole)) {
+                continue;
+            }
+            self.lost.borrow_mut().remove(&serial);
+            self.known.borrow_mut().remove(&serial);
+            for (ledger, entries) in found.iter() {
+                entries.ranges().for_each(|range| self.desk.fetched(ledger, range));
+            }
+        }
+    }
+
     /// Takes what a page met: entries that are lacking by it are told to the desk.
     pub(crate) async fn met(&self, page: &Page) {
+        if page.lost == 0 && !self.lost.borrow().is_empty() {
+            self.look_again().await;
+        }
         for serial in self.note(&page.rot) {
             self.count_anew(serial).await;
         }
@@ -74,10 +105,18 @@ impl Rot {
             let into = if other == serial { &mut had } else { &mut there };
             into.merge(ledgers);
         }
-        let Ok(found) = self.scans.recount(serial).await else { return };
+        let found = match self.scans.recount(serial).await {
+            Ok(found) => found,
+            Err(ScanError::Gone { .. }) => Ledgers::default(),
+            Err(_) => {
+                // The next page that meets it counts.
+                self.known.borrow_mut().remove(&serial);
+                return;
+            }
+        };
         there.merge(&found);
         for (ledger, entries) in had.iter() {
-            let none = crate::ledger::entries::EntrySet::default();
+            let none = EntrySet::default();
             let there = there.of(ledger).unwrap_or(&none);
             let lost: Vec<Range<u32>> = entries.ranges().flat_map(|range| there.missing(range)).collect();
             lost.into_iter().for_each(|range| self.tell(ledger, range));

@@ -62,14 +62,14 @@ pub(crate) enum Absent {
     IsLost,
 }
 
-/// Where a rotten line is.
+/// Where a rotten line is, or a part that is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RottenAt {
     /// Its file.
     pub(crate) serial: u64,
     /// Where it begins, bytes from the start of the file.
     pub(crate) offset: u64,
-    /// Its length, bytes.
+    /// Its length, bytes; 0 for a part that is lost.
     pub(crate) len: u64,
 }
 
@@ -177,9 +177,12 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn lost(&mut self) {
+    fn lost(&mut self, serial: u64, offset: u64) {
         self.page.lost += 1;
         self.page.rotten += 1;
+        if self.page.rot.len() < limits::PAGE_ROT_MAX {
+            self.page.rot.push(RottenAt { serial, offset, len: 0 });
+        }
     }
 }
 
@@ -360,7 +363,7 @@ impl<S: Storage> Scanner<S> {
                 };
                 let index = match self.indexes.get(&self.storage, file, self.bounds.blocks) {
                     Err(ScanError::Gone { .. }) if job.absent == Absent::IsLost => {
-                        job.lost();
+                        job.lost(serial, 0);
                         return Ok(());
                     }
                     index => index?,
@@ -370,7 +373,7 @@ impl<S: Storage> Scanner<S> {
             What::Part { offset, done, bytes, records, greatest } if greatest >= window.at() => {
                 let (name, reader) = match self.files.open(&self.storage, job.view, serial) {
                     Err(ScanError::Gone { .. }) if job.absent == Absent::IsLost => {
-                        job.lost();
+                        job.lost(serial, offset + done);
                         return Ok(());
                     }
                     opened => opened?,
@@ -391,7 +394,7 @@ impl<S: Storage> Scanner<S> {
                 let good = window.load((serial, offset), bytes, greatest, lines, self.bounds.window_bytes, met);
                 // Rot was told line by line; what was cut off, or is another file's, has to be counted.
                 if got < len || (done == 0 && good < records && job.page.rotten == rotten) {
-                    job.lost();
+                    job.lost(serial, offset + done);
                 }
             }
             What::Part { .. } => {}

@@ -482,6 +482,11 @@ async fn page(me: &Rc<Node>, sender: &HeadSender, request: u32, query: Query) {
             let rotten = if me.desk.identity().old { page.rotten } else { 0 };
             let ends = (page.next, me.commit.view().greatest().unwrap_or_default());
             sender.tell_news().map_err(drop).unwrap_or_default();
+            if page.lost > 0 {
+                // Why, before the reader has to be told.
+                let state = Frame::NodeState(report(me));
+                outbox.with(|out| state.encode(out)).unwrap_or_default();
+            }
             outbox.with(|out| frame::page(out, request, ends, rotten, &page.lines))
         }
         Err(error) => {
@@ -577,7 +582,8 @@ async fn tell(sender: &HeadSender, me: &Rc<Node>, shutdown: &CancellationToken) 
             sender.outbox.with(|out| state.encode(out)).map_err(|error| Ended::Refused(error.refusal()))?;
             (said, said_at) = (Some(report), Instant::now());
         }
-        if me.desk.is_out() {
+        if me.desk.is_out() && !me.drained.is_cancelled() {
+            tracing::info!("{} is drained: other nodes have its records, and it ends", me.config.name);
             me.drained.cancel();
         }
         if let Some(error) = me.commit.poisoned() {

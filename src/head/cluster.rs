@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::registered::NodeEntry;
-use super::shelf::Shelf;
+use super::shelf::{Shelf, Stamp};
 use super::state::Head;
 use super::unread::{self, Growth, Unread};
 use crate::ledger::heard::Heard;
@@ -37,6 +37,8 @@ pub(crate) struct Cluster {
     shelf: Shelf,
     /// What is written down.
     saved: RefCell<String>,
+    /// What tells that file from another that somebody puts in its place.
+    stamp: Cell<Option<Stamp>>,
     /// The file cannot be written, which was said once.
     failed: Cell<bool>,
     /// There is something to keep: nodes come in, ledgers are opened.
@@ -89,6 +91,7 @@ impl Cluster {
             unread: RefCell::new(unread),
             shelf,
             saved: RefCell::default(),
+            stamp: Cell::new(None),
             failed: Cell::new(false),
             wanted: Cell::new(false),
             called: Cell::new(false),
@@ -111,15 +114,16 @@ impl Cluster {
         out
     }
 
-    /// Writes the file if what it says has changed. False if that failed: then no ledger is to be opened.
+    /// Writes the file if what it says has changed, or if somebody moved, cut or removed it. False if that failed: then no ledger is to be opened.
     pub(super) async fn save(&self) -> bool {
         let text = self.text();
-        if *self.saved.borrow() == text {
+        if *self.saved.borrow() == text && self.shelf.stamp() == self.stamp.get() {
             return true;
         }
         match self.shelf.write_aside(text.clone().into_bytes()).await {
-            Ok(_) => {
+            Ok(stamp) => {
                 self.saved.replace(text);
+                self.stamp.set(Some(stamp));
                 if self.failed.replace(false) {
                     tracing::info!("{} is written again", self.shelf);
                 }

@@ -27,7 +27,7 @@ use crate::net::Outbox;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame};
 use crate::wire::id::{ClientId, RecordId};
-use crate::wire::ledger::NodeId;
+use crate::wire::ledger::{LedgerId, NodeId};
 use crate::wire::peer::missing_because;
 use crate::wire::text::Dialect;
 
@@ -552,11 +552,7 @@ impl Pull<'_> {
             self.reading.end(node);
         }
         // Whether each entry that is promised is somewhere, the nodes have said: what is lacking is told before a page.
-        let lacking = self.head.heard(crate::ledger::heard::Heard::lacking);
-        for (ledger, range) in lacking.into_iter().take(limits::READ_LACKING_MAX) {
-            let last = range.end.saturating_sub(1);
-            self.skipped.insert(format!("entries {}-{last} of ledger {ledger} that nobody has who is here", range.start));
-        }
+        self.name_lacking();
         match self.reading.claim(&|_| true) {
             Claim::Complete => self.end(Vec::new()),
             Claim::Incomplete { unanswered, .. } => {
@@ -566,6 +562,29 @@ impl Pull<'_> {
                 let names = if unanswered.len() < least { Vec::new() } else { names.collect() };
                 self.end(names)
             }
+        }
+    }
+
+    /// Names the nodes that promise entries that nobody has who is here.
+    fn name_lacking(&mut self) {
+        let lacking = self.head.heard(crate::ledger::heard::Heard::lacking);
+        let mut first = BTreeMap::<NodeId, (LedgerId, u32)>::new();
+        self.head.heard(|heard| {
+            for (ledger, range) in lacking.into_iter().take(limits::READ_LACKING_MAX) {
+                for node in heard.promisers(ledger) {
+                    first.entry(node).or_insert((ledger, range.start));
+                }
+            }
+        });
+        for (node, (ledger, entry)) in first {
+            let source = self.sources.values().find(|source| source.node.id == Some(node));
+            let reason = source.map(|source| source.node.report.borrow().reason.clone()).unwrap_or_default();
+            let cause = if reason.is_empty() {
+                format!("lines of it are damaged or gone and no node that is here has them: entry {entry} of ledger {ledger} first; see its log")
+            } else {
+                reason
+            };
+            self.skipped.insert(missing_because(&self.head.name_of(node), &cause));
         }
     }
 

@@ -457,12 +457,15 @@ impl Kept {
         notes
     }
 
-    /// These entries can't be read any more: the promise stands, and they are fetched.
-    pub(crate) fn rotten(&mut self, ledger: LedgerId, entries: Range<u32>) {
+    /// These entries can't be read any more: the promise stands, and they are fetched. An open ledger is over by it, or they
+    /// would lack until it is: nobody fetches what may still be on its way.
+    pub(crate) fn rotten(&mut self, ledger: LedgerId, entries: Range<u32>) -> Vec<Note> {
+        let notes = if self.open.contains(&ledger) { self.refused(ledger) } else { Vec::new() };
         if let Some(entry) = self.ledgers.get_mut(&ledger) {
             entry.has.remove_range(entries);
             self.touch(ledger);
         }
+        notes
     }
 
     /// Retention: what is below `from` goes, once the notes are synced. Of an open ledger that is at most what it has; a

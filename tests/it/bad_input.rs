@@ -231,10 +231,9 @@ fn records_without_the_identity_they_belong_to() {
     cluster.still_serves();
     let Cluster { dir, head, _node } = cluster;
     _node.kill();
-    std::fs::remove_file(dir.path().join("data1/node.id")).unwrap();
-    let (code, _, said) = head.start_node(dir.path(), 1, &[]).finish();
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("holds records but no node.id"), "{said}");
+    std::fs::remove_file(dir.path().join("data1/node.state")).unwrap();
+    let node = head.node(dir.path(), 1, &[]);
+    node.wait_for("it holds records and no node.state: the node starts as ");
 }
 
 #[test]

@@ -160,8 +160,9 @@ fn a_head_whose_folder_of_logs_is_moved_goes_on_in_a_new_one() {
     client.send_all("before", 3);
     let moved = dir.path().join("moved");
     fs::rename(&head.logs, &moved).unwrap();
-    eventually("a new one", || head.logs.join("members.txt").exists().then_some(()));
     eventually("it is taken on", || client.ask("after").ends_with("recibido").then_some(()));
+    eventually("a new one", || head.logs.join("registro.log").exists().then_some(()));
+    eventually("what it knows of the cluster", || head.logs.join("head.state").exists().then_some(()));
     fs::remove_dir_all(&head.logs).unwrap();
     eventually("a newer one", || head.logs.join("registro.log").exists().then_some(()));
     client.send_all("later", 3);

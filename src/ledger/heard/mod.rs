@@ -242,10 +242,11 @@ impl Heard {
         self.touch_short();
     }
 
-    /// There is something to keep: this node is to be in the cluster from now on.
+    /// There is something to keep: this node is to be in the cluster from now on; but not one that leaves by its own word, or it
+    /// would be taken in again as soon as it is out, and missed by everybody.
     pub(crate) fn set_joins(&mut self, node: NodeId) {
         if let Some(known) = self.nodes.get_mut(&node) {
-            known.joins = true;
+            known.joins = !matches!(known.noted.generation(node).standing(), Standing::Leaving | Standing::Out);
         }
     }
 
@@ -288,6 +289,12 @@ impl Heard {
             lacking.extend(seen.missing(heads.from..end).map(|range| (ledger, range)));
         }
         lacking
+    }
+
+    /// Who is here and promises a ledger.
+    pub(crate) fn promisers(&self, ledger: LedgerId) -> impl Iterator<Item = NodeId> + '_ {
+        let known = self.ledgers.get(&ledger).into_iter().flat_map(|known| self.present_holds(known));
+        known.filter(|(_, held)| held.state.promises()).map(|(node, _)| node)
     }
 
     /// A node's connection ended. What it holds counts until the time to repair has passed.
