@@ -110,7 +110,7 @@ fn a_flipped_bit_in_a_sealed_file_is_named_by_file_and_line() {
     let problem = &report["folders"][0]["problems"][1];
     assert_eq!((code, &problem["kind"], &problem["line"]), (Some(1), &"rot".into(), &7.into()), "{problem}");
     let lacking = &report["lacking_first"][0];
-    assert_eq!((&report["complete"], &report["lacking"], &lacking["wanted"]), (&false.into(), &1.into(), &serde_json::Value::Array(Vec::new())));
+    assert_eq!((&report["complete"], &report["lacking"], &lacking["wanted"]), (&false.into(), &1.into(), &serde_json::json!([])));
     assert_eq!(problem["file"], sealed.file_name().unwrap().to_str().unwrap());
     assert_eq!(fs::read(&sealed).unwrap().len(), before.len(), "verify changes nothing");
 }
