@@ -143,7 +143,7 @@ fn rot_in_the_middle_is_told_and_never_cut() {
     flip(&cluster.current(), 1);
     let rotten = fs::read(cluster.current()).unwrap();
     let node = cluster.node();
-    node.wait_for("1 rotten lines in data.txt; what they were is fetched again");
+    node.wait_for("1 damaged lines in data.txt, the first at offset 0: ");
     assert_eq!(fs::read(cluster.current()).unwrap(), rotten);
     assert_eq!(cluster.head.line().ask("sigue"), "127.0.0.2 , mensaje: recibido");
     cluster.stop(node);
