@@ -59,8 +59,8 @@ pub(crate) struct Fetching {
     heads: RefCell<BTreeMap<u64, Rc<Outbox>>>,
     asked: RefCell<BTreeMap<u32, Asked>>,
     next: Cell<u32>,
-    /// When to ask again for what nobody had, and whom last.
-    rests: RefCell<BTreeMap<LedgerId, (Instant, u64)>>,
+    /// When to ask again for what nobody had, by the first entry of it, and whom last. What comes behind it may be there.
+    rests: RefCell<BTreeMap<(LedgerId, u32), (Instant, u64)>>,
     pace: RefCell<Pace>,
     /// When the pace lets more pass.
     paced: Cell<Option<Instant>>,
@@ -111,7 +111,8 @@ impl Fetching {
         let (entries, whole) = check(&asked, lines);
         if entries.is_empty() {
             // Nobody has it, or nobody who is there: another head may know of more.
-            self.rests.borrow_mut().insert(asked.ledger, (Instant::now() + limits::FETCH_AGAIN, session));
+            let first = (asked.ledger, asked.entries.start);
+            self.rests.borrow_mut().insert(first, (Instant::now() + limits::FETCH_AGAIN, session));
         } else {
             let now = self.started.elapsed();
             let wait = self.pace.borrow_mut().pass(whole.len(), now);
@@ -133,7 +134,8 @@ impl Fetching {
         let free = limits::FETCHES_MAX.saturating_sub(busy.len());
         let mut due = Vec::new();
         for (ledger, range) in self.desk.wanted() {
-            if due.len() < free && !busy.contains(&ledger) && rests.get(&ledger).is_none_or(|rest| rest.0 <= now) {
+            let rests = rests.get(&(ledger, range.start)).is_some_and(|rest| rest.0 > now);
+            if due.len() < free && !busy.contains(&ledger) && !rests {
                 busy.insert(ledger);
                 due.push((ledger, range));
             }
@@ -142,15 +144,15 @@ impl Fetching {
     }
 
     /// The head to ask: another one than the last that knew nobody.
-    fn head(&self, ledger: LedgerId) -> Option<(u64, Rc<Outbox>)> {
+    fn head(&self, ledger: LedgerId, first: u32) -> Option<(u64, Rc<Outbox>)> {
         let heads = self.heads.borrow();
-        let last = self.rests.borrow().get(&ledger).map(|rest| rest.1);
+        let last = self.rests.borrow().get(&(ledger, first)).map(|rest| rest.1);
         let next = last.and_then(|last| heads.range(last + 1..).next());
         next.or_else(|| heads.iter().next()).map(|(session, outbox)| (*session, Rc::clone(outbox)))
     }
 
     fn ask(&self, ledger: LedgerId, range: &Range<u32>) {
-        let Some((session, outbox)) = self.head(ledger) else { return };
+        let Some((session, outbox)) = self.head(ledger, range.start) else { return };
         let request = self.next.get();
         self.next.set(request.wrapping_add(1));
         let (from, to) = (range.start, range.end.min(range.start.saturating_add(limits::FETCH_ENTRIES_MAX)));
@@ -211,7 +213,8 @@ impl Sender for Fetching {
                 written.entries.into_iter().for_each(|entries| self.desk.fetched(written.ledger, entries));
             } else {
                 let rest = (Instant::now() + limits::FETCH_AGAIN, 0);
-                self.rests.borrow_mut().insert(written.ledger, rest);
+                let first = written.entries.first().map_or(0, |entries| entries.start);
+                self.rests.borrow_mut().insert((written.ledger, first), rest);
             }
         }
         self.came.notify_one();

@@ -178,6 +178,8 @@ pub(crate) struct Last {
     pub(crate) file: String,
     /// How long it was when it was synced.
     pub(crate) bytes: u64,
+    /// Everything in it was synced before it was acknowledged.
+    pub(crate) always: bool,
 }
 
 impl<S: Storage> Log<S> {

@@ -107,9 +107,11 @@ pub(super) fn open<S: Storage>(
     let (sealed, index_whole) = open_sealed(storage, sizes, &names, &mut report)?;
     let current = match current {
         Some(scanned) => {
+            let always = last.is_some_and(|last| last.always);
             let last = last.filter(|last| !names.contains(&last.file));
             let synced = last.map_or(0, |last| last.bytes);
-            Some(open_current(storage, scanned, &names, synced, &mut report)?)
+            let scanned = if always { torn_at_bad(scanned, synced) } else { scanned };
+            Some(open_current(storage, scanned, &names, (synced, sizes), &mut report)?)
         }
         None => None,
     };
@@ -136,24 +138,47 @@ fn scan<F: LogFile>(file: &F, name: &str, sizes: BlockSizes) -> Result<(Indexer,
     sidecar::build(&*file.reader(), len, sizes).map_err(failed("read", name))
 }
 
+/// Where what is acknowledged is synced before, a sync covers all that was written before it. So what lies behind a bad line of
+/// the part that nobody knows to be synced was not synced either, and nobody was told of it: it is torn, too.
+fn torn_at_bad<F>(mut scanned: Scanned<F>, synced: u64) -> Scanned<F> {
+    let len = scanned.found.len();
+    if let Some(first) = scanned.found.rot.iter().position(|bad| bad.place.offset >= synced)
+        && let Some(bad) = scanned.found.rot.get(first).copied()
+    {
+        let BadPlace { place, reason } = bad;
+        scanned.found.rot.truncate(first);
+        scanned.found.rot_lines = first as u64;
+        let tail = TornTail { offset: place.offset, len: len - place.offset, line: place.line, reason, unfinished: false };
+        scanned.found.torn = Some(tail);
+    }
+    scanned
+}
+
 fn open_current<S: Storage>(
     storage: &S,
-    Scanned { mut file, index, found }: Scanned<S::File>,
+    Scanned { mut file, mut index, found }: Scanned<S::File>,
     names: &[String],
-    synced: u64,
+    (synced, sizes): (u64, BlockSizes),
     report: &mut OpenReport,
 ) -> Result<Current<S::File>, OpenError> {
     tell_rot(CURRENT, &found, report);
+    let mut first_id = found.first_id;
     if let Some(tail) = found.torn.filter(|tail| tail.offset >= synced) {
         let name = torn_name(&found, names);
         let kept =
             keep_aside(storage, &file, tail, &name).map_err(failed("keep the torn end of data.txt in", &name))?;
         file.truncate(tail.offset).map_err(failed("cut the torn end off", CURRENT))?;
         report.torn = Some(Cut { tail, kept: kept.then_some(name) });
+        if tail.offset < found.valid_len {
+            // Whole lines went with it.
+            let found;
+            (index, found) = scan(&file, CURRENT, sizes)?;
+            first_id = found.first_id;
+        }
     }
     // A process that was killed may have left good records that only the system's memory holds.
     file.sync().map_err(failed("sync", CURRENT))?;
-    Current::new(file, found.first_id, index).map_err(failed("look at", CURRENT))
+    Current::new(file, first_id, index).map_err(failed("look at", CURRENT))
 }
 
 /// A name for the torn tail that no file has yet.

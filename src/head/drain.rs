@@ -167,6 +167,11 @@ impl Head {
         Refusal::new(Code::Protocol, text)
     }
 
+    /// Whether a node is being drained, by this head's word or by another's.
+    pub(super) fn is_drained(&self, node: NodeId) -> bool {
+        self.drains.borrow().contains(&node) || self.standing(node) == Standing::Leaving
+    }
+
     /// Goes on with drains: nodes that are in by now note that they leave, and those that are out are let go.
     pub(super) fn drains_on(&self) {
         let drained: Vec<NodeId> = self.drains.borrow().iter().copied().collect();

@@ -151,7 +151,7 @@ fn node_status(head: &Head, node: &NodeEntry) -> NodeStatus {
     let load = head.core(|core| core.load(node.key));
     let said = node.report.borrow();
     let pulse = node.pulse.borrow();
-    let state = if node.id.is_some_and(|id| head.drains.borrow().contains(&id)) {
+    let state = if node.id.is_some_and(|id| head.is_drained(id)) {
         "vaciando"
     } else if said.leaving {
         "saliendo"

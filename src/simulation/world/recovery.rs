@@ -65,7 +65,7 @@ impl World {
         }
     }
 
-    fn asker(&self) -> Net {
+    pub(super) fn asker(&self) -> Net {
         Net::Simulated(self.net.host(ip(Host::Writer(ASKER))))
     }
 
@@ -152,9 +152,12 @@ impl World {
             let reports = self.statuses().await;
             let calm = reports.iter().all(|report| {
                 report.as_ref().is_some_and(|report| {
-                    report.nodes.len() == self.shape.nodes && (report.short_of_copies == 0 || !full)
+                    let all = report.nodes.len() == self.shape.nodes && report.nodes.iter().all(|node| node.state != "vaciando");
+                    all && (report.short_of_copies == 0 || !full)
                 })
             });
+            let foundings = reports.iter().flatten().map(|report| report.foundings.len()).max();
+            self.claims.foundings = self.claims.foundings.max(foundings.unwrap_or_default());
             if !calm {
                 calm_since = Instant::now();
             }
@@ -199,7 +202,7 @@ impl World {
     }
 
     /// What the disks hold now, as those who read them see it.
-    fn stored(&self) -> Vec<Stored> {
+    pub(super) fn stored(&self) -> Vec<Stored> {
         let mut stored = Vec::new();
         for node in &self.nodes {
             for name in node.disk.list().unwrap_or_default().iter().filter(|name| segments::is_data(name)) {
@@ -215,8 +218,8 @@ impl World {
         let book = self.book.borrow();
         let always = self.shape.sync == crate::data::log::SyncPolicy::Always;
         let kept = book.acks.iter().filter(|ack| {
-            let safe =
-                always && ack.sync == SyncMode::Always && !ack.nodes.iter().any(|node| self.wiped.contains(node));
+            let lost = |node| self.wiped.contains(node) || (self.left.contains(node) && !self.wiped.is_empty());
+            let safe = always && ack.sync == SyncMode::Always && !ack.nodes.iter().any(lost);
             safe || stored.contains(&ack.payload)
         });
         kept.map(|ack| ack.payload.clone()).collect()
