@@ -69,7 +69,7 @@ mod web;
 pub mod wire;
 
 /// For the benchmarks and tests of this package alone; it changes without a word.
-#[cfg(any())]
+#[cfg(all(feature = "lab", feature = "docker"))]
 #[doc(hidden)]
 pub mod internals {
     pub use crate::cluster::docker::engine::{Engine, Found};

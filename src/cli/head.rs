@@ -25,7 +25,7 @@ Examples:
   acopio head --solo                                 no data nodes: it keeps the messages itself, and echoes them
 
 Files in the folder of the logs: registro.log (who keeps what), heartbeat.log (the state of the nodes), head.log,
-head.state (the data nodes of its cluster, and how far its clock has come).";
+head.state (the data nodes of its cluster).";
 
 /// A headNode: takes messages from clients and has data nodes keep them
 #[derive(Debug, Args)]

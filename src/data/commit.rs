@@ -536,7 +536,8 @@ where
             Err(error) => Verdict::NotKept(error),
         };
         commit.tell(&done.lines.marks, &verdict);
-        commit.settled.set(done.lines.last);
+        // A buffer that held notes alone says nothing of Puts.
+        commit.settled.set(commit.settled.get().max(done.lines.last));
         commit.progress.notify_waiters();
         if let Verdict::NotKept(error @ LogError::Poisoned { .. }) = verdict {
             return Err(commit.poison(error));
@@ -561,10 +562,12 @@ fn lost_thread(cause: &str) -> LogError {
 #[cfg(all(test, feature = "simulation"))]
 mod tests {
     use super::*;
-    use crate::data::log::Settings;
+    use crate::data::log::{Log, Settings, SyncPolicy};
     use crate::data::simulated::SimDisk;
     use crate::data::worker::Latency;
     use crate::wire::frame::MessagesBuilder;
+    use crate::wire::id::{ClientId, RecordId};
+    use std::time::Duration;
 
     struct Deaf;
 
@@ -572,21 +575,33 @@ mod tests {
         fn settled(&self, _first: u64, _last: u64, _verdict: &Verdict) {}
     }
 
+    fn front(disk: &SimDisk, segment_bytes: u64) -> (Commit, Writer<SimDisk>) {
+        let settings = Settings { segment_bytes, sync: SyncPolicy::Always };
+        let log = Log::open(disk.clone(), settings).unwrap().0;
+        let view = log.view();
+        let writer = Writer::new(log, None);
+        (Commit::new(writer.state(), view), writer)
+    }
+
+    /// Adds a message as Put `n`.
+    fn add(commit: &Commit, session: u64, n: u64, text: &[u8]) {
+        let mut messages = MessagesBuilder::new();
+        messages.push(&[text]).unwrap();
+        let id = RecordId { time_ns: n, incarnation: 1 };
+        let first = Fields { id, client: ClientId(1), seq: n, place: None };
+        commit.add(PutNumber { session, number: n }, first, &messages.take().unwrap()).unwrap();
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_disk_with_room_again_is_found_however_much_is_refused_meanwhile() {
         let disk = SimDisk::default();
-        let settings = Settings { segment_bytes: 4_000, sync: SyncPolicy::Always };
-        let log = Log::open(disk.clone(), settings).unwrap().0;
-        let commit = Commit::new(state_of(&log), log.view());
+        let (commit, writer) = front(&disk, 4_000);
         let session = commit.enter(Rc::new(Deaf));
         let executor = Executor::Inline(Latency(Arc::new(|| limits::LOOK_EVERY / 20)));
         let test = async {
             disk.faults(|faults| faults.capacity = Some(0));
             for n in 1..=100 {
-                let mut messages = MessagesBuilder::new();
-                messages.push(&[b"hola"]).unwrap();
-                let id = RecordId { time_ns: n, incarnation: 1 };
-                commit.add((session, n), id, (ClientId(1), n), "", &messages.take().unwrap()).unwrap();
+                add(&commit, session, n, b"hola");
                 commit.until_settled(n).await;
                 if n == 1 {
                     assert!(!commit.state().reason.is_empty());
@@ -595,23 +610,18 @@ mod tests {
             }
             assert_eq!(commit.state().reason, "");
         };
-        run(&commit, log, &executor, test).await.unwrap();
+        run(&commit, writer, &executor, test).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn files_that_are_moved_while_nothing_is_written_are_missed_in_time_and_welcome_back() {
         let disk = SimDisk::default();
-        let settings = Settings { segment_bytes: 60, sync: SyncPolicy::Always };
-        let log = Log::open(disk.clone(), settings).unwrap().0;
-        let commit = Commit::new(state_of(&log), log.view());
+        let (commit, writer) = front(&disk, 60);
         let session = commit.enter(Rc::new(Deaf));
         let executor = Executor::Inline(Latency(Arc::new(|| Duration::from_millis(1))));
         let test = async {
             for n in 1..=4 {
-                let mut messages = MessagesBuilder::new();
-                messages.push(&[b"a message that fills a file"]).unwrap();
-                let id = RecordId { time_ns: n, incarnation: 1 };
-                commit.add((session, n), id, (ClientId(1), n), "", &messages.take().unwrap()).unwrap();
+                add(&commit, session, n, b"a message that fills a file");
                 commit.until_settled(n).await;
             }
             let sealed = commit.view().sealed()[0].segment.file.clone();
@@ -629,6 +639,6 @@ mod tests {
             assert!(!commit.state().reason.is_empty());
             disk.put_back(&sealed, taken);
         };
-        run(&commit, log, &executor, test).await.unwrap();
+        run(&commit, writer, &executor, test).await.unwrap();
     }
 }

@@ -208,10 +208,4 @@ impl Desk {
         let kept = self.kept.borrow();
         kept.roster().generation(kept.me()).standing() == Standing::Out
     }
-
-    /// Which entries it lacks below its ends.
-    #[must_use]
-    pub(crate) fn wanted(&self) -> Vec<(LedgerId, Range<u32>)> {
-        self.kept.borrow().wanted().take(crate::limits::WANTED_MAX).collect()
-    }
 }

@@ -31,8 +31,12 @@ pub(crate) struct Wanted {
 pub(crate) struct Run {
     /// Whole lines, by ascending entry.
     pub(crate) lines: Vec<u8>,
+    /// Entries that were met: all of them from the first one that was wanted, those of other clients included.
+    pub(crate) met: u32,
     /// Entries below it were looked for.
     pub(crate) next: u32,
+    /// Files that were to have the first entry and have it not: they have to be counted anew.
+    pub(crate) lost: Vec<u64>,
 }
 
 /// Where the entries of a ledger go on in a file.
@@ -88,37 +92,42 @@ pub(crate) fn find<'v>(
     read: &mut Read<'_>,
 ) -> Result<Run, ScanError> {
     let first = wanted.entries.start;
-    // The file that has the least of them, and where the entries end that follow in it without a gap.
+    // Those in a file that follow each other without a gap.
     let in_file = |ledgers: &Ledgers| {
         let entries = ledgers.of(wanted.ledger)?;
         let run = entries.ranges().find(|range| range.end > first && range.start < wanted.entries.end)?;
         Some(run.start.max(first)..run.end.min(wanted.entries.end))
     };
-    let best = files
-        .filter_map(|(serial, bytes, ledgers)| Some((in_file(ledgers)?, serial, bytes)))
-        .min_by_key(|(range, serial, _)| (range.start, std::cmp::Reverse(range.end), *serial));
-    let Some((range, serial, bytes)) = best else {
-        return Ok(Run { lines: Vec::new(), next: wanted.entries.end });
-    };
-    if range.start > first {
-        // What is before it is nowhere; what is in it comes with the next question.
-        return Ok(Run { lines: Vec::new(), next: range.start });
+    let mut files: Vec<(Range<u32>, u64, u64)> =
+        files.filter_map(|(serial, bytes, ledgers)| Some((in_file(ledgers)?, serial, bytes))).collect();
+    // The files that have the least of them, and most behind it.
+    files.sort_unstable_by_key(|(range, serial, _)| (range.start, std::cmp::Reverse(range.end), *serial));
+    let mut lost = Vec::new();
+    // A line may have rotted in one file, and lie in another one as well.
+    for (range, serial, bytes) in files.iter().take_while(|(range, ..)| range.start == first) {
+        let mut search = Search::new(wanted, range.clone());
+        let start = spots.offset(wanted.ledger, first, *serial);
+        let end = search.through(start, *bytes, &mut |offset, buffer| read(*serial, offset, buffer))?;
+        let next = search.next();
+        if next > first {
+            let lines = search.lines(next);
+            spots.keep(wanted.ledger, next, *serial, search.rest(next, end));
+            return Ok(Run { lines, met: next - first, next, lost });
+        }
+        lost.push(*serial);
     }
-    let mut search = |start| {
-        let mut search = Search { wanted, range: range.clone(), found: BTreeMap::new(), held: 0 };
-        let end = search.through(start, bytes, &mut |offset, buffer| read(serial, offset, buffer))?;
-        Ok(search.run(end))
-    };
-    let start = spots.offset(wanted.ledger, first, serial);
-    let mut found = search(start)?;
-    if found.is_none() && start > 0 {
-        // Entries that were copied need not lie in their order.
-        found = search(0)?;
-    }
-    // An entry that the file was to have and does not: it is passed over, or nobody would come further.
-    let Some((run, end)) = found else { return Ok(Run { lines: Vec::new(), next: first.saturating_add(1) }) };
-    spots.keep(wanted.ledger, run.next, serial, end);
-    Ok(run)
+    // What is lost is passed over, and what is nowhere: what comes behind is for the next question.
+    let behind = files.iter().map(|(range, ..)| range.start).find(|start| *start > first);
+    let next = if lost.is_empty() { behind.unwrap_or(wanted.entries.end) } else { first.saturating_add(1) };
+    Ok(Run { lines: Vec::new(), met: 0, next, lost })
+}
+
+/// A line that was met.
+struct Met {
+    /// Empty if it is of another client.
+    text: Vec<u8>,
+    /// Where it begins.
+    offset: u64,
 }
 
 /// One search through a file.
@@ -126,12 +135,21 @@ struct Search<'a> {
     wanted: &'a Wanted,
     /// What this file has from the first wanted entry on.
     range: Range<u32>,
-    /// The line of each, and where it begins; none of another client.
-    found: BTreeMap<u32, (u64, Vec<u8>)>,
+    found: BTreeMap<u32, Met>,
+    /// Bytes of lines that are held.
     held: usize,
+    /// What is known of the run from the first entry on: its end, and the bytes of its lines.
+    run: (u32, usize),
+    /// Where the first line begins that was met and not kept.
+    left: Option<u64>,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(wanted: &'a Wanted, range: Range<u32>) -> Self {
+        let run = (range.start, 0);
+        Self { wanted, range, found: BTreeMap::new(), held: 0, run, left: None }
+    }
+
     /// Reads from `start` up to `bytes`, until everything is found or there is enough of it; answers where it stopped.
     fn through(
         &mut self,
@@ -176,32 +194,65 @@ impl Search<'_> {
     fn take(&mut self, whole: &[u8], offset: u64) -> bool {
         let Some(Ok(line)) = whole.strip_suffix(b"\n").map(record::decode) else { return false };
         let Some((ledger, entry)) = line.entry() else { return false };
-        if ledger != self.wanted.ledger || !self.range.contains(&entry) || self.found.contains_key(&entry) {
+        if ledger != self.wanted.ledger || entry < self.range.start || self.found.contains_key(&entry) {
+            return false;
+        }
+        if entry >= self.range.end {
+            self.leave(offset);
             return false;
         }
         let is_wanted = self.wanted.client.is_none_or(|client| client == line.client);
         let text = if is_wanted { whole.to_vec() } else { Vec::new() };
         self.held += text.len();
-        self.found.insert(entry, (offset, text));
-        let all = self.found.len() as u64 == u64::from(self.range.end - self.range.start);
-        all || self.held >= self.wanted.bytes_max
+        self.found.insert(entry, Met { text, offset });
+        while let Some(met) = self.found.get(&self.run.0) {
+            self.run = (self.run.0 + 1, self.run.1 + met.text.len());
+        }
+        self.make_room();
+        self.run.0 == self.range.end || self.run.1 >= self.wanted.bytes_max
     }
 
-    /// The run of entries from the first one on, as far as it goes without a gap and within the bytes, and where to go on:
-    /// at what was met and is not in it, or at `end`. None if there is no run.
-    fn run(self, end: u64) -> Option<(Run, u64)> {
-        let mut run = Run { lines: Vec::new(), next: self.range.start };
-        let mut rest = end;
-        let mut is_full = false;
-        for (entry, (offset, text)) in self.found {
-            is_full = is_full || !run.lines.is_empty() && run.lines.len() + text.len() > self.wanted.bytes_max;
-            if entry != run.next || is_full {
-                rest = rest.min(offset);
-            } else {
-                run.lines.extend_from_slice(&text);
-                run.next += 1;
-            }
+    /// Lines in disorder take no more memory than the answer may have: the last entries are left for the next question.
+    fn make_room(&mut self) {
+        while self.held > self.wanted.bytes_max
+            && let Some(last) = self.found.last_entry().filter(|last| *last.key() >= self.run.0)
+        {
+            let met = last.remove();
+            self.held -= met.text.len();
+            self.leave(met.offset);
         }
-        (run.next > self.range.start).then_some((run, rest))
+    }
+
+    /// A line that is for the next question.
+    fn leave(&mut self, offset: u64) {
+        self.left = Some(self.left.map_or(offset, |left| left.min(offset)));
+    }
+
+    /// Where the run from the first entry on ends, without a gap and within the bytes; one line at least.
+    fn next(&self) -> u32 {
+        let (mut next, mut bytes) = (self.range.start, 0);
+        while let Some(met) = self.found.get(&next) {
+            bytes += met.text.len();
+            if next > self.range.start && bytes > self.wanted.bytes_max {
+                break;
+            }
+            next += 1;
+        }
+        next
+    }
+
+    fn lines(&self, next: u32) -> Vec<u8> {
+        let run = self.found.range(..next).map(|(_, met)| met.text.as_slice());
+        run.collect::<Vec<_>>().concat()
+    }
+
+    /// From where on all lines of entries from `next` on are met: not behind any that was met already.
+    fn rest(&self, next: u32, end: u64) -> u64 {
+        let met = self.found.range(next..).map(|(_, met)| met.offset);
+        met.chain(self.left).chain([end]).min().unwrap_or(end)
     }
 }
+
+#[cfg(test)]
+#[path = "entries_tests.rs"]
+mod tests;

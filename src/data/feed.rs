@@ -5,8 +5,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::ops::Range;
-use std::rc::Rc;
 
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -14,6 +14,7 @@ use tokio::time::sleep;
 use super::desk::Desk;
 use super::entries::Wanted;
 use super::scan::ScanError;
+use super::rot::Rot;
 use super::scans::Scans;
 use crate::ledger::entries::EntrySet;
 use crate::limits;
@@ -79,12 +80,15 @@ impl Feed {
     }
 
     /// Sends until it is over.
-    pub(crate) async fn run(self: Rc<Self>, desk: Rc<Desk>, scans: Rc<Scans>, outbox: Rc<Outbox>) {
-        let (mut seen, mut todo) = (None, BTreeSet::new());
+    pub(crate) async fn run(&self, desk: &Desk, scans: &Scans, rot: &Rot, outbox: &Outbox) {
+        let (mut seen, mut todo) = (None, BTreeSet::<LedgerId>::new());
+        let mut last = LedgerId::default();
         while !self.over.get() {
             let grown = desk.grown.notified();
-            self.take_news(&desk, &mut seen, &mut todo);
-            let Some(&ledger) = todo.first() else {
+            self.take_news(desk, &mut seen, &mut todo);
+            // In turn: one that grows without a pause must not keep the others from being sent.
+            let behind = todo.range((Excluded(last), Unbounded)).next();
+            let Some(&ledger) = behind.or_else(|| todo.first()) else {
                 tokio::select! {
                     biased;
                     () = self.more.notified() => {}
@@ -96,17 +100,23 @@ impl Feed {
                 self.more.notified().await;
                 continue;
             }
-            let Some(entries) = self.next(&desk, ledger) else {
-                todo.pop_first();
+            last = ledger;
+            let Some(entries) = self.next(desk, ledger) else {
+                todo.remove(&ledger);
                 continue;
             };
             outbox.room(limits::NODE_PAGES_BYTES_MAX).await;
             let bytes_max = usize::try_from(self.credit.get()).unwrap_or(usize::MAX).min(limits::FETCH_BYTES_MAX);
             let wanted = Wanted { ledger, entries: entries.clone(), client: self.client, bytes_max };
             match scans.entries(wanted).await {
+                Ok(run) if run.met == 0 && !run.lost.is_empty() => rot.missed(ledger, entries.start, &run).await,
                 Ok(run) => {
                     let next = run.next.min(entries.end);
                     self.sent.borrow_mut().entry(ledger).or_default().insert_range(entries.start..next);
+                    if run.met == 0 {
+                        // It is not answered for: another node may have it.
+                        continue;
+                    }
                     self.credit.set(self.credit.get().saturating_sub(run.lines.len() as u64));
                     let (whose, which) = ((self.request, ledger), (entries.start, next));
                     if let Err(error) = outbox.with(|out| frame::pushed(out, whose, which, &run.lines)) {
@@ -116,7 +126,7 @@ impl Feed {
                 Err(ScanError::Busy | ScanError::Gone { .. }) => sleep(limits::READ_POLL_MAX).await,
                 Err(error) => {
                     tracing::warn!("entries of {ledger} cannot be read: {error}");
-                    todo.pop_first();
+                    todo.remove(&ledger);
                     sleep(limits::READ_POLL_MAX).await;
                 }
             }

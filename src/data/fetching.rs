@@ -45,6 +45,17 @@ struct Asked {
     session: u64,
 }
 
+/// What nobody had of a ledger, or what could not be written.
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    /// When to ask again for it.
+    until: Instant,
+    /// Whom last.
+    session: u64,
+    /// What begins here or later was not asked for since.
+    behind: u32,
+}
+
 /// Lines that are being written.
 #[derive(Debug)]
 struct Written {
@@ -59,8 +70,7 @@ pub(crate) struct Fetching {
     heads: RefCell<BTreeMap<u64, Rc<Outbox>>>,
     asked: RefCell<BTreeMap<u32, Asked>>,
     next: Cell<u32>,
-    /// When to ask again for what nobody had, by the first entry of it, and whom last. What comes behind it may be there.
-    rests: RefCell<BTreeMap<(LedgerId, u32), (Instant, u64)>>,
+    rests: RefCell<BTreeMap<LedgerId, Rest>>,
     pace: RefCell<Pace>,
     /// When the pace lets more pass.
     paced: Cell<Option<Instant>>,
@@ -110,9 +120,12 @@ impl Fetching {
         let Some(asked) = asked.filter(|asked| asked.session == session) else { return };
         let (entries, whole) = check(&asked, lines);
         if entries.is_empty() {
-            // Nobody has it, or nobody who is there: another head may know of more.
-            let first = (asked.ledger, asked.entries.start);
-            self.rests.borrow_mut().insert(first, (Instant::now() + limits::FETCH_AGAIN, session));
+            // Nobody has it, or nobody who is there: another head may know of more, and there may be more behind it.
+            let now = Instant::now();
+            let mut rests = self.rests.borrow_mut();
+            let before = rests.get(&asked.ledger).map(|rest| rest.until).filter(|until| *until > now);
+            let until = before.unwrap_or(now + limits::FETCH_AGAIN);
+            rests.insert(asked.ledger, Rest { until, session, behind: asked.entries.end });
         } else {
             let now = self.started.elapsed();
             let wait = self.pace.borrow_mut().pass(whole.len(), now);
@@ -132,27 +145,24 @@ impl Fetching {
         busy.extend(self.writing.borrow().values().map(|written| written.ledger));
         let rests = self.rests.borrow();
         let free = limits::FETCHES_MAX.saturating_sub(busy.len());
-        let mut due = Vec::new();
-        for (ledger, range) in self.desk.wanted() {
-            let rests = rests.get(&(ledger, range.start)).is_some_and(|rest| rest.0 > now);
-            if due.len() < free && !busy.contains(&ledger) && !rests {
-                busy.insert(ledger);
-                due.push((ledger, range));
-            }
-        }
-        due
+        let rested = |ledger: &LedgerId, range: &Range<u32>| {
+            rests.get(ledger).is_none_or(|rest| rest.until <= now || range.start >= rest.behind)
+        };
+        let kept = self.desk.kept();
+        let due = kept.wanted().filter(|(ledger, range)| rested(ledger, range) && busy.insert(*ledger));
+        due.take(free).collect()
     }
 
     /// The head to ask: another one than the last that knew nobody.
-    fn head(&self, ledger: LedgerId, first: u32) -> Option<(u64, Rc<Outbox>)> {
+    fn head(&self, ledger: LedgerId) -> Option<(u64, Rc<Outbox>)> {
         let heads = self.heads.borrow();
-        let last = self.rests.borrow().get(&(ledger, first)).map(|rest| rest.1);
+        let last = self.rests.borrow().get(&ledger).map(|rest| rest.session);
         let next = last.and_then(|last| heads.range(last + 1..).next());
         next.or_else(|| heads.iter().next()).map(|(session, outbox)| (*session, Rc::clone(outbox)))
     }
 
     fn ask(&self, ledger: LedgerId, range: &Range<u32>) {
-        let Some((session, outbox)) = self.head(ledger, range.start) else { return };
+        let Some((session, outbox)) = self.head(ledger) else { return };
         let request = self.next.get();
         self.next.set(request.wrapping_add(1));
         let (from, to) = (range.start, range.end.min(range.start.saturating_add(limits::FETCH_ENTRIES_MAX)));
@@ -171,7 +181,7 @@ impl Fetching {
             let changed = self.desk.changed.notified();
             let now = Instant::now();
             self.asked.borrow_mut().retain(|_, asked| now < asked.at + limits::FETCH_TIME_MAX);
-            self.rests.borrow_mut().retain(|_, rest| now < rest.0 + limits::FETCH_AGAIN);
+            self.rests.borrow_mut().retain(|_, rest| now < rest.until + limits::FETCH_AGAIN);
             let stands_aside = self.commit.waiting() > limits::REPAIR_YIELD_BYTES;
             let paced = self.paced.get().filter(|until| now < *until);
             if !stands_aside && paced.is_none() {
@@ -212,9 +222,8 @@ impl Sender for Fetching {
             if matches!(verdict, Verdict::Kept) {
                 written.entries.into_iter().for_each(|entries| self.desk.fetched(written.ledger, entries));
             } else {
-                let rest = (Instant::now() + limits::FETCH_AGAIN, 0);
-                let first = written.entries.first().map_or(0, |entries| entries.start);
-                self.rests.borrow_mut().insert((written.ledger, first), rest);
+                let rest = Rest { until: Instant::now() + limits::FETCH_AGAIN, session: 0, behind: u32::MAX };
+                self.rests.borrow_mut().insert(written.ledger, rest);
             }
         }
         self.came.notify_one();

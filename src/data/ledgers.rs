@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::ledger::entries::EntrySet;
+use crate::ledger::text::parse_entry;
 use crate::limits::FILE_RUNS_MAX;
-use crate::wire::ledger::{Digits, LedgerId, parse_number};
+use crate::wire::ledger::{Digits, LedgerId};
 
 /// The entries in a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,7 +64,7 @@ impl Ledgers {
         let ledger = ledger.parse().ok()?;
         for run in runs.split(',') {
             let (first, end) = run.split_once("..")?;
-            let range = parse_number(first.as_bytes())?..parse_number(end.as_bytes())?;
+            let range = parse_entry(first)?..parse_entry(end)?;
             if range.is_empty() {
                 return None;
             }

@@ -165,7 +165,7 @@ where
     // A request to end that the node itself can make, too: once it is drained.
     let drained = shutdown.child_token();
     let making = Semaphore::new(limits::NODE_PAGES_MAKING_MAX);
-    let rot = Rot::default();
+    let rot = Rc::new(Rot::new(Rc::clone(&desk), Rc::clone(&commit), Rc::clone(&scans)));
     let drain = drained.clone();
     let me = Rc::new(Node { config, membership, desk, commit, scans, fetching, rot, making, drained: drain });
     let ended = CancellationToken::new();

@@ -28,7 +28,7 @@ pub(crate) struct Node {
     /// What it fetches.
     pub(crate) fetching: Rc<Fetching>,
     /// Rotten lines that are known.
-    pub(crate) rot: Rot,
+    pub(crate) rot: Rc<Rot>,
     /// Pages that may be made at the same time.
     pub(crate) making: Semaphore,
     /// It left the cluster, and ends.

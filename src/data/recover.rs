@@ -224,7 +224,7 @@ impl<V: FnMut(Place, &Line<'_>)> State<'_, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::record::encode;
+    use crate::data::record::{Fields, encode};
     use crate::wire::id::ClientId;
     use proptest::prelude::*;
 
@@ -234,7 +234,8 @@ mod tests {
 
     fn line(n: u64) -> Vec<u8> {
         let mut out = Vec::new();
-        encode(&mut out, id(n), ClientId(1), n, None, format!("mensaje {n}").as_bytes()).unwrap();
+        let fields = Fields { id: id(n), client: ClientId(1), seq: n, place: None };
+        encode(&mut out, fields, format!("mensaje {n}").as_bytes()).unwrap();
         out
     }
 

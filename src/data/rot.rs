@@ -5,23 +5,34 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::commit::Commit;
 use super::desk::Desk;
+use super::entries::Run;
 use super::ledgers::Ledgers;
 use super::scan::{Page, RottenAt};
 use super::scans::Scans;
 use crate::limits;
+use crate::wire::ledger::LedgerId;
 
 /// Rotten lines that are known.
-#[derive(Debug, Default)]
 pub(crate) struct Rot {
+    desk: Rc<Desk>,
+    commit: Rc<Commit>,
+    scans: Rc<Scans>,
     /// By the serial of the file, where they begin.
     known: RefCell<BTreeMap<u64, BTreeSet<u64>>>,
 }
 
 impl Rot {
+    /// None is known yet.
+    #[must_use]
+    pub(crate) fn new(desk: Rc<Desk>, commit: Rc<Commit>, scans: Rc<Scans>) -> Self {
+        Self { desk, commit, scans, known: RefCell::default() }
+    }
+
     /// Notes what a page met; the files with lines that are news.
     fn note(&self, rot: &[RottenAt]) -> BTreeSet<u64> {
         let mut known = self.known.borrow_mut();
@@ -36,38 +47,49 @@ impl Rot {
     }
 
     /// Takes what a page met: entries that are lacking by it are told to the desk.
-    pub(crate) async fn met(&self, page: &Page, commit: &Rc<Commit>, scans: &Rc<Scans>, desk: &Rc<Desk>) {
+    pub(crate) async fn met(&self, page: &Page) {
         for serial in self.note(&page.rot) {
-            let view = commit.view();
-            let (mut had, mut elsewhere) = (Ledgers::default(), Ledgers::default());
-            for (other, ledgers) in view.ledgers() {
-                let into = if other == serial { &mut had } else { &mut elsewhere };
-                into.merge(ledgers);
-            }
-            let Ok(found) = scans.recount(serial).await else { continue };
-            for (ledger, entries) in had.iter() {
-                let there = |range| found.of(ledger).is_some_and(|found| found.covers(range));
-                for range in entries.ranges().filter(|range| !there(range.clone())) {
-                    self.tell(ledger, range, (&found, &elsewhere), desk);
-                }
-            }
+            self.count_anew(serial).await;
         }
     }
 
-    fn tell(
-        &self,
-        ledger: crate::wire::ledger::LedgerId,
-        range: std::ops::Range<u32>,
-        (found, elsewhere): (&Ledgers, &Ledgers),
-        desk: &Desk,
-    ) {
-        let mut there = found.of(ledger).cloned().unwrap_or_default();
-        if let Some(more) = elsewhere.of(ledger) {
-            there.union(more);
+    /// Takes what a search for entries from `first` on met: if that one is in none of the files that were to have it, it is
+    /// lacking, and they may lack more.
+    pub(crate) async fn missed(&self, ledger: LedgerId, first: u32, run: &Run) {
+        let is_kept = self.desk.kept().entries(ledger).is_some_and(|entries| entries.contains(first));
+        if run.met > 0 || run.lost.is_empty() || !is_kept {
+            return;
         }
-        for lost in there.missing(range) {
-            tracing::warn!("entries {} to {} of ledger {ledger} are damaged here: they are fetched again", lost.start, lost.end - 1);
-            desk.rotten(ledger, lost);
+        self.tell(ledger, first..first.saturating_add(1));
+        for serial in &run.lost {
+            self.count_anew(*serial).await;
+        }
+    }
+
+    /// Reads a file: what it was to have and has not, and no other file either, is lacking.
+    async fn count_anew(&self, serial: u64) {
+        let view = self.commit.view();
+        let (mut had, mut there) = (Ledgers::default(), Ledgers::default());
+        for (other, ledgers) in view.ledgers() {
+            let into = if other == serial { &mut had } else { &mut there };
+            into.merge(ledgers);
+        }
+        let Ok(found) = self.scans.recount(serial).await else { return };
+        there.merge(&found);
+        for (ledger, entries) in had.iter() {
+            let none = crate::ledger::entries::EntrySet::default();
+            let there = there.of(ledger).unwrap_or(&none);
+            let lost: Vec<Range<u32>> = entries.ranges().flat_map(|range| there.missing(range)).collect();
+            lost.into_iter().for_each(|range| self.tell(ledger, range));
+        }
+    }
+
+    fn tell(&self, ledger: LedgerId, lost: Range<u32>) {
+        let is_kept = self.desk.kept().entries(ledger).is_some_and(|entries| entries.count_in(lost.clone()) > 0);
+        if is_kept {
+            let last = lost.end.saturating_sub(1);
+            tracing::warn!("entries {} to {last} of ledger {ledger} are damaged here: they are fetched again", lost.start);
+            self.desk.rotten(ledger, lost);
         }
     }
 }

@@ -200,9 +200,11 @@ fn work<S: Storage>(mut scanner: Scanner<S>, requests: &mpsc::Receiver<Request>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::commit::{self, Sender, Verdict};
+    use crate::data::commit::{self, PutNumber, Sender, Verdict};
     use crate::data::log::{Log, Settings, SyncPolicy};
+    use crate::data::record::Fields;
     use crate::data::simulated::SimDisk;
+    use crate::data::writer::Writer;
     use crate::wire::frame::MessagesBuilder;
     use crate::wire::id::{ClientId, RecordId};
     use std::cell::Cell;
@@ -213,11 +215,13 @@ mod tests {
         RecordId { time_ns: n, incarnation: 1 }
     }
 
-    fn commit(disk: &SimDisk) -> (Log<SimDisk>, Rc<Commit>) {
+    fn commit(disk: &SimDisk) -> (Writer<SimDisk>, Rc<Commit>) {
         let settings = Settings { segment_bytes: 400, sync: SyncPolicy::Always };
         let log = Log::open(disk.clone(), settings).unwrap().0;
-        let commit = Rc::new(Commit::new(commit::state_of(&log), log.view()));
-        (log, commit)
+        let view = log.view();
+        let writer = Writer::new(log, None);
+        let commit = Rc::new(Commit::new(writer.state(), view));
+        (writer, commit)
     }
 
     /// Looks at the commit at the moment of each verdict.
@@ -240,7 +244,8 @@ mod tests {
     fn add(commit: &Commit, session: u64, n: u64) {
         let mut messages = MessagesBuilder::new();
         messages.push(&[b"hola"]).unwrap();
-        commit.add((session, n), id(n), (ClientId(1), n), "", &messages.take().unwrap()).unwrap();
+        let first = Fields { id: id(n), client: ClientId(1), seq: n, place: None };
+        commit.add(PutNumber { session, number: n }, first, &messages.take().unwrap()).unwrap();
         assert_eq!(commit.added(), n);
     }
 
@@ -253,7 +258,7 @@ mod tests {
     fn what_is_acknowledged_is_visible_and_what_is_refused_is_not() {
         run(async {
             let disk = SimDisk::default();
-            let (log, commit) = commit(&disk);
+            let (writer, commit) = commit(&disk);
             let witness = Rc::new(Witness { commit: Rc::clone(&commit), seen: Cell::new(0), refused: Cell::new(0) });
             let session = commit.enter(Rc::clone(&witness) as Rc<dyn Sender>);
             let way = [
@@ -275,7 +280,7 @@ mod tests {
                 }
                 assert_eq!(witness.refused.get(), 6);
             };
-            commit::run(&commit, log, &Executor::Thread, test).await.unwrap();
+            commit::run(&commit, writer, &Executor::Thread, test).await.unwrap();
         });
     }
 
@@ -283,7 +288,7 @@ mod tests {
     fn too_many_readers_are_told_to_come_back_and_a_lost_file_is_named() {
         run(async {
             let disk = SimDisk::default();
-            let (_log, commit) = commit(&disk);
+            let (_writer, commit) = commit(&disk);
             let (requests, taken) = mpsc::sync_channel(2);
             let scans = Scans { commit, way: Way::Thread(requests) };
             let asks = async { tokio::join!(scans.page(QUERY), scans.page(QUERY), scans.page(QUERY)) };

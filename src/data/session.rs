@@ -438,8 +438,9 @@ impl Answering<'_> {
                 }
                 let feed = Rc::new(Feed::new(request, client, Place { done, cursors }));
                 self.feeds.insert(request, Rc::clone(&feed));
-                let (desk, scans) = (Rc::clone(&me.desk), Rc::clone(&me.scans));
-                self.pages.spawn_local(async move { feed.run(desk, scans, Rc::clone(&sender.outbox)).await });
+                self.pages.spawn_local(async move {
+                    feed.run(&me.desk, &me.scans, &me.rot, &sender.outbox).await;
+                });
             }
             Frame::Credit { request, bytes } => {
                 if let Some(feed) = self.feeds.get(&request) {
@@ -473,7 +474,7 @@ async fn page(me: &Rc<Node>, sender: &HeadSender, request: u32, query: Query) {
     let _making = me.making.acquire().await.ok();
     let found = me.scans.page(query).await;
     if let Ok(page) = &found {
-        me.rot.met(page, &me.commit, &me.scans, &me.desk).await;
+        me.rot.met(page).await;
     }
     me.commit.until_noted().await;
     let sent = match found {
@@ -503,8 +504,11 @@ async fn fetch(me: &Node, sender: &HeadSender, request: u32, ledger: LedgerId, e
     let lines = if entries.is_empty() {
         Vec::new()
     } else {
+        let first = entries.start;
         let wanted = Wanted { ledger, entries, client: None, bytes_max: limits::FETCH_BYTES_MAX };
-        me.scans.entries(wanted).await.map(|run| run.lines).unwrap_or_default()
+        let run = me.scans.entries(wanted).await.unwrap_or_default();
+        me.rot.missed(ledger, first, &run).await;
+        run.lines
     };
     if let Err(error) = sender.outbox.with(|out| frame::fetched(out, request, &lines)) {
         tracing::error!("entries cannot be sent: {error}");

@@ -15,7 +15,9 @@ use super::writer::{reach, sealed};
 use crate::ledger::kept::Kept;
 use crate::ledger::note::{Folded, Lines, Note};
 use crate::ledger::roster::Standing;
+use crate::limits::CLUSTER_NAME_BYTES_MAX;
 use crate::wire::ledger::{LedgerId, NodeId};
+use crate::wire::peer::is_name;
 
 /// Longest identity file of format 1 that is read, bytes.
 const OLD_IDENTITY_BYTES_MAX: usize = 1024;
@@ -91,8 +93,13 @@ pub(crate) fn open<S: Storage + Clone>(storage: &S, how: How<'_>) -> Result<Star
     let (log, report) = Log::open_behind(storage.clone(), how.settings, last.as_ref())?;
     let last = last.as_ref().map(|last| last.file.as_str());
     let files = node_state::lengths(storage, last).map_err(failed("looking at its files"))?;
-    let old = old_identity(storage).map_err(failed("reading node.id"))?;
-    let judged = node_state::judge(&said, Found { files: &files, old, boot: how.boot }, how.new_id);
+    let old = old_folder(storage).map_err(failed("reading node.id"))?;
+    let first = matches!(said, Said::Nothing);
+    if first && !how.new_id && old.as_ref().is_some_and(|old| old.drained) {
+        return Err(StartError::Drained);
+    }
+    let node = old.as_ref().map(|old| old.node);
+    let judged = node_state::judge(&said, Found { files: &files, old: node, boot: how.boot }, how.new_id);
     let said = match said {
         Said::State(state) => *state,
         _ => State::default(),
@@ -115,6 +122,10 @@ pub(crate) fn open<S: Storage + Clone>(storage: &S, how: How<'_>) -> Result<Star
             (Identity { node, replaces, old, cluster }, kept, noted, why)
         }
     };
+    let mut identity = identity;
+    if let Some(old) = old.as_ref().filter(|_| first) {
+        identity.cluster.clone_from(&old.cluster);
+    }
     let run = Run { boot: how.boot.to_owned(), synced: how.settings.sync == SyncPolicy::Always };
     let state = State { identity: Some(identity.clone()), noted, ..state };
     let state = StateFile::begin(storage, &state, run).map_err(failed("writing node.state"))?;
@@ -187,13 +198,30 @@ fn files_of<S: Storage + Clone>(log: &Log<S>, said: &State) -> (BTreeMap<String,
     (files, log.reaches().map(|reaches| reaches.file.to_owned()))
 }
 
-/// The identity of a folder of format 1: `acopio-data 1 <10 characters>` and perhaps more.
+/// The identity of a folder of format 1.
 pub(crate) fn old_identity<S: Storage>(storage: &S) -> io::Result<Option<NodeId>> {
+    Ok(old_folder(storage)?.map(|old| old.node))
+}
+
+/// Whose a folder of format 1 is.
+struct OldFolder {
+    node: NodeId,
+    /// Empty if no head named it.
+    cluster: String,
+    /// Its records were moved away.
+    drained: bool,
+}
+
+/// What the identity file of format 1 says: `acopio-data 1 <10 characters> [<cluster>] [drained]`.
+fn old_folder<S: Storage>(storage: &S) -> io::Result<Option<OldFolder>> {
     match storage.read_small(OLD_IDENTITY, OLD_IDENTITY_BYTES_MAX) {
         Ok(text) => {
             let text = String::from_utf8_lossy(&text);
-            let word = text.strip_prefix("acopio-data 1 ").and_then(|rest| rest.split_ascii_whitespace().next());
-            Ok(word.and_then(|word| word.parse().ok()))
+            let mut words = text.strip_prefix("acopio-data 1 ").unwrap_or_default().split_ascii_whitespace();
+            let node = words.next().and_then(|word| word.parse().ok());
+            let cluster = words.next().filter(|word| is_name(word, CLUSTER_NAME_BYTES_MAX)).unwrap_or_default().to_owned();
+            let drained = words.next() == Some("drained");
+            Ok(node.map(|node| OldFolder { node, cluster, drained }))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

@@ -569,10 +569,12 @@ impl Core {
             node.writable = false;
         }
         if refusal.code == Code::LedgerKnown {
-            // Another head drew the same incarnation: this one draws anew.
+            // Another head drew the same incarnation: this one draws anew, and writes no more under the old one.
             let incarnation = self.rng.random();
             self.clock.renew(incarnation);
             self.next_number = 0;
+            let old: Vec<LedgerId> = self.open_ledgers().map(|(ledger, _)| ledger).collect();
+            old.into_iter().for_each(|ledger| self.end(ledger));
         }
         let mut refused = None;
         if let Some(flight) = self.flights.get_mut(sent.flight).filter(|flight| flight.sending == sent.sending) {

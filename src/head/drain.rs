@@ -54,6 +54,13 @@ impl Head {
             self.say(peer.ip(), Log::Info, &line);
             return Ok(());
         }
+        if entry.old {
+            let text = format!(
+                "dataNode {name} keeps records of format 1, of which no copies are made: nobody would miss them; read them \
+                 first, then stop it and give it up with --gone"
+            );
+            return Err(Refusal::new(Code::Protocol, text));
+        }
         let others = self.nodes().iter().filter(|other| other.id.is_some_and(|other| other != id)).count();
         if others == 0 {
             let text = format!("no other data node can take the records of {name}; start another, then drain it");
@@ -165,11 +172,6 @@ impl Head {
             format!("no data node {name:?} that can be drained; there are: {}", names.join(", "))
         };
         Refusal::new(Code::Protocol, text)
-    }
-
-    /// Whether a node is being drained, by this head's word or by another's.
-    pub(super) fn is_drained(&self, node: NodeId) -> bool {
-        self.drains.borrow().contains(&node) || self.standing(node) == Standing::Leaving
     }
 
     /// Goes on with drains: nodes that are in by now note that they leave, and those that are out are let go.

@@ -18,12 +18,13 @@ use super::registered::NodeEntry;
 use super::state::Head;
 use crate::ledger::entries::EntrySet;
 use crate::ledger::roster::Copies;
+use crate::ledger::text::parse_entry;
 use crate::limits;
 use crate::net::Outbox;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Cursor, Frame, Numbers};
 use crate::wire::id::{ID_CHARS, RecordId};
-use crate::wire::ledger::{Digits, Incarnation, LedgerId, parse_number};
+use crate::wire::ledger::{Digits, Incarnation, LedgerId};
 use crate::wire::record;
 
 /// Entries that a node sent.
@@ -109,13 +110,13 @@ impl Spot {
             let mut spot = Self::default();
             for word in std::str::from_utf8(token).ok()?.split(' ').filter(|word| !word.is_empty()) {
                 if let Some((ledger, next)) = word.split_once('=') {
-                    spot.part.insert(ledger.parse().ok()?, EntrySet::from(0..parse_number(next.as_bytes())?));
+                    spot.part.insert(ledger.parse().ok()?, EntrySet::from(0..parse_entry(next)?));
                 } else {
                     let (incarnation, numbers) = word.split_once(':')?;
                     let done = spot.done.entry(incarnation.parse().ok()?).or_default();
                     for range in numbers.split(',') {
                         let (from, end) = range.split_once("..")?;
-                        done.insert_range(parse_number(from.as_bytes())?..parse_number(end.as_bytes())?);
+                        done.insert_range(parse_entry(from)?..parse_entry(end)?);
                     }
                 }
             }
@@ -154,7 +155,8 @@ impl Spot {
         });
         let part = self.part.iter().map(|(ledger, entries)| format!("{ledger}={}", Digits(first_gap(entries))));
         for word in done.chain(part) {
-            if token.len() + word.len() < limits::TOKEN_BYTES_MAX {
+            // With what stands before one of the beginning it fits a frame, too.
+            if token.len() + word.len() + ID_CHARS + 1 < limits::TOKEN_BYTES_MAX {
                 token.push_str(&word);
                 token.push(' ');
             }

@@ -120,8 +120,9 @@ impl Core {
                 let Some(open) = self.open.iter_mut().find(|open| open.writing.ledger() == ledger) else { return };
                 let Some(placed) = open.writing.place(size.messages as u32) else {
                     // It is full: the batch goes elsewhere.
-                    open.ends = true;
+                    self.end(ledger);
                     self.effects.push_back(Effect::Plan);
+                    self.opens_soon = true;
                     return self.place_again(at);
                 };
                 open.flights.push_back(at);
@@ -136,6 +137,8 @@ impl Core {
         let Some(flight) = self.flights.get_mut(at) else { return };
         let end = placed.first.saturating_add(placed.count);
         (flight.target, flight.end) = (Some(Target::Ledger(ledger)), end);
+        // The ledger's name is in the id: what is placed again after the head drew anew gets another one.
+        flight.batch.first.incarnation = ledger.incarnation.0;
         let (batch, sending) = (flight.batch.clone(), flight.sending);
         let sent = Sent { flight: at, sending, size: size(&batch.messages), entries: Some((ledger, end)) };
         let entry = Place { number: ledger.number, entry: placed.first };
@@ -210,8 +213,9 @@ impl Core {
     }
 
     /// Opens ledgers on these nodes, so that each is in as many as there are to be copies, and lets those end that stand in
-    /// the way of that. None are opened for `usable` nodes that are too few.
-    pub(crate) fn plan(&mut self, usable: &[NodeId]) {
+    /// the way of that. None are opened for `usable` nodes that are too few: if others are about to come, what has no ledger
+    /// waits for those.
+    pub(crate) fn plan(&mut self, usable: &[NodeId], soon: bool) {
         let places: Vec<Vec<NodeId>> =
             self.open.iter().filter(|open| Self::is_open(open)).map(|open| open.members.to_vec()).collect();
         let names: Vec<LedgerId> =
@@ -224,13 +228,13 @@ impl Core {
         for members in plan.open {
             self.open_on(&members);
         }
-        self.opens_soon = false;
+        self.opens_soon = soon;
         self.settle_orphans();
         self.wake();
     }
 
     /// A ledger takes nothing new, and is closed once it is settled.
-    fn end(&mut self, ledger: LedgerId) {
+    pub(super) fn end(&mut self, ledger: LedgerId) {
         let open = self.open.iter_mut().find(|open| open.writing.ledger() == ledger);
         let is_settled = open.is_some_and(|open| {
             open.ends = true;

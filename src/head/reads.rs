@@ -148,7 +148,7 @@ impl Source {
 struct Pull<'a> {
     head: &'a Head,
     outbox: &'a Outbox,
-    place: Place<'a>,
+    place: &'a Place<'a>,
     wanted: Wanted,
     /// Where it ends; none until the nodes have said what there is.
     until: Option<RecordId>,
@@ -186,10 +186,10 @@ pub(crate) async fn run(head: &Head, peer: IpAddr, outbox: &Rc<Outbox>, wanted: 
     let place = Place::take(&head.readers, outbox, (peer, head.config.clients.per_address))?;
     head.solo_ready().await;
     if !wanted.follow {
-        return pull(head, outbox, &wanted, place).await.map(drop);
+        return pull(head, outbox, &wanted, &place).await;
     }
+    // A follower's place is its own until it ends: nodes serve no more followers than there are places.
     if !follow::is_of_beginning(&wanted.token) {
-        drop(place);
         let spot = follow::Spot::of_token(&wanted.token)?;
         return follow::run(head, outbox, &wanted, spot).await;
     }
@@ -201,12 +201,12 @@ pub(crate) async fn run(head: &Head, peer: IpAddr, outbox: &Rc<Outbox>, wanted: 
     };
     let token = Frame::Token(spot.to_token_of_beginning(from));
     outbox.with(|out| token.encode(out)).map_err(|error| error.refusal())?;
-    pull(head, outbox, &wanted, place).await?;
+    pull(head, outbox, &wanted, &place).await?;
     follow::run(head, outbox, &Wanted { from, ..wanted }, spot).await
 }
 
 /// Sends what is there, in the order of ids.
-async fn pull(head: &Head, outbox: &Rc<Outbox>, wanted: &Wanted, place: Place<'_>) -> Result<(), Refusal> {
+async fn pull(head: &Head, outbox: &Rc<Outbox>, wanted: &Wanted, place: &Place<'_>) -> Result<(), Refusal> {
     let mut pull = Pull {
         head,
         outbox,

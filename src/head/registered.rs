@@ -50,6 +50,8 @@ pub(crate) struct NodeEntry {
     pub(crate) name: String,
     /// Identity that lies with its data; none for nodes that speak text.
     pub(crate) id: Option<NodeId>,
+    /// It keeps records of format 1, of which no copies are made.
+    pub(crate) old: bool,
     /// The address it came from.
     pub(crate) ip: IpAddr,
     /// The same as text, shared by every answer that names it.

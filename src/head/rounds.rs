@@ -146,17 +146,23 @@ impl Head {
         let leaving: Vec<NodeId> =
             self.nodes().iter().filter(|node| node.report.borrow().leaving).filter_map(|node| node.id).collect();
         let usable: Vec<NodeId> = usable.into_iter().filter(|node| !leaving.contains(node)).collect();
-        self.core_mut(|core| core.plan(&usable));
+        let soon = self.ledgers_come();
+        self.core_mut(|core| core.plan(&usable, soon));
         self.expect_ledgers();
         self.apply();
     }
 
     /// Messages wait while no ledger is open and there are enough nodes for one: those note who is in the cluster first.
     pub(super) fn expect_ledgers(&self) {
+        let soon = self.ledgers_come();
+        self.core_mut(|core| core.set_opens_soon(soon));
+    }
+
+    /// Whether none is open and that will be over soon.
+    fn ledgers_come(&self) -> bool {
         let waits = self.cluster.wanted.get() && self.core(super::core::Core::lacks_ledgers);
         let since = if waits { Some(self.cluster.waits.get().unwrap_or_else(Instant::now)) } else { None };
         self.cluster.waits.set(since);
-        let soon = since.is_some_and(|since| since.elapsed() < limits::OPEN_TIME_MAX);
-        self.core_mut(|core| core.set_opens_soon(soon));
+        since.is_some_and(|since| since.elapsed() < limits::OPEN_TIME_MAX)
     }
 }

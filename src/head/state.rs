@@ -292,6 +292,7 @@ impl Head {
             key,
             name: who.name,
             id: who.id,
+            old: who.old,
             ip,
             ip_text,
             port: who.peer.port(),
@@ -402,9 +403,10 @@ impl Head {
         entry.report.replace(NodeLog { leaving, ..report });
         if was != writable {
             entry.id.into_iter().for_each(|id| self.cluster.heard.borrow_mut().set_writable(id, writable));
-            self.core.borrow_mut().set_writable(entry.key, writable);
             self.decide();
         }
+        // A Put that it refused has told the core that it can't write, whatever it said before.
+        self.core.borrow_mut().set_writable(entry.key, writable);
         self.apply();
     }
 

@@ -8,7 +8,7 @@ use super::places::Guest;
 use super::registered::NodeEntry;
 use super::state::Head;
 use crate::limits;
-use crate::ledger::roster::Founding;
+use crate::ledger::roster::{Founding, Standing};
 use crate::wire::frame::SyncMode;
 use crate::wire::status::{ClientStatus, Lacking, LedgerStatus, MemberAway, NodeDialect, NodeStatus, StatusReport, TextNode};
 use crate::wire::text::Dialect;
@@ -151,7 +151,8 @@ fn node_status(head: &Head, node: &NodeEntry) -> NodeStatus {
     let load = head.core(|core| core.load(node.key));
     let said = node.report.borrow();
     let pulse = node.pulse.borrow();
-    let state = if node.id.is_some_and(|id| head.is_drained(id)) {
+    let leaves = |id| head.heard(|heard| heard.roster().generation(id).standing()) == Standing::Leaving;
+    let state = if node.id.is_some_and(|id| head.drains.borrow().contains(&id) || leaves(id)) {
         "vaciando"
     } else if said.leaving {
         "saliendo"

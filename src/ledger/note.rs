@@ -108,6 +108,8 @@ impl Folded {
     /// The roster is too great; no node writes that.
     pub(crate) fn add(&mut self, note: Note) -> Result<(), TooMany> {
         match note {
+            // What was let go whole is not begun again.
+            Note::Part { ledger } | Note::Hold { ledger, .. } | Note::From { ledger, .. } if self.is_gone(ledger) => {}
             Note::Part { ledger } => {
                 self.ledgers.insert(ledger, Noted::Part);
             }
@@ -155,6 +157,10 @@ impl Folded {
             numbers.ranges().map(move |numbers| Note::Gone { incarnation, numbers })
         });
         roster.into_iter().chain(holds).chain(from).chain(gone)
+    }
+
+    fn is_gone(&self, ledger: LedgerId) -> bool {
+        self.gone.get(&ledger.incarnation).is_some_and(|numbers| numbers.contains(ledger.number))
     }
 
     fn raise(&mut self, ledger: LedgerId, from: u32) {

@@ -102,8 +102,7 @@ impl<'a> Words<'a> {
 
     fn range(&mut self) -> Option<std::ops::Range<u32>> {
         let (from, end) = self.next()?.split_once("..")?;
-        let range = parse_entry(from)?..parse_entry(end)?;
-        (range.start <= range.end).then_some(range)
+        Some(parse_entry(from)?..parse_entry(end)?)
     }
 }
 
@@ -122,6 +121,7 @@ pub(crate) fn parse(word: &str, words: &mut Words<'_>) -> Option<Note> {
                 NONE => Vec::new(),
                 members => members.split(',').map(|node| node.parse().ok()).collect::<Option<_>>()?,
             };
+            // More may be let go than was acknowledged: then it begins behind its end.
             let settled = match words.next() {
                 None => false,
                 Some("settled") => true,
@@ -132,7 +132,10 @@ pub(crate) fn parse(word: &str, words: &mut Words<'_>) -> Option<Note> {
             fits.then_some(Note::Hold { ledger, members: members.into(), from, end, settled, urgent: true })?
         }
         "from" => Note::From { ledger: words.parse()?, from: words.entry()? },
-        "gone" => Note::Gone { incarnation: words.parse()?, numbers: words.range()? },
+        "gone" => {
+            let (incarnation, numbers) = (words.parse()?, words.range()?);
+            (!numbers.is_empty()).then_some(Note::Gone { incarnation, numbers })?
+        }
         "roster" => {
             let (node, generation) = (words.parse()?, Generation(words.parse()?));
             let name = words.name(NODE_NAME_BYTES_MAX)?.into();

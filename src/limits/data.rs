@@ -185,8 +185,5 @@ pub(crate) const ENTRIES_CHUNK_BYTES: usize = 256 * 1024;
 /// Ledgers whose place in the files is remembered.
 pub(crate) const SCAN_SPOTS_MAX: usize = 4096;
 
-/// Runs of lacking entries that repair looks at together.
-pub(crate) const WANTED_MAX: usize = 256;
-
 /// Readers that follow through one head, as a node serves them.
 pub(crate) const NODE_FEEDS_MAX: usize = super::READERS_MAX;

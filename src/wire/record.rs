@@ -472,9 +472,10 @@ mod tests {
             let line = with_third(third);
             assert_eq!(decode(&line).map(|line| (line.seq, line.place)), Ok((1, place)), "{third}");
         }
-        for third in ["0:", "0:1", "0:1.", "0:.1", "0:-1.0", "0:zzzzzz.0", "0@:1.1", "0@a", "0:1.1~", "0+", "0~a", "0:1.1@a"] {
+        for third in ["0:", "0:1", "0:1.", "0:.1", "0:-1.0", "0:zzzzzz.0", "0@:1.1", "0@a", "0:1.1~", "0+", "0:1.1@a"] {
             assert_eq!(decode(&with_third(third)), Err(LineError::Place), "{third}");
         }
+        assert_eq!(decode(&with_third("0~a")), Err(LineError::Seq));
     }
 
     #[test]

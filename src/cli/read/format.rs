@@ -160,12 +160,15 @@ fn base64(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::wire::id::{ClientId, RecordId};
-    use crate::wire::record;
+    use crate::wire::ledger::Place;
+    use crate::wire::record::{self, Fields};
 
-    fn written(format: Format, copies: Option<&str>, payload: &[u8]) -> String {
+    const PLACE: Place = Place { number: 1, entry: 64 };
+
+    fn written(format: Format, place: Option<Place>, payload: &[u8]) -> String {
         let id = RecordId { time_ns: 1_795_234_260_123_456_789, incarnation: 7 };
         let (mut line, mut out) = (Vec::new(), Vec::new());
-        record::encode(&mut line, id, ClientId(5), 70, copies, payload).unwrap();
+        record::encode(&mut line, Fields { id, client: ClientId(5), seq: 70, place }, payload).unwrap();
         format.write(&mut out, &Message::decode(line.into()).unwrap()).unwrap();
         String::from_utf8_lossy(&out).into_owned()
     }
@@ -173,18 +176,18 @@ mod tests {
     #[test]
     fn a_message_is_printed_in_every_format() {
         let all = |payload: &[u8]| {
-            Format::value_variants().iter().map(|format| written(*format, Some("a,b"), payload)).collect::<Vec<_>>()
+            Format::value_variants().iter().map(|format| written(*format, Some(PLACE), payload)).collect::<Vec<_>>()
         };
         let [text, json, csv, raw, line] = &all(b"x,\"y\"\n")[..] else { panic!("five formats") };
         assert_eq!(text, "2026-11-21T04:11:00.123456Z x,\"y\"\\n\n");
-        let fields = r#""time":"2026-11-21T04:11:00.123456Z","client":"---------4","seq":70,"copies":["a","b"]"#;
+        let fields = r#""time":"2026-11-21T04:11:00.123456Z","client":"---------4","seq":70,"ledger":"----6.0.0-""#;
         assert_eq!(json, &format!("{{\"id\":\"{}\",{fields},\"text\":\"x,\\\"y\\\"\\n\"}}\n", &line[..20]));
         assert_eq!(
             csv,
-            &format!("{},2026-11-21T04:11:00.123456Z,'---------4,70,a b,\"x,\"\"y\"\"\n\",\r\n", &line[..20])
+            &format!("{},2026-11-21T04:11:00.123456Z,'---------4,70,'----6.0.0-,\"x,\"\"y\"\"\n\",\r\n", &line[..20])
         );
         assert_eq!(raw, "x,\"y\"\n\n");
-        assert!(line.ends_with(" x,\"y\"\\n\n") && line.contains("+a,b "), "{line}");
+        assert!(line.ends_with(" x,\"y\"\\n\n") && line.contains(":0.0- "), "{line}");
     }
 
     #[test]
@@ -218,7 +221,7 @@ mod tests {
 
     #[test]
     fn what_is_no_text_is_base64() {
-        assert!(written(Format::Json, None, b"\xff\x00").ends_with("\"copies\":[],\"base64\":\"/wA=\"}\n"));
+        assert!(written(Format::Json, None, b"\xff\x00").ends_with("\"ledger\":\"\",\"base64\":\"/wA=\"}\n"));
         assert!(written(Format::Csv, None, b"\xff").ends_with(",70,,,/w==\r\n"));
         assert!(written(Format::Csv, None, b"hola").ends_with(",70,,hola,\r\n"));
         for (bytes, wanted) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {

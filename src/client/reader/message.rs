@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::ledger::Digits;
 use crate::wire::record::{self, LineError};
 
 /// A message that the cluster keeps.
@@ -51,11 +52,11 @@ impl Message {
         std::str::from_utf8(text.unwrap_or_default()).unwrap_or_default()
     }
 
-    /// Where it stands: the name of its ledger, a dot and its entry; empty for records of format 1.
+    /// Where it stands: the name of its ledger, a dot and its entry, as its line has them; empty for records of format 1.
     #[must_use]
     pub fn place(&self) -> String {
         let entry = self.line.strip_suffix(b"\n").and_then(|line| record::decode(line).ok()?.entry());
-        entry.map_or_else(String::new, |(ledger, entry)| format!("{ledger}.{entry}"))
+        entry.map_or_else(String::new, |(ledger, entry)| format!("{ledger}.{}", Digits(entry)))
     }
 
     /// The same message in memory of its own.
@@ -94,7 +95,7 @@ pub(super) mod tests {
         assert_eq!((read.id, read.client, read.seq), (id, ClientId(5), 70));
         assert_eq!(read.payload.as_ref(), b"a+b\n\xff");
         assert_eq!(read.text(), "a+b\\n\\xff");
-        assert_eq!(read.place(), "----6.2.9");
+        assert_eq!(read.place(), "----6.2.8");
         let alone = message(id, ClientId(5), 1, None, b"1+1");
         assert_eq!((alone.place().as_str(), alone.payload.as_ref(), alone.text()), ("", &b"1+1"[..], "1+1"));
         for read in [read, alone, message(id, ClientId(5), 1, None, b"")] {

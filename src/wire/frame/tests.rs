@@ -6,7 +6,9 @@ use bytes::BytesMut;
 
 use super::*;
 use crate::wire::ledger::{Incarnation, NUMBER_END};
-use crate::limits::{FRAME_MESSAGES_MAX, LINES_FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX};
+use crate::limits::{
+    FRAME_MESSAGES_MAX, LINES_FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX,
+};
 use crate::wire::error::Code;
 
 fn id(time_ns: u64) -> RecordId {
