@@ -4,7 +4,7 @@
 //! synced before is no torn tail, whatever is there now. Crashing anywhere in here and opening again comes to the same end.
 
 use super::index::{BlockSizes, Indexer};
-use super::log::{Current, Last, LogError};
+use super::log::{Before, Current, LogError};
 use super::recover::{self, BadPlace, Scan, TornTail};
 use super::segments::{CURRENT, INDEX, Segment, parse_index, sealed_id};
 use super::sidecar::{self, FileIndex, sidecar_name};
@@ -99,7 +99,7 @@ fn failed<'a>(what: &'static str, file: &'a str) -> impl FnOnce(io::Error) -> Op
 pub(super) fn open<S: Storage>(
     storage: &S,
     sizes: BlockSizes,
-    last: Option<&Last>,
+    before: &Before,
 ) -> Result<Opened<S::File>, OpenError> {
     let mut report = OpenReport::default();
     let names = storage.list().map_err(failed("list", "the folder"))?;
@@ -107,10 +107,9 @@ pub(super) fn open<S: Storage>(
     let (sealed, index_whole) = open_sealed(storage, sizes, &names, &mut report)?;
     let current = match current {
         Some(scanned) => {
-            let always = last.is_some_and(|last| last.always);
-            let last = last.filter(|last| !names.contains(&last.file));
+            let last = before.last.as_ref().filter(|last| !names.contains(&last.file));
             let synced = last.map_or(0, |last| last.bytes);
-            let scanned = if always { torn_at_bad(scanned, synced) } else { scanned };
+            let scanned = if before.always { torn_at_bad(scanned, synced) } else { scanned };
             Some(open_current(storage, scanned, &names, (synced, sizes), &mut report)?)
         }
         None => None,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::log::{Last, Log, Settings, SyncPolicy};
+use super::log::{Before, Last, Log, Settings, SyncPolicy};
 use super::node_state::{self, As, Found, OLD_IDENTITY, Said, StateFile, Why};
 use super::opening::{OpenError, OpenReport};
 use super::state_lines::{Identity, Line, Run, State, Synced};
@@ -86,12 +86,12 @@ pub(crate) fn open<S: Storage + Clone>(storage: &S, how: How<'_>) -> Result<Star
     if let Said::Unknown(version) = said {
         return Err(StartError::Version(version));
     }
-    let last = match &said {
-        Said::State(state) => last_of(state),
-        _ => None,
+    let before = match &said {
+        Said::State(state) => before(state),
+        _ => Before::default(),
     };
-    let (log, report) = Log::open_behind(storage.clone(), how.settings, last.as_ref())?;
-    let last = last.as_ref().map(|last| last.file.as_str());
+    let (log, report) = Log::open_behind(storage.clone(), how.settings, &before)?;
+    let last = before.last.as_ref().map(|last| last.file.as_str());
     let files = node_state::lengths(storage, last).map_err(failed("looking at its files"))?;
     let old = old_folder(storage).map_err(failed("reading node.id"))?;
     let first = matches!(said, Said::Nothing);
@@ -136,11 +136,11 @@ pub(crate) fn open<S: Storage + Clone>(storage: &S, how: How<'_>) -> Result<Star
     Ok(Started { log, state, kept, identity, why, report })
 }
 
-/// The file that was written last.
-fn last_of(state: &State) -> Option<Last> {
-    let last = state.files.get(state.current.as_ref()?)?;
-    let always = state.run.as_ref().is_some_and(|run| run.synced);
-    Some(Last { file: last.file.clone(), bytes: last.bytes, always })
+/// How the last run left the log.
+fn before(state: &State) -> Before {
+    let last = state.current.as_ref().and_then(|current| state.files.get(current));
+    let last = last.map(|last| Last { file: last.file.clone(), bytes: last.bytes });
+    Before { last, always: state.run.as_ref().is_some_and(|run| run.synced) }
 }
 
 /// The notes of an identity that begins.

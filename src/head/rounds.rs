@@ -54,6 +54,8 @@ impl Head {
         if !self.cluster.wanted.get() {
             return;
         }
+        let here: Vec<NodeId> = self.nodes().iter().filter_map(|node| node.id).collect();
+        let joining: Vec<NodeId> = here.into_iter().filter(|node| !self.is_leaving(*node)).collect();
         let mut heard = self.cluster.heard.borrow_mut();
         if heard.roster().is_empty() {
             let founding =
@@ -64,11 +66,7 @@ impl Head {
                 Err(why) => tracing::debug!("no cluster begins yet: {why:?}"),
             }
         }
-        for node in self.nodes() {
-            if let Some(id) = node.id.filter(|id| !self.drains.borrow().contains(id)) {
-                heard.set_joins(id);
-            }
-        }
+        joining.into_iter().for_each(|node| heard.set_joins(node));
     }
 
     fn entry_of(&self, node: NodeId) -> Option<Rc<NodeEntry>> {

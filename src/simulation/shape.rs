@@ -249,6 +249,12 @@ impl Shape {
         self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Power(Host::Node(_), _) | Fault::Wipe(..) | Fault::Restore(..)))
     }
 
+    /// Whether the clocks of the heads differ at some time.
+    #[must_use]
+    pub(crate) fn is_skewed(&self) -> bool {
+        self.skews.iter().any(|skew| *skew != 0) || self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump(..)))
+    }
+
     /// Some time while things go wrong.
     fn moment(&self, rng: &mut SmallRng) -> Duration {
         millis(rng, 0..self.trouble.as_millis() as u64)
