@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::lull::Lull;
 use super::{Config, Event, Query, ReadError};
 use crate::client::connection::{open, open_max, silence_max};
 use crate::client::troubles::Troubles;
@@ -108,16 +109,17 @@ pub(super) struct Link {
     /// Nodes that the head waits for.
     waiting: Option<Vec<String>>,
     troubles: Troubles,
+    lull: Lull,
 }
 
 impl Link {
     /// The task for a query that begins where the reader's order stage wants it to.
-    pub(super) fn new(config: Config, query: Query, deliveries: mpsc::Sender<Delivery>) -> Self {
+    pub(super) fn new(config: Config, query: Query, deliveries: mpsc::Sender<Delivery>, lull: Lull) -> Self {
         let heads = config.heads();
         let troubles = Troubles::new(&heads);
         let (progress, waiting, token) = (Instant::now(), None, None);
         let reached = query.from;
-        Self { config, heads, query, reached, deliveries, connections: 0, token, progress, waiting, troubles }
+        Self { config, heads, query, reached, deliveries, connections: 0, token, progress, waiting, troubles, lull }
     }
 
     /// Runs until the read is over or nobody listens.
@@ -137,6 +139,7 @@ impl Link {
             };
             let before = self.progress;
             let Left::Lost(ended) = self.converse(place, &head).await else { return };
+            self.lull.begin();
             let refused = match &ended {
                 Ended::Refused(refusal) if !refusal.retry => Some(refusal.clone()),
                 _ => None,
@@ -298,6 +301,7 @@ impl Link {
         let mut asked = false;
         loop {
             if let Some(frame) = Frame::decode(buffer)? {
+                self.lull.end();
                 return Ok(Some(frame));
             }
             // A head that is asked has longer to answer where there is no other to go on with.
@@ -324,6 +328,7 @@ impl Link {
                     let mut out = BytesMut::new();
                     frame::ping(&mut out, self.connections);
                     write(socket, &out).await?;
+                    self.lull.begin();
                     asked = true;
                 }
             }
