@@ -170,15 +170,8 @@ impl Order {
                 return self.deliver(message);
             }
         }
-        // Nothing of what is there before `from` tells what was before a connection in text: nothing of it is waited for.
-        if is_met && !id.may_retry() && self.live.is_none() {
-            client.turn = seq;
-        }
         // A number below the turn was given up as missing, or is its client's first: late is better than never.
-        let is_due = seq <= client.turn || (!id.may_retry() && self.live.is_none());
-        if is_due && seq > client.turn {
-            client.turn = seq;
-        }
+        let is_due = seq <= client.turn;
         if seq == client.turn {
             client.turn += 1;
         }
@@ -219,7 +212,9 @@ impl Order {
         let message = message.detached();
         self.held_bytes += weight(&message);
         let until = match self.live {
-            None => message.id.time_ns.saturating_add(HOLD_NS),
+            // What was before a connection in text may lie before `from`; but its first messages may be just under way.
+            None if is_met && !message.client.may_retry() => message.id.time_ns.saturating_add(MEET_NS),
+            None => message.id.time_ns.saturating_add(wait(message.client)),
             // Who is met in the middle has nothing before that would come; but what comes together may come in disorder.
             Some(now) if is_met => now.saturating_add(MEET_NS),
             Some(now) => now.saturating_add(wait(message.client)),
