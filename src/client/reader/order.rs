@@ -59,6 +59,8 @@ pub(super) struct Order {
     oldest: BTreeSet<(u64, ClientId, u64)>,
     /// Time since what comes is delivered, ns; none while what is there is.
     live: Option<u64>,
+    /// Until then what comes may have been there before, ns: another head sends it, from every node as it can.
+    catches_up_until: u64,
     /// Everybody's second copies are looked for: who follows may meet a record twice.
     follows: bool,
     held_bytes: usize,
@@ -81,6 +83,7 @@ impl Order {
             clients: HashMap::new(),
             oldest: BTreeSet::new(),
             live: None,
+            catches_up_until: 0,
             follows: false,
             held_bytes: 0,
             held_bytes_max: limits::READER_HELD_BYTES_MAX,
@@ -105,6 +108,12 @@ impl Order {
                 self.oldest.insert((entry.0, client, seq));
             }
         }
+    }
+
+    /// What comes is sent on another connection from now on: of what is there already, nodes that have much to look through
+    /// may send the earlier later.
+    pub(super) fn goes_on(&mut self) {
+        self.catches_up_until = self.live.unwrap_or_default().saturating_add(TEXT_HOLD_NS);
     }
 
     /// From the start second copies of everybody are looked for.
@@ -216,7 +225,7 @@ impl Order {
             None if is_met && !message.client.may_retry() => message.id.time_ns.saturating_add(MEET_NS),
             None => message.id.time_ns.saturating_add(wait(message.client)),
             // Who is met in the middle has nothing before that would come; but what comes together may come in disorder.
-            Some(now) if is_met => now.saturating_add(MEET_NS),
+            Some(now) if is_met => now.saturating_add(MEET_NS).max(self.catches_up_until),
             Some(now) => now.saturating_add(wait(message.client)),
         };
         self.oldest.insert((until, message.client, message.seq));
