@@ -106,11 +106,11 @@ fn complete(all: &Complete) -> String {
     let names = |of: &[Member]| of.iter().map(name).collect::<Vec<_>>().join(", ");
     let mut text = match (all.complete, all.lacking) {
         (true, _) => "complete: everything that was acknowledged is here, or was let go by retention\n".to_owned(),
-        (false, 0) => format!("NOT complete: {} folders or more were not given\n", all.least),
+        (false, 0) => format!("NOT complete: {} folders or more were not given, or can't be relied on\n", all.least),
         (false, lacking) => format!("NOT complete: {lacking} entries that are promised are in no folder\n"),
     };
     if !all.not_given.is_empty() {
-        text += &format!("  not given: the folders of {}\n", names(&all.not_given));
+        text += &format!("  not given, or not to be relied on: the folders of {}\n", names(&all.not_given));
     }
     for Lacking { ledger, from, end, wanted } in &all.lacking_first {
         let wanted = if wanted.is_empty() { "no folder that is missing".to_owned() } else { names(wanted) };

@@ -41,6 +41,8 @@ pub(crate) struct Cluster {
     failed: Cell<bool>,
     /// There is something to keep: nodes come in, ledgers are opened.
     pub(super) wanted: Cell<bool>,
+    /// There was something to keep since the last node registered: those that are here come in.
+    pub(super) called: Cell<bool>,
     /// Told when there is something to decide.
     pub(super) dirty: Notify,
     /// What each node was told of the roster on its connection.
@@ -89,6 +91,7 @@ impl Cluster {
             saved: RefCell::default(),
             failed: Cell::new(false),
             wanted: Cell::new(false),
+            called: Cell::new(false),
             dirty: Notify::new(),
             told: RefCell::default(),
             since: RefCell::default(),

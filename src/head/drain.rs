@@ -82,6 +82,7 @@ impl Head {
         self.say(peer.ip(), Log::Heartbeat, &line);
         // A node that was never in the roster keeps nothing: it is in first, so that it can leave.
         self.cluster.wanted.set(true);
+        self.cluster.called.set(true);
         self.drain_on(id);
         self.decide();
         Ok(())

@@ -122,7 +122,27 @@ impl Spot {
             }
             Some(spot)
         };
-        parsed().ok_or_else(|| Refusal::new(Code::Protocol, "the token of this read is none; begin to read anew"))
+        parsed().ok_or_else(no_token)
+    }
+
+    /// What a token of the beginning says: from which id on what comes is wanted, and what was there.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(crate) fn of_beginning(token: &[u8]) -> Result<(RecordId, Self), Refusal> {
+        let split = token.get(1..).and_then(|token| token.split_at_checked(ID_CHARS));
+        let from = split.and_then(|(from, _)| std::str::from_utf8(from).ok()?.parse().ok());
+        let rest = split.map(|(_, rest)| rest).unwrap_or_default();
+        Ok((from.ok_or_else(no_token)?, Self::of_token(rest)?))
+    }
+
+    /// As a token of the beginning.
+    #[must_use]
+    pub(crate) fn to_token_of_beginning(&self, from: RecordId) -> Bytes {
+        let mut token = vec![frame::TOKEN_OF_BEGINNING];
+        token.extend_from_slice(&from.to_text());
+        token.extend_from_slice(&self.to_token());
+        Bytes::from(token)
     }
 
     /// As a token: `<incarnation>:<first>..<end>,… <ledger>=<next> …`, as much as fits.
@@ -135,12 +155,14 @@ impl Spot {
         });
         let part = self.part.iter().map(|(ledger, entries)| format!("{ledger}={}", Digits(first_gap(entries))));
         for word in done.chain(part) {
-            if token.len() + word.len() < limits::TOKEN_BYTES_MAX {
+            // With what stands before one of the beginning it fits a frame, too.
+            if token.len() + word.len() + ID_CHARS + 1 < limits::TOKEN_BYTES_MAX {
                 token.push_str(&word);
                 token.push(' ');
             }
         }
-        Bytes::from(token.trim_end().to_owned())
+        // One that is empty would be none.
+        Bytes::from(if token.is_empty() { " ".to_owned() } else { token.trim_end().to_owned() })
     }
 
     /// As a node is told it, as much as fits.
@@ -182,6 +204,15 @@ impl Spot {
             }
         });
     }
+}
+
+/// Whether what was there at the beginning is wanted, too.
+pub(crate) fn is_of_beginning(token: &[u8]) -> bool {
+    token.first().is_none_or(|first| *first == frame::TOKEN_OF_BEGINNING)
+}
+
+fn no_token() -> Refusal {
+    Refusal::new(Code::Protocol, "the token of this read is none; begin to read anew")
 }
 
 /// The first entry that is not in a set.
@@ -398,7 +429,12 @@ mod tests {
                 spot.part.insert(LedgerId { incarnation: Incarnation(incarnation), number }, EntrySet::from(0..next));
             }
             let again = Spot::of_token(&spot.to_token()).unwrap();
-            prop_assert_eq!((again.done, again.part), (spot.done, spot.part));
+            prop_assert_eq!((&again.done, &again.part), (&spot.done, &spot.part));
+            let id = RecordId { time_ns: 7, incarnation: 8 };
+            let token = spot.to_token_of_beginning(id);
+            prop_assert!(is_of_beginning(&token) && is_of_beginning(b"") && !is_of_beginning(&spot.to_token()));
+            let (from, again) = Spot::of_beginning(&token).unwrap();
+            prop_assert_eq!((from, again.done, again.part), (id, spot.done, spot.part));
         }
     }
 

@@ -188,16 +188,21 @@ pub(crate) async fn run(head: &Head, peer: IpAddr, outbox: &Rc<Outbox>, wanted: 
     if !wanted.follow {
         return pull(head, outbox, &wanted, &place).await;
     }
-    // What the reader knows once it has all that is there now.
-    let spot = if wanted.token.is_empty() {
-        let now = follow::Spot::now(head);
-        pull(head, outbox, &wanted, &place).await?;
-        now
-    } else {
-        follow::Spot::of_token(&wanted.token)?
+    // A follower's place is its own until it ends: nodes serve no more followers than there are places.
+    if !follow::is_of_beginning(&wanted.token) {
+        let spot = follow::Spot::of_token(&wanted.token)?;
+        return follow::run(head, outbox, &wanted, spot).await;
+    }
+    // What the reader knows once it has all that is there when it begins, and from which id on it wants what comes: it asks
+    // the next head for what is there from another one on, and what comes has no order.
+    let (from, spot) = match wanted.token.is_empty() {
+        true => (wanted.from, follow::Spot::now(head)),
+        false => follow::Spot::of_beginning(&wanted.token)?,
     };
-    // Its place is its own until it ends: nodes serve no more followers than there are places.
-    follow::run(head, outbox, &wanted, spot).await
+    let token = Frame::Token(spot.to_token_of_beginning(from));
+    outbox.with(|out| token.encode(out)).map_err(|error| error.refusal())?;
+    pull(head, outbox, &wanted, &place).await?;
+    follow::run(head, outbox, &Wanted { from, ..wanted }, spot).await
 }
 
 /// Sends what is there, in the order of ids.

@@ -49,13 +49,11 @@ impl Head {
         }
     }
 
-    /// Founds a cluster where there is none, and has nodes come in that are here: once there is something to keep.
+    /// Founds a cluster where there is none, and has nodes come in that are here: once there is something to keep. A node that
+    /// comes and goes meanwhile kept nothing, and nobody waits for it.
     fn begin(&self) {
-        if !self.cluster.wanted.get() {
-            return;
-        }
         let mut heard = self.cluster.heard.borrow_mut();
-        if heard.roster().is_empty() {
+        if self.cluster.wanted.get() && heard.roster().is_empty() {
             let founding =
                 Founding { time_ns: self.config.clock.wall_ns(), head: Incarnation(self.incarnation()) };
             let (replicas, least) = (self.config.replicas as u8, self.config.copies_min as u8);
@@ -63,6 +61,9 @@ impl Head {
                 Ok(()) => tracing::info!("a cluster begins: {replicas} copies, at least {least}"),
                 Err(why) => tracing::debug!("no cluster begins yet: {why:?}"),
             }
+        }
+        if !self.cluster.called.get() && heard.short() == 0 {
+            return;
         }
         for node in self.nodes() {
             if let Some(id) = node.id.filter(|id| !self.drains.borrow().contains(id)) {

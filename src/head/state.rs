@@ -213,7 +213,8 @@ impl Head {
 
     /// There is something to keep: the cluster is founded if there is none, and ledgers are opened.
     fn want(&self) {
-        if !self.cluster.wanted.replace(true) {
+        let called = self.cluster.called.replace(true);
+        if !self.cluster.wanted.replace(true) || !called {
             self.expect_ledgers();
             self.decide();
         }
@@ -308,6 +309,7 @@ impl Head {
         });
         entry.sink.accepted(self.incarnation());
         self.nodes.borrow_mut().push(Rc::clone(&entry));
+        self.cluster.called.set(false);
         self.expect_ledgers();
         let (ip, name, dialect) = (entry.ip, &entry.name, word(entry.dialect));
         self.say(ip, Log::Heartbeat, &format!("{ip} disponible name={name} registered dialect={dialect}"));

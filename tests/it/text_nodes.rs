@@ -224,7 +224,7 @@ fn a_read_says_what_text_nodes_keep_and_never_give_back() {
     assert!(ran(status).1.contains("\nline-127.0.0.1 keeps 2 records that no read gives back\n"));
     // A head that starts again still knows.
     let (at, logs) = (head.at(), dir.path().to_owned());
-    eventually("it is written down", || head.log("members.txt").contains("text 2 line-127.0.0.1\n").then_some(()));
+    eventually("it is written down", || head.log("head.state").contains("text 2 line-127.0.0.1").then_some(()));
     head.process.kill();
     let again = Head::start_at(&logs, &at, &["--no-icmp"]);
     eventually("data1 is back", || (nodes(&again) == 1).then_some(()));

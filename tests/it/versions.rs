@@ -38,10 +38,10 @@ fn others() -> [(Vec<u8>, &'static str); 4] {
     newer.extend(b"acopio");
     newer.extend([0, 0, 0, 3, 0x7f, 1, 2]);
     let kind = "a frame is of kind 0x7f, which acopio/2 does not have; use the same version on both sides";
-    let speaks = "it speaks acopio/2 and this is acopio/2 (";
+    let speaks = "it speaks acopio/3 and this is acopio/2 (";
     [
-        (b"confirmacion acopio/2\n".to_vec(), speaks),
-        (b"error: version acopio/2 is not known here; speak acopio/2\n".to_vec(), speaks),
+        (b"confirmacion acopio/3\n".to_vec(), speaks),
+        (b"error: version acopio/2 is not known here; speak acopio/3\n".to_vec(), speaks),
         (newer, kind),
         (b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), "it answered \"SSH-2.0-"),
     ]
@@ -83,13 +83,13 @@ fn send_goes_on_with_the_head_of_its_version() {
 
 #[test]
 fn send_says_why_when_there_is_no_head_of_its_version() {
-    let other = fake_head(b"confirmacion acopio/2\n");
+    let other = fake_head(b"confirmacion acopio/3\n");
     let output = acopio().args(["send", "--head", &other, "--retry-for", "10s", "uno"]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains(&format!("head {other}: it speaks acopio/2 and this is acopio/2")), "{said}");
+    assert!(said.contains(&format!("head {other}: it speaks acopio/3 and this is acopio/2")), "{said}");
     let output = acopio().args(["status", "--head", &other]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains(&format!("head {other}: it speaks acopio/2 and this is acopio/2")), "{said}");
+    assert!(said.contains(&format!("head {other}: it speaks acopio/3 and this is acopio/2")), "{said}");
 }

@@ -83,7 +83,7 @@ fn a_flipped_bit_is_found_where_it_is_and_what_lacks_by_it_is_counted() {
     flip(&dir.path().join(&name), len * 10 - 3);
     let report = check(dir.path());
     assert_eq!(kinds(&report), [(Kind::Lacking, 0), (Kind::Rot, 10)]);
-    assert!(report.problems[0].reason.starts_with("1 entries of ledger ----6.0, from 19 to 19, "), "{report:?}");
+    assert!(report.problems[0].reason.starts_with("1 entries of ledger ----6.-, from 19 to 19, "), "{report:?}");
     let problem = &report.problems[1];
     assert_eq!((&problem.file, problem.offset), (&name, 9 * len as u64));
     assert_eq!((report.records, report.lacking, report.rotten), (24, 1, 1));

@@ -38,6 +38,7 @@
 mod error;
 mod last;
 mod link;
+mod lull;
 mod message;
 mod order;
 mod seen;
@@ -64,6 +65,7 @@ use crate::net::{self, Net};
 use crate::wire::frame::Frame;
 use crate::wire::id::{ClientId, ID_CHARS, RecordId};
 use link::{Delivery, Link, Source};
+use lull::Lull;
 use order::Order;
 #[cfg(feature = "simulation")]
 pub use order::{PLANTED, Planted};
@@ -165,8 +167,8 @@ pub fn read(config: impl Into<Config>, query: Query) -> Reader {
     let may_retry = query.client.is_none_or(ClientId::may_retry);
     let from = if may_retry { order::warm_up(query.from) } else { query.from };
     let order = Order::new(query.from).follows(query.follow);
-    let partial = query.partial;
-    let task = tokio::spawn(Link::new(config.into(), Query { from, ..query }, sender).run());
+    let (partial, lull) = (query.partial, Lull::default());
+    let task = tokio::spawn(Link::new(config.into(), Query { from, ..query }, sender, lull.clone()).run());
     Reader {
         deliveries,
         task,
@@ -177,6 +179,7 @@ pub fn read(config: impl Into<Config>, query: Query) -> Reader {
         lines: Lines::default(),
         told: VecDeque::new(),
         live_at: None,
+        lull,
         timer: None,
         over: false,
     }
@@ -200,6 +203,20 @@ struct Lines {
     next: Option<RecordId>,
 }
 
+/// Since when what comes is delivered, and how long there was a lull until then.
+#[derive(Clone, Copy, Debug)]
+struct LiveAt {
+    at: Instant,
+    lull: Duration,
+}
+
+impl LiveAt {
+    /// When it would have begun without the lulls since.
+    fn begun(self, lull: &Lull) -> Instant {
+        self.at + lull.total().saturating_sub(self.lull)
+    }
+}
+
 /// A read under way. Dropping it ends it.
 #[derive(Debug)]
 pub struct Reader {
@@ -215,7 +232,9 @@ pub struct Reader {
     /// What is told once the order stage has nothing.
     told: VecDeque<Result<Event, ReadError>>,
     /// Since when what comes is delivered.
-    live_at: Option<Instant>,
+    live_at: Option<LiveAt>,
+    /// Time in which nothing could come.
+    lull: Lull,
     /// Until something is due that is held.
     timer: Option<Pin<Box<Sleep>>>,
     /// Nothing more is received.
@@ -232,7 +251,8 @@ impl Reader {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, ReadError>>> {
         loop {
             if let Some(live_at) = self.live_at {
-                self.order.tick(u64::try_from(live_at.elapsed().as_nanos()).unwrap_or(u64::MAX));
+                let elapsed = live_at.begun(&self.lull).elapsed();
+                self.order.tick(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
             }
             if let Some(message) = self.order.pop() {
                 return Poll::Ready(Some(Ok(Event::Message(message))));
@@ -258,7 +278,7 @@ impl Reader {
     /// Whether something is due that is held; if not, this is polled again when it is.
     fn is_due(&mut self, cx: &mut Context<'_>) -> bool {
         let Some((live_at, due)) = self.live_at.zip(self.order.due()) else { return false };
-        let due = live_at + Duration::from_nanos(due);
+        let due = live_at.begun(&self.lull) + Duration::from_nanos(due);
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
         if timer.deadline() != due {
             timer.as_mut().reset(due);
@@ -266,11 +286,16 @@ impl Reader {
         timer.as_mut().poll(cx).is_ready()
     }
 
+    fn begin_live(&mut self) {
+        let lull = self.lull.total();
+        self.live_at.get_or_insert_with(|| LiveAt { at: Instant::now(), lull });
+        self.order.begin_live();
+    }
+
     fn take(&mut self, delivery: Delivery) {
         match delivery {
             Delivery::Live => {
-                self.live_at.get_or_insert_with(Instant::now);
-                self.order.begin_live();
+                self.begin_live();
                 if let Some(source) = &mut self.source {
                     source.live = true;
                 }
@@ -278,8 +303,7 @@ impl Reader {
             Delivery::Lines { source, next, lines } => {
                 self.lines = Lines { rest: lines, next: Some(next) };
                 if source.live {
-                    self.live_at.get_or_insert_with(Instant::now);
-                    self.order.begin_live();
+                    self.begin_live();
                 }
                 if self.source.as_ref().is_none_or(|old| old.number != source.number || old.live != source.live) {
                     self.source = Some(source);

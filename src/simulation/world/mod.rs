@@ -362,7 +362,7 @@ impl World {
             let mut probe = client::Client::new(config);
             for k in 0..PROBES {
                 let payload = format!("{number} probe {k}").into_bytes();
-                book.borrow_mut().sent.insert(payload.clone());
+                book.borrow_mut().sent.insert(payload.clone(), Instant::now());
                 probe.store(Bytes::from(payload)).await.map_err(|error| error.to_string())?;
             }
             Ok(())

@@ -267,7 +267,7 @@ impl World {
         let notes = read.notes.borrow();
         let outcome = {
             let book = self.book.borrow();
-            let expected = Expected { sent: &book.sent, torn: &book.torn, kept };
+            let expected = Expected { sent: &book.sent, torn: &book.torn, kept, follows: who == "follower" };
             reading::judge(&notes.delivered, &expected)
         };
         self.note(&format!("{who}: {} messages, {} late", notes.delivered.len(), outcome.late));

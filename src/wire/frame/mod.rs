@@ -136,6 +136,9 @@ pub struct NodeReport {
     pub reason: String,
 }
 
+/// How a [`Frame::Token`] begins that is sent before what is there: who goes on with it wants that, too.
+pub(crate) const TOKEN_OF_BEGINNING: u8 = b'+';
+
 /// A frame, decoded. `docs/wire.md` has the byte tables.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Frame {
@@ -224,7 +227,8 @@ pub enum Frame {
         /// Whole lines.
         lines: Bytes,
     },
-    /// Head to client: what was sent so far, as a text that any head understands.
+    /// Head to client: where to go on, as a text that any head understands. At the beginning of a read that follows: behind what
+    /// is there (see [`TOKEN_OF_BEGINNING`]), then what was sent so far.
     Token(Bytes),
     /// Head to client: the read is over.
     ReadEnd {
