@@ -66,7 +66,7 @@ impl Head {
             return;
         }
         for node in self.nodes() {
-            if let Some(id) = node.id.filter(|id| !self.drains.borrow().contains(id)) {
+            if let Some(id) = node.id.filter(|id| !self.drains.borrow().contains(id) && !node.joined.replace(true)) {
                 heard.set_joins(id);
             }
         }

@@ -187,14 +187,15 @@ impl Heard {
         }
     }
 
-    /// An unknown identity, or one that is out and wants in again, is `new`.
+    /// An unknown identity, or one that is out and wants in again, is `new`. It joins once on a connection: one that goes out
+    /// on it ends, and so does one that has noted that it is out.
     fn join(&mut self, node: NodeId) {
-        let wants = self.nodes.get(&node).is_some_and(|known| known.joins);
-        if let Some(next) = self.roster.generation(node).joining().filter(|_| wants)
-            && self.set(node, next).is_err()
-            && let Some(known) = self.nodes.get_mut(&node)
-        {
-            known.joins = false;
+        let Some(known) = self.nodes.get_mut(&node).filter(|known| known.joins) else { return };
+        known.joins = false;
+        let is_over = known.noted.generation(node).standing() == Standing::Out;
+        if let Some(next) = self.roster.generation(node).joining().filter(|_| !is_over) {
+            // A head whose roster is full takes in nobody else.
+            self.set(node, next).unwrap_or_default();
         }
     }
 
