@@ -185,7 +185,13 @@ impl<S: Storage + Clone> StateFile<S> {
         let state = State { run: Some(run), stopped: false, ..state.clone() };
         let text = state.to_text();
         make_reserve(storage);
-        storage.write_small(STATE, text.as_bytes())?;
+        if let Err(error) = storage.write_small(STATE, text.as_bytes()) {
+            if !is_full(&error) {
+                return Err(error);
+            }
+            give_way(storage)?;
+            storage.write_small(STATE, text.as_bytes())?;
+        }
         let file = storage.open_append(STATE)?;
         let bytes = text.len() as u64;
         let bytes_max = grown(bytes);
@@ -207,8 +213,7 @@ impl<S: Storage + Clone> StateFile<S> {
                 if !is_full(&error) {
                     return Err(error);
                 }
-                self.storage.remove(RESERVE)?;
-                self.storage.sync_dir()?;
+                give_way(&self.storage)?;
                 self.file.append(text.as_bytes())?;
             }
             self.bytes += text.len() as u64;
@@ -270,6 +275,15 @@ fn make_reserve<S: Storage>(storage: &S) {
     }
     if let Err(error) = storage.write_small(RESERVE, &vec![0; STATE_RESERVE_BYTES]) {
         tracing::debug!("{RESERVE} cannot be made: {error}");
+    }
+}
+
+/// Makes room for notes on a disk that is full. Where the reserve is gone already there is none to be had.
+fn give_way<S: Storage>(storage: &S) -> io::Result<()> {
+    match storage.remove(RESERVE) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(io::ErrorKind::StorageFull.into()),
+        Err(error) => Err(error),
+        Ok(()) => storage.sync_dir(),
     }
 }
 
