@@ -109,7 +109,14 @@ impl<S: Storage + Clone> Writer<S> {
         self.log_sealed()?;
         appended?;
         match self.log.policy() {
-            SyncPolicy::Always => self.sync()?,
+            SyncPolicy::Always => {
+                self.sync()?;
+                if self.log.met_foreign() {
+                    // Who opens the log after a crash must not take what others wrote for the beginning of a torn end.
+                    self.log_reach()?;
+                    self.add_state("", true)?;
+                }
+            }
             SyncPolicy::Every(every) => {
                 let since = *self.unsynced_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= every.max(Duration::from_millis(1)) {
