@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::log::{Last, Log, Settings, SyncPolicy};
+use super::log::{Before, Last, Log, Settings, SyncPolicy};
 use super::node_state::{self, As, Found, OLD_IDENTITY, Said, StateFile, Why};
 use super::opening::{OpenError, OpenReport};
-use super::state_lines::{Identity, Line, Run, State};
+use super::state_lines::{Identity, Line, Run, State, Synced};
 use super::storage::Storage;
 use super::writer::{reach, sealed};
 use crate::ledger::kept::Kept;
@@ -86,12 +86,12 @@ pub(crate) fn open<S: Storage + Clone>(storage: &S, how: How<'_>) -> Result<Star
     if let Said::Unknown(version) = said {
         return Err(StartError::Version(version));
     }
-    let last = match &said {
-        Said::State(state) => last_of(state),
-        _ => None,
+    let before = match &said {
+        Said::State(state) => before(state),
+        _ => Before::default(),
     };
-    let (log, report) = Log::open_behind(storage.clone(), how.settings, last.as_ref())?;
-    let last = last.as_ref().map(|last| last.file.as_str());
+    let (log, report) = Log::open_behind(storage.clone(), how.settings, &before)?;
+    let last = before.last.as_ref().map(|last| last.file.as_str());
     let files = node_state::lengths(storage, last).map_err(failed("looking at its files"))?;
     let old = old_folder(storage).map_err(failed("reading node.id"))?;
     let first = matches!(said, Said::Nothing);
@@ -115,7 +115,7 @@ pub(crate) fn open<S: Storage + Clone>(storage: &S, how: How<'_>) -> Result<Star
         As::Another { replaces, cluster, old, why } => {
             let node = NodeId::from_random(how.random);
             // What the other one counted is no promise of this one.
-            let (kept, notes) = Kept::replacing(node, said.noted, lines_of(&log, &State::default()));
+            let (kept, notes) = Kept::replacing(node, given_up(said.noted, replaces), lines_of(&log, &State::default()));
             (Identity { node, replaces, old, cluster }, kept, folded(notes), BTreeMap::new(), why)
         }
     };
@@ -134,10 +134,11 @@ pub(crate) fn open<S: Storage + Clone>(storage: &S, how: How<'_>) -> Result<Star
     Ok(Started { log, state, kept, identity, why, report })
 }
 
-/// The file that was written last.
-fn last_of(state: &State) -> Option<Last> {
-    let last = state.files.get(state.current.as_ref()?)?;
-    Some(Last { file: last.file.clone(), bytes: last.bytes })
+/// How the last run left the log.
+fn before(state: &State) -> Before {
+    let last = state.current.as_ref().and_then(|current| state.files.get(current));
+    let last = last.map(|last| Last { file: last.file.clone(), bytes: last.bytes });
+    Before { last, always: state.run.as_ref().is_some_and(|run| run.synced) }
 }
 
 /// The notes of an identity that begins.
@@ -161,6 +162,20 @@ fn lines_of<S: Storage + Clone>(log: &Log<S>, state: &State) -> BTreeMap<LedgerI
         lines.entry(ledger).or_default().counted = counted;
     }
     lines
+}
+
+/// The roster in which the identity that is replaced will not come back: the one that replaces it says so. Whoever is replaced
+/// before any head heard of it has said it for the one before.
+fn given_up(mut noted: Folded, replaces: Option<NodeId>) -> Folded {
+    let known = replaces.and_then(|old| noted.roster.identities().find(|(node, _)| *node == old));
+    let known = known.map(|(node, record)| (node, record.generation, record.name.clone()));
+    if let Some((old, generation, name)) = known
+        && let Some(next) = generation.given_up()
+    {
+        // Its record exists, so the roster does not grow.
+        noted.roster.set(old, next, &name).map(drop).unwrap_or_default();
+    }
+    noted
 }
 
 /// The state of an identity that starts: with the files as they are now, which opening has synced. What was counted in them

@@ -109,7 +109,14 @@ impl<S: Storage + Clone> Writer<S> {
         self.log_sealed()?;
         appended?;
         match self.log.policy() {
-            SyncPolicy::Always => self.sync()?,
+            SyncPolicy::Always => {
+                self.sync()?;
+                if self.log.met_foreign() {
+                    // Who opens the log after a crash must not take what others wrote for the beginning of a torn end.
+                    self.log_reach()?;
+                    self.add_state("", true)?;
+                }
+            }
             SyncPolicy::Every(every) => {
                 let since = *self.unsynced_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= every.max(Duration::from_millis(1)) {
@@ -133,8 +140,8 @@ impl<S: Storage + Clone> Writer<S> {
     /// Writes down how far the file goes that is written, if that is news.
     fn log_reach(&mut self) -> Result<(), LogError> {
         let Some(reaches) = self.log.reaches().filter(|reaches| reaches.bytes != self.logged) else { return Ok(()) };
-        let line = synced_line(reach(reaches));
         (self.logged, self.logged_at) = (reaches.bytes, Some(Instant::now()));
+        let line = synced_line(reach(reaches));
         self.add_state(&line, false)
     }
 

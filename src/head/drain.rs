@@ -175,6 +175,14 @@ impl Head {
         Refusal::new(Code::Protocol, text)
     }
 
+    /// Whether a node leaves or has left on this connection, by this head's word or by another's: it is not taken in again.
+    pub(super) fn is_leaving(&self, node: NodeId) -> bool {
+        if self.standing(node) == Standing::Leaving {
+            self.drains.borrow_mut().insert(node);
+        }
+        self.drains.borrow().contains(&node) || self.cluster.left.borrow().contains(&node)
+    }
+
     /// Goes on with drains: nodes that are in by now note that they leave, and those that are out are let go.
     pub(super) fn drains_on(&self) {
         let drained: Vec<NodeId> = self.drains.borrow().iter().copied().collect();
@@ -184,6 +192,7 @@ impl Head {
                 Standing::Out => {
                     self.drains.borrow_mut().remove(&node);
                     if let Some(entry) = self.nodes().into_iter().find(|entry| entry.id == Some(node)) {
+                        self.cluster.left.borrow_mut().insert(node);
                         self.say(entry.ip, Log::Info, &format!("dataNode {} is drained and let go", entry.name));
                         self.say(entry.ip, Log::Heartbeat, &format!("{} drained name={}", entry.ip, entry.name));
                     }

@@ -282,6 +282,11 @@ impl Heard {
             return false;
         }
         let heads = self.heads(known);
+        if !heads.promised && self.standing(node) == Standing::Leaving && self.is_present(node) {
+            // Leftovers of lost identities may have holes that nobody can fill. Who leaves promises nothing of them: what it has
+            // is to be elsewhere.
+            return !self.is_elsewhere(known, node, noters);
+        }
         // Without an end it is open with the one that leaves, or only leftovers are there, which somebody has to promise
         // first.
         let Some(end) = heads.end else { return !self.is_nothing(known) };
@@ -293,6 +298,21 @@ impl Heard {
                 && held.covers(owed.clone())
         };
         !owed.is_empty() && self.present_holds(known).filter(|(at, held)| promises(*at, held)).count() < self.least()
+    }
+
+    /// Whether M of those that know have all that a node has of a ledger.
+    fn is_elsewhere(&self, known: &super::Known, node: NodeId, noters: &BTreeSet<NodeId>) -> bool {
+        let Some((_, own)) = self.present_holds(known).find(|(at, _)| *at == node) else { return true };
+        let mut runs = Vec::new();
+        let mut at = 0;
+        while let Some(run) = own.run(at..u32::MAX) {
+            at = run.end;
+            runs.push(run);
+        }
+        let has_all = |at: NodeId, held: &super::Held| {
+            noters.contains(&at) && self.roster.generation(at).is_in() && runs.iter().all(|run| held.covers(run.clone()))
+        };
+        runs.is_empty() || self.present_holds(known).filter(|(at, held)| has_all(*at, held)).count() >= self.least()
     }
 
     /// Nothing is there, and nobody was told to get anything.
