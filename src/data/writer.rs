@@ -104,7 +104,10 @@ impl<S: Storage + Clone> Writer<S> {
         if lines.bytes.is_empty() {
             return Ok(());
         }
-        self.log.append(&lines.bytes, &lines.summary)?;
+        let appended = self.log.append(&lines.bytes, &lines.summary);
+        // A batch that does not fit any more may have sealed a file all the same.
+        self.log_sealed()?;
+        appended?;
         match self.log.policy() {
             SyncPolicy::Always => {
                 self.sync()?;
@@ -122,7 +125,7 @@ impl<S: Storage + Clone> Writer<S> {
             }
             SyncPolicy::Never => {}
         }
-        self.log_sealed()
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), LogError> {
@@ -150,7 +153,7 @@ impl<S: Storage + Clone> Writer<S> {
             self.logged = 0;
         }
         self.sealed = count;
-        self.add_state(&text, false)
+        if text.is_empty() { Ok(()) } else { self.add_state(&text, false) }
     }
 
     fn remove(&mut self, files: Vec<Arc<SealedFile>>, mut notes: String) -> Result<super::retention::Retained, LogError> {
