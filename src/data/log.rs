@@ -180,20 +180,29 @@ pub(crate) struct Last {
     pub(crate) bytes: u64,
 }
 
+/// How the last run left the log.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Before {
+    /// The file that was written last, if that is known.
+    pub(crate) last: Option<Last>,
+    /// Everything was synced before it was acknowledged.
+    pub(crate) always: bool,
+}
+
 impl<S: Storage> Log<S> {
     /// Opens the log of a folder and finishes what a crash left: cuts and keeps aside a torn tail, lists rot. What it
     /// then holds is synced. Reads all of `data.txt`, but sealed files only if `segments.txt` does not know them.
     pub fn open(storage: S, settings: Settings) -> Result<(Self, OpenReport), OpenError> {
-        Self::open_with(storage, settings, BlockSizes::default(), None)
+        Self::open_with(storage, settings, BlockSizes::default(), &Before::default())
     }
 
     /// [`open`](Self::open), where it is known how far the file went that was written last: nothing before that is cut off.
     pub(crate) fn open_behind(
         storage: S,
         settings: Settings,
-        last: Option<&Last>,
+        before: &Before,
     ) -> Result<(Self, OpenReport), OpenError> {
-        Self::open_with(storage, settings, BlockSizes::default(), last)
+        Self::open_with(storage, settings, BlockSizes::default(), before)
     }
 
     /// [`open`](Self::open) with blocks of another size, so that a test has many of them in short files.
@@ -203,16 +212,16 @@ impl<S: Storage> Log<S> {
         settings: Settings,
         block_sizes: BlockSizes,
     ) -> Result<(Self, OpenReport), OpenError> {
-        Self::open_with(storage, settings, block_sizes, None)
+        Self::open_with(storage, settings, block_sizes, &Before::default())
     }
 
     fn open_with(
         storage: S,
         settings: Settings,
         block_sizes: BlockSizes,
-        last: Option<&Last>,
+        before: &Before,
     ) -> Result<(Self, OpenReport), OpenError> {
-        let opened = opening::open(&storage, block_sizes, last)?;
+        let opened = opening::open(&storage, block_sizes, before)?;
         let mut log = Self {
             storage,
             settings,
@@ -232,7 +241,7 @@ impl<S: Storage> Log<S> {
         let named = log.current.as_ref().and_then(|current| current.first_id);
         if let Some((current, first)) = log.current.as_mut().zip(named) {
             // What its first line was is not known for ever: its name stays.
-            let known = last.filter(|last| log.sealed.files().iter().all(|file| file.segment.file != last.file));
+            let known = before.last.as_ref().filter(|last| log.sealed.files().iter().all(|file| file.segment.file != last.file));
             let name = known.map_or_else(|| free_name(first, log.sealed.files()), |last| last.file.clone());
             current.name = Some(name.into());
         }

@@ -4,7 +4,7 @@
 //! synced before is no torn tail, whatever is there now. Crashing anywhere in here and opening again comes to the same end.
 
 use super::index::{BlockSizes, Indexer};
-use super::log::{Current, Last, LogError};
+use super::log::{Before, Current, LogError};
 use super::recover::{self, BadPlace, Scan, TornTail};
 use super::segments::{CURRENT, INDEX, Segment, parse_index, sealed_id};
 use super::sidecar::{self, FileIndex, sidecar_name};
@@ -99,7 +99,7 @@ fn failed<'a>(what: &'static str, file: &'a str) -> impl FnOnce(io::Error) -> Op
 pub(super) fn open<S: Storage>(
     storage: &S,
     sizes: BlockSizes,
-    last: Option<&Last>,
+    before: &Before,
 ) -> Result<Opened<S::File>, OpenError> {
     let mut report = OpenReport::default();
     let names = storage.list().map_err(failed("list", "the folder"))?;
@@ -107,9 +107,10 @@ pub(super) fn open<S: Storage>(
     let (sealed, index_whole) = open_sealed(storage, sizes, &names, &mut report)?;
     let current = match current {
         Some(scanned) => {
-            let last = last.filter(|last| !names.contains(&last.file));
+            let last = before.last.as_ref().filter(|last| !names.contains(&last.file));
             let synced = last.map_or(0, |last| last.bytes);
-            Some(open_current(storage, scanned, &names, synced, &mut report)?)
+            let scanned = if before.always { torn_at_bad(scanned, synced) } else { scanned };
+            Some(open_current(storage, scanned, &names, (synced, sizes), &mut report)?)
         }
         None => None,
     };
@@ -136,24 +137,47 @@ fn scan<F: LogFile>(file: &F, name: &str, sizes: BlockSizes) -> Result<(Indexer,
     sidecar::build(&*file.reader(), len, sizes).map_err(failed("read", name))
 }
 
+/// Where what is acknowledged is synced before, a sync covers all that was written before it. So what lies behind a bad line of
+/// the part that nobody knows to be synced was not synced either, and nobody was told of it: it is torn, too.
+fn torn_at_bad<F>(mut scanned: Scanned<F>, synced: u64) -> Scanned<F> {
+    let len = scanned.found.len();
+    if let Some(first) = scanned.found.rot.iter().position(|bad| bad.place.offset >= synced)
+        && let Some(bad) = scanned.found.rot.get(first).copied()
+    {
+        let BadPlace { place, reason } = bad;
+        scanned.found.rot.truncate(first);
+        scanned.found.rot_lines = first as u64;
+        let tail = TornTail { offset: place.offset, len: len - place.offset, line: place.line, reason, unfinished: false };
+        scanned.found.torn = Some(tail);
+    }
+    scanned
+}
+
 fn open_current<S: Storage>(
     storage: &S,
-    Scanned { mut file, index, found }: Scanned<S::File>,
+    Scanned { mut file, mut index, found }: Scanned<S::File>,
     names: &[String],
-    synced: u64,
+    (synced, sizes): (u64, BlockSizes),
     report: &mut OpenReport,
 ) -> Result<Current<S::File>, OpenError> {
     tell_rot(CURRENT, &found, report);
+    let mut first_id = found.first_id;
     if let Some(tail) = found.torn.filter(|tail| tail.offset >= synced) {
         let name = torn_name(&found, names);
         let kept =
             keep_aside(storage, &file, tail, &name).map_err(failed("keep the torn end of data.txt in", &name))?;
         file.truncate(tail.offset).map_err(failed("cut the torn end off", CURRENT))?;
         report.torn = Some(Cut { tail, kept: kept.then_some(name) });
+        if tail.offset < found.valid_len {
+            // Whole lines went with it.
+            let found;
+            (index, found) = scan(&file, CURRENT, sizes)?;
+            first_id = found.first_id;
+        }
     }
     // A process that was killed may have left good records that only the system's memory holds.
     file.sync().map_err(failed("sync", CURRENT))?;
-    Current::new(file, found.first_id, index).map_err(failed("look at", CURRENT))
+    Current::new(file, first_id, index).map_err(failed("look at", CURRENT))
 }
 
 /// A name for the torn tail that no file has yet.

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::log::{Last, Log, Settings, SyncPolicy};
+use super::log::{Before, Last, Log, Settings, SyncPolicy};
 use super::node_state::{self, As, Found, OLD_IDENTITY, Said, StateFile, Why};
 use super::opening::{OpenError, OpenReport};
-use super::state_lines::{Identity, Line, Run, State};
+use super::state_lines::{Identity, Line, Run, State, Synced};
 use super::storage::Storage;
-use super::writer::sealed_line;
+use super::writer::{reach, sealed};
 use crate::ledger::kept::Kept;
 use crate::ledger::note::{Folded, Lines, Note};
 use crate::ledger::roster::Standing;
@@ -86,12 +86,12 @@ pub(crate) fn open<S: Storage + Clone>(storage: &S, how: How<'_>) -> Result<Star
     if let Said::Unknown(version) = said {
         return Err(StartError::Version(version));
     }
-    let last = match &said {
-        Said::State(state) => last_of(state),
-        _ => None,
+    let before = match &said {
+        Said::State(state) => before(state),
+        _ => Before::default(),
     };
-    let (log, report) = Log::open_behind(storage.clone(), how.settings, last.as_ref())?;
-    let last = last.as_ref().map(|last| last.file.as_str());
+    let (log, report) = Log::open_behind(storage.clone(), how.settings, &before)?;
+    let last = before.last.as_ref().map(|last| last.file.as_str());
     let files = node_state::lengths(storage, last).map_err(failed("looking at its files"))?;
     let old = old_folder(storage).map_err(failed("reading node.id"))?;
     let first = matches!(said, Said::Nothing);
@@ -104,19 +104,19 @@ pub(crate) fn open<S: Storage + Clone>(storage: &S, how: How<'_>) -> Result<Star
         Said::State(state) => *state,
         _ => State::default(),
     };
-    let lines = lines_of(&log, &said);
-    let (identity, kept, noted, why) = match judged {
+    let (identity, kept, noted, before, why) = match judged {
         As::Same(identity) => {
             if said.noted.roster.generation(identity.node).standing() == Standing::Out {
                 return Err(StartError::Drained);
             }
-            (identity.clone(), Kept::restarted(identity.node, said.noted.clone(), lines), said.noted, None)
+            let kept = Kept::restarted(identity.node, said.noted.clone(), lines_of(&log, &said));
+            (identity, kept, said.noted, said.files, None)
         }
         As::Another { replaces, cluster, old, why } => {
             let node = NodeId::from_random(how.random);
-            let (kept, notes) = Kept::replacing(node, said.noted, lines);
-            let noted = folded(notes);
-            (Identity { node, replaces, old, cluster }, kept, noted, why)
+            // What the other one counted is no promise of this one.
+            let (kept, notes) = Kept::replacing(node, given_up(said.noted, replaces), lines_of(&log, &State::default()));
+            (Identity { node, replaces, old, cluster }, kept, folded(notes), BTreeMap::new(), why)
         }
     };
     let mut identity = identity;
@@ -124,8 +124,9 @@ pub(crate) fn open<S: Storage + Clone>(storage: &S, how: How<'_>) -> Result<Star
         identity.cluster.clone_from(&old.cluster);
     }
     let run = Run { boot: how.boot.to_owned(), synced: how.settings.sync == SyncPolicy::Always };
-    let state = State { identity: Some(identity.clone()), noted, ..State::default() };
-    let state = begin(storage, &log, state, run).map_err(failed("writing node.state"))?;
+    let state = State { identity: Some(identity.clone()), noted, files: before, ..State::default() };
+    let state = state_of(&log, state);
+    let state = StateFile::begin(storage, &state, run).map_err(failed("writing node.state"))?;
     if old.is_some() {
         // What it said stands in the state now.
         storage.remove(OLD_IDENTITY).and_then(|()| storage.sync_dir()).map_err(failed("removing node.id"))?;
@@ -133,10 +134,11 @@ pub(crate) fn open<S: Storage + Clone>(storage: &S, how: How<'_>) -> Result<Star
     Ok(Started { log, state, kept, identity, why, report })
 }
 
-/// The file that was written last.
-fn last_of(state: &State) -> Option<Last> {
-    let last = state.files.get(state.current.as_ref()?)?;
-    Some(Last { file: last.file.clone(), bytes: last.bytes })
+/// How the last run left the log.
+fn before(state: &State) -> Before {
+    let last = state.current.as_ref().and_then(|current| state.files.get(current));
+    let last = last.map(|last| Last { file: last.file.clone(), bytes: last.bytes });
+    Before { last, always: state.run.as_ref().is_some_and(|run| run.synced) }
 }
 
 /// The notes of an identity that begins.
@@ -162,15 +164,27 @@ fn lines_of<S: Storage + Clone>(log: &Log<S>, state: &State) -> BTreeMap<LedgerI
     lines
 }
 
-/// Replaces the state by this one, with the lengths of all files as they are now: what opening found is synced.
-fn begin<S: Storage + Clone>(storage: &S, log: &Log<S>, state: State, run: Run) -> io::Result<StateFile<S>> {
-    let mut state = StateFile::begin(storage, &state, run)?;
-    let text: String = log.sealed().iter().map(|file| sealed_line(file)).collect();
-    state.add(&text, false)?;
-    if let Some(reaches) = log.reaches() {
-        state.add(&super::writer::reach_line(reaches), false)?;
+/// The roster in which the identity that is replaced will not come back: the one that replaces it says so. Whoever is replaced
+/// before any head heard of it has said it for the one before.
+fn given_up(mut noted: Folded, replaces: Option<NodeId>) -> Folded {
+    let known = replaces.and_then(|old| noted.roster.identities().find(|(node, _)| *node == old));
+    let known = known.map(|(node, record)| (node, record.generation, record.name.clone()));
+    if let Some((old, generation, name)) = known
+        && let Some(next) = generation.given_up()
+    {
+        // Its record exists, so the roster does not grow.
+        noted.roster.set(old, next, &name).map(drop).unwrap_or_default();
     }
-    Ok(state)
+    noted
+}
+
+/// The state of an identity that starts: with the files as they are now, which opening has synced. What was counted in them
+/// before counts: entries that can't be read any more are lacking at each start until they are there again.
+fn state_of<S: Storage + Clone>(log: &Log<S>, mut state: State) -> State {
+    state.files.values_mut().for_each(|file| file.sealed = true);
+    log.sealed().iter().for_each(|file| state.add_file(sealed(file)));
+    log.reaches().into_iter().for_each(|reaches| state.add_file(reach(reaches)));
+    state
 }
 
 /// The identity of a folder of format 1.
@@ -216,3 +230,7 @@ pub(crate) fn boot_id() -> String {
 pub(crate) fn joined(identity: &Identity) -> String {
     super::state_lines::to_text([&Line::Identity(identity.clone())])
 }
+
+#[cfg(test)]
+#[path = "start_tests.rs"]
+mod tests;

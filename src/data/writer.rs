@@ -104,9 +104,19 @@ impl<S: Storage + Clone> Writer<S> {
         if lines.bytes.is_empty() {
             return Ok(());
         }
-        self.log.append(&lines.bytes, &lines.summary)?;
+        let appended = self.log.append(&lines.bytes, &lines.summary);
+        // A batch that does not fit any more may have sealed a file all the same.
+        self.log_sealed()?;
+        appended?;
         match self.log.policy() {
-            SyncPolicy::Always => self.sync()?,
+            SyncPolicy::Always => {
+                self.sync()?;
+                if self.log.met_foreign() {
+                    // Who opens the log after a crash must not take what others wrote for the beginning of a torn end.
+                    self.log_reach()?;
+                    self.add_state("", true)?;
+                }
+            }
             SyncPolicy::Every(every) => {
                 let since = *self.unsynced_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= every.max(Duration::from_millis(1)) {
@@ -115,7 +125,7 @@ impl<S: Storage + Clone> Writer<S> {
             }
             SyncPolicy::Never => {}
         }
-        self.log_sealed()
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), LogError> {
@@ -130,20 +140,20 @@ impl<S: Storage + Clone> Writer<S> {
     /// Writes down how far the file goes that is written, if that is news.
     fn log_reach(&mut self) -> Result<(), LogError> {
         let Some(reaches) = self.log.reaches().filter(|reaches| reaches.bytes != self.logged) else { return Ok(()) };
-        let line = reach_line(reaches);
         (self.logged, self.logged_at) = (reaches.bytes, Some(Instant::now()));
+        let line = synced_line(reach(reaches));
         self.add_state(&line, false)
     }
 
     /// Writes down which files were sealed since the last time.
     fn log_sealed(&mut self) -> Result<(), LogError> {
-        let sealed = self.log.sealed().len();
-        let text: String = self.log.sealed().iter().skip(self.sealed).map(|file| sealed_line(file)).collect();
-        if sealed > self.sealed {
+        let count = self.log.sealed().len();
+        let text: String = self.log.sealed().iter().skip(self.sealed).map(|file| synced_line(sealed(file))).collect();
+        if count > self.sealed {
             self.logged = 0;
         }
-        self.sealed = sealed;
-        self.add_state(&text, false)
+        self.sealed = count;
+        if text.is_empty() { Ok(()) } else { self.add_state(&text, false) }
     }
 
     fn remove(&mut self, files: Vec<Arc<SealedFile>>, mut notes: String) -> Result<super::retention::Retained, LogError> {
@@ -168,14 +178,14 @@ impl<S: Storage + Clone> Writer<S> {
     }
 }
 
-/// A line that says how a file was sealed.
-pub(super) fn sealed_line(file: &SealedFile) -> String {
+/// How a file was sealed.
+pub(super) fn sealed(file: &SealedFile) -> Synced {
     let counts = file.ledgers.iter().map(|(ledger, entries)| (ledger, entries.end())).collect();
-    synced_line(Synced { file: file.segment.file.clone(), bytes: file.segment.bytes, sealed: true, counts })
+    Synced { file: file.segment.file.clone(), bytes: file.segment.bytes, sealed: true, counts }
 }
 
-/// A line that says how far the file goes that is written.
-pub(super) fn reach_line(reaches: Reaches<'_>) -> String {
+/// How far the file goes that is written.
+pub(super) fn reach(reaches: Reaches<'_>) -> Synced {
     let counts = reaches.ledgers.iter().map(|(ledger, entries)| (ledger, entries.end())).collect();
-    synced_line(Synced { file: reaches.file.to_owned(), bytes: reaches.bytes, sealed: false, counts })
+    Synced { file: reaches.file.to_owned(), bytes: reaches.bytes, sealed: false, counts }
 }

@@ -4,7 +4,7 @@
 //! the first Put, the rest is a hint for a head that starts again.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::{Duration, SystemTime};
 
@@ -49,6 +49,8 @@ pub(crate) struct Cluster {
     pub(super) dirty: Notify,
     /// What each node was told of the roster on its connection.
     pub(super) told: RefCell<BTreeMap<NodeId, Roster>>,
+    /// Nodes that left in order on the connection that they have: they are not taken in again on it.
+    pub(super) left: RefCell<BTreeSet<NodeId>>,
     /// Since when a node is away.
     since: RefCell<BTreeMap<NodeId, SystemTime>>,
     started: SystemTime,
@@ -97,6 +99,7 @@ impl Cluster {
             called: Cell::new(false),
             dirty: Notify::new(),
             told: RefCell::default(),
+            left: RefCell::default(),
             since: RefCell::default(),
             started: now,
             waits: Cell::new(None),
@@ -169,6 +172,7 @@ impl Head {
     pub(super) fn note_away(&self, node: NodeId) {
         self.cluster.since.borrow_mut().insert(node, self.config.clock.now());
         self.cluster.told.borrow_mut().remove(&node);
+        self.cluster.left.borrow_mut().remove(&node);
     }
 
     /// Since when a node is away that is not here.

@@ -52,6 +52,8 @@ pub(crate) struct NodeEntry {
     pub(crate) id: Option<NodeId>,
     /// It keeps records of format 1, of which no copies are made.
     pub(crate) old: bool,
+    /// It was asked into the cluster on this connection.
+    pub(crate) joined: Cell<bool>,
     /// The address it came from.
     pub(crate) ip: IpAddr,
     /// The same as text, shared by every answer that names it.

@@ -52,6 +52,8 @@ impl Head {
     /// Founds a cluster where there is none, and has nodes come in that are here: once there is something to keep. A node that
     /// comes and goes meanwhile kept nothing, and nobody waits for it.
     fn begin(&self) {
+        let joins = |node: &Rc<NodeEntry>| node.id.is_some_and(|id| !self.is_leaving(id));
+        let joining: Vec<Rc<NodeEntry>> = self.nodes().into_iter().filter(joins).collect();
         let mut heard = self.cluster.heard.borrow_mut();
         if self.cluster.wanted.get() && heard.roster().is_empty() {
             let founding =
@@ -65,10 +67,8 @@ impl Head {
         if !self.cluster.called.get() && heard.short() == 0 {
             return;
         }
-        for node in self.nodes() {
-            if let Some(id) = node.id.filter(|id| !self.drains.borrow().contains(id)) {
-                heard.set_joins(id);
-            }
+        for node in joining.iter().filter(|node| !node.joined.replace(true)) {
+            node.id.into_iter().for_each(|id| heard.set_joins(id));
         }
     }
 

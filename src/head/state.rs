@@ -294,6 +294,7 @@ impl Head {
             name: who.name,
             id: who.id,
             old: who.old,
+            joined: Cell::new(false),
             ip,
             ip_text,
             port: who.peer.port(),

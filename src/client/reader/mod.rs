@@ -305,6 +305,9 @@ impl Reader {
                 if source.live {
                     self.begin_live();
                 }
+                if source.live && self.source.as_ref().is_some_and(|old| old.number != source.number) {
+                    self.order.goes_on();
+                }
                 if self.source.as_ref().is_none_or(|old| old.number != source.number || old.live != source.live) {
                     self.source = Some(source);
                 }

@@ -59,6 +59,8 @@ pub(super) struct Order {
     oldest: BTreeSet<(u64, ClientId, u64)>,
     /// Time since what comes is delivered, ns; none while what is there is.
     live: Option<u64>,
+    /// Until then what comes may have been there before, ns: another head sends it, from every node as it can.
+    catches_up_until: u64,
     /// Everybody's second copies are looked for: who follows may meet a record twice.
     follows: bool,
     held_bytes: usize,
@@ -81,6 +83,7 @@ impl Order {
             clients: HashMap::new(),
             oldest: BTreeSet::new(),
             live: None,
+            catches_up_until: 0,
             follows: false,
             held_bytes: 0,
             held_bytes_max: limits::READER_HELD_BYTES_MAX,
@@ -105,6 +108,12 @@ impl Order {
                 self.oldest.insert((entry.0, client, seq));
             }
         }
+    }
+
+    /// What comes is sent on another connection from now on: of what is there already, nodes that have much to look through
+    /// may send the earlier later.
+    pub(super) fn goes_on(&mut self) {
+        self.catches_up_until = self.live.unwrap_or_default().saturating_add(TEXT_HOLD_NS);
     }
 
     /// From the start second copies of everybody are looked for.
@@ -170,15 +179,8 @@ impl Order {
                 return self.deliver(message);
             }
         }
-        // Nothing of what is there before `from` tells what was before a connection in text: nothing of it is waited for.
-        if is_met && !id.may_retry() && self.live.is_none() {
-            client.turn = seq;
-        }
         // A number below the turn was given up as missing, or is its client's first: late is better than never.
-        let is_due = seq <= client.turn || (!id.may_retry() && self.live.is_none());
-        if is_due && seq > client.turn {
-            client.turn = seq;
-        }
+        let is_due = seq <= client.turn;
         if seq == client.turn {
             client.turn += 1;
         }
@@ -219,9 +221,11 @@ impl Order {
         let message = message.detached();
         self.held_bytes += weight(&message);
         let until = match self.live {
-            None => message.id.time_ns.saturating_add(HOLD_NS),
+            // What was before a connection in text may lie before `from`; but its first messages may be just under way.
+            None if is_met && !message.client.may_retry() => message.id.time_ns.saturating_add(MEET_NS),
+            None => message.id.time_ns.saturating_add(wait(message.client)),
             // Who is met in the middle has nothing before that would come; but what comes together may come in disorder.
-            Some(now) if is_met => now.saturating_add(MEET_NS),
+            Some(now) if is_met => now.saturating_add(MEET_NS).max(self.catches_up_until),
             Some(now) => now.saturating_add(wait(message.client)),
         };
         self.oldest.insert((until, message.client, message.seq));

@@ -187,14 +187,15 @@ impl Heard {
         }
     }
 
-    /// An unknown identity, or one that is out and wants in again, is `new`.
+    /// An unknown identity, or one that is out and wants in again, is `new`. It joins once on a connection: one that goes out
+    /// on it ends, and so does one that has noted that it is out.
     fn join(&mut self, node: NodeId) {
-        let wants = self.nodes.get(&node).is_some_and(|known| known.joins);
-        if let Some(next) = self.roster.generation(node).joining().filter(|_| wants)
-            && self.set(node, next).is_err()
-            && let Some(known) = self.nodes.get_mut(&node)
-        {
-            known.joins = false;
+        let Some(known) = self.nodes.get_mut(&node).filter(|known| known.joins) else { return };
+        known.joins = false;
+        let is_over = known.noted.generation(node).standing() == Standing::Out;
+        if let Some(next) = self.roster.generation(node).joining().filter(|_| !is_over) {
+            // A head whose roster is full takes in nobody else.
+            self.set(node, next).unwrap_or_default();
         }
     }
 
@@ -246,10 +247,20 @@ impl Heard {
         ((all || many) && known && others.count() >= least).then_some(noters)
     }
 
+    /// Identities that are given up and that a read misses yet.
+    fn given_up(&self) -> usize {
+        self.roster.who_counts().filter(|&node| self.standing(node) == Standing::GivenUp).count()
+    }
+
     /// Whether an identity that leaves may go out. (b) Each ledger that those here have is over and promised whole by M of
     /// those that know, or is open without it. The search goes on where it stopped the last time.
     fn may_go(&mut self, node: NodeId) -> bool {
         let Some(noters) = self.enough_know(node) else { return false };
+        if self.standing(node) == Standing::GivenUp && self.given_up() >= self.least() {
+            // With M given up at once, a ledger may be gone with all who had it, and nobody counts that: a person has to say that
+            // it is.
+            return false;
+        }
         if planted::is(Planted::OutUnrepaired) {
             return true;
         }
@@ -281,6 +292,11 @@ impl Heard {
             return false;
         }
         let heads = self.heads(known);
+        if !heads.promised && self.standing(node) == Standing::Leaving && self.is_present(node) {
+            // Leftovers of lost identities may have holes that nobody can fill. Who leaves promises nothing of them: what it has
+            // is to be elsewhere.
+            return !self.is_elsewhere(known, node, noters);
+        }
         // Without an end it is open with the one that leaves, or only leftovers are there, which somebody has to promise
         // first.
         let Some(end) = heads.end else { return !self.is_nothing(known) };
@@ -292,6 +308,21 @@ impl Heard {
                 && held.covers(owed.clone())
         };
         !owed.is_empty() && self.present_holds(known).filter(|(at, held)| promises(*at, held)).count() < self.least()
+    }
+
+    /// Whether M of those that know have all that a node has of a ledger.
+    fn is_elsewhere(&self, known: &super::Known, node: NodeId, noters: &BTreeSet<NodeId>) -> bool {
+        let Some((_, own)) = self.present_holds(known).find(|(at, _)| *at == node) else { return true };
+        let mut runs = Vec::new();
+        let mut at = 0;
+        while let Some(run) = own.run(at..u32::MAX) {
+            at = run.end;
+            runs.push(run);
+        }
+        let has_all = |at: NodeId, held: &super::Held| {
+            noters.contains(&at) && self.roster.generation(at).is_in() && runs.iter().all(|run| held.covers(run.clone()))
+        };
+        runs.is_empty() || self.present_holds(known).filter(|(at, held)| has_all(*at, held)).count() >= self.least()
     }
 
     /// Nothing is there, and nobody was told to get anything.

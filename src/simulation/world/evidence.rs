@@ -59,6 +59,7 @@ impl World {
             acks,
             stored,
             wiped: self.wiped.clone(),
+            left: self.left.clone(),
             registro,
             copies_min: self.shape.copies_min,
             ordered,

@@ -9,6 +9,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{CLUSTER, PORT, Step, World, ip};
+use crate::client;
 use crate::clock::Clock;
 use crate::daily::Keep;
 use crate::data;
@@ -58,7 +59,7 @@ impl World {
                     match listener {
                         Ok(listener) => {
                             head::run_on(config, (registro, shelf), Listener::Simulated(listener), shutdown).await;
-                            "in order".to_owned()
+                            IN_ORDER.to_owned()
                         }
                         Err(error) => format!("it cannot listen: {error}"),
                     }
@@ -70,6 +71,9 @@ impl World {
                 let heads = heads.into();
                 let shape = &self.shape;
                 let Some(node) = self.nodes.get_mut(n).filter(|node| node.process.is_none()) else { return };
+                if node.new_id.as_ref().is_some_and(|told| told.get().is_some()) {
+                    node.new_id = None;
+                }
                 let config = data::Config {
                     dir: PathBuf::from(format!("data{n}")),
                     name: format!("data{n}"),
@@ -81,16 +85,16 @@ impl World {
                     segment_bytes: shape.segment_bytes,
                     repair: shape.repair,
                     retention: Policy::default(),
-                    new_id: false,
+                    new_id: node.new_id.is_some(),
                     boot: format!("boot-{}", node.boots),
-                    identity: None,
+                    identity: node.new_id.clone(),
                     seed,
                 };
                 let executor = Executor::Inline(latency(seed, shape.disk, Arc::clone(&node.slow_ms)));
                 let disk = node.disk.clone();
                 node.process = Some(Process::start(|shutdown| async move {
                     match data::run_on(config, disk, &executor, shutdown).await {
-                        Ok(()) => "in order".to_owned(),
+                        Ok(()) => IN_ORDER.to_owned(),
                         Err(error) => error.to_string(),
                     }
                 }));
@@ -151,6 +155,39 @@ impl World {
         }
     }
 
+    /// Asks a head to let a node go, without waiting for its answer.
+    pub(super) fn drain(&mut self, n: usize) {
+        let (net, head) = (self.asker(), self.rng.random_range(0..self.heads.len()));
+        let (head, name) = (format!("{}:{PORT}", ip(Host::Head(head))), format!("data{n}"));
+        tokio::task::spawn_local(async move {
+            let asked = client::drain_on(&net, &head, &name, client::Leaving::Drained).await;
+            tracing::info!(target: "acopio::simulation", "{head} is asked to drain {name}: {asked:?}");
+        });
+    }
+
+    /// A node has left the cluster in order: a new one, whose disk is empty, comes in its place.
+    pub(super) fn leave(&mut self, n: usize) {
+        self.note(&format!("Node({n}) has left, and is replaced"));
+        let planted = self.planted;
+        if let Some(node) = self.nodes.get_mut(n) {
+            (node.disk, node.backup, node.new_id) = (disk(planted), None, None);
+            self.left.insert(node.ip);
+        }
+    }
+
+    /// Cuts the power of a node, and puts the copy of its folder back that was taken.
+    pub(super) fn restore(&mut self, n: usize, time: Duration) {
+        let Some(backup) = self.nodes.get(n).and_then(|node| node.backup.clone()) else { return };
+        if !self.kill(Host::Node(n), Down::Dark) {
+            return;
+        }
+        if let Some(node) = self.nodes.get_mut(n) {
+            (node.disk, node.new_id) = (backup.copy(), Some(Arc::default()));
+            self.wiped.insert(node.ip);
+        }
+        self.after(time, Step::Start(Host::Node(n)));
+    }
+
     /// Cuts the power of a node and takes its disk away: another node comes in its place.
     pub(super) fn wipe(&mut self, n: usize, time: Duration) {
         let host = Host::Node(n);
@@ -160,12 +197,15 @@ impl World {
         self.kill(host, Down::Dark);
         let planted = self.planted;
         if let Some(node) = self.nodes.get_mut(n) {
-            node.disk = disk(planted);
+            (node.disk, node.new_id) = (disk(planted), None);
             self.wiped.insert(node.ip);
         }
         self.after(time, Step::Start(host));
     }
 }
+
+/// How a process ended that was asked to, or that was let go.
+pub(super) const IN_ORDER: &str = "in order";
 
 /// A new disk, with the fault that is planted.
 pub(super) fn disk(planted: Option<Planted>) -> SimDisk {

@@ -1,5 +1,6 @@
 //! Runs a shape: starts the hosts, lets go wrong what is to go wrong, mends everything, and reads the disks.
 
+mod claims;
 mod evidence;
 mod faults;
 mod hosts;
@@ -10,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,7 +32,9 @@ use crate::simulation::readers::Reading;
 use crate::simulation::shape::{Fault, Host, Shape};
 use crate::simulation::writers::{Book, Writer};
 use crate::simulation::{Planted, Run};
+use claims::Claims;
 use crate::wire::id::ClientId;
+use crate::wire::ledger::NodeId;
 
 /// What the wall clocks show at the start, ns since the Unix epoch: 2026-11-21.
 const EPOCH_NS: u64 = 1_795_219_200_000_000_000;
@@ -70,6 +73,10 @@ struct NodeHost {
     disk: SimDisk,
     /// How often its system was started.
     boots: u32,
+    /// It starts as another identity, until one is told: its folder is a copy.
+    new_id: Option<Arc<OnceLock<NodeId>>>,
+    /// A copy of its folder.
+    backup: Option<SimDisk>,
     /// What its disk adds to every job, ms.
     slow_ms: Arc<AtomicU64>,
     process: Option<Process>,
@@ -84,6 +91,7 @@ enum Step {
     Mend(Host, Host, bool),
     Fast(usize),
     Room(usize),
+    Read(bool),
     Watch,
     /// A process that was asked to stop has had its time.
     Force(Host),
@@ -96,7 +104,12 @@ struct World {
     net: SimNet,
     heads: Vec<HeadHost>,
     nodes: Vec<NodeHost>,
+    /// Nodes whose disks were lost, or replaced by older ones.
     wiped: BTreeSet<IpAddr>,
+    /// Nodes that left in order: what they had is elsewhere.
+    left: BTreeSet<IpAddr>,
+    /// Reads in the middle of the run.
+    claims: Claims,
     steps: BTreeMap<(Instant, u64), Step>,
     next_step: u64,
     started: Instant,
@@ -144,6 +157,8 @@ impl World {
             clock: SimClock::new(EPOCH_NS),
             disk: hosts::disk(planted),
             boots: 0,
+            new_id: None,
+            backup: None,
             slow_ms: Arc::default(),
             process: None,
         });
@@ -156,6 +171,8 @@ impl World {
             heads,
             nodes,
             wiped: BTreeSet::new(),
+            left: BTreeSet::new(),
+            claims: Claims::default(),
             steps: BTreeMap::new(),
             next_step: 0,
             started: Instant::now(),
@@ -199,20 +216,26 @@ impl World {
         for n in 0..shape.nodes {
             self.start(Host::Node(n));
         }
+        self.after(WATCH_EVERY, Step::Watch);
+        let mut problems = Vec::new();
+        if shape.faults.is_empty() || shape.founded {
+            self.steps_until(Instant::now() + CALM_START).await;
+            problems.extend(self.probe_all().await);
+        }
         for (at, fault) in shape.faults {
             self.after(at, Step::Fault(fault));
         }
-        self.after(WATCH_EVERY, Step::Watch);
-        if self.shape.faults.is_empty() {
-            self.steps_until(Instant::now() + CALM_START).await;
+        for (at, partial) in shape.reads {
+            self.after(at, Step::Read(partial));
         }
         let follower = self.shape.follows.then(|| self.read(true, false));
         let mut writers = self.writers();
         self.steps_until(Instant::now() + self.shape.trouble).await;
         self.mend();
-        let mut problems = self.settle(&mut writers).await;
+        problems.extend(self.settle(&mut writers).await);
         problems.extend(self.recover(follower).await);
         if std::env::var("DUMP").is_ok() { use crate::data::storage::Storage as _; for node in &self.nodes { for f in node.disk.list().unwrap_or_default() { let c = node.disk.contents(&f); std::fs::write(format!("/tmp/dump-{}-{f}", node.ip), c).unwrap_or_default(); } } }
+        problems.extend(self.claims.problems());
         self.end().await;
         let (evidence, digest) = self.evidence();
         problems.extend(evidence.judge());
@@ -272,7 +295,7 @@ impl World {
     fn mend(&mut self) {
         self.note("everything is mended");
         self.net.heal();
-        self.steps.retain(|_, step| matches!(step, Step::Watch | Step::Force(_)));
+        self.steps.retain(|_, step| matches!(step, Step::Watch | Step::Force(_) | Step::Read(_)));
         for n in 0..self.nodes.len() {
             self.room(n);
             if let Some(node) = self.nodes.get(n) {
@@ -358,10 +381,11 @@ impl World {
         config.net = Net::Simulated(self.net.host(ip(Host::Writer(number))));
         config.retry_for = MENDED_TIME_MAX / 2;
         let book = Rc::clone(&self.book);
+        let first = book.borrow().sent.len();
         async move {
             let mut probe = client::Client::new(config);
             for k in 0..PROBES {
-                let payload = format!("{number} probe {k}").into_bytes();
+                let payload = format!("{number} probe {first} {k}").into_bytes();
                 book.borrow_mut().sent.insert(payload.clone(), Instant::now());
                 probe.store(Bytes::from(payload)).await.map_err(|error| error.to_string())?;
             }

@@ -90,7 +90,20 @@ class Lines(unittest.TestCase):
         self.assertEqual(read("@a-source:3.-~its,mac"), ("----6.3", 0))
         # Of format 1.
         self.assertEqual((read(""), read("+uno,dos")), (("", None), ("", None)))
-        for behind in (":", ":-", ":-.", ":.-", ":-0.-", ":-.-0", ":------.-", ":-.-.-", ":-.-~", "@:-.-", "@a-.-", "+"):
+        for behind in (
+            ":",
+            ":-",
+            ":-.",
+            ":.-",
+            ":-0.-",
+            ":-.-0",
+            ":------.-",
+            ":-.-.-",
+            ":-.-~",
+            "@:-.-",
+            "@a-.-",
+            "+",
+        ):
             with self.assertRaises(LineError) as caught:
                 read(behind)
             self.assertIn("third field", str(caught.exception), behind)
