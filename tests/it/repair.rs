@@ -57,6 +57,11 @@ fn a_node_that_returns_has_nothing_copied() {
     let head = Head::start(dir.path(), &["--replicas", "2", "--repair-after", "1h"]);
     let mut nodes = start(&head, dir.path(), 1..=3, &[]);
     head.line().send_all("copia", 300);
+    eventually("all have told what they keep", || {
+        let report = head.status();
+        let records = report["nodes"].as_array()?.iter().filter_map(|node| node["records"].as_u64()).sum::<u64>();
+        (records == 600 && short(&head) == 0).then_some(())
+    });
     nodes[2].take().unwrap().kill();
     head.process.wait_for("dataNode data3 at 127.0.0.4 evicted");
     let _back = head.node(dir.path(), 3, &[]);

@@ -254,7 +254,8 @@ impl World {
         let machine = &mut self.machines[m];
         machine.folder.lines.entry(ledger).or_default().has.remove(entry);
         if let Some(run) = &mut machine.run {
-            run.kept.rotten(ledger, entry..entry + 1);
+            let notes = run.kept.rotten(ledger, entry..entry + 1);
+            self.write(m, notes);
         }
         self.say(|| format!("m{m} {ledger}/{entry} rots"));
     }
