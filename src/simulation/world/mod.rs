@@ -234,7 +234,6 @@ impl World {
         self.mend();
         problems.extend(self.settle(&mut writers).await);
         problems.extend(self.recover(follower).await);
-        if std::env::var("DUMP").is_ok() { use crate::data::storage::Storage as _; for node in &self.nodes { for f in node.disk.list().unwrap_or_default() { let c = node.disk.contents(&f); std::fs::write(format!("/tmp/dump-{}-{f}", node.ip), c).unwrap_or_default(); } } }
         problems.extend(self.claims.problems());
         self.end().await;
         let (evidence, digest) = self.evidence();
