@@ -185,7 +185,13 @@ impl<S: Storage + Clone> StateFile<S> {
         let state = State { run: Some(run), stopped: false, ..state.clone() };
         let text = state.to_text();
         make_reserve(storage);
-        storage.write_small(STATE, text.as_bytes())?;
+        if let Err(error) = storage.write_small(STATE, text.as_bytes()) {
+            if !is_full(&error) {
+                return Err(error);
+            }
+            give_way(storage)?;
+            storage.write_small(STATE, text.as_bytes())?;
+        }
         let file = storage.open_append(STATE)?;
         let bytes = text.len() as u64;
         let bytes_max = grown(bytes);
@@ -207,8 +213,7 @@ impl<S: Storage + Clone> StateFile<S> {
                 if !is_full(&error) {
                     return Err(error);
                 }
-                self.storage.remove(RESERVE)?;
-                self.storage.sync_dir()?;
+                give_way(&self.storage)?;
                 self.file.append(text.as_bytes())?;
             }
             self.bytes += text.len() as u64;
@@ -273,6 +278,15 @@ fn make_reserve<S: Storage>(storage: &S) {
     }
 }
 
+/// Makes room for notes on a disk that is full. Where the reserve is gone already there is none to be had.
+fn give_way<S: Storage>(storage: &S) -> io::Result<()> {
+    match storage.remove(RESERVE) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(io::ErrorKind::StorageFull.into()),
+        Err(error) => Err(error),
+        Ok(()) => storage.sync_dir(),
+    }
+}
+
 /// The lengths of the files of records. The file that was written last is `data.txt` if it does not have its name for good
 /// by now.
 ///
@@ -296,4 +310,154 @@ pub(crate) fn lengths<S: Storage>(storage: &S, last: Option<&str>) -> io::Result
 #[must_use]
 pub(crate) fn synced_line(synced: Synced) -> String {
     state_lines::to_text([&Line::Synced(synced)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: Identity = Identity { node: NodeId(7), replaces: Some(NodeId(6)), old: true, cluster: String::new() };
+    const FILE: &str = "data-x.txt";
+
+    /// A node that wrote so many bytes into its last file, and whether it synced everything, and ended.
+    fn state(bytes: u64, synced: bool, stopped: bool) -> Said {
+        let run = Some(Run { boot: "b1".to_owned(), synced });
+        let mut state = State { identity: Some(ME), run, stopped, ..State::default() };
+        state.add_file(Synced { file: FILE.to_owned(), bytes, sealed: false, counts: Vec::new() });
+        Said::State(Box::new(state))
+    }
+
+    /// What a folder starts as whose last file has so many bytes, or is not there.
+    fn starts(said: &Said, has: Option<u64>, boot: &str, new_id: bool) -> As {
+        let files = has.map(|bytes| (FILE.to_owned(), bytes)).into_iter().collect();
+        judge(said, Found { files: &files, old: None, boot }, new_id)
+    }
+
+    fn another(replaces: Option<NodeId>, old: bool, why: Option<Why>) -> As {
+        As::Another { replaces, cluster: String::new(), old, why }
+    }
+
+    #[test]
+    fn a_folder_that_has_all_it_had_is_the_same() {
+        for said in [state(20, true, false), state(20, false, true), state(20, true, true)] {
+            // As it was noted, and with what came after that.
+            for has in [20, 21] {
+                assert_eq!(starts(&said, Some(has), "b2", false), As::Same(ME));
+            }
+        }
+        // The system goes on, and has everything that was written.
+        assert_eq!(starts(&state(20, false, false), Some(20), "b1", false), As::Same(ME));
+        // Nothing was written yet.
+        let fresh = Said::State(Box::new(State { identity: Some(ME), ..State::default() }));
+        assert_eq!(starts(&fresh, None, "b1", false), As::Same(ME));
+    }
+
+    #[test]
+    fn a_folder_that_may_have_lost_something_is_another() {
+        let replaced = |why| another(Some(ME.node), true, Some(why));
+        let cut = |has| replaced(Why::Cut { file: FILE.to_owned(), had: 20, has });
+        for stopped in [false, true] {
+            assert_eq!(starts(&state(20, true, stopped), Some(19), "b1", false), cut(19));
+            assert_eq!(starts(&state(20, true, stopped), None, "b1", false), cut(0));
+            assert_eq!(starts(&state(20, true, stopped), Some(20), "b1", true), replaced(Why::Asked));
+        }
+        assert_eq!(starts(&state(20, false, false), Some(20), "b2", false), replaced(Why::Unsynced));
+        assert_eq!(starts(&state(20, false, false), Some(9), "b2", false), cut(9), "the first that is found");
+    }
+
+    #[test]
+    fn a_folder_without_a_state_that_can_be_read_is_another() {
+        assert_eq!(starts(&Said::Nothing, None, "b1", false), another(None, false, None));
+        assert_eq!(starts(&Said::Nothing, Some(0), "b1", false), another(None, false, None));
+        assert_eq!(starts(&Said::Nothing, Some(9), "b1", false), another(None, true, Some(Why::NoState)));
+        assert_eq!(starts(&Said::Nothing, None, "b1", true), another(None, false, Some(Why::Asked)));
+        let damaged = |identity| Said::Damaged("line 3 is damaged".to_owned(), identity);
+        let why = || Some(Why::Damaged("line 3 is damaged".to_owned()));
+        assert_eq!(starts(&damaged(Some(ME)), Some(9), "b1", false), another(Some(ME.node), true, why()));
+        assert_eq!(starts(&damaged(None), Some(9), "b1", false), another(None, false, why()));
+    }
+
+    #[test]
+    fn a_folder_of_format_1_is_who_it_was() {
+        let files = [(CURRENT.to_owned(), 9)].into_iter().collect();
+        let found = Found { files: &files, old: Some(NodeId(3)), boot: "b1" };
+        let same = Identity { node: NodeId(3), replaces: None, old: true, cluster: String::new() };
+        assert_eq!(judge(&Said::Nothing, found, false), As::Same(same));
+        assert_eq!(judge(&Said::Nothing, found, true), another(Some(NodeId(3)), true, Some(Why::Asked)));
+        // Its file was not removed yet: the state counts.
+        assert_eq!(judge(&state(0, true, true), found, false), As::Same(ME));
+    }
+
+    #[cfg(feature = "simulation")]
+    mod file {
+        use super::*;
+        use crate::data::simulated::SimDisk;
+        use crate::ledger::note::Note;
+        use crate::wire::ledger::{Incarnation, LedgerId};
+
+        fn note(number: u32) -> String {
+            state_lines::of_notes(&[Note::Part { ledger: LedgerId { incarnation: Incarnation(1), number } }])
+        }
+
+        fn begun(disk: &SimDisk) -> StateFile<SimDisk> {
+            let state = State { identity: Some(ME), ..State::default() };
+            StateFile::begin(disk, &state, Run { boot: "b1".to_owned(), synced: true }).unwrap()
+        }
+
+        fn noted(disk: &SimDisk) -> usize {
+            match read(disk).unwrap() {
+                Said::State(state) => state.noted.ledgers.len(),
+                other => panic!("{other:?}"),
+            }
+        }
+
+        #[test]
+        fn a_file_that_has_grown_is_replaced_by_one_that_says_the_same() {
+            let disk = SimDisk::default();
+            let mut state = begun(&disk);
+            let mut most = 0;
+            for _ in 0..400 {
+                let text: String = (0..200).map(note).collect();
+                state.add(&text, true).unwrap();
+                most = most.max(disk.contents(STATE).len());
+            }
+            assert!(most as u64 > STATE_GROWN_BYTES / 2 && most as u64 <= 2 * STATE_GROWN_BYTES, "{most}");
+            assert_eq!(noted(&disk), 200);
+        }
+
+        #[test]
+        fn a_full_disk_gives_way_to_notes_once() {
+            let disk = SimDisk::default();
+            let mut state = begun(&disk);
+            let used = disk.used();
+            disk.faults(|faults| faults.capacity = Some(used + 5));
+            state.add(&note(1), true).unwrap();
+            assert!(disk.look(RESERVE).unwrap().is_none());
+            let used = disk.used();
+            disk.faults(|faults| faults.capacity = Some(used));
+            assert!(is_full(&state.add(&note(2), true).unwrap_err()));
+            drop(state);
+            disk.crash(1);
+            assert_eq!(noted(&disk), 1, "what was synced is whole");
+        }
+
+        #[test]
+        fn what_was_synced_survives_every_crash_and_what_was_not_is_no_damage() {
+            for seed in 0..300 {
+                let disk = SimDisk::default();
+                let mut state = begun(&disk);
+                let mut synced = 0;
+                for n in 0..20 {
+                    let sync = (seed + u64::from(n)) % 3 == 0;
+                    state.add(&note(n), sync).unwrap();
+                    if sync {
+                        synced = n + 1;
+                    }
+                }
+                drop(state);
+                disk.crash(seed);
+                assert!(noted(&disk) >= synced as usize, "{seed}");
+            }
+        }
+    }
 }

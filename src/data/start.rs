@@ -104,22 +104,19 @@ pub(crate) fn open<S: Storage + Clone>(storage: &S, how: How<'_>) -> Result<Star
         Said::State(state) => *state,
         _ => State::default(),
     };
-    let lines = lines_of(&log, &said);
-    let mut state = State::default();
-    let (identity, kept, noted, why) = match judged {
+    let (identity, kept, noted, before, why) = match judged {
         As::Same(identity) => {
             if said.noted.roster.generation(identity.node).standing() == Standing::Out {
                 return Err(StartError::Drained);
             }
-            (state.files, state.current) = files_of(&log, &said);
-            (identity.clone(), Kept::restarted(identity.node, said.noted.clone(), lines), said.noted, None)
+            let kept = Kept::restarted(identity.node, said.noted.clone(), lines_of(&log, &said));
+            (identity, kept, said.noted, said.files, None)
         }
         As::Another { replaces, cluster, old, why } => {
             let node = NodeId::from_random(how.random);
-            (state.files, state.current) = files_of(&log, &State::default());
-            let (kept, notes) = Kept::replacing(node, given_up(said.noted, replaces), lines);
-            let noted = folded(notes);
-            (Identity { node, replaces, old, cluster }, kept, noted, why)
+            // What the other one counted is no promise of this one.
+            let (kept, notes) = Kept::replacing(node, given_up(said.noted, replaces), lines_of(&log, &State::default()));
+            (Identity { node, replaces, old, cluster }, kept, folded(notes), BTreeMap::new(), why)
         }
     };
     let mut identity = identity;
@@ -127,7 +124,8 @@ pub(crate) fn open<S: Storage + Clone>(storage: &S, how: How<'_>) -> Result<Star
         identity.cluster.clone_from(&old.cluster);
     }
     let run = Run { boot: how.boot.to_owned(), synced: how.settings.sync == SyncPolicy::Always };
-    let state = State { identity: Some(identity.clone()), noted, ..state };
+    let state = State { identity: Some(identity.clone()), noted, files: before, ..State::default() };
+    let state = state_of(&log, state);
     let state = StateFile::begin(storage, &state, run).map_err(failed("writing node.state"))?;
     if old.is_some() {
         // What it said stands in the state now.
@@ -180,22 +178,13 @@ fn given_up(mut noted: Folded, replaces: Option<NodeId>) -> Folded {
     noted
 }
 
-/// The lengths of all files as they are now: what opening found is synced. What was counted in them stays counted, though it
-/// cannot be read any more.
-fn files_of<S: Storage + Clone>(log: &Log<S>, said: &State) -> (BTreeMap<String, Synced>, Option<String>) {
-    let mut files = said.files.clone();
-    files.values_mut().for_each(|file| file.sealed = true);
-    let now = log.sealed().iter().map(|file| sealed(file)).chain(log.reaches().map(reach));
-    for mut file in now {
-        let mut counts: BTreeMap<LedgerId, u32> = file.counts.into_iter().collect();
-        for (ledger, count) in files.get(&file.file).into_iter().flat_map(|before| &before.counts) {
-            let known = counts.entry(*ledger).or_default();
-            *known = (*known).max(*count);
-        }
-        file.counts = counts.into_iter().collect();
-        files.insert(file.file.clone(), file);
-    }
-    (files, log.reaches().map(|reaches| reaches.file.to_owned()))
+/// The state of an identity that starts: with the files as they are now, which opening has synced. What was counted in them
+/// before counts: entries that can't be read any more are lacking at each start until they are there again.
+fn state_of<S: Storage + Clone>(log: &Log<S>, mut state: State) -> State {
+    state.files.values_mut().for_each(|file| file.sealed = true);
+    log.sealed().iter().for_each(|file| state.add_file(sealed(file)));
+    log.reaches().into_iter().for_each(|reaches| state.add_file(reach(reaches)));
+    state
 }
 
 /// The identity of a folder of format 1.
@@ -241,3 +230,7 @@ pub(crate) fn boot_id() -> String {
 pub(crate) fn joined(identity: &Identity) -> String {
     super::state_lines::to_text([&Line::Identity(identity.clone())])
 }
+
+#[cfg(test)]
+#[path = "start_tests.rs"]
+mod tests;

@@ -228,14 +228,7 @@ impl State {
             Line::Identity(identity) => self.identity = Some(identity),
             Line::Run(run) => (self.run, self.stopped) = (Some(run), false),
             Line::Stop => self.stopped = true,
-            Line::Synced(synced) => {
-                // One file is written at a time: who is at another one has sealed it.
-                if let Some(before) = self.current.take().and_then(|current| self.files.get_mut(&current)) {
-                    before.sealed = true;
-                }
-                self.current = (!synced.sealed).then(|| synced.file.clone());
-                self.files.insert(synced.file.clone(), synced);
-            }
+            Line::Synced(synced) => self.add_file(synced),
             Line::Removed(file) => {
                 self.files.remove(&file);
                 self.current.take_if(|current| *current == file);
@@ -244,6 +237,23 @@ impl State {
             Line::Note(note) => self.noted.add(note).ok()?,
         }
         Some(())
+    }
+
+    /// A file was synced. What was counted in it before still counts, readable or not.
+    pub(crate) fn add_file(&mut self, mut synced: Synced) {
+        // One file is written at a time: who is at another one has sealed it.
+        if let Some(before) = self.current.take().and_then(|current| self.files.get_mut(&current)) {
+            before.sealed = true;
+        }
+        self.current = (!synced.sealed).then(|| synced.file.clone());
+        let before = self.files.remove(&synced.file).map(|before| before.counts).unwrap_or_default();
+        let mut counts = BTreeMap::<LedgerId, u32>::new();
+        for (ledger, count) in before.into_iter().chain(std::mem::take(&mut synced.counts)) {
+            let known = counts.entry(ledger).or_default();
+            *known = count.max(*known);
+        }
+        synced.counts = counts.into_iter().collect();
+        self.files.insert(synced.file.clone(), synced);
     }
 
     /// The shortest text that amounts to the same.

@@ -104,9 +104,19 @@ impl<S: Storage + Clone> Writer<S> {
         if lines.bytes.is_empty() {
             return Ok(());
         }
-        self.log.append(&lines.bytes, &lines.summary)?;
+        let appended = self.log.append(&lines.bytes, &lines.summary);
+        // A batch that does not fit any more may have sealed a file all the same.
+        self.log_sealed()?;
+        appended?;
         match self.log.policy() {
-            SyncPolicy::Always => self.sync()?,
+            SyncPolicy::Always => {
+                self.sync()?;
+                if self.log.met_foreign() {
+                    // Who opens the log after a crash must not take what others wrote for the beginning of a torn end.
+                    self.log_reach()?;
+                    self.add_state("", true)?;
+                }
+            }
             SyncPolicy::Every(every) => {
                 let since = *self.unsynced_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= every.max(Duration::from_millis(1)) {
@@ -115,7 +125,7 @@ impl<S: Storage + Clone> Writer<S> {
             }
             SyncPolicy::Never => {}
         }
-        self.log_sealed()
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), LogError> {
@@ -143,7 +153,7 @@ impl<S: Storage + Clone> Writer<S> {
             self.logged = 0;
         }
         self.sealed = count;
-        self.add_state(&text, false)
+        if text.is_empty() { Ok(()) } else { self.add_state(&text, false) }
     }
 
     fn remove(&mut self, files: Vec<Arc<SealedFile>>, mut notes: String) -> Result<super::retention::Retained, LogError> {

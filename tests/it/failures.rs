@@ -255,3 +255,24 @@ fn a_raw_client_waits_out_the_death_of_a_node() {
     client.shutdown(std::net::Shutdown::Write).unwrap();
     assert_eq!(client.read(&mut rest).unwrap(), 0, "one answer for one message");
 }
+
+/// A torn end is cut off after a crash; what somebody else wrote is none, and what is acknowledged behind it stays.
+#[test]
+fn what_is_acknowledged_behind_the_words_of_others_outlives_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let node = head.node(dir.path(), 1, &[]);
+    let mut client = head.line();
+    for text in ["uno", "dos"] {
+        assert!(client.ask(text).ends_with("recibido"));
+    }
+    let mut file = std::fs::OpenOptions::new().append(true).open(dir.path().join("data1/data.txt")).unwrap();
+    std::io::Write::write_all(&mut file, b"a remark\n").unwrap();
+    for text in ["tres", "cuatro"] {
+        assert!(client.ask(text).ends_with("recibido"));
+    }
+    node.kill();
+    let again = head.node(dir.path(), 1, &[]);
+    assert_eq!(payloads(dir.path()).len(), 4);
+    drop(again);
+}

@@ -74,6 +74,8 @@ class Order:
         self._follows = follows
         #: Time since what comes is delivered, ns; none while what is there is.
         self._live: Optional[int] = None
+        #: Until then what comes may have been there before, ns: another head sends it, from every node as it can.
+        self._catches_up_until = 0
         self._held = 0
         self._held_bytes, self._held_bytes_max = 0, held_bytes_max
         self._ranges = 0
@@ -99,6 +101,11 @@ class Order:
                 client.held[seq] = (_wait(name), record)
                 self._oldest.append((_wait(name), record.id, name, seq))
         heapq.heapify(self._oldest)
+
+    def goes_on(self) -> None:
+        """What comes is sent on another connection from now on: of what is there already, nodes that have much to look
+        through may send the earlier later."""
+        self._catches_up_until = (self._live or 0) + TEXT_HOLD_NS
 
     def tick(self, now_ns: int) -> None:
         """So much time has passed since :meth:`begin_live`: what waited long enough goes out."""
@@ -184,8 +191,10 @@ class Order:
         if self._live is None:
             until = record.id.time_ns + HOLD_NS
         else:
-            # Who is met in the middle has nothing before that would come; but what comes together may be in disorder.
             until = self._live + (MEET_NS if is_met else _wait(record.client))
+            # Who is met in the middle has nothing before that would come; but what comes together may be in disorder.
+            if is_met:
+                until = max(until, self._catches_up_until)
         client.held[record.seq] = (until, record)
         heapq.heappush(self._oldest, (until, record.id, record.client, record.seq))
         while self._held_bytes > self._held_bytes_max and self._oldest_held():

@@ -206,6 +206,8 @@ class Reader(Iterator[Record]):
         if delivery.live:
             self._begin_live()
         if delivery.connection != self._connection:
+            if delivery.live and self._connection:
+                self._order.goes_on()
             self._connection, self._least = delivery.connection, delivery.since
         order = self._order
         lines = delivery.lines.split(b"\n")[:-1]

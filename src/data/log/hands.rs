@@ -111,6 +111,11 @@ impl<S: Storage> Log<S> {
         Ok(is_whole)
     }
 
+    /// Whether others wrote something since that was last taken.
+    pub(crate) fn met_foreign(&self) -> bool {
+        self.foreign != Foreign::default()
+    }
+
     /// What others wrote into `data.txt` since this was asked last.
     pub(crate) fn take_foreign(&mut self) -> Option<Foreign> {
         let foreign = std::mem::take(&mut self.foreign);

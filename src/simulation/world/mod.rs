@@ -234,7 +234,7 @@ impl World {
         self.mend();
         problems.extend(self.settle(&mut writers).await);
         problems.extend(self.recover(follower).await);
-        problems.extend(self.claims.problems());
+        problems.extend(self.claims.problems(self.shape.may_forget()));
         self.end().await;
         let (evidence, digest) = self.evidence();
         problems.extend(evidence.judge());

@@ -222,6 +222,19 @@ class Live(unittest.TestCase):
         order.push(of(TEXT, 7, 2))
         self.assertEqual(order.due, protocol.MEET_NS + protocol.TEXT_HOLD_NS)
 
+    def test_who_is_met_waits_longer_while_another_head_catches_up(self) -> None:
+        order, second, other = self.follower(), 1_000_000_000, client_text(9)
+        order.push(of(TEXT, 5, 0))
+        order.tick(second)
+        self.assertEqual(seqs(order), [5], "nothing before it comes")
+        order.goes_on()
+        order.push(of(other, 5, 0))
+        order.tick(3 * second)
+        self.assertEqual(seqs(order), [])
+        order.push(of(other, 4, 0))
+        order.tick(10 * second)
+        self.assertEqual(seqs(order), [4, 5])
+
     def test_second_copies_of_a_connection_in_text_are_dropped(self) -> None:
         order = Order(ZERO, follows=True)
         for seq, ms in ((9, 0), (9, 0), (5, 10)):
