@@ -55,6 +55,9 @@ mod retention_tests;
 #[cfg(test)]
 mod scan_tests;
 
+#[cfg(all(test, feature = "simulation"))]
+mod work_tests;
+
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
