@@ -52,8 +52,11 @@ impl Drain {
         self.heads.head = heads::resolve(self.heads.head)?;
         runtime::run_short(async {
             self.ask().await?;
-            if self.gone {
+            if self.gone && !self.lose {
                 tracing::info!("{} is given up", self.node);
+            } else if self.gone {
+                self.wait().await?;
+                tracing::info!("{} is given up, with what only it kept", self.node);
             } else {
                 self.wait().await?;
                 tracing::info!("{} is drained: its records are on other nodes, and it has ended", self.node);
@@ -113,9 +116,9 @@ impl Drain {
                 match client::status(head).await {
                     Ok(report) => {
                         let node = report.nodes.iter().find(|node| node.name == self.node);
-                        let away = report.members_away.iter().any(|member| member.name == self.node);
-                        here |= node.is_some() || away;
-                        news = progress(&report, node, away).unwrap_or(news);
+                        let away = report.members_away.iter().any(|member| member.name == self.node || member.id == self.node);
+                        here |= away || node.is_some() && !self.gone;
+                        news = progress(&report, node, away, self.gone).unwrap_or(news);
                     }
                     Err(error) => {
                         here = true;
@@ -159,7 +162,10 @@ async fn tell(head: String, node: String, leaving: Leaving, retry_for: Duration)
     }
 }
 
-fn progress(report: &StatusReport, node: Option<&NodeStatus>, away: bool) -> Option<String> {
+fn progress(report: &StatusReport, node: Option<&NodeStatus>, away: bool, gone: bool) -> Option<String> {
+    if gone {
+        return away.then(|| "the other nodes have to note that it is given up; those that are away have to come back".to_owned());
+    }
     if away {
         return Some("it went away before all was copied; start it again, or give it up with --gone".to_owned());
     }
@@ -181,8 +187,8 @@ mod tests {
     #[test]
     fn a_node_that_goes_away_is_told_of() {
         let report = StatusReport { short_of_copies: 7, ..StatusReport::default() };
-        assert!(progress(&report, None, true).is_some_and(|said| said.contains("--gone")));
-        assert_eq!(progress(&report, None, false), None);
+        assert!(progress(&report, None, true, false).is_some_and(|said| said.contains("--gone")));
+        assert_eq!(progress(&report, None, false, false), None);
     }
 
     #[test]

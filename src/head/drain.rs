@@ -16,8 +16,14 @@ use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::Frame;
 use crate::wire::ledger::NodeId;
 
-/// The nodes that are being drained.
-pub(crate) type Drains = BTreeSet<NodeId>;
+/// What persons asked for and what is not through yet.
+#[derive(Debug, Default)]
+pub(crate) struct Drains {
+    /// The nodes that are being drained.
+    drained: BTreeSet<NodeId>,
+    /// Those of which is given up what only they have, once enough of the others know that they are given up.
+    lost: BTreeSet<NodeId>,
+}
 
 /// What a person asks for.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +36,13 @@ pub(crate) struct Asked<'a> {
     pub(crate) lose: bool,
     /// Who asks.
     pub(crate) peer: SocketAddr,
+}
+
+impl Drains {
+    /// Whether this node is being drained.
+    pub(super) fn contains(&self, node: NodeId) -> bool {
+        self.drained.contains(&node)
+    }
 }
 
 impl Head {
@@ -73,7 +86,7 @@ impl Head {
             );
             self.say(peer.ip(), Log::Warn, &line);
         }
-        self.drains.borrow_mut().insert(id);
+        self.drains.borrow_mut().drained.insert(id);
         let line = format!(
             "dataNode {name} is drained, as {peer} asked: it gets no new messages, and its records go to other nodes"
         );
@@ -139,13 +152,22 @@ impl Head {
                 return Err(Refusal::new(Code::Protocol, text));
             }
         }
+        drop(heard);
         if lose {
-            heard.lose(node).map_err(|why| {
-                let text = format!("what only {name} keeps can't be given up yet: {why:?}; the others have to be here; ask again");
-                Refusal::new(Code::NoNodes, text)
-            })?;
+            self.drains.borrow_mut().lost.insert(node);
         }
         Ok(())
+    }
+
+    /// Gives up what those had alone that are given up, where enough of the others have noted that they are.
+    fn lose(&self) {
+        let lost: Vec<NodeId> = self.drains.borrow().lost.iter().copied().collect();
+        for node in lost {
+            let through = self.cluster.heard.borrow_mut().lose(node);
+            if matches!(through, Ok(()) | Err(NotChanged::Standing(_))) {
+                self.drains.borrow_mut().lost.remove(&node);
+            }
+        }
     }
 
     /// Gives up what a node that speaks text keeps; false if there is no such node.
@@ -178,19 +200,20 @@ impl Head {
     /// Whether a node leaves or has left on this connection, by this head's word or by another's: it is not taken in again.
     pub(super) fn is_leaving(&self, node: NodeId) -> bool {
         if self.standing(node) == Standing::Leaving {
-            self.drains.borrow_mut().insert(node);
+            self.drains.borrow_mut().drained.insert(node);
         }
-        self.drains.borrow().contains(&node) || self.cluster.left.borrow().contains(&node)
+        self.drains.borrow().contains(node) || self.cluster.left.borrow().contains(&node)
     }
 
     /// Goes on with drains: nodes that are in by now note that they leave, and those that are out are let go.
     pub(super) fn drains_on(&self) {
-        let drained: Vec<NodeId> = self.drains.borrow().iter().copied().collect();
+        self.lose();
+        let drained: Vec<NodeId> = self.drains.borrow().drained.iter().copied().collect();
         for node in drained {
             match self.standing(node) {
                 Standing::In | Standing::New => self.drain_on(node),
                 Standing::Out => {
-                    self.drains.borrow_mut().remove(&node);
+                    self.drains.borrow_mut().drained.remove(&node);
                     if let Some(entry) = self.nodes().into_iter().find(|entry| entry.id == Some(node)) {
                         self.cluster.left.borrow_mut().insert(node);
                         self.say(entry.ip, Log::Info, &format!("dataNode {} is drained and let go", entry.name));

@@ -152,7 +152,7 @@ fn node_status(head: &Head, node: &NodeEntry) -> NodeStatus {
     let said = node.report.borrow();
     let pulse = node.pulse.borrow();
     let leaves = |id| head.heard(|heard| heard.roster().generation(id).standing()) == Standing::Leaving;
-    let state = if node.id.is_some_and(|id| head.drains.borrow().contains(&id) || leaves(id)) {
+    let state = if node.id.is_some_and(|id| head.drains.borrow().contains(id) || leaves(id)) {
         "vaciando"
     } else if said.leaving {
         "saliendo"

@@ -291,10 +291,10 @@ fn a_head_whose_clock_is_far_behind_holds_up_no_read() {
     eventually("what it was sent is kept", || payloads(dir.path()).contains_key("de 1970").then_some(()));
     let (code, _, err, _) = timed(&["send", "--head", &head.at(), "hola"]);
     assert_eq!(code, Some(0), "{err}");
-    let (code, out, err, _) = timed(&["read", "--payload", "--head", &head.at()]);
+    let (code, out, err, _) = timed(&["read", "--format", "raw", "--head", &head.at()]);
     assert_eq!((code, out.as_str()), (Some(0), "de 1970\nhola\n"), "{err}");
     let mut command = acopio();
-    command.args(["read", "--payload", "--follow", "--head", &head.at()]);
+    command.args(["read", "--format", "raw", "--follow", "--head", &head.at()]);
     let mut follower = crate::common::Process::start(command);
     let (code, _, err, _) = timed(&["send", "--head", &head.at(), "otra vez"]);
     assert_eq!(code, Some(0), "{err}");

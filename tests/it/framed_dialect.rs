@@ -114,10 +114,22 @@ impl Node {
         self.say(0x12, &[&up_to.to_be_bytes()[..], &[0]].concat());
     }
 
-    /// Reads to the end, which the head makes.
-    fn gone(mut self) {
-        let mut rest = Vec::new();
-        self.0.read_to_end(&mut rest).unwrap();
+    /// Goes on noting rosters and answering Pings, until the head ends the connection.
+    fn goes_on(&self) -> std::thread::JoinHandle<()> {
+        let mut socket = self.0.try_clone().unwrap();
+        std::thread::spawn(move || {
+            let mut prefix = [0; 4];
+            while socket.read_exact(&mut prefix).is_ok() {
+                let mut rest = vec![0; u32::from_be_bytes(prefix) as usize];
+                socket.read_exact(&mut rest).unwrap();
+                let answer = match rest[0] {
+                    9 => frame(0x0a, &rest[1..]),
+                    0x1e => frame(0x1e, &rest[1..]),
+                    _ => continue,
+                };
+                socket.write_all(&answer).ok();
+            }
+        })
     }
 }
 
@@ -276,6 +288,7 @@ fn a_put_that_is_refused_goes_to_another_node_under_the_same_id() {
     let mut client = client(&head);
     client.write_all(&store(1, &["uno"])).unwrap();
     let put = first.put();
+    let _notes = first.goes_on();
     let mut second = Node::register(&head, 10, "libre");
     // Put 1, code 5: the disk is full.
     first.say(0x13, &[&[0, 0, 0, 0, 0, 0, 0, 1, 0, 5][..], &text("no space left; free some")].concat());
@@ -304,12 +317,13 @@ fn a_node_that_leaves_settles_what_it_has_and_is_closed() {
     // The Pong shows that the head has read Leave.
     node.say(9, &[0, 0, 0, 0, 0, 0, 0, 3]);
     assert_eq!(node.next(), (0x0a, vec![0, 0, 0, 0, 0, 0, 0, 3]));
+    let goes_on = node.goes_on();
     let _other = head.node(dir.path(), 1, &[]);
     client.write_all(&store(2, &["dos"])).unwrap();
     check_acked(&mut client, 2, 1, "127.0.0.2");
     node.ack(1);
     check_acked(&mut client, 1, 1, "127.0.0.1");
-    node.gone();
+    goes_on.join().unwrap();
     head.process.wait_for("dataNode propio at 127.0.0.1 is let go");
 }
 

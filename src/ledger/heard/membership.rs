@@ -247,10 +247,20 @@ impl Heard {
         ((all || many) && known && others.count() >= least).then_some(noters)
     }
 
+    /// Identities that are given up and that a read misses yet.
+    fn given_up(&self) -> usize {
+        self.roster.who_counts().filter(|&node| self.standing(node) == Standing::GivenUp).count()
+    }
+
     /// Whether an identity that leaves may go out. (b) Each ledger that those here have is over and promised whole by M of
     /// those that know, or is open without it. The search goes on where it stopped the last time.
     fn may_go(&mut self, node: NodeId) -> bool {
         let Some(noters) = self.enough_know(node) else { return false };
+        if self.standing(node) == Standing::GivenUp && self.given_up() >= self.least() {
+            // With M given up at once, a ledger may be gone with all who had it, and nobody counts that: a person has to say that
+            // it is.
+            return false;
+        }
         if planted::is(Planted::OutUnrepaired) {
             return true;
         }
