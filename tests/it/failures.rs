@@ -273,6 +273,8 @@ fn what_is_acknowledged_behind_the_words_of_others_outlives_a_kill() {
     }
     node.kill();
     let again = head.node(dir.path(), 1, &[]);
-    assert_eq!(payloads(dir.path()).len(), 4);
+    let text = std::fs::read_to_string(dir.path().join("data1/data.txt")).unwrap();
+    let kept = ["uno", "dos", "tres", "cuatro"].map(|word| text.contains(&format!(" mensaje: {word}\n")));
+    assert_eq!(kept, [true; 4], "{text}");
     drop(again);
 }
