@@ -55,7 +55,8 @@ mod retention_tests;
 #[cfg(test)]
 mod scan_tests;
 
-#[cfg(all(test, feature = "simulation"))]
+#[cfg(test)]
+#[cfg(feature = "simulation")]
 mod work_tests;
 
 use std::collections::BTreeSet;
