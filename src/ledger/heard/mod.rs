@@ -211,6 +211,7 @@ impl Heard {
     }
 
     /// What a node holds, as it told. A read begins with it.
+    #[cfg(test)]
     pub(crate) fn held_by(&self, node: NodeId) -> impl Iterator<Item = (LedgerId, &Held)> {
         let ledgers = self.nodes.get(&node).into_iter().flat_map(|known| &known.ledgers);
         ledgers.filter_map(move |&ledger| {
