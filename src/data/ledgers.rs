@@ -38,12 +38,6 @@ impl Ledgers {
         self.0.iter().map(|(ledger, entries)| (*ledger, entries))
     }
 
-    /// Whether there is none.
-    #[must_use]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.0.clear();

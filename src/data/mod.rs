@@ -55,6 +55,10 @@ mod retention_tests;
 #[cfg(test)]
 mod scan_tests;
 
+#[cfg(test)]
+#[cfg(feature = "simulation")]
+mod work_tests;
+
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use std::io;
 use super::log::{Before, Last, Log, Settings, SyncPolicy};
 use super::node_state::{self, As, Found, OLD_IDENTITY, Said, StateFile, Why};
 use super::opening::{OpenError, OpenReport};
-use super::state_lines::{Identity, Line, Run, State, Synced};
+use super::state_lines::{Identity, Line, Run, State};
 use super::storage::Storage;
 use super::writer::{reach, sealed};
 use crate::ledger::kept::Kept;

@@ -121,7 +121,7 @@ impl Cluster {
             return true;
         }
         match self.shelf.write_aside(text.clone().into_bytes()).await {
-            Ok(_) => {
+            Ok(()) => {
                 self.saved.replace(text);
                 if self.failed.replace(false) {
                     tracing::info!("{} is written again", self.shelf);

@@ -125,8 +125,6 @@ pub(crate) enum NotTaken {
 pub(crate) struct Label {
     /// Its address.
     pub(crate) ip: Rc<str>,
-    /// Its name.
-    pub(crate) name: Rc<str>,
     /// The identity of its folder; none for nodes that speak text.
     pub(crate) id: Option<NodeId>,
 }

@@ -27,7 +27,7 @@ fn register(core: &mut Core) -> NodeKey {
 
 /// The node number `n`, with an identity of its own.
 fn register_as(core: &mut Core, n: u64) -> NodeKey {
-    let label = Label { ip: format!("127.0.0.{n}").into(), name: format!("data{n}").into(), id: Some(NodeId(n)) };
+    let label = Label { ip: format!("127.0.0.{n}").into(), id: Some(NodeId(n)) };
     let key = core.register(label, true, WINDOW, None).unwrap();
     // As if it had been there for a while; who begins is looked at on its own.
     core.nodes[key.place].opening.open_all();
@@ -38,7 +38,7 @@ fn register_as(core: &mut Core, n: u64) -> NodeKey {
 /// A node that has settled nothing yet, from an address of its own.
 fn newcomer(core: &mut Core, n: u64) -> NodeKey {
     let id = Some(NodeId(100 + n));
-    let label = Label { ip: format!("127.0.1.{n}").into(), name: format!("new{n}").into(), id };
+    let label = Label { ip: format!("127.0.1.{n}").into(), id };
     let key = core.register(label, true, WINDOW, None).unwrap();
     plan(core);
     key

@@ -3,9 +3,8 @@
 //! What the file says is the caller's business. It is written anew as a whole: a reader sees the old one or the new one.
 
 use std::fmt;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::files;
@@ -42,40 +41,27 @@ impl Shelf {
         Ok(text)
     }
 
-    /// Puts `text` in place of what was there; it survives a crash once this returns what tells the file
-    /// from others.
+    /// Puts `text` in place of what was there; it survives a crash once this returns.
     ///
     /// # Errors
     /// Whatever the disk says.
-    pub(crate) fn write(&self, text: &[u8]) -> io::Result<Stamp> {
+    pub(crate) fn write(&self, text: &[u8]) -> io::Result<()> {
         match self {
             Self::Path(path) => {
                 let new = path.with_extension("txt.new");
                 let mut file = files::create(&new)?;
                 file.write_all(text)?;
                 file.sync_all()?;
-                // Before it has its name: what others do to it from then on is not taken for what was written.
-                let stamp = Stamp::of(&file.metadata()?);
                 std::fs::rename(&new, path)?;
                 // The new name is on the disk only when the folder is.
                 let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-                File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
-                Ok(stamp)
+                File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
             }
             #[cfg(feature = "simulation")]
             Self::Memory(bytes) => {
                 text.clone_into(&mut bytes.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-                Ok(Stamp::default())
+                Ok(())
             }
-        }
-    }
-
-    /// What lies there now, as far as it tells one file from another; `None` if nothing does.
-    pub(crate) fn stamp(&self) -> Option<Stamp> {
-        match self {
-            Self::Path(path) => Some(Stamp::of(&std::fs::metadata(path).ok()?)),
-            #[cfg(feature = "simulation")]
-            Self::Memory(_) => Some(Stamp::default()),
         }
     }
 
@@ -83,7 +69,7 @@ impl Shelf {
     ///
     /// # Errors
     /// Whatever the disk says.
-    pub(crate) async fn write_aside(&self, text: Vec<u8>) -> io::Result<Stamp> {
+    pub(crate) async fn write_aside(&self, text: Vec<u8>) -> io::Result<()> {
         match self {
             Self::Path(_) => {
                 let shelf = self.clone();
@@ -92,21 +78,6 @@ impl Shelf {
             #[cfg(feature = "simulation")]
             Self::Memory(_) => self.write(&text),
         }
-    }
-}
-
-/// What tells a file from the one that was there before.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) struct Stamp {
-    inode: (u64, u64),
-    bytes: u64,
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(meta: &Metadata) -> Self {
-        let changed = (meta.mtime(), meta.mtime_nsec());
-        Self { inode: (meta.dev(), meta.ino()), bytes: meta.len(), changed }
     }
 }
 

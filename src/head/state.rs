@@ -276,7 +276,7 @@ impl Head {
         }
         let ip = who.peer.ip().to_canonical();
         let ip_text: Rc<str> = ip.to_string().into();
-        let label = Label { ip: Rc::clone(&ip_text), name: who.name.as_str().into(), id: who.id };
+        let label = Label { ip: Rc::clone(&ip_text), id: who.id };
         if let Some(node) = who.id {
             let (name, replaces, writable) = (who.name.as_str().into(), who.replaces, who.writable);
             let new = Registered { node, name, replaces, writable, joins: who.old };
