@@ -19,7 +19,7 @@ use std::time::Duration;
 pub(crate) use broker::*;
 pub(crate) use check::*;
 pub use coord::*;
-pub use data::*;
+pub(crate) use data::*;
 pub(crate) use device::*;
 pub(crate) use docker::*;
 pub(crate) use web::*;
@@ -322,9 +322,6 @@ pub(crate) const READ_POLL: Duration = Duration::from_millis(20);
 
 /// The same for a follower to whom nothing has come for a while.
 pub(crate) const READ_POLL_MAX: Duration = Duration::from_millis(100);
-
-/// A page that ends this close to the present is the end of what there is now, not one of many.
-pub(crate) const READ_LIVE: Duration = Duration::from_secs(1);
 
 /// Time between two frames to a reader that has nothing to read: it learns how far the answer is complete.
 pub(crate) const READ_PROGRESS_EVERY: Duration = Duration::from_secs(1);

@@ -370,7 +370,12 @@ mod tests {
         let again = line(2, Some((1, 0)), "dos");
         let a = folders.add(
             1,
-            &[line(1, None, "uno"), line(2, Some((0, 1)), "dos"), line(3, None, "tres"), line(4, Some((0, 3)), "cuatro")],
+            &[
+                line(1, None, "uno"),
+                line(2, Some((0, 1)), "dos"),
+                line(3, None, "tres"),
+                line(4, Some((0, 3)), "cuatro"),
+            ],
             vec![],
         );
         // Put again in another ledger; another record as the same entry; another payload under the same id.

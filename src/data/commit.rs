@@ -252,6 +252,7 @@ impl Commit {
     }
 
     /// The serial up to which every Put is kept, and visible in [`view`](Self::view), or refused.
+    #[cfg(test)]
     #[must_use]
     pub(crate) fn settled(&self) -> u64 {
         self.settled.get()
@@ -559,7 +560,8 @@ fn lost_thread(cause: &str) -> LogError {
     LogError::Poisoned { what: "run", cause: cause.into() }
 }
 
-#[cfg(all(test, feature = "simulation"))]
+#[cfg(test)]
+#[cfg(feature = "simulation")]
 mod tests {
     use super::*;
     use crate::data::log::{Log, Settings, SyncPolicy};

@@ -18,7 +18,9 @@ use crate::ledger::held::Report;
 use crate::ledger::kept::{HasLost, Kept, NotTaken, Put};
 use crate::ledger::note::Note;
 use crate::ledger::roster::{Roster, Standing, TooMany};
-use crate::wire::ledger::{Incarnation, LedgerId, NodeId};
+#[cfg(test)]
+use crate::wire::ledger::NodeId;
+use crate::wire::ledger::{Incarnation, LedgerId};
 
 /// The desk.
 pub(crate) struct Desk {
@@ -51,6 +53,7 @@ impl Desk {
     }
 
     /// Who this is.
+    #[cfg(test)]
     #[must_use]
     pub(crate) fn me(&self) -> NodeId {
         self.identity.borrow().node

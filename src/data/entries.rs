@@ -81,6 +81,9 @@ impl Spots {
 /// Reads part of a file: from an offset into the buffer; how many bytes, fewer only at its end.
 pub(crate) type Read<'a> = dyn FnMut(u64, u64, &mut [u8]) -> Result<usize, ScanError> + 'a;
 
+/// Reads part of the one file that is searched.
+type ReadFile<'a> = dyn FnMut(u64, &mut [u8]) -> Result<usize, ScanError> + 'a;
+
 /// Finds entries. `files` are those of the snapshot with what is in each, by serial and with its length; `read` reads one.
 ///
 /// # Errors
@@ -151,12 +154,7 @@ impl<'a> Search<'a> {
     }
 
     /// Reads from `start` up to `bytes`, until everything is found or there is enough of it; answers where it stopped.
-    fn through(
-        &mut self,
-        start: u64,
-        bytes: u64,
-        read: &mut dyn FnMut(u64, &mut [u8]) -> Result<usize, ScanError>,
-    ) -> Result<u64, ScanError> {
+    fn through(&mut self, start: u64, bytes: u64, read: &mut ReadFile<'_>) -> Result<u64, ScanError> {
         let (mut at, mut kept) = (start, 0_usize);
         let mut buffer = vec![0; limits::ENTRIES_CHUNK_BYTES];
         while at < bytes {

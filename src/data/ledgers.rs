@@ -38,12 +38,6 @@ impl Ledgers {
         self.0.iter().map(|(ledger, entries)| (*ledger, entries))
     }
 
-    /// Whether there is none.
-    #[must_use]
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
@@ -103,7 +97,9 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for line in ["", "-----.-", "-----.- ", "-----.- 0", "-----.- 1..1", "-----.- 1..0", "-----.- 0..1,", "x.- 0..1"] {
+        for line in
+            ["", "-----.-", "-----.- ", "-----.- 0", "-----.- 1..1", "-----.- 1..0", "-----.- 0..1,", "x.- 0..1"]
+        {
             assert_eq!(Ledgers::default().take_line(line), None, "{line}");
         }
     }

@@ -127,7 +127,10 @@ impl Rot {
         let is_kept = self.desk.kept().entries(ledger).is_some_and(|entries| entries.count_in(lost.clone()) > 0);
         if is_kept {
             let last = lost.end.saturating_sub(1);
-            tracing::warn!("entries {} to {last} of ledger {ledger} are damaged here: they are fetched again", lost.start);
+            tracing::warn!(
+                "entries {} to {last} of ledger {ledger} are damaged here: they are fetched again",
+                lost.start
+            );
             self.desk.rotten(ledger, lost);
         }
     }

@@ -352,8 +352,7 @@ async fn follow(
 ) -> Result<(), Ended> {
     // The end comes from the head, or with the connection: this node goes on reading until then.
     let never = CancellationToken::new();
-    let mut answering =
-        Answering { me, sender, session, puts: 0, pages: JoinSet::new(), feeds: BTreeMap::new() };
+    let mut answering = Answering { me, sender, session, puts: 0, pages: JoinSet::new(), feeds: BTreeMap::new() };
     let mut turn = Turn::default();
     loop {
         loop {

@@ -104,41 +104,6 @@ impl<J, R> fmt::Debug for Worker<J, R> {
     }
 }
 
-/// Something that may block.
-type Job = Box<dyn FnOnce() + Send>;
-
-/// Does whatever it is handed, where it may block: one thing at a time, in order.
-#[derive(Debug)]
-pub(crate) struct Blocking {
-    worker: Worker<Job, ()>,
-    name: &'static str,
-}
-
-impl Blocking {
-    /// Starts it under this name.
-    ///
-    /// # Errors
-    /// The system gives no thread.
-    pub(crate) fn start(executor: &Executor, name: &'static str) -> io::Result<Self> {
-        Ok(Self { worker: Worker::start(executor, name, |job: Job| job())?, name })
-    }
-
-    /// Has `work` done.
-    ///
-    /// # Errors
-    /// Those of `work`, or the thread is gone.
-    pub(crate) async fn run<T: Send + 'static>(
-        &mut self,
-        work: impl FnOnce() -> io::Result<T> + Send + 'static,
-    ) -> io::Result<T> {
-        let (answer, done) = oneshot::channel();
-        let job: Job = Box::new(move || drop(answer.send(work())));
-        let gone = || io::Error::other(format!("the thread {} is gone", self.name));
-        self.worker.work(job).await.ok_or_else(gone)?;
-        done.await.map_err(io::Error::other)?
-    }
-}
-
 /// A job that is under way: like one on a thread, it is done even if nobody awaits it any more.
 #[cfg(feature = "simulation")]
 struct Pending<'a, J, R> {

@@ -85,7 +85,9 @@ impl Cluster {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => tracing::error!("{shelf} cannot be read: {error}; what it said is heard from the dataNodes again"),
+            Err(error) => {
+                tracing::error!("{shelf} cannot be read: {error}; what it said is heard from the dataNodes again")
+            }
         }
         Self {
             heard: RefCell::new(Heard::new(noted.roster, repair_after)),

@@ -125,8 +125,6 @@ pub(crate) enum NotTaken {
 pub(crate) struct Label {
     /// Its address.
     pub(crate) ip: Rc<str>,
-    /// Its name.
-    pub(crate) name: Rc<str>,
     /// The identity of its folder; none for nodes that speak text.
     pub(crate) id: Option<NodeId>,
 }
@@ -515,10 +513,8 @@ impl Core {
             node.bytes -= sent.size.bytes;
             node.messages -= sent.size.messages;
             node.acked += sent.size.messages as u64;
-            settled = Window {
-                bytes: settled.bytes + sent.size.bytes,
-                messages: settled.messages + sent.size.messages,
-            };
+            settled =
+                Window { bytes: settled.bytes + sent.size.bytes, messages: settled.messages + sent.size.messages };
             let current = self.flights.get(sent.flight).filter(|flight| flight.sending == sent.sending);
             if let Some(flight) = current {
                 ranges.push((flight.batch.first, sent.size.messages as u32));

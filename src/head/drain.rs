@@ -198,11 +198,14 @@ impl Head {
     }
 
     /// Whether a node leaves or has left on this connection, by this head's word or by another's: it is not taken in again.
+    /// Who was never in comes in first, so that it can leave.
     pub(super) fn is_leaving(&self, node: NodeId) -> bool {
-        if self.standing(node) == Standing::Leaving {
+        let standing = self.standing(node);
+        if standing == Standing::Leaving {
             self.drains.borrow_mut().drained.insert(node);
         }
-        self.drains.borrow().contains(node) || self.cluster.left.borrow().contains(&node)
+        let leaves = self.drains.borrow().contains(node) || self.cluster.left.borrow().contains(&node);
+        leaves && standing != Standing::Unknown
     }
 
     /// Goes on with drains: nodes that are in by now note that they leave, and those that are out are let go.
@@ -232,14 +235,24 @@ impl Head {
     pub(crate) fn change_copies(&self, replicas: u8, least: u8, peer: SocketAddr) -> Result<(), Refusal> {
         self.cluster.heard.borrow_mut().change_copies(replicas, least).map_err(|why| {
             let text = match why {
-                NotChanged::Copies => format!("{replicas} copies, at least {least}, make no sense: say 1 to 8, and no more at least than in all"),
-                NotChanged::NotThrough => "the change before this one is not through: some dataNodes have not noted it; ask again".to_owned(),
-                NotChanged::TooFew { .. } => "nothing was kept in this cluster yet: start heads with --replicas and --min-copies".to_owned(),
+                NotChanged::Copies => format!(
+                    "{replicas} copies, at least {least}, make no sense: say 1 to 8, and no more at least than in all"
+                ),
+                NotChanged::NotThrough => {
+                    "the change before this one is not through: some dataNodes have not noted it; ask again".to_owned()
+                }
+                NotChanged::TooFew { .. } => {
+                    "nothing was kept in this cluster yet: start heads with --replicas and --min-copies".to_owned()
+                }
                 other => format!("the number of copies can't be changed: {other:?}"),
             };
             Refusal::new(Code::Protocol, text)
         })?;
-        self.say(peer.ip(), Log::Warn, &format!("{replicas} copies are kept from now on, at least {least}, as {peer} asked"));
+        self.say(
+            peer.ip(),
+            Log::Warn,
+            &format!("{replicas} copies are kept from now on, at least {least}, as {peer} asked"),
+        );
         self.decide();
         Ok(())
     }

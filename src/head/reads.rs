@@ -134,7 +134,16 @@ struct Asked {
 impl Source {
     /// A node that was not asked yet and takes no part.
     fn new(node: Rc<NodeEntry>, now: Instant) -> Self {
-        Self { node, key: 0, merged: false, asked: None, ask_at: now, failures: 0, cause: String::new(), greatest: None }
+        Self {
+            node,
+            key: 0,
+            merged: false,
+            asked: None,
+            ask_at: now,
+            failures: 0,
+            cause: String::new(),
+            greatest: None,
+        }
     }
 
     /// It is there and gives no answers.
@@ -580,7 +589,9 @@ impl Pull<'_> {
             let source = self.sources.values().find(|source| source.node.id == Some(node));
             let reason = source.map(|source| source.node.report.borrow().reason.clone()).unwrap_or_default();
             let cause = if reason.is_empty() {
-                format!("lines of it are damaged or gone and no node that is here has them: entry {entry} of ledger {ledger} first; see its log")
+                format!(
+                    "lines of it are damaged or gone and no node that is here has them: entry {entry} of ledger {ledger} first; see its log"
+                )
             } else {
                 reason
             };

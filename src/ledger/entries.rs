@@ -51,12 +51,14 @@ impl EntrySet {
     }
 
     /// The least one.
+    #[cfg(test)]
     #[must_use]
     pub(crate) fn first(&self) -> Option<u32> {
         self.ranges.first().map(|range| range.start)
     }
 
     /// The greatest one.
+    #[cfg(test)]
     #[must_use]
     pub(crate) fn last(&self) -> Option<u32> {
         self.ranges.last().map(|range| range.end - 1)
@@ -134,6 +136,7 @@ impl EntrySet {
     }
 
     /// Takes one out.
+    #[cfg(test)]
     pub(crate) fn remove(&mut self, entry: u32) {
         self.remove_range(entry..entry.saturating_add(1));
     }

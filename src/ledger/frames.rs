@@ -112,3 +112,119 @@ pub(crate) fn of_roster(told: frame::Roster) -> Result<Roster, TooMany> {
     }
     Ok(roster)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::id::{Incarnation, LedgerId, NodeId};
+    use bytes::BytesMut;
+    use proptest::prelude::*;
+
+    fn told(frames: Vec<Frame>) -> (Vec<Report>, Vec<bool>) {
+        let (mut all, mut mores) = (Vec::new(), Vec::new());
+        for frame in frames {
+            let mut out = BytesMut::new();
+            frame.encode(&mut out).unwrap();
+            let Ok(Some(Frame::Holds { more, gone, held })) = Frame::decode(&mut out) else { panic!("no Holds") };
+            mores.push(more);
+            all.extend(reports(gone, held));
+        }
+        (all, mores)
+    }
+
+    fn ledger() -> impl Strategy<Value = LedgerId> {
+        (0..1_u32 << 30, 0..1_u32 << 30)
+            .prop_map(|(incarnation, number)| LedgerId { incarnation: Incarnation(incarnation), number })
+    }
+
+    fn report() -> impl Strategy<Value = Report> {
+        let state = prop::sample::select(vec![State::Open, State::Over, State::Settled, State::Part]);
+        let members = prop::collection::vec((0..1_u64 << 60).prop_map(NodeId), 0..4);
+        let lacking = prop::collection::vec((0..2000_u32, 1..20_u32), 0..50);
+        let held = (ledger(), members, any::<bool>(), state, any::<[u16; 3]>(), lacking).prop_map(
+            |(ledger, members, member, state, [from, end, count], ranges)| {
+                let mut lacking = EntrySet::default();
+                ranges.into_iter().for_each(|(start, len)| lacking.insert_range(start..start + len));
+                let lacking = (!lacking.is_empty()).then(|| Box::new(lacking));
+                let held = Held { member, state, from: from.into(), end: end.into(), count: count.into(), lacking };
+                Report::Ledger { ledger, members: members.into(), held }
+            },
+        );
+        let gone = (ledger(), 1..9_u32).prop_map(|(LedgerId { incarnation, number }, len)| Report::Gone {
+            incarnation,
+            numbers: number..(number + len).min(1 << 30),
+        });
+        prop_oneof![3 => held, 1 => gone]
+    }
+
+    proptest! {
+        /// What a node tells is what a head hears; of too many gaps it hears fewer and greater ones.
+        #[test]
+        fn reports_round_trip(all in prop::collection::vec(report(), 0..30), everything: bool) {
+            let (heard, _) = told(holds(all.clone(), everything));
+            let is_gone = |report: &&Report| matches!(report, Report::Gone { .. });
+            let (gone, held): (Vec<_>, Vec<_>) = all.iter().partition(is_gone);
+            prop_assert_eq!(heard.iter().filter(is_gone).collect::<Vec<_>>(), gone);
+            let heard: Vec<_> = heard.iter().filter(|report| !is_gone(report)).collect();
+            prop_assert_eq!(heard.len(), held.len());
+            for (heard, said) in heard.into_iter().zip(held) {
+                let (Report::Ledger { held: ours, .. }, Report::Ledger { held: theirs, .. }) = (said, heard) else {
+                    panic!("a ledger")
+                };
+                let all = |held: &Held| held.lacking.as_deref().cloned().unwrap_or_default();
+                let (ours, theirs) = (all(ours), all(theirs));
+                if ours.pieces() <= LACKING_MAX {
+                    prop_assert_eq!(heard, said);
+                } else {
+                    prop_assert_eq!(theirs.pieces(), LACKING_MAX);
+                    prop_assert!(ours.ranges().all(|range| theirs.covers(range)));
+                    prop_assert_eq!((theirs.first(), theirs.end()), (ours.first(), ours.end()));
+                }
+            }
+        }
+
+        #[test]
+        fn rosters_round_trip(
+            members in prop::collection::btree_map(0..1_u64 << 60, (1..u32::MAX, "[a-z]{0,9}"), 0..20),
+            copies in prop::option::of((1..9_u8, any::<[u8; 2]>(), any::<u32>())),
+            foundings in prop::collection::vec((any::<u64>(), 0..1_u32 << 30), 0..4),
+        ) {
+            let mut said = Roster::default();
+            for (node, (generation, name)) in members {
+                said.set(NodeId(node), Generation(generation), &name).unwrap();
+            }
+            if let Some((replicas, [least, before], generation)) = copies {
+                said.set_copies(Copies { replicas, least, before, generation });
+            }
+            for (time_ns, head) in foundings {
+                said.found(Founding { time_ns, head: Incarnation(head) }).unwrap();
+            }
+            let mut out = BytesMut::new();
+            Frame::Roster(roster(&said)).encode(&mut out).unwrap();
+            let Ok(Some(Frame::Roster(heard))) = Frame::decode(&mut out) else { panic!("no Roster") };
+            prop_assert_eq!(of_roster(heard), Ok(said));
+        }
+    }
+
+    #[test]
+    fn who_has_nothing_says_so_and_who_has_much_says_when_it_is_all() {
+        let (all, mores) = told(holds(Vec::new(), true));
+        assert_eq!((all.len(), mores), (0, vec![false]));
+        assert!(holds(Vec::new(), false).is_empty());
+        let ledger = |number| LedgerId { incarnation: Incarnation(1), number };
+        let held = Held { member: true, state: State::Over, from: 0, end: 9, count: 9, lacking: None };
+        let many = 0..2 * HOLDS_MAX as u32 + 1;
+        let many: Vec<Report> = many
+            .map(|number| Report::Ledger { ledger: ledger(number), members: Box::default(), held: held.clone() })
+            .collect();
+        assert_eq!(told(holds(many.clone(), true)), (many.clone(), vec![true, true, false]));
+        assert_eq!(told(holds(many.clone(), false)), (many, vec![false; 3]));
+    }
+
+    #[test]
+    fn a_roster_that_is_too_great_is_refused() {
+        let founding = |n: u32| frame::Founding { time_ns: n.into(), head: Incarnation(n) };
+        let told = frame::Roster { foundings: (0..17).map(founding).collect(), ..frame::Roster::default() };
+        assert_eq!(of_roster(told), Err(TooMany::Foundings));
+    }
+}

@@ -10,13 +10,18 @@
 //! any page of a read: a head may let an identity go only when it knows all ledgers of those who noted that it leaves.
 //! Files, frames and connections are the callers'.
 
+mod start;
+mod tell;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::entries::EntrySet;
 use super::held::{Held, Report, State};
 use super::id::{ENTRIES_MAX, Incarnation, LedgerId, NodeId};
-use super::note::{Folded, Lines, Note, Noted};
+use super::note::Note;
+#[cfg(test)]
+use super::note::{Folded, Lines, Noted};
 use super::planted::{self, Planted};
 use super::roster::{Changes, Roster, TooMany};
 
@@ -150,73 +155,6 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// The same identity, started again: what was noted, and what the files have. Lines of which nothing was noted are a
-    /// member's, and their end is the greatest entry + 1, or what the log counted if that is more. Whatever was open is
-    /// over.
-    #[must_use]
-    pub(crate) fn restarted(me: NodeId, folded: Folded, mut files: BTreeMap<LedgerId, Lines>) -> Self {
-        let Folded { roster, ledgers, from, gone } = folded;
-        let mut kept = Self::empty(me, roster, gone);
-        let named: BTreeSet<LedgerId> = ledgers.keys().chain(from.keys()).copied().collect();
-        for ledger in named {
-            files.entry(ledger).or_default();
-        }
-        for (ledger, lines) in files {
-            if kept.is_gone(ledger) {
-                continue;
-            }
-            let mut entry = match ledgers.get(&ledger) {
-                None => Ledger::new([me].into(), true, State::Over),
-                Some(Noted::Part) => Ledger::new(Box::default(), false, State::Part),
-                Some(Noted::Hold { members, settled, .. }) => {
-                    let state = if *settled { State::Settled } else { State::Over };
-                    Ledger::new(members.clone(), members.contains(&me), state)
-                }
-            };
-            entry.has = lines.has;
-            entry.from = from.get(&ledger).copied().unwrap_or_default();
-            entry.has.remove_range(0..entry.from);
-            entry.count = if entry.member { entry.has.end().max(lines.counted).max(entry.from) } else { 0 };
-            entry.end = match ledgers.get(&ledger) {
-                Some(Noted::Hold { end, .. }) => *end,
-                // What it was told to fetch is not noted: it is told again.
-                Some(Noted::Part) => 0,
-                None => entry.count,
-            };
-            entry.due = entry.count;
-            kept.ledgers.insert(ledger, entry);
-            kept.touch(ledger);
-        }
-        kept
-    }
-
-    /// Another identity in a folder that may have lost something: it keeps what is there and promises nothing of it. What
-    /// was noted by the old one still holds where it is no promise: the roster, and what was let go, which nobody owes. The
-    /// notes, all of a new `node.state`, have to be synced before it registers.
-    #[must_use]
-    pub(crate) fn replacing(me: NodeId, old: Folded, files: BTreeMap<LedgerId, Lines>) -> (Self, Vec<Note>) {
-        let Folded { roster, ledgers: _, from, gone } = old;
-        let mut notes = vec![Note::of_roster(&roster)];
-        for (&incarnation, numbers) in &gone {
-            notes.extend(numbers.ranges().map(|numbers| Note::Gone { incarnation, numbers }));
-        }
-        let mut kept = Self::empty(me, roster, gone);
-        for (ledger, lines) in files {
-            if kept.is_gone(ledger) {
-                continue;
-            }
-            let mut entry = Ledger::new(Box::default(), false, State::Part);
-            (entry.has, entry.from) = (lines.has, from.get(&ledger).copied().unwrap_or_default());
-            notes.push(Note::Part { ledger });
-            if entry.from > 0 {
-                notes.push(Note::From { ledger, from: entry.from });
-            }
-            kept.ledgers.insert(ledger, entry);
-            kept.touch(ledger);
-        }
-        (kept, notes)
-    }
-
     fn empty(me: NodeId, roster: Roster, gone: BTreeMap<Incarnation, EntrySet>) -> Self {
         let (open, wanting) = (BTreeSet::new(), BTreeSet::new());
         Self { me, roster, ledgers: BTreeMap::new(), gone, open, wanting, log: BTreeMap::new(), version: 0 }
@@ -241,6 +179,7 @@ impl Kept {
     }
 
     /// What it says of a ledger.
+    #[cfg(test)]
     #[must_use]
     pub(crate) fn held(&self, ledger: LedgerId) -> Option<Held> {
         self.ledgers.get(&ledger).map(Ledger::held)
@@ -538,45 +477,6 @@ impl Kept {
             foundings: if changes.foundings { self.roster.foundings().collect() } else { Vec::new() },
         }
     }
-
-    /// Which entries below its ends it lacks: of adopted ledgers, and rot. Those of open ledgers come by Put.
-    pub(crate) fn wanted(&self) -> impl Iterator<Item = (LedgerId, Range<u32>)> + '_ {
-        let entries = self.wanting.iter().filter_map(|&ledger| self.ledgers.get(&ledger).map(|entry| (ledger, entry)));
-        entries.flat_map(|(ledger, entry)| entry.has.missing(entry.owed()).map(move |range| (ledger, range)))
-    }
-
-    /// Where the changes stand; what came before is told by [`all`](Self::all).
-    #[must_use]
-    pub(crate) const fn version(&self) -> u64 {
-        self.version
-    }
-
-    /// Everything: what a head is told when the node registers.
-    pub(crate) fn all(&self) -> impl Iterator<Item = Report> + '_ {
-        let gone = self.gone.iter().flat_map(|(&incarnation, numbers)| {
-            numbers.ranges().map(move |numbers| Report::Gone { incarnation, numbers })
-        });
-        self.ledgers.iter().map(|(&ledger, entry)| entry.report(ledger)).chain(gone)
-    }
-
-    /// What changed after a version; then the head is at the version now.
-    pub(crate) fn changes(&self, after: u64) -> impl Iterator<Item = Report> + '_ {
-        self.log.range(after.saturating_add(1)..).map(|(_, &ledger)| match self.ledgers.get(&ledger) {
-            Some(entry) => entry.report(ledger),
-            None => Report::Gone { incarnation: ledger.incarnation, numbers: one(ledger) },
-        })
-    }
-
-    /// All heads that are connected have been told what came before this version: what is gone is forgotten among the
-    /// changes.
-    pub(crate) fn all_told(&mut self, version: u64) {
-        let old: Vec<u64> = self.log.range(..version).map(|(&version, _)| version).collect();
-        for version in old {
-            if self.log.get(&version).is_some_and(|ledger| !self.ledgers.contains_key(ledger)) {
-                self.log.remove(&version);
-            }
-        }
-    }
 }
 
 fn set(ledgers: &mut BTreeSet<LedgerId>, ledger: LedgerId, is_in: bool) {
@@ -597,3 +497,7 @@ fn urgent(mut note: Note) -> Note {
     }
     note
 }
+
+#[cfg(test)]
+#[path = "kept_tests.rs"]
+mod tests;

@@ -3,6 +3,7 @@
 
 /// A decision that is wrong on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(not(test), allow(dead_code, reason = "the walks plant all of them, the simulation some"))]
 pub(crate) enum Planted {
     /// An entry is settled before all members have acknowledged it.
     AckEarly,

@@ -116,6 +116,7 @@ impl Reading {
     }
 
     /// A node's connection ended before its last page: it did not answer. It may begin again.
+    #[cfg(test)]
     pub(crate) fn lost(&mut self, node: NodeId) {
         self.answering.remove(&node);
     }

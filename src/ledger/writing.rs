@@ -82,6 +82,7 @@ impl Writing {
     }
 
     /// Entries that were placed.
+    #[cfg(test)]
     #[must_use]
     pub(crate) const fn placed(&self) -> u32 {
         self.next

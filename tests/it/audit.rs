@@ -196,7 +196,12 @@ fn strangers_retries_and_copies_that_differ_are_counted() {
     let mut stranger = Vec::new();
     let strange = RecordId { time_ns: 1_795_234_260_000_000_000, incarnation: 1 };
     for n in [0, 1] {
-        encode(&mut stranger, Fields { id: strange.plus(n), client: ClientId(1), seq: 7, place: None }, b"de otra parte").unwrap();
+        encode(
+            &mut stranger,
+            Fields { id: strange.plus(n), client: ClientId(1), seq: 7, place: None },
+            b"de otra parte",
+        )
+        .unwrap();
     }
     let current = cluster.path("data1/data.txt");
     fs::OpenOptions::new().append(true).open(current).unwrap().write_all(&stranger.repeat(2)).unwrap();

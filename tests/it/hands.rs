@@ -497,12 +497,7 @@ fn a_fifo_in_place_of_a_file_hangs_no_start_and_is_named() {
     cluster.keep(1);
     stop(node);
     let sealed = sealed_files(&cluster.at("")).remove(0).file_name().unwrap().to_str().unwrap().to_owned();
-    let names = [
-        "data.txt",
-        "node.state",
-        "lock",
-        "segments.txt",
-    ];
+    let names = ["data.txt", "node.state", "lock", "segments.txt"];
     let names = names.into_iter().map(str::to_owned).chain([sealed.clone(), "node.log".to_owned()]);
     for name in names {
         let (path, kept) = (cluster.at(&name), cluster.dir.path().join("kept"));

@@ -11,30 +11,18 @@ use acopio::wire::id::ClientId;
 use bytes::BytesMut;
 
 /// A framed data node that is scripted: registered, and then it does what the test says.
-fn framed_node(head: &Head, name: &str, id: u64) -> TcpStream {
+fn framed_node(head: &Head, name: &str, id: u64) -> Frames {
     let mut node = Frames::open(head.connect(), NODE_OPENING);
     node.as_node(id, name);
     head.process.wait_for(&format!("dataNode {name} registered"));
-    node.socket
+    node
 }
 
 /// Answers every Ping of the head and notes every roster, and nothing else, until the connection ends.
-fn pong_for_ever(mut socket: TcpStream) -> std::thread::JoinHandle<()> {
+fn pong_for_ever(mut node: Frames) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
-        let mut length = [0; 4];
-        while socket.read_exact(&mut length).is_ok() {
-            let mut body = vec![0; u32::from_be_bytes(length) as usize];
-            if socket.read_exact(&mut body).is_err() {
-                return;
-            }
-            match body.first_mut() {
-                Some(kind @ 0x09) => *kind = 0x0a,
-                Some(0x1e) => {}
-                _ => continue,
-            }
-            if socket.write_all(&[&length[..], &body].concat()).is_err() {
-                return;
-            }
+        while let Some(frame) = node.hear_or_end() {
+            node.notes(&frame);
         }
     })
 }

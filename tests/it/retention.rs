@@ -55,7 +55,10 @@ fn the_oldest_sealed_files_go_and_the_newest_records_stay() {
     let again = head.node(dir.path(), 1, &flags);
     send(&mut head.line(), 1500, 1510);
     drop(again);
-    assert_eq!(payloads(dir.path()).len(), 1510 - first);
+    // A node that starts looks, too.
+    let kept = payloads(dir.path());
+    let now_first = (0..1510).find(|k| kept.contains_key(&format!("mensaje: linea {k}"))).unwrap();
+    assert!(now_first >= first && kept.len() == 1510 - now_first, "{first} {now_first} {}", kept.len());
     verify_clean(dir.path(), &["data1"]);
 }
 
@@ -75,29 +78,6 @@ fn sealed_files_go_for_their_age() {
     });
     let kept = payloads(dir.path());
     assert!(!kept.contains_key("mensaje: linea 0") && kept.contains_key(&format!("mensaje: linea {}", k - 1)));
-}
-
-/// What one holder let go nobody owes: it is not fetched from others, and no read misses it.
-#[test]
-fn retention_waits_for_no_copies_and_what_it_let_go_nobody_misses() {
-    let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &["--replicas", "2", "--min-copies", "1", "--repair-after", "1s"]);
-    let node = head.node(dir.path(), 1, &["--segment-bytes", "4096", "--keep-bytes", "16384"]);
-    send(&mut head.line(), 0, 1000);
-    node.wait_for("retention: removed data-");
-    let _second = head.node(dir.path(), 2, &[]);
-    eventually("what is left has two copies", || {
-        let report = head.status();
-        let two = report["nodes"].as_array()?.iter().all(|node| node["records"].as_u64() > Some(0));
-        (two && report["short_of_copies"] == 0).then_some(())
-    });
-    let mut read = acopio();
-    read.args(["read", "--count", "--head", &head.at()]);
-    let (code, count, said) = ran(read);
-    let count: usize = count.trim().parse().expect(&said);
-    assert!(code == Some(0) && count > 0 && count < 1000, "{count} {said}");
-    let first = format!("mensaje: linea {}", 1000 - count);
-    assert!(payloads(&dir.path().join("data2")).contains_key(&first), "the oldest that is left has its copy");
 }
 
 #[test]

@@ -48,7 +48,9 @@ fn json_has_every_field_and_counts_grow() {
     assert_eq!(data1["bytes"], on_disk);
     let since = data1["since"].as_str().unwrap();
     assert!(since.len() >= 20 && since.as_bytes()[10] == b'T' && since.ends_with('Z'), "{since}");
-    assert!(std::fs::read_to_string(dir.path().join("data1/node.state")).unwrap().contains(data1["id"].as_str().unwrap()));
+    assert!(
+        std::fs::read_to_string(dir.path().join("data1/node.state")).unwrap().contains(data1["id"].as_str().unwrap())
+    );
 }
 
 #[test]

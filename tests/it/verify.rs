@@ -104,13 +104,19 @@ fn a_flipped_bit_in_a_sealed_file_is_named_by_file_and_line() {
     let (code, out, _) = verify(&cluster.folder(), &[]);
     assert_eq!(code, Some(1), "{out}");
     assert!(out.contains(": 2 faults\n") && out.contains(&format!("{} line 7, ", sealed.display())), "{out}");
-    assert!(out.contains("Lacking in ") && out.contains("NOT complete: 1 entries that are promised are in no folder"), "{out}");
+    assert!(
+        out.contains("Lacking in ") && out.contains("NOT complete: 1 entries that are promised are in no folder"),
+        "{out}"
+    );
     let (code, json, _) = verify(&cluster.folder(), &["--format", "json"]);
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();
     let problem = &report["folders"][0]["problems"][1];
     assert_eq!((code, &problem["kind"], &problem["line"]), (Some(1), &"rot".into(), &7.into()), "{problem}");
     let lacking = &report["lacking_first"][0];
-    assert_eq!((&report["complete"], &report["lacking"], &lacking["wanted"]), (&false.into(), &1.into(), &serde_json::json!([])));
+    assert_eq!(
+        (&report["complete"], &report["lacking"], &lacking["wanted"]),
+        (&false.into(), &1.into(), &serde_json::json!([]))
+    );
     assert_eq!(problem["file"], sealed.file_name().unwrap().to_str().unwrap());
     assert_eq!(fs::read(&sealed).unwrap().len(), before.len(), "verify changes nothing");
 }

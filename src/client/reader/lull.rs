@@ -23,7 +23,7 @@ impl Lull {
 
     /// Nothing is heard from now on.
     pub(super) fn begin(&self) {
-        self.with(|state| drop(state.since.get_or_insert_with(Instant::now)));
+        self.with(|state| state.since = state.since.or_else(|| Some(Instant::now())));
     }
 
     /// A head is heard.

@@ -34,15 +34,4 @@ impl Kept {
             None => Report::Gone { incarnation: ledger.incarnation, numbers: one(ledger) },
         })
     }
-
-    /// All heads that are connected have been told what came before this version: what is gone is forgotten among the
-    /// changes.
-    pub(crate) fn all_told(&mut self, version: u64) {
-        let old: Vec<u64> = self.log.range(..version).map(|(&version, _)| version).collect();
-        for version in old {
-            if self.log.get(&version).is_some_and(|ledger| !self.ledgers.contains_key(ledger)) {
-                self.log.remove(&version);
-            }
-        }
-    }
 }
