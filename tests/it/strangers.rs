@@ -53,8 +53,10 @@ fn a_node_that_asks_and_never_reads_is_read_no_further() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &[]);
     let before = head.process.peak_kib();
-    let questions =
-        [("ping", Frame::Ping(7)), ("fetch", Frame::Fetch { request: 1, ledger: LedgerId::default(), from: 0, to: 1 })];
+    let questions = [
+        ("ping", Frame::Ping(7)),
+        ("fetch", Frame::Fetch { request: 1, ledger: LedgerId::default(), from: 0, to: 1 }),
+    ];
     for (k, (name, question)) in (1..).zip(questions) {
         let mut node = Frames::open(head.connect(), NODE_OPENING);
         node.say(&register(k, name));
@@ -241,14 +243,7 @@ fn nodes_that_never_answer_hold_up_one_batch_of_all_there_is() {
 fn reader(head: &Head) -> Frames {
     let mut frames = Frames::open(head.connect(), b"peticion acopio/2\ncliente\n");
     let until = RecordId::MAX;
-    frames.say(&Frame::Read {
-        from: RecordId::ZERO,
-        until,
-        client: None,
-        follow: false,
-        partial: false,
-        token: Bytes::new(),
-    });
+    frames.say(&Frame::Read { from: RecordId::ZERO, until, client: None, follow: false, partial: false, token: Bytes::new() });
     frames
 }
 
