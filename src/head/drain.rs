@@ -198,11 +198,14 @@ impl Head {
     }
 
     /// Whether a node leaves or has left on this connection, by this head's word or by another's: it is not taken in again.
+    /// Who was never in comes in first, so that it can leave.
     pub(super) fn is_leaving(&self, node: NodeId) -> bool {
-        if self.standing(node) == Standing::Leaving {
+        let standing = self.standing(node);
+        if standing == Standing::Leaving {
             self.drains.borrow_mut().drained.insert(node);
         }
-        self.drains.borrow().contains(node) || self.cluster.left.borrow().contains(&node)
+        let leaves = self.drains.borrow().contains(node) || self.cluster.left.borrow().contains(&node);
+        leaves && standing != Standing::Unknown
     }
 
     /// Goes on with drains: nodes that are in by now note that they leave, and those that are out are let go.

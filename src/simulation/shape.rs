@@ -249,6 +249,13 @@ impl Shape {
         self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Power(Host::Node(_), _) | Fault::Wipe(..) | Fault::Restore(..)))
     }
 
+    /// Whether a head may lose its `head.state` and then hear none but new nodes.
+    #[must_use]
+    pub(crate) fn may_forget(&self) -> bool {
+        let has = |what: fn(&Fault) -> bool| self.faults.iter().any(|(_, fault)| what(fault));
+        has(|fault| matches!(fault, Fault::Forget(..))) && has(|fault| matches!(fault, Fault::Wipe(..) | Fault::Drain(_)))
+    }
+
     /// Whether the clocks of the heads differ at some time.
     #[must_use]
     pub(crate) fn is_skewed(&self) -> bool {

@@ -128,13 +128,12 @@ fn the_same_seed_is_the_same_run() {
     }
 }
 
-/// Those that the checks can find. `SafeTooEarly` is not found in so few seeds: a node refuses what comes below its promise,
-/// and the client sends that again.
+/// Faults that the checks have to find.
 const PLANTS: [Planted; 6] = [
     Planted::AckBeforeSync,
     Planted::FolderUnsynced,
     Planted::NoReplacement,
-    Planted::NoRepair,
+    Planted::AckEarly,
     Planted::ReaderDrops,
     Planted::ReaderRepeats,
 ];

@@ -117,6 +117,8 @@ struct Known {
     /// Who was told to adopt it and has not answered.
     asked: Option<NodeId>,
     short: u64,
+    /// Nobody who is here promises it: somebody may come who adopts it.
+    left_over: bool,
 }
 
 /// What those who are here have of a ledger, for people.
@@ -402,7 +404,7 @@ impl Heard {
     }
 
     fn touch_short(&mut self) {
-        let short = self.ledgers.iter().filter(|(_, ledger)| ledger.short > 0).map(|(&ledger, _)| ledger);
+        let short = self.ledgers.iter().filter(|(_, ledger)| ledger.short > 0 || ledger.left_over).map(|(&ledger, _)| ledger);
         self.touched.extend(short);
     }
 

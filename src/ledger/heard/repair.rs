@@ -69,6 +69,8 @@ impl Heard {
         }
         let mut heads = self.heads(known);
         self.refusals(ledger, known, heads, orders);
+        self.set_left_over(ledger, !gone && !heads.promised);
+        let Some(known) = self.ledgers.get(&ledger) else { return };
         if gone {
             // Somebody let it go whole: it is not repaired, nobody is short of it, and who was to adopt it need not.
             for (node, held) in self.present_holds(known).filter(|(_, held)| held.adopts()) {
@@ -97,6 +99,12 @@ impl Heard {
             known.asked = asked;
         }
         self.set_short(ledger, short);
+    }
+
+    fn set_left_over(&mut self, ledger: LedgerId, left_over: bool) {
+        if let Some(known) = self.ledgers.get_mut(&ledger) {
+            known.left_over = left_over;
+        }
     }
 
     fn set_short(&mut self, ledger: LedgerId, short: u64) {

@@ -24,9 +24,10 @@ struct Asked {
 }
 
 impl Claims {
-    /// What must not be.
-    pub(super) fn problems(&mut self) -> Vec<String> {
-        if self.foundings > 1 { Vec::new() } else { std::mem::take(&mut self.found) }
+    /// What must not be. A head that lost its `head.state` and hears none but new nodes takes the cluster for one that begins:
+    /// `may_forget` says that this can have been.
+    pub(super) fn problems(&mut self, may_forget: bool) -> Vec<String> {
+        if self.foundings > 1 || may_forget { Vec::new() } else { std::mem::take(&mut self.found) }
     }
 }
 

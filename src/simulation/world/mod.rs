@@ -232,10 +232,12 @@ impl World {
         let mut writers = self.writers();
         self.steps_until(Instant::now() + self.shape.trouble).await;
         self.mend();
-        problems.extend(self.settle(&mut writers).await);
-        problems.extend(self.recover(follower).await);
-        if std::env::var("DUMP").is_ok() { use crate::data::storage::Storage as _; for node in &self.nodes { for f in node.disk.list().unwrap_or_default() { let c = node.disk.contents(&f); std::fs::write(format!("/tmp/dump-{}-{f}", node.ip), c).unwrap_or_default(); } } }
-        problems.extend(self.claims.problems());
+        let unsettled = self.settle(&mut writers).await;
+        if self.wiped.is_empty() {
+            problems.extend(unsettled);
+        }
+        problems.extend(self.recover(&mut writers, follower).await);
+        problems.extend(self.claims.problems(self.shape.may_forget()));
         self.end().await;
         let (evidence, digest) = self.evidence();
         problems.extend(evidence.judge());
@@ -356,13 +358,15 @@ impl World {
     }
 
     /// Everything is read back and has its copies.
-    async fn recover(&mut self, follower: Option<Reading>) -> Vec<String> {
+    async fn recover(&mut self, writers: &mut JoinSet<()>, follower: Option<Reading>) -> Vec<String> {
         let mut problems = Vec::new();
         if self.shape.reads_first {
             // Nobody has said yet that lost disks are lost: a reader is told who is missing, and gets the rest.
             problems.extend(self.read_back(self.may_lose()).await);
         }
         self.give_up_wiped().await;
+        // While lost nodes are missed, messages may wait for them.
+        problems.extend(self.settle(writers).await);
         problems.extend(self.probe_all().await);
         problems.extend(self.repaired().await);
         problems.extend(self.read_back(false).await);
