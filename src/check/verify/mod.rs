@@ -324,6 +324,7 @@ impl Walk<'_> {
         if let Some((least, greatest)) = ids {
             (report.first_id, report.last_id) = (Some(least.to_string()), Some(greatest.to_string()));
         }
+        let oldest = node.oldest.into_iter().chain(oldest).min();
         Ok((report, Node { oldest, ..node }))
     }
 }

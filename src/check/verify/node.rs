@@ -12,7 +12,7 @@ use super::{Error, failed};
 use crate::data::ledgers::Ledgers;
 use crate::data::node_state::{self, As, Found, STATE, Said};
 use crate::data::recover::Place;
-use crate::data::segments::{INDEX, parse_index};
+use crate::data::segments::{INDEX, parse_index, sealed_id};
 use crate::data::start;
 use crate::data::state_lines::State;
 use crate::data::storage::{Disk, Storage as _};
@@ -40,7 +40,8 @@ pub(crate) struct Node {
     pub(crate) from: BTreeMap<LedgerId, u32>,
     /// Which ledgers were let go whole.
     pub(crate) gone: BTreeMap<Incarnation, EntrySet>,
-    /// Each file has something that is as young or younger: what was let go is older.
+    /// Each file has something that is as young or younger: what was let go is older. Nothing that lay in a file that is
+    /// lost counts as let go.
     pub(crate) oldest: Option<RecordId>,
 }
 
@@ -56,7 +57,7 @@ impl Node {
     pub(crate) fn may_have_let_go(&self, id: RecordId) -> bool {
         let of = Incarnation(id.incarnation);
         let some = self.gone.contains_key(&of) || self.from.keys().any(|ledger| ledger.incarnation == of);
-        some && self.oldest.is_none_or(|oldest| id <= oldest)
+        some && self.oldest.is_none_or(|oldest| id < oldest)
     }
 }
 
@@ -92,7 +93,7 @@ impl Told {
     /// Compares it with the files that were met, and their entries; what is wrong goes into the report.
     pub(super) fn judge(self, met: &BTreeMap<String, u64>, has: Ledgers, report: &mut Report) -> Result<Node, Error> {
         let after = Self::read(&self.dir)?;
-        self.judge_files(&after, met, report)?;
+        let oldest = self.judge_files(&after, met, report)?;
         if self.garbled && after.garbled {
             let reason = "a line is damaged; the next start makes it again from the files";
             report.add(Kind::Index, INDEX, place(0), reason.to_owned());
@@ -121,17 +122,24 @@ impl Told {
             Hold::Ledger { ledger, members, held } => Some((ledger, held, members)),
             Hold::Gone { .. } => None,
         });
-        let (holds, oldest) = (holds.collect(), None);
+        let holds = holds.collect();
         let node = Node { identity, roster: noted.roster, holds, has, from: noted.from, gone: noted.gone, oldest };
         node.tell(report);
         Ok(node)
     }
 
-    /// Files that are gone or were cut.
-    fn judge_files(&self, after: &Self, met: &BTreeMap<String, u64>, report: &mut Report) -> Result<(), Error> {
+    /// Files that are gone or were cut; the least first record of those that are gone.
+    fn judge_files(
+        &self,
+        after: &Self,
+        met: &BTreeMap<String, u64>,
+        report: &mut Report,
+    ) -> Result<Option<RecordId>, Error> {
+        let mut oldest = None::<RecordId>;
         for (file, bytes) in &self.had {
             let reason = match met.get(file) {
                 None if after.had.contains_key(file) && self.is_absent(file)? => {
+                    oldest = oldest.into_iter().chain(sealed_id(file).map(|(first, _)| first)).min();
                     format!("it is gone, and had {bytes} bytes of records")
                 }
                 Some(len) if len < bytes => format!("its end is lost: it has {len} bytes, and had {bytes}"),
@@ -139,7 +147,7 @@ impl Told {
             };
             report.add(Kind::Lost, file, place(met.get(file).copied().unwrap_or_default()), reason);
         }
-        Ok(())
+        Ok(oldest)
     }
 
     fn is_absent(&self, file: &str) -> Result<bool, Error> {
