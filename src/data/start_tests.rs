@@ -161,6 +161,7 @@ fn a_log_that_lost_its_end_starts_as_another_identity_that_promises_nothing() {
 }
 
 #[test]
+#[allow(clippy::single_range_in_vec_init, reason = "the ranges of a set")]
 fn what_was_synced_and_rotted_is_lacking_at_each_start() {
     let one = lines(0..1, true).len();
     for (entry, sealed) in [(1, false), (4, false), (4, true)] {

@@ -439,6 +439,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::single_range_in_vec_init, reason = "the ranges of a set")]
     fn what_is_no_token_is_refused_and_entries_are_news_once() {
         for token in ["x", "-----:", "-----:1", "-----.-=", "-----.-=x.y", "\u{ff}"] {
             assert!(Spot::of_token(token.as_bytes()).is_err(), "{token}");

@@ -20,8 +20,6 @@ use super::entries::EntrySet;
 use super::held::{Held, Report, State};
 use super::id::{ENTRIES_MAX, Incarnation, LedgerId, NodeId};
 use super::note::Note;
-#[cfg(test)]
-use super::note::{Folded, Lines, Noted};
 use super::planted::{self, Planted};
 use super::roster::{Changes, Roster, TooMany};
 

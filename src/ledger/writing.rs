@@ -81,13 +81,6 @@ impl Writing {
         self.members().any(|member| member == node)
     }
 
-    /// Entries that were placed.
-    #[cfg(test)]
-    #[must_use]
-    pub(crate) const fn placed(&self) -> u32 {
-        self.next
-    }
-
     /// Takes so many entries; `None` if they do not fit any more: then the ledger is over.
     #[must_use]
     pub(crate) fn place(&mut self, count: u32) -> Option<Placed> {

@@ -98,6 +98,36 @@ impl World {
         None
     }
 
+    /// Goes on without faults until nothing happens any more. Returns for how long that has been so.
+    fn settle_down(&mut self) -> u32 {
+        let mut quiet = 0;
+        for _ in 0..400 {
+            let before = self.count;
+            self.settle();
+            self.check();
+            quiet = if self.count == before { quiet + 1 } else { 0 };
+            if self.violation.is_some() || quiet > 2 {
+                break;
+            }
+        }
+        quiet
+    }
+
+    /// Where M or more are given up, a person has to say that what they alone had is lost. Whether there was any such.
+    fn give_up_what_was_lost(&mut self) -> bool {
+        let least = usize::from(self.setup.least);
+        let mut said = false;
+        for head in &mut self.heads {
+            let roster = head.heard.roster();
+            let is_given_up = |node: &NodeId| roster.generation(*node).standing() == Standing::GivenUp;
+            let given_up: Vec<NodeId> = roster.who_counts().filter(is_given_up).collect();
+            if given_up.len() >= least {
+                said |= given_up.into_iter().filter(|node| head.heard.lose(*node).is_ok()).count() > 0;
+            }
+        }
+        said
+    }
+
     /// Nothing fails any more: does it come to rest, with R holders, nothing short, and complete reads?
     pub(super) fn rest(&mut self) {
         if self.violation.is_some() || self.machines.iter().any(|machine| machine.rolled) {
@@ -107,18 +137,12 @@ impl World {
         for head in &mut self.heads {
             head.read = None;
         }
-        let mut quiet = 0;
-        for _ in 0..400 {
-            let before = self.count;
-            self.settle();
-            self.check();
-            if self.violation.is_some() {
-                return;
-            }
-            quiet = if self.count == before { quiet + 1 } else { 0 };
-            if quiet > 2 {
-                break;
-            }
+        let mut quiet = self.settle_down();
+        if self.violation.is_none() && self.give_up_what_was_lost() {
+            quiet = self.settle_down();
+        }
+        if self.violation.is_some() {
+            return;
         }
         let least = usize::from(self.setup.least);
         // Rot in an entry that only one node ever got is named as lacking, acknowledged or not.
