@@ -36,7 +36,6 @@ mod heads;
 mod health;
 mod help;
 mod identity;
-mod ledgers;
 mod line_dialect;
 mod mend;
 mod patience;
