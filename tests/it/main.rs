@@ -36,6 +36,7 @@ mod heads;
 mod health;
 mod help;
 mod identity;
+mod ledgers;
 mod line_dialect;
 mod mend;
 mod patience;
