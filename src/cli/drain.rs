@@ -116,7 +116,8 @@ impl Drain {
                 match client::status(head).await {
                     Ok(report) => {
                         let node = report.nodes.iter().find(|node| node.name == self.node);
-                        let away = report.members_away.iter().any(|member| member.name == self.node || member.id == self.node);
+                        let away =
+                            report.members_away.iter().any(|member| member.name == self.node || member.id == self.node);
                         here |= away || node.is_some() && !self.gone;
                         news = progress(&report, node, away, self.gone).unwrap_or(news);
                     }
@@ -164,7 +165,9 @@ async fn tell(head: String, node: String, leaving: Leaving, retry_for: Duration)
 
 fn progress(report: &StatusReport, node: Option<&NodeStatus>, away: bool, gone: bool) -> Option<String> {
     if gone {
-        return away.then(|| "the other nodes have to note that it is given up; those that are away have to come back".to_owned());
+        return away.then(|| {
+            "the other nodes have to note that it is given up; those that are away have to come back".to_owned()
+        });
     }
     if away {
         return Some("it went away before all was copied; start it again, or give it up with --gone".to_owned());

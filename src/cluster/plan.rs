@@ -410,7 +410,10 @@ mod tests {
         let members = settings().members(|_| true);
         let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
         assert_eq!(names, ["head", "data1", "data2", "data3", "client1"]);
-        assert!(text(&members[0]).ends_with("--listen 0.0.0.0:5000 --heartbeat 5s --replicas 1 --repair-after 60s --logs logs/head"));
+        assert!(
+            text(&members[0])
+                .ends_with("--listen 0.0.0.0:5000 --heartbeat 5s --replicas 1 --repair-after 60s --logs logs/head")
+        );
         assert!(text(&members[0]).contains("--cluster acopio"));
         assert!(text(&members[2]).contains("--head 127.0.0.1:5000 --name data2 --sync always --dir logs/data2"));
         assert!(text(&members[2]).ends_with("--bind 127.0.0.3"));

@@ -154,12 +154,7 @@ impl<'a> Search<'a> {
     }
 
     /// Reads from `start` up to `bytes`, until everything is found or there is enough of it; answers where it stopped.
-    fn through(
-        &mut self,
-        start: u64,
-        bytes: u64,
-        read: &mut ReadFile<'_>,
-    ) -> Result<u64, ScanError> {
+    fn through(&mut self, start: u64, bytes: u64, read: &mut ReadFile<'_>) -> Result<u64, ScanError> {
         let (mut at, mut kept) = (start, 0_usize);
         let mut buffer = vec![0; limits::ENTRIES_CHUNK_BYTES];
         while at < bytes {

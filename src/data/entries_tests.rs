@@ -12,7 +12,8 @@ const LEDGER: LedgerId = LedgerId { incarnation: Incarnation(7), number: 3 };
 /// Entry `n`: a third of them is of another client.
 fn line(number: u32, n: u32) -> Vec<u8> {
     let id = RecordId { time_ns: 1_000 + u64::from(n), incarnation: 7 };
-    let fields = Fields { id, client: ClientId(u64::from(n % 3)), seq: n.into(), place: Some(Place { number, entry: n }) };
+    let fields =
+        Fields { id, client: ClientId(u64::from(n % 3)), seq: n.into(), place: Some(Place { number, entry: n }) };
     let mut line = Vec::new();
     record::encode(&mut line, fields, "x".repeat(n as usize % 50).as_bytes()).unwrap();
     line
@@ -67,7 +68,8 @@ impl Files {
             let lines: Vec<&[u8]> = run.lines.split_inclusive(|byte| *byte == b'\n').collect();
             assert!(run.lines.len() <= wanted.bytes_max || lines.len() == 1, "{}", run.lines.len());
             let entries = lines.iter().map(|line| record::decode(&line[..line.len() - 1]).unwrap().entry().unwrap());
-            let entries: Vec<u32> = entries.map(|(ledger, entry)| (ledger == LEDGER).then_some(entry).unwrap()).collect();
+            let entries: Vec<u32> =
+                entries.map(|(ledger, entry)| (ledger == LEDGER).then_some(entry).unwrap()).collect();
             let here = at..at + run.met;
             let fits = |n: &u32| wanted.client.is_none_or(|client| client == ClientId(u64::from(n % 3)));
             assert_eq!(entries, here.filter(fits).collect::<Vec<_>>(), "all that were met, in order");
@@ -131,7 +133,8 @@ fn what_is_nowhere_is_passed_over_at_once() {
     assert_eq!((run, read), (Run { next: 5, ..Run::default() }, 0));
     let (run, _) = files.find(&mut Spots::default(), &wanted(8..20, 99));
     assert_eq!(run, Run { next: 20, ..Run::default() });
-    let (run, _) = files.find(&mut Spots::default(), &Wanted { ledger: LedgerId { number: 4, ..LEDGER }, ..wanted(5..8, 99) });
+    let (run, _) =
+        files.find(&mut Spots::default(), &Wanted { ledger: LedgerId { number: 4, ..LEDGER }, ..wanted(5..8, 99) });
     assert_eq!(run, Run { next: 8, ..Run::default() });
     assert_eq!(files.all(&mut Spots::default(), &wanted(0..20, 99)).0, [5, 6, 7]);
 }

@@ -13,8 +13,8 @@ use tokio::time::sleep;
 
 use super::desk::Desk;
 use super::entries::Wanted;
-use super::scan::ScanError;
 use super::rot::Rot;
+use super::scan::ScanError;
 use super::scans::Scans;
 use crate::ledger::entries::EntrySet;
 use crate::limits;

@@ -369,7 +369,8 @@ mod tests {
         let full = limits::BLOCK_BYTES;
         assert_eq!(blocks, [(0, 250, 2), ((1 << 30) - full, full + 100, 1)]);
         assert_eq!((index.bytes(), index.records()), ((1 << 30) + 100, 3));
-        let ledgers: Vec<_> = index.ledgers().iter().map(|(ledger, entries)| (ledger.number, entries.count())).collect();
+        let ledgers: Vec<_> =
+            index.ledgers().iter().map(|(ledger, entries)| (ledger.number, entries.count())).collect();
         assert_eq!(ledgers, [(2, 2)]);
     }
 

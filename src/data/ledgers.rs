@@ -97,7 +97,9 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for line in ["", "-----.-", "-----.- ", "-----.- 0", "-----.- 1..1", "-----.- 1..0", "-----.- 0..1,", "x.- 0..1"] {
+        for line in
+            ["", "-----.-", "-----.- ", "-----.- 0", "-----.- 1..1", "-----.- 1..0", "-----.- 0..1,", "x.- 0..1"]
+        {
             assert_eq!(Ledgers::default().take_line(line), None, "{line}");
         }
     }

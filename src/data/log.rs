@@ -241,7 +241,10 @@ impl<S: Storage> Log<S> {
         let named = log.current.as_ref().and_then(|current| current.first_id);
         if let Some((current, first)) = log.current.as_mut().zip(named) {
             // What its first line was is not known for ever: its name stays.
-            let known = before.last.as_ref().filter(|last| log.sealed.files().iter().all(|file| file.segment.file != last.file));
+            let known = before
+                .last
+                .as_ref()
+                .filter(|last| log.sealed.files().iter().all(|file| file.segment.file != last.file));
             let name = known.map_or_else(|| free_name(first, log.sealed.files()), |last| last.file.clone());
             current.name = Some(name.into());
         }
@@ -422,13 +425,8 @@ impl<S: Storage> Log<S> {
         let Some(((name, least), greatest)) = ids else {
             return Ok(());
         };
-        let segment = Segment {
-            file: name.to_owned(),
-            records: current.index.records(),
-            bytes: current.len,
-            least,
-            greatest,
-        };
+        let segment =
+            Segment { file: name.to_owned(), records: current.index.records(), bytes: current.len, least, greatest };
         let index = FileIndex::of(&current.index, segment.bytes);
         match self.storage.rename(CURRENT, &segment.file) {
             Err(error) if is_full(&error) => return Err(self.full(&error)),

@@ -174,8 +174,13 @@ where
     let me = Rc::new(Node { config, membership, desk, commit, scans, fetching, rot, making, drained: drain });
     let ended = CancellationToken::new();
     let fetcher = tokio::task::spawn_local(Rc::clone(&me.fetching).run(ended.clone()));
-    let mut sessions =
-        Sessions { running: JoinSet::new(), heads: BTreeSet::new(), list: me.config.heads.now(), me: Rc::clone(&me), shutdown: drained };
+    let mut sessions = Sessions {
+        running: JoinSet::new(),
+        heads: BTreeSet::new(),
+        list: me.config.heads.now(),
+        me: Rc::clone(&me),
+        shutdown: drained,
+    };
     sessions.dial();
     let gone = async {
         sessions.run().await;
@@ -260,11 +265,18 @@ fn tell_opening<S: Storage>(config: &Config, started: &Started<S>) {
     if let Some(cut) = torn {
         let kept = cut.kept.as_deref().unwrap_or("nothing: it was zeros");
         let len = cut.tail.len;
-        tracing::warn!("{dir}: the last {len} bytes of data.txt were not a whole record and are cut off, kept in {kept}");
+        tracing::warn!(
+            "{dir}: the last {len} bytes of data.txt were not a whole record and are cut off, kept in {kept}"
+        );
     }
     for rot in rot {
         let first = rot.first.place.offset;
-        tracing::warn!("{dir}: {} damaged lines in {}, the first at offset {first}: {}", rot.lines, rot.file, rot.first.reason);
+        tracing::warn!(
+            "{dir}: {} damaged lines in {}, the first at offset {first}: {}",
+            rot.lines,
+            rot.file,
+            rot.first.reason
+        );
     }
     for lost in lost {
         tracing::warn!("{dir}: {lost}; what is lacking is fetched from other nodes where they have it");

@@ -564,7 +564,10 @@ fn an_end_that_a_sealed_file_lost_is_told_and_its_entries_lack() {
     let whole = handled.disk.contents(&file);
     handled.disk.meddle(&file, |bytes| bytes.truncate(200));
     let (log, report) = Log::open(handled.disk.clone(), SETTINGS).unwrap();
-    assert!(matches!(&report.lost[..], [lost] if lost.starts_with(&format!("{file} has 200 bytes and had"))), "{report:?}");
+    assert!(
+        matches!(&report.lost[..], [lost] if lost.starts_with(&format!("{file} has 200 bytes and had"))),
+        "{report:?}"
+    );
     let ledger = LedgerId { incarnation: Incarnation(id(0).incarnation), number: 1 };
     let entries = |log: &Log<SimDisk>| log.view().sealed()[0].ledgers.of(ledger).map_or(0, |entries| entries.count());
     assert_eq!(entries(&log), 2, "{:?}", log.view().sealed()[0]);

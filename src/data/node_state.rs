@@ -48,7 +48,9 @@ pub(crate) fn read<S: Storage>(storage: &S) -> io::Result<Said> {
             (Err(damaged), _) => Said::Damaged(damaged.to_string(), state_lines::identity_in(&text)),
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Said::Nothing),
-        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => Ok(Said::Damaged("it is too long".to_owned(), None)),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            Ok(Said::Damaged("it is too long".to_owned(), None))
+        }
         Err(error) => Err(error),
     }
 }
@@ -139,7 +141,8 @@ pub(crate) fn judge(said: &Said, found: Found<'_>, new_id: bool) -> As {
     let Some(identity) = state.identity.clone() else {
         return As::Another { replaces: None, cluster: String::new(), old: false, why: Some(Why::NoState) };
     };
-    let why = if new_id { Some(Why::Asked) } else { lost_end(state, found.files).or_else(|| unsynced(state, found.boot)) };
+    let why =
+        if new_id { Some(Why::Asked) } else { lost_end(state, found.files).or_else(|| unsynced(state, found.boot)) };
     match why {
         None => As::Same(identity),
         why => As::Another { replaces: Some(identity.node), cluster: identity.cluster, old: identity.old, why },
@@ -196,7 +199,17 @@ impl<S: Storage + Clone> StateFile<S> {
         let bytes = text.len() as u64;
         let bytes_max = grown(bytes);
         let storage = storage.clone();
-        Ok(Self { storage, file, bytes_max, bytes, synced: bytes, marked: true, unsynced: false, syncs: 1, written: bytes })
+        Ok(Self {
+            storage,
+            file,
+            bytes_max,
+            bytes,
+            synced: bytes,
+            marked: true,
+            unsynced: false,
+            syncs: 1,
+            written: bytes,
+        })
     }
 
     /// Adds text; synced if it has to be. A disk that is full gives way to it once.

@@ -96,11 +96,7 @@ fn failed<'a>(what: &'static str, file: &'a str) -> impl FnOnce(io::Error) -> Op
 }
 
 /// Opens everything in the folder but does not create `data.txt`.
-pub(super) fn open<S: Storage>(
-    storage: &S,
-    sizes: BlockSizes,
-    before: &Before,
-) -> Result<Opened<S::File>, OpenError> {
+pub(super) fn open<S: Storage>(storage: &S, sizes: BlockSizes, before: &Before) -> Result<Opened<S::File>, OpenError> {
     let mut report = OpenReport::default();
     let names = storage.list().map_err(failed("list", "the folder"))?;
     let current = if names.iter().any(|name| name == CURRENT) { Some(scan_current(storage, sizes)?) } else { None };
@@ -147,7 +143,8 @@ fn torn_at_bad<F>(mut scanned: Scanned<F>, synced: u64) -> Scanned<F> {
         let BadPlace { place, reason } = bad;
         scanned.found.rot.truncate(first);
         scanned.found.rot_lines = first as u64;
-        let tail = TornTail { offset: place.offset, len: len - place.offset, line: place.line, reason, unfinished: false };
+        let tail =
+            TornTail { offset: place.offset, len: len - place.offset, line: place.line, reason, unfinished: false };
         scanned.found.torn = Some(tail);
     }
     scanned

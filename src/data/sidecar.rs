@@ -3,8 +3,8 @@
 //! Derived data: one that is missing, garbled or that does not fit its file is made again by reading the file. The
 //! format is in `docs/data-log.md`.
 
-use super::ledgers::Ledgers;
 use super::index::{Block, BlockSizes, Indexer};
+use super::ledgers::Ledgers;
 use super::recover::{self, Scan};
 use super::storage::{ReadAt, Storage};
 use crate::limits::{BLOCK_BYTES, SIDECAR_BYTES_MAX};
@@ -116,11 +116,7 @@ pub(crate) fn read<S: Storage>(storage: &S, file: &str, bytes: u64) -> Option<Fi
 /// Makes the index of a file by reading all of it. Errors: those of the disk.
 pub(crate) fn build(file: &dyn ReadAt, bytes: u64, sizes: BlockSizes) -> io::Result<(Indexer, Scan)> {
     let mut index = Indexer::new(sizes);
-    let found = recover::scan(
-        bytes,
-        |buffer, at| file.read_at(buffer, at),
-        |place, line| index.line(place, line),
-    )?;
+    let found = recover::scan(bytes, |buffer, at| file.read_at(buffer, at), |place, line| index.line(place, line))?;
     Ok((index, found))
 }
 

@@ -219,7 +219,8 @@ impl SimDisk {
     #[must_use]
     pub(crate) fn copy(&self) -> Self {
         let inner = self.inner();
-        let nodes = inner.nodes.iter().map(|node| Node { durable: node.cache.clone(), cache: node.cache.clone() }).collect();
+        let nodes =
+            inner.nodes.iter().map(|node| Node { durable: node.cache.clone(), cache: node.cache.clone() }).collect();
         let (names, durable_names) = (inner.names.clone(), inner.names.clone());
         let faults = Faults { lie: inner.faults.lie, ..Faults::default() };
         Self(Arc::new(Mutex::new(Inner { nodes, durable_names, names, faults, syncs: 0, bytes_read: 0 })))

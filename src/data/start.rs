@@ -115,7 +115,8 @@ pub(crate) fn open<S: Storage + Clone>(storage: &S, how: How<'_>) -> Result<Star
         As::Another { replaces, cluster, old, why } => {
             let node = NodeId::from_random(how.random);
             // What the other one counted is no promise of this one.
-            let (kept, notes) = Kept::replacing(node, given_up(said.noted, replaces), lines_of(&log, &State::default()));
+            let (kept, notes) =
+                Kept::replacing(node, given_up(said.noted, replaces), lines_of(&log, &State::default()));
             (Identity { node, replaces, old, cluster }, kept, folded(notes), BTreeMap::new(), why)
         }
     };
@@ -208,7 +209,8 @@ fn old_folder<S: Storage>(storage: &S) -> io::Result<Option<OldFolder>> {
             let text = String::from_utf8_lossy(&text);
             let mut words = text.strip_prefix("acopio-data 1 ").unwrap_or_default().split_ascii_whitespace();
             let node = words.next().and_then(|word| word.parse().ok());
-            let cluster = words.next().filter(|word| is_name(word, CLUSTER_NAME_BYTES_MAX)).unwrap_or_default().to_owned();
+            let cluster =
+                words.next().filter(|word| is_name(word, CLUSTER_NAME_BYTES_MAX)).unwrap_or_default().to_owned();
             let drained = words.next() == Some("drained");
             Ok(node.map(|node| OldFolder { node, cluster, drained }))
         }

@@ -212,7 +212,9 @@ impl State {
             } else {
                 let line = words.and_then(parse);
                 match torn {
-                    Some((damaged, from)) if matches!(line, Some(Line::Whole(bytes)) if bytes > from) => return Err(damaged),
+                    Some((damaged, from)) if matches!(line, Some(Line::Whole(bytes)) if bytes > from) => {
+                        return Err(damaged);
+                    }
                     Some(_) => {}
                     None if line.and_then(|line| state.add(line)).is_some() => {}
                     None => torn = Some((Damaged(number), at)),
@@ -296,7 +298,8 @@ mod tests {
     }
 
     fn ledger() -> impl Strategy<Value = LedgerId> {
-        (0..9_u32, 0..99_u32).prop_map(|(incarnation, number)| LedgerId { incarnation: Incarnation(incarnation), number })
+        (0..9_u32, 0..99_u32)
+            .prop_map(|(incarnation, number)| LedgerId { incarnation: Incarnation(incarnation), number })
     }
 
     fn node() -> impl Strategy<Value = NodeId> {
@@ -307,14 +310,12 @@ mod tests {
         let name = || "[a-z][a-z0-9.-]{0,9}";
         let range = || (0..NUMBER_END, 0..=NUMBER_END).prop_map(|(a, b)| a..b);
         prop_oneof![
-            (node(), prop::option::of(node()), any::<bool>(), prop_oneof![Just(String::new()), name()]).prop_map(
-                |(node, replaces, old, cluster)| Line::Identity(Identity { node, replaces, old, cluster })
-            ),
+            (node(), prop::option::of(node()), any::<bool>(), prop_oneof![Just(String::new()), name()])
+                .prop_map(|(node, replaces, old, cluster)| Line::Identity(Identity { node, replaces, old, cluster })),
             (name(), any::<bool>()).prop_map(|(boot, synced)| Line::Run(Run { boot, synced })),
             Just(Line::Stop),
-            (name(), any::<u64>(), any::<bool>(), prop::collection::vec((ledger(), 0..=NUMBER_END), 0..4)).prop_map(
-                |(file, bytes, sealed, counts)| Line::Synced(Synced { file, bytes, sealed, counts })
-            ),
+            (name(), any::<u64>(), any::<bool>(), prop::collection::vec((ledger(), 0..=NUMBER_END), 0..4))
+                .prop_map(|(file, bytes, sealed, counts)| Line::Synced(Synced { file, bytes, sealed, counts })),
             name().prop_map(Line::Removed),
             any::<u64>().prop_map(Line::Whole),
             ledger().prop_map(|ledger| Line::Note(Note::Part { ledger })),
@@ -390,7 +391,18 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_damaged() {
-        for words in ["", "stop now", "part", "part x", "hold -----.1 - 1", "hold -----.1 - 2.1", "log", "copies 1 2 3", "gone ----- 1..1", "x 1"] {
+        for words in [
+            "",
+            "stop now",
+            "part",
+            "part x",
+            "hold -----.1 - 1",
+            "hold -----.1 - 2.1",
+            "log",
+            "copies 1 2 3",
+            "gone ----- 1..1",
+            "x 1",
+        ] {
             let mut line = String::new();
             seal(&mut line, words);
             let torn = header() + &line;

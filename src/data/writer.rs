@@ -78,7 +78,8 @@ impl<S: Storage + Clone> Writer<S> {
             Order::End => (Lines::default(), self.end()),
         };
         let foreign = self.log.take_foreign();
-        let removed = retained.as_ref().is_some_and(|retained: &super::retention::Retained| !retained.removed.is_empty());
+        let removed =
+            retained.as_ref().is_some_and(|retained: &super::retention::Retained| !retained.removed.is_empty());
         let moved = !lines.bytes.is_empty() || foreign.is_some() || removed;
         let view = (result.is_ok() && moved).then(|| Arc::new(self.log.view()));
         Done { lines, result, state: self.state(), view, sync_due: self.sync_due(), retained, foreign }
@@ -156,7 +157,11 @@ impl<S: Storage + Clone> Writer<S> {
         if text.is_empty() { Ok(()) } else { self.add_state(&text, false) }
     }
 
-    fn remove(&mut self, files: Vec<Arc<SealedFile>>, mut notes: String) -> Result<super::retention::Retained, LogError> {
+    fn remove(
+        &mut self,
+        files: Vec<Arc<SealedFile>>,
+        mut notes: String,
+    ) -> Result<super::retention::Retained, LogError> {
         let gone = files.iter().map(|file| Line::Removed(file.segment.file.clone())).collect::<Vec<_>>();
         notes.push_str(&state_lines::to_text(&gone));
         self.add_state(&notes, true)?;

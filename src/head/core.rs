@@ -513,10 +513,8 @@ impl Core {
             node.bytes -= sent.size.bytes;
             node.messages -= sent.size.messages;
             node.acked += sent.size.messages as u64;
-            settled = Window {
-                bytes: settled.bytes + sent.size.bytes,
-                messages: settled.messages + sent.size.messages,
-            };
+            settled =
+                Window { bytes: settled.bytes + sent.size.bytes, messages: settled.messages + sent.size.messages };
             let current = self.flights.get(sent.flight).filter(|flight| flight.sending == sent.sending);
             if let Some(flight) = current {
                 ranges.push((flight.batch.first, sent.size.messages as u32));

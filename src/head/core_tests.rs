@@ -307,7 +307,11 @@ fn a_full_disk_sends_a_message_elsewhere_and_takes_none_after() {
     core.refused(b, 1, &full).unwrap();
     let refused = outcomes(&mut core);
     assert_eq!(refused.len(), 29, "all that was in the ledger is over");
-    assert!(refused.iter().all(|effect| matches!(effect, Effect::Refused { refusal, .. } if refusal.code == Code::DiskFull)));
+    assert!(
+        refused
+            .iter()
+            .all(|effect| matches!(effect, Effect::Refused { refusal, .. } if refusal.code == Code::DiskFull))
+    );
     set_writable(&mut core, a, true);
     store(&mut core, 30, 1).unwrap();
     assert_eq!(only_put(&effects(&mut core)).0, a);
@@ -397,13 +401,18 @@ fn what_a_lost_member_had_not_acknowledged_goes_elsewhere_under_the_same_id() {
     let done = effects(&mut core);
     assert_eq!(closes(&done), [(keys[1], first[0].1.number, 1)], "one member's word settles nothing");
     let anew = puts(&done);
-    assert_eq!(anew.iter().map(|put| put.0.serial).collect::<BTreeSet<_>>(), BTreeSet::from([keys[1].serial, third.serial]));
+    assert_eq!(
+        anew.iter().map(|put| put.0.serial).collect::<BTreeSet<_>>(),
+        BTreeSet::from([keys[1].serial, third.serial])
+    );
     assert!(anew.iter().all(|put| put.1.number != first[0].1.number && put.1.entry == 0 && put.2.len() == 2));
     core.acked(keys[1], 2, SyncMode::Always, &mut Vec::new()).unwrap();
     core.acked(third, 1, SyncMode::Always, &mut Vec::new()).unwrap();
     assert!(effects(&mut core).is_empty(), "what it took of the ledger that is over does not count");
     core.acked(keys[1], 3, SyncMode::Always, &mut Vec::new()).unwrap();
-    assert!(matches!(&effects(&mut core)[..], [Effect::Kept { batch, nodes, .. }] if nodes.len() == 2 && batch.first == id));
+    assert!(
+        matches!(&effects(&mut core)[..], [Effect::Kept { batch, nodes, .. }] if nodes.len() == 2 && batch.first == id)
+    );
     assert_eq!(core.counters().short, 0);
 }
 
@@ -486,7 +495,10 @@ fn what_lost_its_ledger_waits_while_others_are_about_to_be_opened() {
     assert!(puts(&told).is_empty() && !told.iter().any(|effect| matches!(effect, Effect::Refused { .. })));
     let back = register_as(&mut core, 1);
     let put = effects(&mut core);
-    assert_eq!(puts(&put).iter().map(|put| put.0.serial).collect::<BTreeSet<_>>(), BTreeSet::from([b.serial, back.serial]));
+    assert_eq!(
+        puts(&put).iter().map(|put| put.0.serial).collect::<BTreeSet<_>>(),
+        BTreeSet::from([b.serial, back.serial])
+    );
     assert!(put.iter().all(|effect| !matches!(effect, Effect::Put { batch, .. } if batch.first != id)));
     core.leave(b, Fault::None, "");
     assert!(matches!(&outcomes(&mut core)[..], [Effect::Refused { .. }]), "one disk is not two copies");

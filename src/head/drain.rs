@@ -235,14 +235,24 @@ impl Head {
     pub(crate) fn change_copies(&self, replicas: u8, least: u8, peer: SocketAddr) -> Result<(), Refusal> {
         self.cluster.heard.borrow_mut().change_copies(replicas, least).map_err(|why| {
             let text = match why {
-                NotChanged::Copies => format!("{replicas} copies, at least {least}, make no sense: say 1 to 8, and no more at least than in all"),
-                NotChanged::NotThrough => "the change before this one is not through: some dataNodes have not noted it; ask again".to_owned(),
-                NotChanged::TooFew { .. } => "nothing was kept in this cluster yet: start heads with --replicas and --min-copies".to_owned(),
+                NotChanged::Copies => format!(
+                    "{replicas} copies, at least {least}, make no sense: say 1 to 8, and no more at least than in all"
+                ),
+                NotChanged::NotThrough => {
+                    "the change before this one is not through: some dataNodes have not noted it; ask again".to_owned()
+                }
+                NotChanged::TooFew { .. } => {
+                    "nothing was kept in this cluster yet: start heads with --replicas and --min-copies".to_owned()
+                }
                 other => format!("the number of copies can't be changed: {other:?}"),
             };
             Refusal::new(Code::Protocol, text)
         })?;
-        self.say(peer.ip(), Log::Warn, &format!("{replicas} copies are kept from now on, at least {least}, as {peer} asked"));
+        self.say(
+            peer.ip(),
+            Log::Warn,
+            &format!("{replicas} copies are kept from now on, at least {least}, as {peer} asked"),
+        );
         self.decide();
         Ok(())
     }

@@ -167,9 +167,10 @@ impl Spot {
 
     /// As a node is told it, as much as fits.
     fn to_frame(&self) -> (Vec<Numbers>, Vec<Cursor>) {
-        let done = self.done.iter().flat_map(|(&incarnation, numbers)| {
-            numbers.ranges().map(move |numbers| Numbers { incarnation, numbers })
-        });
+        let done = self
+            .done
+            .iter()
+            .flat_map(|(&incarnation, numbers)| numbers.ranges().map(move |numbers| Numbers { incarnation, numbers }));
         let cursors = self.part.iter().map(|(&ledger, entries)| Cursor { ledger, next: first_gap(entries) });
         let most = limits::FOLLOW_CURSORS_MAX;
         (done.take(most).collect(), cursors.take(most).collect())
@@ -196,8 +197,12 @@ impl Spot {
             let whole = |ledger: &LedgerId, entries: &EntrySet| {
                 heard.end_of(*ledger).is_some_and(|end| first_gap(entries) >= end)
             };
-            let done: Vec<LedgerId> =
-                self.part.iter().filter(|(ledger, entries)| whole(ledger, entries)).map(|(ledger, _)| *ledger).collect();
+            let done: Vec<LedgerId> = self
+                .part
+                .iter()
+                .filter(|(ledger, entries)| whole(ledger, entries))
+                .map(|(ledger, _)| *ledger)
+                .collect();
             for ledger in done {
                 self.part.remove(&ledger);
                 self.done.entry(ledger.incarnation).or_default().insert(ledger.number);

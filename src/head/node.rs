@@ -10,9 +10,9 @@ use tokio::time::{Instant, timeout};
 
 use super::alarms::Log;
 use super::faults::Fault;
+use super::follow::Pushed;
 use super::heartbeat;
 use super::reads::Answer;
-use super::follow::Pushed;
 use super::registered::{Candidate, FramedSink, NodeEntry, NodeLog, NodeSink};
 use super::state::{Head, LEAVING, STOPPING};
 use super::window::Window;
@@ -176,7 +176,10 @@ async fn follow(
             entry.pulse.borrow_mut().heard_at = Some(Instant::now());
             turn.spend(before - buffer.len()).await;
             // What a node says now and then passes over a table or writes to a log.
-            if !matches!(frame, Frame::PutAck { .. } | Frame::Ping(_) | Frame::Pong(_) | Frame::Page { .. } | Frame::Pushed { .. }) {
+            if !matches!(
+                frame,
+                Frame::PutAck { .. } | Frame::Ping(_) | Frame::Pong(_) | Frame::Page { .. } | Frame::Pushed { .. }
+            ) {
                 turn.end().await;
             }
             match frame {

@@ -51,9 +51,8 @@ impl Core {
     fn targets(&self, longest: usize) -> impl Iterator<Item = (Target, &[usize])> {
         let ledgers = self.open.iter().filter(|open| Self::is_open(open));
         let ledgers = ledgers.map(|open| (Target::Ledger(open.writing.ledger()), open.places.as_slice()));
-        let texts = self.texts.iter().filter(move |place| {
-            self.nodes.get(**place).is_some_and(|node| node.takes_text(longest))
-        });
+        let texts =
+            self.texts.iter().filter(move |place| self.nodes.get(**place).is_some_and(|node| node.takes_text(longest)));
         ledgers.chain(texts.map(|place| (Target::Text(*place), std::slice::from_ref(place))))
     }
 
@@ -133,7 +132,13 @@ impl Core {
         }
     }
 
-    fn put_entries(&mut self, at: usize, (ledger, placed): (LedgerId, Placed), members: &Rc<[NodeId]>, places: &[usize]) {
+    fn put_entries(
+        &mut self,
+        at: usize,
+        (ledger, placed): (LedgerId, Placed),
+        members: &Rc<[NodeId]>,
+        places: &[usize],
+    ) {
         let Some(flight) = self.flights.get_mut(at) else { return };
         let end = placed.first.saturating_add(placed.count);
         (flight.target, flight.end) = (Some(Target::Ledger(ledger)), end);
@@ -246,7 +251,8 @@ impl Core {
     }
 
     fn open_on(&mut self, members: &[NodeId]) {
-        let place = |member: &NodeId| self.nodes.iter().find(|(_, node)| node.label.id == Some(*member)).map(|found| found.0);
+        let place =
+            |member: &NodeId| self.nodes.iter().find(|(_, node)| node.label.id == Some(*member)).map(|found| found.0);
         let Some(places) = members.iter().map(place).collect::<Option<Vec<usize>>>() else { return };
         let ledger = LedgerId { incarnation: Incarnation(self.incarnation()), number: self.next_number };
         self.next_number += 1;
@@ -320,9 +326,12 @@ impl Core {
         self.counters.acked += count;
         let places: Vec<usize> = match flight.target {
             Some(Target::Text(place)) => vec![place],
-            Some(Target::Ledger(ledger)) => {
-                self.open.iter().find(|open| open.writing.ledger() == ledger).map(|open| open.places.clone()).unwrap_or_default()
-            }
+            Some(Target::Ledger(ledger)) => self
+                .open
+                .iter()
+                .find(|open| open.writing.ledger() == ledger)
+                .map(|open| open.places.clone())
+                .unwrap_or_default(),
             None => Vec::new(),
         };
         let nodes: Vec<_> = places.iter().filter_map(|place| self.nodes.get(*place)).collect();
@@ -352,7 +361,9 @@ impl Core {
             let text = "all dataNodes are leaving; start another, then send again";
             return Refusal::new(Code::NoNodes, text);
         }
-        if self.nodes.iter().any(|(_, node)| node.takes_text(0)) && !self.nodes.iter().any(|(_, node)| node.takes_text(longest)) {
+        if self.nodes.iter().any(|(_, node)| node.takes_text(0))
+            && !self.nodes.iter().any(|(_, node)| node.takes_text(longest))
+        {
             let most = self.nodes.iter().filter_map(|(_, node)| node.message_bytes).max().unwrap_or(0);
             let text = format!(
                 "the message is sent as {longest} bytes to dataNodes that speak text, and {most} are the most that they \
@@ -367,7 +378,8 @@ impl Core {
             return Refusal::new(Code::DiskFull, text);
         }
         if able >= wanted {
-            let text = "the dataNodes have not noted yet who is in the cluster; send again, and see their logs if that lasts";
+            let text =
+                "the dataNodes have not noted yet who is in the cluster; send again, and see their logs if that lasts";
             return Refusal::new(Code::NoNodes, text);
         }
         let text = format!(

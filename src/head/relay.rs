@@ -67,7 +67,8 @@ impl Head {
     pub(crate) fn relay_left(&self, serial: u64) {
         let mut relay = self.relay.borrow_mut();
         relay.open.retain(|_, asker| asker.serial != serial);
-        let lost: Vec<_> = relay.open.range((serial, 0)..=(serial, u32::MAX)).map(|(key, asker)| (*key, *asker)).collect();
+        let lost: Vec<_> =
+            relay.open.range((serial, 0)..=(serial, u32::MAX)).map(|(key, asker)| (*key, *asker)).collect();
         for (key, _) in &lost {
             relay.open.remove(key);
         }

@@ -56,8 +56,7 @@ impl Head {
         let joining: Vec<Rc<NodeEntry>> = self.nodes().into_iter().filter(joins).collect();
         let mut heard = self.cluster.heard.borrow_mut();
         if self.cluster.wanted.get() && heard.roster().is_empty() {
-            let founding =
-                Founding { time_ns: self.config.clock.wall_ns(), head: Incarnation(self.incarnation()) };
+            let founding = Founding { time_ns: self.config.clock.wall_ns(), head: Incarnation(self.incarnation()) };
             let (replicas, least) = (self.config.replicas as u8, self.config.copies_min as u8);
             match heard.found(founding, Copies::founded(replicas, least)) {
                 Ok(()) => tracing::info!("a cluster begins: {replicas} copies, at least {least}"),
@@ -128,7 +127,9 @@ impl Head {
             tracing::warn!(
                 "the cluster keeps {replicas} copies, at least {}, and this head was started with {} and {}: it does as the \
                  cluster does; change that with 'acopio copies'",
-                copies.least, self.config.replicas, self.config.copies_min
+                copies.least,
+                self.config.replicas,
+                self.config.copies_min
             );
         } else if same {
             self.cluster.differs.set(false);

@@ -15,10 +15,11 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::alarms::Log;
+use super::cluster::Cluster;
 use super::config::Config;
 use super::core::{Batch, Core, Effect, Label, NotTaken, Origin};
 use super::faults::Fault;
-use super::cluster::Cluster;
+use super::follow::Feeds;
 use super::places::Places;
 use super::readers::Readers;
 use super::reads::Open;
@@ -26,7 +27,6 @@ use super::registered::{Candidate, NodeEntry, NodeLog, NodeSink, word};
 use super::registro::Registro;
 use super::relay::Relay;
 use super::shelf::Shelf;
-use super::follow::Feeds;
 use crate::ledger::frames;
 use crate::ledger::heard::Registered;
 use crate::ledger::held::{Report, State};
@@ -256,7 +256,8 @@ impl Head {
             return Err(Refusal::new(Code::Role, text));
         }
         if who.id.is_none() && self.core(Core::replicas) > 1 {
-            let text = "dataNodes that speak text keep single copies, and here each message has several; start 'acopio data'";
+            let text =
+                "dataNodes that speak text keep single copies, and here each message has several; start 'acopio data'";
             return Err(Refusal::new(Code::Role, text));
         }
         for node in self.nodes.borrow().iter() {

@@ -7,10 +7,12 @@ use super::cluster::Away;
 use super::places::Guest;
 use super::registered::NodeEntry;
 use super::state::Head;
-use crate::limits;
 use crate::ledger::roster::{Founding, Standing};
+use crate::limits;
 use crate::wire::frame::SyncMode;
-use crate::wire::status::{ClientStatus, Lacking, LedgerStatus, MemberAway, NodeDialect, NodeStatus, StatusReport, TextNode};
+use crate::wire::status::{
+    ClientStatus, Lacking, LedgerStatus, MemberAway, NodeDialect, NodeStatus, StatusReport, TextNode,
+};
 use crate::wire::text::Dialect;
 
 /// Acknowledged messages, sampled every second for the rates of the last 1 and 10 s.
@@ -83,7 +85,8 @@ pub(crate) fn report(head: &Head, parts: Parts) -> Vec<u8> {
         refused_messages: counters.refused,
         in_flight: counters.in_flight,
         replicas: head.core(super::core::Core::replicas),
-        copies_min: head.heard(|heard| heard.roster().copies().map_or(head.config.copies_min, |copies| copies.least.into())),
+        copies_min: head
+            .heard(|heard| heard.roster().copies().map_or(head.config.copies_min, |copies| copies.least.into())),
         short_of_copies: head.heard(crate::ledger::heard::Heard::short),
         lacking: lacking(head),
         foundings: head.heard(|heard| heard.roster().foundings().map(founding).collect()),

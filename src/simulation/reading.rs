@@ -85,7 +85,9 @@ fn disordered(delivered: &[Delivered], expected: &Expected<'_>, problems: &mut P
             let given_up = later.any(|(_, later)| {
                 let by_ids = message.id.time_ns >= later.id.time_ns.saturating_add(HOLD_NS);
                 // A client that is met in the middle is not waited for any longer.
-                let waited = || expected.sent.get(&later.payload).is_some_and(|sent| *sent + limits::READER_MEET_TIME <= later.at);
+                let waited = || {
+                    expected.sent.get(&later.payload).is_some_and(|sent| *sent + limits::READER_MEET_TIME <= later.at)
+                };
                 by_ids && message.client.may_retry() || expected.follows && (expected.skewed || waited())
             });
             if given_up {
@@ -109,13 +111,22 @@ mod tests {
 
     fn message(client: u64, seq: u64, second: u64) -> Delivered {
         let id = RecordId { time_ns: second * 1_000_000_000, incarnation: 1 };
-        Delivered { id, client: ClientId::of_library(client), seq, payload: format!("{client} {seq}").into_bytes(), at: Instant::now() }
+        Delivered {
+            id,
+            client: ClientId::of_library(client),
+            seq,
+            payload: format!("{client} {seq}").into_bytes(),
+            at: Instant::now(),
+        }
     }
 
     fn judged(delivered: &[Delivered]) -> Outcome {
         let kept: BTreeSet<Vec<u8>> = (1..4).map(|seq| format!("7 {seq}").into_bytes()).collect();
         let sent = kept.iter().map(|payload| (payload.clone(), Instant::now())).collect();
-        judge(delivered, &Expected { sent: &sent, torn: &[b"line".to_vec()], kept: &kept, follows: false, skewed: false })
+        judge(
+            delivered,
+            &Expected { sent: &sent, torn: &[b"line".to_vec()], kept: &kept, follows: false, skewed: false },
+        )
     }
 
     #[test]

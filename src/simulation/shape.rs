@@ -5,8 +5,8 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::data::log::SyncPolicy;
 use crate::data::fetching;
+use crate::data::log::SyncPolicy;
 use crate::limits;
 use crate::net::simulated::Weather;
 
@@ -246,20 +246,24 @@ impl Shape {
     /// Whether the power of a node is cut while things go wrong.
     #[must_use]
     pub(crate) fn loses_power(&self) -> bool {
-        self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Power(Host::Node(_), _) | Fault::Wipe(..) | Fault::Restore(..)))
+        self.faults
+            .iter()
+            .any(|(_, fault)| matches!(fault, Fault::Power(Host::Node(_), _) | Fault::Wipe(..) | Fault::Restore(..)))
     }
 
     /// Whether a head may lose its `head.state` and then hear none but new nodes.
     #[must_use]
     pub(crate) fn may_forget(&self) -> bool {
         let has = |what: fn(&Fault) -> bool| self.faults.iter().any(|(_, fault)| what(fault));
-        has(|fault| matches!(fault, Fault::Forget(..))) && has(|fault| matches!(fault, Fault::Wipe(..) | Fault::Drain(_)))
+        has(|fault| matches!(fault, Fault::Forget(..)))
+            && has(|fault| matches!(fault, Fault::Wipe(..) | Fault::Drain(_)))
     }
 
     /// Whether the clocks of the heads differ at some time.
     #[must_use]
     pub(crate) fn is_skewed(&self) -> bool {
-        self.skews.iter().any(|skew| *skew != 0) || self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump(..)))
+        self.skews.iter().any(|skew| *skew != 0)
+            || self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump(..)))
     }
 
     /// Some time while things go wrong.

@@ -11,7 +11,7 @@ use acopio::wire::id::{ClientId, RecordId};
 use acopio::wire::ledger::Place;
 
 use crate::common::frames::{CONFIRMATION, Frames, NODE_OPENING};
-use crate::common::{Head, PATIENCE, Port, acopio, eventually, payloads, ran, sending};
+use crate::common::{Head, Port, acopio, eventually, payloads, ran, sending};
 
 /// What a command with these words says: exit code, standard output, standard error, and how long it took.
 fn timed(words: &[&str]) -> (Option<i32>, String, String, Duration) {

@@ -1,7 +1,7 @@
 //! Peers that hang, go silent or never read: each is given up in bounded time and memory, and nobody else notices.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Shutdown, TcpListener};
 
 use crate::common::frames::{Frames, NODE_OPENING};
 use crate::common::{self, Head, PATIENCE, Signal, acopio, eventually};

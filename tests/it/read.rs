@@ -205,7 +205,8 @@ fn the_last_and_then_what_comes() {
     }
     let later = acopio::wire::id::RecordId { time_ns: 4_000_000_000_000_000_000, incarnation: 1 };
     let mut new = Vec::new();
-    acopio::wire::record::encode(&mut new, Fields { id: later, client: TEXT, seq: 9, place: None }, b"a new temp").unwrap();
+    acopio::wire::record::encode(&mut new, Fields { id: later, client: TEXT, seq: 9, place: None }, b"a new temp")
+        .unwrap();
     asked.records(later.next(), &[new.into()]);
     assert_eq!(out.next().unwrap().unwrap(), "a new temp");
     interrupt(&child);

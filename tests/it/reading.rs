@@ -11,7 +11,7 @@ use crate::common::{self, Head, Process, Signal, acopio, eventually, payloads, s
 use acopio::limits;
 use acopio::wire::error::Code;
 use acopio::wire::frame::Frame;
-use acopio::wire::id::{ClientId, RecordId};
+use acopio::wire::id::RecordId;
 use bytes::Bytes;
 
 #[derive(Clone, Copy)]

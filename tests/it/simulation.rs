@@ -129,13 +129,8 @@ fn the_same_seed_is_the_same_run() {
 }
 
 /// Faults that the checks find in few seeds. `NoReplacement` is none of them: a client that hears nothing sends again.
-const PLANTS: [Planted; 5] = [
-    Planted::AckBeforeSync,
-    Planted::FolderUnsynced,
-    Planted::AckEarly,
-    Planted::ReaderDrops,
-    Planted::ReaderRepeats,
-];
+const PLANTS: [Planted; 5] =
+    [Planted::AckBeforeSync, Planted::FolderUnsynced, Planted::AckEarly, Planted::ReaderDrops, Planted::ReaderRepeats];
 
 /// Seeds in which a planted fault has to be found at the latest.
 const PLANTED: u64 = 500;

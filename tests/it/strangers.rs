@@ -4,7 +4,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use acopio::limits;
 use acopio::wire::frame::{Frame, MessagesBuilder};
@@ -13,7 +13,7 @@ use acopio::wire::ledger::LedgerId;
 use bytes::{Bytes, BytesMut};
 
 use crate::common::frames::{CONFIRMATION, Frames, NODE_OPENING, register};
-use crate::common::{Head, PATIENCE, Process, acopio, eventually};
+use crate::common::{Head, Process, acopio, eventually};
 
 /// How a client opens, and says Hello.
 const CLIENT: &[u8] = b"peticion acopio/2\ncliente\n\0\0\0\x0a\x01\0\0\0\0\0\0\0\x07\0";
@@ -53,10 +53,8 @@ fn a_node_that_asks_and_never_reads_is_read_no_further() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &[]);
     let before = head.process.peak_kib();
-    let questions = [
-        ("ping", Frame::Ping(7)),
-        ("fetch", Frame::Fetch { request: 1, ledger: LedgerId::default(), from: 0, to: 1 }),
-    ];
+    let questions =
+        [("ping", Frame::Ping(7)), ("fetch", Frame::Fetch { request: 1, ledger: LedgerId::default(), from: 0, to: 1 })];
     for (k, (name, question)) in (1..).zip(questions) {
         let mut node = Frames::open(head.connect(), NODE_OPENING);
         node.say(&register(k, name));
@@ -243,7 +241,14 @@ fn nodes_that_never_answer_hold_up_one_batch_of_all_there_is() {
 fn reader(head: &Head) -> Frames {
     let mut frames = Frames::open(head.connect(), b"peticion acopio/2\ncliente\n");
     let until = RecordId::MAX;
-    frames.say(&Frame::Read { from: RecordId::ZERO, until, client: None, follow: false, partial: false, token: Bytes::new() });
+    frames.say(&Frame::Read {
+        from: RecordId::ZERO,
+        until,
+        client: None,
+        follow: false,
+        partial: false,
+        token: Bytes::new(),
+    });
     frames
 }
 

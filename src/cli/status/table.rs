@@ -56,7 +56,10 @@ fn summary(head: &str, report: &StatusReport) -> String {
     }
     for lacking in &report.lacking {
         let (ledger, last) = (plain(&lacking.ledger), lacking.end.saturating_sub(1));
-        text.push_str(&format!("lacking    records {} to {last} of ledger {ledger}: nobody has them who is here\n", lacking.from));
+        text.push_str(&format!(
+            "lacking    records {} to {last} of ledger {ledger}: nobody has them who is here\n",
+            lacking.from
+        ));
     }
     for problem in &report.problems {
         text.push_str(&format!("problem    it takes no messages: {}\n", plain(problem)));

@@ -320,7 +320,9 @@ impl Heard {
             runs.push(run);
         }
         let has_all = |at: NodeId, held: &super::Held| {
-            noters.contains(&at) && self.roster.generation(at).is_in() && runs.iter().all(|run| held.covers(run.clone()))
+            noters.contains(&at)
+                && self.roster.generation(at).is_in()
+                && runs.iter().all(|run| held.covers(run.clone()))
         };
         runs.is_empty() || self.present_holds(known).filter(|(at, held)| has_all(*at, held)).count() >= self.least()
     }

@@ -41,7 +41,8 @@ impl World {
 
     /// Looks at the reads that are over. What is on no disk any more is lost, and no read is to have it.
     pub(super) fn look_at_claims(&mut self) {
-        let (over, under_way) = std::mem::take(&mut self.claims.under_way).into_iter().partition(|asked| asked.reading.is_over());
+        let (over, under_way) =
+            std::mem::take(&mut self.claims.under_way).into_iter().partition(|asked| asked.reading.is_over());
         self.claims.under_way = under_way;
         let over: Vec<Asked> = over;
         for Asked { reading, acked } in over {
@@ -52,7 +53,8 @@ impl World {
             self.claims.complete += 1;
             let read: BTreeSet<&[u8]> = notes.delivered.iter().map(|message| &*message.payload).collect();
             let stored: BTreeSet<Vec<u8>> = self.stored().into_iter().map(|record| record.payload).collect();
-            let lacks: Vec<_> = acked.iter().filter(|payload| stored.contains(*payload) && !read.contains(&***payload)).collect();
+            let lacks: Vec<_> =
+                acked.iter().filter(|payload| stored.contains(*payload) && !read.contains(&***payload)).collect();
             let count = lacks.len();
             if let Some(first) = lacks.first() {
                 let what = format!("a read that claims to be complete lacks {count} messages: {}", shown(first));

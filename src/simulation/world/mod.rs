@@ -32,9 +32,9 @@ use crate::simulation::readers::Reading;
 use crate::simulation::shape::{Fault, Host, Shape};
 use crate::simulation::writers::{Book, Writer};
 use crate::simulation::{Planted, Run};
-use claims::Claims;
 use crate::wire::id::ClientId;
 use crate::wire::ledger::NodeId;
+use claims::Claims;
 
 /// What the wall clocks show at the start, ns since the Unix epoch: 2026-11-21.
 const EPOCH_NS: u64 = 1_795_219_200_000_000_000;

@@ -83,7 +83,8 @@ impl World {
             for head in 0..self.heads.len() {
                 let (head, name) = (format!("{}:{PORT}", ip(Host::Head(head))), format!("data{n}"));
                 let net = net.clone();
-                let given_up = self.ask(async move { client::drain_on(&net, &head, &name, client::Leaving::Gone).await }).await;
+                let given_up =
+                    self.ask(async move { client::drain_on(&net, &head, &name, client::Leaving::Gone).await }).await;
                 if let Err(error) = given_up {
                     // A head that has not known the old one has nothing to give up.
                     self.note(&format!("data{n}: {error}"));
@@ -108,7 +109,8 @@ impl World {
         for (head, report) in self.statuses().await.into_iter().enumerate() {
             for away in report.map(|report| report.members_away).unwrap_or_default() {
                 if !may_lose {
-                    problems.push(format!("{} {} is missed by head {head}, though nothing was lost", away.name, away.id));
+                    problems
+                        .push(format!("{} {} is missed by head {head}, though nothing was lost", away.name, away.id));
                     continue;
                 }
                 let (net, head, id) = (net.clone(), format!("{}:{PORT}", ip(Host::Head(head))), away.id.clone());
@@ -298,7 +300,13 @@ impl World {
         let notes = read.notes.borrow();
         let outcome = {
             let book = self.book.borrow();
-            let expected = Expected { sent: &book.sent, torn: &book.torn, kept, follows: who == "follower", skewed: self.shape.is_skewed() };
+            let expected = Expected {
+                sent: &book.sent,
+                torn: &book.torn,
+                kept,
+                follows: who == "follower",
+                skewed: self.shape.is_skewed(),
+            };
             reading::judge(&notes.delivered, &expected)
         };
         self.note(&format!("{who}: {} messages, {} late", notes.delivered.len(), outcome.late));
@@ -311,7 +319,8 @@ impl World {
 
 fn told(report: Option<&StatusReport>) -> String {
     let Some(report) = report else { return "no answer".to_owned() };
-    let nodes: Vec<String> = report.nodes.iter().map(|node| format!("{} {} {}", node.name, node.state, node.records)).collect();
+    let nodes: Vec<String> =
+        report.nodes.iter().map(|node| format!("{} {} {}", node.name, node.state, node.records)).collect();
     let away: Vec<String> = report.members_away.iter().map(|away| format!("{} {}", away.name, away.id)).collect();
     format!("{} copies are short; {}; away: {}", report.short_of_copies, nodes.join(", "), away.join(", "))
 }

@@ -22,7 +22,9 @@ impl Frame {
         let kind = *buffer.get(PREFIX)?;
         let fits = match kind {
             kind::STORE => may_store,
-            kind::HELLO | kind::STATUS_QUERY | kind::PING | kind::PONG | kind::READ | kind::DRAIN | kind::COPIES => true,
+            kind::HELLO | kind::STATUS_QUERY | kind::PING | kind::PONG | kind::READ | kind::DRAIN | kind::COPIES => {
+                true
+            }
             _ => bytes_max(kind).is_err(),
         };
         (!fits).then_some(kind)

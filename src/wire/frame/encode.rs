@@ -347,7 +347,12 @@ pub fn page(
 ///
 /// # Errors
 /// A ledger or entries out of bounds, lines that do not end in a newline or are too many.
-pub fn pushed(out: &mut BytesMut, (request, ledger): (u32, LedgerId), (first, next): (u32, u32), lines: &[u8]) -> Result {
+pub fn pushed(
+    out: &mut BytesMut,
+    (request, ledger): (u32, LedgerId),
+    (first, next): (u32, u32),
+    lines: &[u8],
+) -> Result {
     lines_frame(out, kind::PUSHED, lines, |out| {
         out.put_u32(request);
         put_ledger(out, ledger)?;

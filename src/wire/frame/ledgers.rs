@@ -6,9 +6,9 @@ use std::ops::Range;
 
 use bytes::{BufMut, BytesMut};
 
+use super::FrameError;
 use super::decode::{Fields, check_node};
 use super::encode::text;
-use super::FrameError;
 use crate::limits::{FOLLOW_CURSORS_MAX, FOUNDINGS_MAX, HOLDS_MAX, LACKING_MAX, REPLICAS_MAX, ROSTER_MAX};
 use crate::wire::ledger::{Incarnation, LedgerId, NUMBER_END, NodeId};
 

@@ -5,11 +5,11 @@ use proptest::prelude::*;
 use bytes::BytesMut;
 
 use super::*;
-use crate::wire::ledger::{Incarnation, NUMBER_END};
 use crate::limits::{
     FRAME_MESSAGES_MAX, LINES_FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX,
 };
 use crate::wire::error::Code;
+use crate::wire::ledger::{Incarnation, NUMBER_END};
 
 fn id(time_ns: u64) -> RecordId {
     RecordId { time_ns, incarnation: 7 }
@@ -324,12 +324,7 @@ fn ledger() -> impl Strategy<Value = LedgerId> {
 fn ledger_frame() -> impl Strategy<Value = Frame> {
     let span = || (0..1000_u32, 0..1000_u32).prop_map(|(from, len)| from..from + len);
     let range = || (0..1000_u32, 1..1000_u32).prop_map(|(from, len)| from..from + len);
-    let state = prop::sample::select(vec![
-        HoldState::Open,
-        HoldState::Over,
-        HoldState::Settled,
-        HoldState::Part,
-    ]);
+    let state = prop::sample::select(vec![HoldState::Open, HoldState::Over, HoldState::Settled, HoldState::Part]);
     let entries = (0..NUMBER_END, 0..NUMBER_END, 0..NUMBER_END);
     let held = (ledger(), nodes(), any::<bool>(), state, entries, prop::collection::vec(range(), 0..4)).prop_map(
         |(ledger, members, member, state, (from, end, count), lacking)| Held {
@@ -343,14 +338,14 @@ fn ledger_frame() -> impl Strategy<Value = Frame> {
             lacking,
         },
     );
-    let member = (node(), any::<u32>(), "\\PC{0,40}").prop_map(|(node, generation, name)| Member { node, generation, name });
+    let member =
+        (node(), any::<u32>(), "\\PC{0,40}").prop_map(|(node, generation, name)| Member { node, generation, name });
     let copies = (1..9_u8, any::<[u8; 2]>(), any::<u32>())
         .prop_map(|(replicas, [least, before], generation)| CopiesWanted { replicas, least, before, generation });
-    let founding = (any::<u64>(), any::<u32>())
-        .prop_map(|(time_ns, head)| Founding { time_ns, head: Incarnation(head) });
-    let roster =
-        (prop::option::of(copies), prop::collection::vec(founding, 0..3), prop::collection::vec(member, 0..5))
-            .prop_map(|(copies, foundings, members)| Roster { copies, foundings, members });
+    let founding =
+        (any::<u64>(), any::<u32>()).prop_map(|(time_ns, head)| Founding { time_ns, head: Incarnation(head) });
+    let roster = (prop::option::of(copies), prop::collection::vec(founding, 0..3), prop::collection::vec(member, 0..5))
+        .prop_map(|(copies, foundings, members)| Roster { copies, foundings, members });
     let numbers = || {
         (0..1_u32 << 30, range())
             .prop_map(|(incarnation, numbers)| Numbers { incarnation: Incarnation(incarnation), numbers })
@@ -359,8 +354,11 @@ fn ledger_frame() -> impl Strategy<Value = Frame> {
     let client = prop::option::of((0..1_u64 << 60).prop_map(ClientId));
     let lines = || "([a-z]{0,20}\n){0,3}".prop_map(Bytes::from);
     prop_oneof![
-        (ledger(), 0..NUMBER_END, any::<bool>())
-            .prop_map(|(ledger, end, settled)| Frame::Close { ledger, end, settled }),
+        (ledger(), 0..NUMBER_END, any::<bool>()).prop_map(|(ledger, end, settled)| Frame::Close {
+            ledger,
+            end,
+            settled
+        }),
         (any::<bool>(), prop::collection::vec(numbers(), 0..3), prop::collection::vec(held, 0..4))
             .prop_map(|(more, gone, held)| Frame::Holds { more, gone, held }),
         (ledger(), span(), any::<bool>()).prop_map(|(ledger, span, settled)| Frame::Adopt {
@@ -369,13 +367,16 @@ fn ledger_frame() -> impl Strategy<Value = Frame> {
             end: span.end,
             settled
         }),
-        (any::<u32>(), ledger(), span())
-            .prop_map(|(request, ledger, span)| Frame::Fetch { request, ledger, from: span.start, to: span.end }),
+        (any::<u32>(), ledger(), span()).prop_map(|(request, ledger, span)| Frame::Fetch {
+            request,
+            ledger,
+            from: span.start,
+            to: span.end
+        }),
         (any::<u32>(), lines()).prop_map(|(request, lines)| Frame::Fetched { request, lines }),
         roster.prop_map(Frame::Roster),
-        (any::<u32>(), client, prop::collection::vec(numbers(), 0..4), prop::collection::vec(cursor, 0..4)).prop_map(
-            |(request, client, done, cursors)| Frame::Follow { request, client, done, cursors }
-        ),
+        (any::<u32>(), client, prop::collection::vec(numbers(), 0..4), prop::collection::vec(cursor, 0..4))
+            .prop_map(|(request, client, done, cursors)| Frame::Follow { request, client, done, cursors }),
         any::<[u32; 2]>().prop_map(|[request, bytes]| Frame::Credit { request, bytes }),
         (any::<u32>(), ledger(), span(), lines()).prop_map(|(request, ledger, span, lines)| Frame::Pushed {
             request,
