@@ -1,6 +1,7 @@
 //! Keeps three readings in a cluster and reads them back: the client library in a page.
 //!
-//! With `acopio up` running: `cargo run --example keep_and_read`. Other heads: give their addresses as arguments.
+//! With `acopio up` running: `cargo run --no-default-features --features client --example keep_and_read`. Other heads: give
+//! their addresses as arguments.
 
 use acopio::client::reader::{Event, Query, read};
 use acopio::client::{Client, Config};

@@ -15,36 +15,50 @@ use super::{Global, Outcome, logging, print, runtime};
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio audit --registro logs --data logs            all of an `acopio up`: its heads and its nodes
-  acopio audit --registro head1/logs head2/logs --data /mnt/data1 /mnt/data2 /mnt/data3
-  acopio audit --registro logs/head --data logs --since 24h --format json | jq .missing
+  acopio audit --registro logs --data logs
+      all of an `acopio up`: its heads and its nodes
+  acopio audit --registro head1/logs head2/logs --data /mnt/data1 /mnt/data2
+  acopio audit --registro logs --data logs --since 24h --format json
 
 Every id in a registro has to be in a data folder. The lines of the report:
-  missing           acknowledged, and no good copy in any folder: this alone exits with 1
-  fewer copies      in fewer folders than nodes acknowledged it. Usual when a node was replaced or
-                    copies are being made again: name the old node's folder too, or wait
-  differing copies  the same id with different contents, each with the right checksum
-  clashing entries  entries of a ledger that are two records, each with the right checksum
-  checksum errors   bad lines before a good one or in a sealed file, whatever time they are from;
-                    an id with another good copy is not missing
-  torn ends         the bad end of a data.txt, which the node cuts off when it starts: no records
-  not acknowledged  there, but in no registro: the head was killed before it could write it down
-  duplicates        lines that repeat an id in the same folder: it was put again, in another ledger
-  sent twice        messages of a client that are kept under two ids: it tried again
-  let go            copies that are not there, and so old that retention may have removed them (--keep
-                    of the data nodes)
-  not judged        there, in no registro, and from a time whose lines were let go (--keep-registro)
-  numbers reused    numbers of a client that two different messages have: it began to count anew under
-                    the same id. Both are kept and read; give a client that begins anew a new id
+  missing           acknowledged, and no good copy in any folder: this alone
+                    exits with 1
+  fewer copies      in fewer folders than nodes acknowledged it. Usual when a
+                    node was replaced or copies are being made again: name the
+                    old node's folder too, or wait
+  differing copies  the same id with different contents, each with the right
+                    checksum
+  clashing entries  entries of a ledger that are two records, each with the
+                    right checksum
+  checksum errors   bad lines before a good one or in a sealed file, whatever
+                    time they are from; an id with another good copy is not
+                    missing
+  torn ends         the bad end of a data.txt, which the node cuts off when it
+                    starts: no records
+  not acknowledged  there, but in no registro: the head was killed before it
+                    could write it down
+  duplicates        lines that repeat an id in the same folder: it was put
+                    again, in another ledger
+  sent twice        messages of a client that are kept under two ids: it tried
+                    again
+  let go            copies that are not there, and so old that retention may
+                    have removed them (--keep of the data nodes)
+  not judged        there, in no registro, and from a time whose lines were
+                    let go (--keep-registro)
+  numbers reused    numbers of a client that two different messages have: it
+                    began to count anew under the same id. Both are kept and
+                    read; give a client that begins anew a new id
 
-Give the registros of all heads and the folders of all nodes: what is not named counts as not
-there. A cluster that runs can be audited: registros are read first, and a last line without its
-end is passed over. Raw data nodes (the original's programs) have no folder that can be read, so
-their records are missing here. --since leaves out what is older, on both sides: use it when old
-files have been removed by hand. Nothing is changed.
+Give the registros of all heads and the folders of all nodes: what is not
+named counts as not there. A cluster that runs can be audited: registros are
+read first, and a last line without its end is passed over. Raw data nodes
+(the original's programs) have no folder that can be read, so their records
+are missing here. --since leaves out what is older, on both sides: use it when
+old files have been removed by hand. Nothing is changed.
 
-Memory stays below 200 MiB. Temporary files take 24 bytes for each range of ids in a registro and
-72 for each record; they have no names and are gone with the process.
+Memory stays below 200 MiB. Temporary files take 24 bytes for each range of
+ids in a registro and 72 for each record; they have no names and are gone with
+the process.
 
 Exit codes:
   0    every acknowledged record is there

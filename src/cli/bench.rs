@@ -17,16 +17,21 @@ use super::{Global, Outcome, heads, logging, print, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio bench                                             100 framed connections, 64 messages in flight each
-  acopio bench --clients 1 --in-flight 1                   how long one message takes
+  acopio bench
+      100 framed connections, 64 messages in flight each
+  acopio bench --clients 1 --in-flight 1
+      how long one message takes
   acopio bench --nodes 3 --replicas 2 --sync 1s
-  acopio bench --rate 50000 --histogram latency.hgrm       times at a rate, corrected for coordinated omission
+  acopio bench --rate 50000 --histogram latency.hgrm
+      times at a rate, corrected for coordinated omission
   acopio bench --dialect line --clients 8 --format json | jq .messages_per_s
-  acopio bench --head 10.0.0.5:5000 --for 30s              a cluster that runs: its messages stay there
+  acopio bench --head 10.0.0.5:5000 --for 30s
+      a cluster that runs: its messages stay there
 
-Its own cluster is in a folder below the one for temporary files, which may be no real disk: name another with --dir.
-It is removed in the end unless it was named. The exit code is 1 if something that was acknowledged cannot be read back,
-or if messages were refused.";
+Its own cluster is in a folder below the one for temporary files, which may be
+no real disk: name another with --dir. It is removed in the end unless it was
+named. The exit code is 1 if something that was acknowledged cannot be read
+back, or if messages were refused.";
 
 /// Measures a cluster of its own, or one that runs: rate, latency, CPU and memory
 #[derive(Debug, Args)]

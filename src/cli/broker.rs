@@ -20,15 +20,23 @@ use super::{Global, Outcome, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio broker --role primary --peer 10.43.103.58             on the first machine
-  acopio broker --role backup --peer 10.43.96.50               on the second: it takes over after 3 s without a heartbeat
-  acopio broker --role primary --keep calc. --head h:5000      also stores what is published on calc.…
-  acopio broker --role primary --keep '' --head h:5000 --require-kept      a log in front of every subscriber
-  acopio broker --role backup --zookeeper z1,z2,z3             ZooKeeper decides which one is active, not silence
-  acopio broker keys /etc/acopio                               makes a pair of CURVE keys, for --curve of both brokers
+  acopio broker --role primary --peer 10.43.103.58
+      on the first machine
+  acopio broker --role backup --peer 10.43.96.50
+      on the second: it takes over after 3 s without a heartbeat
+  acopio broker --role primary --keep calc. --head h:5000
+      also stores what is published on calc.…
+  acopio broker --role primary --keep '' --head h:5000 --require-kept
+      a log in front of every subscriber
+  acopio broker --role backup --zookeeper z1,z2,z3
+      ZooKeeper decides which one is active, not silence
+  acopio broker keys /etc/acopio
+      makes a pair of CURVE keys, for --curve of both brokers
 
-Publishers and subscribers connect to both, on the ports 5555 and 5556. Only one of the two forwards: a broker that comes back
-stands by while the other is active. Cut off from each other, both do, unless an election in ZooKeeper decides (--zookeeper).";
+Publishers and subscribers connect to both, on the ports 5555 and 5556. Only
+one of the two forwards: a broker that comes back stands by while the other is
+active. Cut off from each other, both do, unless an election in ZooKeeper
+decides (--zookeeper).";
 
 /// Topics over ZeroMQ: one of a pair of brokers, of which one forwards; it keeps what passes
 #[derive(Debug, Args)]

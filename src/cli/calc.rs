@@ -19,12 +19,17 @@ use super::{Global, Outcome, logging, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio calc server --broker 10.43.96.50,10.43.103.58         the calculation server, connected to both brokers
-  acopio calc square 1 --broker 10.43.96.50,10.43.103.58       the operation server of the first leg
-  acopio calc square 2 --broker 10.43.96.50,10.43.103.58       and of the second
-  acopio calc client 12 13 --broker 10.43.96.50,10.43.103.58   prints the hypotenuse, 17.6918
+  acopio calc server --broker 10.43.96.50,10.43.103.58
+      the calculation server, connected to both brokers
+  acopio calc square 1 --broker 10.43.96.50,10.43.103.58
+      the operation server of the first leg
+  acopio calc square 2 --broker 10.43.96.50,10.43.103.58
+      and of the second
+  acopio calc client 12 13 --broker 10.43.96.50,10.43.103.58
+      prints the hypotenuse, 17.6918
 
-Programs of the original's shape take any of these parts; docs/topics.md has the topics.
+Programs of the original's shape take any of these parts; docs/topics.md has
+the topics.
 
 Exit codes of the client:
   0    the answer is printed

@@ -14,10 +14,12 @@ use super::{Global, Outcome, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio client --head 127.0.0.1:5000                       one number every 3 s, until stopped
+  acopio client --head 127.0.0.1:5000
+      one number every 3 s, until stopped
   acopio client --head 127.0.0.1:5000 --every 10ms --count 1000
 
-The answers are in client.log in the folder of the logs, as `Servidor recibio: <answer>`.";
+The answers are in client.log in the folder of the logs, as `Servidor recibio:
+<answer>`.";
 
 /// A client that sends `numero random: N`, N from 0 to 100, again and again
 #[derive(Debug, Args)]

@@ -17,12 +17,15 @@ use super::{Global, Outcome, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio data --head 10.0.0.1:5000                    keeps data.txt in logs/data
+  acopio data --head 10.0.0.1:5000
+      keeps data.txt in logs/data
   acopio data --head h1:5000,h2:5000 --dir /var/acopio --name cellar
   acopio data --head h1:5000 --keep 30d --keep-bytes 100GB
-  acopio data --head h1:5000 --sync 50ms              faster on a slow disk; up to 50 ms can be lost with the power
+  acopio data --head h1:5000 --sync 50ms
+      faster on a slow disk; up to 50 ms can be lost with the power
 
-A lost head is dialled again until it is back. Files in the folder: data.txt, data-<first id>.txt, node.state, node.log.";
+A lost head is dialled again until it is back. Files in the folder: data.txt,
+data-<first id>.txt, node.state, node.log.";
 
 /// A dataNode: keeps the messages that a head hands it
 #[derive(Debug, Args)]

@@ -18,15 +18,23 @@ use super::{Global, Outcome, logging, print, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio demo                          a head, three data nodes and a client in containers, until Ctrl-C
-  acopio demo --for 30s                the same for a while
-  acopio demo --publish 5000           clients of this machine reach the head at 127.0.0.1:5000
-  acopio demo --script failures        a guided run of failures: stops, pauses, cuts off, kills, and checks each time
-  acopio demo --down                   remove what a demo left behind that was killed
-  acopio demo --image-only             build the image 'acopio', for docker/compose.yml for example
+  acopio demo
+      a head, three data nodes and a client in containers, until Ctrl-C
+  acopio demo --for 30s
+      the same for a while
+  acopio demo --publish 5000
+      clients of this machine reach the head at 127.0.0.1:5000
+  acopio demo --script failures
+      a guided run of failures: stops, pauses, cuts off, kills, and checks
+      each time
+  acopio demo --down
+      remove what a demo left behind that was killed
+  acopio demo --image-only
+      build the image 'acopio', for docker/compose.yml for example
 
-It needs a docker engine, 20.10 or newer, and neither a registry nor the docker command. What it makes has the label
-acopio.demo=NAME; that, and nothing else, is removed in the end. The files stay.";
+It needs a docker engine, 20.10 or newer, and neither a registry nor the
+docker command. What it makes has the label acopio.demo=NAME; that, and
+nothing else, is removed in the end. The files stay.";
 
 /// The whole cluster on a docker network of its own: a container for each head, data node and client
 #[derive(Debug, Args)]

@@ -19,18 +19,24 @@ use crate::limits;
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio device 1                                          a random value each round, as the seeds' devices
+  acopio device 1
+      a random value each round, as the original's devices
   acopio device 2 --zookeeper zk:2181 --api http://web-api:4000/ --period 8s
-  acopio device cellar --command 'cat /sys/class/thermal/thermal_zone0/temp' --head 127.0.0.1:5000
-  acopio device app1                                       publishes each period and waits at no barrier
+  acopio device cellar --command 'cat /sys/class/thermal/thermal_zone0/temp'
+  acopio device app1
+      publishes each period and waits at no barrier
 
-Each device measures, writes the value to /mediciones/ID in ZooKeeper, and waits at the barrier. One of them leads: it
-collects the values each period, sends their mean to the web API (GET …/nuevo?dato=MEAN) and opens the barrier. When it
-is lost, another one leads. `acopio zk set /config/sampling_period 8` changes the period of all at once, and
-/config/api_url the web API; they go before the flags.
+Each device measures, writes the value to /mediciones/ID in ZooKeeper, and
+waits at the barrier. One of them leads: it collects the values each period,
+sends their mean to the web API (GET …/nuevo?dato=MEAN) and opens the barrier.
+When it is lost, another one leads. `acopio zk set /config/sampling_period 8`
+changes the period of all at once, and /config/api_url the web API; they go
+before the flags.
 
-ZK_HOST, API_URL and SAMPLING_PERIOD (in seconds) are understood as well; ACOPIO_ variables go before them. With
---head, each measurement and each mean with how it came about is kept in the cluster: `acopio read --grep '\"kind\"'`.";
+ZK_HOST, API_URL and SAMPLING_PERIOD (in seconds) are understood as well;
+ACOPIO_ variables go before them. With --head, each measurement and each mean
+with how it came about is kept in the cluster:
+  acopio read --grep '\"kind\"'";
 
 /// What the seeds' programs ask for, and say without it.
 const ASK: &str = "Introduce un identificador: ";

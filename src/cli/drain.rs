@@ -16,14 +16,18 @@ use super::{Global, Outcome, logging, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio drain data2 --head 127.0.0.1:5000            returns when data2 has ended and its records are elsewhere
-  acopio drain data2 --head h1:5000,h2:5000           name every head, so that none gives it new messages
-  acopio drain data3 --head 127.0.0.1:5000 --gone     data3 never comes back: do not wait for it
+  acopio drain data2 --head 127.0.0.1:5000
+      returns when data2 has ended and its records are elsewhere
+  acopio drain data2 --head h1:5000,h2:5000
+      name every head, so that none gives it new messages
+  acopio drain data3 --head 127.0.0.1:5000 --gone
+      data3 never comes back: do not wait for it
   acopio drain data3 --head 127.0.0.1:5000 --gone --lose
-                                                      and give up what it alone kept
+      and give up what it alone kept
 
-Ctrl-C ends the waiting, not the drain. A drain is noted by the data nodes: it goes on whatever is started anew.
-Without --lose, what a node that is given up kept alone stays lacking: reads say so until it is back.";
+Ctrl-C ends the waiting, not the drain. A drain is noted by the data nodes: it
+goes on whatever is started anew. Without --lose, what a node that is given up
+kept alone stays lacking: reads say so until it is back.";
 
 /// Moves the records of a dataNode to others and lets it go
 #[derive(Debug, Args)]

@@ -20,12 +20,16 @@ use super::{Global, Outcome, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio head                                        a head on port 5000; data nodes dial it
-  acopio head --listen 127.0.0.1:5001 --logs /tmp/h  elsewhere
-  acopio head --solo                                 no data nodes: it keeps the messages itself, and echoes them
+  acopio head
+      a head on port 5000; data nodes dial it
+  acopio head --listen 127.0.0.1:5001 --logs /tmp/h
+      elsewhere
+  acopio head --solo
+      no data nodes: it keeps the messages itself, and echoes them
 
-Files in the folder of the logs: registro.log (who keeps what), heartbeat.log (the state of the nodes), head.log,
-head.state (the data nodes of its cluster).";
+Files in the folder of the logs: registro.log (who keeps what), heartbeat.log
+(the state of the nodes), head.log, head.state (the data nodes of its
+cluster).";
 
 /// A headNode: takes messages from clients and has data nodes keep them
 #[derive(Debug, Args)]

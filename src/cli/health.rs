@@ -15,15 +15,20 @@ use super::{Cli, Command, Global, Outcome, logging, print, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio health                                  in a container: is its main process well?
-  acopio health --ask 127.0.0.1:5000             does this head take messages?
+  acopio health
+      in a container: is its main process well?
+  acopio health --ask 127.0.0.1:5000
+      does this head take messages?
   acopio health --ask h1:5000,h2:5000 --node cellar
 
-Without flags it looks at the process with pid 1, which is the role that the container was started for; where that is
-another program, it asks the head at 127.0.0.1:5000:
+Without flags it looks at the process with pid 1, which is the role that the
+container was started for; where that is another program, it asks the head at
+127.0.0.1:5000:
   head     healthy if it answers on its port and takes messages
-  data     healthy if one of its heads says that it is registered and takes messages
-  client   healthy if one of its heads answers and takes messages, and so for web
+  data     healthy if one of its heads says that it is registered and takes
+           messages
+  client   healthy if one of its heads answers and takes messages, and so for
+           web
   device   the same; without heads it is healthy if it runs
 
 Exit codes:

@@ -78,27 +78,41 @@ impl From<Outcome> for ExitCode {
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio up                                                    a whole cluster on this machine
-  acopio demo --for 30s                                        the same in containers on a docker network
-  printf 'peticion\\nhola\\n' | nc -N 127.0.0.1 5000             store a message from any shell
-  acopio send --head 127.0.0.1:5000 hola                       the same, and exit 0 only if it is kept
-  acopio read --head 127.0.0.1:5000 --last 10 --follow         the last ten messages, then what comes
-  acopio status --head 127.0.0.1:5000                          who is there, and what they keep
-  acopio verify logs/data*                                     check every record on disk
-  acopio audit --registro logs --data logs                     is everything there that was acknowledged?
-  acopio broker --role primary --keep '' --head 127.0.0.1:5000 topics over ZeroMQ, kept in the cluster
-  acopio zk lock /LOCKS -- ./critical.sh                       one at a time on all machines, over ZooKeeper
+  acopio up
+      a whole cluster on this machine
+  acopio demo --for 30s
+      the same in containers on a docker network
+  printf 'peticion\\nhola\\n' | nc -N 127.0.0.1 5000
+      store a message from any shell
+  acopio send --head 127.0.0.1:5000 hola
+      the same, and exit 0 only if it is kept
+  acopio read --head 127.0.0.1:5000 --last 10 --follow
+      the last ten messages, then what comes
+  acopio status --head 127.0.0.1:5000
+      who is there, and what they keep
+  acopio verify logs/data*
+      check every record on disk
+  acopio audit --registro logs --data logs
+      is everything there that was acknowledged?
+  acopio broker --role primary --keep '' --head 127.0.0.1:5000
+      topics over ZeroMQ, kept in the cluster
+  acopio zk lock /LOCKS -- ./critical.sh
+      one at a time on all machines, over ZooKeeper
 
-Every flag is an environment variable too: --max-clients is ACOPIO_MAX_CLIENTS. Where commands mean different things
-by a flag, the command's name is in it: ACOPIO_READ_COUNT. The command's --help names them. A flag wins over its variable.
+Every flag is an environment variable too: --max-clients is
+ACOPIO_MAX_CLIENTS. Where commands mean different things by a flag, the
+command's name is in it: ACOPIO_READ_COUNT. The command's --help names them. A
+flag wins over its variable.
 
 Exit codes:
   0    done
-  1    something failed: the reason is on standard error (for verify: damage; for send: not all is kept;
-       for read: something is missing; for audit: something acknowledged is missing; for torture: a promise was
-       broken; for health: not healthy)
+  1    something failed: the reason is on standard error (for verify: damage;
+       for send: not all is kept; for read: something is missing; for audit:
+       something acknowledged is missing; for torture: a promise was broken;
+       for health: not healthy)
   2    bad usage; for audit also input that cannot be read
-  130  forced to end by a second signal; as pid 1 of a container also ended by Ctrl-C, and 143 by SIGTERM";
+  130  forced to end by a second signal; as pid 1 of a container also ended by
+       Ctrl-C, and 143 by SIGTERM";
 
 /// A storage cluster for messages and measurements that arrive over plain TCP.
 ///
@@ -113,15 +127,18 @@ pub(crate) struct Cli {
     command: Command,
 }
 
+/// Where the help of a command shows what every command takes: behind its own flags, before `--help`.
+const BEHIND_ITS_OWN: usize = 900;
+
 /// What every subcommand takes.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Global {
     /// Tell more on standard error and in the log files
-    #[arg(long, short, global = true, env = "ACOPIO_VERBOSE", action = ArgAction::SetTrue,
+    #[arg(long, short, global = true, display_order = BEHIND_ITS_OWN, env = "ACOPIO_VERBOSE", action = ArgAction::SetTrue,
         value_parser = BoolishValueParser::new())]
     verbose: bool,
     /// Tell nothing but errors on standard error; the log files get everything
-    #[arg(long, short, global = true, env = "ACOPIO_QUIET", action = ArgAction::SetTrue,
+    #[arg(long, short, global = true, display_order = BEHIND_ITS_OWN + 1, env = "ACOPIO_QUIET", action = ArgAction::SetTrue,
         value_parser = BoolishValueParser::new())]
     quiet: bool,
 }
@@ -275,6 +292,33 @@ mod tests {
         }
         all.retain(|(name, command)| *name != "help" && command.get_name() != "help");
         all
+    }
+
+    #[test]
+    fn what_stands_below_the_flags_fits_a_terminal_of_80_columns() {
+        let mut cli = Cli::command();
+        cli.build();
+        let all = commands(&cli).into_iter().map(|(_, command)| command).chain([&cli]);
+        for command in all {
+            let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in text.lines() {
+                // Longer ones are broken where it happens to be, and examples with them.
+                assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn what_every_command_takes_stands_behind_its_own_flags() {
+        let mut cli = Cli::command();
+        cli.build();
+        // What stands below a `help` takes nothing.
+        for (_, command) in commands(&cli).into_iter().filter(|(_, command)| command.get_arguments().count() > 0) {
+            let help = command.clone().after_help("").render_long_help().to_string();
+            let flags: Vec<&str> = help.lines().map(str::trim).filter(|line| line.starts_with('-')).collect();
+            let last: Vec<&str> = flags.iter().rev().take(3).map(|flag| flag.split(' ').next().unwrap()).collect();
+            assert_eq!(last, ["-h,", "-q,", "-v,"], "{}: {flags:?}", command.get_name());
+        }
     }
 
     #[test]

@@ -17,15 +17,20 @@ use super::{Global, Outcome, logging, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio replay --head 127.0.0.1:5000 --topic calc. --to tcp://127.0.0.1:5555     all of calc.…, at its own pace
-  acopio replay --head 127.0.0.1:5000 --since 10m --speed 10 --to tcp://b:5555    ten minutes in one
-  acopio replay --head 127.0.0.1:5000 --speed max --to tcp://b:5555               as fast as it is taken
+  acopio replay --head 127.0.0.1:5000 --topic calc. --to tcp://127.0.0.1:5555
+      all of calc.…, at its own pace
+  acopio replay --head 127.0.0.1:5000 --since 10m --speed 10 --to tcp://b:5555
+      ten minutes in one
+  acopio replay --head 127.0.0.1:5000 --speed max --to tcp://b:5555
+      as fast as it is taken
 
-It ends behind what is kept when it begins. A broker that keeps these topics keeps them once more.
+It ends behind what is kept when it begins. A broker that keeps these topics
+keeps them once more.
 
 Exit codes:
   0    all that was asked for is published
-  1    it could not be read whole, or who took it is gone: standard error says where to go on
+  1    it could not be read whole, or who took it is gone: standard error says
+       where to go on
   2    bad usage";
 
 /// Publishes once more, over ZeroMQ, what `acopio broker --keep` kept

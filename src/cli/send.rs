@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,15 +22,21 @@ use super::{Global, Outcome, logging, print, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio send --head 127.0.0.1:5000 hola adios           two messages
-  dmesg | acopio send --head 127.0.0.1:5000              one message a line
-  acopio send --head 127.0.0.1:5000 --file readings.csv  with a progress bar on a terminal
-  acopio send --head 127.0.0.1:5000 --acks hola          prints the record's id and who keeps it
-  acopio send -5.2 -- --help                             numbers below zero are messages; after -- everything is
+  acopio send --head 127.0.0.1:5000 hola adios
+      two messages
+  dmesg | acopio send --head 127.0.0.1:5000
+      one message a line
+  acopio send --head 127.0.0.1:5000 --file readings.csv
+      with a progress bar on a terminal
+  acopio send --head 127.0.0.1:5000 --acks hola
+      prints the record's id and who keeps it
+  acopio send -5.2 -- --help
+      numbers below zero are messages; after -- everything is
 
-It exits with 0 only if every message is kept. Otherwise standard error says which are not: `line 7: <cause>`. When
-nothing is kept for --retry-for, it gives up: the rest of the input is not sent. A message that was given up while a head
-had it and did not answer may be kept.";
+It exits with 0 only if every message is kept. Otherwise standard error says
+which are not: `line 7: <cause>`. When nothing is kept for --retry-for, it
+gives up: the rest of the input is not sent. A message that was given up while
+a head had it and did not answer may be kept.";
 
 /// Stores messages, and tells which were not kept
 #[derive(Debug, Args)]
@@ -55,8 +61,8 @@ pub(crate) struct Send {
 impl Send {
     /// Sends everything there is.
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
-        // It prints nothing but errors; that a head is tried again is for who wants to know.
-        logging::start(Global { quiet: global.quiet || !global.verbose, ..global }, &[])?;
+        let waits = io::stderr().is_terminal() && self.file.is_none();
+        logging::start(Global { quiet: !is_told(global, waits), ..global }, &[])?;
         let heads = self.heads.checked()?;
         let (bar, input): (_, Box<dyn BufRead + std::marker::Send>) = match &self.file {
             Some(path) => open(path, global)?,
@@ -69,6 +75,12 @@ impl Send {
         bar.finish_and_clear();
         report.finish()
     }
+}
+
+/// Whether it is told that a head is tried again: to who wants to know, and to a person who `waits` at a terminal without a
+/// progress bar. Else nothing is printed but errors.
+const fn is_told(global: Global, waits: bool) -> bool {
+    !global.quiet && (global.verbose || waits)
 }
 
 fn open(path: &Path, global: Global) -> Result<(ProgressBar, Box<dyn BufRead + std::marker::Send>)> {
@@ -314,7 +326,9 @@ impl Report {
         let total = self.refused + self.kept;
         let rest = if self.unread { format!(", and what follows line {total} was not sent") } else { String::new() };
         let refused = self.refused;
-        print::err(&format!("acopio: {refused} of {total} messages are not kept{more}{rest}; send them again"));
+        print::err(&format!(
+            "acopio: {refused} of {total} messages are not kept{more}{rest}; mend that, then send them again"
+        ));
         Ok(Outcome::Failed)
     }
 }
@@ -327,6 +341,13 @@ mod tests {
         let mut input = BufReader::with_capacity(16, text);
         std::iter::from_fn(|| next_line(&mut input, &ProgressBar::hidden()).map_err(|e| e.to_string()).transpose())
             .collect()
+    }
+
+    #[test]
+    fn a_person_who_waits_is_told_why_and_a_script_is_not() {
+        let told = |verbose, quiet, waits| is_told(Global { verbose, quiet }, waits);
+        assert!(told(false, false, true) && told(true, false, false));
+        assert!(!told(false, false, false) && !told(false, true, true) && !told(true, true, true));
     }
 
     #[test]

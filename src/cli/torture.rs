@@ -16,24 +16,30 @@ use super::{Global, Outcome, logging, print, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio torture --for 2m                          faults of every kind, at random
-  acopio torture --for 2m --seed 7                 the same faults in the same order again
+  acopio torture --for 2m
+      faults of every kind, at random
+  acopio torture --for 2m --seed 7
+      the same faults in the same order again
   acopio torture --for 1m --faults kill,cut --mix alone
   acopio torture --for 10m --format json > report.json
 
 Faults:
   kill       a data node is killed (-9) and started again
   stop       a data node is paused (SIGSTOP) and goes on
-  cut        a data node's connections are closed and refused, to one head or all
-  stall      a data node's connections carry nothing and stay open, to one head or all
-  full       a data node's disk is full (needs root: a small disk is mounted for it)
+  cut        a data node's connections are closed and refused, to one head or
+             all
+  stall      a data node's connections carry nothing and stay open, to one
+             head or all
+  full       a data node's disk is full (needs root: a small disk is mounted
+             for it)
   flip       a bit flips in a sealed file, always of the same data node
   wipe       that data node is killed and loses all its files
   head       a head is killed (-9) and started again
   head-stop  a head is paused (SIGSTOP) and goes on
 
-Nothing outside its own processes and folder is touched. Ctrl-C ends the faults early and checks what was done.
-If every promise was kept, the folder is removed and the exit code is 0; if not, the history around the first broken
+Nothing outside its own processes and folder is touched. Ctrl-C ends the
+faults early and checks what was done. If every promise was kept, the folder
+is removed and the exit code is 0; if not, the history around the first broken
 ones is printed, the folder is kept and the exit code is 1.";
 
 /// Starts a cluster of its own, loads it, kills, pauses, cuts, fills and flips, and checks that nothing was lost

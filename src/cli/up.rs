@@ -13,16 +13,22 @@ use super::{Global, Outcome, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio up                            one head, three data nodes, one client that sends a number every 3 s
-  acopio up --for 20s                  the same for a while: it ends by itself with a summary
+  acopio up
+      one head, three data nodes, one client that sends a number every 3 s
+  acopio up --for 20s
+      the same for a while: it ends by itself with a summary
   acopio up --nodes 5 --clients 0 --port 6000 --dir /tmp/lab
-  acopio up --broker --clients 0       also topics over ZeroMQ, and the calculation of a hypotenuse over them
-  acopio up --devices 3                with a web API, a ZooKeeper and three measuring devices, one of which leads
+  acopio up --broker --clients 0
+      also topics over ZeroMQ, and the calculation of a hypotenuse over them
+  acopio up --devices 3
+      with a web API, a ZooKeeper and three measuring devices, one of which
+      leads
 
 While it runs, from another terminal:
   printf 'peticion\\nhola\\n' | nc -N 127.0.0.1 5000
   tail -F logs/head/heartbeat.log
-  kill -9 <pid of data2>               no acknowledged message is lost, and data2 is started again
+  kill -9 <pid of data2>
+      no acknowledged message is lost, and data2 is started again
 
 A second `acopio up` on the same folder goes on with its data.";
 

@@ -16,21 +16,23 @@ Examples:
   acopio verify logs/data1
   acopio verify logs/data* --format json
 
-Each folder alone: every line's checksum, and whether the entries of ledgers that its identity
-promises (node.state) are in its files. A rotten line is no fault where none of them lacks: its
-record was fetched again.
+Each folder alone: every line's checksum, and whether the entries of ledgers
+that its identity promises (node.state) are in its files. A rotten line is no
+fault where none of them lacks: its record was fetched again.
 
-All of them together: whether they have everything that their cluster acknowledged. That can be
-said if fewer folders of its nodes were not given than each record has copies, and every entry
-that one of them promises is in one of them. Otherwise what lacks is named, and whose folders were
-not given. Copies of a record that differ are a fault. Records of format 1 are in no ledger: they
-are read and compared, and not counted.
+All of them together: whether they have everything that their cluster
+acknowledged. That can be said if fewer folders of its nodes were not given
+than each record has copies, and every entry that one of them promises is in
+one of them. Otherwise what lacks is named, and whose folders were not given.
+Copies of a record that differ are a fault. Records of format 1 are in no
+ledger: they are read and compared, and not counted.
 
 Exit codes:
   0    no folder has a fault, and all of them together are complete
   1    otherwise
 
-Nothing is changed. A node that runs may be writing its last line: then that line can look torn.";
+Nothing is changed. A node that runs may be writing its last line: then that
+line can look torn.";
 
 /// Checks every record's checksum, and whether folders have what their cluster owes; says what lacks
 #[derive(Debug, Args)]

@@ -18,23 +18,30 @@ use super::{Global, Outcome, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio web                                                    serve http://127.0.0.1:8080/
-  curl 'http://127.0.0.1:8080/nuevo?dato=83.0'                  store a value: 200 once the cluster keeps it
-  curl -d 83.0 http://127.0.0.1:8080/nuevo                      the same
-  curl http://127.0.0.1:8080/listar                             the last values
-  acopio web --head a:5000,b:5000 --listen 0.0.0.0:80 --redis redis://redis:6379
+  acopio web
+      serve http://127.0.0.1:8080/
+  curl 'http://127.0.0.1:8080/nuevo?dato=83.0'
+      store a value: 200 once the cluster keeps it
+  curl -d 83.0 http://127.0.0.1:8080/nuevo
+      the same
+  curl http://127.0.0.1:8080/listar
+      the last values
+  acopio web --listen 0.0.0.0:80 --redis redis://redis:6379
 
 Paths:
-  /nuevo          GET with ?dato=83.0, or POST with a form, JSON ({\"dato\": 83.0}) or the bare number:
-                  200 it is kept; 400 there is no finite number; 503 it is not known to be kept, and why
+  /nuevo          GET with ?dato=83.0, or POST with a form, the bare number or
+                  JSON, {\"dato\": 83.0}: 200 it is kept; 400 there is no
+                  finite number; 503 it is not known to be kept, and why
   /listar, /      the last values, read from the cluster
-  /api/v1/values  the same as JSON (?last=10); POST {\"value\": 83.0} stores one
+  /api/v1/values  the same as JSON (?last=10); POST {\"value\": 83.0} stores
+                  one
   /api/v1/status  the cluster as a head sees it
   /healthz        the process serves
   /readyz         values would be kept and are listed; if not, 503 and why
 
-A value is stored as the text `dato: 83.0`; a text client that sends such a line stores a value as well. There is no
-password: serve it to people you trust.";
+A value is stored as the text `dato: 83.0`; a text client that sends such a
+line stores a value as well. There is no password: serve it to people you
+trust.";
 
 /// Takes values over HTTP, keeps them in the cluster and lists them
 #[derive(Debug, Args)]

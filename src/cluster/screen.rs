@@ -1,5 +1,5 @@
 //! What `up` and `demo` show: lines of many members on one terminal, each with its name in front, the time of day in place
-//! of the whole date, and cut where the terminal ends.
+//! of the whole date, and cut where the terminal ends. What went wrong is never cut: what to do about it stands at its end.
 //!
 //! A terminal can stand still (Ctrl-S, a pager); the cluster must not. So a thread of its own writes, from a bounded
 //! queue, and what does not fit is counted and told of. Everything shown is in the log files as well.
@@ -76,6 +76,7 @@ impl Screen {
     pub(crate) fn show(&self, kind: Kind, name: &str, line: &str) {
         let Some(text) = shown(line, self.ending.load(Ordering::Relaxed)) else { return };
         let room = self.columns.map(|columns| columns.saturating_sub(NAME_WIDTH + 2));
+        let room = room.filter(|_| !is_trouble(split_time(line).1));
         self.say(format!("{} {}", prefix(kind, name, self.colours), cut(&text, room)));
     }
 }
@@ -106,11 +107,15 @@ fn write(mut out: impl Write, lines: &Receiver<String>, lost: &AtomicU64) {
 /// went wrong.
 fn shown(line: &str, ending: bool) -> Option<String> {
     let (time, said) = split_time(line);
-    let is_trouble = ["WARN ", "ERROR ", "acopio: "].iter().any(|word| said.starts_with(word));
     // The heartbeat's line of a registration is shown, and the node's own.
     let is_twice = said.starts_with("dataNode ") && said.contains(" registered from ");
-    let is_wanted = if ending { is_trouble || time.is_some() && said.starts_with(STOPPED) } else { !is_twice };
+    let is_wanted = if ending { is_trouble(said) || time.is_some() && said.starts_with(STOPPED) } else { !is_twice };
     is_wanted.then(|| time.map_or_else(|| said.to_owned(), |time| format!("{time} {said}")))
+}
+
+/// Whether a member says that something went wrong.
+fn is_trouble(said: &str) -> bool {
+    ["WARN ", "ERROR ", "acopio: "].iter().any(|word| said.starts_with(word))
 }
 
 /// The time of day at the beginning of a line of a log (`2026-11-21T09:20:07.330969Z text` gives `09:20:07`), and the rest.
@@ -167,6 +172,40 @@ mod tests {
         let record = "1795252819IkYAHSlsoA q7kUjNK01f 1 1KPV9o mensaje: hola";
         assert_eq!(shown(record, false).unwrap(), record);
         assert_eq!(shown("2026-11-21T09:20:19.3Z dataNode data1 registered from 127.0.0.2:5", false), None);
+    }
+
+    #[test]
+    fn what_went_wrong_is_shown_whole_on_a_narrow_terminal() {
+        let remedy =
+            "acopio: the data folder logs/data4 was drained: other nodes have its records; start it with --new-id";
+        let record = format!("1795252819IkYAHSlsoA q7kUjNK01f 1 1KPV9o mensaje: {}", "hola".repeat(20));
+        let out = shown_at(40, &[remedy, "2026-11-21T09:20:19.3Z WARN dataNode data2 evicted: it was silent", &record]);
+        let lines: Vec<&str> = out.lines().collect();
+        assert_eq!(lines[0], format!("data4   | {remedy}"));
+        assert_eq!(lines[1], "data4   | 09:20:19 WARN dataNode data2 evicted: it was silent");
+        assert_eq!(lines[2], "data4   | 1795252819IkYAHSlsoA q7kUjNK0…");
+    }
+
+    /// What a terminal of this width gets of a node's lines.
+    fn shown_at(columns: usize, lines: &[&str]) -> String {
+        struct Sent(std::sync::mpsc::Sender<Vec<u8>>);
+        impl Write for Sent {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                drop(self.0.send(bytes.to_vec()));
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (sender, sent) = std::sync::mpsc::channel();
+        let (screen, writer) = Screen::new(Sent(sender), Some(columns), false, false);
+        for line in lines {
+            screen.show(Kind::Data, "data4", line);
+        }
+        drop(screen);
+        writer.finish();
+        String::from_utf8(sent.iter().flatten().collect()).unwrap()
     }
 
     #[test]

@@ -355,7 +355,7 @@ fn suggest(settings: &Settings, members: &[Member], shared: &Shared) {
     if let Some(victim) = members.iter().filter(|member| member.kind == Kind::Data).take(2).last() {
         let (name, pid) = (&victim.name, shared.pid(victim));
         screen.say(format!("  tail -F {}/data.txt", victim.dir.display()));
-        screen.say(format!("  kill -9 {pid}    ends {name}: nothing acknowledged is lost"));
+        screen.say(format!("  kill -9 {pid}    # ends {name}: nothing acknowledged is lost"));
     }
     for member in members.iter().filter(|member| member.kind == Kind::Topics) {
         let what = match member.name.as_str() {
@@ -363,12 +363,12 @@ fn suggest(settings: &Settings, members: &[Member], shared: &Shared) {
             "square1" => "the calculation server squares the first leg itself, after 2 s",
             _ => continue,
         };
-        screen.say(format!("  kill -9 {}    ends {}: {what}", shared.pid(member), member.name));
+        screen.say(format!("  kill -9 {}    # ends {}: {what}", shared.pid(member), member.name));
     }
     if let Some(devices) = &settings.plan.devices {
         suggest_devices(devices, &acopio, members, shared);
     }
-    screen.say("Enter shows this again, Ctrl-C stops everything.\n");
+    screen.say("Enter shows this again, Ctrl-C stops everything. Times are UTC.\n");
 }
 
 /// How the program is called from where this one was started: by name, if that finds it.
@@ -390,7 +390,7 @@ fn suggest_devices(devices: &plan::Devices, acopio: &str, members: &[Member], sh
     screen.say(format!("  {acopio} zk --zookeeper {servers} set /config/sampling_period 8"));
     if let Some(device) = members.iter().find(|member| member.kind == Kind::Device) {
         let (name, pid) = (&device.name, shared.pid(device));
-        screen.say(format!("  kill -9 {pid}    ends {name}: if it leads, another one does some seconds later"));
+        screen.say(format!("  kill -9 {pid}    # ends {name}: if it leads, another one does some seconds later"));
     }
 }
 

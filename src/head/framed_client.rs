@@ -88,7 +88,7 @@ pub(crate) async fn serve(
         (read_half, words)
     };
     if let Err(error) = drive(&client.outbox, &client.flow, shutdown, write_half, reader).await {
-        match client.outbox.failed() {
+        match client.outbox.given_up() {
             Some(cause) => {
                 let ip = peer.ip();
                 head.say(ip, Log::Warn, &format!("a framed client at {ip} is closed: {cause}"));

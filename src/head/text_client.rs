@@ -129,7 +129,7 @@ pub(crate) async fn serve(
         (read_half, words)
     };
     if let Err(error) = drive(&client.outbox, &client.flow, shutdown, write_half, reader).await {
-        match client.outbox.failed() {
+        match client.outbox.given_up() {
             Some(cause) => {
                 let ip = guest.peer.ip();
                 head.say(ip, Log::Warn, &format!("a text client at {ip} is closed: {cause}"));

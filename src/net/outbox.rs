@@ -136,6 +136,12 @@ impl Outbox {
         self.failed.get()
     }
 
+    /// Why the connection was given up on this side. A peer that just went away, as a reader does at Ctrl-C, is no such case.
+    #[must_use]
+    pub(crate) fn given_up(&self) -> Option<&'static str> {
+        self.failed.get().filter(|cause| *cause != BROKEN)
+    }
+
     /// The connection broke: all that is said from now on is let go, and nobody waits for the peer.
     pub(crate) fn let_go(&self) {
         self.failed.set(self.failed.get().or(Some(BROKEN)));
@@ -233,6 +239,16 @@ mod tests {
         pumped.unwrap();
         read.unwrap();
         assert_eq!(text, "confirmacion");
+    }
+
+    #[test]
+    fn a_peer_that_went_away_was_not_given_up() {
+        let (gone, cut) = (Outbox::default(), Outbox::default());
+        gone.let_go();
+        assert_eq!((gone.failed(), gone.given_up()), (Some(BROKEN), None));
+        cut.cut(UNREAD);
+        cut.let_go();
+        assert_eq!((cut.failed(), cut.given_up()), (Some(UNREAD), Some(UNREAD)));
     }
 
     #[tokio::test(flavor = "current_thread")]

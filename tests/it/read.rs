@@ -124,6 +124,8 @@ fn no_head_is_a_failure_that_says_so() {
     let gone = FakeHead::new().at;
     let (code, out, err) = ran(read(&gone, &["--retry-for", "300ms"]));
     assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+    let at_once = format!("acopio: head {gone}: Connection refused (os error 111); trying again for 300ms\n");
+    assert!(err.starts_with(&at_once), "{err}");
     assert!(err.contains(&gone) && err.contains("see that a head runs there"), "{err}");
 }
 

@@ -199,7 +199,7 @@ fn with_no_data_node_every_line_is_named_and_nothing_hangs() {
     for (k, line) in lines[..2].iter().enumerate() {
         assert!(line.starts_with(&format!("line {}: ", k + 1)) && line.contains("no hay dataNodes; "), "{line}");
     }
-    assert_eq!(lines[2], "acopio: 2 of 2 messages are not kept; send them again");
+    assert_eq!(lines[2], "acopio: 2 of 2 messages are not kept; mend that, then send them again");
 }
 
 #[test]
@@ -217,7 +217,10 @@ fn a_long_input_with_nobody_to_keep_it_is_given_up_once() {
     let total: usize = last.split(' ').nth(3).unwrap().parse().unwrap();
     assert!(total < 60_000, "not --retry-for again for every window: {last}");
     assert!(last.starts_with(&format!("acopio: {total} of {total} messages are not kept (")), "{last}");
-    assert!(last.ends_with(&format!(" and what follows line {total} was not sent; send them again")), "{last}");
+    assert!(
+        last.ends_with(&format!(" and what follows line {total} was not sent; mend that, then send them again")),
+        "{last}"
+    );
 }
 
 #[test]
@@ -231,7 +234,7 @@ fn a_line_too_long_is_named_and_the_others_are_kept() {
     assert_eq!((code, out.as_str()), (Some(1), ""));
     assert_eq!(
         err,
-        "line 2: longer than 1048576 bytes; split it\nacopio: 1 of 4 messages are not kept; send them again\n"
+        "line 2: longer than 1048576 bytes; split it\nacopio: 1 of 4 messages are not kept; mend that, then send them again\n"
     );
     let wanted = BTreeSet::from(["antes".to_owned(), whole, "despues".to_owned()]);
     assert_eq!(payloads(dir.path()).into_keys().collect::<BTreeSet<_>>(), wanted);

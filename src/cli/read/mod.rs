@@ -24,21 +24,29 @@ use super::{Global, Outcome, logging, print, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio read --head 127.0.0.1:5000                           everything, the oldest first
-  acopio read --head 127.0.0.1:5000 --since 10m --grep temp    of the last ten minutes, what mentions temp
-  acopio read --head 127.0.0.1:5000 --last 10 --follow         the last ten, then what comes, until Ctrl-C
-  acopio read --head 127.0.0.1:5000 --last 0 --follow          only what comes
-  acopio read --head a:5000,b:5000 --format json | jq .text    goes on with b when a is lost
-  acopio read --head 127.0.0.1:5000 --since 2026-11-21 --until '2026-11-21 10:00' --count
+  acopio read --head 127.0.0.1:5000
+      everything, the oldest first
+  acopio read --head 127.0.0.1:5000 --since 10m --grep temp
+      of the last ten minutes, what mentions temp
+  acopio read --head 127.0.0.1:5000 --last 10 --follow
+      the last ten, then what comes, until Ctrl-C
+  acopio read --head 127.0.0.1:5000 --last 0 --follow
+      only what comes
+  acopio read --head a:5000,b:5000 --format json | jq .text
+      goes on with b when a is lost
+  acopio read --since 2026-11-21 --until '2026-11-21 10:00' --count
 
-Without --follow it ends behind what is kept when it begins; with --follow it goes on from there. Times are UTC unless
-they say otherwise. A message that its client sent again is printed once; each client's messages come in the order in
-which it sent them.
+Without --follow it ends behind what is kept when it begins; with --follow it
+goes on from there. Times are UTC unless they say otherwise. A message that
+its client sent again is printed once; each client's messages come in the
+order in which it sent them.
 
 Exit codes:
-  0    all that was asked for is printed (also: --follow was ended by Ctrl-C, or who reads the output had enough)
-  1    something is missing, and standard error says what: data nodes that are away (with --partial that is no
-       failure), damaged lines, or no head that answers for --retry-for
+  0    all that was asked for is printed (also: --follow was ended by Ctrl-C,
+       or who reads the output had enough)
+  1    something is missing, and standard error says what: data nodes that are
+       away (with --partial that is no failure), damaged lines, or no head
+       that answers for --retry-for
   2    bad usage";
 
 /// Prints the cluster's messages, merged in the order of their ids, each once
@@ -186,6 +194,7 @@ impl Print {
 
     async fn print(&mut self, config: &Config, mut query: Query, last: Option<u64>) -> Result<(), Stop> {
         let (mut skip, mut skip_until) = (0, RecordId::ZERO);
+        let onward = onward(config.heads().len(), (!query.follow).then_some(config.retry_for));
         if let Some(n) = last {
             let grep = self.grep.clone();
             let mut told = String::new();
@@ -193,7 +202,7 @@ impl Print {
             let found = reader::find_last(config, &query, n, |event| match event {
                 Event::Message(message) => is_wanted(grep.as_ref(), message),
                 event => {
-                    tell_once(quiet, &mut told, event);
+                    tell_once(quiet, &mut told, &onward, event);
                     false
                 }
             })
@@ -226,7 +235,7 @@ impl Print {
                     }
                     self.message(&message).await?;
                 }
-                Some(Ok(event)) => tell_once(self.quiet, &mut told, &event),
+                Some(Ok(event)) => tell_once(self.quiet, &mut told, &onward, &event),
                 Some(Err(error @ ReadError::Line { .. })) => {
                     self.damaged += 1;
                     if self.damaged <= limits::SEND_REFUSALS_SHOWN_MAX as u64 {
@@ -316,15 +325,24 @@ fn is_wanted(grep: Option<&Regex>, message: &Message) -> bool {
     grep.is_none_or(|grep| grep.is_match(&message.payload))
 }
 
+/// What a read does about a lost head: with one head there is no next, and who waits wants to know for how long.
+fn onward(heads: usize, retry_for: Option<Duration>) -> String {
+    match retry_for {
+        _ if heads > 1 => "going on with the next that answers".to_owned(),
+        Some(time) if time < Duration::MAX => format!("trying again for {}", values::show(time)),
+        _ => "trying again until it answers".to_owned(),
+    }
+}
+
 /// Tells what happens to heads and nodes, the same thing once.
-fn tell_once(quiet: bool, told: &mut String, event: &Event) {
+fn tell_once(quiet: bool, told: &mut String, onward: &str, event: &Event) {
     let words = match event {
         Event::Waiting { nodes } if nodes.is_empty() => "all data nodes are there again; going on".to_owned(),
         Event::Waiting { nodes } if nodes.iter().any(|node| missing_cause(node).is_some()) => {
             format!("waiting for {}", nodes.join(", "))
         }
         Event::Waiting { nodes } => format!("waiting for {}; start what is away again", nodes.join(", ")),
-        Event::Lost { head, cause } => format!("head {head}: {cause}; going on with the next that answers"),
+        Event::Lost { head, cause } => format!("head {head}: {cause}; {onward}"),
         Event::End { missing, .. } if !missing.is_empty() => {
             format!("{} missing from this answer", missing.join(", "))
         }
@@ -344,6 +362,17 @@ fn say(words: &str) {
 mod tests {
     use super::*;
     use tokio::io::AsyncReadExt as _;
+
+    #[test]
+    fn who_has_one_head_is_told_for_how_long_it_is_tried() {
+        let time = Duration::from_secs(30);
+        assert_eq!(onward(1, Some(time)), "trying again for 30s");
+        assert_eq!(onward(1, Some(Duration::MAX)), "trying again until it answers");
+        assert_eq!(onward(1, None), "trying again until it answers");
+        for retry_for in [Some(time), Some(Duration::MAX), None] {
+            assert_eq!(onward(2, retry_for), "going on with the next that answers");
+        }
+    }
 
     #[tokio::test(flavor = "current_thread")]
     async fn what_a_signal_interrupts_is_printed_once() {

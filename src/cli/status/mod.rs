@@ -20,9 +20,12 @@ use super::{Global, Outcome, logging, print, runtime, values};
 const AFTER_HELP: &str = "\
 Examples:
   acopio status
-  acopio status --watch               again every 2 seconds, until Ctrl-C
-  acopio status --clients             who is connected, how long each was silent
-  acopio status --ledgers             the runs of records that are kept on the same data nodes
+  acopio status --watch
+      again every 2 seconds, until Ctrl-C
+  acopio status --clients
+      who is connected, how long each was silent
+  acopio status --ledgers
+      the runs of records that are kept on the same data nodes
   acopio status --head 10.0.0.5:5000 --format json | jq '.nodes[].name'";
 
 /// How a report is printed.

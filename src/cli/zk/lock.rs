@@ -15,7 +15,8 @@ use clap::Args;
 const AFTER_HELP: &str = "\
 Examples:
   acopio zk lock /LOCKS -- ./critical.sh
-  acopio zk lock /LOCKS --layout L- -- ./critical.sh   znodes as in the exercise
+  acopio zk lock /LOCKS --layout L- -- ./critical.sh
+      znodes as in the exercise
 
 The command finds a number in ACOPIO_FENCE that only grows from one holder to
 the next: whoever it writes to should refuse lower ones than it has seen. If
@@ -23,8 +24,8 @@ the lock is lost, because no ZooKeeper answers for half the session's timeout
 or it gave the session up, the command gets SIGTERM and then SIGKILL. It is
 not ended if acopio itself is killed by SIGKILL.
 
-Exit codes: the command's own; 128 and the signal that ended it; 1 if there was
-no lock for it, or the lock was lost; 130 if interrupted while waiting";
+Exit codes: the command's own; 128 and the signal that ended it; 1 if there
+was no lock for it, or the lock was lost; 130 if interrupted while waiting";
 
 /// Mutual exclusion: run a command while a lock is held
 #[derive(Debug, Args)]

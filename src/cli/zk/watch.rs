@@ -10,11 +10,14 @@ use crate::limits;
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio zk watch data /NORMAL       Stat and Data at the start and each change
-  acopio zk watch children /PAI      Children are now: ['FILHO1']
+  acopio zk watch data /NORMAL
+      Stat and Data at the start and each change
+  acopio zk watch children /PAI
+      Children are now: ['FILHO1']
 
-Both go on over lost connections and sessions, until they are stopped. To watch
-children, their parent has to be there; the watch ends when it is deleted.";
+Both go on over lost connections and sessions, until they are stopped. To
+watch children, their parent has to be there; the watch ends when it is
+deleted.";
 
 /// Watches: the present at the start, then each change
 #[derive(Debug, Args)]

@@ -100,7 +100,7 @@ impl Config {
     }
 
     /// The heads of now.
-    fn heads(&self) -> Arc<[String]> {
+    pub(crate) fn heads(&self) -> Arc<[String]> {
         self.followed.as_ref().map_or_else(|| self.heads.as_slice().into(), net::Heads::now)
     }
 }

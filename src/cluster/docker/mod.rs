@@ -355,7 +355,7 @@ impl Demo {
             if let Some(address) = self.head_address(head).await? {
                 let (ip, port) = (address.ip(), address.port());
                 say(format!(
-                    "  printf 'peticion\\nhola\\n' | nc -N {ip} {port}    send a message to {}",
+                    "  printf 'peticion\\nhola\\n' | nc -N {ip} {port}    # send a message to {}",
                     head.member.name
                 ));
             }
@@ -366,8 +366,11 @@ impl Demo {
         if let Some(node) = self.of(Kind::Data).nth(1) {
             let network = &self.settings.name;
             say(format!("  tail -F {}/data.txt", node.member.dir.display()));
-            say(format!("  docker network disconnect {network} {}    cut it off; 'connect' brings it back", node.name));
-            say(format!("  docker kill {0}; docker start {0}    nothing acknowledged is lost", node.name));
+            say(format!(
+                "  docker network disconnect {network} {}    # cut it off; 'connect' brings it back",
+                node.name
+            ));
+            say(format!("  docker kill {0}; docker start {0}    # nothing acknowledged is lost", node.name));
         }
         say("Ctrl-C stops and removes everything but the files.\n".to_owned());
         Ok(())
