@@ -10,6 +10,7 @@ mod keep;
 pub(crate) mod kept;
 pub(crate) mod keys;
 mod office;
+mod pace;
 mod pair;
 mod pump;
 pub(crate) mod replay;

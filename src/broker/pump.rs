@@ -9,10 +9,11 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::Config;
 use super::keep::Keeper;
+use super::pace::Pace;
 use super::zmq::back::Back;
 use super::zmq::front::Front;
 use super::zmq::{Error, Message};
@@ -98,19 +99,25 @@ impl Waiting {
 impl Forward {
     /// What is kept is kept beside, if at all.
     async fn at_once(mut self, keeper: Option<&Keeper>) -> Late {
+        let mut pace = Pace::new(Instant::now());
         loop {
             self.ports.front.recv_many(limits::TOPIC_BATCH_MAX, &mut self.batch).await;
             if !self.may_forward() {
                 return Late;
             }
-            if let Some(keeper) = keeper {
-                keeper.offer(&self.batch);
-            }
+            let backlog = keeper.and_then(|keeper| keeper.offer(&self.batch));
             for message in self.batch.drain(..) {
                 self.ports.back.send(&message).await;
             }
             // Heartbeats, connections and subscribers have their turn.
             tokio::task::yield_now().await;
+            if let Some(backlog) = backlog
+                && pace.pauses(backlog, Instant::now())
+            {
+                let from = Instant::now();
+                sleep(limits::KEEP_PAUSE).await;
+                pace.paused(from, Instant::now());
+            }
         }
     }
 

@@ -272,15 +272,17 @@ async fn receive(
     let mut refused = None;
     {
         let mut state = shared.lock();
+        // What one read brought came at one time.
+        let now = Instant::now();
         while let Some(frame) = Frame::decode(buffer)? {
             match frame {
                 Frame::Acked { first_seq, count, first, sync, copies } => {
                     let nodes = copies.iter().map(ToOwned::to_owned).collect();
-                    state.ledger.acked(Ack { first_seq, count, first, sync, nodes }, Instant::now());
+                    state.ledger.acked(Ack { first_seq, count, first, sync, nodes }, now);
                     settled = true;
                 }
                 Frame::Refused { first_seq, count, refusal } => {
-                    let again = Instant::now() + limits::BACKOFF_MIN * 2;
+                    let again = now + limits::BACKOFF_MIN * 2;
                     // What is refused for good says nothing about the others.
                     refused = refusal.retry.then(|| refusal.clone()).or(refused);
                     settled |= !refusal.retry;

@@ -158,11 +158,7 @@ impl Sender {
                 if state.ended {
                     return Err(Error::Closed);
                 }
-                // Outcomes nobody reads count, too: who never reads them must not fill the memory.
-                let waiting = state.ledger.len().max(state.ledger.outcomes());
-                if waiting < self.config.window_messages
-                    && (state.ledger.is_empty() || state.ledger.bytes() + payload.len() <= self.config.window_bytes)
-                {
+                if self.has_room(&state, &payload) {
                     let seq = state.ledger.push(payload, Instant::now());
                     drop(state);
                     self.shared.work.notify_one();
@@ -171,6 +167,45 @@ impl Sender {
             }
             room.await;
         }
+    }
+
+    /// Accepts messages in their order, as many at a time as the window has room for: the lock, the clock and the task behind
+    /// it are troubled once for all of them.
+    ///
+    /// # Errors
+    /// As [`Sender::send`]; those before it are accepted.
+    pub(crate) async fn send_all(&self, payloads: impl IntoIterator<Item = Bytes>) -> Result<(), Error> {
+        let mut payloads = payloads.into_iter().peekable();
+        loop {
+            let room = self.shared.room.notified();
+            {
+                let mut state = self.shared.lock();
+                if state.ended {
+                    return Err(Error::Closed);
+                }
+                let now = Instant::now();
+                while let Some(payload) = payloads.next_if(|payload| self.has_room(&state, payload)) {
+                    state.ledger.push(payload, now);
+                }
+            }
+            self.shared.work.notify_one();
+            match payloads.peek() {
+                None => return Ok(()),
+                Some(payload) if payload.len() > limits::MESSAGE_BYTES_MAX => {
+                    return Err(Error::TooLong(payload.len()));
+                }
+                Some(_) => room.await,
+            }
+        }
+    }
+
+    /// Whether the window has room for it. One that is too long has none.
+    fn has_room(&self, state: &State, payload: &Bytes) -> bool {
+        // Outcomes nobody reads count, too: who never reads them must not fill the memory.
+        let waiting = state.ledger.len().max(state.ledger.outcomes());
+        payload.len() <= limits::MESSAGE_BYTES_MAX
+            && waiting < self.config.window_messages
+            && (state.ledger.is_empty() || state.ledger.bytes() + payload.len() <= self.config.window_bytes)
     }
 }
 
@@ -240,5 +275,38 @@ impl Client {
             }
         }
         Err(Error::Closed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(lengths: &[usize]) -> Vec<Bytes> {
+        lengths.iter().map(|&length| vec![b'x'; length].into()).collect()
+    }
+
+    #[tokio::test]
+    async fn many_are_accepted_at_once_as_far_as_the_window_has_room_and_up_to_one_that_is_too_long() {
+        // It listens and says nothing.
+        let head = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let heads = vec![head.local_addr().unwrap().to_string()];
+        let config = || Config { window_messages: 3, window_bytes: 100, ..Config::new(heads.clone()) };
+        for (lengths, accepted) in [([1; 5], 3), ([40; 5], 2), ([200; 5], 1)] {
+            let (sender, _receipts) = connect(config());
+            tokio::select! {
+                biased;
+                result = sender.send_all(messages(&lengths)) => panic!("there is no room for all: {result:?}"),
+                () = std::future::ready(()) => {}
+            }
+            assert_eq!(sender.shared.lock().ledger.len(), accepted, "{lengths:?}");
+        }
+        let (sender, receipts) = connect(config());
+        let error = sender.send_all(messages(&[1, limits::MESSAGE_BYTES_MAX + 1, 1])).await;
+        assert!(matches!(error, Err(Error::TooLong(_))), "{error:?}");
+        assert_eq!(sender.shared.lock().ledger.len(), 1);
+        drop(receipts);
+        let error = sender.send_all(messages(&[1])).await;
+        assert!(matches!(error, Err(Error::Closed)), "{error:?}");
     }
 }

@@ -105,6 +105,15 @@ pub(crate) const KEEP_PART_BYTES: usize = 32 * 1024;
 /// What a message that waits to be kept takes beside its bytes.
 pub(crate) const KEEP_EXTRA_BYTES: usize = 128;
 
+/// How long forwarding pauses at a time where more comes than is kept: as short as the runtime's clock permits.
+pub(crate) const KEEP_PAUSE: Duration = Duration::from_millis(1);
+
+/// Pauses take at most one part in so many of the time.
+pub(crate) const KEEP_PAUSE_PART: u32 = 4;
+
+/// Time in which nothing is kept, though something waits, after which forwarding pauses no more for it.
+pub(crate) const KEEP_MOVES_TIME: Duration = Duration::from_millis(200);
+
 /// Time between two lines that say how many messages were not kept.
 pub(crate) const KEEP_SAY_EVERY: Duration = Duration::from_secs(1);
 
@@ -152,6 +161,7 @@ pub(crate) const CALC_CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
 const _: () = assert!(TOPIC_MESSAGE_BYTES_DEFAULT <= TOPIC_MESSAGE_BYTES_MAX);
 const _: () = assert!(BEAT_SILENCE_DEFAULT.as_millis() >= BEATS_IN_SILENCE_MIN as u128 * BEAT_DEFAULT.as_millis());
+const _: () = assert!(KEEP_PAUSE_PART > 1 && KEEP_PAUSE.as_millis() < KEEP_MOVES_TIME.as_millis());
 const _: () = assert!(KEEP_END_TIME_MAX.as_millis() < super::DRAIN_TIME_MAX.as_millis());
 
 /// Greatest file of CURVE keys that is read, bytes.
