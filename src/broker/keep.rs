@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::kept;
 use super::pace::Backlog;
@@ -28,6 +28,7 @@ pub(super) struct Keeper {
     thread: JoinHandle<()>,
 }
 
+#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     /// Told when there is something to keep, or nothing more comes.
@@ -49,6 +50,13 @@ struct State {
     handed: u64,
     closing: bool,
     ended: bool,
+}
+
+impl State {
+    /// Whether there is nothing to wait for before what waits is handed on.
+    const fn has_enough(&self) -> bool {
+        self.closing || self.queue.bytes >= limits::KEEP_GATHER_BYTES
+    }
 }
 
 /// Messages that wait to be kept, in the form in which they are: what they take is theirs, and no more of what was read with
@@ -167,9 +175,7 @@ impl Keeper {
     pub(super) fn start(keep: &Keep) -> Result<Self, Error> {
         let order = keep.required.then(Order::new);
         let state = Mutex::new(State { order, ..State::default() });
-        let shared =
-            Shared { state, work: Notify::new(), settled: Notify::new(), stop: Notify::new(), ended: Notify::new() };
-        let shared = Arc::new(shared);
+        let shared = Arc::new(Shared { state, ..Shared::default() });
         let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
         let (its, heads) = (Arc::clone(&shared), keep.heads.clone());
         let queue_bytes = keep.queue_bytes;
@@ -209,9 +215,13 @@ impl Keeper {
     /// sees to the bound. What waits now is handed back; nothing where none of these is to be kept.
     pub(super) fn offer(&self, messages: &[Message]) -> Option<Backlog> {
         let bytes_max = if self.keep.required { usize::MAX } else { self.keep.queue_bytes };
-        let mut state = None;
+        let (mut state, mut was_empty) = (None, false);
         for message in messages.iter().filter(|message| self.wants(message)) {
-            let state: &mut MutexGuard<'_, State> = state.get_or_insert_with(|| self.shared.lock());
+            let state: &mut MutexGuard<'_, State> = state.get_or_insert_with(|| {
+                let state = self.shared.lock();
+                was_empty = state.queue.messages == 0;
+                state
+            });
             if !self.takes(message) {
                 state.counts.too_long += 1;
             } else if !state.queue.push(message, bytes_max) {
@@ -223,7 +233,10 @@ impl Keeper {
         let state = state?;
         let backlog = Backlog { bytes: state.queue.bytes, bytes_max, kept: state.counts.kept };
         drop(state);
-        self.shared.work.notify_one();
+        // Who keeps is woken for the first, and for enough: it goes on until nothing waits.
+        if was_empty || backlog.bytes >= limits::KEEP_GATHER_BYTES {
+            self.shared.work.notify_one();
+        }
         Some(backlog)
     }
 
@@ -292,8 +305,25 @@ impl Shared {
         tracing::info!("{kept} messages were kept, {} were not", lost + waiting as u64);
     }
 
+    /// Waits for more, where something waits that nobody else waits for: a sync of the cluster, and whatever is woken for it,
+    /// costs as much for one message as for a thousand.
+    async fn gather(&self) {
+        let enough = async {
+            loop {
+                let work = self.work.notified();
+                if self.lock().has_enough() {
+                    return;
+                }
+                work.await;
+            }
+        };
+        drop(timeout(limits::KEEP_GATHER_TIME, enough).await);
+    }
+
     /// Hands messages to the client as it takes them.
     async fn feed(&self, sender: client::Sender) {
+        // Where a message is forwarded once it is kept, somebody waits.
+        let gathers = self.lock().order.is_none();
         loop {
             let work = self.work.notified();
             let (part, closing) = {
@@ -307,6 +337,9 @@ impl Shared {
                     return;
                 }
                 work.await;
+                if gathers {
+                    self.gather().await;
+                }
                 continue;
             };
             // Refused is only what is too long, and that was seen to.
@@ -413,5 +446,27 @@ mod tests {
         assert!((0..4).all(|_| queue.push(&message(long), usize::MAX)));
         assert_eq!(queue.take().unwrap().lengths, [form(long)]);
         assert_eq!((queue.parts.len(), queue.messages), (3, 3));
+    }
+
+    #[tokio::test]
+    async fn a_message_waits_for_others_for_a_moment_and_for_enough_or_the_end_no_longer() {
+        let shared = Shared::default();
+        let at_once = || async {
+            tokio::select! {
+                biased;
+                () = shared.gather() => true,
+                () = std::future::ready(()) => false,
+            }
+        };
+        let message = Message::new([Bytes::from(vec![b'x'; limits::KEEP_GATHER_BYTES / 2])]);
+        assert!(shared.lock().queue.push(&message, usize::MAX));
+        assert!(!at_once().await, "it waits for more");
+        shared.gather().await;
+        assert!(shared.lock().queue.push(&message, usize::MAX));
+        assert!(at_once().await, "it is enough");
+        while shared.lock().queue.take().is_some() {}
+        assert!(!at_once().await);
+        shared.lock().closing = true;
+        assert!(at_once().await, "nothing more comes");
     }
 }

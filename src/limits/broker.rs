@@ -105,6 +105,12 @@ pub(crate) const KEEP_PART_BYTES: usize = 32 * 1024;
 /// What a message that waits to be kept takes beside its bytes.
 pub(crate) const KEEP_EXTRA_BYTES: usize = 128;
 
+/// Time for which a message that is to be kept, and that is forwarded already, waits for others that are kept with it.
+pub(crate) const KEEP_GATHER_TIME: Duration = Duration::from_millis(1);
+
+/// Bytes of messages that are enough to wait for no more.
+pub(crate) const KEEP_GATHER_BYTES: usize = 256 * 1024;
+
 /// How long forwarding pauses at a time where more comes than is kept: as short as the runtime's clock permits.
 pub(crate) const KEEP_PAUSE: Duration = Duration::from_millis(1);
 
@@ -162,6 +168,7 @@ pub(crate) const CALC_CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 const _: () = assert!(TOPIC_MESSAGE_BYTES_DEFAULT <= TOPIC_MESSAGE_BYTES_MAX);
 const _: () = assert!(BEAT_SILENCE_DEFAULT.as_millis() >= BEATS_IN_SILENCE_MIN as u128 * BEAT_DEFAULT.as_millis());
 const _: () = assert!(KEEP_PAUSE_PART > 1 && KEEP_PAUSE.as_millis() < KEEP_MOVES_TIME.as_millis());
+const _: () = assert!(KEEP_GATHER_BYTES <= KEEP_QUEUE_BYTES_MIN / 4);
 const _: () = assert!(KEEP_END_TIME_MAX.as_millis() < super::DRAIN_TIME_MAX.as_millis());
 
 /// Greatest file of CURVE keys that is read, bytes.
