@@ -10,11 +10,14 @@ use super::{Global, Outcome, logging, runtime};
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio copies 2 --head 127.0.0.1:5000                 two copies of each message from now on, and no fewer
-  acopio copies 3 2 --head h1:5000,h2:5000              three, but messages are taken while there are two
+  acopio copies 2 --head 127.0.0.1:5000
+      two copies of each message from now on, and no fewer
+  acopio copies 3 2 --head h1:5000,h2:5000
+      three, but messages are taken while there are two
 
-The data nodes note it, so it holds for all heads, whatever their --replicas and --min-copies say.
-Messages that are kept already are copied, too, as soon as there are enough nodes.";
+The data nodes note it, so it holds for all heads, whatever their --replicas
+and --min-copies say. Messages that are kept already are copied, too, as soon
+as there are enough nodes.";
 
 /// Changes how many copies the cluster keeps of each message
 #[derive(Debug, Args)]

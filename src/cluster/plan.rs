@@ -501,7 +501,7 @@ mod tests {
         let members = Settings { place: Place::Containers, heads: 2, ..settings() }.members(|_| true);
         assert_eq!(
             text(&members[0]),
-            "head --show-heartbeats --cluster acopio --listen 0.0.0.0:5000 --heartbeat 5s --replicas 1 --logs /data"
+            "head --show-heartbeats --cluster acopio --listen 0.0.0.0:5000 --heartbeat 5s --replicas 1 --repair-after 60s --logs /data"
         );
         assert!(text(&members[2]).ends_with("--head head1:5000,head2:5000 --sync always --dir /data"));
         assert_eq!(text(&members[5]), "client --head head1:5000,head2:5000 --every 3s --logs /data");

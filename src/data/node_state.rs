@@ -112,7 +112,8 @@ pub(crate) enum As {
 }
 
 /// Decides as whom a folder starts: as another identity where it may have lost something that it acknowledged. An identity
-/// never does.
+/// never does. It replaces the one that it had, but where a person asked for another one: then the folder may be a copy, and
+/// who it is a copy of may be well.
 #[must_use]
 pub(crate) fn judge(said: &Said, found: Found<'_>, new_id: bool) -> As {
     let state = match said {
@@ -124,7 +125,8 @@ pub(crate) fn judge(said: &Said, found: Found<'_>, new_id: bool) -> As {
         Said::Nothing => {
             let has_records = found.files.values().any(|bytes| *bytes > 0);
             let why = new_id.then_some(Why::Asked).or(has_records.then_some(Why::NoState));
-            return As::Another { replaces: found.old, cluster: String::new(), old: has_records, why };
+            let replaces = found.old.filter(|_| !new_id);
+            return As::Another { replaces, cluster: String::new(), old: has_records, why };
         }
         Said::Damaged(what, identity) => {
             let why = Some(Why::Damaged(what.clone()));
@@ -145,7 +147,10 @@ pub(crate) fn judge(said: &Said, found: Found<'_>, new_id: bool) -> As {
         if new_id { Some(Why::Asked) } else { lost_end(state, found.files).or_else(|| unsynced(state, found.boot)) };
     match why {
         None => As::Same(identity),
-        why => As::Another { replaces: Some(identity.node), cluster: identity.cluster, old: identity.old, why },
+        why => {
+            let replaces = (!new_id).then_some(identity.node);
+            As::Another { replaces, cluster: identity.cluster, old: identity.old, why }
+        }
     }
 }
 
@@ -372,7 +377,7 @@ mod tests {
         for stopped in [false, true] {
             assert_eq!(starts(&state(20, true, stopped), Some(19), "b1", false), cut(19));
             assert_eq!(starts(&state(20, true, stopped), None, "b1", false), cut(0));
-            assert_eq!(starts(&state(20, true, stopped), Some(20), "b1", true), replaced(Why::Asked));
+            assert_eq!(starts(&state(20, true, stopped), Some(20), "b1", true), another(None, true, Some(Why::Asked)));
         }
         assert_eq!(starts(&state(20, false, false), Some(20), "b2", false), replaced(Why::Unsynced));
         assert_eq!(starts(&state(20, false, false), Some(9), "b2", false), cut(9), "the first that is found");
@@ -396,7 +401,7 @@ mod tests {
         let found = Found { files: &files, old: Some(NodeId(3)), boot: "b1" };
         let same = Identity { node: NodeId(3), replaces: None, old: true, cluster: String::new() };
         assert_eq!(judge(&Said::Nothing, found, false), As::Same(same));
-        assert_eq!(judge(&Said::Nothing, found, true), another(Some(NodeId(3)), true, Some(Why::Asked)));
+        assert_eq!(judge(&Said::Nothing, found, true), another(None, true, Some(Why::Asked)));
         // Its file was not removed yet: the state counts.
         assert_eq!(judge(&state(0, true, true), found, false), As::Same(ME));
     }

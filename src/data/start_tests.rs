@@ -119,7 +119,7 @@ fn a_folder_of_format_1_goes_on_as_the_same_identity() {
     assert_eq!((&again.identity, again.report.records, held(&again).end), (&wanted, 8, 3));
     // A copy of it becomes another one.
     let copy = start(&disk, How { new_id: true, ..HOW });
-    assert_eq!((copy.identity.replaces, copy.identity.old, copy.why), (Some(me), true, Some(Why::Asked)));
+    assert_eq!((copy.identity.replaces, copy.identity.old, copy.why), (None, true, Some(Why::Asked)));
     let drained = SimDisk::default();
     drained.write_small(OLD_IDENTITY, b"acopio-data 1 zzzzzzzzzz casa drained\n").unwrap();
     assert!(matches!(open(&drained, HOW), Err(StartError::Drained)));
@@ -269,7 +269,7 @@ fn who_left_the_cluster_starts_only_as_another() {
     node.stop();
     assert!(matches!(open(&disk, HOW), Err(StartError::Drained)));
     let started = start(&disk, How { new_id: true, random: 5, ..HOW });
-    assert_eq!((started.identity.replaces, started.why.clone()), (Some(me), Some(Why::Asked)));
+    assert_eq!((started.identity.replaces, started.why.clone()), (None, Some(Why::Asked)));
     assert_eq!(started.kept.roster().generation(me), Generation(10), "what was noted is no promise");
     assert_eq!(held(&started).state, Holds::Part);
 }

@@ -7,7 +7,7 @@ use super::cluster::Away;
 use super::places::Guest;
 use super::registered::NodeEntry;
 use super::state::Head;
-use crate::ledger::roster::{Founding, Standing};
+use crate::ledger::roster::{Founding, Roster, Standing};
 use crate::limits;
 use crate::wire::frame::SyncMode;
 use crate::wire::status::{
@@ -89,7 +89,7 @@ pub(crate) fn report(head: &Head, parts: Parts) -> Vec<u8> {
             .heard(|heard| heard.roster().copies().map_or(head.config.copies_min, |copies| copies.least.into())),
         short_of_copies: head.heard(crate::ledger::heard::Heard::short),
         lacking: lacking(head),
-        foundings: head.heard(|heard| heard.roster().foundings().map(founding).collect()),
+        foundings: head.heard(|heard| foundings(heard.roster())),
         problems: head.registro_refusal().map(|refusal| refusal.text).into_iter().collect(),
         rate_1s: rates.over(1),
         rate_10s: rates.over(10),
@@ -120,6 +120,18 @@ fn client_status(guest: &Guest) -> ClientStatus {
 fn member_away(away: Away) -> MemberAway {
     let since = humantime::format_rfc3339_seconds(away.since).to_string();
     MemberAway { name: away.name, id: away.node.to_string(), since }
+}
+
+/// When the cluster began. Heads that were started together may each have founded it, for the same nodes: that is one beginning.
+fn foundings(roster: &Roster) -> Vec<String> {
+    let mut ends = Duration::ZERO;
+    let apart = roster.foundings().filter(|founding| {
+        let time = Duration::from_nanos(founding.time_ns);
+        let begins = time >= ends;
+        ends = time + limits::FOUNDINGS_TOGETHER;
+        begins
+    });
+    apart.map(founding).collect()
 }
 
 fn founding(founding: Founding) -> String {

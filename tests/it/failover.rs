@@ -12,6 +12,7 @@ use acopio::wire::ledger::Place;
 
 use crate::common::frames::{CONFIRMATION, Frames, NODE_OPENING};
 use crate::common::{Head, Port, acopio, eventually, payloads, ran, sending};
+use crate::read_cluster::Follower;
 
 /// What a command with these words says: exit code, standard output, standard error, and how long it took.
 fn timed(words: &[&str]) -> (Option<i32>, String, String, Duration) {
@@ -293,14 +294,10 @@ fn a_head_whose_clock_is_far_behind_holds_up_no_read() {
     assert_eq!(code, Some(0), "{err}");
     let (code, out, err, _) = timed(&["read", "--format", "raw", "--head", &head.at()]);
     assert_eq!((code, out.as_str()), (Some(0), "de 1970\nhola\n"), "{err}");
-    let mut command = acopio();
-    command.args(["read", "--format", "raw", "--follow", "--head", &head.at()]);
-    let mut follower = crate::common::Process::start(command);
+    let follower = Follower::start(&head.at());
+    assert_eq!(follower.take(2), ["de 1970", "hola"]);
     let (code, _, err, _) = timed(&["send", "--head", &head.at(), "otra vez"]);
     assert_eq!(code, Some(0), "{err}");
-    for wanted in ["de 1970", "hola", "otra vez"] {
-        follower.wait_for(wanted);
-    }
-    follower.signal(crate::common::Signal::INT);
-    follower.wait();
+    assert_eq!(follower.take(1), ["otra vez"]);
+    assert!(follower.end().is_empty());
 }

@@ -124,13 +124,13 @@ fn nodes_that_never_kept_a_record_are_not_missed() {
 }
 
 /// A reader that follows, and what it prints.
-struct Follower {
+pub(crate) struct Follower {
     process: Child,
     lines: mpsc::Receiver<String>,
 }
 
 impl Follower {
-    fn start(heads: &str) -> Self {
+    pub(crate) fn start(heads: &str) -> Self {
         let mut command = read(heads, &["--follow", "--format", "raw"]);
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let out: BufReader<ChildStdout> = BufReader::new(process.stdout.take().unwrap());
@@ -140,12 +140,12 @@ impl Follower {
     }
 
     /// Waits until so many more lines have come.
-    fn take(&self, count: usize) -> Vec<String> {
+    pub(crate) fn take(&self, count: usize) -> Vec<String> {
         let line = |k| self.lines.recv_timeout(2 * PATIENCE).unwrap_or_else(|_| panic!("{k} of {count} lines came"));
         (0..count).map(line).collect()
     }
 
-    fn end(mut self) -> Vec<String> {
+    pub(crate) fn end(mut self) -> Vec<String> {
         let pid = rustix::process::Pid::from_raw(self.process.id() as i32).unwrap();
         rustix::process::kill_process(pid, Signal::INT).unwrap();
         let status = eventually("the reader ends", || self.process.try_wait().unwrap());

@@ -110,7 +110,7 @@ fn shown(name: &str) -> String {
 }
 
 fn ping(ms: f64) -> String {
-    if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
+    if ms < 10.0 { format!("{ms:.1}ms") } else { format!("{ms:.0}ms") }
 }
 
 /// Bytes in one unit, with three digits or so.
@@ -281,7 +281,7 @@ mod tests {
         let shown = [0, 999, 1000, 11_520, 102_400, 1_048_000, 12_079_595, 123_456_789_012, u64::MAX].map(bytes);
         let right = ["0 B", "999 B", "1.0 KiB", "11.2 KiB", "100 KiB", "1.0 MiB", "11.5 MiB", "115 GiB", "16384 PiB"];
         assert_eq!(shown, right);
-        assert_eq!([0.44, 9.96, 250.0].map(ping), ["0.4 ms", "10.0 ms", "250 ms"]);
+        assert_eq!([0.44, 9.96, 250.0].map(ping), ["0.4ms", "10.0ms", "250ms"]);
     }
 
     #[test]
