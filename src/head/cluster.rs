@@ -109,6 +109,11 @@ impl Cluster {
         }
     }
 
+    /// Where it is written down, for people.
+    pub(super) const fn file(&self) -> &Shelf {
+        &self.shelf
+    }
+
     fn text(&self) -> String {
         let mut out = String::new();
         text::seal(&mut out, FORMAT);
