@@ -39,8 +39,8 @@ pub(crate) struct Cluster {
     saved: RefCell<String>,
     /// What tells that file from another that somebody puts in its place.
     stamp: Cell<Option<Stamp>>,
-    /// The file cannot be written, which was said once.
-    failed: Cell<bool>,
+    /// Why the file cannot be written, which was said once.
+    failed: RefCell<Option<String>>,
     /// There is something to keep: nodes come in, ledgers are opened.
     pub(super) wanted: Cell<bool>,
     /// There was something to keep since the last node registered: those that are here come in.
@@ -96,7 +96,7 @@ impl Cluster {
             shelf,
             saved: RefCell::default(),
             stamp: Cell::new(None),
-            failed: Cell::new(false),
+            failed: RefCell::default(),
             wanted: Cell::new(false),
             called: Cell::new(false),
             dirty: Notify::new(),
@@ -109,9 +109,9 @@ impl Cluster {
         }
     }
 
-    /// Where it is written down, for people.
-    pub(super) const fn file(&self) -> &Shelf {
-        &self.shelf
+    /// Why what it knows cannot be written down, for a client.
+    pub(super) fn unsaved(&self) -> String {
+        self.failed.borrow().as_ref().map(|text| format!("{text}, then send again")).unwrap_or_default()
     }
 
     fn text(&self) -> String {
@@ -134,14 +134,15 @@ impl Cluster {
             Ok(stamp) => {
                 self.saved.replace(text);
                 self.stamp.set(Some(stamp));
-                if self.failed.replace(false) {
+                if self.failed.take().is_some() {
                     tracing::info!("{} is written again", self.shelf);
                 }
                 true
             }
             Err(error) => {
-                if !self.failed.replace(true) {
-                    tracing::error!("{} cannot be written: {error}; look at the disk of the logs", self.shelf);
+                let text = format!("{} cannot be written: {error}; look at the disk of the logs", self.shelf);
+                if self.failed.replace(Some(text.clone())).is_none() {
+                    tracing::error!("{text}");
                 }
                 // Where the cluster's founding stands already, the rest is a hint.
                 !self.saved.borrow().is_empty()

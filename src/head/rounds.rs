@@ -43,8 +43,7 @@ impl Head {
         if is_saved {
             self.open_ledgers(now);
         } else {
-            let text = format!("{} cannot be written; make room there, then send again", self.cluster.file());
-            self.core_mut(|core| core.set_opens_soon(false, text));
+            self.core_mut(|core| core.set_opens_soon(false, self.cluster.unsaved()));
             self.apply();
         }
         self.changed.notify_waiters();

@@ -136,6 +136,11 @@ impl Process {
     }
 
     /// Waits for the end, with a deadline.
+    /// Its exit code, if it has ended; -1 if a signal ended it.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        self.child.try_wait().expect("a child").map(|status| status.code().unwrap_or(-1))
+    }
+
     pub(crate) fn wait(&mut self) -> ExitStatus {
         eventually("the process ends", || self.child.try_wait().unwrap())
     }

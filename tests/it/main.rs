@@ -23,6 +23,7 @@ mod broker_election;
 mod broker_keep;
 mod broker_peers;
 mod copies;
+mod damage;
 mod device;
 mod docker_errors;
 mod ending;
