@@ -378,8 +378,7 @@ impl Core {
             return Refusal::new(Code::DiskFull, text);
         }
         if able >= wanted {
-            let text =
-                "the dataNodes have not noted yet who is in the cluster; send again, and see their logs if that lasts";
+            let text = "the dataNodes have not noted yet who is in the cluster; send again, and see 'acopio status' if that lasts";
             return Refusal::new(Code::NoNodes, text);
         }
         let text = format!(

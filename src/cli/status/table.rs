@@ -77,7 +77,7 @@ fn nodes(report: &StatusReport) -> String {
     let mut text = columns(&rows);
     for node in nodes {
         let name = plain(&node.name);
-        if !node.writable {
+        if !node.writable || !node.reason.is_empty() {
             text.push_str(&format!("{name} takes no messages: {}\n", plain(&node.reason)));
         }
         if !matches!(node.sync.as_str(), "" | "always") {
