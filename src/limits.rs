@@ -117,6 +117,9 @@ pub(crate) const ROSTER_MAX: usize = 8 * NODES_MAX;
 /// Foundings of a cluster that are remembered: more than one are clusters that met.
 pub(crate) const FOUNDINGS_MAX: usize = 16;
 
+/// Data nodes that are named to a client whose messages wait for them.
+pub(crate) const AWAITED_NAMED_MAX: usize = 4;
+
 /// Foundings of one cluster that are one: heads that were started together may each have founded it.
 pub(crate) const FOUNDINGS_TOGETHER: Duration = Duration::from_secs(60);
 

@@ -118,8 +118,8 @@ impl Feed {
                         continue;
                     }
                     self.credit.set(self.credit.get().saturating_sub(run.lines.len() as u64));
-                    let (whose, which) = ((self.request, ledger), (entries.start, next));
-                    if let Err(error) = outbox.with(|out| frame::pushed(out, whose, which, &run.lines)) {
+                    let (request, which) = (self.request, entries.start..next);
+                    if let Err(error) = outbox.with(|out| frame::pushed(out, request, ledger, which, &run.lines)) {
                         tracing::error!("entries cannot be sent: {error}");
                     }
                 }

@@ -263,6 +263,7 @@ mod tests {
             let session = commit.enter(Rc::clone(&witness) as Rc<dyn Sender>);
             let way = [
                 Scans::start(disk.clone(), Rc::clone(&commit)).unwrap(),
+                #[cfg(feature = "simulation")]
                 Scans::inline(disk.clone(), Rc::clone(&commit)),
             ];
             let test = async {

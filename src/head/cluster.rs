@@ -109,6 +109,11 @@ impl Cluster {
         }
     }
 
+    /// Where it is written down, for people.
+    pub(super) const fn file(&self) -> &Shelf {
+        &self.shelf
+    }
+
     fn text(&self) -> String {
         let mut out = String::new();
         text::seal(&mut out, FORMAT);
@@ -202,7 +207,8 @@ impl Head {
         let standing = |node| self.heard(|heard| heard.roster().generation(node).standing());
         let waits = self.heard(|heard| heard.roster().generation(node).promoted().is_some());
         let away = self.members_away().into_iter().filter(|away| standing(away.node) != Standing::GivenUp);
-        let away: Vec<String> = away.map(|away| format!("{} ({})", away.name, away.node)).collect();
+        let away: Vec<String> =
+            away.take(limits::AWAITED_NAMED_MAX).map(|away| format!("{} ({})", away.name, away.node)).collect();
         (waits && !away.is_empty()).then(|| {
             format!(
                 "it is new, and too few others are here that would miss it; start what is away, or give it up with \

@@ -245,6 +245,8 @@ pub(crate) struct Core {
     next_number: u32,
     /// Ledgers are about to be opened: who comes meanwhile waits.
     opens_soon: bool,
+    /// Why none are opened, for people.
+    hindrance: String,
     /// Batches that lost their ledger and wait for room in another; they go before anything new.
     orphans: VecDeque<usize>,
     held: bool,
@@ -285,6 +287,7 @@ impl Core {
             open: Vec::new(),
             next_number: 0,
             opens_soon: false,
+            hindrance: String::new(),
             orphans: VecDeque::new(),
             held: false,
             texts: Vec::new(),

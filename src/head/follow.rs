@@ -85,7 +85,7 @@ pub(crate) struct Spot {
 }
 
 impl Spot {
-    /// All that is known here now.
+    /// All that is known here now, but what nobody has who is here: that comes once somebody has it.
     #[must_use]
     pub(crate) fn now(head: &Head) -> Self {
         let mut spot = Self::default();
@@ -96,6 +96,13 @@ impl Spot {
                 } else {
                     spot.done.entry(ledger.incarnation).or_default().insert(ledger.number);
                 }
+            }
+            for (ledger, lacking) in heard.lacking() {
+                let end = heard.end_of(ledger).unwrap_or(lacking.end);
+                if let Some(done) = spot.done.get_mut(&ledger.incarnation) {
+                    done.remove_range(ledger.number..ledger.number.saturating_add(1));
+                }
+                spot.part.entry(ledger).or_insert_with(|| EntrySet::from(0..end)).remove_range(lacking);
             }
         });
         spot

@@ -265,8 +265,9 @@ impl Core {
         self.open.iter().map(|open| (open.writing.ledger(), &*open.members))
     }
 
-    /// Ledgers are about to be opened, or will not be: who waits for one goes on waiting, or is told.
-    pub(crate) fn set_opens_soon(&mut self, soon: bool) {
+    /// Ledgers are about to be opened, or will not be: who waits for one goes on waiting, or is told why.
+    pub(crate) fn set_opens_soon(&mut self, soon: bool, hindrance: String) {
+        self.hindrance = hindrance;
         self.opens_soon = soon;
         if !soon {
             self.settle_orphans();
@@ -378,8 +379,7 @@ impl Core {
             return Refusal::new(Code::DiskFull, text);
         }
         if able >= wanted {
-            let text = "the dataNodes have not noted yet who is in the cluster; send again, and see 'acopio status' if that lasts";
-            return Refusal::new(Code::NoNodes, text);
+            return Refusal::new(Code::NoNodes, self.hindrance.clone());
         }
         let text = format!(
             "{wanted} copies have to be kept and {able} can be; start more dataNodes or lower --min-copies, then send again"

@@ -42,6 +42,10 @@ impl Head {
         self.follow_copies();
         if is_saved {
             self.open_ledgers(now);
+        } else {
+            let text = format!("{} cannot be written; make room there, then send again", self.cluster.file());
+            self.core_mut(|core| core.set_opens_soon(false, text));
+            self.apply();
         }
         self.changed.notify_waiters();
         if more {
@@ -157,7 +161,23 @@ impl Head {
     /// Messages wait while no ledger is open and there are enough nodes for one: those note who is in the cluster first.
     pub(super) fn expect_ledgers(&self) {
         let soon = self.ledgers_come();
-        self.core_mut(|core| core.set_opens_soon(soon));
+        let hindrance = if self.cluster.waits.get().is_some() { self.hindrance() } else { String::new() };
+        self.core_mut(|core| core.set_opens_soon(soon, hindrance));
+    }
+
+    /// Why no ledger is opened though there are nodes: for a client, who may do something about it.
+    fn hindrance(&self) -> String {
+        let away: Vec<String> =
+            self.members_away().into_iter().take(limits::AWAITED_NAMED_MAX).map(|away| away.name).collect();
+        if away.is_empty() {
+            return "the dataNodes have not noted yet who is in the cluster; send again, and see 'acopio status' if that lasts"
+                .to_owned();
+        }
+        format!(
+            "no dataNode is taken in while those of the cluster are away: start {} again, or give up what never comes back \
+             with 'acopio drain NAME --gone', then send again",
+            away.join(", ")
+        )
     }
 
     /// Whether none is open and that will be over soon.

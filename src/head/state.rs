@@ -311,7 +311,8 @@ impl Head {
         });
         entry.sink.accepted(self.incarnation());
         self.nodes.borrow_mut().push(Rc::clone(&entry));
-        self.cluster.called.set(false);
+        // What is in flight may have to go to it.
+        self.cluster.called.set(self.core(|core| core.counters().in_flight > 0));
         self.expect_ledgers();
         let (ip, name, dialect) = (entry.ip, &entry.name, word(entry.dialect));
         self.say(ip, Log::Heartbeat, &format!("{ip} disponible name={name} registered dialect={dialect}"));

@@ -300,6 +300,18 @@ impl Head {
         serde_json::from_str(&out).expect(&out)
     }
 
+    /// Sends messages until so many data nodes keep some: then they are in the cluster.
+    pub(crate) fn wait_in_cluster(&self, nodes: usize) {
+        let mut client = self.line();
+        eventually("the nodes are in the cluster", || {
+            assert!(client.ask("hola").ends_with("recibido"));
+            let status = self.status();
+            let keep =
+                status["nodes"].as_array().unwrap().iter().filter(|node| node["acked"].as_u64() > Some(0)).count();
+            (keep >= nodes).then_some(())
+        });
+    }
+
     /// Waits until so many messages are with data nodes and not acknowledged.
     pub(crate) fn wait_in_flight(&self, messages: u64) {
         eventually("messages are in flight", || (self.status()["in_flight"] == messages).then_some(()));

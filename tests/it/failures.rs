@@ -248,16 +248,21 @@ fn a_failed_sync_poisons_the_node_and_its_messages_go_elsewhere() {
 fn a_raw_client_waits_out_the_death_of_a_node() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &["--heartbeat", "3s"]);
-    let stopped = head.node(dir.path(), 1, &[]);
+    let (stopped, _other) = (head.node(dir.path(), 1, &[]), head.node(dir.path(), 2, &[]));
+    head.wait_in_cluster(2);
     stopped.signal(Signal::STOP);
-    let mut client = head.raw();
-    client.write_all(b"numero random: 5").unwrap();
-    let _other = head.node(dir.path(), 2, &[]);
-    assert_eq!(read_once(&mut client), "127.0.0.3 , mensaje: recibido");
+    // Each goes to a random one of both.
+    let mut clients: Vec<_> = (0..16).map(|_| head.raw()).collect();
+    for client in &mut clients {
+        client.write_all(b"numero random: 5").unwrap();
+    }
+    for client in &mut clients {
+        assert_eq!(read_once(client), "127.0.0.3 , mensaje: recibido");
+        let mut rest = [0; 1];
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(client.read(&mut rest).unwrap(), 0, "one answer for one message");
+    }
     drop(stopped);
-    let mut rest = [0; 1];
-    client.shutdown(std::net::Shutdown::Write).unwrap();
-    assert_eq!(client.read(&mut rest).unwrap(), 0, "one answer for one message");
 }
 
 /// A torn end is cut off after a crash; what somebody else wrote is none, and what is acknowledged behind it stays.

@@ -45,7 +45,8 @@ fn a_node_that_answers_pings_and_acknowledges_nothing_is_evicted() {
 fn a_half_closed_client_gets_every_answer_after_an_eviction() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &["--heartbeat", "5s"]);
-    let stopped = head.node(dir.path(), 1, &[]);
+    let (stopped, _good) = (head.node(dir.path(), 1, &[]), head.node(dir.path(), 2, &[]));
+    head.wait_in_cluster(2);
     stopped.signal(Signal::STOP);
     let mut socket = head.connect();
     let mut input = b"peticion\n".to_vec();
@@ -54,7 +55,6 @@ fn a_half_closed_client_gets_every_answer_after_an_eviction() {
     }
     socket.write_all(&input).unwrap();
     socket.shutdown(Shutdown::Write).unwrap();
-    let _good = head.node(dir.path(), 2, &[]);
     let answers: Vec<String> = BufReader::new(socket).lines().map(Result::unwrap).collect();
     assert_eq!(answers.len(), 41, "{answers:?}");
     assert!(answers[1..].iter().all(|answer| answer.ends_with(" , mensaje: recibido")), "{answers:?}");

@@ -72,7 +72,7 @@ fn it_prints_every_format() {
     assert_eq!(text, "2026-05-28T20:26:43.000000Z temp, \"3\"\n2026-05-28T20:26:43.500000Z mensaje: \\xff\\n\n");
     let csv = String::from_utf8(format("csv")).unwrap();
     let wanted = format!(
-        "id,time,client,seq,copies,text,base64\r\n\
+        "id,time,client,seq,ledger,text,base64\r\n\
          {},2026-05-28T20:26:43.000000Z,{ANA},3,,\"temp, \"\"3\"\"\",\r\n\
          {},2026-05-28T20:26:43.500000Z,'{TEXT},1,,,bWVuc2FqZTog/wo=\r\n",
         id(3000),

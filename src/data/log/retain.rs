@@ -1,4 +1,4 @@
-//! How the log lets sealed files go that were kept long enough; which those are, [`retention`] decides.
+//! How the log lets sealed files go that were kept long enough; which those are, [`crate::data::retention`] decides.
 
 use std::io;
 use std::sync::Arc;

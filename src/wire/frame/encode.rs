@@ -1,5 +1,7 @@
 //! Encoders: each appends one frame to a buffer, or refuses and leaves the buffer as it was.
 
+use std::ops::Range;
+
 use bytes::{BufMut, BytesMut};
 
 use super::decode::{check_client, check_id, check_seqs};
@@ -347,18 +349,13 @@ pub fn page(
 ///
 /// # Errors
 /// A ledger or entries out of bounds, lines that do not end in a newline or are too many.
-pub fn pushed(
-    out: &mut BytesMut,
-    (request, ledger): (u32, LedgerId),
-    (first, next): (u32, u32),
-    lines: &[u8],
-) -> Result {
+pub fn pushed(out: &mut BytesMut, request: u32, ledger: LedgerId, entries: Range<u32>, lines: &[u8]) -> Result {
     lines_frame(out, kind::PUSHED, lines, |out| {
         out.put_u32(request);
         put_ledger(out, ledger)?;
-        check_span(first, next)?;
-        out.put_u32(first);
-        out.put_u32(next);
+        check_span(entries.start, entries.end)?;
+        out.put_u32(entries.start);
+        out.put_u32(entries.end);
         Ok(())
     })
 }
@@ -533,7 +530,7 @@ impl Frame {
                 Ok(())
             }),
             Self::Pushed { request, ledger, first, next, lines } => {
-                pushed(out, (*request, *ledger), (*first, *next), lines)
+                pushed(out, *request, *ledger, *first..*next, lines)
             }
             // `encode` has every other kind.
             other => Err(FrameError::Kind(other.kind())),

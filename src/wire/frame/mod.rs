@@ -228,7 +228,7 @@ pub enum Frame {
         lines: Bytes,
     },
     /// Head to client: where to go on, as a text that any head understands. At the beginning of a read that follows: behind what
-    /// is there (see [`TOKEN_OF_BEGINNING`]), then what was sent so far.
+    /// is there (its first byte is `+`), then what was sent so far.
     Token(Bytes),
     /// Head to client: the read is over.
     ReadEnd {

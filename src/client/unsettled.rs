@@ -29,7 +29,7 @@ struct Entry {
 
 /// The in-flight table of one client.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct Unsettled {
     /// Sequence number of the first entry.
     first_seq: u64,
     entries: VecDeque<Entry>,
@@ -44,8 +44,8 @@ pub(super) struct Ledger {
     outcomes: VecDeque<Outcome>,
 }
 
-impl Ledger {
-    /// An empty ledger; sequence numbers begin at 1.
+impl Unsettled {
+    /// An empty unsettled; sequence numbers begin at 1.
     #[must_use]
     pub(super) const fn new() -> Self {
         Self {
@@ -255,18 +255,18 @@ mod tests {
     use crate::wire::frame::Frame;
     use crate::wire::id::RecordId;
 
-    fn ledger(messages: usize, now: Instant) -> Ledger {
-        let mut ledger = Ledger::new();
+    fn unsettled(messages: usize, now: Instant) -> Unsettled {
+        let mut unsettled = Unsettled::new();
         for k in 0..messages {
-            assert_eq!(ledger.push(format!("m{k}").into(), now), k as u64 + 1);
+            assert_eq!(unsettled.push(format!("m{k}").into(), now), k as u64 + 1);
         }
-        ledger
+        unsettled
     }
 
     /// The sequence numbers that are sent now, a list for each frame.
-    fn sent(ledger: &mut Ledger, now: Instant) -> Vec<Vec<u64>> {
+    fn sent(unsettled: &mut Unsettled, now: Instant) -> Vec<Vec<u64>> {
         let mut out = BytesMut::new();
-        ledger.encode(&mut out, usize::MAX, now);
+        unsettled.encode(&mut out, usize::MAX, now);
         let frames = std::iter::from_fn(|| Frame::decode(&mut out).unwrap());
         frames
             .map(|frame| match frame {
@@ -283,36 +283,36 @@ mod tests {
     #[test]
     fn messages_go_out_in_batches_and_only_once() {
         let now = Instant::now();
-        let mut ledger = ledger(20, now);
-        assert_eq!(sent(&mut ledger, now), [(1..=16).collect::<Vec<_>>(), (17..=20).collect()]);
-        assert!(sent(&mut ledger, now).is_empty());
+        let mut unsettled = unsettled(20, now);
+        assert_eq!(sent(&mut unsettled, now), [(1..=16).collect::<Vec<_>>(), (17..=20).collect()]);
+        assert!(sent(&mut unsettled, now).is_empty());
     }
 
     #[test]
     fn a_lost_connection_sends_the_unsettled_again_under_the_same_numbers() {
         let now = Instant::now();
-        let mut ledger = ledger(6, now);
-        sent(&mut ledger, now);
-        ledger.acked(ack(1, 1), now);
-        ledger.acked(ack(3, 2), now);
-        ledger.rewind();
-        assert_eq!(sent(&mut ledger, now), [vec![2], vec![5, 6]]);
-        ledger.acked(ack(1, 6), now);
-        assert!(ledger.is_empty());
-        assert_eq!(ledger.bytes(), 0);
+        let mut unsettled = unsettled(6, now);
+        sent(&mut unsettled, now);
+        unsettled.acked(ack(1, 1), now);
+        unsettled.acked(ack(3, 2), now);
+        unsettled.rewind();
+        assert_eq!(sent(&mut unsettled, now), [vec![2], vec![5, 6]]);
+        unsettled.acked(ack(1, 6), now);
+        assert!(unsettled.is_empty());
+        assert_eq!(unsettled.bytes(), 0);
     }
 
     #[test]
     fn a_refusal_for_now_is_tried_again_later_and_a_final_one_is_told() {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
-        let mut ledger = ledger(3, now);
-        sent(&mut ledger, now);
-        ledger.refused(2, 1, Refusal::new(Code::NoNodes, "no hay dataNodes"), later);
-        assert!(sent(&mut ledger, now).is_empty());
-        assert_eq!(sent(&mut ledger, later), [vec![2]]);
-        ledger.refused(3, 1, Refusal::new(Code::TooLong, "too long"), later);
-        assert!(matches!(ledger.next_outcome(), Some(Outcome::Refused { first_seq: 3, count: 1, .. })));
+        let mut unsettled = unsettled(3, now);
+        sent(&mut unsettled, now);
+        unsettled.refused(2, 1, Refusal::new(Code::NoNodes, "no hay dataNodes"), later);
+        assert!(sent(&mut unsettled, now).is_empty());
+        assert_eq!(sent(&mut unsettled, later), [vec![2]]);
+        unsettled.refused(3, 1, Refusal::new(Code::TooLong, "too long"), later);
+        assert!(matches!(unsettled.next_outcome(), Some(Outcome::Refused { first_seq: 3, count: 1, .. })));
     }
 
     #[test]
@@ -320,12 +320,12 @@ mod tests {
         let now = Instant::now();
         let patience = Duration::from_secs(10);
         let gone = Refusal::new(Code::Timeout, "gone");
-        let mut ledger = ledger(4, now);
-        sent(&mut ledger, now);
-        ledger.acked(ack(2, 1), now + Duration::from_secs(9));
-        assert!(!ledger.give_up(&gone, patience, now + patience));
-        assert!(ledger.give_up(&gone, patience, now + Duration::from_secs(19)));
-        let outcomes: Vec<_> = std::iter::from_fn(|| ledger.next_outcome()).collect();
+        let mut unsettled = unsettled(4, now);
+        sent(&mut unsettled, now);
+        unsettled.acked(ack(2, 1), now + Duration::from_secs(9));
+        assert!(!unsettled.give_up(&gone, patience, now + patience));
+        assert!(unsettled.give_up(&gone, patience, now + Duration::from_secs(19)));
+        let outcomes: Vec<_> = std::iter::from_fn(|| unsettled.next_outcome()).collect();
         assert!(
             matches!(
                 outcomes[..],
@@ -337,6 +337,6 @@ mod tests {
             ),
             "{outcomes:?}"
         );
-        assert_eq!(ledger.push("next".into(), now), 5);
+        assert_eq!(unsettled.push("next".into(), now), 5);
     }
 }
