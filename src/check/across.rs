@@ -345,7 +345,7 @@ mod tests {
         };
         let one = folders.add(1, &entries(0, 0..5), vec![hold(0, &[1, 2], 5)]);
         let mut of_two = entries(0, 0..5);
-        of_two.extend(entries(1, 0..2));
+        of_two.extend(entries(1, 2..4));
         // Two entries that it promises and has not.
         let two = folders.add(2, &of_two, vec![hold(0, &[1, 2], 5), hold(1, &[2, 3], 4)]);
         let three = folders.add(3, &entries(1, 0..4), vec![hold(1, &[2, 3], 4)]);
@@ -357,7 +357,7 @@ mod tests {
         assert_eq!((report.together.not_given.len(), report.together.lacking), (2, 0));
         let report = folders.verify(&[&one, &two]);
         let lacking = &report.together.lacking_first[0];
-        assert_eq!((report.together.lacking, lacking.from, lacking.end), (2, 2, 4));
+        assert_eq!((report.together.lacking, lacking.from, lacking.end), (2, 0, 2));
         assert_eq!((lacking.ledger.as_str(), lacking.wanted[0].name.as_str()), ("----6.0", "data3"));
         let report = folders.verify(&[&one, &two, &three]);
         assert!(report.together.complete && !report.is_clean(), "one of them lacks what it promises");

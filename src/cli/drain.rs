@@ -176,7 +176,16 @@ fn progress(report: &StatusReport, node: Option<&NodeStatus>, away: bool, gone: 
     if away {
         return Some("it went away before all was copied; start it again, or give it up with --gone".to_owned());
     }
-    node.map(|_| format!("{} records have to be copied yet", report.short_of_copies))
+    let node = node?;
+    let others = report.nodes.iter().filter(|other| !other.id.is_empty() && other.name != node.name).count();
+    let (least, away) = (report.copies_min, report.members_away.len());
+    Some(if others < least {
+        format!("without it there are {others} dataNodes, and {least} have to keep each message; start others")
+    } else if away >= least {
+        format!("{away} dataNodes are away, and may be missing what it has; start them, or give them up with --gone")
+    } else {
+        format!("{} records have to be copied yet", report.short_of_copies)
+    })
 }
 
 /// What is wrong if nodes are missing for the copies that a head wants.
@@ -196,6 +205,45 @@ mod tests {
         let report = StatusReport { short_of_copies: 7, ..StatusReport::default() };
         assert!(progress(&report, None, true, false).is_some_and(|said| said.contains("--gone")));
         assert_eq!(progress(&report, None, false, false), None);
+    }
+
+    #[test]
+    fn what_a_drain_waits_for_is_told() {
+        let node = |name: &str| NodeStatus {
+            name: name.to_owned(),
+            ip: std::net::Ipv4Addr::LOCALHOST.into(),
+            port: 1,
+            id: name.to_owned(),
+            dialect: crate::wire::status::NodeDialect::Framed,
+            state: "vaciando".to_owned(),
+            since: String::new(),
+            records: 0,
+            bytes: 0,
+            syncs: 0,
+            written: 0,
+            writable: true,
+            reason: String::new(),
+            in_flight: 0,
+            acked: 0,
+            sync: String::new(),
+            ping_ms: None,
+            icmp: None,
+        };
+        let away = |name: &str| crate::wire::status::MemberAway {
+            name: name.to_owned(),
+            id: String::new(),
+            since: String::new(),
+        };
+        let said = |others: &[&str], gone: &[&str]| {
+            let nodes = others.iter().chain(&["a"]).map(|name| node(name)).collect();
+            let members_away = gone.iter().map(|name| away(name)).collect();
+            let report =
+                StatusReport { nodes, members_away, copies_min: 2, short_of_copies: 7, ..StatusReport::default() };
+            progress(&report, Some(&node("a")), false, false).unwrap_or_default()
+        };
+        assert!(said(&["b"], &[]).starts_with("without it there are 1 dataNodes, and 2 have to keep"));
+        assert!(said(&["b", "c"], &["d", "e"]).starts_with("2 dataNodes are away"));
+        assert_eq!(said(&["b", "c"], &["d"]), "7 records have to be copied yet");
     }
 
     #[test]

@@ -84,6 +84,11 @@ impl Desk {
             let urgent = notes.iter().any(Note::is_urgent);
             self.commit.note(&state_lines::of_notes(notes), urgent);
         }
+        self.tell();
+    }
+
+    /// Heads hear at once of what changed.
+    fn tell(&self) {
         self.loud.set(self.kept.borrow().version());
         self.changed.notify_waiters();
     }
@@ -123,10 +128,16 @@ impl Desk {
     /// Why not; the ledger is over then.
     pub(crate) fn put(&self, put: &Put<'_>) -> Result<(), NotTaken> {
         let result = self.kept.borrow_mut().put(put);
-        result.map_err(|(why, notes)| {
-            self.note(&notes);
-            why
-        })
+        match result {
+            // A head that has not heard that this node keeps it has somebody else do so as soon as the node is away.
+            Ok(()) if put.first == 0 => self.tell(),
+            Ok(()) => {}
+            Err((why, notes)) => {
+                self.note(&notes);
+                return Err(why);
+            }
+        }
+        Ok(())
     }
 
     /// These entries of a Put are kept. Returns whether they may be acknowledged.
@@ -189,8 +200,7 @@ impl Desk {
             notes.extend(kept.let_go(ledger, entries.end()));
         }
         drop(kept);
-        self.loud.set(self.kept.borrow().version());
-        self.changed.notify_waiters();
+        self.tell();
         state_lines::of_notes(&notes)
     }
 

@@ -207,7 +207,9 @@ impl<'a> Search<'a> {
             self.run = (self.run.0 + 1, self.run.1 + met.text.len());
         }
         self.make_room();
-        self.run.0 == self.range.end || self.run.1 >= self.wanted.bytes_max
+        // One line at least, whatever it takes.
+        let is_enough = self.run.0 > self.range.start && self.run.1 >= self.wanted.bytes_max;
+        self.run.0 == self.range.end || is_enough
     }
 
     /// Lines in disorder take no more memory than the answer may have: the last entries are left for the next question.

@@ -150,6 +150,14 @@ fn few_places_are_remembered() {
     assert_eq!((at(8), at(9)), (0, 77), "the oldest go");
 }
 
+#[test]
+fn a_question_for_no_bytes_gets_one_line_and_calls_none_lost() {
+    let mut all = Files::default();
+    all.add([26, 25]);
+    let wanted = wanted(25..27, 0);
+    assert_eq!(all.all(&mut Spots::default(), &wanted).0, [25, 26]);
+}
+
 proptest! {
     /// Entries in any files and any order, some of them rotten, some twice: all that can be read come, in order and once.
     #[test]

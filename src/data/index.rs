@@ -184,6 +184,7 @@ pub(crate) struct Indexer {
     before: Option<RecordId>,
     least: Option<RecordId>,
     bytes: u64,
+    record_bytes: u64,
     records: u64,
     ledgers: Arc<Ledgers>,
 }
@@ -231,6 +232,7 @@ impl Indexer {
         }
         self.least = Some(self.least.map_or(piece.least, |least| least.min(piece.least)));
         self.bytes += piece.bytes;
+        self.record_bytes += piece.bytes;
         self.records += piece.records;
     }
 
@@ -284,6 +286,12 @@ impl Indexer {
     #[must_use]
     pub(crate) const fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Bytes of good lines: what rotted is not among them, nor what others wrote.
+    #[must_use]
+    pub(crate) const fn record_bytes(&self) -> u64 {
+        self.record_bytes
     }
 
     /// Good records.

@@ -142,6 +142,8 @@ pub(crate) struct Reaches<'a> {
     pub(crate) file: &'a str,
     /// Bytes up to the end of its last record.
     pub(crate) bytes: u64,
+    /// How many of them are records.
+    pub(crate) record_bytes: u64,
     /// Which entries of which ledgers are in it.
     pub(crate) ledgers: &'a Ledgers,
 }
@@ -353,7 +355,8 @@ impl<S: Storage> Log<S> {
     pub(crate) fn reaches(&self) -> Option<Reaches<'_>> {
         let current = self.current.as_ref()?;
         let file = current.name.as_deref()?;
-        Some(Reaches { file, bytes: current.index.bytes(), ledgers: current.index.ledgers() })
+        let (bytes, record_bytes) = (current.index.bytes(), current.index.record_bytes());
+        Some(Reaches { file, bytes, record_bytes, ledgers: current.index.ledgers() })
     }
 
     /// Syncs of data files since it was opened.

@@ -10,8 +10,9 @@ use super::segments::{self, CURRENT};
 use super::state_lines::{self, Identity, Line, Run, State, Synced};
 use super::storage::{LogFile as _, Storage};
 use crate::files::is_full;
+use crate::ledger::note::{Lines, Noted};
 use crate::limits::{STATE_BYTES_MAX, STATE_GROWN_BYTES, STATE_RESERVE_BYTES};
-use crate::wire::ledger::NodeId;
+use crate::wire::ledger::{LedgerId, NodeId};
 
 /// Name of the file.
 pub(crate) const STATE: &str = "node.state";
@@ -58,8 +59,12 @@ pub(crate) fn read<S: Storage>(storage: &S) -> io::Result<Said> {
 /// What is in the folder beside its state.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Found<'a> {
-    /// Names and lengths of files of records; `data.txt` under the name that it has for good.
+    /// Names and lengths of files of records.
     pub(crate) files: &'a BTreeMap<String, u64>,
+    /// How many bytes of `data.txt` are records.
+    pub(crate) record_bytes: u64,
+    /// What they have of each ledger, and what was counted of it.
+    pub(crate) lines: &'a BTreeMap<LedgerId, Lines>,
     /// The identity of a folder of format 1.
     pub(crate) old: Option<NodeId>,
     /// The system's run.
@@ -87,6 +92,16 @@ pub(crate) enum Why {
         had: u64,
         /// What there is.
         has: u64,
+    },
+    /// Entries that it took are in no file and were not counted in any: the end of a file that was not written down.
+    #[error("it took {had} entries of ledger {ledger}, and {has} are left: {CURRENT} lost its end")]
+    Entries {
+        /// Which ledger.
+        ledger: LedgerId,
+        /// What it promised.
+        had: u32,
+        /// What there is.
+        has: u32,
     },
     /// The system was started again while not everything was synced.
     #[error("the system stopped while records were acknowledged before they were synced")]
@@ -143,8 +158,7 @@ pub(crate) fn judge(said: &Said, found: Found<'_>, new_id: bool) -> As {
     let Some(identity) = state.identity.clone() else {
         return As::Another { replaces: None, cluster: String::new(), old: false, why: Some(Why::NoState) };
     };
-    let why =
-        if new_id { Some(Why::Asked) } else { lost_end(state, found.files).or_else(|| unsynced(state, found.boot)) };
+    let why = if new_id { Some(Why::Asked) } else { lost(state, &identity, found) };
     match why {
         None => As::Same(identity),
         why => {
@@ -154,11 +168,31 @@ pub(crate) fn judge(said: &Said, found: Found<'_>, new_id: bool) -> As {
     }
 }
 
-/// The file that was written last is shorter than it was, or is not there.
-fn lost_end(state: &State, files: &BTreeMap<String, u64>) -> Option<Why> {
+fn lost(state: &State, identity: &Identity, found: Found<'_>) -> Option<Why> {
+    let end = lost_end(state, found).or_else(|| unsynced(state, found.boot));
+    end.or_else(|| lost_entries(state, identity.node, found.lines))
+}
+
+/// A ledger that is over for this member ends above all that was ever seen of it here: its last entries lay behind what was
+/// written down last, and ledgers that came after them may be lost whole.
+fn lost_entries(state: &State, me: NodeId, lines: &BTreeMap<LedgerId, Lines>) -> Option<Why> {
+    state.noted.ledgers.iter().find_map(|(&ledger, noted)| {
+        let Noted::Hold { members, end, .. } = noted else { return None };
+        let seen = lines.get(&ledger).map_or(0, |lines| lines.has.end().max(lines.counted));
+        let has = seen.max(state.noted.from.get(&ledger).copied().unwrap_or_default());
+        (members.contains(&me) && has < *end).then_some(Why::Entries { ledger, had: *end, has })
+    })
+}
+
+/// The file that was written last is shorter than it was, or is not there: `data.txt`, if it does not have its name for good by
+/// now. One that has all its records only lost what somebody else wrote into it, and took out again.
+fn lost_end(state: &State, found: Found<'_>) -> Option<Why> {
     let last = state.files.get(state.current.as_ref()?)?;
-    let has = files.get(&last.file).copied().unwrap_or_default();
-    (has < last.bytes).then(|| Why::Cut { file: last.file.clone(), had: last.bytes, has })
+    let sealed = found.files.get(&last.file).map(|has| (last.file.as_str(), *has, 0));
+    let current = || (CURRENT, found.files.get(CURRENT).copied().unwrap_or_default(), found.record_bytes);
+    let (file, has, records) = sealed.unwrap_or_else(current);
+    let is_cut = has < last.bytes && records < last.record_bytes;
+    is_cut.then(|| Why::Cut { file: file.to_owned(), had: last.bytes, has })
 }
 
 fn unsynced(state: &State, boot: &str) -> Option<Why> {
@@ -305,21 +339,15 @@ fn give_way<S: Storage>(storage: &S) -> io::Result<()> {
     }
 }
 
-/// The lengths of the files of records. The file that was written last is `data.txt` if it does not have its name for good
-/// by now.
+/// The lengths of the files of records.
 ///
 /// # Errors
 /// The disk refuses a look.
-pub(crate) fn lengths<S: Storage>(storage: &S, last: Option<&str>) -> io::Result<BTreeMap<String, u64>> {
+pub(crate) fn lengths<S: Storage>(storage: &S) -> io::Result<BTreeMap<String, u64>> {
     let mut lengths = BTreeMap::new();
     for name in storage.list()?.into_iter().filter(|name| segments::is_data(name)) {
         let bytes = storage.look(&name)?.map_or(0, |seen| seen.bytes);
         lengths.insert(name, bytes);
-    }
-    if let Some(last) = last.filter(|last| !lengths.contains_key(*last))
-        && let Some(bytes) = lengths.remove(CURRENT)
-    {
-        lengths.insert(last.to_owned(), bytes);
     }
     Ok(lengths)
 }
@@ -333,6 +361,7 @@ pub(crate) fn synced_line(synced: Synced) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::note::Note;
 
     const ME: Identity = Identity { node: NodeId(7), replaces: Some(NodeId(6)), old: true, cluster: String::new() };
     const FILE: &str = "data-x.txt";
@@ -341,14 +370,16 @@ mod tests {
     fn state(bytes: u64, synced: bool, stopped: bool) -> Said {
         let run = Some(Run { boot: "b1".to_owned(), synced });
         let mut state = State { identity: Some(ME), run, stopped, ..State::default() };
-        state.add_file(Synced { file: FILE.to_owned(), bytes, sealed: false, counts: Vec::new() });
+        // Somebody else wrote five of these bytes.
+        let record_bytes = bytes.saturating_sub(5);
+        state.add_file(Synced { file: FILE.to_owned(), bytes, record_bytes, sealed: false, counts: Vec::new() });
         Said::State(Box::new(state))
     }
 
     /// What a folder starts as whose last file has so many bytes, or is not there.
     fn starts(said: &Said, has: Option<u64>, boot: &str, new_id: bool) -> As {
-        let files = has.map(|bytes| (FILE.to_owned(), bytes)).into_iter().collect();
-        judge(said, Found { files: &files, old: None, boot }, new_id)
+        let files = has.map(|bytes| (CURRENT.to_owned(), bytes)).into_iter().collect();
+        judge(said, Found { files: &files, record_bytes: 0, lines: &BTreeMap::new(), old: None, boot }, new_id)
     }
 
     fn another(replaces: Option<NodeId>, old: bool, why: Option<Why>) -> As {
@@ -373,7 +404,7 @@ mod tests {
     #[test]
     fn a_folder_that_may_have_lost_something_is_another() {
         let replaced = |why| another(Some(ME.node), true, Some(why));
-        let cut = |has| replaced(Why::Cut { file: FILE.to_owned(), had: 20, has });
+        let cut = |has| replaced(Why::Cut { file: CURRENT.to_owned(), had: 20, has });
         for stopped in [false, true] {
             assert_eq!(starts(&state(20, true, stopped), Some(19), "b1", false), cut(19));
             assert_eq!(starts(&state(20, true, stopped), None, "b1", false), cut(0));
@@ -381,6 +412,51 @@ mod tests {
         }
         assert_eq!(starts(&state(20, false, false), Some(20), "b2", false), replaced(Why::Unsynced));
         assert_eq!(starts(&state(20, false, false), Some(9), "b2", false), cut(9), "the first that is found");
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_may_go_again_and_no_record() {
+        let judged = |name: &str, has, record_bytes| {
+            let files = [(name.to_owned(), has)].into_iter().collect();
+            let found = Found { files: &files, record_bytes, lines: &BTreeMap::new(), old: None, boot: "b1" };
+            judge(&state(20, true, true), found, false)
+        };
+        for (has, record_bytes) in [(15, 15), (17, 15), (18, 18)] {
+            assert_eq!(judged(CURRENT, has, record_bytes), As::Same(ME), "{has} {record_bytes}");
+        }
+        let cut =
+            |file: &str, has| another(Some(ME.node), true, Some(Why::Cut { file: file.to_owned(), had: 20, has }));
+        assert_eq!(judged(CURRENT, 19, 14), cut(CURRENT, 19));
+        assert_eq!(judged(CURRENT, 14, 14), cut(CURRENT, 14));
+        // What is in a file that was sealed nobody has counted.
+        assert_eq!(judged(FILE, 19, 19), cut(FILE, 19));
+    }
+
+    #[test]
+    fn entries_that_were_taken_and_are_nowhere_are_lost() {
+        let ledger = LedgerId { incarnation: crate::wire::ledger::Incarnation(1), number: 2 };
+        let judged = |members: &[NodeId], has: u32, counted: u32, from: u32| {
+            let Said::State(mut state) = state(20, true, true) else { return None };
+            let (members, urgent, settled) = (members.into(), false, false);
+            state.noted.add(Note::Hold { ledger, members, from, end: 9, settled, urgent }).unwrap();
+            let lines = BTreeMap::from([(ledger, Lines { has: (0..has).into(), counted })]);
+            let files = [(CURRENT.to_owned(), 20)].into_iter().collect();
+            let found = Found { files: &files, record_bytes: 20, lines: &lines, old: None, boot: "b1" };
+            match judge(&Said::State(state), found, false) {
+                As::Same(_) => None,
+                As::Another { why, .. } => why,
+            }
+        };
+        let lost = |has| Some(Why::Entries { ledger, had: 9, has });
+        assert_eq!(judged(&[ME.node], 4, 3, 0), lost(4));
+        assert_eq!(judged(&[ME.node, NodeId(1)], 4, 8, 5), lost(8));
+        // They rotted, or lie in a file that is gone, or were let go.
+        assert_eq!(
+            [judged(&[ME.node], 4, 9, 0), judged(&[ME.node], 9, 0, 0), judged(&[ME.node], 4, 0, 9)],
+            [None, None, None]
+        );
+        // Who adopted it tells what it lacks.
+        assert_eq!(judged(&[NodeId(1)], 4, 4, 0), None);
     }
 
     #[test]
@@ -398,7 +474,8 @@ mod tests {
     #[test]
     fn a_folder_of_format_1_is_who_it_was() {
         let files = [(CURRENT.to_owned(), 9)].into_iter().collect();
-        let found = Found { files: &files, old: Some(NodeId(3)), boot: "b1" };
+        let lines = BTreeMap::new();
+        let found = Found { files: &files, record_bytes: 9, lines: &lines, old: Some(NodeId(3)), boot: "b1" };
         let same = Identity { node: NodeId(3), replaces: None, old: true, cluster: String::new() };
         assert_eq!(judge(&Said::Nothing, found, false), As::Same(same));
         assert_eq!(judge(&Said::Nothing, found, true), another(None, true, Some(Why::Asked)));
@@ -410,8 +487,7 @@ mod tests {
     mod file {
         use super::*;
         use crate::data::simulated::SimDisk;
-        use crate::ledger::note::Note;
-        use crate::wire::ledger::{Incarnation, LedgerId};
+        use crate::wire::ledger::Incarnation;
 
         fn note(number: u32) -> String {
             state_lines::of_notes(&[Note::Part { ledger: LedgerId { incarnation: Incarnation(1), number } }])

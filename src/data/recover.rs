@@ -51,6 +51,8 @@ pub struct Scan {
     pub(crate) valid_len: u64,
     /// Good records.
     pub records: u64,
+    /// Bytes of their lines.
+    pub(crate) record_bytes: u64,
     /// Id of the first good record.
     pub(crate) first_id: Option<RecordId>,
     /// Id of the last good record.
@@ -164,6 +166,7 @@ impl<V: FnMut(Place, &Line<'_>)> State<'_, V> {
             self.scan.rot_lines += run.lines;
         }
         self.scan.records += 1;
+        self.scan.record_bytes += place.len;
         self.scan.valid_len = place.offset + place.len;
         self.scan.first_id = self.scan.first_id.or(Some(record.id));
         self.scan.last_id = Some(record.id);

@@ -91,15 +91,21 @@ pub(crate) fn open<S: Storage + Clone>(storage: &S, how: How<'_>) -> Result<Star
         _ => Before::default(),
     };
     let (log, report) = Log::open_behind(storage.clone(), how.settings, &before)?;
-    let last = before.last.as_ref().map(|last| last.file.as_str());
-    let files = node_state::lengths(storage, last).map_err(failed("looking at its files"))?;
+    let files = node_state::lengths(storage).map_err(failed("looking at its files"))?;
+    let record_bytes = log.reaches().map_or(0, |reaches| reaches.record_bytes);
     let old = old_folder(storage).map_err(failed("reading node.id"))?;
     let first = matches!(said, Said::Nothing);
     if first && !how.new_id && old.as_ref().is_some_and(|old| old.drained) {
         return Err(StartError::Drained);
     }
     let node = old.as_ref().map(|old| old.node);
-    let judged = node_state::judge(&said, Found { files: &files, old: node, boot: how.boot }, how.new_id);
+    let counted = match &said {
+        Said::State(state) => state.counted(),
+        _ => BTreeMap::new(),
+    };
+    let lines = lines_of(&log, counted);
+    let found = Found { files: &files, record_bytes, lines: &lines, old: node, boot: how.boot };
+    let judged = node_state::judge(&said, found, how.new_id);
     let said = match said {
         Said::State(state) => *state,
         _ => State::default(),
@@ -109,14 +115,14 @@ pub(crate) fn open<S: Storage + Clone>(storage: &S, how: How<'_>) -> Result<Star
             if said.noted.roster.generation(identity.node).standing() == Standing::Out {
                 return Err(StartError::Drained);
             }
-            let kept = Kept::restarted(identity.node, said.noted.clone(), lines_of(&log, &said));
+            let kept = Kept::restarted(identity.node, said.noted.clone(), lines);
             (identity, kept, said.noted, said.files, None)
         }
         As::Another { replaces, cluster, old, why } => {
             let node = NodeId::from_random(how.random);
             // What the other one counted is no promise of this one.
-            let (kept, notes) =
-                Kept::replacing(node, given_up(said.noted, replaces), lines_of(&log, &State::default()));
+            let lines = lines_of(&log, BTreeMap::new());
+            let (kept, notes) = Kept::replacing(node, given_up(said.noted, replaces), lines);
             (Identity { node, replaces, old, cluster }, kept, folded(notes), BTreeMap::new(), why)
         }
     };
@@ -153,13 +159,13 @@ fn folded(notes: Vec<Note>) -> Folded {
 }
 
 /// What the files have of each ledger, and what was synced of it.
-fn lines_of<S: Storage + Clone>(log: &Log<S>, state: &State) -> BTreeMap<LedgerId, Lines> {
+fn lines_of<S: Storage + Clone>(log: &Log<S>, counted: BTreeMap<LedgerId, u32>) -> BTreeMap<LedgerId, Lines> {
     let mut lines = BTreeMap::<LedgerId, Lines>::new();
     let view = log.view();
     for (ledger, entries) in view.ledgers().flat_map(|(_, ledgers)| ledgers.iter()) {
         lines.entry(ledger).or_default().has.union(entries);
     }
-    for (ledger, counted) in state.counted() {
+    for (ledger, counted) in counted {
         lines.entry(ledger).or_default().counted = counted;
     }
     lines

@@ -44,6 +44,8 @@ pub(crate) struct Synced {
     pub(crate) file: String,
     /// Its length.
     pub(crate) bytes: u64,
+    /// How many of these bytes are records: somebody else may have written into it.
+    pub(crate) record_bytes: u64,
     /// It was sealed.
     pub(crate) sealed: bool,
     /// For each ledger in it, one more than its greatest entry there.
@@ -130,11 +132,12 @@ impl Line {
             }
             Self::Run(Run { boot, synced }) => format!("run {boot} {}", if *synced { "always" } else { "later" }),
             Self::Stop => "stop".to_owned(),
-            Self::Synced(Synced { file, bytes, sealed, counts }) => {
+            Self::Synced(Synced { file, bytes, record_bytes, sealed, counts }) => {
                 let word = if *sealed { "sealed" } else { "log" };
+                let records = if record_bytes == bytes { String::new() } else { format!(" {record_bytes}") };
                 let counts: String =
                     counts.iter().map(|(ledger, count)| format!(" {ledger}={}", Digits(*count))).collect();
-                format!("{word} {file} {bytes}{counts}")
+                format!("{word} {file} {bytes}{records}{counts}")
             }
             Self::Removed(file) => format!("removed {file}"),
             Self::Whole(bytes) => format!("whole {bytes}"),
@@ -179,12 +182,16 @@ fn parse(line: &str) -> Option<Line> {
         "stop" => Line::Stop,
         word @ ("log" | "sealed") => {
             let (file, bytes) = (words.next()?.to_owned(), words.parse()?);
-            let mut counts = Vec::new();
-            while let Some(count) = words.next() {
-                let (ledger, count) = count.split_once('=')?;
-                counts.push((ledger.parse().ok()?, parse_entry(count)?));
+            let (mut record_bytes, mut counts) = (None, Vec::new());
+            while let Some(word) = words.next() {
+                match word.split_once('=') {
+                    Some((ledger, count)) => counts.push((ledger.parse().ok()?, parse_entry(count)?)),
+                    None if record_bytes.is_none() && counts.is_empty() => record_bytes = Some(word.parse().ok()?),
+                    None => return None,
+                }
             }
-            Line::Synced(Synced { file, bytes, sealed: word == "sealed", counts })
+            let record_bytes = record_bytes.unwrap_or(bytes);
+            Line::Synced(Synced { file, bytes, record_bytes, sealed: word == "sealed", counts })
         }
         "removed" => Line::Removed(words.next()?.to_owned()),
         "whole" => Line::Whole(words.parse()?),
@@ -314,8 +321,11 @@ mod tests {
                 .prop_map(|(node, replaces, old, cluster)| Line::Identity(Identity { node, replaces, old, cluster })),
             (name(), any::<bool>()).prop_map(|(boot, synced)| Line::Run(Run { boot, synced })),
             Just(Line::Stop),
-            (name(), any::<u64>(), any::<bool>(), prop::collection::vec((ledger(), 0..=NUMBER_END), 0..4))
-                .prop_map(|(file, bytes, sealed, counts)| Line::Synced(Synced { file, bytes, sealed, counts })),
+            (name(), any::<[u64; 2]>(), any::<[bool; 2]>(), prop::collection::vec((ledger(), 0..=NUMBER_END), 0..4))
+                .prop_map(|(file, [bytes, fewer], [sealed, shared], counts)| {
+                    let record_bytes = if shared { fewer } else { bytes };
+                    Line::Synced(Synced { file, bytes, record_bytes, sealed, counts })
+                }),
             name().prop_map(Line::Removed),
             any::<u64>().prop_map(Line::Whole),
             ledger().prop_map(|ledger| Line::Note(Note::Part { ledger })),
@@ -399,6 +409,8 @@ mod tests {
             "hold -----.1 - 1",
             "hold -----.1 - 2.1",
             "log",
+            "log x 5 4 3",
+            "log x 5 -----.1=1 4",
             "copies 1 2 3",
             "gone ----- 1..1",
             "x 1",

@@ -186,11 +186,13 @@ impl<S: Storage + Clone> Writer<S> {
 /// How a file was sealed.
 pub(super) fn sealed(file: &SealedFile) -> Synced {
     let counts = file.ledgers.iter().map(|(ledger, entries)| (ledger, entries.end())).collect();
-    Synced { file: file.segment.file.clone(), bytes: file.segment.bytes, sealed: true, counts }
+    let bytes = file.segment.bytes;
+    Synced { file: file.segment.file.clone(), bytes, record_bytes: bytes, sealed: true, counts }
 }
 
 /// How far the file goes that is written.
 pub(super) fn reach(reaches: Reaches<'_>) -> Synced {
     let counts = reaches.ledgers.iter().map(|(ledger, entries)| (ledger, entries.end())).collect();
-    Synced { file: reaches.file.to_owned(), bytes: reaches.bytes, sealed: false, counts }
+    let Reaches { file, bytes, record_bytes, .. } = reaches;
+    Synced { file: file.to_owned(), bytes, record_bytes, sealed: false, counts }
 }

@@ -18,7 +18,7 @@ use super::unread::{self, Growth, Unread};
 use crate::ledger::heard::Heard;
 use crate::ledger::note::{Folded, Note};
 use crate::ledger::plan::Backoff;
-use crate::ledger::roster::Roster;
+use crate::ledger::roster::{Roster, Standing};
 use crate::ledger::text;
 use crate::limits;
 use crate::wire::ledger::NodeId;
@@ -199,6 +199,24 @@ impl Head {
         let away = away.map(|(node, record)| (node, record.name.to_string())).collect::<Vec<_>>();
         drop(heard);
         away.into_iter().map(|(node, name)| Away { node, name, since: self.away_since(node) }).collect()
+    }
+
+    /// Why a node that is here gets no messages though it could keep them: others have to note first that it came in, and those
+    /// are away. None where that is a matter of moments.
+    #[must_use]
+    pub(crate) fn waits_to_come_in(&self, node: NodeId) -> Option<String> {
+        let standing = |node| self.heard(|heard| heard.roster().generation(node).standing());
+        let waits = self.heard(|heard| heard.roster().generation(node).promoted().is_some());
+        let away = self.members_away().into_iter().filter(|away| standing(away.node) != Standing::GivenUp);
+        let away: Vec<String> =
+            away.take(limits::AWAITED_NAMED_MAX).map(|away| format!("{} ({})", away.name, away.node)).collect();
+        (waits && !away.is_empty()).then(|| {
+            format!(
+                "it is new, and too few others are here that would miss it; start what is away, or give it up with \
+                 'acopio drain --gone': {}",
+                away.join(", ")
+            )
+        })
     }
 
     /// The name of a node.

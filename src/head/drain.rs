@@ -125,6 +125,20 @@ impl Head {
         let away: Vec<_> = self.members_away().into_iter().filter(is_it).collect();
         if away.is_empty() {
             let is_there = self.nodes().iter().any(|node| node.name == name && node.id.is_some());
+            if self.is_out(name) {
+                if is_there {
+                    let text = format!(
+                        "the dataNode {name} that was away is given up already; one of that name is registered"
+                    );
+                    return Err(Refusal::new(Code::Protocol, text));
+                }
+                self.say(
+                    peer.ip(),
+                    Log::Info,
+                    &format!("dataNode {name} is given up already, {} asks again", peer.ip()),
+                );
+                return Ok(());
+            }
             if is_there {
                 let text = format!("dataNode {name} is registered; drain it without --gone, and nothing is lost");
                 return Err(Refusal::new(Code::Protocol, text));
@@ -141,6 +155,15 @@ impl Head {
         self.say(peer.ip(), Log::Heartbeat, &format!("{name} gone asked_by={peer}"));
         self.decide();
         Ok(())
+    }
+
+    /// Whether an identity is out that has this name, or is named so, whatever else has the name.
+    fn is_out(&self, name: &str) -> bool {
+        self.heard(|heard| {
+            heard.roster().identities().any(|(node, record)| {
+                record.generation.standing() == Standing::Out && (*record.name == *name || node.to_string() == name)
+            })
+        })
     }
 
     fn give_up_one(&self, node: NodeId, name: &str, lose: bool) -> Result<(), Refusal> {

@@ -169,7 +169,7 @@ impl Head {
         let away: Vec<String> =
             self.members_away().into_iter().take(limits::AWAITED_NAMED_MAX).map(|away| away.name).collect();
         if away.is_empty() {
-            return "the dataNodes have not noted yet who is in the cluster; send again, and see their logs if that lasts"
+            return "the dataNodes have not noted yet who is in the cluster; send again, and see 'acopio status' if that lasts"
                 .to_owned();
         }
         format!(

@@ -166,6 +166,7 @@ fn node_status(head: &Head, node: &NodeEntry) -> NodeStatus {
     let load = head.core(|core| core.load(node.key));
     let said = node.report.borrow();
     let pulse = node.pulse.borrow();
+    let waits = node.id.and_then(|id| head.waits_to_come_in(id));
     let leaves = |id| head.heard(|heard| heard.roster().generation(id).standing()) == Standing::Leaving;
     let state = if node.id.is_some_and(|id| head.drains.borrow().contains(id) || leaves(id)) {
         "vaciando"
@@ -195,7 +196,7 @@ fn node_status(head: &Head, node: &NodeEntry) -> NodeStatus {
         syncs: said.syncs,
         written: said.written,
         writable: load.is_some_and(|load| load.writable),
-        reason: said.reason.clone(),
+        reason: if said.reason.is_empty() { waits.unwrap_or_default() } else { said.reason.clone() },
         in_flight: load.map_or(0, |load| load.in_flight),
         acked: load.map_or(0, |load| load.acked),
         sync: sync_word(said.sync).to_owned(),

@@ -169,7 +169,7 @@ pub struct NodeStatus {
     pub written: u64,
     /// Whether it takes messages.
     pub writable: bool,
-    /// Why it does not, or empty.
+    /// Why it gets none, or empty: it can't write, or the others have to note first that it came in.
     pub reason: String,
     /// Messages sent to it and not yet answered.
     pub in_flight: u64,

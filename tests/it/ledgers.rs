@@ -141,9 +141,16 @@ fn an_older_folder_that_is_put_back_hides_nothing() {
     stop(nodes[0].take().unwrap());
     fs::remove_dir_all(&folder).unwrap();
     copy(&backup, &folder);
-    // By hand, as docs/operations.md says.
+    // By hand, as docs/operations.md says. Nobody would miss it before the identity that it had is given up; that is told.
     let _again = head.node(dir.path(), 1, &["--new-id"]);
     is_complete(&head, 200);
+    eventually("status says what it waits for", || {
+        let status = head.status();
+        let reason = status["nodes"].as_array()?.iter().find(|node| node["name"] == "data1")?["reason"].as_str()?;
+        let away = status["members_away"][0]["id"].as_str()?;
+        reason.contains(&format!("give it up with 'acopio drain --gone': data1 ({away})")).then_some(())
+    });
+    done(&head, &["drain", "data1", "--gone"]);
     wait_for_copies(dir.path(), &[1, 2], 200, 2);
     nobody_is_away(&head);
     nothing_is_short(&head);

@@ -80,6 +80,9 @@ fn what_a_wiped_node_held_is_made_again() {
     std::fs::remove_dir_all(dir.path().join("data1")).unwrap();
     let wiped = head.node(dir.path(), 1, &[]);
     client.send_all("despues", 200);
+    // Nobody but a person knows that what it was before will not come back.
+    let (code, _, said) = drain(&head, "data1", &["--gone"]).finish();
+    assert_eq!(code, Some(0), "{said}");
     eventually("every record has its copies again", || {
         let (held, _) = holders(dir.path(), &[1, 2, 3]);
         (held.len() == 700 && held.values().all(|on| on.len() >= 2) && short(&head) == 0).then_some(())
@@ -223,7 +226,7 @@ fn a_drain_keeps_the_number_of_copies_and_outlives_its_command() {
 #[test]
 fn a_drain_that_leaves_too_few_nodes_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &["--replicas", "2", "--repair-after", "1h"]);
+    let head = Head::start(dir.path(), &["--replicas", "2", "--min-copies", "1", "--repair-after", "1h"]);
     let nodes = start(&head, dir.path(), 1..=2, &[]);
     head.line().send_all("copia", 100);
     let (code, _, said) = drain(&head, "data2", &[]).finish();
@@ -231,6 +234,22 @@ fn a_drain_that_leaves_too_few_nodes_says_so() {
     assert!(said.contains("1 dataNodes are left for 2 copies: "), "{said}");
     drop(nodes);
     assert_held(dir.path(), &[1], 100, 1);
+}
+
+#[test]
+fn a_drain_waits_until_there_are_nodes_enough_without_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &["--replicas", "2", "--repair-after", "1h"]);
+    let nodes = start(&head, dir.path(), 1..=2, &[]);
+    head.line().send_all("copia", 100);
+    let command = drain(&head, "data2", &[]);
+    command.wait_for("data2: without it there are 1 dataNodes, and 2 have to keep each message; start others");
+    let third = head.node(dir.path(), 3, &[]);
+    let (code, _, said) = command.finish();
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(head.line().ask("despues").matches("127.0.0.").count(), 2);
+    drop((nodes, third));
+    assert_held(dir.path(), &[1, 3], 101, 2);
 }
 
 #[test]
@@ -267,5 +286,12 @@ fn a_node_that_is_given_up_is_not_waited_for() {
     eventually("its copies are made again at once", || (short(&head) == 0).then_some(()));
     assert_held(dir.path(), &[2, 3], 300, 2);
     assert_eq!(head.status()["members_away"].as_array().map(Vec::len), Some(0));
+    // Asked once more there is nothing to do; not so for another one of that name.
+    let (code, _, said) = drain(&head, "data1", &["--gone"]).finish();
+    assert_eq!(code, Some(0), "{said}");
+    std::fs::remove_dir_all(dir.path().join("data1")).unwrap();
+    nodes[0] = Some(head.node(dir.path(), 1, &[]));
+    let (code, _, said) = drain(&head, "data1", &["--gone"]).finish();
+    assert!(code == Some(1) && said.contains("is given up already; one of that name is registered"), "{said}");
     drop(nodes);
 }

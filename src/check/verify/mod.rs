@@ -10,7 +10,7 @@ mod report;
 pub(crate) use node::Node;
 pub(crate) use report::{Kind, Problem, Report};
 
-use self::node::Told;
+use self::node::{Met, Told};
 use super::sort;
 use crate::data::folder;
 use crate::data::ledgers::Ledgers;
@@ -22,7 +22,6 @@ use crate::data::storage::{Disk, DiskFile, LogFile as _};
 use crate::limits::SCAN_CHUNK_BYTES;
 use crate::wire::id::{ClientId, RecordId};
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -86,12 +85,15 @@ pub(crate) fn verify_each(
     let total = parts.iter().map(|part| part.len).sum();
     let report = Report { running, ..Report::default() };
     let mut walk = Walk { dir, report, ids: None, has: Ledgers::default(), rot: Vec::new(), oldest: None };
-    let mut met = BTreeMap::new();
+    let mut met = Met::default();
     let mut done = 0;
     for mut part in parts {
         if let Some(file) = part.open(dir)? {
             let found = walk.part(&part, &file, &mut |bytes| progress(done + bytes, total), each)?;
-            met.insert(part.name.clone(), part.len);
+            met.files.insert(part.name.clone(), part.len);
+            if part.name == CURRENT {
+                met.record_bytes = found.record_bytes;
+            }
             walk.judge(&part, found)?;
         }
         done += part.len;
@@ -307,7 +309,7 @@ impl Walk<'_> {
 
     /// Compares it all with what the folder says. Rotten lines are a fault where something lacks, or where it can't be
     /// counted what lacks.
-    fn finish(self, told: Told, met: &BTreeMap<String, u64>) -> Result<(Report, Node), Error> {
+    fn finish(self, told: Told, met: &Met) -> Result<(Report, Node), Error> {
         let Self { mut report, ids, has, rot, oldest, .. } = self;
         let faults = report.problem_count;
         let node = told.judge(met, has, &mut report)?;

@@ -61,6 +61,15 @@ impl Node {
     }
 }
 
+/// What was read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Met {
+    /// Files and their lengths.
+    pub(super) files: BTreeMap<String, u64>,
+    /// How many bytes of `data.txt` are records.
+    pub(super) record_bytes: u64,
+}
+
 /// What a folder says before its files are read.
 pub(super) struct Told {
     dir: PathBuf,
@@ -91,14 +100,23 @@ impl Told {
     }
 
     /// Compares it with the files that were met, and their entries; what is wrong goes into the report.
-    pub(super) fn judge(self, met: &BTreeMap<String, u64>, has: Ledgers, report: &mut Report) -> Result<Node, Error> {
+    pub(super) fn judge(self, met: &Met, has: Ledgers, report: &mut Report) -> Result<Node, Error> {
         let after = Self::read(&self.dir)?;
-        let oldest = self.judge_files(&after, met, report)?;
+        let oldest = self.judge_files(&after, &met.files, report)?;
         if self.garbled && after.garbled {
             let reason = "a line is damaged; the next start makes it again from the files";
             report.add(Kind::Index, INDEX, place(0), reason.to_owned());
         }
-        let identity = self.identity(report)?;
+        let mut lines = BTreeMap::<LedgerId, Lines>::new();
+        for (ledger, entries) in has.iter() {
+            lines.entry(ledger).or_default().has.union(entries);
+        }
+        if let Said::State(state) = &self.said {
+            for (ledger, counted) in state.counted() {
+                lines.entry(ledger).or_default().counted = counted;
+            }
+        }
+        let identity = self.identity(met.record_bytes, &lines, report)?;
         let noted = match after.said {
             Said::State(state) => state.noted,
             _ => crate::ledger::note::Folded::default(),
@@ -107,13 +125,6 @@ impl Told {
             Said::State(state) => *state,
             _ => State::default(),
         };
-        let mut lines = BTreeMap::<LedgerId, Lines>::new();
-        for (ledger, entries) in has.iter() {
-            lines.entry(ledger).or_default().has.union(entries);
-        }
-        for (ledger, counted) in state.counted() {
-            lines.entry(ledger).or_default().counted = counted;
-        }
         let kept = match identity {
             Some(node) => Kept::restarted(node, state.noted, lines),
             None => Kept::replacing(NodeId::default(), state.noted, lines).0,
@@ -155,15 +166,16 @@ impl Told {
     }
 
     /// As whom the folder would start.
-    fn identity(&self, report: &mut Report) -> Result<Option<NodeId>, Error> {
+    fn identity(
+        &self,
+        record_bytes: u64,
+        lines: &BTreeMap<LedgerId, Lines>,
+        report: &mut Report,
+    ) -> Result<Option<NodeId>, Error> {
         let failed = failed(&self.dir);
-        let last = match &self.said {
-            Said::State(state) => state.current.as_deref(),
-            _ => None,
-        };
-        let look = || Ok((node_state::lengths(&self.disk, last)?, start::old_identity(&self.disk)?));
+        let look = || Ok((node_state::lengths(&self.disk)?, start::old_identity(&self.disk)?));
         let (files, old) = look().map_err(failed)?;
-        let found = Found { files: &files, old, boot: &start::boot_id() };
+        let found = Found { files: &files, record_bytes, lines, old, boot: &start::boot_id() };
         match node_state::judge(&self.said, found, false) {
             As::Same(identity) => {
                 report.identity = Some(identity.node.to_string());

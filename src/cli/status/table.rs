@@ -77,7 +77,7 @@ fn nodes(report: &StatusReport) -> String {
     let mut text = columns(&rows);
     for node in nodes {
         let name = plain(&node.name);
-        if !node.writable {
+        if !node.writable || !node.reason.is_empty() {
             text.push_str(&format!("{name} takes no messages: {}\n", plain(&node.reason)));
         }
         if !matches!(node.sync.as_str(), "" | "always") {
@@ -117,7 +117,7 @@ fn ping(ms: f64) -> String {
 fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if count < 1000 {
-        return format!("{count} B");
+        return format!("{count}B");
     }
     let mut value = count as f64 / 1024.0;
     let mut units = UNITS.iter();
@@ -127,7 +127,7 @@ fn bytes(count: u64) -> String {
         unit = units.next();
     }
     let unit = unit.copied().unwrap_or_default();
-    if value < 99.95 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
+    if value < 99.95 { format!("{value:.1}{unit}") } else { format!("{value:.0}{unit}") }
 }
 
 /// Seconds since a time in RFC 3339.
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn bytes_take_one_unit() {
         let shown = [0, 999, 1000, 11_520, 102_400, 1_048_000, 12_079_595, 123_456_789_012, u64::MAX].map(bytes);
-        let right = ["0 B", "999 B", "1.0 KiB", "11.2 KiB", "100 KiB", "1.0 MiB", "11.5 MiB", "115 GiB", "16384 PiB"];
+        let right = ["0B", "999B", "1.0KiB", "11.2KiB", "100KiB", "1.0MiB", "11.5MiB", "115GiB", "16384PiB"];
         assert_eq!(shown, right);
         assert_eq!([0.44, 9.96, 250.0].map(ping), ["0.4ms", "10.0ms", "250ms"]);
     }
