@@ -89,7 +89,7 @@ impl Cluster {
     }
 
     /// Everything is read, as soon as those that are here have found each other, and has its copies.
-    fn is_whole(&self, what: &str, by_hand: bool) {
+    fn is_whole(&mut self, what: &str, mut by_hand: bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let mut command = acopio();
@@ -102,6 +102,7 @@ impl Cluster {
                 break;
             }
             assert!(Instant::now() < deadline, "{what}: no read is complete: {code:?} {err}; it lacks {missing:?}");
+            self.does_as_it_says(&mut by_hand);
         }
         let (deadline, mut given_up) = (Instant::now() + PATIENCE, BTreeSet::new());
         loop {
@@ -109,6 +110,7 @@ impl Cluster {
             if status["short_of_copies"] == 0 && status["members_away"] == serde_json::json!([]) {
                 break;
             }
+            self.does_as_it_says(&mut by_hand);
             assert!(
                 Instant::now() < deadline,
                 "{what}: copies are short, or nodes are missed: {status:#} {}",
@@ -125,6 +127,16 @@ impl Cluster {
                 }
             }
         }
+    }
+
+    /// Where a node hears that it lost what it acknowledged, a person starts it as another one.
+    fn does_as_it_says(&mut self, by_hand: &mut bool) {
+        if self.nodes[0].as_ref().unwrap().count("start it once with --new-id") == 0 {
+            return;
+        }
+        *by_hand = true;
+        self.stop_node(false);
+        self.nodes[0] = Some(self.head().node(self.dir.path(), 1, &[NODE, &["--new-id"]].concat()));
     }
 
     fn stop_node(&mut self, kill: bool) {
