@@ -132,10 +132,17 @@ impl<S: Storage + Clone> Writer<S> {
     fn sync(&mut self) -> Result<(), LogError> {
         self.unsynced_since = None;
         self.log.sync()?;
-        if self.logged_at.is_none_or(|at| at.elapsed() >= limits::LOGGED_EVERY) {
+        if self.logged_at.is_none_or(|at| self.is_due(at.elapsed())) {
             self.log_reach()?;
         }
         Ok(())
+    }
+
+    /// Whether a line is due about how far the file goes, so long after the last one.
+    fn is_due(&self, elapsed: Duration) -> bool {
+        let grown = self.log.reaches().map_or(0, |reaches| reaches.bytes.saturating_sub(self.logged));
+        let every = if grown < limits::LOGGED_BYTES { limits::LOGGED_EVERY_FEW } else { limits::LOGGED_EVERY };
+        elapsed >= every
     }
 
     /// Writes down how far the file goes that is written, if that is news.

@@ -52,8 +52,14 @@ pub(crate) const STATE_GROWN_BYTES: u64 = 1024 * 1024;
 /// Size of the file that makes room for notes on a full disk, bytes.
 pub(crate) const STATE_RESERVE_BYTES: usize = 256 * 1024;
 
-/// Least time between two lines about how far the log was synced.
+/// Least time between two lines about how far the log was synced, where much comes.
 pub(crate) const LOGGED_EVERY: Duration = Duration::from_secs(1);
+
+/// Least time between two such lines where less than [`LOGGED_BYTES`] came: each costs the disk a block more, as a message does.
+pub(crate) const LOGGED_EVERY_FEW: Duration = Duration::from_secs(10);
+
+/// What is much, bytes since the last line.
+pub(crate) const LOGGED_BYTES: u64 = 64 * 1024;
 
 /// Runs of entries of one file that its sidecar lists.
 pub(crate) const FILE_RUNS_MAX: usize = 64 * 1024;
