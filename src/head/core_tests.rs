@@ -47,7 +47,8 @@ fn plan(core: &mut Core) {
     let usable: Vec<NodeId> =
         core.nodes.iter().filter(|(_, node)| node.is_able()).filter_map(|(_, node)| node.label.id).collect();
     let enough = usable.len() >= core.copies_min;
-    core.plan(if enough { &usable } else { &[] }, false);
+    core.plan(if enough { &usable } else { &[] });
+    core.set_opens_soon(false, String::new());
 }
 
 fn set_writable(core: &mut Core, node: NodeKey, writable: bool) {
@@ -489,7 +490,7 @@ fn what_lost_its_ledger_waits_while_others_are_about_to_be_opened() {
     let (id, _) = (core.flights.iter().next().unwrap().1.batch.first, effects(&mut core));
     core.acked(a, 1, SyncMode::Always, &mut Vec::new()).unwrap();
     core.leave(a, Fault::None, "");
-    core.plan(&[], true);
+    core.plan(&[]);
     assert!(matches!(store(&mut core, 2, 1), Err(NotTaken::Hold)), "who comes meanwhile waits, too");
     let told: Vec<_> = std::iter::from_fn(|| core.next_effect()).collect();
     assert!(puts(&told).is_empty() && !told.iter().any(|effect| matches!(effect, Effect::Refused { .. })));

@@ -218,9 +218,9 @@ impl Core {
     }
 
     /// Opens ledgers on these nodes, so that each is in as many as there are to be copies, and lets those end that stand in
-    /// the way of that. None are opened for `usable` nodes that are too few: if others are about to come, what has no ledger
-    /// waits for those.
-    pub(crate) fn plan(&mut self, usable: &[NodeId], soon: bool) {
+    /// the way of that. None are opened for `usable` nodes that are too few: what has no ledger then waits, until it is said
+    /// whether others [are about to come](Self::set_opens_soon).
+    pub(crate) fn plan(&mut self, usable: &[NodeId]) {
         let places: Vec<Vec<NodeId>> =
             self.open.iter().filter(|open| Self::is_open(open)).map(|open| open.members.to_vec()).collect();
         let names: Vec<LedgerId> =
@@ -233,7 +233,7 @@ impl Core {
         for members in plan.open {
             self.open_on(&members);
         }
-        self.opens_soon = soon;
+        self.opens_soon = true;
         self.settle_orphans();
         self.wake();
     }

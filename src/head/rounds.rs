@@ -151,8 +151,7 @@ impl Head {
         let leaving: Vec<NodeId> =
             self.nodes().iter().filter(|node| node.report.borrow().leaving).filter_map(|node| node.id).collect();
         let usable: Vec<NodeId> = usable.into_iter().filter(|node| !leaving.contains(node)).collect();
-        let soon = self.ledgers_come();
-        self.core_mut(|core| core.plan(&usable, soon));
+        self.core_mut(|core| core.plan(&usable));
         self.expect_ledgers();
         self.apply();
     }

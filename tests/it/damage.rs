@@ -113,17 +113,18 @@ impl Cluster {
             self.does_as_it_says(&mut by_hand);
             assert!(
                 Instant::now() < deadline,
-                "{what}: copies are short, or nodes are missed: {status:#} {}",
+                "{what}: copies are short, or nodes are missed: {status:#} {} {given_up:?}",
                 self.nodes[0].as_ref().unwrap().all()
             );
             // Where nothing says any more whose the folder was, a person gives that identity up.
             let away = status["members_away"].as_array().unwrap().iter().filter(|_| by_hand);
             for id in away.map(|away| away["id"].as_str().unwrap().to_owned()) {
-                if given_up.insert(id.clone()) {
+                if given_up.iter().all(|(given, _)| *given != id) {
                     let mut command = acopio();
                     command.args(["drain", "--gone", &id, "--head", &self.head().at()]);
                     // It may be out by now.
-                    ran(command);
+                    let said = ran(command);
+                    given_up.insert((id, said));
                 }
             }
         }
@@ -158,9 +159,10 @@ impl Cluster {
                 self.nodes[0] = Some(node);
                 Ok(())
             }
-            Some(code) => {
-                assert_eq!(code, 1, "{}", node.all());
-                Err(node.all())
+            Some(_) => {
+                let (code, _, said) = node.finish();
+                assert_eq!(code, Some(1), "{said}");
+                Err(said)
             }
         }
     }
@@ -275,9 +277,10 @@ fn a_head_bears_damage_to_any_of_its_files() {
                 });
                 (code, process)
             };
-            if let (Some(code), process) = start(&cluster) {
-                assert_eq!(code, 1, "{what}: {}", process.all());
-                refuses_in_words(&process.all(), &file, &what);
+            if let (Some(_), process) = start(&cluster) {
+                let (code, _, said) = process.finish();
+                assert_eq!(code, Some(1), "{what}: {said}");
+                refuses_in_words(&said, &file, &what);
                 if file.is_dir() {
                     fs::remove_dir(&file).unwrap();
                 }

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::common::{Process, Signal, acopio, eventually, ran};
 use crate::fake_head::{FakeHead, id, line};
+use acopio::wire::frame::Frame;
 use acopio::wire::id::ClientId;
 use acopio::wire::record::Fields;
 use bytes::Bytes;
@@ -205,6 +206,8 @@ fn the_last_and_then_what_comes() {
     for wanted in ["temp, \"9\"", "temp, \"10\""] {
         assert_eq!(out.next().unwrap().unwrap(), wanted);
     }
+    // What was there is all sent, and what comes follows.
+    asked.send(&Frame::Token(Bytes::from_static(b" ")));
     let later = acopio::wire::id::RecordId { time_ns: 4_000_000_000_000_000_000, incarnation: 1 };
     let mut new = Vec::new();
     acopio::wire::record::encode(&mut new, Fields { id: later, client: TEXT, seq: 9, place: None }, b"a new temp")
