@@ -33,8 +33,8 @@ kept alone stays lacking: reads say so until it is back.";
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Drain {
-    /// Name of the dataNode, as in status
-    #[arg(value_name = "NODE", value_parser = values::name)]
+    /// Name or identity of the dataNode, as in status
+    #[arg(value_name = "NODE", value_parser = values::name, allow_hyphen_values = true)]
     node: String,
     #[command(flatten)]
     heads: Heads,

@@ -19,10 +19,12 @@ pub const NUMBER_END: u32 = 1 << NUMBER_BITS;
 pub struct NodeId(pub u64);
 
 impl NodeId {
-    /// An identity from any random number: its low 60 bits.
+    /// An identity from any random number: its low 60 bits. It never begins with a hyphen, so that a command takes it for no
+    /// flag.
     #[must_use]
     pub const fn from_random(random: u64) -> Self {
-        Self(ClientId::from_random(random).0)
+        let id = ClientId::from_random(random).0;
+        Self(if id >> 54 == 0 { id | 1 << 59 } else { id })
     }
 
     /// Whether it fits its ten characters.
@@ -181,6 +183,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn no_identity_is_taken_for_a_flag(random: u64) {
+            let node = NodeId::from_random(random & random.rotate_left(7));
+            prop_assert!(node.is_valid() && !node.to_string().starts_with('-'), "{node}");
+        }
+
         #[test]
         fn names_round_trip(incarnation in 0..1u32 << 30, number in 0..NUMBER_END, node in 0..1u64 << 60) {
             let ledger = LedgerId { incarnation: Incarnation(incarnation), number };
