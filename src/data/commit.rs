@@ -105,6 +105,11 @@ impl Lines {
     fn is_empty(&self) -> bool {
         self.bytes.is_empty() && self.notes.text.is_empty()
     }
+
+    /// One short message and no more: to hand it to a thread, and hear of it, takes as long as a disk that is quick.
+    fn is_lone(&self) -> bool {
+        self.bytes.len() <= limits::LONE_BYTES_MAX && matches!(self.marks.as_slice(), [mark] if mark.first == mark.last)
+    }
 }
 
 pub(super) enum Order {
@@ -460,7 +465,7 @@ where
     // When to look next at the files, and at all of them. What is tried and refused meanwhile does not put that off.
     let mut look_at = Instant::now() + limits::LOOK_EVERY;
     let mut look_at_all = Instant::now() + limits::LOOK_AT_ALL_EVERY;
-    let mut spare = Lines::default();
+    let (mut spare, mut is_quick) = (Lines::default(), false);
     tokio::pin!(end);
     let mut ending = false;
     loop {
@@ -517,7 +522,13 @@ where
         }
         std::mem::swap(&mut *commit.filling.borrow_mut(), &mut spare);
         commit.room.notify_waiters();
-        let Some(mut done) = worker.work(Order::Write(std::mem::take(&mut spare))).await else {
+        let (lines, begun) = (std::mem::take(&mut spare), Instant::now());
+        let is_lone = is_quick && lines.is_lone();
+        let order = Order::Write(lines);
+        let done = if is_lone { worker.work_here(order).await } else { worker.work(order).await };
+        // A disk that takes its time must not hold up pings and reads more than once.
+        is_quick = begun.elapsed() <= limits::LONE_TIME_MAX;
+        let Some(mut done) = done else {
             return Err(commit.poison(lost_thread("the commit thread is gone")));
         };
         sync_due = done.sync_due;

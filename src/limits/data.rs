@@ -52,6 +52,12 @@ pub(crate) const STATE_GROWN_BYTES: u64 = 1024 * 1024;
 /// Size of the file that makes room for notes on a full disk, bytes.
 pub(crate) const STATE_RESERVE_BYTES: usize = 256 * 1024;
 
+/// Longest batch that is written and synced by the thread that talks to heads, bytes of lines.
+pub(crate) const LONE_BYTES_MAX: usize = 4096;
+
+/// Longest time that the last batch took for that.
+pub(crate) const LONE_TIME_MAX: Duration = Duration::from_millis(2);
+
 /// Least time between two lines about how far the log was synced, where much comes.
 pub(crate) const LOGGED_EVERY: Duration = Duration::from_secs(1);
 
