@@ -465,7 +465,7 @@ where
     // When to look next at the files, and at all of them. What is tried and refused meanwhile does not put that off.
     let mut look_at = Instant::now() + limits::LOOK_EVERY;
     let mut look_at_all = Instant::now() + limits::LOOK_AT_ALL_EVERY;
-    let (mut spare, mut is_quick) = (Lines::default(), false);
+    let (mut spare, mut is_quick, mut is_lone) = (Lines::default(), false, false);
     tokio::pin!(end);
     let mut ending = false;
     loop {
@@ -523,9 +523,11 @@ where
         std::mem::swap(&mut *commit.filling.borrow_mut(), &mut spare);
         commit.room.notify_waiters();
         let (lines, begun) = (std::mem::take(&mut spare), Instant::now());
-        let is_lone = is_quick && lines.is_lone();
+        // One after another: where many send, the first of them alone is no lone message.
+        let was_lone = std::mem::replace(&mut is_lone, lines.is_lone());
+        let here = is_quick && is_lone && was_lone;
         let order = Order::Write(lines);
-        let done = if is_lone { worker.work_here(order).await } else { worker.work(order).await };
+        let done = if here { worker.work_here(order).await } else { worker.work(order).await };
         // A disk that takes its time must not hold up pings and reads more than once.
         is_quick = begun.elapsed() <= limits::LONE_TIME_MAX;
         let Some(mut done) = done else {
