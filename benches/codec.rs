@@ -4,8 +4,9 @@
 
 use std::hint::black_box;
 
-use acopio::wire::frame::{self, Frame, MessagesBuilder, StoreBuilder};
+use acopio::wire::frame::{self, Frame, MessagesBuilder, PutFields, StoreBuilder};
 use acopio::wire::id::{ClientId, RecordId};
+use acopio::wire::ledger::Place;
 use acopio::wire::text::Lines;
 use bytes::BytesMut;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -21,13 +22,15 @@ fn codec(c: &mut Criterion) {
     }
     let messages = builder.take().expect("there are some");
     let first = RecordId { time_ns: 1_795_234_260_000_000_000, incarnation: 7 };
+    let place = Place { number: 1, entry: 16 };
+    let fields = PutFields { first, client: ClientId(1), first_seq: 1, place, members: &[] };
     let mut group = c.benchmark_group("codec");
     group.throughput(Throughput::Elements(MESSAGES));
     let mut out = BytesMut::with_capacity(64 * 1024);
     group.bench_function("encode Put 16 x 100", |b| {
         b.iter(|| {
             out.clear();
-            frame::put(&mut out, first, ClientId(1), 1, "", black_box(&messages))
+            frame::put(&mut out, fields, black_box(&messages))
         });
     });
     group.bench_function("build Store 16 x 100", |b| {
@@ -43,7 +46,7 @@ fn codec(c: &mut Criterion) {
     // A read buffer full of Puts, as a data node finds it.
     let mut stream = BytesMut::new();
     for _ in 0..PUTS {
-        frame::put(&mut stream, first, ClientId(1), 1, "", &messages).expect("it fits");
+        frame::put(&mut stream, fields, &messages).expect("it fits");
     }
     group.throughput(Throughput::Elements(PUTS * MESSAGES));
     group.bench_function("decode Put 16 x 100", |b| {

@@ -8,7 +8,8 @@ use acopio::internals::scan;
 use acopio::internals::{Log, Settings, SyncPolicy};
 use acopio::internals::{Query, ScanBounds, Scanner};
 use acopio::wire::id::{ClientId, RecordId};
-use acopio::wire::record::{decode, encode};
+use acopio::wire::ledger::Place;
+use acopio::wire::record::{Fields, decode, encode};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 
@@ -16,7 +17,8 @@ const START: RecordId = RecordId { time_ns: 1_795_234_260_123_456_789, incarnati
 
 fn lines(out: &mut Vec<u8>, count: u64, payload: &[u8]) {
     for n in 0..count {
-        encode(out, START.plus(n), ClientId(0x123_4567_89ab_cdef), 1_000_000 + n, None, payload).unwrap();
+        let (client, place) = (ClientId(0x123_4567_89ab_cdef), Some(Place { number: 7, entry: n as u32 }));
+        encode(out, Fields { id: START.plus(n), client, seq: 1_000_000 + n, place }, payload).unwrap();
     }
 }
 
@@ -90,7 +92,8 @@ fn pages(c: &mut Criterion) {
         batch.clear();
         for n in 0..1000 {
             let id = START.plus((k * 1000 + n) * 10_000);
-            encode(&mut batch, id, ClientId(7), 1_000_000 + n, None, &[b'm'; 100]).unwrap();
+            let place = Some(Place { number: 7, entry: (k * 1000 + n) as u32 });
+            encode(&mut batch, Fields { id, client: ClientId(7), seq: 1_000_000 + n, place }, &[b'm'; 100]).unwrap();
         }
         log.append(&batch, &Summary::of(&batch)).unwrap();
     }

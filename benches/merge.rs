@@ -5,7 +5,8 @@
 use acopio::internals::Merge;
 use acopio::limits;
 use acopio::wire::id::{ClientId, RecordId};
-use acopio::wire::record::encode;
+use acopio::wire::ledger::Place;
+use acopio::wire::record::{Fields, encode};
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -19,7 +20,8 @@ fn pages(copies: u64) -> Vec<Bytes> {
         let mut lines = Vec::new();
         for n in 0..RECORDS {
             if (n / 16 + NODES - node) % NODES < copies {
-                encode(&mut lines, START.plus(n), ClientId(0x123_4567_89ab_cdef), 1 + n, None, &[b'm'; 100]).unwrap();
+                let (client, place) = (ClientId(0x123_4567_89ab_cdef), Some(Place { number: 7, entry: n as u32 }));
+                encode(&mut lines, Fields { id: START.plus(n), client, seq: 1 + n, place }, &[b'm'; 100]).unwrap();
             }
         }
         Bytes::from(lines)

@@ -72,6 +72,11 @@ pub(crate) fn refused(mode: u32, name: &dyn fmt::Display, said: io::Error) -> io
     kind(mode).map_or(said, |kind| no_file(kind, name))
 }
 
+/// Why a file could not take the place of what has its name.
+pub(crate) fn not_replaced(name: &dyn fmt::Display, said: io::Error) -> io::Error {
+    if said.kind() == io::ErrorKind::IsADirectory { no_file("a folder", name) } else { said }
+}
+
 /// What something is, if it is no file.
 fn kind(mode: u32) -> Option<&'static str> {
     match FileType::from_raw_mode(mode) {

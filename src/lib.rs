@@ -50,6 +50,8 @@ mod device;
 mod files;
 #[cfg(feature = "server")]
 mod head;
+#[cfg(feature = "server")]
+mod ledger;
 pub mod limits;
 #[cfg(feature = "server")]
 mod lock;

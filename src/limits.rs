@@ -19,7 +19,7 @@ use std::time::Duration;
 pub(crate) use broker::*;
 pub(crate) use check::*;
 pub use coord::*;
-pub use data::*;
+pub(crate) use data::*;
 pub(crate) use device::*;
 pub(crate) use docker::*;
 pub(crate) use web::*;
@@ -95,6 +95,12 @@ pub(crate) const IDLE_LOOK_MAX: Duration = Duration::from_secs(1);
 /// Time that a client which lost its place has to read its answers and the reason; then it is cut.
 pub(crate) const PLACE_LEAVE_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// Ledgers that one report lists.
+pub(crate) const STATUS_LEDGERS_MAX: usize = 4096;
+
+/// Runs of lacking entries that one report lists.
+pub(crate) const STATUS_LACKING_MAX: usize = 64;
+
 /// Clients that one report lists; the others are counted.
 pub(crate) const STATUS_CLIENTS_MAX: usize = 1000;
 
@@ -105,8 +111,33 @@ pub(crate) const CONNECTIONS_EXTRA: usize = 256;
 /// Registered data nodes of one head.
 pub const NODES_MAX: usize = 128;
 
-/// Data nodes that a head remembers, away ones included.
-pub(crate) const MEMBERS_MAX: usize = 4 * NODES_MAX;
+/// Identities in the roster, those that are out included: each folder that was ever replaced is one. All of them fit a frame.
+pub(crate) const ROSTER_MAX: usize = 8 * NODES_MAX;
+
+/// Foundings of a cluster that are remembered: more than one are clusters that met.
+pub(crate) const FOUNDINGS_MAX: usize = 16;
+
+/// Data nodes that are named to a client whose messages wait for them.
+pub(crate) const AWAITED_NAMED_MAX: usize = 4;
+
+/// Foundings of one cluster that are one: heads that were started together may each have founded it.
+pub(crate) const FOUNDINGS_TOGETHER: Duration = Duration::from_secs(60);
+
+/// Ledgers that one frame tells of.
+pub(crate) const HOLDS_MAX: usize = 2048;
+
+/// Ledgers that one node tells of when it registers: five years of a node whose connections are lost daily, many times over.
+pub(crate) const HOLDS_ALL_MAX: usize = 4 * 1024 * 1024;
+
+/// Ranges of lacking entries that are told of one ledger; beyond that, neighbours are joined.
+pub(crate) const LACKING_MAX: usize = 32;
+
+/// Ledgers that are known in part, and runs of those that are known whole, in the place of a reader that follows.
+pub(crate) const FOLLOW_CURSORS_MAX: usize = 16 * 1024;
+
+/// Greatest token of a reader that follows, bytes. A place that takes more is told with fewer cursors: what those ledgers have
+/// is sent again then.
+pub const TOKEN_BYTES_MAX: usize = 64 * 1024;
 
 /// Greatest name of a cluster, bytes.
 pub(crate) const CLUSTER_NAME_BYTES_MAX: usize = 63;
@@ -298,9 +329,6 @@ pub(crate) const READ_POLL: Duration = Duration::from_millis(20);
 /// The same for a follower to whom nothing has come for a while.
 pub(crate) const READ_POLL_MAX: Duration = Duration::from_millis(100);
 
-/// A page that ends this close to the present is the end of what there is now, not one of many.
-pub(crate) const READ_LIVE: Duration = Duration::from_secs(1);
-
 /// Time between two frames to a reader that has nothing to read: it learns how far the answer is complete.
 pub(crate) const READ_PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
@@ -313,50 +341,32 @@ pub(crate) const READ_PAGE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Scans in a row that a data node may fail before it counts as missing.
 pub(crate) const SCAN_FAILURES_MAX: u32 = 3;
 
-/// Time that a data node waits for other heads to say what is safe, before it answers with what is complete.
-pub(crate) const SAFE_WAIT_MAX: Duration = Duration::from_millis(100);
+/// Time between two rounds of decisions where nothing asks for one.
+pub(crate) const ROUND_EVERY: Duration = Duration::from_millis(200);
 
-/// Time that a data node stays complete no further while readers ask, before it says which head that hangs on.
-pub(crate) const STALL_TIME_MAX: Duration = Duration::from_secs(3);
+/// Ledgers that one round looks at: a head with many goes on with its connections in between.
+pub(crate) const ROUND_LEDGERS_MAX: usize = 4096;
 
-/// Time between two questions of readers that are one wait: a head asks again at once, or within [`READ_POLL_MAX`].
-pub(crate) const STALL_ASKED_WITHIN: Duration = Duration::from_secs(2);
+/// Time that messages wait for ledgers to be opened: as long as nodes take to note who is in the cluster, amply.
+pub(crate) const OPEN_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Answers of one head that wait in a data node until what was put before them is settled; later ones are joined.
-pub(crate) const SAFES_PENDING_MAX: usize = 16;
+/// Greatest `head.state` that is read, bytes: every line takes less than 256.
+pub(crate) const HEAD_STATE_BYTES_MAX: u64 = 256 * (ROSTER_MAX + FOUNDINGS_MAX + TEXT_NODES_KNOWN_MAX + 4) as u64;
 
-/// Time for which a head gives the same answer to what is safe to all its readers' Scans: finding it passes over all
-/// that is in flight.
-pub(crate) const SAFE_FRESH: Duration = Duration::from_millis(5);
+/// Runs of lacking entries that the end of a read names.
+pub(crate) const READ_LACKING_MAX: usize = 4;
 
-/// How far ahead of the head's clock an id of a peer may be and still move the clock: heads that agree on the day.
-pub(crate) const CLOCK_LEAD_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Bytes of lines that a node may send ahead to one reader that follows.
+pub(crate) const FOLLOW_CREDIT_BYTES: usize = 256 * 1024;
 
-/// How far ahead of what it calls safe a head writes down that it has, in the time of ids: one small file a second while
-/// somebody reads. A head that starts again gives ids above that, so they run ahead by as much at most.
-pub(crate) const CLOCK_AHEAD: Duration = Duration::from_secs(2);
+/// How long a reader that follows up to a time waits behind it, by the head's clock: as long as a message may be on its way.
+pub(crate) const FOLLOW_LATE: Duration = Duration::from_secs(2);
 
-/// Greatest `clock.txt` that is read, bytes: one short line.
-pub(crate) const CLOCK_BYTES_MAX: u64 = 128;
-
-/// Time between two lists of members to the data nodes: many that come at once are told together.
-pub(crate) const MEMBERS_TELL_EVERY: Duration = Duration::from_millis(100);
-
-/// Time between two looks at whether `members.txt` is as it was left: somebody may move it, or its disk may have had no room.
-pub(crate) const MEMBERS_LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// Age from which a report counts after a node went away: what it says was looked at since.
-pub(crate) const MEMBER_SETTLE_AFTER: Duration = Duration::from_secs(2);
+/// Time between two tokens to a reader that follows, while something comes.
+pub(crate) const FOLLOW_TOKEN_EVERY: Duration = Duration::from_secs(1);
 
 /// Data nodes that speak text and keep records which a head knows by name; the records of others are counted together.
 pub(crate) const TEXT_NODES_KNOWN_MAX: usize = 64;
-
-/// Greatest `members.txt` that is read, bytes: every line takes less than 256.
-pub(crate) const MEMBERS_BYTES_MAX: u64 = 256 * (MEMBERS_MAX + TEXT_NODES_KNOWN_MAX + 1) as u64;
-
-/// Shortest time between two counts of the records that are short of copies, at changes: a busy log changes a thousand
-/// times a second.
-pub(crate) const COUNT_EVERY: Duration = Duration::from_millis(50);
 
 /// Time between two reports of a data node when nothing changed.
 pub(crate) const REPORT_EVERY: Duration = HEARTBEAT_DEFAULT;
@@ -422,6 +432,13 @@ pub const CLIENT_WORD_EVERY: Duration = CLIENT_PING_AFTER;
 /// How far a retry may disturb the order of a client's messages, in time of their ids, and a reader still mends it. Longer than
 /// a client takes to find the next head and send again what was not answered.
 pub const READER_HOLD_TIME: Duration = Duration::from_secs(30);
+
+/// How long a message of a client in text waits for the one before it, for who follows: longer than a head takes to give a
+/// message of a lost data node to others.
+pub(crate) const READER_TEXT_HOLD_TIME: Duration = Duration::from_secs(5);
+
+/// How long the first message that who follows ever meets of a client waits: what comes together may come in disorder.
+pub(crate) const READER_MEET_TIME: Duration = Duration::from_millis(250);
 
 /// Bytes of records that a reader holds back while one before them is missing; past it the oldest is let go first.
 pub(crate) const READER_HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -579,6 +596,5 @@ const _: () = assert!(TAKEN_NEW_DOUBT_TIME.as_millis() > 2 * HEARTBEAT_DEFAULT.a
 const _: () = assert!(DRAIN_TIME_MAX.as_millis() < STOP_TIME_MAX.as_millis());
 const _: () =
     assert!(PAGE_BYTES_MIN <= PAGE_BYTES_MAX && PAGE_BYTES_MAX + FRAME_HEADER_BYTES_MAX <= LINES_FRAME_BYTES_MAX);
-const _: () = assert!(SAFE_WAIT_MAX.as_millis() < READ_PAGE_TIME_MAX.as_millis());
 const _: () =
     assert!(LOG_PEER_BURST_BYTES > 2 * LOG_TEXT_BYTES_MAX as u64 && LOG_TEXT_BYTES_MAX < REGISTRO_LINE_BYTES_MAX);

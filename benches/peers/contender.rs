@@ -197,10 +197,10 @@ fn lines(dir: &Path, shape: Shape, tool: Tool) -> Result<Measured> {
 }
 
 /// Processes that are killed when they are not needed any more.
-struct Running(Vec<Child>);
+pub(crate) struct Running(pub(crate) Vec<Child>);
 
 impl Running {
-    fn start(&mut self, command: &mut Command, dir: &Path) -> Result<()> {
+    pub(crate) fn start(&mut self, command: &mut Command, dir: &Path) -> Result<()> {
         let log = File::create(dir.join(format!("log{}", self.0.len())))?;
         let what = format!("{:?}", command.get_program());
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -218,11 +218,11 @@ impl Drop for Running {
     }
 }
 
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-fn wait_until(mut done: impl FnMut() -> bool) -> Result<()> {
+pub(crate) fn wait_until(mut done: impl FnMut() -> bool) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !done() {
         if Instant::now() > deadline {
@@ -233,7 +233,7 @@ fn wait_until(mut done: impl FnMut() -> bool) -> Result<()> {
     Ok(())
 }
 
-fn wait_for(address: SocketAddr, running: &mut Running) -> Result<()> {
+pub(crate) fn wait_for(address: SocketAddr, running: &mut Running) -> Result<()> {
     wait_until(|| {
         TcpStream::connect(address).is_ok()
             || running.0.iter_mut().any(|child| child.try_wait().is_ok_and(|end| end.is_some()))

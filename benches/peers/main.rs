@@ -7,6 +7,7 @@
 
 mod codec;
 mod contender;
+mod disk;
 mod floor;
 mod load;
 #[cfg(feature = "broker")]
@@ -119,12 +120,38 @@ fn main() -> Result<()> {
             println!("{row}");
         }
     }
+    for (name, messages) in [("disk, a message a second", true), ("disk, nothing comes", false)] {
+        if name.contains(&args.case) {
+            measure_disk(name, messages, &args, &dir)?;
+        }
+    }
     #[cfg(feature = "broker")]
     for subscribers in [1, 4] {
         let name = format!("topics, subscribers: {subscribers}");
         if name.contains(&args.case) {
             measure_topics(&name, subscribers, &args, &dir)?;
         }
+    }
+    Ok(())
+}
+
+/// The rows of what is written to the disk: in the columns of rate and time stand bytes and flushes, a second.
+fn measure_disk(name: &str, messages: bool, args: &Args, dir: &std::path::Path) -> Result<()> {
+    let acopio = |nodes, copies, follower| disk::Writer::Acopio { nodes, copies, follower };
+    let writers =
+        [acopio(3, 1, false), acopio(3, 1, true), acopio(3, 2, false), acopio(1, 1, false), disk::Writer::Redis];
+    let mut first = None;
+    for writer in writers {
+        let mut all = Vec::new();
+        for round in 0..args.rounds {
+            eprintln!("round {} of {}: {name}: {}", round + 1, args.rounds, writer.name());
+            let dir = tempfile::Builder::new().prefix("acopio-peers-").tempdir_in(dir)?;
+            all.push(disk::measure(writer, dir.path(), messages, Duration::from_secs_f64(args.run_for))?);
+        }
+        let bytes = median(all.iter().map(|one| one.bytes).collect());
+        let flushes = median(all.iter().map(|one| one.flushes).collect());
+        let ratio = bytes / *first.get_or_insert(bytes);
+        println!("| {name} | {} | {bytes:.0} bytes/s | {flushes:.2} flushes/s | {ratio:.2} |", writer.name());
     }
     Ok(())
 }

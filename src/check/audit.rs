@@ -10,14 +10,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::across::{Checked, Differing, named};
-use super::copies::{self, Copied, Number, Sent};
-use super::let_go;
+use super::across::{Checked, Unequal, named};
+use super::copies::{self, Copied, Number, Placed, Sent};
 pub(crate) use super::promises::LineAt;
 use super::promises::{self, Promise};
 use super::sort::{self, Bounds, Sorted, Sorter};
 use super::sources;
-use super::verify::{self, Kind};
+use super::verify::{self, Kind, Node};
 use crate::data::record::Line;
 use crate::limits::FINDINGS_SHOWN_MAX;
 use crate::wire::id::RecordId;
@@ -31,7 +30,7 @@ pub(crate) struct Settings {
     pub(crate) data: Vec<PathBuf>,
     /// The least id that counts, on both sides; older ones may have been removed.
     pub(crate) since: RecordId,
-    /// Folder for temporary files: about 24 bytes for each range of ids in a registro and 52 for each record.
+    /// Folder for temporary files: about 24 bytes for each range of ids in a registro and 72 for each record.
     pub(crate) temp: PathBuf,
 }
 
@@ -73,17 +72,17 @@ pub(crate) struct Report {
     pub(crate) fewer: u64,
     /// The first of those.
     pub(crate) fewer_first: Vec<Short>,
-    /// Ids whose copies have not the same contents, acknowledged or not.
-    pub(crate) differing: u64,
-    /// The first of those.
-    pub(crate) differing_first: Vec<Differing>,
+    /// Copies that are not equal, acknowledged or not.
+    #[serde(flatten)]
+    pub(crate) unequal: Unequal,
     /// Bad lines in files of records, whatever time they are from.
     pub(crate) checksum_errors: u64,
     /// Bad ends of files that were being written, with no node on them.
     pub(crate) torn_tails: u64,
     /// The first bad lines and torn ends.
     pub(crate) damage_first: Vec<Damage>,
-    /// Ids of which copies are not there because retention removed them; they are neither missing nor short of copies.
+    /// Ids of which copies are not there, and so old that retention may have removed them; they are neither missing nor short
+    /// of copies.
     pub(crate) let_go: u64,
     /// Ids in the folders that no registro holds: usual after a head was killed.
     pub(crate) unacknowledged: u64,
@@ -204,13 +203,13 @@ pub(crate) fn audit(settings: &Settings, progress: &mut Progress<'_>) -> Result<
     let files = sources::registros(&settings.registros)?;
     let dirs = sources::data_folders(&settings.data)?;
     // Before the lines: what is let go meanwhile was read, or is older than this.
-    let until = let_go::lines_until(&files)?;
+    let until = sources::lines_until(&files)?;
     let (registros, promises) = read_registros(files, settings, progress)?;
     let since = (settings.since > RecordId::default()).then(|| settings.since.to_string());
     let judged_from = until.map(|time| humantime::format_rfc3339_nanos(time).to_string());
     let mut report = Report { since, judged_from, registros, ..Report::default() };
-    let (copied, sent) = read_folders(&dirs, settings, &mut report, progress)?;
-    let total = promises.entries() + copied.entries() + sent.entries();
+    let Found { copied, placed, sent, nodes } = read_folders(&dirs, settings, &mut report, progress)?;
+    let total = promises.entries() + copied.entries() + placed.entries() + sent.entries();
     let mut done = 0;
     let mut tick = || {
         done += 1;
@@ -218,9 +217,9 @@ pub(crate) fn audit(settings: &Settings, progress: &mut Progress<'_>) -> Result<
             progress(Step::Comparing, done, total);
         }
     };
-    // After the folders: what was removed while they were read is listed by now.
-    let let_go = LetGo { lines_until: until.map_or(0, nanos), files: let_go::Files::of(&dirs)? };
+    let let_go = LetGo { lines_until: until.map_or(0, nanos), nodes };
     report.compare(promises, copied, (&dirs, let_go), &mut tick)?;
+    report.unequal.take_places(placed, &dirs, &mut tick)?;
     copies::numbers(sent, &mut tick, |number| report.number(number))?;
     Ok(report)
 }
@@ -229,7 +228,15 @@ pub(crate) fn audit(settings: &Settings, progress: &mut Progress<'_>) -> Result<
 struct LetGo {
     /// Time of the last line, ns since 1970.
     lines_until: u64,
-    files: let_go::Files,
+    nodes: Vec<Node>,
+}
+
+/// What was found in the folders.
+struct Found {
+    copied: Sorted<Copied>,
+    placed: Sorted<Placed>,
+    sent: Sorted<Sent>,
+    nodes: Vec<Node>,
 }
 
 fn nanos(time: SystemTime) -> u64 {
@@ -261,32 +268,37 @@ fn read_folders(
     settings: &Settings,
     report: &mut Report,
     progress: &mut Progress<'_>,
-) -> Result<(Sorted<Copied>, Sorted<Sent>), Error> {
+) -> Result<Found, Error> {
     let mut copied = Sorter::new(&settings.temp, Bounds::default());
+    let mut placed = Sorter::new(&settings.temp, Bounds::default());
     let mut sent = Sorter::new(&settings.temp, Bounds::default());
     let mut each = |folder: u16, line: &Line<'_>| {
         if line.id < settings.since {
             return Ok(());
         }
         sent.push(Sent::new(line))?;
+        if let Some(place) = Placed::new(line, folder) {
+            placed.push(place)?;
+        }
         copied.push(Copied::new(line, folder))
     };
     let mut in_folder = |dir: &Path, done, total| progress(Step::Folder(dir), done, total);
+    let mut nodes = Vec::with_capacity(dirs.len());
     for (number, dir) in (0_u16..).zip(dirs) {
-        report.folder(copies::read_folder(number, dir, &mut in_folder, &mut each)?);
+        nodes.push(report.folder(copies::read_folder(number, dir, &mut in_folder, &mut each)?));
     }
-    Ok((copied.finish()?, sent.finish()?))
+    Ok(Found { copied: copied.finish()?, placed: placed.finish()?, sent: sent.finish()?, nodes })
 }
 
 impl Report {
-    fn folder(&mut self, Checked { dir, report: found }: Checked) {
+    fn folder(&mut self, Checked { dir, report: found, node }: Checked) -> Node {
         self.checksum_errors += found.rotten;
         for problem in found.problems {
             let torn = match problem.kind {
                 Kind::Rot => false,
                 Kind::Torn => true,
-                // Differing copies are found by id; names and sidecars are no record's.
-                Kind::Forked | Kind::Name | Kind::Index | Kind::Lost => continue,
+                // Differing copies are found by id, what lacks by the registros; names and sidecars are no record's.
+                Kind::Forked | Kind::Name | Kind::Index | Kind::Lost | Kind::Lacking | Kind::State => continue,
             };
             self.torn_tails += u64::from(torn);
             if self.damage_first.len() < FINDINGS_SHOWN_MAX {
@@ -296,6 +308,7 @@ impl Report {
             }
         }
         self.folders.push(Folder { dir, files: found.files, records: found.records, bytes: found.bytes });
+        node
     }
 
     /// Walks both sides in the order of ids.
@@ -303,7 +316,7 @@ impl Report {
         &mut self,
         promises: Sorted<Promise>,
         copied: Sorted<Copied>,
-        (dirs, mut let_go): (&[PathBuf], LetGo),
+        (dirs, let_go): (&[PathBuf], LetGo),
         tick: &mut dyn FnMut(),
     ) -> Result<(), Error> {
         let (mut promises, mut promised) = (promises::Groups::new(promises), promises::Group::default());
@@ -320,8 +333,8 @@ impl Report {
                 self.kept(&kept, dirs);
             }
             match order {
-                Ordering::Less => self.promised(&promised, &[], (dirs, &mut let_go.files)),
-                Ordering::Equal => self.promised(&promised, &kept.folders, (dirs, &mut let_go.files)),
+                Ordering::Less => self.promised(&promised, &[], (dirs, &let_go.nodes)),
+                Ordering::Equal => self.promised(&promised, &kept.folders, (dirs, &let_go.nodes)),
                 Ordering::Greater if kept.id.time_ns <= let_go.lines_until => self.not_judged += 1,
                 Ordering::Greater => self.unacknowledged += 1,
             }
@@ -351,28 +364,20 @@ impl Report {
     /// Takes what the folders hold of an id.
     fn kept(&mut self, kept: &copies::Group, dirs: &[PathBuf]) {
         self.duplicates += kept.repeated;
-        if kept.differing {
-            self.differing += 1;
-            if self.differing_first.len() < FINDINGS_SHOWN_MAX {
-                self.differing_first.push(Differing::new(kept, dirs));
-            }
-        }
+        self.unequal.take(kept, dirs);
     }
 
     /// Takes an acknowledged id and the folders that hold it.
-    fn promised(
-        &mut self,
-        promised: &promises::Group,
-        folders: &[u16],
-        (dirs, removed): (&[PathBuf], &mut let_go::Files),
-    ) {
+    fn promised(&mut self, promised: &promises::Group, folders: &[u16], (dirs, nodes): (&[PathBuf], &[Node])) {
         self.acknowledged += 1;
         self.found += u64::from(!folders.is_empty());
         let lacking = promised.nodes.len().saturating_sub(folders.len());
         if lacking == 0 {
             return;
         }
-        if removed.explain(promised.id, lacking, folders) {
+        // What one node let go nobody owes.
+        let lacks = |folder: usize| !folders.iter().any(|held| usize::from(*held) == folder);
+        if nodes.iter().enumerate().any(|(folder, node)| lacks(folder) && node.may_have_let_go(promised.id)) {
             self.let_go += 1;
             return;
         }

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::audit::{Report, Settings, audit};
-use crate::data::record::encode;
+use crate::data::record::{Fields, encode};
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::ledger::Place;
 
 fn id(n: u64) -> RecordId {
     RecordId { time_ns: 1_795_234_260_000_000_000 + n, incarnation: 7 }
@@ -18,7 +19,9 @@ fn id(n: u64) -> RecordId {
 /// A record whose payload and client follow from `kind`.
 fn record(n: u64, seq: u64, kind: u8) -> Vec<u8> {
     let mut out = Vec::new();
-    encode(&mut out, id(n), ClientId(9), seq, Some("a,b"), format!("medida {kind}").as_bytes()).unwrap();
+    let place = Some(Place { number: 0, entry: n as u32 });
+    encode(&mut out, Fields { id: id(n), client: ClientId(9), seq, place }, format!("medida {kind}").as_bytes())
+        .unwrap();
     out
 }
 
@@ -83,7 +86,7 @@ fn every_finding_is_counted_and_its_place_told() {
     );
     assert_eq!((report.checksum_errors, report.torn_tails, report.damage_first.len()), (1, 1, 2));
     assert_eq!((&report.damage_first[0].file, report.damage_first[0].line), (&files.path("data0/data.txt"), 3));
-    assert_eq!((report.differing, &report.differing_first[0].id), (1, &id(2).to_string()));
+    assert_eq!((report.unequal.differing, &report.unequal.differing_first[0].id), (1, &id(2).to_string()));
     assert_eq!((report.unacknowledged, report.duplicates, report.sent_twice), (2, 1, 1));
     assert!(!report.keeps_its_word());
     let later = files.audit_since(id(5));
@@ -105,7 +108,7 @@ fn progress_reaches_its_end() {
         Settings { registros: vec![here.clone()], data: vec![here.clone()], since: RecordId::default(), temp: here };
     let mut last = (0, 1);
     audit(&settings, &mut |_, done, total| last = (done, total)).unwrap();
-    assert_eq!(last, (3, 3), "one range, one copy, one message");
+    assert_eq!(last, (4, 4), "one range, one copy, one entry, one message");
 }
 
 /// Node, first id, how many more.
@@ -156,7 +159,7 @@ proptest! {
         prop_assert_eq!(report.missing, count(&|copies, _| copies == 0));
         prop_assert_eq!(report.fewer, count(&|copies, nodes| copies > 0 && copies < nodes));
         prop_assert_eq!(report.unacknowledged, held.keys().filter(|n| !promised.contains_key(n)).count() as u64);
-        prop_assert_eq!(report.differing, contents.values().filter(|contents| contents.len() > 1).count() as u64);
+        prop_assert_eq!(report.unequal.differing, contents.values().filter(|contents| contents.len() > 1).count() as u64);
         let twice = |kept: &BTreeSet<(u8, u64)>| (0..2).any(|kind| kept.iter().filter(|(one, _)| *one == kind).count() > 1);
         prop_assert_eq!(report.sent_twice, messages.values().filter(|kept| twice(kept)).count() as u64);
         let reused = |kept: &BTreeSet<(u8, u64)>| {

@@ -1,14 +1,16 @@
-//! Copies of records as they are found in data folders, brought together id by id.
+//! Copies of records as they are found in data folders, brought together id by id, and entry by entry.
 //!
-//! Two copies are the same if client, sequence number and payload are; the names of the nodes that were to keep them
-//! may differ, since a batch that was sent again names others. What a copy too few or too many means is not decided here.
+//! Two copies are the same if client, sequence number and payload are. A record may stand in several ledgers, for what was
+//! put again is another entry under the same id; but an entry is one record. What a copy too few or too many means is not
+//! decided here.
 
 use std::path::{Path, PathBuf};
 
 use super::sort::{self, Entry, Fields, Sorted};
-use super::verify::{self, Report};
+use super::verify::{self, Node, Report};
 use crate::data::record::Line;
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::ledger::{Incarnation, LedgerId};
 
 /// One good record of one folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,8 +21,6 @@ pub(crate) struct Copied {
     pub(crate) folder: u16,
     /// CRC-32C of client, sequence number and payload.
     pub(crate) content: u32,
-    /// How many nodes its line names, 1 if it names none.
-    pub(crate) named: u16,
 }
 
 impl Copied {
@@ -30,24 +30,88 @@ impl Copied {
         let content = crc32c::crc32c(line.text.as_bytes());
         let content = crc32c::crc32c_append(content, &line.client.0.to_le_bytes());
         let content = crc32c::crc32c_append(content, &line.seq.to_le_bytes());
-        let named = u16::try_from(line.copies().count()).unwrap_or(u16::MAX).max(1);
-        Self { id: line.id, folder, content, named }
+        Self { id: line.id, folder, content }
     }
 }
 
 impl Entry for Copied {
-    const BYTES: usize = 20;
+    const BYTES: usize = 18;
 
     fn put(&self, out: &mut Vec<u8>) {
         put_id(out, self.id);
         out.extend_from_slice(&self.folder.to_le_bytes());
         out.extend_from_slice(&self.content.to_le_bytes());
-        out.extend_from_slice(&self.named.to_le_bytes());
     }
 
     fn get(mut fields: Fields<'_>) -> Self {
-        Self { id: get_id(&mut fields), folder: fields.u16(), content: fields.u32(), named: fields.u16() }
+        Self { id: get_id(&mut fields), folder: fields.u16(), content: fields.u32() }
     }
+}
+
+/// Which record an entry is, as one line of one folder says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Placed {
+    /// The ledger.
+    pub(crate) ledger: LedgerId,
+    /// The entry.
+    pub(crate) entry: u32,
+    /// The time in the record's id; the incarnation is the ledger's.
+    pub(crate) time_ns: u64,
+    /// Which folder it lies in.
+    pub(crate) folder: u16,
+}
+
+impl Placed {
+    /// What is remembered of a line; none of format 1, which stands in no ledger.
+    #[must_use]
+    pub(crate) fn new(line: &Line<'_>, folder: u16) -> Option<Self> {
+        line.entry().map(|(ledger, entry)| Self { ledger, entry, time_ns: line.id.time_ns, folder })
+    }
+
+    /// The record.
+    #[must_use]
+    pub(crate) const fn id(&self) -> RecordId {
+        RecordId { time_ns: self.time_ns, incarnation: self.ledger.incarnation.0 }
+    }
+}
+
+impl Entry for Placed {
+    const BYTES: usize = 22;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        for field in [self.ledger.incarnation.0, self.ledger.number, self.entry] {
+            out.extend_from_slice(&field.to_le_bytes());
+        }
+        out.extend_from_slice(&self.time_ns.to_le_bytes());
+        out.extend_from_slice(&self.folder.to_le_bytes());
+    }
+
+    fn get(mut fields: Fields<'_>) -> Self {
+        let ledger = LedgerId { incarnation: Incarnation(fields.u32()), number: fields.u32() };
+        Self { ledger, entry: fields.u32(), time_ns: fields.u64(), folder: fields.u16() }
+    }
+}
+
+/// Tells `clash` of every entry that is two records: one line of each.
+pub(crate) fn clashes(
+    placed: Sorted<Placed>,
+    mut each: impl FnMut(),
+    mut clash: impl FnMut([Placed; 2]),
+) -> Result<(), sort::Error> {
+    let mut first: Option<Placed> = None;
+    let mut told = false;
+    for entry in placed {
+        each();
+        let entry = entry?;
+        match first.filter(|first| (first.ledger, first.entry) == (entry.ledger, entry.entry)) {
+            Some(first) if first.time_ns != entry.time_ns && !std::mem::replace(&mut told, true) => {
+                clash([first, entry])
+            }
+            Some(_) => {}
+            None => (first, told) = (Some(entry), false),
+        }
+    }
+    Ok(())
 }
 
 /// Writes an id as [`get_id`] reads it.
@@ -149,8 +213,6 @@ pub(crate) struct Group {
     pub(crate) repeated: u64,
     /// Whether not all copies have the same content.
     pub(crate) differing: bool,
-    /// Most names that any copy's line has.
-    pub(crate) named: u16,
 }
 
 /// Copies in the order of ids, one group an id.
@@ -172,13 +234,12 @@ impl Groups {
         each();
         group.folders.clear();
         group.folders.push(first.folder);
-        (group.id, group.repeated, group.differing, group.named) = (first.id, 0, false, first.named);
+        (group.id, group.repeated, group.differing) = (first.id, 0, false);
         let mut before = first;
         while let Some(copy) = self.copies.next_if(|next| next.as_ref().map_or(true, |next| next.id == first.id)) {
             each();
             let copy = copy?;
             group.differing |= copy.content != first.content;
-            group.named = group.named.max(copy.named);
             if copy.folder != before.folder {
                 group.folders.push(copy.folder);
             } else if copy.content == before.content {
@@ -191,13 +252,16 @@ impl Groups {
 }
 
 /// A folder and what `verify` finds in it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct Checked {
     /// The folder.
     pub(crate) dir: PathBuf,
     /// What it holds.
     #[serde(flatten)]
     pub(crate) report: Report,
+    /// What it has of ledgers, and what its identity promises.
+    #[serde(skip)]
+    pub(crate) node: Node,
 }
 
 /// Reads a folder, the `number`th, showing its good records to `each`. `progress` is told the folder, bytes done in it
@@ -209,8 +273,8 @@ pub(crate) fn read_folder(
     each: &mut dyn FnMut(u16, &Line<'_>) -> Result<(), sort::Error>,
 ) -> Result<Checked, verify::Error> {
     let mut in_folder = |line: &Line<'_>| each(number, line);
-    let report = verify::verify_each(dir, &mut |done, total| progress(dir, done, total), &mut in_folder)?;
-    Ok(Checked { dir: dir.to_owned(), report })
+    let (report, node) = verify::verify_each(dir, &mut |done, total| progress(dir, done, total), &mut in_folder)?;
+    Ok(Checked { dir: dir.to_owned(), report, node })
 }
 
 #[cfg(test)]
@@ -232,30 +296,40 @@ mod tests {
 
     #[test]
     fn copies_come_together_by_id() {
-        let copy = |n, folder, content, named| Copied { id: id(n), folder, content, named };
-        let copies = [
-            copy(9, 1, 7, 2),
-            copy(5, 0, 1, 1),
-            copy(9, 0, 7, 1),
-            copy(5, 0, 1, 1),
-            copy(5, 0, 1, 1),
-            copy(7, 2, 1, 2),
-            copy(7, 2, 2, 1),
-        ];
+        let copy = |n, folder, content| Copied { id: id(n), folder, content };
+        let copies =
+            [copy(9, 1, 7), copy(5, 0, 1), copy(9, 0, 7), copy(5, 0, 1), copy(5, 0, 1), copy(7, 2, 1), copy(7, 2, 2)];
         let mut groups = Groups::new(sorted(&copies));
         let (mut group, mut found, mut seen) = (Group::default(), Vec::new(), 0);
         while groups.next(&mut group, || seen += 1).unwrap() {
             found.push(group.clone());
         }
-        let group = |n, folders: &[u16], repeated, differing, named| Group {
+        let group = |n, folders: &[u16], repeated, differing| Group {
             id: id(n),
             folders: folders.to_vec(),
             repeated,
             differing,
-            named,
         };
-        assert_eq!(found, [group(5, &[0], 2, false, 1), group(7, &[2], 0, true, 2), group(9, &[0, 1], 0, false, 2)]);
+        assert_eq!(found, [group(5, &[0], 2, false), group(7, &[2], 0, true), group(9, &[0, 1], 0, false)]);
         assert_eq!(seen, copies.len());
+    }
+
+    #[test]
+    fn an_entry_that_is_two_records_is_told_once() {
+        let ledger = |number| LedgerId { incarnation: Incarnation(3), number };
+        let placed = |number, entry, time_ns, folder| Placed { ledger: ledger(number), entry, time_ns, folder };
+        let all = [
+            placed(0, 1, 10, 0),
+            placed(0, 1, 10, 1),
+            placed(0, 2, 11, 0),
+            placed(0, 2, 12, 1),
+            placed(0, 2, 13, 2),
+            placed(1, 2, 11, 0),
+        ];
+        let mut told = Vec::new();
+        clashes(sorted(&all), || {}, |two| told.push(two)).unwrap();
+        assert_eq!(told, [[all[2], all[3]]]);
+        assert_eq!(told[0][1].id(), id(12));
     }
 
     /// Client, number, twice, reused.

@@ -1,11 +1,14 @@
 //! Finds the files that an audit reads: data folders and registros, each once, however they are named.
 
-use std::collections::HashSet;
-use std::io;
+use std::collections::{BTreeSet, HashSet};
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::data::segments::is_data;
+use crate::files;
+use crate::head::registro::GONE;
 use crate::limits::{AUDIT_FOLDERS_MAX, AUDIT_REGISTROS_MAX};
 
 /// Why there is nothing to read.
@@ -87,6 +90,28 @@ pub(crate) fn registros(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     once(found, "registro files", AUDIT_REGISTROS_MAX)
 }
 
+/// The time of the last line that was let go of any of these registros. What is older cannot be judged.
+///
+/// # Errors
+/// A file that says so can't be read.
+pub(crate) fn lines_until(registros: &[PathBuf]) -> Result<Option<SystemTime>, Error> {
+    let folders: BTreeSet<&Path> = registros.iter().filter_map(|file| file.parent()).collect();
+    let mut until = None;
+    for folder in folders {
+        let (path, mut text) = (folder.join(GONE), String::new());
+        match files::read(&path).and_then(|file| file.take(TIME_CHARS_MAX).read_to_string(&mut text)) {
+            // A file that was cut off in a crash says nothing; its registros were let go before it was written, if at all.
+            Ok(_) => until = until.max(humantime::parse_rfc3339(text.trim()).ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(Error::Disk { path, source }),
+        }
+    }
+    Ok(until)
+}
+
+/// More than a time and its newline take.
+const TIME_CHARS_MAX: u64 = 64;
+
 /// What `find` finds in a folder; if that is nothing, what it finds in the folders in it.
 fn expand(dir: &Path, find: impl Fn(&Path) -> Result<Vec<PathBuf>, Error>) -> Result<Vec<PathBuf>, Error> {
     let mut found = find(dir)?;
@@ -155,6 +180,23 @@ mod tests {
         for paths in [vec![day.clone(), link], vec![dir.path().join("head")], vec![dir.path().to_owned()]] {
             assert_eq!(registros(&paths).unwrap(), std::slice::from_ref(&day));
         }
+    }
+
+    #[test]
+    fn the_latest_time_counts_and_what_is_no_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ["h1", "h2", "h3"].map(|head| dir.path().join(head).join("registro.log"));
+        for (file, time) in files.iter().zip(["2026-01-02T00:00:00Z\n", "2026-03-02T00:00:00Z\n", "20"]) {
+            fs::create_dir(file.parent().unwrap()).unwrap();
+            fs::write(file.with_file_name(GONE), time).unwrap();
+        }
+        let wanted = humantime::parse_rfc3339("2026-03-02T00:00:00Z").unwrap();
+        assert_eq!(lines_until(&files).unwrap(), Some(wanted));
+        let here = [dir.path().join("registro.log")];
+        assert_eq!(lines_until(&here).unwrap(), None);
+        rustix::fs::mkfifoat(rustix::fs::CWD, dir.path().join(GONE), rustix::fs::Mode::RUSR).unwrap();
+        let error = lines_until(&here).unwrap_err().to_string();
+        assert!(error.contains("is a FIFO and no file"), "{error}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use crate::check::across::Clashing;
 use crate::check::audit::{self, Report, Reused, Short, Step};
 use anyhow::Result;
 use clap::Args;
@@ -27,6 +28,8 @@ Every id in a registro has to be in a data folder. The lines of the report:
                     old node's folder too, or wait
   differing copies  the same id with different contents, each with the right
                     checksum
+  clashing entries  entries of a ledger that are two records, each with the
+                    right checksum
   checksum errors   bad lines before a good one or in a sealed file, whatever
                     time they are from; an id with another good copy is not
                     missing
@@ -34,12 +37,12 @@ Every id in a registro has to be in a data folder. The lines of the report:
                     starts: no records
   not acknowledged  there, but in no registro: the head was killed before it
                     could write it down
-  duplicates        lines that repeat an id in the same folder: a copy was
-                    sent again
+  duplicates        lines that repeat an id in the same folder: it was put
+                    again, in another ledger
   sent twice        messages of a client that are kept under two ids: it tried
                     again
-  let go            copies that are not there since retention removed them
-                    (--keep of the data nodes)
+  let go            copies that are not there, and so old that retention may
+                    have removed them (--keep of the data nodes)
   not judged        there, in no registro, and from a time whose lines were
                     let go (--keep-registro)
   numbers reused    numbers of a client that two different messages have: it
@@ -54,7 +57,7 @@ are missing here. --since leaves out what is older, on both sides: use it when
 old files have been removed by hand. Nothing is changed.
 
 Memory stays below 200 MiB. Temporary files take 24 bytes for each range of
-ids in a registro and 52 for each record; they have no names and are gone with
+ids in a registro and 72 for each record; they have no names and are gone with
 the process.
 
 Exit codes:
@@ -149,7 +152,8 @@ pub(crate) fn table(report: &Report) -> String {
         ("found", report.found),
         ("missing", report.missing),
         ("fewer copies", report.fewer),
-        ("differing copies", report.differing),
+        ("differing copies", report.unequal.differing),
+        ("clashing entries", report.unequal.clashing),
         ("checksum errors", report.checksum_errors),
         ("torn ends", report.torn_tails),
         ("not acknowledged", report.unacknowledged),
@@ -170,10 +174,15 @@ pub(crate) fn table(report: &Report) -> String {
         text += &format!("fewer copies: {}, found in {}\n", short(one), list(&one.dirs));
     }
     text += &unlisted("with fewer copies", report.fewer, report.fewer_first.len());
-    for one in &report.differing_first {
+    let unequal = &report.unequal;
+    for one in &unequal.differing_first {
         text += &format!("differing copies: {} in {}\n", one.id, list(&one.dirs));
     }
-    text += &unlisted("with differing copies", report.differing, report.differing_first.len());
+    text += &unlisted("with differing copies", unequal.differing, unequal.differing_first.len());
+    for one in &unequal.clashing_first {
+        text += &format!("clashing: {}\n", clashing(one));
+    }
+    text += &unlisted("clashing entries", unequal.clashing, unequal.clashing_first.len());
     for Reused { client, seq, ids } in &report.numbers_reused_first {
         text += &format!("number reused: {seq} of client {client}, in {} and in {}\n", ids[0], ids[1]);
     }
@@ -216,6 +225,12 @@ fn unlisted(what: &str, count: u64, listed: usize) -> String {
         0 => String::new(),
         more => format!("  {more} more {what} are not listed\n"),
     }
+}
+
+/// An entry that is two records.
+pub(crate) fn clashing(one: &Clashing) -> String {
+    let Clashing { ledger, entry, ids: [first, second], dirs } = one;
+    format!("entry {entry} of ledger {ledger} is {first} and {second}, in {}", list(dirs))
 }
 
 /// Folders in one line.

@@ -25,7 +25,7 @@ Examples:
       faster on a slow disk; up to 50 ms can be lost with the power
 
 A lost head is dialled again until it is back. Files in the folder: data.txt,
-data-<first id>.txt, node.id, node.log.";
+data-<first id>.txt, node.state, node.log.";
 
 /// A dataNode: keeps the messages that a head hands it
 #[derive(Debug, Args)]
@@ -78,13 +78,12 @@ impl Data {
             net: Net::Tcp,
             sync: policy(self.sync),
             segment_bytes: self.segment_bytes,
-            repair: data::repair::Settings {
-                after: self.upkeep.repair_after,
-                bytes_per_second: self.upkeep.repair_rate,
-            },
+            repair: data::fetching::Settings { bytes_per_second: self.upkeep.repair_rate },
             clock: crate::clock::Clock::default(),
             retention: data::retention::Policy { keep: self.upkeep.keep, keep_bytes: self.upkeep.keep_bytes },
             new_id: self.new_id,
+            boot: data::boot_id(),
+            identity: None,
             seed: rand::random(),
         };
         let ends_with = runtime::EndsWith::service(self.until_stdin_closes);

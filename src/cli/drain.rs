@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::client;
+use crate::client::{self, Leaving};
 use crate::limits;
 use crate::wire::status::{NodeStatus, StatusReport};
 use anyhow::{Context as _, Result, bail};
@@ -22,23 +22,28 @@ Examples:
       name every head, so that none gives it new messages
   acopio drain data3 --head 127.0.0.1:5000 --gone
       data3 never comes back: do not wait for it
+  acopio drain data3 --head 127.0.0.1:5000 --gone --lose
+      and give up what it alone kept
 
-Ctrl-C ends the waiting, not the drain. A head that is started anew has
-forgotten it: drain again. What lay on one node alone and is given up with
---gone is lost.";
+Ctrl-C ends the waiting, not the drain. A drain is noted by the data nodes: it
+goes on whatever is started anew. Without --lose, what a node that is given up
+kept alone stays lacking: reads say so until it is back.";
 
 /// Moves the records of a dataNode to others and lets it go
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Drain {
-    /// Name of the dataNode, as in status
-    #[arg(value_name = "NODE", value_parser = values::name)]
+    /// Name or identity of the dataNode, as in status
+    #[arg(value_name = "NODE", value_parser = values::name, allow_hyphen_values = true)]
     node: String,
     #[command(flatten)]
     heads: Heads,
     /// Give up a node that is away for good
     #[arg(long, env = "ACOPIO_GONE", value_parser = BoolishValueParser::new())]
     gone: bool,
+    /// Give up what it alone kept, too: those records are lost
+    #[arg(long, requires = "gone", env = "ACOPIO_LOSE", value_parser = BoolishValueParser::new())]
+    lose: bool,
     /// Time to go on trying, while a head cannot be asked, or forever; all have to know of it
     #[arg(long, env = "ACOPIO_RETRY_FOR", value_name = "TIME", default_value = "30s", value_parser = values::or_forever)]
     retry_for: Duration,
@@ -51,8 +56,11 @@ impl Drain {
         self.heads.head = heads::resolve(self.heads.head)?;
         runtime::run_short(async {
             self.ask().await?;
-            if self.gone {
+            if self.gone && !self.lose {
                 tracing::info!("{} is given up", self.node);
+            } else if self.gone {
+                self.wait().await?;
+                tracing::info!("{} is given up, with what only it kept", self.node);
             } else {
                 self.wait().await?;
                 tracing::info!("{} is drained: its records are on other nodes, and it has ended", self.node);
@@ -62,12 +70,20 @@ impl Drain {
         })
     }
 
+    const fn leaving(&self) -> Leaving {
+        match (self.gone, self.lose) {
+            (false, _) => Leaving::Drained,
+            (true, false) => Leaving::Gone,
+            (true, true) => Leaving::GoneWithItsRecords,
+        }
+    }
+
     /// All heads have to know, or one would go on sending messages there. They are told at the same time, so that one that
     /// is away keeps it from no other.
     async fn ask(&self) -> Result<()> {
         let mut telling = JoinSet::new();
         for head in self.heads.head.clone() {
-            telling.spawn(tell(head, self.node.clone(), self.gone, self.retry_for));
+            telling.spawn(tell(head, self.node.clone(), self.leaving(), self.retry_for));
         }
         let mut troubles = Vec::new();
         while let Some(told) = telling.join_next().await {
@@ -104,13 +120,10 @@ impl Drain {
                 match client::status(head).await {
                     Ok(report) => {
                         let node = report.nodes.iter().find(|node| node.name == self.node);
-                        let away = report.members_away.iter().any(|member| member.name == self.node);
-                        here |= node.is_some() || away;
-                        news = progress(&report, node, away).unwrap_or(news);
-                        if node.is_some_and(|node| node.state != DRAINING) {
-                            // The head was started anew.
-                            client::drain(head, &self.node, false).await?;
-                        }
+                        let away =
+                            report.members_away.iter().any(|member| member.name == self.node || member.id == self.node);
+                        here |= away || node.is_some() && !self.gone;
+                        news = progress(&report, node, away, self.gone).unwrap_or(news);
                     }
                     Err(error) => {
                         here = true;
@@ -137,11 +150,11 @@ impl Drain {
 }
 
 /// Tells one head, trying again while it cannot be reached; what is wrong if it was not told.
-async fn tell(head: String, node: String, gone: bool, retry_for: Duration) -> Result<(), String> {
+async fn tell(head: String, node: String, leaving: Leaving, retry_for: Duration) -> Result<(), String> {
     let begun = Instant::now();
     loop {
         let left = retry_for.saturating_sub(begun.elapsed());
-        let error = match tokio::time::timeout(left, client::drain(&head, &node, gone)).await {
+        let error = match tokio::time::timeout(left, client::drain(&head, &node, leaving)).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error,
             Err(_) => return Err(format!("head {head} did not answer within {}", values::show(retry_for))),
@@ -154,14 +167,25 @@ async fn tell(head: String, node: String, gone: bool, retry_for: Duration) -> Re
     }
 }
 
-/// The state of a node that is drained, in `status`.
-const DRAINING: &str = "vaciando";
-
-fn progress(report: &StatusReport, node: Option<&NodeStatus>, away: bool) -> Option<String> {
+fn progress(report: &StatusReport, node: Option<&NodeStatus>, away: bool, gone: bool) -> Option<String> {
+    if gone {
+        return away.then(|| {
+            "the other nodes have to note that it is given up; those that are away have to come back".to_owned()
+        });
+    }
     if away {
         return Some("it went away before all was copied; start it again, or give it up with --gone".to_owned());
     }
-    node.map(|_| format!("{} records have to be copied yet", report.short_of_copies))
+    let node = node?;
+    let others = report.nodes.iter().filter(|other| !other.id.is_empty() && other.name != node.name).count();
+    let (least, away) = (report.copies_min, report.members_away.len());
+    Some(if others < least {
+        format!("without it there are {others} dataNodes, and {least} have to keep each message; start others")
+    } else if away >= least {
+        format!("{away} dataNodes are away, and may be missing what it has; start them, or give them up with --gone")
+    } else {
+        format!("{} records have to be copied yet", report.short_of_copies)
+    })
 }
 
 /// What is wrong if nodes are missing for the copies that a head wants.
@@ -179,8 +203,47 @@ mod tests {
     #[test]
     fn a_node_that_goes_away_is_told_of() {
         let report = StatusReport { short_of_copies: 7, ..StatusReport::default() };
-        assert!(progress(&report, None, true).is_some_and(|said| said.contains("--gone")));
-        assert_eq!(progress(&report, None, false), None);
+        assert!(progress(&report, None, true, false).is_some_and(|said| said.contains("--gone")));
+        assert_eq!(progress(&report, None, false, false), None);
+    }
+
+    #[test]
+    fn what_a_drain_waits_for_is_told() {
+        let node = |name: &str| NodeStatus {
+            name: name.to_owned(),
+            ip: std::net::Ipv4Addr::LOCALHOST.into(),
+            port: 1,
+            id: name.to_owned(),
+            dialect: crate::wire::status::NodeDialect::Framed,
+            state: "vaciando".to_owned(),
+            since: String::new(),
+            records: 0,
+            bytes: 0,
+            syncs: 0,
+            written: 0,
+            writable: true,
+            reason: String::new(),
+            in_flight: 0,
+            acked: 0,
+            sync: String::new(),
+            ping_ms: None,
+            icmp: None,
+        };
+        let away = |name: &str| crate::wire::status::MemberAway {
+            name: name.to_owned(),
+            id: String::new(),
+            since: String::new(),
+        };
+        let said = |others: &[&str], gone: &[&str]| {
+            let nodes = others.iter().chain(&["a"]).map(|name| node(name)).collect();
+            let members_away = gone.iter().map(|name| away(name)).collect();
+            let report =
+                StatusReport { nodes, members_away, copies_min: 2, short_of_copies: 7, ..StatusReport::default() };
+            progress(&report, Some(&node("a")), false, false).unwrap_or_default()
+        };
+        assert!(said(&["b"], &[]).starts_with("without it there are 1 dataNodes, and 2 have to keep"));
+        assert!(said(&["b", "c"], &["d", "e"]).starts_with("2 dataNodes are away"));
+        assert_eq!(said(&["b", "c"], &["d"]), "7 records have to be copied yet");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `acopio head`: flags of a headNode, and a solo head.
 
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 #[cfg(feature = "coord")]
 use super::announced;
 use super::logging::{self, HEARTBEAT, LogFile, Takes};
-use super::upkeep::KeepRegistro;
+use super::upkeep::{KeepRegistro, RepairAfter};
 use super::{Global, Outcome, runtime, values};
 
 const AFTER_HELP: &str = "\
@@ -27,8 +28,8 @@ Examples:
       no data nodes: it keeps the messages itself, and echoes them
 
 Files in the folder of the logs: registro.log (who keeps what), heartbeat.log
-(the state of the nodes), head.log, members.txt (the data nodes it has known),
-clock.txt (what it has called safe to readers).";
+(the state of the nodes), head.log, head.state (the data nodes of its
+cluster).";
 
 /// A headNode: takes messages from clients and has data nodes keep them
 #[derive(Debug, Args)]
@@ -60,10 +61,12 @@ pub(crate) struct Head {
     #[arg(long, env = "ACOPIO_REPLICAS", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u64).range(1..=limits::REPLICAS_MAX as u64))]
     replicas: u64,
-    /// Copies without which a message is refused; at most --replicas
-    #[arg(long, env = "ACOPIO_MIN_COPIES", value_name = "N", default_value_t = 1,
+    /// Copies without which a message is refused; at most --replicas [default: as many]
+    #[arg(long, env = "ACOPIO_MIN_COPIES", value_name = "N",
         value_parser = clap::value_parser!(u64).range(1..=limits::REPLICAS_MAX as u64))]
-    min_copies: u64,
+    min_copies: Option<u64>,
+    #[command(flatten)]
+    repair_after: RepairAfter,
     /// Most bytes that a data node which speaks text (raw or line) is sent as one message, "mensaje: " included; longer
     /// ones go to nodes that speak frames, or are refused
     #[arg(long, env = "ACOPIO_NODE_BYTES", value_name = "BYTES", default_value_t = limits::TEXT_NODE_BYTES_DEFAULT as u64,
@@ -143,8 +146,8 @@ impl Head {
     }
 
     async fn serve(self, shutdown: CancellationToken) -> Result<()> {
-        if self.min_copies > self.replicas {
-            let (least, replicas) = (self.min_copies, self.replicas);
+        if let Some(least) = self.min_copies.filter(|least| *least > self.replicas) {
+            let replicas = self.replicas;
             anyhow::bail!(
                 "--min-copies {least} is more than --replicas {replicas}; raise --replicas or lower --min-copies"
             );
@@ -196,8 +199,9 @@ impl Head {
             return Ok(head::run(config, listener, shutdown).await?);
         }
         let mut node = self.embedded();
-        config.solo = Some(data::node_id(&node)?);
-        node.new_id = false;
+        let identity = Arc::new(OnceLock::new());
+        config.solo = Some(Arc::clone(&identity));
+        node.identity = Some(identity);
         tracing::info!("{}{address}, solo: messages are kept in {}", cluster::LISTENING, node.dir.display());
         Ok(cluster::solo::run(config, node, listener, shutdown).await?)
     }
@@ -219,7 +223,8 @@ impl Head {
             cluster: self.cluster.clone(),
             replicas: usize::try_from(self.replicas).unwrap_or(usize::MAX),
             text_node_bytes: usize::try_from(self.node_bytes).unwrap_or(usize::MAX),
-            copies_min: usize::try_from(self.min_copies).unwrap_or(usize::MAX),
+            copies_min: usize::try_from(self.min_copies.unwrap_or(self.replicas)).unwrap_or(usize::MAX),
+            repair_after: self.repair_after.repair_after,
             clock: Clock::System,
             seed: rand::random(),
         }
@@ -235,10 +240,12 @@ impl Head {
             net: Net::Tcp,
             sync: super::data::policy(self.sync),
             segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
-            repair: data::repair::Settings::default(),
+            repair: data::fetching::Settings::default(),
             clock: crate::clock::Clock::default(),
             retention: data::retention::Policy::default(),
             new_id: self.new_id,
+            boot: data::boot_id(),
+            identity: None,
             seed: rand::random(),
         }
     }

@@ -18,6 +18,7 @@ mod broker;
 #[cfg(feature = "broker")]
 mod calc;
 mod client;
+mod copies;
 mod data;
 #[cfg(feature = "docker")]
 mod demo;
@@ -165,6 +166,7 @@ enum Command {
     Status(status::Status),
     Health(health::Health),
     Drain(drain::Drain),
+    Copies(copies::Copies),
     Verify(verify::Verify),
     Audit(audit::Audit),
     #[cfg(feature = "lab")]
@@ -257,6 +259,7 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Status(args) => args.run(cli.global),
         Command::Health(args) => args.run(cli.global),
         Command::Drain(args) => args.run(cli.global),
+        Command::Copies(args) => args.run(cli.global),
         Command::Verify(args) => args.run(cli.global),
         Command::Audit(args) => args.run(cli.global),
         #[cfg(feature = "lab")]

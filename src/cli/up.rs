@@ -8,7 +8,7 @@ use crate::{cluster, limits};
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::upkeep::{KeepRegistro, Upkeep};
+use super::upkeep::{KeepRegistro, RepairAfter, Upkeep};
 use super::{Global, Outcome, runtime, values};
 
 const AFTER_HELP: &str = "\
@@ -86,6 +86,8 @@ pub(crate) struct Up {
     #[arg(long, env = "ACOPIO_SYNC", value_name = "WHEN", default_value = "always", value_parser = values::sync)]
     sync: values::Sync,
     #[command(flatten)]
+    repair_after: RepairAfter,
+    #[command(flatten)]
     upkeep: Upkeep,
     #[command(flatten)]
     registro: KeepRegistro,
@@ -122,7 +124,7 @@ impl Up {
                 every: values::show(self.every),
                 heartbeat: values::show(self.heartbeat),
                 sync: self.sync.to_string(),
-                repair_after: values::show(self.upkeep.repair_after),
+                repair_after: values::show(self.repair_after.repair_after),
                 repair_rate: self.upkeep.repair_rate,
                 cluster: self.cluster,
                 keep: self.upkeep.keep.map(values::show),

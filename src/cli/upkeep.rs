@@ -1,5 +1,5 @@
-//! Flags of what a data node does with its records by itself, and how long a head keeps its registro: the same for one and
-//! for those of a whole cluster.
+//! Flags that are the same for one member and for those of a whole cluster: copies that are made again, what a data node
+//! removes by itself, how long a head keeps its registro.
 
 use std::time::Duration;
 
@@ -8,13 +8,18 @@ use clap::Args;
 use super::values;
 use crate::daily::Keep;
 
-/// How copies are made again, and when records go.
+/// How long heads wait for a data node.
 #[derive(Debug, Args)]
-pub(crate) struct Upkeep {
-    /// Time a data node may be away before the copies it held are made again
+pub(crate) struct RepairAfter {
+    /// Time a data node may be away before what it keeps is copied to others
     #[arg(long, env = "ACOPIO_REPAIR_AFTER", value_name = "TIME", default_value = "60s",
         value_parser = values::duration)]
     pub(crate) repair_after: Duration,
+}
+
+/// How fast a data node makes copies, and when records go.
+#[derive(Debug, Args)]
+pub(crate) struct Upkeep {
     /// Pace at which a data node makes missing copies again, bytes of records a second
     #[arg(long, env = "ACOPIO_REPAIR_RATE", value_name = "SIZE", default_value = "10MB", value_parser = values::rate)]
     pub(crate) repair_rate: u64,

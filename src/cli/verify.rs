@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::check::across::{self, Checked, Copies};
+use crate::check::across::{self, Checked, Complete, Copies, Lacking, Member};
 use crate::check::verify;
 use anyhow::Result;
 use clap::Args;
@@ -16,18 +16,25 @@ Examples:
   acopio verify logs/data1
   acopio verify logs/data* --format json
 
-Of several folders it also says how many copies of each record there are,
-which records have fewer than their own line names nodes (no fault: not every
-folder may be named), and which copies differ (a fault). What is missing
-everywhere only `acopio audit` can tell.
+Each folder alone: every line's checksum, and whether the entries of ledgers
+that its identity promises (node.state) are in its files. A rotten line is no
+fault where none of them lacks: its record was fetched again.
 
-A rotten line whose record the node has fetched again from a copy, and has, is
-no fault.
+All of them together: whether they have everything that their cluster
+acknowledged. That can be said if fewer folders of its nodes were not given
+than each record has copies, and every entry that one of them promises is in
+one of them. Otherwise what lacks is named, and whose folders were not given.
+Copies of a record that differ are a fault. Records of format 1 are in no
+ledger: they are read and compared, and not counted.
+
+Exit codes:
+  0    no folder has a fault, and all of them together are complete
+  1    otherwise
 
 Nothing is changed. A node that runs may be writing its last line: then that
 line can look torn.";
 
-/// Checks every record's checksum and order; says what is torn or rotten, and where
+/// Checks every record's checksum, and whether folders have what their cluster owes; says what lacks
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Verify {
@@ -37,13 +44,13 @@ pub(crate) struct Verify {
     /// How to print the report
     #[arg(long, env = "ACOPIO_FORMAT", value_name = "FORMAT", value_enum, default_value = "table")]
     format: Format,
-    /// Folder for temporary files, 20 bytes for a record; used for several folders only [default: the system's]
+    /// Folder for temporary files, 40 bytes for a record [default: the system's]
     #[arg(long, env = "ACOPIO_TEMP", value_name = "DIR")]
     temp: Option<PathBuf>,
 }
 
 impl Verify {
-    /// Checks every folder; fails if there is damage in any.
+    /// Checks every folder; fails if there is damage in any, or something lacks.
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
         runtime::end_by_signals_as_pid_1()?;
@@ -59,7 +66,8 @@ impl Verify {
         bar.finish_and_clear();
         let text = match self.format {
             Format::Table => {
-                report.folders.iter().map(table).chain(report.copies.as_ref().map(together)).collect::<String>()
+                let copies = report.copies.as_ref().map(copies);
+                report.folders.iter().map(table).chain(copies).chain([complete(&report.together)]).collect::<String>()
             }
             Format::Json => print::json(&report)?,
         };
@@ -68,31 +76,54 @@ impl Verify {
     }
 }
 
-/// What the folders hold together.
-fn together(all: &Copies) -> String {
+/// The copies in the folders.
+fn copies(all: &Copies) -> String {
     let mut text = format!("together: {} different records", all.ids);
     for (copies, ids) in &all.by_copies {
         text += &format!("; {ids} with {copies} {}", if *copies == 1 { "copy" } else { "copies" });
     }
     text += "\n";
-    if all.short > 0 {
-        text += &format!("  {} have fewer copies here than their own line names nodes\n", all.short);
+    let unequal = &all.unequal;
+    if unequal.differing > 0 {
+        text += &format!("  {} have copies that differ: a fault\n", unequal.differing);
     }
-    for one in &all.short_first {
-        text += &format!("    {} names {} nodes and is in {}\n", one.id, one.named, audit::list(&one.dirs));
-    }
-    if all.differing > 0 {
-        text += &format!("  {} have copies that differ: a fault\n", all.differing);
-    }
-    for one in &all.differing_first {
+    for one in &unequal.differing_first {
         text += &format!("    {} in {}\n", one.id, audit::list(&one.dirs));
+    }
+    if unequal.clashing > 0 {
+        text += &format!("  {} entries of ledgers are two records: a fault\n", unequal.clashing);
+    }
+    for one in &unequal.clashing_first {
+        text += &format!("    {}\n", audit::clashing(one));
+    }
+    text
+}
+
+/// Whether the folders have everything, and what they lack.
+fn complete(all: &Complete) -> String {
+    let name = |one: &Member| match one.name.as_str() {
+        "" => one.identity.clone(),
+        name => format!("{name} ({})", one.identity),
+    };
+    let names = |of: &[Member]| of.iter().map(name).collect::<Vec<_>>().join(", ");
+    let mut text = match (all.complete, all.lacking) {
+        (true, _) => "complete: everything that was acknowledged is here, or was let go by retention\n".to_owned(),
+        (false, 0) => format!("NOT complete: {} folders or more were not given, or can't be relied on\n", all.least),
+        (false, lacking) => format!("NOT complete: {lacking} entries that are promised are in no folder\n"),
+    };
+    if !all.not_given.is_empty() {
+        text += &format!("  not given, or not to be relied on: the folders of {}\n", names(&all.not_given));
+    }
+    for Lacking { ledger, from, end, wanted } in &all.lacking_first {
+        let wanted = if wanted.is_empty() { "no folder that is missing".to_owned() } else { names(wanted) };
+        text += &format!("  lacking: entries {from} to {} of ledger {ledger}; they may be with {wanted}\n", end - 1);
     }
     text
 }
 
 /// A line for the folder, what is usual, and then every fault with its place.
 fn table(one: &Checked) -> String {
-    let Checked { dir, report } = one;
+    let Checked { dir, report, .. } = one;
     let dir = dir.display();
     let verdict = match report.problem_count {
         0 => "clean".to_owned(),
@@ -109,12 +140,19 @@ fn table(one: &Checked) -> String {
             "  {late} records are older than the one before them, {twice} repeat it: sent again after a loss, no fault\n"
         );
     }
-    if report.mended > 0 {
-        text +=
-            &format!("  {} rotten lines are mended: their records were fetched again, and are here\n", report.mended);
+    if let Some(identity) = &report.identity {
+        text += &format!("  it is {identity}, and promises {} ledgers\n", report.ledgers);
     }
-    if report.foreign > 0 {
-        text += &format!("  {} lines between records were written by somebody else, no fault\n", report.foreign);
+    if report.unplaced > 0 {
+        text += &format!("  {} records of format 1 are in no ledger: they are not counted\n", report.unplaced);
+    }
+    if report.mended > 0 {
+        text += &format!("  {} lines are rotten, and nothing that is promised lacks: no fault\n", report.mended);
+    }
+    if report.parts > 0 {
+        let first: Vec<String> =
+            report.parts_first.iter().map(|part| format!("{} ({} entries)", part.ledger, part.entries)).collect();
+        text += &format!("  left over, and not promised: {} ledgers: {}\n", report.parts, first.join(", "));
     }
     if let Some(holder) = &report.running {
         let growing = match report.growing_bytes {

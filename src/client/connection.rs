@@ -39,7 +39,7 @@ pub(super) async fn run(shared: Arc<Shared>, config: Arc<Config>) {
             ended = converse(place, &heads, head, &shared, &config, &mut backoff, &mut troubles) => Some(ended),
             () = out_of_time(&shared, config.retry_for) => None,
         };
-        shared.lock().ledger.rewind();
+        shared.lock().unsettled.rewind();
         let ended = match ended {
             Some(Ok(())) => continue,
             Some(Err(ended)) => ended,
@@ -88,7 +88,7 @@ fn tell(head: &str, ended: &Ended) {
 async fn out_of_time(shared: &Shared, patience: Duration) {
     loop {
         let now = Instant::now();
-        let since = shared.lock().ledger.stuck_since();
+        let since = shared.lock().unsettled.stuck_since();
         match since.unwrap_or(now).checked_add(patience) {
             Some(at) if since.is_some() && at <= now => return,
             Some(at) => sleep_until(at).await,
@@ -101,7 +101,7 @@ async fn out_of_time(shared: &Shared, patience: Duration) {
 fn tell_if_given_up(shared: &Shared, config: &Config, troubles: &Troubles) {
     let patience = if troubles.are_final() { Duration::ZERO } else { config.retry_for };
     let refusal = troubles.refusal(config.retry_for);
-    if shared.lock().ledger.give_up(&refusal, patience, Instant::now()) {
+    if shared.lock().unsettled.give_up(&refusal, patience, Instant::now()) {
         shared.told.notify_one();
         shared.room.notify_waiters();
     }
@@ -115,7 +115,7 @@ async fn wait_for_work(shared: &Shared) -> bool {
             if state.ended {
                 return false;
             }
-            if !state.ledger.is_empty() {
+            if !state.unsettled.is_empty() {
                 return true;
             }
             if state.closing {
@@ -131,7 +131,7 @@ pub(super) async fn open(net: &Net, head: &str) -> Result<(Stream, BytesMut), En
     let mut socket = net.dial(head, None).await?;
     let mut buffer = BytesMut::with_capacity(limits::READ_BUFFER_BYTES);
     framed::open(&mut socket, FRAMED_CLIENT_OPENING, &mut buffer).await?;
-    tracing::debug!(target: "acopio::client", "{head}: peticion acopio/1, confirmacion");
+    tracing::debug!(target: "acopio::client", "{head}: peticion acopio/2, confirmacion");
     Ok((socket, buffer))
 }
 
@@ -181,7 +181,7 @@ async fn converse(
                     }
                 }
                 Ok(Err(ended)) => return ended,
-                Err(_) if !shared.lock().ledger.is_waiting() => asked = false,
+                Err(_) if !shared.lock().unsettled.is_waiting() => asked = false,
                 // It takes in what is sent, slowly, and can't answer what it has not got yet.
                 Err(_) if drained.swap(false, Ordering::Relaxed) => asked = false,
                 // A head that keeps what it has may take as long as its nodes do; one that answers no ping is gone.
@@ -199,8 +199,8 @@ async fn converse(
             let work = shared.work.notified();
             let (hold, done) = {
                 let mut state = shared.lock();
-                state.ledger.encode(&mut out, limits::CLIENT_ANSWERS_BYTES_MAX, Instant::now());
-                (state.ledger.hold(), state.ended || (state.closing && state.ledger.is_empty()))
+                state.unsettled.encode(&mut out, limits::CLIENT_ANSWERS_BYTES_MAX, Instant::now());
+                (state.unsettled.hold(), state.ended || (state.closing && state.unsettled.is_empty()))
             };
             let asked = ping.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(n) = asked {
@@ -278,7 +278,7 @@ async fn receive(
             match frame {
                 Frame::Acked { first_seq, count, first, sync, copies } => {
                     let nodes = copies.iter().map(ToOwned::to_owned).collect();
-                    state.ledger.acked(Ack { first_seq, count, first, sync, nodes }, now);
+                    state.unsettled.acked(Ack { first_seq, count, first, sync, nodes }, now);
                     settled = true;
                 }
                 Frame::Refused { first_seq, count, refusal } => {
@@ -286,7 +286,7 @@ async fn receive(
                     // What is refused for good says nothing about the others.
                     refused = refusal.retry.then(|| refusal.clone()).or(refused);
                     settled |= !refusal.retry;
-                    state.ledger.refused(first_seq, count, refusal, again);
+                    state.unsettled.refused(first_seq, count, refusal, again);
                 }
                 Frame::Ping(n) => ping = Some(n),
                 Frame::Pong(_) | Frame::Welcome { .. } => {}

@@ -8,11 +8,11 @@
 mod config;
 mod connection;
 mod keeper;
-mod ledger;
 pub mod numbers;
 pub mod reader;
 mod status;
 mod troubles;
+mod unsettled;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 pub use config::Config;
 pub use keeper::{Keeper, Kept};
-pub use status::{drain, status, status_with_clients};
+pub use status::{Leaving, drain, set_copies, status, status_with_clients, status_with_ledgers};
 #[cfg(feature = "simulation")]
 pub(crate) use status::{drain_on, status_on};
 pub use troubles::Trouble;
@@ -31,7 +31,7 @@ use crate::limits;
 use crate::wire::error::Refusal;
 use crate::wire::frame::SyncMode;
 use crate::wire::id::RecordId;
-use ledger::Ledger;
+use unsettled::Unsettled;
 
 /// Why a message was not accepted or not kept.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -106,7 +106,7 @@ struct Shared {
 }
 
 struct State {
-    ledger: Ledger,
+    unsettled: Unsettled,
     /// The sender is gone: settle what there is, then end.
     closing: bool,
     /// The task has ended.
@@ -134,7 +134,7 @@ pub struct Receipts {
 /// Opens a client. It must be called on a tokio runtime: a task of it dials the heads when there is something to send.
 #[must_use]
 pub fn connect(config: Config) -> (Sender, Receipts) {
-    let state = State { ledger: Ledger::new(), closing: false, ended: false };
+    let state = State { unsettled: Unsettled::new(), closing: false, ended: false };
     let shared =
         Arc::new(Shared { state: Mutex::new(state), work: Notify::new(), room: Notify::new(), told: Notify::new() });
     let config = Arc::new(config);
@@ -159,7 +159,7 @@ impl Sender {
                     return Err(Error::Closed);
                 }
                 if self.has_room(&state, &payload) {
-                    let seq = state.ledger.push(payload, Instant::now());
+                    let seq = state.unsettled.push(payload, Instant::now());
                     drop(state);
                     self.shared.work.notify_one();
                     return Ok(seq);
@@ -185,7 +185,7 @@ impl Sender {
                 }
                 let now = Instant::now();
                 while let Some(payload) = payloads.next_if(|payload| self.has_room(&state, payload)) {
-                    state.ledger.push(payload, now);
+                    state.unsettled.push(payload, now);
                 }
             }
             self.shared.work.notify_one();
@@ -202,10 +202,10 @@ impl Sender {
     /// Whether the window has room for it. One that is too long has none.
     fn has_room(&self, state: &State, payload: &Bytes) -> bool {
         // Outcomes nobody reads count, too: who never reads them must not fill the memory.
-        let waiting = state.ledger.len().max(state.ledger.outcomes());
+        let waiting = state.unsettled.len().max(state.unsettled.outcomes());
         payload.len() <= limits::MESSAGE_BYTES_MAX
             && waiting < self.config.window_messages
-            && (state.ledger.is_empty() || state.ledger.bytes() + payload.len() <= self.config.window_bytes)
+            && (state.unsettled.is_empty() || state.unsettled.bytes() + payload.len() <= self.config.window_bytes)
     }
 }
 
@@ -223,7 +223,7 @@ impl Receipts {
             let told = self.shared.told.notified();
             {
                 let mut state = self.shared.lock();
-                if let Some(outcome) = state.ledger.next_outcome() {
+                if let Some(outcome) = state.unsettled.next_outcome() {
                     drop(state);
                     self.shared.room.notify_one();
                     return Some(outcome);
@@ -299,12 +299,12 @@ mod tests {
                 result = sender.send_all(messages(&lengths)) => panic!("there is no room for all: {result:?}"),
                 () = std::future::ready(()) => {}
             }
-            assert_eq!(sender.shared.lock().ledger.len(), accepted, "{lengths:?}");
+            assert_eq!(sender.shared.lock().unsettled.len(), accepted, "{lengths:?}");
         }
         let (sender, receipts) = connect(config());
         let error = sender.send_all(messages(&[1, limits::MESSAGE_BYTES_MAX + 1, 1])).await;
         assert!(matches!(error, Err(Error::TooLong(_))), "{error:?}");
-        assert_eq!(sender.shared.lock().ledger.len(), 1);
+        assert_eq!(sender.shared.lock().unsettled.len(), 1);
         drop(receipts);
         let error = sender.send_all(messages(&[1])).await;
         assert!(matches!(error, Err(Error::Closed)), "{error:?}");

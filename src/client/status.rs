@@ -24,7 +24,15 @@ pub async fn status(head: &str) -> Result<StatusReport, Error> {
 /// # Errors
 /// The same.
 pub async fn status_with_clients(head: &str) -> Result<StatusReport, Error> {
-    query(&Net::Tcp, head, true).await
+    query(&Net::Tcp, head, true, false).await
+}
+
+/// As [`status`], with each ledger that the head has heard of, up to a bound.
+///
+/// # Errors
+/// The same.
+pub async fn status_with_ledgers(head: &str) -> Result<StatusReport, Error> {
+    query(&Net::Tcp, head, false, true).await
 }
 
 /// As [`status`], on this network.
@@ -32,12 +40,12 @@ pub async fn status_with_clients(head: &str) -> Result<StatusReport, Error> {
 /// # Errors
 /// The same.
 pub(crate) async fn status_on(net: &Net, head: &str) -> Result<StatusReport, Error> {
-    query(net, head, false).await
+    query(net, head, false, false).await
 }
 
-async fn query(net: &Net, head: &str, clients: bool) -> Result<StatusReport, Error> {
+async fn query(net: &Net, head: &str, clients: bool, ledgers: bool) -> Result<StatusReport, Error> {
     let failed = |cause: String| Error::Head { head: head.to_owned(), cause, is_lost: true };
-    let json = timeout(limits::DIAL_TIME_MAX, ask(net, head, clients))
+    let json = timeout(limits::DIAL_TIME_MAX, ask(net, head, Frame::StatusQuery { clients, ledgers }))
         .await
         .unwrap_or(Err(Ended::Silent(limits::DIAL_TIME_MAX)))
         .map_err(|ended| failed(format!("{ended}; see that a head runs there")))?;
@@ -45,23 +53,47 @@ async fn query(net: &Net, head: &str, clients: bool) -> Result<StatusReport, Err
         .map_err(|error| failed(format!("its status makes no sense: {error}; use the same version")))
 }
 
-/// Asks a head to move the records of a data node away and to let it go, or with `gone` to give up one that is away for
-/// good. It is under way when this returns; [`status`] shows how it goes.
+/// What is to become of a data node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Leaving {
+    /// Its records are moved away, and it is let go.
+    Drained,
+    /// It is away for good: what it kept is copied from others.
+    Gone,
+    /// The same, and what only it kept is given up.
+    GoneWithItsRecords,
+}
+
+/// Asks a head to let a data node go. It is under way when this returns; [`status`] shows how it goes.
 ///
 /// # Errors
 /// The head can't be reached, or has no such node, or none that could take its records.
-pub async fn drain(head: &str, name: &str, gone: bool) -> Result<(), Error> {
-    drain_on(&Net::Tcp, head, name, gone).await
+pub async fn drain(head: &str, name: &str, leaving: Leaving) -> Result<(), Error> {
+    drain_on(&Net::Tcp, head, name, leaving).await
 }
 
 /// As [`drain`], on this network.
 ///
 /// # Errors
 /// The same.
-pub(crate) async fn drain_on(net: &Net, head: &str, name: &str, gone: bool) -> Result<(), Error> {
+pub(crate) async fn drain_on(net: &Net, head: &str, name: &str, leaving: Leaving) -> Result<(), Error> {
+    let (gone, lose) = (leaving != Leaving::Drained, leaving == Leaving::GoneWithItsRecords);
+    tell(net, head, Frame::Drain { gone, lose, name: name.to_owned() }).await
+}
+
+/// Asks a head to have the cluster keep so many copies of each message from now on, and to refuse those of which there would
+/// be fewer than `least`.
+///
+/// # Errors
+/// The head can't be reached, the numbers make no sense, or the change before is not through.
+pub async fn set_copies(head: &str, replicas: u8, least: u8) -> Result<(), Error> {
+    tell(&Net::Tcp, head, Frame::Copies { replicas, least }).await
+}
+
+/// Sends a frame that changes something.
+async fn tell(net: &Net, head: &str, frame: Frame) -> Result<(), Error> {
     let failed = |cause: String, is_lost| Error::Head { head: head.to_owned(), cause, is_lost };
     let mut out = bytes::BytesMut::new();
-    let frame = Frame::Drain { gone, name: name.to_owned() };
     frame.encode(&mut out).map_err(|error| failed(error.to_string(), false))?;
     let silent = Err(Ended::Silent(limits::DIAL_TIME_MAX));
     match timeout(limits::DIAL_TIME_MAX, send(net, head, &out)).await.unwrap_or(silent) {
@@ -71,9 +103,9 @@ pub(crate) async fn drain_on(net: &Net, head: &str, name: &str, gone: bool) -> R
     }
 }
 
-async fn ask(net: &Net, head: &str, clients: bool) -> Result<bytes::Bytes, Ended> {
+async fn ask(net: &Net, head: &str, question: Frame) -> Result<bytes::Bytes, Ended> {
     let mut out = bytes::BytesMut::new();
-    Frame::StatusQuery { clients }.encode(&mut out)?;
+    question.encode(&mut out)?;
     send(net, head, &out).await
 }
 

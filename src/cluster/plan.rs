@@ -279,19 +279,20 @@ impl Settings {
             None => format!("0.0.0.0:{CONTAINER_PORT}"),
         };
         let mut member = member.flag("--listen", listen).flag("--heartbeat", &self.heartbeat);
+        member = member.flag("--replicas", self.replicas.to_string());
         if let Some(age) = self.keep_registro.age {
             member = member.flag("--keep-registro", humantime::format_duration(age).to_string());
         }
         if let Some(bytes) = self.keep_registro.bytes {
             member = member.flag("--keep-registro-bytes", bytes.to_string());
         }
-        self.folder(member.flag("--replicas", self.replicas.to_string()), "--logs")
+        self.folder(member.flag("--repair-after", &self.repair_after), "--logs")
     }
 
     fn data(&self, i: usize, has_address: &impl Fn(Ipv4Addr) -> bool) -> Member {
         let name = format!("data{i}");
-        let mut member = self.member(Kind::Data, name.clone()).flag("--repair-after", &self.repair_after);
-        member = member.flag("--repair-rate", self.repair_rate.to_string()).flag("--head", self.heads_flag());
+        let mut member = self.member(Kind::Data, name.clone()).flag("--repair-rate", self.repair_rate.to_string());
+        member = member.flag("--head", self.heads_flag());
         if self.place != Place::Containers {
             // A container is called by its host name, which is the node's by default.
             member = member.flag("--name", name);
@@ -409,11 +410,14 @@ mod tests {
         let members = settings().members(|_| true);
         let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
         assert_eq!(names, ["head", "data1", "data2", "data3", "client1"]);
-        assert!(text(&members[0]).ends_with("--listen 0.0.0.0:5000 --heartbeat 5s --replicas 1 --logs logs/head"));
+        assert!(
+            text(&members[0])
+                .ends_with("--listen 0.0.0.0:5000 --heartbeat 5s --replicas 1 --repair-after 60s --logs logs/head")
+        );
         assert!(text(&members[0]).contains("--cluster acopio"));
         assert!(text(&members[2]).contains("--head 127.0.0.1:5000 --name data2 --sync always --dir logs/data2"));
         assert!(text(&members[2]).ends_with("--bind 127.0.0.3"));
-        assert!(text(&members[2]).contains(" --repair-after 60s --repair-rate 10000000 "));
+        assert!(text(&members[2]).contains(" --repair-rate 10000000 "));
         assert!(text(&members[4]).ends_with("--every 3s --logs logs/client1"));
     }
 
@@ -497,7 +501,7 @@ mod tests {
         let members = Settings { place: Place::Containers, heads: 2, ..settings() }.members(|_| true);
         assert_eq!(
             text(&members[0]),
-            "head --show-heartbeats --cluster acopio --listen 0.0.0.0:5000 --heartbeat 5s --replicas 1 --logs /data"
+            "head --show-heartbeats --cluster acopio --listen 0.0.0.0:5000 --heartbeat 5s --replicas 1 --repair-after 60s --logs /data"
         );
         assert!(text(&members[2]).ends_with("--head head1:5000,head2:5000 --sync always --dir /data"));
         assert_eq!(text(&members[5]), "client --head head1:5000,head2:5000 --every 3s --logs /data");

@@ -1,29 +1,29 @@
 //! Group commit: one buffer is filled with lines while the other is written and synced by a worker, mostly a thread.
 //!
 //! What arrived during the last sync is the next batch, so no timer is needed. The buffer remembers which session sent
-//! up to which Put; when the worker has done its work, each session is told once. Nothing here knows a socket.
+//! up to which Put; when the worker has done its work, each session is told once. Notes for `node.state` go the same way,
+//! before the lines that they go with. Nothing here knows a socket.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::index::{Piece, Summary};
-use super::log::{Foreign, Log, LogError, SyncPolicy};
-use super::record;
-use super::retention::{Keeper, Look, Policy, Retained};
+use super::log::{Foreign, LogError};
+use super::record::{self, Fields};
+use super::retention::{Keeper, Policy, Retained};
 use super::storage::Storage;
 use super::strangers::Strangers;
-use super::view::View;
+use super::view::{SealedFile, View};
 use super::worker::{Executor, Worker};
+use super::writer::Writer;
 use crate::clock::Clock;
 use crate::limits;
 use crate::wire::frame::Messages;
-use crate::wire::id::{ClientId, RecordId};
 
 /// What became of Puts.
 #[derive(Clone, Debug)]
@@ -49,6 +49,8 @@ pub(crate) struct LogState {
     pub(crate) bytes: u64,
     /// Syncs of the files since the node started.
     pub(crate) syncs: u64,
+    /// Bytes written to them since then.
+    pub(crate) written: u64,
     /// Why nothing is written; empty if all is well.
     pub(crate) reason: String,
 }
@@ -60,13 +62,33 @@ struct Mark {
     last: u64,
 }
 
-/// Lines that go to the file together.
+/// A Put of a session: they are numbered from 1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct PutNumber {
+    /// The session.
+    pub(crate) session: u64,
+    /// The number.
+    pub(crate) number: u64,
+}
+
+/// Lines that go to the file together, and notes that go before them.
 #[derive(Default)]
-struct Lines {
-    bytes: Vec<u8>,
-    summary: Summary,
+pub(super) struct Lines {
+    pub(super) bytes: Vec<u8>,
+    pub(super) summary: Summary,
     marks: Vec<Mark>,
     /// The serial of the last Put in here.
+    last: u64,
+    pub(super) notes: Notes,
+}
+
+/// Text for `node.state`.
+#[derive(Default)]
+pub(super) struct Notes {
+    pub(super) text: String,
+    /// It has to be synced.
+    pub(super) urgent: bool,
+    /// The serial of the last note in here.
     last: u64,
 }
 
@@ -76,41 +98,55 @@ impl Lines {
         self.bytes.shrink_to(limits::COMMIT_BUFFER_KEEP_BYTES);
         self.summary.clear();
         self.marks.clear();
+        self.notes.text.clear();
+        self.notes.urgent = false;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.notes.text.is_empty()
+    }
+
+    /// One short message and no more: to hand it to a thread, and hear of it, takes as long as a disk that is quick.
+    fn is_lone(&self) -> bool {
+        self.bytes.len() <= limits::LONE_BYTES_MAX && matches!(self.marks.as_slice(), [mark] if mark.first == mark.last)
     }
 }
 
-enum Order {
+pub(super) enum Order {
     Write(Lines),
     /// Look whether the files are as they were left, all of them or `data.txt`; and whether a full disk has room again.
     Look(Files),
     /// Sync what was acknowledged: its interval is over.
     Sync,
-    /// Remove what was kept long enough.
-    Retain(Look),
+    /// Remove files that were kept long enough, once these notes are synced.
+    Remove(Vec<Arc<SealedFile>>, String),
     /// Sync what an interval left unsynced, and end.
     End,
 }
 
 /// Which files are looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Files {
+pub(super) enum Files {
     Current,
     All,
 }
 
-struct Done {
-    lines: Lines,
-    result: Result<(), LogError>,
-    state: LogState,
+pub(super) struct Done {
+    pub(super) lines: Lines,
+    pub(super) result: Result<(), LogError>,
+    pub(super) state: LogState,
     /// What readers see from now on; `None` if that did not change.
-    view: Option<Arc<View>>,
+    pub(super) view: Option<Arc<View>>,
     /// When what is unsynced has to be synced, under a policy with an interval.
-    sync_due: Option<Instant>,
+    pub(super) sync_due: Option<Instant>,
     /// What was removed.
-    retained: Option<Retained>,
+    pub(super) retained: Option<Retained>,
     /// What others wrote into `data.txt`.
-    foreign: Option<Foreign>,
+    pub(super) foreign: Option<Foreign>,
 }
+
+/// Says what has to be noted before files go.
+type LetsGo = Box<dyn Fn(&[Arc<SealedFile>]) -> String>;
 
 /// The front of the log: sessions add lines, and are told when they are kept.
 pub(crate) struct Commit {
@@ -123,6 +159,12 @@ pub(crate) struct Commit {
     view: RefCell<Arc<View>>,
     added: Cell<u64>,
     settled: Cell<u64>,
+    /// Notes that were added, and those of them that are written.
+    notes: Cell<u64>,
+    noted: Cell<u64>,
+    /// The last note that has to be synced before anything is sent that follows from it.
+    urgent: Cell<u64>,
+    lets_go: RefCell<Option<LetsGo>>,
     /// Told when the log's state changed.
     pub(crate) changed: Notify,
     /// Told when [`settled`](Self::settled) has moved on.
@@ -157,6 +199,10 @@ impl Commit {
             view: RefCell::new(Arc::new(view)),
             added: Cell::new(0),
             settled: Cell::new(0),
+            notes: Cell::new(0),
+            noted: Cell::new(0),
+            urgent: Cell::new(0),
+            lets_go: RefCell::default(),
             changed: Notify::new(),
             progress: Notify::new(),
             poisoned: RefCell::new(None),
@@ -177,6 +223,12 @@ impl Commit {
     pub(crate) fn enter(&self, sender: Rc<dyn Sender>) -> u64 {
         let session = self.next_session.get();
         self.next_session.set(session + 1);
+        self.senders.borrow_mut().insert(session, sender);
+        session
+    }
+
+    /// A session under a number that no other has: 0.
+    pub(crate) fn enter_as(&self, session: u64, sender: Rc<dyn Sender>) -> u64 {
         self.senders.borrow_mut().insert(session, sender);
         session
     }
@@ -205,6 +257,7 @@ impl Commit {
     }
 
     /// The serial up to which every Put is kept, and visible in [`view`](Self::view), or refused.
+    #[cfg(test)]
     #[must_use]
     pub(crate) fn settled(&self) -> u64 {
         self.settled.get()
@@ -255,92 +308,94 @@ impl Commit {
         }
     }
 
-    /// Formats the messages of one Put of a session into the buffer. `copies` names the nodes that are to keep them,
-    /// parted by commas; it is empty if this is the only one.
+    /// From now on this says what is noted before files go that were kept long enough.
+    pub(crate) fn set_lets_go(&self, lets_go: impl Fn(&[Arc<SealedFile>]) -> String + 'static) {
+        self.lets_go.replace(Some(Box::new(lets_go)));
+    }
+
+    /// Adds text to `node.state`, before the lines that are added later; `urgent` if it has to be synced before anything is
+    /// sent that follows from it.
+    pub(crate) fn note(&self, text: &str, urgent: bool) {
+        if text.is_empty() {
+            return;
+        }
+        let mut filling = self.filling.borrow_mut();
+        let was_empty = filling.is_empty();
+        self.notes.set(self.notes.get() + 1);
+        if urgent {
+            self.urgent.set(self.notes.get());
+        }
+        filling.notes.text.push_str(text);
+        filling.notes.urgent |= urgent;
+        filling.notes.last = self.notes.get();
+        if was_empty {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Waits until all notes up to now that have to be synced are. Does not end if the log is poisoned before that.
+    pub(crate) async fn until_noted(&self) {
+        let urgent = self.urgent.get();
+        loop {
+            let progress = self.progress.notified();
+            if self.noted.get() >= urgent {
+                return;
+            }
+            progress.await;
+        }
+    }
+
+    /// Whether all notes that have to be synced are.
+    #[must_use]
+    pub(crate) const fn is_noted(&self) -> bool {
+        self.noted.get() >= self.urgent.get()
+    }
+
+    /// Formats the messages of one Put into the buffer: consecutive records from `first` on, which are consecutive entries.
     ///
     /// # Errors
     /// A record that has no line; nothing of the Put is in the buffer then.
-    pub(crate) fn add(
-        &self,
-        (session, number): (u64, u64),
-        first: RecordId,
-        (client, first_seq): (ClientId, u64),
-        copies: &str,
-        messages: &Messages,
-    ) -> Result<(), BadRecord> {
+    pub(crate) fn add(&self, put: PutNumber, first: Fields, messages: &Messages) -> Result<(), BadRecord> {
         let mut filling = self.filling.borrow_mut();
         let lines = &mut *filling;
-        let before = lines.bytes.len();
-        let copies = (!copies.is_empty()).then_some(copies);
+        let (was_empty, before) = (lines.is_empty(), lines.bytes.len());
         for (k, payload) in (0..).zip(messages.iter()) {
-            if let Err(error) = record::encode(&mut lines.bytes, first.plus(k), client, first_seq + k, copies, payload)
-            {
+            if let Err(error) = record::encode(&mut lines.bytes, first.plus(k), payload) {
                 lines.bytes.truncate(before);
                 return Err(error.into());
             }
         }
         let records = u64::from(messages.count());
         let bytes = (lines.bytes.len() - before) as u64;
-        let greatest = first.plus(records.saturating_sub(1));
-        lines.summary.add(first, Piece { bytes, records, least: first, greatest }, copies.unwrap_or_default());
+        let greatest = first.id.plus(records.saturating_sub(1));
+        let entries = first.place.map(|place| {
+            (place.ledger(first.id), place.entry..place.entry.saturating_add(u32::from(messages.count())))
+        });
+        lines.summary.add(first.id, Piece { bytes, records, least: first.id, greatest }, entries);
+        self.mark(lines, put, was_empty);
+        Ok(())
+    }
+
+    /// Adds lines of `data.txt` as they are, as Put `number` of a session. They were checked.
+    pub(crate) fn add_lines(&self, put: PutNumber, text: &[u8]) {
+        let mut filling = self.filling.borrow_mut();
+        let lines = &mut *filling;
+        let was_empty = lines.is_empty();
+        lines.bytes.extend_from_slice(text);
+        lines.summary.add_lines(text);
+        self.mark(lines, put, was_empty);
+    }
+
+    fn mark(&self, lines: &mut Lines, put: PutNumber, was_empty: bool) {
         self.added.set(self.added.get() + 1);
         lines.last = self.added.get();
         match lines.marks.last_mut() {
-            Some(mark) if mark.session == session && mark.last + 1 == number => mark.last = number,
-            _ => lines.marks.push(Mark { session, first: number, last: number }),
+            Some(mark) if mark.session == put.session && mark.last + 1 == put.number => mark.last = put.number,
+            _ => lines.marks.push(Mark { session: put.session, first: put.number, last: put.number }),
         }
-        if before == 0 {
+        if was_empty {
             self.wake.notify_one();
         }
-        Ok(())
-    }
-
-    /// Formats records that are copied here into the buffer, as Put `number` of a session. `names` are the nodes that hold
-    /// them from now on, parted by commas.
-    ///
-    /// # Errors
-    /// Names that fit no line; nothing is in the buffer then.
-    pub(crate) fn add_copies(
-        &self,
-        (session, number): (u64, u64),
-        names: &str,
-        records: &[record::Line<'_>],
-    ) -> Result<(), BadRecord> {
-        self.add_lines((session, number), records.iter().map(|line| record::Line { copies: Some(names), ..*line }))
-    }
-
-    /// Formats records into the buffer as they are, names and all, as Put `number` of a session.
-    ///
-    /// # Errors
-    /// A record that has no line; nothing is in the buffer then.
-    pub(crate) fn add_lines<'a>(
-        &self,
-        (session, number): (u64, u64),
-        records: impl Iterator<Item = record::Line<'a>>,
-    ) -> Result<(), BadRecord> {
-        let mut filling = self.filling.borrow_mut();
-        let lines = &mut *filling;
-        let before = lines.bytes.len();
-        let mut pieces = Vec::new();
-        for line in records {
-            let start = lines.bytes.len();
-            let payload = line.payload();
-            if let Err(error) = record::encode(&mut lines.bytes, line.id, line.client, line.seq, line.copies, &payload)
-            {
-                lines.bytes.truncate(before);
-                return Err(error.into());
-            }
-            let piece = Piece::line((lines.bytes.len() - start) as u64, line.id);
-            pieces.push((line.id, piece, line.copies.unwrap_or_default()));
-        }
-        pieces.into_iter().for_each(|(id, piece, names)| lines.summary.add(id, piece, names));
-        self.added.set(self.added.get() + 1);
-        lines.last = self.added.get();
-        lines.marks.push(Mark { session, first: number, last: number });
-        if before == 0 {
-            self.wake.notify_one();
-        }
-        Ok(())
     }
 
     /// Formatted bytes that wait for the commit thread.
@@ -368,7 +423,7 @@ impl Commit {
 
     /// The log looked for files that go, or at those that are to be there; what is left is what readers see.
     fn looked(&self, done: Done) -> Result<(), LogError> {
-        self.note(done.state);
+        self.state_is(done.state);
         if let Some(view) = done.view {
             self.view.replace(view);
         }
@@ -376,12 +431,12 @@ impl Commit {
             self.keeper.told(retained);
         }
         if let Some(foreign) = done.foreign {
-            self.strangers.told(foreign);
+            self.strangers.told(&foreign);
         }
         done.result.map_err(|error| self.poison(error))
     }
 
-    fn note(&self, state: LogState) {
+    fn state_is(&self, state: LogState) {
         if *self.state.borrow() != state {
             self.state.replace(state);
             self.changed.notify_waiters();
@@ -393,16 +448,15 @@ impl Commit {
 ///
 /// # Errors
 /// The log is poisoned.
-pub(crate) async fn run<S: Storage + 'static>(
+pub(crate) async fn run<S: Storage + Clone + 'static>(
     commit: &Commit,
-    log: Log<S>,
+    mut writer: Writer<S>,
     executor: &Executor,
     end: impl Future<Output = ()>,
 ) -> Result<(), LogError>
 where
     S::File: 'static,
 {
-    let mut writer = Writer { log, unsynced_since: None };
     let mut worker = match Worker::start(executor, "commit", move |order| writer.carry_out(order)) {
         Ok(worker) => worker,
         Err(error) => return Err(commit.poison(lost_thread(&error.to_string()))),
@@ -411,13 +465,14 @@ where
     // When to look next at the files, and at all of them. What is tried and refused meanwhile does not put that off.
     let mut look_at = Instant::now() + limits::LOOK_EVERY;
     let mut look_at_all = Instant::now() + limits::LOOK_AT_ALL_EVERY;
-    let mut spare = Lines::default();
+    let (mut spare, mut is_quick, mut is_lone) = (Lines::default(), false, false);
     tokio::pin!(end);
     let mut ending = false;
     loop {
-        let look = if ending { None } else { commit.keeper.look(&commit.view(), tokio::time::Instant::now()) };
-        if let Some(look) = look {
-            let Some(done) = worker.work(Order::Retain(look)).await else {
+        let old = if ending { Vec::new() } else { commit.keeper.look(&commit.view(), tokio::time::Instant::now()) };
+        if !old.is_empty() {
+            let notes = commit.lets_go.borrow().as_ref().map_or_else(String::new, |lets_go| lets_go(&old));
+            let Some(done) = worker.work(Order::Remove(old, notes)).await else {
                 return Err(commit.poison(lost_thread("the commit thread is gone")));
             };
             commit.looked(done)?;
@@ -438,7 +493,7 @@ where
             commit.progress.notify_waiters();
             continue;
         }
-        if commit.filling.borrow().bytes.is_empty() {
+        if commit.filling.borrow().is_empty() {
             if ending {
                 return match worker.work(Order::End).await {
                     Some(done) => done.result,
@@ -453,7 +508,7 @@ where
                     let Some(done) = worker.work(Order::Sync).await else {
                         return Err(commit.poison(lost_thread("the commit thread is gone")));
                     };
-                    commit.note(done.state);
+                    commit.state_is(done.state);
                     sync_due = done.sync_due;
                     // Nobody asked, and everybody has to know: what was acknowledged since the last sync may be lost.
                     if let Err(error) = done.result {
@@ -467,24 +522,36 @@ where
         }
         std::mem::swap(&mut *commit.filling.borrow_mut(), &mut spare);
         commit.room.notify_waiters();
-        let Some(mut done) = worker.work(Order::Write(std::mem::take(&mut spare))).await else {
+        let (lines, begun) = (std::mem::take(&mut spare), Instant::now());
+        // One after another: where many send, the first of them alone is no lone message.
+        let was_lone = std::mem::replace(&mut is_lone, lines.is_lone());
+        let here = is_quick && is_lone && was_lone;
+        let order = Order::Write(lines);
+        let done = if here { worker.work_here(order).await } else { worker.work(order).await };
+        // A disk that takes its time must not hold up pings and reads more than once.
+        is_quick = begun.elapsed() <= limits::LONE_TIME_MAX;
+        let Some(mut done) = done else {
             return Err(commit.poison(lost_thread("the commit thread is gone")));
         };
         sync_due = done.sync_due;
         // The state first: who hears a refusal hears its reason. And the view: who hears that it is kept can read it.
-        commit.note(done.state);
+        commit.state_is(done.state);
         if let Some(view) = done.view {
             commit.view.replace(view);
         }
         if let Some(foreign) = done.foreign {
-            commit.strangers.told(foreign);
+            commit.strangers.told(&foreign);
+        }
+        if done.result.is_ok() || !matches!(done.result, Err(LogError::Poisoned { .. })) {
+            commit.noted.set(commit.noted.get().max(done.lines.notes.last));
         }
         let verdict = match done.result {
             Ok(()) => Verdict::Kept,
             Err(error) => Verdict::NotKept(error),
         };
         commit.tell(&done.lines.marks, &verdict);
-        commit.settled.set(done.lines.last);
+        // A buffer that held notes alone says nothing of Puts.
+        commit.settled.set(commit.settled.get().max(done.lines.last));
         commit.progress.notify_waiters();
         if let Verdict::NotKept(error @ LogError::Poisoned { .. }) = verdict {
             return Err(commit.poison(error));
@@ -506,159 +573,7 @@ fn lost_thread(cause: &str) -> LogError {
     LogError::Poisoned { what: "run", cause: cause.into() }
 }
 
-/// What the node says of its log.
-pub(crate) fn state_of<S: Storage>(log: &Log<S>) -> LogState {
-    LogState {
-        records: log.records(),
-        bytes: log.bytes(),
-        syncs: log.syncs(),
-        reason: log.stopped().map(ToString::to_string).unwrap_or_default(),
-    }
-}
-
-/// The log and its sync timer: what the worker owns.
-struct Writer<S: Storage> {
-    log: Log<S>,
-    unsynced_since: Option<Instant>,
-}
-
-impl<S: Storage> Writer<S> {
-    fn carry_out(&mut self, order: Order) -> Done {
-        let before = self.log.stopped().cloned();
-        let done = self.do_it(order);
-        match (before, self.log.stopped()) {
-            (None, Some(error @ (LogError::Full { .. } | LogError::Altered(_)))) => tracing::error!("{error}"),
-            (Some(before), Some(error @ LogError::Altered(_))) if before != *error => tracing::error!("{error}"),
-            (Some(_), None) => tracing::info!("messages are stored again"),
-            _ => {}
-        }
-        done
-    }
-
-    fn do_it(&mut self, order: Order) -> Done {
-        let (lines, result) = match order {
-            Order::Write(lines) => {
-                let result = self.write(&lines);
-                (lines, result)
-            }
-            Order::Look(files) => (Lines::default(), self.log.look(files == Files::All).map(|_takes| ())),
-            Order::Retain(look) => return self.retain(&look),
-            Order::Sync => (Lines::default(), self.sync()),
-            Order::End => (Lines::default(), if self.log.is_unsynced() { self.log.sync() } else { Ok(()) }),
-        };
-        let foreign = self.log.take_foreign();
-        let moved = !lines.bytes.is_empty() || foreign.is_some();
-        let view = (result.is_ok() && moved).then(|| Arc::new(self.log.view()));
-        Done { lines, result, state: state_of(&self.log), view, sync_due: self.sync_due(), retained: None, foreign }
-    }
-
-    fn sync_due(&self) -> Option<Instant> {
-        match self.log.policy() {
-            SyncPolicy::Every(every) => self.unsynced_since.map(|since| since + every),
-            SyncPolicy::Always | SyncPolicy::Never => None,
-        }
-    }
-
-    fn retain(&mut self, look: &Look) -> Done {
-        let (retained, result) = match self.log.retain(look) {
-            Ok(retained) => (Some(retained), Ok(())),
-            Err(error) => (None, Err(error)),
-        };
-        let removed = retained.as_ref().is_some_and(|retained| !retained.removed.is_empty());
-        let view = removed.then(|| Arc::new(self.log.view()));
-        let state = state_of(&self.log);
-        Done { lines: Lines::default(), result, state, view, sync_due: self.sync_due(), retained, foreign: None }
-    }
-
-    fn write(&mut self, lines: &Lines) -> Result<(), LogError> {
-        self.log.append(&lines.bytes, &lines.summary)?;
-        match self.log.policy() {
-            SyncPolicy::Always => self.log.sync(),
-            SyncPolicy::Every(every) => {
-                let since = *self.unsynced_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= every.max(Duration::from_millis(1)) { self.sync() } else { Ok(()) }
-            }
-            SyncPolicy::Never => Ok(()),
-        }
-    }
-
-    fn sync(&mut self) -> Result<(), LogError> {
-        self.unsynced_since = None;
-        self.log.sync()
-    }
-}
-
-#[cfg(all(test, feature = "simulation"))]
-mod tests {
-    use super::*;
-    use crate::data::log::Settings;
-    use crate::data::simulated::SimDisk;
-    use crate::data::worker::Latency;
-    use crate::wire::frame::MessagesBuilder;
-
-    struct Deaf;
-
-    impl Sender for Deaf {
-        fn settled(&self, _first: u64, _last: u64, _verdict: &Verdict) {}
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_disk_with_room_again_is_found_however_much_is_refused_meanwhile() {
-        let disk = SimDisk::default();
-        let settings = Settings { segment_bytes: 4_000, sync: SyncPolicy::Always };
-        let log = Log::open(disk.clone(), settings).unwrap().0;
-        let commit = Commit::new(state_of(&log), log.view());
-        let session = commit.enter(Rc::new(Deaf));
-        let executor = Executor::Inline(Latency(Arc::new(|| limits::LOOK_EVERY / 20)));
-        let test = async {
-            disk.faults(|faults| faults.capacity = Some(0));
-            for n in 1..=100 {
-                let mut messages = MessagesBuilder::new();
-                messages.push(&[b"hola"]).unwrap();
-                let id = RecordId { time_ns: n, incarnation: 1 };
-                commit.add((session, n), id, (ClientId(1), n), "", &messages.take().unwrap()).unwrap();
-                commit.until_settled(n).await;
-                if n == 1 {
-                    assert!(!commit.state().reason.is_empty());
-                    disk.faults(|faults| faults.capacity = None);
-                }
-            }
-            assert_eq!(commit.state().reason, "");
-        };
-        run(&commit, log, &executor, test).await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn files_that_are_moved_while_nothing_is_written_are_missed_in_time_and_welcome_back() {
-        let disk = SimDisk::default();
-        let settings = Settings { segment_bytes: 60, sync: SyncPolicy::Always };
-        let log = Log::open(disk.clone(), settings).unwrap().0;
-        let commit = Commit::new(state_of(&log), log.view());
-        let session = commit.enter(Rc::new(Deaf));
-        let executor = Executor::Inline(Latency(Arc::new(|| Duration::from_millis(1))));
-        let test = async {
-            for n in 1..=4 {
-                let mut messages = MessagesBuilder::new();
-                messages.push(&[b"a message that fills a file"]).unwrap();
-                let id = RecordId { time_ns: n, incarnation: 1 };
-                commit.add((session, n), id, (ClientId(1), n), "", &messages.take().unwrap()).unwrap();
-                commit.until_settled(n).await;
-            }
-            let sealed = commit.view().sealed()[0].segment.file.clone();
-            for (name, time) in [("data.txt", limits::LOOK_EVERY), (&*sealed, limits::LOOK_AT_ALL_EVERY)] {
-                let taken = disk.take_away(name).unwrap();
-                tokio::time::sleep(time + limits::LOOK_EVERY).await;
-                assert!(commit.state().reason.starts_with(&format!("{name} is gone")), "{}", commit.state().reason);
-                disk.put_back(name, taken);
-                tokio::time::sleep(2 * limits::LOOK_EVERY).await;
-                assert_eq!(commit.state().reason, "");
-            }
-            // Who asks need not wait for that.
-            let taken = disk.take_away(&sealed).unwrap();
-            commit.look().await;
-            assert!(!commit.state().reason.is_empty());
-            disk.put_back(&sealed, taken);
-        };
-        run(&commit, log, &executor, test).await.unwrap();
-    }
-}
+#[cfg(test)]
+#[cfg(feature = "simulation")]
+#[path = "commit_tests.rs"]
+mod tests;

@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use super::log::SyncPolicy;
 use super::retention::Policy;
 use crate::clock::Clock;
 use crate::net::{Heads, Net};
+use crate::wire::ledger::NodeId;
 
 /// Settings of one data node.
 #[derive(Clone, Debug)]
@@ -25,14 +27,18 @@ pub(crate) struct Config {
     pub(crate) sync: SyncPolicy,
     /// Size at which `data.txt` is sealed, bytes.
     pub(crate) segment_bytes: u64,
-    /// When and how fast missing copies are made again.
-    pub(crate) repair: super::repair::Settings,
+    /// How fast what is lacking is fetched.
+    pub(crate) repair: super::fetching::Settings,
     /// How long records are kept.
     pub(crate) retention: Policy,
     /// The wall clock that ages are told by.
     pub(crate) clock: Clock,
     /// Give the folder a new identity, whatever it had: its log was lost, or it is a copy.
     pub(crate) new_id: bool,
+    /// The system's run, as [`boot_id`](super::start::boot_id) tells it.
+    pub(crate) boot: String,
+    /// Told the node's identity once its folder is open.
+    pub(crate) identity: Option<Arc<OnceLock<NodeId>>>,
     /// Seed of its random choices: the identity of a new folder, and the jitter of its waits.
     pub(crate) seed: u64,
 }

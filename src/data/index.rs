@@ -1,13 +1,16 @@
-//! The index of one file of records: which runs of lines hold which ids, and for which nodes.
+//! The index of one file of records: which runs of lines hold which ids, and which entries of which ledgers are in it.
 //!
 //! Files are nearly sorted, so a file is described by blocks of some 256 KiB with the least and the greatest id of
 //! each. A block ends early where the order jumps, so that a run of old copies between new records does not widen the
 //! blocks around it. Pure: the log feeds it with what it appends, `sidecar` with what a file holds.
 
-use super::holdings::Holdings;
-use super::record;
+use super::ledgers::Ledgers;
+use super::record::{self, Line};
+use super::recover::Place;
 use crate::limits;
 use crate::wire::id::RecordId;
+use crate::wire::ledger::LedgerId;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A run of whole lines of one file. Rotten lines may lie in it; they are not counted.
@@ -53,20 +56,21 @@ pub struct Summary {
     bytes: u64,
     records: u64,
     pieces: Vec<Piece>,
-    holdings: Holdings,
+    ledgers: Ledgers,
 }
 
 impl Summary {
-    /// Adds the lines that follow: their first one has the id `first`, and `names` is what their sequence field says of
-    /// the nodes that are to keep them.
-    pub(crate) fn add(&mut self, first: RecordId, piece: Piece, names: &str) {
+    /// Adds the lines that follow: their first one has the id `first`, and they are these entries of a ledger, if of any.
+    pub(crate) fn add(&mut self, first: RecordId, piece: Piece, entries: Option<(LedgerId, Range<u32>)>) {
         if piece.records == 0 {
             return;
         }
         self.first = self.first.or(Some(first));
         self.bytes += piece.bytes;
         self.records += piece.records;
-        self.holdings.add(names, piece.records);
+        if let Some((ledger, entries)) = entries {
+            self.ledgers.add(ledger, entries);
+        }
         match self.pieces.last_mut() {
             Some(last)
                 if last.bytes + piece.bytes <= limits::PIECE_BYTES_MAX
@@ -86,13 +90,18 @@ impl Summary {
     #[must_use]
     pub fn of(lines: &[u8]) -> Self {
         let mut summary = Self::default();
+        summary.add_lines(lines);
+        summary
+    }
+
+    /// Adds what these lines hold, by decoding them; lines that are no records are left out.
+    pub(crate) fn add_lines(&mut self, lines: &[u8]) {
         for whole in lines.split_inclusive(|b| *b == b'\n') {
             if let Some(Ok(line)) = whole.strip_suffix(b"\n").map(record::decode) {
                 let piece = Piece::line(whole.len() as u64, line.id);
-                summary.add(line.id, piece, line.copies.unwrap_or_default());
+                self.add(line.id, piece, line.entry().map(|(ledger, entry)| (ledger, entry..entry + 1)));
             }
         }
-        summary
     }
 
     /// Forgets everything.
@@ -101,7 +110,7 @@ impl Summary {
         self.bytes = 0;
         self.records = 0;
         self.pieces.clear();
-        self.holdings = Holdings::default();
+        self.ledgers.clear();
     }
 
     /// Id of the first record.
@@ -175,8 +184,9 @@ pub(crate) struct Indexer {
     before: Option<RecordId>,
     least: Option<RecordId>,
     bytes: u64,
+    record_bytes: u64,
     records: u64,
-    holdings: Arc<Holdings>,
+    ledgers: Arc<Ledgers>,
 }
 
 impl Indexer {
@@ -189,15 +199,16 @@ impl Indexer {
     /// Takes the lines of a batch.
     pub(crate) fn append(&mut self, summary: &Summary) {
         summary.pieces.iter().for_each(|piece| self.add(*piece));
-        Arc::make_mut(&mut self.holdings).merge(&summary.holdings);
+        Arc::make_mut(&mut self.ledgers).merge(&summary.ledgers);
     }
 
-    /// Takes one good line of `bytes` bytes, newline included, that begins at `offset`; what lies between it and the
-    /// line before is rot.
-    pub(crate) fn line(&mut self, offset: u64, bytes: u64, id: RecordId, names: &str) {
-        self.rot(offset.saturating_sub(self.bytes));
-        self.add(Piece::line(bytes, id));
-        Arc::make_mut(&mut self.holdings).add(names, 1);
+    /// Takes one good line and where it stands; what lies between it and the line before is rot.
+    pub(crate) fn line(&mut self, place: Place, line: &Line<'_>) {
+        self.rot(place.offset.saturating_sub(self.bytes));
+        self.add(Piece::line(place.len, line.id));
+        if let Some((ledger, entry)) = line.entry() {
+            Arc::make_mut(&mut self.ledgers).add(ledger, entry..entry + 1);
+        }
     }
 
     fn add(&mut self, piece: Piece) {
@@ -221,6 +232,7 @@ impl Indexer {
         }
         self.least = Some(self.least.map_or(piece.least, |least| least.min(piece.least)));
         self.bytes += piece.bytes;
+        self.record_bytes += piece.bytes;
         self.records += piece.records;
     }
 
@@ -276,6 +288,12 @@ impl Indexer {
         self.bytes
     }
 
+    /// Bytes of good lines: what rotted is not among them, nor what others wrote.
+    #[must_use]
+    pub(crate) const fn record_bytes(&self) -> u64 {
+        self.record_bytes
+    }
+
     /// Good records.
     #[must_use]
     pub(crate) const fn records(&self) -> u64 {
@@ -294,10 +312,10 @@ impl Indexer {
         self.before.max(self.open.map(|open| open.greatest))
     }
 
-    /// How many records are to be kept by which nodes.
+    /// Which entries of which ledgers.
     #[must_use]
-    pub(crate) const fn holdings(&self) -> &Arc<Holdings> {
-        &self.holdings
+    pub(crate) const fn ledgers(&self) -> &Arc<Ledgers> {
+        &self.ledgers
     }
 }
 
@@ -313,11 +331,19 @@ mod tests {
         RecordId { time_ns: seconds * SECOND, incarnation: 1 }
     }
 
+    /// A line of so many bytes at this offset, of an entry or of format 1.
+    fn add(index: &mut Indexer, offset: u64, bytes: u64, id: RecordId, entry: Option<u32>) {
+        let place = entry.map(|entry| crate::wire::ledger::Place { number: 2, entry });
+        let line = Line { id, client: crate::wire::id::ClientId(1), seq: 1, place, text: "" };
+        index.line(Place { offset, len: bytes, line: 0 }, &line);
+    }
+
     /// Seconds and size of each line.
     fn cut(lines: &[(u64, u64)]) -> Vec<(u64, u64, u64)> {
         let mut index = Indexer::new(BlockSizes::default());
         for (seconds, bytes) in lines {
-            index.line(index.bytes(), *bytes, id(*seconds), "");
+            let at = index.bytes();
+            add(&mut index, at, *bytes, id(*seconds), None);
         }
         index.blocks().map(|b| (b.bytes / KIB, b.least.time_ns / SECOND, b.greatest.time_ns / SECOND)).collect()
     }
@@ -344,14 +370,16 @@ mod tests {
     #[test]
     fn rot_lies_in_a_block_and_much_of_it_with_its_end() {
         let mut index = Indexer::new(BlockSizes::default());
-        index.line(10, 100, id(1), "a,b");
-        index.line(150, 100, id(2), "a,b");
-        index.line(1 << 30, 100, id(3), "");
+        add(&mut index, 10, 100, id(1), Some(0));
+        add(&mut index, 150, 100, id(2), Some(1));
+        add(&mut index, 1 << 30, 100, id(3), None);
         let blocks: Vec<_> = index.blocks().map(|b| (b.offset, b.bytes, b.records)).collect();
         let full = limits::BLOCK_BYTES;
         assert_eq!(blocks, [(0, 250, 2), ((1 << 30) - full, full + 100, 1)]);
         assert_eq!((index.bytes(), index.records()), ((1 << 30) + 100, 3));
-        assert_eq!(index.holdings().iter().collect::<Vec<_>>(), [("", 1), ("a,b", 2)]);
+        let ledgers: Vec<_> =
+            index.ledgers().iter().map(|(ledger, entries)| (ledger.number, entries.count())).collect();
+        assert_eq!(ledgers, [(2, 2)]);
     }
 
     #[test]
@@ -359,7 +387,7 @@ mod tests {
         let mut index = Indexer::new(BlockSizes { full: 1, least: 1 });
         let mut snapshots = Vec::new();
         for n in 0..2 * limits::BLOCKS_SHARED as u64 + 5 {
-            index.line(n, 1, id(n), "");
+            add(&mut index, n, 1, id(n), None);
             snapshots.push(index.full_blocks());
         }
         for (n, blocks) in snapshots.iter().enumerate() {
@@ -371,12 +399,12 @@ mod tests {
     proptest! {
         /// Whatever the order: blocks follow each other, and each says truly what it holds.
         #[test]
-        fn blocks_cover_their_lines(lines in prop::collection::vec((0..40_u64, 1..30_u64, 0..3_u8), 1..200), batch in 1..9_usize) {
+        fn blocks_cover_their_lines(lines in prop::collection::vec((0..40_u64, 1..30_u64), 1..200), batch in 1..9_usize) {
             let mut index = Indexer::new(BlockSizes { full: 200, least: 40 });
             for lines in lines.chunks(batch) {
                 let mut summary = Summary::default();
-                for (seconds, bytes, names) in lines {
-                    summary.add(id(*seconds), Piece::line(*bytes, id(*seconds)), ["", "a", "a,b"][*names as usize]);
+                for (seconds, bytes) in lines {
+                    summary.add(id(*seconds), Piece::line(*bytes, id(*seconds)), None);
                 }
                 index.append(&summary);
             }
@@ -396,7 +424,6 @@ mod tests {
             prop_assert!(count <= 1 + offset / 40);
             prop_assert_eq!(index.least(), lines.iter().map(|line| id(line.0)).min());
             prop_assert_eq!(index.greatest(), lines.iter().map(|line| id(line.0)).max());
-            prop_assert_eq!(index.holdings().iter().map(|held| held.1).sum::<u64>(), index.records());
         }
     }
 }

@@ -10,17 +10,17 @@ mod retain;
 pub(crate) use hands::Foreign;
 
 use super::index::{BlockSizes, Indexer, Summary};
+use super::ledgers::Ledgers;
 use super::opening::{self, OpenError, OpenReport};
-use super::recover::{BadPlace, Place, TornTail};
+use super::recover::TornTail;
 use super::segments::{CURRENT, INDEX, Segment, sealed_id, sealed_name};
 use super::sidecar::{FileIndex, sidecar_name};
 use super::standing::Standing;
 use super::storage::{FileId, LogFile, ReadAt, Room, Storage};
 use super::view::{CurrentFile, Sealed, SealedFile, View};
-use super::witness::{End, Witness};
 use crate::files::is_full;
 use crate::limits::APPENDS_MAX;
-use crate::wire::id::{ClientId, RecordId};
+use crate::wire::id::RecordId;
 use std::fmt;
 use std::io;
 use std::str::FromStr;
@@ -135,6 +135,19 @@ impl<F: LogFile> Current<F> {
     }
 }
 
+/// How far the file goes that is written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reaches<'a> {
+    /// The name that it has for good.
+    pub(crate) file: &'a str,
+    /// Bytes up to the end of its last record.
+    pub(crate) bytes: u64,
+    /// How many of them are records.
+    pub(crate) record_bytes: u64,
+    /// Which entries of which ledgers are in it.
+    pub(crate) ledgers: &'a Ledgers,
+}
+
 /// The log of a data node.
 pub struct Log<S: Storage> {
     storage: S,
@@ -149,35 +162,68 @@ pub struct Log<S: Storage> {
     /// Whether `segments.txt` ends in a whole line; if not, nothing is added until it is made anew.
     index_whole: bool,
     unsynced: bool,
-    /// How far it is synced.
-    witness: Witness,
-    /// Syncs of data files since it was opened.
+    /// Syncs of data files since it was opened, and bytes written to them.
     syncs: u64,
+    written: u64,
     /// `LogError::Full`, [`LogError::Altered`] or `LogError::Poisoned`.
     stopped: Option<LogError>,
     /// It was altered in a way that only another start can judge.
     is_lost: bool,
     /// What others wrote, until it is taken.
     foreign: Foreign,
-    /// Whose log it is, once that is known.
-    node: Option<ClientId>,
+}
+
+/// The file that was written last, as it was left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Last {
+    /// The name that it has for good.
+    pub(crate) file: String,
+    /// How long it was when it was synced.
+    pub(crate) bytes: u64,
+}
+
+/// How the last run left the log.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Before {
+    /// The file that was written last, if that is known.
+    pub(crate) last: Option<Last>,
+    /// Everything was synced before it was acknowledged.
+    pub(crate) always: bool,
 }
 
 impl<S: Storage> Log<S> {
     /// Opens the log of a folder and finishes what a crash left: cuts and keeps aside a torn tail, lists rot. What it
     /// then holds is synced. Reads all of `data.txt`, but sealed files only if `segments.txt` does not know them.
     pub fn open(storage: S, settings: Settings) -> Result<(Self, OpenReport), OpenError> {
-        Self::open_with_blocks(storage, settings, BlockSizes::default())
+        Self::open_with(storage, settings, BlockSizes::default(), &Before::default())
+    }
+
+    /// [`open`](Self::open), where it is known how far the file went that was written last: nothing before that is cut off.
+    pub(crate) fn open_behind(
+        storage: S,
+        settings: Settings,
+        before: &Before,
+    ) -> Result<(Self, OpenReport), OpenError> {
+        Self::open_with(storage, settings, BlockSizes::default(), before)
     }
 
     /// [`open`](Self::open) with blocks of another size, so that a test has many of them in short files.
+    #[cfg(test)]
     pub(crate) fn open_with_blocks(
         storage: S,
         settings: Settings,
         block_sizes: BlockSizes,
     ) -> Result<(Self, OpenReport), OpenError> {
-        let opened = opening::open(&storage, block_sizes)?;
-        let node = opened.end.node();
+        Self::open_with(storage, settings, block_sizes, &Before::default())
+    }
+
+    fn open_with(
+        storage: S,
+        settings: Settings,
+        block_sizes: BlockSizes,
+        before: &Before,
+    ) -> Result<(Self, OpenReport), OpenError> {
+        let opened = opening::open(&storage, block_sizes, before)?;
         let mut log = Self {
             storage,
             settings,
@@ -188,16 +234,21 @@ impl<S: Storage> Log<S> {
             index: None,
             index_whole: opened.index_whole,
             unsynced: false,
-            witness: Witness::new(opened.end),
             syncs: 0,
+            written: 0,
             stopped: None,
             is_lost: false,
             foreign: Foreign::default(),
-            node,
         };
         let named = log.current.as_ref().and_then(|current| current.first_id);
         if let Some((current, first)) = log.current.as_mut().zip(named) {
-            current.name = Some(free_name(first, log.sealed.files()).into());
+            // What its first line was is not known for ever: its name stays.
+            let known = before
+                .last
+                .as_ref()
+                .filter(|last| log.sealed.files().iter().all(|file| file.segment.file != last.file));
+            let name = known.map_or_else(|| free_name(first, log.sealed.files()), |last| last.file.clone());
+            current.name = Some(name.into());
         }
         if log.current.is_none() {
             match log.start_file() {
@@ -206,10 +257,6 @@ impl<S: Storage> Log<S> {
             }
         }
         log.know_file();
-        log.bear_witness();
-        if let Some(node) = node {
-            log.witness.write_if_renamed(&log.storage, node);
-        }
         let mut report = opened.report;
         (report.records, report.bytes, report.segments) = (log.records(), log.bytes(), log.sealed().len());
         Ok((log, report))
@@ -249,6 +296,7 @@ impl<S: Storage> Log<S> {
             return Err(LogError::NotLines);
         };
         let before = current.len;
+        self.written += lines.len() as u64;
         // What somebody left unfinished gets its newline.
         let newline: &[u8] = if current.open_end { b"\n" } else { b"" };
         let written = if newline.is_empty() { Ok(()) } else { current.file.append(newline) };
@@ -298,29 +346,27 @@ impl<S: Storage> Log<S> {
             }
             self.syncs += 1;
         }
-        if std::mem::take(&mut self.unsynced) {
-            self.bear_witness();
-        }
+        self.unsynced = false;
         Ok(())
     }
 
-    /// Everything in `data.txt` is synced.
-    fn bear_witness(&self) {
-        let Some(current) = self.current.as_ref() else { return };
-        if let Some((file, greatest)) = current.name.clone().zip(current.index.greatest()) {
-            let (bytes, records) = (current.index.bytes(), current.index.records());
-            self.witness.moved(End { file, bytes, records, greatest });
-        }
-    }
-
-    /// How far it is synced, for who writes that down.
-    pub(crate) const fn witness(&self) -> &Witness {
-        &self.witness
+    /// How far `data.txt` goes, and with which entries; `None` while it holds no record.
+    #[must_use]
+    pub(crate) fn reaches(&self) -> Option<Reaches<'_>> {
+        let current = self.current.as_ref()?;
+        let file = current.name.as_deref()?;
+        let (bytes, record_bytes) = (current.index.bytes(), current.index.record_bytes());
+        Some(Reaches { file, bytes, record_bytes, ledgers: current.index.ledgers() })
     }
 
     /// Syncs of data files since it was opened.
     pub(crate) const fn syncs(&self) -> u64 {
         self.syncs
+    }
+
+    /// Bytes written to data files since it was opened.
+    pub(crate) const fn written(&self) -> u64 {
+        self.written
     }
 
     /// Why the log takes no batches now.
@@ -364,7 +410,7 @@ impl<S: Storage> Log<S> {
             greatest: current.index.greatest(),
             full: current.index.full_blocks(),
             open: current.index.open_block(),
-            holdings: Arc::clone(current.index.holdings()),
+            ledgers: Arc::clone(current.index.ledgers()),
         });
         View::new(Arc::clone(&self.sealed), current)
     }
@@ -375,24 +421,15 @@ impl<S: Storage> Log<S> {
         self.sync()?;
         // Whatever lies at its path is renamed.
         self.settle()?;
-        if let Some(tail) = self.current.as_mut().and_then(|current| current.tail.take()) {
-            let place = Place { offset: tail.offset, len: tail.len, line: tail.line };
-            self.enclose(vec![BadPlace { place, reason: tail.reason }]);
-        }
         let Some(current) = self.current.as_ref() else {
             return Ok(());
         };
-        let ids = current.first_id.zip(current.index.least()).zip(current.index.greatest());
-        let Some(((first_id, least), greatest)) = ids else {
+        let ids = current.name.as_deref().zip(current.index.least()).zip(current.index.greatest());
+        let Some(((name, least), greatest)) = ids else {
             return Ok(());
         };
-        let segment = Segment {
-            file: free_name(first_id, self.sealed.files()),
-            records: current.index.records(),
-            bytes: current.len,
-            least,
-            greatest,
-        };
+        let segment =
+            Segment { file: name.to_owned(), records: current.index.records(), bytes: current.len, least, greatest };
         let index = FileIndex::of(&current.index, segment.bytes);
         match self.storage.rename(CURRENT, &segment.file) {
             Err(error) if is_full(&error) => return Err(self.full(&error)),
@@ -404,11 +441,11 @@ impl<S: Storage> Log<S> {
             return Err(self.poison("sync the folder", &error));
         }
         let (line, sidecar) = (segment.to_line(), sidecar_name(&segment.file));
-        let holdings = Arc::clone(&index.holdings);
-        Arc::make_mut(&mut self.sealed).push(Arc::new(SealedFile { serial: self.serial, segment, holdings }));
+        let ledgers = Arc::clone(&index.ledgers);
+        Arc::make_mut(&mut self.sealed).push(Arc::new(SealedFile { serial: self.serial, segment, ledgers }));
         self.serial += 1;
         self.add_to_index(&line)?;
-        match self.storage.write_small(&sidecar, index.to_text().as_bytes()) {
+        match index.to_text().map_or(Ok(()), |text| self.storage.write_small(&sidecar, text.as_bytes())) {
             // It is made again when somebody reads the file, or when the log is opened.
             Err(error) if is_full(&error) => {}
             Err(error) => return Err(self.poison("write an index", &error)),
@@ -477,7 +514,7 @@ impl<S: Storage> Log<S> {
         self.storage.sync_dir().map_err(|error| self.poison("sync the folder", &error))
     }
 
-    fn poison(&mut self, what: &'static str, error: &io::Error) -> LogError {
+    pub(super) fn poison(&mut self, what: &'static str, error: &io::Error) -> LogError {
         let error = LogError::Poisoned { what, cause: error.to_string().into() };
         self.stopped = Some(error.clone());
         error
@@ -532,7 +569,7 @@ mod tests {
             assert_eq!(file, sealed_name(id, copy));
             // A record with a lesser id may follow the first one.
             let segment = Segment { file, records: 1, bytes: 1, least: RecordId::ZERO, greatest: id };
-            sealed.push(Arc::new(SealedFile { serial: u64::from(copy), segment, holdings: Arc::default() }));
+            sealed.push(Arc::new(SealedFile { serial: u64::from(copy), segment, ledgers: Arc::default() }));
         }
     }
 }

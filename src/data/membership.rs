@@ -1,10 +1,9 @@
-//! What a node is to its cluster, shared by its sessions: its identity, the cluster's name, at how many heads it is
+//! What a node is to its cluster, shared by its sessions: the cluster's name, at how many heads it is
 //! registered; and when a head's "that one is here already" means that there are two of it.
 //!
 //! Nothing here knows a socket.
 
 use std::cell::{Cell, RefCell};
-use std::io;
 use std::rc::Rc;
 use tokio::time::Instant;
 
@@ -24,48 +23,22 @@ pub(crate) enum NotJoined {
         /// The cluster of the head.
         theirs: String,
     },
-    /// The name can't be written down.
-    #[error("the cluster's name cannot be written into node.id: {0}; look at the disk of the data folder")]
-    Disk(#[from] io::Error),
 }
 
-/// What writes a cluster's name where it survives a crash.
-type Keep = Box<dyn Fn(&str) -> io::Result<()>>;
+/// What writes a cluster's name down, before anything that is kept for it.
+type Keep = Box<dyn Fn(&str)>;
 
 /// What a node is to its cluster.
 pub(crate) struct Membership {
-    node: u64,
     cluster: RefCell<String>,
     keep: Keep,
-    leave: Keep,
     heads: Cell<usize>,
 }
 
 impl Membership {
-    /// The node with this identity, in this cluster, which is empty if it is in none yet; `keep` writes its name down.
-    pub(crate) fn new(node: u64, cluster: &str, keep: impl Fn(&str) -> io::Result<()> + 'static) -> Self {
-        let cluster = RefCell::new(cluster.to_owned());
-        Self { node, cluster, keep: Box::new(keep), leave: Box::new(|_| Ok(())), heads: Cell::new(0) }
-    }
-
-    /// The same; `leave` writes down that the node was drained and left this cluster.
-    #[must_use]
-    pub(crate) fn leaving(self, leave: impl Fn(&str) -> io::Result<()> + 'static) -> Self {
-        Self { leave: Box::new(leave), ..self }
-    }
-
-    /// The node was drained and let go: this is written down.
-    ///
-    /// # Errors
-    /// The disk refused it.
-    pub(crate) fn leave(&self) -> io::Result<()> {
-        (self.leave)(&self.cluster.borrow())
-    }
-
-    /// The identity, below 2^60.
-    #[must_use]
-    pub(crate) const fn node(&self) -> u64 {
-        self.node
+    /// A node of this cluster, which is empty if it is in none yet; `keep` writes its name down.
+    pub(crate) fn new(cluster: &str, keep: impl Fn(&str) + 'static) -> Self {
+        Self { cluster: RefCell::new(cluster.to_owned()), keep: Box::new(keep), heads: Cell::new(0) }
     }
 
     /// Name of the cluster; empty until the first head named it.
@@ -74,8 +47,8 @@ impl Membership {
         self.cluster.borrow().clone()
     }
 
-    /// A head of this cluster took the node in. The first one's name is the node's from then on, and is written down
-    /// before this returns, hence before anything is kept for it. A head without a name says nothing.
+    /// A head of this cluster took the node in. The first one's name is the node's from then on, and is written down before
+    /// anything that is kept for it. A head without a name says nothing.
     ///
     /// # Errors
     /// [`NotJoined`]: take nothing from that head.
@@ -87,7 +60,7 @@ impl Membership {
         if !ours.is_empty() {
             return Err(NotJoined::Other { ours: ours.clone(), theirs: theirs.to_owned() });
         }
-        (self.keep)(theirs)?;
+        (self.keep)(theirs);
         theirs.clone_into(&mut ours);
         Ok(())
     }
@@ -150,24 +123,21 @@ mod tests {
         let kept = Rc::clone(&written);
         let keep = move |name: &str| {
             kept.borrow_mut().push(name.to_owned());
-            if name == "full" { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
         };
-        (Membership::new(7, cluster, keep), written)
+        (Membership::new(cluster, keep), written)
     }
 
     #[test]
     fn the_first_head_names_the_cluster_and_others_are_left() {
         let (member, written) = membership("");
         member.join("").unwrap();
-        assert!(matches!(member.join("full"), Err(NotJoined::Disk(_))));
-        assert_eq!(member.cluster(), "", "what is not written down is not joined");
         for _ in 0..2 {
             member.join("casa").unwrap();
         }
         let error = member.join("lab").unwrap_err().to_string();
         assert!(error.contains("belong to cluster casa and the head to cluster lab; give it"), "{error}");
         member.join("").unwrap();
-        assert_eq!(*written.borrow(), ["full", "casa"], "each name is written once");
+        assert_eq!(*written.borrow(), ["casa"], "each name is written once");
     }
 
     #[test]

@@ -1,44 +1,47 @@
 //! A data node: registers with the heads, keeps what they send in `data.txt`, answers when it is synced.
 //!
-//! This page is the contents: [`run`] opens the folder and starts the sessions, `session` talks to one head, `commit`
-//! groups, `log` appends and seals, `opening` and `recover` mend after a crash, `record` is one line, `folder` is the
-//! lock and the identity, `membership` is what it is to its cluster, `storage` is the disk, `worker` the thread that
-//! waits for it, `retention` says what has been kept long enough, `witness` remembers how far the log was synced, `standing` judges
-//! whether files are what they were left as, `strangers` tells what others wrote into them.
-//! `index`, `holdings` and `sidecar` say what is where in the files, `view` is a snapshot of that, `scan` and `window`
-//! read it in the order of ids, `scans` is their thread; `answers` and `frontier` say how far that is complete, `promise` keeps what readers were told of it, `hearsay` tells
-//! each head of the nodes that others have. `repair` makes copies again that lost nodes had, `mend` fetches
-//! rotten lines again. A data node decides nothing about placement: heads do.
+//! This page is the contents. [`run`] opens the folder and starts the sessions. On the disk: `folder` is the lock,
+//! `storage` the disk, `log` appends and seals, `opening` and `recover` mend after a crash, `start` says as whom a folder
+//! starts, `node_state` and `state_lines` are what its identity has noted, `standing` judges whether files are what they
+//! were left as, `strangers` tells what others wrote into them, `retention` says what has been kept long enough.
+//! What is where: `index`, `ledgers` and `sidecar`, `view` is a snapshot of that, `scan`, `window` and `entries` read it, `scans`
+//! is their thread. At work: `session` talks to one head, `desk` is what this identity keeps and promises, `commit` groups
+//! and `writer` writes, `fetching` gets what is lacking at the pace of `pace`, `feed` serves readers that follow, `rot`
+//! counts again what rotted, `membership` is what the node is to its cluster, `worker` the thread that waits for a disk.
+//! A data node decides nothing about placement: heads do.
 
-mod answers;
 pub(crate) mod commit;
 mod config;
+mod desk;
+mod entries;
+mod feed;
+pub(crate) mod fetching;
 pub(crate) mod folder;
-mod frontier;
-mod hearsay;
-pub(crate) mod holdings;
 pub(crate) mod index;
+pub(crate) mod ledgers;
 pub(crate) mod log;
 pub(crate) mod membership;
-pub(crate) mod mend;
+mod node;
+pub(crate) mod node_state;
 pub(crate) mod opening;
-mod promise;
+mod pace;
 pub(crate) mod recover;
-pub(crate) mod repair;
 pub(crate) mod retention;
+mod rot;
 pub(crate) mod scan;
 pub(crate) mod scans;
 pub(crate) mod segments;
 mod session;
 pub(crate) mod sidecar;
-mod stall;
 mod standing;
+pub(crate) mod start;
+pub(crate) mod state_lines;
 pub(crate) mod storage;
 mod strangers;
 pub(crate) mod view;
 mod window;
-pub(crate) mod witness;
 pub(crate) mod worker;
+pub(crate) mod writer;
 
 #[cfg(any(test, feature = "simulation"))]
 pub(crate) mod simulated;
@@ -52,32 +55,37 @@ mod retention_tests;
 #[cfg(test)]
 mod scan_tests;
 
+#[cfg(test)]
+#[cfg(feature = "simulation")]
+mod work_tests;
+
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
 pub(crate) use crate::wire::record;
 pub(crate) use config::Config;
+pub(crate) use start::boot_id;
 
-use tokio::task::JoinSet;
-
-use crate::wire::id::ClientId;
-use answers::Answers;
+use crate::limits;
 use commit::Commit;
+use desk::Desk;
+use fetching::Fetching;
 use folder::{Folder, FolderError};
-use log::{Log, LogError, Settings};
+use log::{LogError, Settings};
 use membership::Membership;
-use mend::Rot;
+use node::Node;
 use opening::{OpenError, OpenReport};
-use promise::Promise;
+use rot::Rot;
 use scans::Scans;
-use segments::CURRENT;
-use session::Identity;
+use start::{How, StartError, Started};
 use storage::Storage;
-use tokio_util::sync::CancellationToken;
-use view::View;
-use witness::Recorder;
-use worker::{Blocking, Executor};
+use worker::Executor;
+use writer::Writer;
 
 /// Why a data node could not run, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -93,8 +101,8 @@ pub(crate) enum Error {
         /// Cause and remedy.
         cause: OpenError,
     },
-    /// The system gives no thread to read with.
-    #[error("dataNode {name} cannot start its scan thread: {source}; raise the limit of threads of this user")]
+    /// The system gives no thread.
+    #[error("dataNode {name} cannot start a thread: {source}; raise the limit of threads of this user")]
     Thread {
         /// The node.
         name: String,
@@ -111,45 +119,25 @@ pub(crate) enum Error {
     },
 }
 
-/// The identity of the node's folder, made if it has none yet or a new one is asked for. Leave `new_id` out of what
-/// [`run`] gets after that.
-///
-/// # Errors
-/// The folder can't be used.
-pub(crate) fn node_id(config: &Config) -> Result<u64, FolderError> {
-    Ok(open_folder(config)?.node_id())
-}
-
-fn open_folder(config: &Config) -> Result<Folder, FolderError> {
-    let open = if config.new_id { Folder::open_with_new_id } else { Folder::open };
-    let folder = open(&config.dir, &config.name, identity_from(config.seed))?;
-    if config.new_id {
-        let id = ClientId(folder.node_id());
-        tracing::warn!("{} has the new identity {id}; start it without --new-id from now on", config.dir.display());
-    }
-    Ok(folder)
-}
-
 /// Runs a data node until it is asked to stop: everything it was sent is then settled and synced. Call it inside a
 /// [`LocalSet`](tokio::task::LocalSet).
 ///
 /// # Errors
 /// The folder or the log can't be opened, or the log is poisoned.
 pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
-    let folder = Rc::new(open_folder(&config)?);
-    let (joined, left) = (Rc::clone(&folder), Rc::clone(&folder));
-    let membership = Membership::new(folder.node_id(), folder.cluster(), move |cluster| joined.join(cluster))
-        .leaving(move |cluster| left.leave(cluster));
-    run_on(config, membership, folder.disk().clone(), &Executor::Thread, shutdown).await
+    let folder = Folder::open(&config.dir, &config.name)?;
+    let disk = folder.disk().clone();
+    let ended = run_on(config, disk, &Executor::Thread, shutdown).await;
+    drop(folder);
+    ended
 }
 
-/// As [`run`], on a storage that is open and locked already, under this identity.
+/// As [`run`], on a storage that is open and locked already.
 ///
 /// # Errors
 /// The log can't be opened, or is poisoned.
 pub(crate) async fn run_on<S: Storage + Clone + 'static>(
     config: Config,
-    membership: Membership,
     storage: S,
     executor: &Executor,
     shutdown: CancellationToken,
@@ -158,78 +146,49 @@ where
     S::File: 'static,
 {
     let settings = Settings { segment_bytes: config.segment_bytes, sync: config.sync };
-    let dir = config.dir.display().to_string();
-    let (scanned, disk) = (storage.clone(), storage.clone());
-    let (log, report) = Log::open(storage, settings).map_err(|cause| Error::Open { dir: dir.clone(), cause })?;
-    let log = log.of(ClientId(membership.node()));
-    let unusable = |what| {
-        let path = config.dir.clone();
-        move |source| FolderError::Disk { path, what, source }
-    };
-    let rot = Rc::new(mend::open(&disk).map_err(unusable("reading what is rotten"))?);
-    tell_opening(&dir, &report, &rot, &log.view());
-    let thread = |source| Error::Thread { name: config.name.clone(), source };
-    let (witness, node) = (log.witness().clone(), ClientId(membership.node()));
-    let recorder = Rc::new(Recorder::start(witness, node, disk.clone(), executor).map_err(thread)?);
-    let front = Commit::new(commit::state_of(&log), log.view());
+    let (new_id, random) = (config.new_id, identity_from(config.seed));
+    let how = How { settings, boot: &config.boot, new_id, random };
+    let started = start::open(&storage, how).map_err(|error| in_words(&config, error))?;
+    tell_opening(&config, &started);
+    let Started { log, state, kept, identity, .. } = started;
+    if let Some(told) = &config.identity {
+        told.set(identity.node).unwrap_or_default();
+    }
+    let view = log.view();
+    let writer = Writer::new(log, Some(state));
+    let front = Commit::new(writer.state(), view);
     let commit = Rc::new(front.keeping(config.retention, config.clock.clone()));
-    commit.strangers.list_in(Rc::clone(&rot));
-    let scans = Scans::on(executor, scanned, Rc::clone(&commit))
-        .map_err(|source| Error::Thread { name: config.name.clone(), source })?;
-    let scans = scans.telling(Rc::clone(&rot));
-    let who = (config.name.as_str(), membership.node());
-    let repair = repair::open(&disk, who, (config.repair, config.clock.clone()), &log.view())
-        .map_err(unusable("reading what repair has done"))?;
-    let (repair, scans) = (Rc::new(repair), Rc::new(scans));
-    let judge = Rc::clone(&repair);
-    commit.keeper.set_short(move |file| judge.is_short(file));
-    let promise = Promise::open(disk.clone(), executor).map_err(unusable("reading what it has promised"))?;
-    let answers = Rc::new(Answers::new(Rc::clone(&commit), Rc::clone(&scans), promise));
-    let me = Rc::new(Identity { membership: Rc::new(membership), config, repair, scans });
-    let blocking =
-        Blocking::start(executor, "repair").map_err(|source| Error::Thread { name: me.config.name.clone(), source })?;
-    // A request to end that the node itself can make, too: once it is drained, or if repair is lost.
-    let shutdown = shutdown.child_token();
-    let drained = shutdown.clone();
-    let own = (Rc::clone(&commit), Rc::clone(&me.scans));
-    let mending = mend::run(rot, &me, own, disk.clone(), executor)
-        .map_err(|source| Error::Thread { name: me.config.name.clone(), source })?;
-    let mender = tokio::task::spawn_local(mending);
-    let (repairing, repaired) = (Rc::clone(&me), Rc::clone(&commit));
-    let repairer = tokio::task::spawn_local(async move {
-        let _lost = drained.clone().drop_guard();
-        repair::sweep::run(&repairing.repair, &repaired, (disk, blocking), &drained).await;
-    });
-    let recording = Rc::clone(&recorder);
-    let recording = tokio::task::spawn_local(async move { recording.run().await });
+    let thread = |source| Error::Thread { name: config.name.clone(), source };
+    let scans = Rc::new(Scans::on(executor, storage, Rc::clone(&commit)).map_err(thread)?);
+    let cluster = identity.cluster.clone();
+    let desk = Rc::new(Desk::new(kept, identity, Rc::clone(&commit)));
+    let (joins, lets_go) = (Rc::clone(&desk), Rc::clone(&desk));
+    commit.set_lets_go(move |files| lets_go.let_go(files));
+    let membership = Rc::new(Membership::new(&cluster, move |name| joins.join(name)));
+    let fetching = Rc::new(Fetching::new(Rc::clone(&desk), Rc::clone(&commit), config.repair));
+    // A request to end that the node itself can make, too: once it is drained.
+    let drained = shutdown.child_token();
+    let making = Semaphore::new(limits::NODE_PAGES_MAKING_MAX);
+    let rot = Rc::new(Rot::new(Rc::clone(&desk), Rc::clone(&commit), Rc::clone(&scans)));
+    let drain = drained.clone();
+    let me = Rc::new(Node { config, membership, desk, commit, scans, fetching, rot, making, drained: drain });
     let ended = CancellationToken::new();
+    let fetcher = tokio::task::spawn_local(Rc::clone(&me.fetching).run(ended.clone()));
     let mut sessions = Sessions {
         running: JoinSet::new(),
         heads: BTreeSet::new(),
         list: me.config.heads.now(),
         me: Rc::clone(&me),
-        commit: Rc::clone(&commit),
-        answers: Rc::clone(&answers),
-        shutdown: shutdown.clone(),
+        shutdown: drained,
     };
     sessions.dial();
     let gone = async {
         sessions.run().await;
-        repairer.abort();
-        mender.abort();
+        fetcher.abort();
         ended.cancel();
     };
-    let (result, ()) = tokio::join!(commit::run(&commit, log, executor, ended.cancelled()), gone);
-    recording.abort();
-    if result.is_ok() {
-        recorder.note().await;
-    }
-    if me.repair.has_left()
-        && let Err(error) = me.membership.leave()
-    {
-        tracing::warn!("node.id cannot be written: {error}; see that nobody starts this drained node again");
-    }
-    tracing::info!("stopped with {} records", commit.state().records);
+    let (result, ()) = tokio::join!(commit::run(&me.commit, writer, executor, ended.cancelled()), gone);
+    tracing::info!("stopped with {} records", me.commit.state().records);
     result.map_err(|cause| Error::Log { name: me.config.name.clone(), cause })
 }
 
@@ -238,9 +197,7 @@ struct Sessions {
     running: JoinSet<String>,
     heads: BTreeSet<String>,
     list: Arc<[String]>,
-    me: Rc<Identity>,
-    commit: Rc<Commit>,
-    answers: Rc<Answers>,
+    me: Rc<Node>,
     shutdown: CancellationToken,
 }
 
@@ -248,13 +205,11 @@ impl Sessions {
     /// Dials the heads of the list that have no session.
     fn dial(&mut self) {
         let new: Vec<String> = self.list.iter().filter(|head| !self.heads.contains(*head)).cloned().collect();
-        self.answers.expect(new.len());
         for head in new {
             self.heads.insert(head.clone());
-            let (me, commit, answers) = (Rc::clone(&self.me), Rc::clone(&self.commit), Rc::clone(&self.answers));
-            let shutdown = self.shutdown.clone();
+            let (me, shutdown) = (Rc::clone(&self.me), self.shutdown.clone());
             self.running.spawn_local(async move {
-                session::keep(&head, &me, &commit, &answers, &shutdown).await;
+                session::keep(&head, &me, &shutdown).await;
                 head
             });
         }
@@ -264,7 +219,7 @@ impl Sessions {
     /// list is dialled at once; one that leaves it is given up by its session once it is lost.
     async fn run(mut self) {
         loop {
-            let lives = !self.shutdown.is_cancelled() && self.commit.poisoned().is_none();
+            let lives = !self.shutdown.is_cancelled() && self.me.commit.poisoned().is_none();
             let follows = lives && self.me.config.heads.follows();
             tokio::select! {
                 biased;
@@ -292,31 +247,49 @@ const fn identity_from(seed: u64) -> u64 {
     seed.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15
 }
 
-/// Says what opening the log found.
-fn tell_opening(dir: &str, report: &OpenReport, known: &Rot, view: &View) {
-    tracing::info!("{dir} holds {} records in {} bytes", report.records, report.bytes);
-    if let Some(cut) = &report.torn {
+fn in_words(config: &Config, error: StartError) -> Error {
+    let path = config.dir.clone();
+    match error {
+        StartError::Drained => FolderError::Drained { path }.into(),
+        StartError::Version(found) => FolderError::Version { path, found }.into(),
+        StartError::Disk { what, source } => FolderError::Disk { path, what, source }.into(),
+        StartError::Open(cause) => Error::Open { dir: path.display().to_string(), cause },
+    }
+}
+
+/// Says what opening the folder found.
+fn tell_opening<S: Storage>(config: &Config, started: &Started<S>) {
+    let dir = config.dir.display();
+    let OpenReport { records, bytes, torn, rot, lost, unwritten, .. } = &started.report;
+    tracing::info!("{dir} holds {records} records in {bytes} bytes");
+    if let Some(cut) = torn {
         let kept = cut.kept.as_deref().unwrap_or("nothing: it was zeros");
+        let len = cut.tail.len;
         tracing::warn!(
-            "{dir}: the last {} bytes of data.txt were not a whole record and are cut off, kept in {kept}",
-            cut.tail.len
+            "{dir}: the last {len} bytes of data.txt were not a whole record and are cut off, kept in {kept}"
         );
     }
-    for rot in &report.rot {
-        let for_good = view.current().filter(|_| rot.file == CURRENT).and_then(|current| current.name.as_deref());
-        let offsets = rot.places.iter().map(|bad| bad.place.offset);
-        let open = known.open_in(for_good.unwrap_or(&rot.file), offsets) + rot.lines - rot.places.len() as u64;
-        if open > 0 {
-            tracing::warn!("{dir}: {open} rotten lines in {}; quarantine.txt lists them", rot.file);
-        }
+    for rot in rot {
+        let first = rot.first.place.offset;
+        tracing::warn!(
+            "{dir}: {} damaged lines in {}, the first at offset {first}: {}",
+            rot.lines,
+            rot.file,
+            rot.first.reason
+        );
     }
-    for shorter in &report.shorter {
-        tracing::warn!("{dir}: {shorter}; restore it, or see whether other nodes have its records");
+    for lost in lost {
+        tracing::warn!("{dir}: {lost}; what is lacking is fetched from other nodes where they have it");
     }
-    if report.end_unknown {
-        tracing::warn!("{dir}: end.txt makes no sense: whether data.txt ends where it did is not known");
-    }
-    for file in &report.unwritten {
+    for file in unwritten {
         tracing::warn!("{dir}: {file} could not be written, the disk is full");
+    }
+    if let Some(why) = &started.why {
+        let was = started.identity.replaces.map_or_else(String::new, |node| format!(" in place of {node}"));
+        tracing::warn!(
+            "{dir}: {why}: the node starts as {}{was}; it keeps what is there, and what it lost is copied from other nodes \
+             where they have it",
+            started.identity.node
+        );
     }
 }

@@ -5,15 +5,14 @@
 
 use super::index::Summary;
 use super::log::{Log, LogError, Settings, SyncPolicy};
-use super::opening::OpenError;
-use super::record::{decode, encode};
+use super::record::{Fields, decode, encode};
 use super::scan::{Absent, Query, ScanBounds, Scanner};
-use super::segments::{CURRENT, INDEX, QUARANTINE, sealed_id};
+use super::segments::{CURRENT, INDEX, sealed_id};
 use super::simulated::{Lie, SimDisk};
 use super::storage::{LogFile, Storage};
-use super::witness::{self, END, Kept};
 use crate::limits::DISK_RESUME_BYTES_MIN;
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::ledger::{Incarnation, LedgerId, Place};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
@@ -26,7 +25,9 @@ fn id(n: u64) -> RecordId {
 fn batch(first: u64, count: u64) -> Vec<u8> {
     let mut lines = Vec::new();
     for n in first..first + count {
-        encode(&mut lines, id(n), ClientId(first), n, None, format!("mensaje: {n} ñ\n").as_bytes()).unwrap();
+        let place = (n % 4 > 0).then_some(Place { number: 1, entry: n as u32 });
+        let fields = Fields { id: id(n), client: ClientId(first), seq: n, place };
+        encode(&mut lines, fields, format!("mensaje: {n} ñ\n").as_bytes()).unwrap();
     }
     lines
 }
@@ -130,15 +131,8 @@ impl Model {
             if rng.random_bool(0.6) && log.sync().is_ok() {
                 self.synced.clone_from(&self.appended);
             }
-            if rng.random_bool(0.3) {
-                drop(bear_witness(&log, disk));
-            }
         }
     }
-}
-
-fn bear_witness(log: &Log<SimDisk>, disk: &SimDisk) -> std::io::Result<()> {
-    log.witness().write(disk, ClientId(9))
 }
 
 /// A whole history; the error says in which life what went wrong.
@@ -196,10 +190,8 @@ fn sealing_survives_a_crash_after_each_of_its_calls() {
                 n += 3;
             }
             log.sync().unwrap();
-            bear_witness(&log, &disk).unwrap();
             disk.faults(|faults| faults.die = Some(call));
             let done = append(&mut log, n, 3).and_then(|()| log.sync());
-            drop(bear_witness(&log, &disk));
             disk.crash(seed);
             let (log, _) = Log::open(disk.clone(), SETTINGS).unwrap();
             let found = stored(&disk).unwrap();
@@ -208,85 +200,6 @@ fn sealing_survives_a_crash_after_each_of_its_calls() {
             assert_eq!(log.records(), found.len() as u64);
         }
     }
-}
-
-/// What the log is refused for; the folder is left as it is.
-fn refused(disk: &SimDisk) -> String {
-    let before: Vec<_> = disk.list().unwrap().iter().map(|name| disk.contents(name)).collect();
-    let error = Log::open(disk.clone(), SETTINGS).err().unwrap();
-    assert!(matches!(error, OpenError::EndLost(_)), "{error}");
-    let after: Vec<_> = disk.list().unwrap().iter().map(|name| disk.contents(name)).collect();
-    assert_eq!(before, after);
-    error.to_string()
-}
-
-/// A log with `sealed` sealed files and some records in `data.txt`, all of it witnessed.
-fn witnessed(sealed: usize) -> SimDisk {
-    let disk = SimDisk::default();
-    let mut log = open(&disk);
-    for n in 0..=sealed as u64 {
-        append(&mut log, n * 40, 40).unwrap();
-    }
-    log.sync().unwrap();
-    bear_witness(&log, &disk).unwrap();
-    disk
-}
-
-#[test]
-fn a_log_that_was_cut_anywhere_is_refused() {
-    for sealed in [0, 2] {
-        let len = witnessed(sealed).contents(CURRENT).len();
-        for cut in (0..len).step_by(13).chain([batch(sealed as u64 * 40, 30).len()]) {
-            let disk = witnessed(sealed);
-            disk.open_append(CURRENT).unwrap().truncate(cut as u64).unwrap();
-            let said = refused(&disk);
-            let says = if cut == 0 { "data.txt was emptied: " } else { "data.txt was cut short: " };
-            let says = if cut > 0 && cut < batch(0, 1).len() { "data.txt holds no record any more: " } else { says };
-            assert!(said.starts_with(says), "{cut} of {len}: {said}");
-        }
-        let disk = witnessed(sealed);
-        disk.remove(CURRENT).unwrap();
-        assert!(refused(&disk).starts_with("data.txt is gone: "));
-        disk.create(CURRENT).unwrap().append(&batch(sealed as u64 * 40 + 7, 40)).unwrap();
-        assert!(refused(&disk).starts_with("data.txt is another file than the one that becomes data-"));
-        disk.remove(END).unwrap();
-        open(&disk);
-    }
-}
-
-#[test]
-fn a_witness_holds_until_its_file_is_sealed_and_removed() {
-    let disk = witnessed(0);
-    let mut log = open(&disk);
-    append(&mut log, 40, 1).unwrap();
-    let sealed = log.sealed()[0].segment.clone();
-    assert!(matches!(witness::read(&disk).unwrap(), Kept::End(_, end) if *end.file == *sealed.file));
-    drop(log);
-    disk.crash(1);
-    open(&disk);
-    disk.open_append(&sealed.file).unwrap().truncate(sealed.bytes - 1).unwrap();
-    assert!(refused(&disk).starts_with(&format!("{} was cut short: 1 bytes that were on the disk", sealed.file)));
-}
-
-#[test]
-fn a_file_whose_first_line_has_rotted_is_found_again_by_its_new_name() {
-    let disk = witnessed(0);
-    disk.flip(CURRENT, 8 * 50);
-    let mut log = open(&disk);
-    append(&mut log, 40, 1).unwrap();
-    assert_eq!(log.sealed()[0].segment.file, format!("data-{}.txt", id(1)));
-    drop(log);
-    assert_eq!(open(&disk).records(), 40);
-}
-
-#[test]
-fn a_garbled_witness_is_told_and_made_anew() {
-    let disk = witnessed(0);
-    disk.flip(END, 50);
-    let (log, report) = Log::open(disk.clone(), SETTINGS).unwrap();
-    assert!(report.end_unknown);
-    bear_witness(&log, &disk).unwrap();
-    assert!(!Log::open(disk, SETTINGS).unwrap().1.end_unknown);
 }
 
 #[test]
@@ -354,7 +267,7 @@ fn a_log_goes_on_when_the_disk_filled_up_while_sealing() {
 }
 
 #[test]
-fn rot_is_listed_once_and_never_cut() {
+fn rot_is_told_at_each_start_and_never_cut() {
     let disk = SimDisk::default();
     let mut log = open(&disk);
     append(&mut log, 0, 5).unwrap();
@@ -363,11 +276,9 @@ fn rot_is_listed_once_and_never_cut() {
     disk.flip(CURRENT, (line + 50) * 8);
     for _ in 0..2 {
         let (log, report) = Log::open(disk.clone(), SETTINGS).unwrap();
-        assert_eq!((log.records(), report.rot[0].lines, report.torn), (4, 1, None));
+        let found = &report.rot[0];
+        assert_eq!((log.records(), found.lines, found.first.place.offset, report.torn), (4, 1, line as u64, None));
     }
-    let listed = String::from_utf8(disk.contents(QUARANTINE)).unwrap();
-    assert_eq!(listed.lines().count(), 1, "{listed}");
-    assert!(listed.starts_with(&format!("data-{}.txt {line} {line} the checksum", id(0))), "{listed}");
     assert_eq!(disk.contents(CURRENT).len(), batch(0, 5).len());
 }
 
@@ -495,12 +406,10 @@ fn what_others_write_hides_no_record() {
                 0..3 => handled.scribble(TEXTS[rng.random_range(0..TEXTS.len())]),
                 3 => drop(handled.log.look(true).unwrap()),
                 4 if rng.random_bool(0.3) => handled.reopen(),
-                5 => drop(bear_witness(&handled.log, &handled.disk)),
                 _ => handled.append(rng.random_range(1..6)).unwrap(),
             }
             handled.check();
         }
-        bear_witness(&handled.log, &handled.disk).unwrap();
         handled.reopen();
         // All of it is removed again, wherever it is by now.
         for name in handled.disk.list().unwrap() {
@@ -514,15 +423,14 @@ fn what_others_write_hides_no_record() {
         }
         let (log, report) =
             Log::open(handled.disk.clone(), SETTINGS).map_err(|error| format!("seed {seed}: {error}")).unwrap();
-        assert_eq!((report.shorter, report.torn), (vec![], None), "seed {seed}");
+        assert_eq!(report.torn, None, "seed {seed}");
         handled.log = log;
         handled.check();
-        assert_eq!(handled.disk.contents(QUARANTINE), b"", "seed {seed}");
     }
 }
 
 #[test]
-fn what_others_wrote_is_told_once_and_listed_once_records_follow() {
+fn what_others_wrote_is_told_once() {
     let mut handled = Handled::new();
     handled.append(3).unwrap();
     assert_eq!(handled.log.take_foreign(), None);
@@ -530,14 +438,11 @@ fn what_others_wrote_is_told_once_and_listed_once_records_follow() {
     handled.scribble(b"# a remark\n");
     assert!(handled.log.look(false).unwrap());
     let told = handled.log.take_foreign().unwrap();
-    assert_eq!((told.bytes, told.offset, told.enclosed.len()), (11, len, 0));
+    assert_eq!((told.bytes, told.offset), (11, len));
     assert!(handled.log.look(false).unwrap());
     assert_eq!(handled.log.take_foreign(), None);
     handled.append(1).unwrap();
-    let told = handled.log.take_foreign().unwrap();
-    let (file, bad) = &told.enclosed[0];
-    assert_eq!((told.bytes, told.enclosed.len(), bad.place.offset, bad.place.len), (0, 1, len, 11));
-    assert_eq!(**file, *format!("data-{}.txt", id(0)));
+    assert_eq!(handled.log.take_foreign(), None, "a record follows it");
     // Half a line, taken away again before anything follows.
     handled.scribble(b"half");
     assert!(handled.log.look(false).unwrap());
@@ -545,8 +450,7 @@ fn what_others_wrote_is_told_once_and_listed_once_records_follow() {
     handled.disk.meddle(CURRENT, |bytes| bytes.truncate(bytes.len() - 4));
     handled.append(1).unwrap();
     // The newline that was to end it is all that is left.
-    let told = handled.log.take_foreign().unwrap();
-    assert_eq!((told.bytes, told.enclosed.len(), told.enclosed[0].1.place.len, handled.read().len()), (0, 1, 1, 5));
+    assert_eq!(handled.read().len(), 5);
 }
 
 /// What appending is refused for; nothing of it is there afterwards.
@@ -585,7 +489,6 @@ fn a_file_that_is_taken_away_or_replaced_is_waited_for() {
 fn a_file_that_was_cut_is_not_gone_on_with_and_not_hidden() {
     for cut in [0, 10, 100] {
         let mut handled = Handled::new();
-        handled.log = handled.log.of(ClientId(9));
         handled.append(5).unwrap();
         let whole = handled.disk.contents(CURRENT);
         handled.disk.meddle(CURRENT, |bytes| bytes.truncate(cut));
@@ -602,8 +505,6 @@ fn a_file_that_was_cut_is_not_gone_on_with_and_not_hidden() {
         handled.disk.meddle(CURRENT, |bytes| whole.clone_into(bytes));
         assert!(!handled.log.look(true).unwrap());
         handled.reopen();
-        handled.disk.meddle(CURRENT, |bytes| bytes.truncate(cut));
-        refused(&handled.disk);
     }
 }
 
@@ -654,7 +555,7 @@ fn sealed_files_are_missed_and_welcome_back() {
 }
 
 #[test]
-fn an_end_that_a_sealed_file_lost_is_remembered_until_it_is_back() {
+fn an_end_that_a_sealed_file_lost_is_told_and_its_entries_lack() {
     let mut handled = Handled::new();
     for _ in 0..3 {
         handled.append(40).unwrap();
@@ -662,18 +563,17 @@ fn an_end_that_a_sealed_file_lost_is_remembered_until_it_is_back() {
     let file = handled.log.sealed()[0].segment.file.clone();
     let whole = handled.disk.contents(&file);
     handled.disk.meddle(&file, |bytes| bytes.truncate(200));
-    for first in [true, false] {
-        let (_, report) = Log::open(handled.disk.clone(), SETTINGS).unwrap();
-        assert_eq!(report.shorter.len(), usize::from(first));
-        let listed = String::from_utf8(handled.disk.contents(QUARANTINE)).unwrap();
-        assert!(
-            listed.contains(&format!("{file} 200 ")) && listed.contains(" cut: it had 40 records up to "),
-            "{listed}"
-        );
-    }
+    let (log, report) = Log::open(handled.disk.clone(), SETTINGS).unwrap();
+    assert!(
+        matches!(&report.lost[..], [lost] if lost.starts_with(&format!("{file} has 200 bytes and had"))),
+        "{report:?}"
+    );
+    let ledger = LedgerId { incarnation: Incarnation(id(0).incarnation), number: 1 };
+    let entries = |log: &Log<SimDisk>| log.view().sealed()[0].ledgers.of(ledger).map_or(0, |entries| entries.count());
+    assert_eq!(entries(&log), 2, "{:?}", log.view().sealed()[0]);
     handled.disk.replace(&file, &whole);
     handled.reopen();
-    assert_eq!(handled.disk.contents(QUARANTINE), b"");
+    assert_eq!(entries(&handled.log), 30);
 }
 
 #[test]

@@ -1,19 +1,17 @@
-//! What opening a log does before it takes the first batch: scan, cut, keep aside, list, count.
+//! What opening a log does before it takes the first batch: scan, cut, keep aside, count.
 //!
-//! Nothing is ever deleted: the torn tail goes to a `.torn` file before it is cut off, rot stays where it is and is
-//! listed in `quarantine.txt`. Crashing anywhere in here and opening again comes to the same end.
+//! Nothing is ever deleted: the torn tail goes to a `.torn` file before it is cut off, rot stays where it is. What was
+//! synced before is no torn tail, whatever is there now. Crashing anywhere in here and opening again comes to the same end.
 
 use super::index::{BlockSizes, Indexer};
-use super::log::{Current, LogError, free_name};
-use super::mend::list::{Had, List};
+use super::log::{Before, Current, LogError};
 use super::recover::{self, BadPlace, Scan, TornTail};
-use super::segments::{CURRENT, INDEX, QUARANTINE, Segment, parse_index, sealed_id};
+use super::segments::{CURRENT, INDEX, Segment, parse_index, sealed_id};
 use super::sidecar::{self, FileIndex, sidecar_name};
 use super::storage::{LogFile, Storage};
 use super::view::SealedFile;
-use super::witness::{self, END, Kept, Loss};
 use crate::files::is_full;
-use crate::limits::{QUARANTINE_BYTES_MAX, SCAN_CHUNK_BYTES, SEGMENTS_BYTES_MAX};
+use crate::limits::{SCAN_CHUNK_BYTES, SEGMENTS_BYTES_MAX};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
@@ -31,9 +29,6 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
-    /// The log ends before the place up to which it was synced.
-    #[error("{0}")]
-    EndLost(Box<Loss>),
     /// The first file could not be started.
     #[error(transparent)]
     Log(LogError),
@@ -59,11 +54,11 @@ pub(crate) struct Cut {
 /// Rot that was found in one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rot {
-    /// The file now; `quarantine.txt` has the name it gets when it is sealed.
+    /// The file.
     pub(crate) file: String,
-    /// Its rotten lines, at most [`QUARANTINE_PLACES_MAX`](crate::limits::QUARANTINE_PLACES_MAX).
-    pub(crate) places: Vec<BadPlace>,
-    /// How many there are, listed or not.
+    /// Its first rotten line.
+    pub(crate) first: BadPlace,
+    /// How many there are.
     pub(crate) lines: u64,
 }
 
@@ -82,12 +77,10 @@ pub struct OpenReport {
     pub(crate) rot: Vec<Rot>,
     /// Sealed files that were read because `segments.txt` or their sidecar did not know them.
     pub(crate) rescanned: Vec<String>,
-    /// Sealed files that are shorter than `segments.txt` says, and by how much.
-    pub(crate) shorter: Vec<String>,
+    /// Sealed files that are gone, or shorter than `segments.txt` says.
+    pub(crate) lost: Vec<String>,
     /// What could not be written down because the disk is full; it is tried again at the next start.
     pub(crate) unwritten: Vec<String>,
-    /// `end.txt` makes no sense, so nobody knows whether the log ends where it did.
-    pub(crate) end_unknown: bool,
 }
 
 /// A log that is ready to go on.
@@ -95,7 +88,6 @@ pub(super) struct Opened<F> {
     pub(super) current: Option<Current<F>>,
     pub(super) sealed: Vec<Arc<SealedFile>>,
     pub(super) index_whole: bool,
-    pub(super) end: Kept,
     pub(super) report: OpenReport,
 }
 
@@ -104,20 +96,23 @@ fn failed<'a>(what: &'static str, file: &'a str) -> impl FnOnce(io::Error) -> Op
 }
 
 /// Opens everything in the folder but does not create `data.txt`.
-pub(super) fn open<S: Storage>(storage: &S, sizes: BlockSizes) -> Result<Opened<S::File>, OpenError> {
+pub(super) fn open<S: Storage>(storage: &S, sizes: BlockSizes, before: &Before) -> Result<Opened<S::File>, OpenError> {
     let mut report = OpenReport::default();
     let names = storage.list().map_err(failed("list", "the folder"))?;
     let current = if names.iter().any(|name| name == CURRENT) { Some(scan_current(storage, sizes)?) } else { None };
-    // Before anything is changed: what is left of a log that was cut is to stay as it is.
-    let end = is_all_there(storage, &names, current.as_ref(), &mut report)?;
     let (sealed, index_whole) = open_sealed(storage, sizes, &names, &mut report)?;
     let current = match current {
-        Some(scanned) => Some(open_current(storage, scanned, &names, &sealed, &mut report)?),
+        Some(scanned) => {
+            let last = before.last.as_ref().filter(|last| !names.contains(&last.file));
+            let synced = last.map_or(0, |last| last.bytes);
+            let scanned = if before.always { torn_at_bad(scanned, synced) } else { scanned };
+            Some(open_current(storage, scanned, &names, (synced, sizes), &mut report)?)
+        }
         None => None,
     };
     // Names that a killed process left unsynced are relied on from here on.
     storage.sync_dir().map_err(failed("sync", "the folder"))?;
-    Ok(Opened { current, sealed, index_whole, end, report })
+    Ok(Opened { current, sealed, index_whole, report })
 }
 
 /// `data.txt`, and what is in it.
@@ -133,48 +128,53 @@ fn scan_current<S: Storage>(storage: &S, sizes: BlockSizes) -> Result<Scanned<S:
     Ok(Scanned { file, index, found })
 }
 
-/// Refuses a log that ends before the place up to which `end.txt` says that it was synced; answers what that says.
-fn is_all_there<S: Storage>(
-    storage: &S,
-    names: &[String],
-    current: Option<&Scanned<S::File>>,
-    report: &mut OpenReport,
-) -> Result<Kept, OpenError> {
-    let kept = witness::read(storage).map_err(failed("read", END))?;
-    report.end_unknown = kept == Kept::Garbled;
-    let Kept::End(_, end) = &kept else { return Ok(kept) };
-    let current = current.map(|scanned| (scanned.found.len(), &scanned.found));
-    match witness::missing(storage, end, names, current).map_err(failed("look at", &end.file))? {
-        Some(loss) => Err(OpenError::EndLost(Box::new(loss))),
-        None => Ok(kept),
-    }
-}
-
 fn scan<F: LogFile>(file: &F, name: &str, sizes: BlockSizes) -> Result<(Indexer, Scan), OpenError> {
     let len = file.len().map_err(failed("look at", name))?;
     sidecar::build(&*file.reader(), len, sizes).map_err(failed("read", name))
 }
 
+/// Where what is acknowledged is synced before, a sync covers all that was written before it. So what lies behind a bad line of
+/// the part that nobody knows to be synced was not synced either, and nobody was told of it: it is torn, too.
+fn torn_at_bad<F>(mut scanned: Scanned<F>, synced: u64) -> Scanned<F> {
+    let len = scanned.found.len();
+    if let Some(first) = scanned.found.rot.iter().position(|bad| bad.place.offset >= synced)
+        && let Some(bad) = scanned.found.rot.get(first).copied()
+    {
+        let BadPlace { place, reason } = bad;
+        scanned.found.rot.truncate(first);
+        scanned.found.rot_lines = first as u64;
+        let tail =
+            TornTail { offset: place.offset, len: len - place.offset, line: place.line, reason, unfinished: false };
+        scanned.found.torn = Some(tail);
+    }
+    scanned
+}
+
 fn open_current<S: Storage>(
     storage: &S,
-    Scanned { mut file, index, found }: Scanned<S::File>,
+    Scanned { mut file, mut index, found }: Scanned<S::File>,
     names: &[String],
-    sealed: &[Arc<SealedFile>],
+    (synced, sizes): (u64, BlockSizes),
     report: &mut OpenReport,
 ) -> Result<Current<S::File>, OpenError> {
-    if let Some(tail) = found.torn {
+    tell_rot(CURRENT, &found, report);
+    let mut first_id = found.first_id;
+    if let Some(tail) = found.torn.filter(|tail| tail.offset >= synced) {
         let name = torn_name(&found, names);
         let kept =
             keep_aside(storage, &file, tail, &name).map_err(failed("keep the torn end of data.txt in", &name))?;
         file.truncate(tail.offset).map_err(failed("cut the torn end off", CURRENT))?;
         report.torn = Some(Cut { tail, kept: kept.then_some(name) });
+        if tail.offset < found.valid_len {
+            // Whole lines went with it.
+            let found;
+            (index, found) = scan(&file, CURRENT, sizes)?;
+            first_id = found.first_id;
+        }
     }
     // A process that was killed may have left good records that only the system's memory holds.
     file.sync().map_err(failed("sync", CURRENT))?;
-    if let Some(first_id) = found.first_id {
-        quarantine(storage, (&free_name(first_id, sealed), CURRENT), &found, None, report)?;
-    }
-    Current::new(file, found.first_id, index).map_err(failed("look at", CURRENT))
+    Current::new(file, first_id, index).map_err(failed("look at", CURRENT))
 }
 
 /// A name for the torn tail that no file has yet.
@@ -243,17 +243,16 @@ fn open_sealed<S: Storage>(
         let file = storage.open_append(name).map_err(failed("open", name))?;
         let len = file.len().map_err(failed("look at", name))?;
         let listed = known.remove(name).map(|(_, segment)| segment);
-        let (known, longer) = match listed {
-            Some(segment) if segment.bytes == len => (Some(segment), None),
-            Some(segment) => (None, Some(segment).filter(|segment| segment.bytes > len)),
-            None => (None, None),
-        };
+        if let Some(segment) = listed.as_ref().filter(|segment| segment.bytes > len) {
+            report.lost.push(format!("{name} has {len} bytes and had {}: its end is lost", segment.bytes));
+        }
+        let known = listed.filter(|segment| segment.bytes == len);
         let index = sidecar::read(storage, name, len);
         if let (Some(segment), Some(index)) = (&known, index)
             && segment.records == index.records()
         {
-            let holdings = index.holdings;
-            sealed.push(Arc::new(SealedFile { serial, segment: segment.clone(), holdings }));
+            let ledgers = index.ledgers;
+            sealed.push(Arc::new(SealedFile { serial, segment: segment.clone(), ledgers }));
             continue;
         }
         let (index, mut found) = scan(&file, name, sizes)?;
@@ -263,16 +262,13 @@ fn open_sealed<S: Storage>(
             let place = recover::Place { offset: tail.offset, len: tail.len, line: tail.line };
             found.rot.push(BadPlace { place, reason: tail.reason });
         }
-        // What somebody else wrote into it may be removed again: it is no loss then.
-        let lost = longer.filter(|had| found.records < had.records || found.max_id < Some(had.greatest));
-        if let Some(had) = &lost {
-            report.shorter.push(format!("{name} has {len} bytes and had {}: its end is lost", had.bytes));
-        }
-        quarantine(storage, (name, name), &found, lost.map(|had| (had.bytes - len, had)), report)?;
+        tell_rot(name, &found, report);
         report.rescanned.push(name.clone());
         let index = FileIndex::of(&index, len);
         let sidecar = sidecar_name(name);
-        write_down(storage.write_small(&sidecar, index.to_text().as_bytes()), &sidecar, report)?;
+        if let Some(text) = index.to_text() {
+            write_down(storage.write_small(&sidecar, text.as_bytes()), &sidecar, report)?;
+        }
         let segment = Segment {
             file: name.clone(),
             records: found.records,
@@ -281,7 +277,10 @@ fn open_sealed<S: Storage>(
             greatest: index.blocks.iter().map(|block| block.greatest).max().unwrap_or(id),
         };
         whole &= known.as_ref() == Some(&segment);
-        sealed.push(Arc::new(SealedFile { serial, segment, holdings: index.holdings }));
+        sealed.push(Arc::new(SealedFile { serial, segment, ledgers: index.ledgers }));
+    }
+    for (file, (_, segment)) in &known {
+        report.lost.push(format!("{file} is gone, and segments.txt lists it with {} records", segment.records));
     }
     if !whole || !known.is_empty() {
         let text: String = sealed.iter().map(|file| file.segment.to_line()).collect();
@@ -310,47 +309,11 @@ fn read_index<S: Storage>(storage: &S, names: &[String]) -> Result<Listed, OpenE
     }
 }
 
-/// Adds the rot of a file to `quarantine.txt`, each place once, under the name that the file keeps, and the end that it lost:
-/// so many bytes of what it had. What is listed and not there any more goes off the list: somebody put the file right, and
-/// whatever is there now is another matter.
-fn quarantine<S: Storage>(
-    storage: &S,
-    (name, file_now): (&str, &str),
-    found: &Scan,
-    lost: Option<(u64, Segment)>,
-    report: &mut OpenReport,
-) -> Result<(), OpenError> {
-    if !found.rot.is_empty() {
-        report.rot.push(Rot { file: file_now.to_owned(), places: found.rot.clone(), lines: found.rot_lines });
+/// Says what of a file is rotten.
+fn tell_rot(name: &str, found: &Scan, report: &mut OpenReport) {
+    if let Some(first) = found.rot.first() {
+        report.rot.push(Rot { file: name.to_owned(), first: *first, lines: found.rot_lines });
     }
-    let before = match storage.read_small(QUARANTINE, QUARANTINE_BYTES_MAX) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-            report.unwritten.push(QUARANTINE.to_owned());
-            return Ok(());
-        }
-        Err(error) => return Err(failed("read", QUARANTINE)(error)),
-    };
-    let mut list = List::parse(&before);
-    let bad: HashSet<u64> = found.rot.iter().map(|bad| bad.place.offset).collect();
-    let all_known = found.rot_lines == found.rot.len() as u64;
-    list.retain(name, |offset, cut| match cut {
-        Some(had) => found.records < had.records || found.max_id < Some(had.greatest),
-        None => !all_known || bad.contains(&offset),
-    });
-    for bad in &found.rot {
-        list.add(&(name.to_owned(), bad.place.offset), bad.place.len, &bad.reason.to_string());
-    }
-    if let Some((bytes, had)) = lost {
-        let cut = Had { records: had.records, greatest: had.greatest };
-        list.add(&(name.to_owned(), found.len()), bytes, &cut.reason());
-    }
-    let text = list.to_text();
-    if text.as_bytes() != before.as_slice() {
-        write_down(storage.write_small(QUARANTINE, text.as_bytes()), QUARANTINE, report)?;
-    }
-    Ok(())
 }
 
 /// A full disk must not keep a node from serving what it has: `false` if it kept this from being written.

@@ -51,6 +51,8 @@ pub struct Scan {
     pub(crate) valid_len: u64,
     /// Good records.
     pub records: u64,
+    /// Bytes of their lines.
+    pub(crate) record_bytes: u64,
     /// Id of the first good record.
     pub(crate) first_id: Option<RecordId>,
     /// Id of the last good record.
@@ -164,6 +166,7 @@ impl<V: FnMut(Place, &Line<'_>)> State<'_, V> {
             self.scan.rot_lines += run.lines;
         }
         self.scan.records += 1;
+        self.scan.record_bytes += place.len;
         self.scan.valid_len = place.offset + place.len;
         self.scan.first_id = self.scan.first_id.or(Some(record.id));
         self.scan.last_id = Some(record.id);
@@ -224,7 +227,7 @@ impl<V: FnMut(Place, &Line<'_>)> State<'_, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::record::encode;
+    use crate::data::record::{Fields, encode};
     use crate::wire::id::ClientId;
     use proptest::prelude::*;
 
@@ -234,7 +237,8 @@ mod tests {
 
     fn line(n: u64) -> Vec<u8> {
         let mut out = Vec::new();
-        encode(&mut out, id(n), ClientId(1), n, None, format!("mensaje {n}").as_bytes()).unwrap();
+        let fields = Fields { id: id(n), client: ClientId(1), seq: n, place: None };
+        encode(&mut out, fields, format!("mensaje {n}").as_bytes()).unwrap();
         out
     }
 

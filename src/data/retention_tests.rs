@@ -5,19 +5,18 @@
 
 use super::index::Summary;
 use super::log::{Log, LogError, Settings, SyncPolicy};
-use super::record::{decode, encode};
-use super::retention::{Look, Policy};
-use super::segments::{INDEX, REMOVED, is_data, parse_index};
+use super::record::{Fields, decode, encode};
+use super::retention::{Policy, Retained, plan};
+use super::segments::{INDEX, is_data, parse_index};
 use super::sidecar::sidecar_name;
 use super::simulated::{Lie, SimDisk};
 use super::storage::Storage;
-use super::witness::{END, End};
 use crate::limits::DISK_RESUME_BYTES_MIN;
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::ledger::Place;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 const SETTINGS: Settings = Settings { segment_bytes: 1500, sync: SyncPolicy::Always };
 
@@ -25,14 +24,16 @@ fn append(log: &mut Log<SimDisk>, first: u64, count: u64) -> Result<(), LogError
     let mut lines = Vec::new();
     for n in first..first + count {
         let id = RecordId { time_ns: 1_000_000_000_000 + n, incarnation: 3 };
-        encode(&mut lines, id, ClientId(7), n, None, b"mensaje: hola").unwrap();
+        let place = Some(Place { number: 0, entry: n as u32 });
+        encode(&mut lines, Fields { id, client: ClientId(7), seq: n, place }, b"mensaje: hola").unwrap();
     }
     log.append(&lines, &Summary::of(&lines))
 }
 
-fn look(keep_bytes: u64) -> Look {
-    let policy = Policy { keep: None, keep_bytes: Some(keep_bytes) };
-    Look { policy, now_ns: u64::MAX, is_short: Arc::new(|_| false) }
+/// Lets go what is beyond so many bytes.
+fn retain(log: &mut Log<SimDisk>, keep_bytes: u64) -> Result<Retained, LogError> {
+    let old = plan(&log.view(), u64::MAX, &Policy { keep: None, keep_bytes: Some(keep_bytes) });
+    log.remove(old)
 }
 
 fn open(disk: &SimDisk) -> Log<SimDisk> {
@@ -68,24 +69,22 @@ fn stored(disk: &SimDisk) -> Result<BTreeSet<u64>, String> {
 }
 
 #[test]
-fn the_oldest_files_go_with_their_indexes_and_a_list_remains() {
+fn the_oldest_files_go_with_their_indexes() {
     let disk = SimDisk::default();
     let (mut log, n) = filled(&disk, 6);
     let gone: Vec<_> = log.sealed()[..3].iter().map(|file| file.segment.clone()).collect();
     let kept = log.bytes() - gone.iter().map(|segment| segment.bytes).sum::<u64>();
     let before = log.view();
-    let retained = log.retain(&look(kept)).unwrap();
-    assert_eq!((retained.removed, retained.held, retained.failed), (gone.clone(), None, None));
+    let retained = retain(&mut log, kept).unwrap();
+    assert_eq!((retained.removed, retained.failed), (gone.clone(), None));
     let records = gone.iter().map(|segment| segment.records).sum::<u64>();
     assert_eq!((log.bytes(), log.records()), (kept, n - records));
     assert_eq!(stored(&disk).unwrap(), (records..n).collect());
     for segment in &gone {
         assert!(!disk.list().unwrap().contains(&sidecar_name(&segment.file)));
     }
-    let list: String = gone.iter().map(super::segments::Segment::to_line).collect();
-    assert_eq!(String::from_utf8(disk.contents(REMOVED)).unwrap(), list);
     assert_eq!((before.records(), log.view().records()), (n, n - records), "a view is what it was");
-    assert!(log.retain(&look(kept)).unwrap().removed.is_empty());
+    assert!(retain(&mut log, kept).unwrap().removed.is_empty());
     // The log goes on: what is sealed next is listed.
     append(&mut log, n, 60).unwrap();
     append(&mut log, n + 60, 1).unwrap();
@@ -94,17 +93,6 @@ fn the_oldest_files_go_with_their_indexes_and_a_list_remains() {
     assert_eq!((log.records(), report.rescanned.len()), (n + 61 - records, 0));
     disk.crash(1);
     assert_eq!(stored(&disk).unwrap(), (records..n + 61).collect());
-}
-
-#[test]
-fn files_short_of_copies_stay() {
-    let disk = SimDisk::default();
-    let (mut log, n) = filled(&disk, 4);
-    let file = log.sealed()[0].segment.file.clone();
-    let short = Look { is_short: Arc::new(|file| file.serial == 0), ..look(0) };
-    let retained = log.retain(&short).unwrap();
-    assert_eq!((retained.removed.len(), retained.held), (0, Some(file)));
-    assert_eq!(log.records(), n);
 }
 
 /// Cuts retention short after `call` calls; what was to go is records below `going`.
@@ -116,16 +104,9 @@ fn cut_short(call: u32, seed: u64, lie: Option<Lie>) -> Result<(), String> {
     };
     let (going, keep) =
         (records(&log, 3), log.bytes() - log.sealed().iter().take(3).map(|f| f.segment.bytes).sum::<u64>());
-    // What it says lies in a file that goes.
-    let third = log.sealed()[2].segment.clone();
-    let end = End { file: third.file.into(), bytes: third.bytes, records: third.records, greatest: third.greatest };
-    let synced = log.witness().synced().unwrap();
-    log.witness().moved(end);
-    log.witness().write(&disk, ClientId(9)).unwrap();
-    log.witness().moved(synced);
     let bounds: Vec<u64> = (0..=3).map(|files| records(&log, files)).collect();
     disk.faults(|faults| (faults.die, faults.lie) = (Some(call), lie));
-    let done = log.retain(&look(keep)).is_ok_and(|retained| retained.failed.is_none());
+    let done = retain(&mut log, keep).is_ok_and(|retained| retained.failed.is_none());
     disk.crash(seed);
     disk.faults(|faults| faults.lie = None);
     let found = stored(&disk)?;
@@ -145,7 +126,7 @@ fn cut_short(call: u32, seed: u64, lie: Option<Lie>) -> Result<(), String> {
     if log.records() != found.len() as u64 {
         return Err(format!("the log counts {} records and there are {}", log.records(), found.len()));
     }
-    log.retain(&look(keep)).map_err(|error| error.to_string())?;
+    retain(&mut log, keep).map_err(|error| error.to_string())?;
     if stored(&disk)? != (going..n).collect() {
         return Err("the next time does not finish it".to_owned());
     }
@@ -171,15 +152,11 @@ fn the_checker_sees_a_removal_that_was_not_synced() {
 fn a_full_disk_gets_room() {
     let disk = SimDisk::default();
     let (mut log, n) = filled(&disk, 4);
-    let third = log.sealed()[2].segment.clone();
-    log.witness().moved(End { file: third.file.into(), bytes: 1, records: 1, greatest: third.greatest });
-    log.witness().write(&disk, ClientId(9)).unwrap();
     let all: u64 = disk.list().unwrap().iter().map(|name| disk.contents(name).len() as u64).sum();
     disk.faults(|faults| faults.capacity = Some(all));
     assert!(matches!(append(&mut log, n, 5), Err(LogError::Full { .. })));
     let (rest, last) = (log.bytes(), log.sealed()[..3].iter().map(|file| file.segment.bytes).sum::<u64>());
-    assert_eq!(log.retain(&look(rest - last)).unwrap().removed.len(), 3);
-    assert!(!disk.list().unwrap().contains(&END.to_owned()), "a witness goes before its file");
+    assert_eq!(retain(&mut log, rest - last).unwrap().removed.len(), 3);
     assert!(!disk.list().unwrap().contains(&INDEX.to_owned()), "a list that could not be written lists nothing");
     stored(&disk).unwrap();
     disk.faults(|faults| faults.capacity = Some(all + DISK_RESUME_BYTES_MIN));
@@ -199,7 +176,7 @@ fn a_poisoned_log_removes_nothing() {
     disk.faults(|faults| faults.fail_sync = Some(0));
     log.sync().unwrap_err();
     let names = disk.list().unwrap().len();
-    assert!(matches!(log.retain(&look(0)), Err(LogError::Poisoned { .. })));
+    assert!(matches!(retain(&mut log, 0), Err(LogError::Poisoned { .. })));
     assert_eq!(disk.list().unwrap().len(), names);
 }
 
@@ -230,9 +207,6 @@ fn history(seed: u64) -> Result<(), String> {
                 synced.append(&mut appended);
             }
             if rng.random_bool(0.2) {
-                drop(log.witness().write(&disk, ClientId(9)));
-            }
-            if rng.random_bool(0.2) {
                 let keep = rng.random_range(0..9000);
                 // From here on, these may be gone.
                 let mut bytes = log.bytes();
@@ -242,7 +216,7 @@ fn history(seed: u64) -> Result<(), String> {
                         bytes -= file.segment.bytes;
                     }
                 }
-                drop(log.retain(&look(keep)));
+                drop(retain(&mut log, keep));
             }
         }
         disk.crash(rng.random());

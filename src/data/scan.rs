@@ -5,7 +5,9 @@
 //! memory is flat, and only the time grows. Plain functions of a snapshot and a question; threads are the business of
 //! `scans`.
 
+use super::entries::{self, Run, Spots, Wanted};
 use super::index::{Block, BlockSizes};
+use super::ledgers::Ledgers;
 use super::segments::CURRENT;
 use super::sidecar::{self, FileIndex};
 use super::storage::{ReadAt, Storage};
@@ -60,14 +62,14 @@ pub(crate) enum Absent {
     IsLost,
 }
 
-/// Where a rotten line is.
+/// Where a rotten line is, or a part that is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RottenAt {
     /// Its file.
     pub(crate) serial: u64,
     /// Where it begins, bytes from the start of the file.
     pub(crate) offset: u64,
-    /// Its length, bytes.
+    /// Its length, bytes; 0 for a part that is lost.
     pub(crate) len: u64,
 }
 
@@ -88,12 +90,6 @@ pub enum ScanError {
         /// What the system said.
         cause: Arc<str>,
     },
-    /// A promise to the reader cannot be written down, so none is given.
-    #[error("cannot write promised.txt: {0}; look at the disk")]
-    Unkept(Arc<str>),
-    /// Other heads may put something there yet, and have not said for long that they will not.
-    #[error("held up by {0}")]
-    HeldUp(Arc<str>),
     /// Too many pages wait already.
     #[error("{} pages are waiting already; ask again later", limits::SCAN_QUEUE_MAX)]
     Busy,
@@ -181,9 +177,12 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn lost(&mut self) {
+    fn lost(&mut self, serial: u64, offset: u64) {
         self.page.lost += 1;
         self.page.rotten += 1;
+        if self.page.rot.len() < limits::PAGE_ROT_MAX {
+            self.page.rot.push(RottenAt { serial, offset, len: 0 });
+        }
     }
 }
 
@@ -207,6 +206,7 @@ pub struct Scanner<S> {
     cursors: Vec<Window>,
     indexes: Indexes,
     files: Files,
+    spots: Spots,
     buffer: Vec<u8>,
 }
 
@@ -215,7 +215,8 @@ impl<S: Storage> Scanner<S> {
     #[must_use]
     pub fn new(storage: S, bounds: ScanBounds) -> Self {
         let (indexes, files) = (Indexes::default(), Files::default());
-        Self { storage, bounds, cursors: Vec::new(), indexes, files, buffer: Vec::new() }
+        let spots = Spots::default();
+        Self { storage, bounds, cursors: Vec::new(), indexes, files, spots, buffer: Vec::new() }
     }
 
     /// The next page of what `query` asks for.
@@ -247,6 +248,36 @@ impl<S: Storage> Scanner<S> {
         Ok(job.page)
     }
 
+    /// Entries of a ledger.
+    ///
+    /// # Errors
+    /// A file of the view cannot be read, or is gone.
+    pub(crate) fn entries(&mut self, view: &View, wanted: &Wanted) -> Result<Run, ScanError> {
+        self.files.keep(view);
+        let sealed = view.sealed().iter().map(|file| (file.serial, file.segment.bytes, &*file.ledgers));
+        let current = view.current().map(|current| (current.serial, current.bytes, &*current.ledgers));
+        let Self { storage, files, spots, .. } = self;
+        let mut read = |serial, offset, buffer: &mut [u8]| {
+            let (name, reader) = files.open(storage, view, serial)?;
+            read_exact(&*reader, buffer, offset).map_err(failed(name))
+        };
+        entries::find(wanted, sealed.chain(current), spots, &mut read)
+    }
+
+    /// What a file has, by reading all of it.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is gone.
+    pub(crate) fn recount(&mut self, view: &View, serial: u64) -> Result<Ledgers, ScanError> {
+        let bytes = match view.current().filter(|current| current.serial == serial) {
+            Some(current) => current.bytes,
+            None => view.sealed().iter().find(|file| file.serial == serial).map_or(0, |file| file.segment.bytes),
+        };
+        let (name, reader) = self.files.open(&self.storage, view, serial)?;
+        let (index, _) = sidecar::build(&*reader, bytes, BlockSizes::default()).map_err(failed(name))?;
+        Ok(Ledgers::clone(index.ledgers()))
+    }
+
     /// Memory of the places that are kept, bytes, about.
     #[cfg(test)]
     #[must_use]
@@ -266,6 +297,7 @@ impl<S: Storage> Scanner<S> {
         if self.files.0.is_empty() {
             self.cursors = Vec::new();
             self.indexes = Indexes::default();
+            self.spots.clear();
             self.buffer = Vec::new();
         } else {
             self.files = Files::default();
@@ -331,7 +363,7 @@ impl<S: Storage> Scanner<S> {
                 };
                 let index = match self.indexes.get(&self.storage, file, self.bounds.blocks) {
                     Err(ScanError::Gone { .. }) if job.absent == Absent::IsLost => {
-                        job.lost();
+                        job.lost(serial, 0);
                         return Ok(());
                     }
                     index => index?,
@@ -341,7 +373,7 @@ impl<S: Storage> Scanner<S> {
             What::Part { offset, done, bytes, records, greatest } if greatest >= window.at() => {
                 let (name, reader) = match self.files.open(&self.storage, job.view, serial) {
                     Err(ScanError::Gone { .. }) if job.absent == Absent::IsLost => {
-                        job.lost();
+                        job.lost(serial, offset + done);
                         return Ok(());
                     }
                     opened => opened?,
@@ -362,7 +394,7 @@ impl<S: Storage> Scanner<S> {
                 let good = window.load((serial, offset), bytes, greatest, lines, self.bounds.window_bytes, met);
                 // Rot was told line by line; what was cut off, or is another file's, has to be counted.
                 if got < len || (done == 0 && good < records && job.page.rotten == rotten) {
-                    job.lost();
+                    job.lost(serial, offset + done);
                 }
             }
             What::Part { .. } => {}

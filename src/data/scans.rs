@@ -4,7 +4,8 @@
 //! who asks for one and how it travels, the sessions.
 
 use super::commit::Commit;
-use super::mend::Rot;
+use super::entries::{Run, Wanted};
+use super::ledgers::Ledgers;
 use super::scan::{Absent, Page, Query, ScanBounds, ScanError, Scanner};
 use super::segments::CURRENT;
 use super::storage::Storage;
@@ -21,17 +22,35 @@ use std::sync::mpsc;
 use std::thread;
 use tokio::sync::oneshot;
 
-type Answer = Result<Page, ScanError>;
+/// What is asked of the files.
+#[derive(Debug, Clone)]
+enum Question {
+    /// A page of records in the order of ids.
+    Page(Query, Absent),
+    /// Entries of a ledger.
+    Entries(Wanted),
+    /// What one file really has.
+    Recount(u64),
+}
+
+/// The answer to each.
+#[derive(Debug)]
+enum Found {
+    Page(Page),
+    Entries(Run),
+    Recount(Ledgers),
+}
+
+type Answer = Result<Found, ScanError>;
 
 struct Request {
     view: Arc<View>,
-    query: Query,
-    absent: Absent,
+    question: Question,
     answer: oneshot::Sender<Answer>,
 }
 
 #[cfg(feature = "simulation")]
-type Scan = dyn FnMut(&View, &Query, Absent) -> Answer;
+type Scan = dyn FnMut(&View, &Question) -> Answer;
 
 enum Way {
     Thread(mpsc::SyncSender<Request>),
@@ -43,12 +62,19 @@ enum Way {
 pub(crate) struct Scans {
     commit: Rc<Commit>,
     way: Way,
-    rot: Rc<Rot>,
 }
 
 impl fmt::Debug for Scans {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scans").finish_non_exhaustive()
+    }
+}
+
+fn answer<S: Storage>(scanner: &mut Scanner<S>, view: &View, question: &Question) -> Answer {
+    match question {
+        Question::Page(query, absent) => scanner.page_with(view, query, *absent).map(Found::Page),
+        Question::Entries(wanted) => scanner.entries(view, wanted).map(Found::Entries),
+        Question::Recount(serial) => scanner.recount(view, *serial).map(Found::Recount),
     }
 }
 
@@ -73,7 +99,7 @@ impl Scans {
         let (requests, taken) = mpsc::sync_channel(limits::SCAN_QUEUE_MAX);
         let scanner = Scanner::new(storage, ScanBounds::default());
         thread::Builder::new().name("scan".to_owned()).spawn(move || work(scanner, &taken))?;
-        Ok(Self { commit, way: Way::Thread(requests), rot: Rc::default() })
+        Ok(Self { commit, way: Way::Thread(requests) })
     }
 
     /// Reads on the thread that asks, for simulations: each page is there at once.
@@ -81,14 +107,8 @@ impl Scans {
     #[must_use]
     pub(crate) fn inline<S: Storage + 'static>(storage: S, commit: Rc<Commit>) -> Self {
         let mut scanner = Scanner::new(storage, ScanBounds::default());
-        let page = move |view: &View, query: &Query, absent| scanner.page_with(view, query, absent);
-        Self { commit, way: Way::Inline(RefCell::new(Box::new(page))), rot: Rc::default() }
-    }
-
-    /// The same, telling `rot` of every rotten line that is met. Those that it knows as mended are not counted.
-    #[must_use]
-    pub(crate) fn telling(self, rot: Rc<Rot>) -> Self {
-        Self { rot, ..self }
+        let found = move |view: &View, question: &Question| answer(&mut scanner, view, question);
+        Self { commit, way: Way::Inline(RefCell::new(Box::new(found))) }
     }
 
     /// The next page of what `query` asks for, out of everything that is kept by now.
@@ -98,36 +118,57 @@ impl Scans {
     ///
     /// # Errors
     /// Too many wait already, or a file cannot be read.
-    pub(crate) async fn page(&self, query: Query) -> Answer {
+    pub(crate) async fn page(&self, query: Query) -> Result<Page, ScanError> {
         let mut absent = Absent::Fails;
         loop {
-            let view = self.commit.view();
-            match self.ask(Arc::clone(&view), query, absent).await {
+            match self.ask(self.commit.view(), Question::Page(query, absent)).await {
                 // A file that retention removed is not in the newest snapshot any more; one that is was lost.
                 Err(ScanError::Gone { file }) if absent == Absent::Fails => {
                     if lists(&self.commit.view(), &file) {
                         absent = Absent::IsLost;
                     }
                 }
-                Ok(mut page) => {
-                    self.rot.judge(&view, query.from, &mut page);
+                Ok(Found::Page(page)) => {
                     if page.lost > 0 {
                         self.commit.look().await;
                     }
                     return Ok(page);
                 }
+                Ok(_) => return Err(ScanError::Stopped),
                 Err(error) => return Err(error),
             }
         }
     }
 
-    async fn ask(&self, view: Arc<View>, query: Query, absent: Absent) -> Answer {
+    /// Entries of a ledger, out of everything that is kept by now.
+    ///
+    /// # Errors
+    /// Too many wait already, or a file cannot be read.
+    pub(crate) async fn entries(&self, wanted: Wanted) -> Result<Run, ScanError> {
+        match self.ask(self.commit.view(), Question::Entries(wanted)).await? {
+            Found::Entries(run) => Ok(run),
+            _ => Err(ScanError::Stopped),
+        }
+    }
+
+    /// What a file has, by reading all of it: less than is known where lines rotted.
+    ///
+    /// # Errors
+    /// Too many wait already, or the file cannot be read.
+    pub(crate) async fn recount(&self, serial: u64) -> Result<Ledgers, ScanError> {
+        match self.ask(self.commit.view(), Question::Recount(serial)).await? {
+            Found::Recount(ledgers) => Ok(ledgers),
+            _ => Err(ScanError::Stopped),
+        }
+    }
+
+    async fn ask(&self, view: Arc<View>, question: Question) -> Answer {
         match &self.way {
             #[cfg(feature = "simulation")]
-            Way::Inline(page) => (page.borrow_mut())(&view, &query, absent),
+            Way::Inline(found) => (found.borrow_mut())(&view, &question),
             Way::Thread(requests) => {
                 let (answer, answered) = oneshot::channel();
-                requests.try_send(Request { view, query, absent, answer }).map_err(|error| match error {
+                requests.try_send(Request { view, question, answer }).map_err(|error| match error {
                     mpsc::TrySendError::Full(_) => ScanError::Busy,
                     mpsc::TrySendError::Disconnected(_) => ScanError::Stopped,
                 })?;
@@ -144,10 +185,10 @@ fn lists(view: &View, file: &str) -> bool {
 fn work<S: Storage>(mut scanner: Scanner<S>, requests: &mpsc::Receiver<Request>) {
     loop {
         match requests.recv_timeout(scanner.patience()) {
-            Ok(Request { view, query, absent, answer }) => {
+            Ok(Request { view, question, answer: to }) => {
                 // A reader that went away while it waited wants nothing any more.
-                if !answer.is_closed() {
-                    drop(answer.send(scanner.page_with(&view, &query, absent)));
+                if !to.is_closed() {
+                    drop(to.send(answer(&mut scanner, &view, &question)));
                 }
             }
             Err(mpsc::RecvTimeoutError::Timeout) => scanner.rest(),
@@ -159,9 +200,11 @@ fn work<S: Storage>(mut scanner: Scanner<S>, requests: &mpsc::Receiver<Request>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::commit::{self, Sender, Verdict};
+    use crate::data::commit::{self, PutNumber, Sender, Verdict};
     use crate::data::log::{Log, Settings, SyncPolicy};
+    use crate::data::record::Fields;
     use crate::data::simulated::SimDisk;
+    use crate::data::writer::Writer;
     use crate::wire::frame::MessagesBuilder;
     use crate::wire::id::{ClientId, RecordId};
     use std::cell::Cell;
@@ -172,11 +215,13 @@ mod tests {
         RecordId { time_ns: n, incarnation: 1 }
     }
 
-    fn commit(disk: &SimDisk) -> (Log<SimDisk>, Rc<Commit>) {
+    fn commit(disk: &SimDisk) -> (Writer<SimDisk>, Rc<Commit>) {
         let settings = Settings { segment_bytes: 400, sync: SyncPolicy::Always };
         let log = Log::open(disk.clone(), settings).unwrap().0;
-        let commit = Rc::new(Commit::new(commit::state_of(&log), log.view()));
-        (log, commit)
+        let view = log.view();
+        let writer = Writer::new(log, None);
+        let commit = Rc::new(Commit::new(writer.state(), view));
+        (writer, commit)
     }
 
     /// Looks at the commit at the moment of each verdict.
@@ -199,7 +244,8 @@ mod tests {
     fn add(commit: &Commit, session: u64, n: u64) {
         let mut messages = MessagesBuilder::new();
         messages.push(&[b"hola"]).unwrap();
-        commit.add((session, n), id(n), (ClientId(1), n), "", &messages.take().unwrap()).unwrap();
+        let first = Fields { id: id(n), client: ClientId(1), seq: n, place: None };
+        commit.add(PutNumber { session, number: n }, first, &messages.take().unwrap()).unwrap();
         assert_eq!(commit.added(), n);
     }
 
@@ -212,11 +258,12 @@ mod tests {
     fn what_is_acknowledged_is_visible_and_what_is_refused_is_not() {
         run(async {
             let disk = SimDisk::default();
-            let (log, commit) = commit(&disk);
+            let (writer, commit) = commit(&disk);
             let witness = Rc::new(Witness { commit: Rc::clone(&commit), seen: Cell::new(0), refused: Cell::new(0) });
             let session = commit.enter(Rc::clone(&witness) as Rc<dyn Sender>);
             let way = [
                 Scans::start(disk.clone(), Rc::clone(&commit)).unwrap(),
+                #[cfg(feature = "simulation")]
                 Scans::inline(disk.clone(), Rc::clone(&commit)),
             ];
             let test = async {
@@ -234,7 +281,7 @@ mod tests {
                 }
                 assert_eq!(witness.refused.get(), 6);
             };
-            commit::run(&commit, log, &Executor::Thread, test).await.unwrap();
+            commit::run(&commit, writer, &Executor::Thread, test).await.unwrap();
         });
     }
 
@@ -242,9 +289,9 @@ mod tests {
     fn too_many_readers_are_told_to_come_back_and_a_lost_file_is_named() {
         run(async {
             let disk = SimDisk::default();
-            let (_log, commit) = commit(&disk);
+            let (_writer, commit) = commit(&disk);
             let (requests, taken) = mpsc::sync_channel(2);
-            let scans = Scans { commit, way: Way::Thread(requests), rot: Rc::default() };
+            let scans = Scans { commit, way: Way::Thread(requests) };
             let asks = async { tokio::join!(scans.page(QUERY), scans.page(QUERY), scans.page(QUERY)) };
             let answers = async {
                 let first = taken.recv().unwrap();

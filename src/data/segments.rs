@@ -3,20 +3,14 @@
 //! Pure text. `segments.txt` is a convenience: a line that is missing, garbled or does not fit its file is made again
 //! from the file itself.
 
-use super::record::CRC_CHARS;
-use crate::wire::id::{RecordId, put_fixed};
+use crate::wire::id::RecordId;
+use crate::wire::record::text_checksum as checksum;
 
 /// The file that is being written.
 pub(crate) const CURRENT: &str = "data.txt";
 
 /// The list of sealed files.
 pub(crate) const INDEX: &str = "segments.txt";
-
-/// The list of rotten places.
-pub(crate) const QUARANTINE: &str = "quarantine.txt";
-
-/// The list of files that were removed because they were kept long enough, in lines as those of [`INDEX`].
-pub(crate) const REMOVED: &str = "retention.txt";
 
 /// A sealed file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,13 +50,6 @@ impl Segment {
         };
         fields.next().is_none().then_some(segment)
     }
-}
-
-/// CRC-32C of a text, in the six characters that records use.
-pub(super) fn checksum(text: &str) -> String {
-    let mut digits = [0; CRC_CHARS];
-    put_fixed(&mut digits, u64::from(crc32c::crc32c(text.as_bytes())));
-    digits.iter().copied().map(char::from).collect()
 }
 
 /// The name of a file sealed with this first record; `copy` counts from 1 where names would collide.

@@ -1,9 +1,10 @@
 //! A data node's connection to one head: dial, register, keep what comes, answer, and dial again after a loss.
 //!
-//! The records go to [`super::commit`]; this file moves frames.
+//! The records go to [`super::commit`], what is promised of them to [`super::desk`]; this file moves frames.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,34 +12,27 @@ use bytes::BytesMut;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::answers::{Answers, Question};
-use super::commit::{Commit, Sender, Verdict};
-use super::config::Config;
+use super::commit::{PutNumber, Sender, Verdict};
+use super::desk::Desk;
+use super::entries::Wanted;
+use super::feed::{Feed, Place};
 use super::log::{LogError, SyncPolicy};
-use super::membership::{Doubt, Membership};
-use super::repair::{self, Desk, Repair};
-use super::scans::Scans;
+use super::membership::Doubt;
+use super::node::Node;
+use super::record::Fields;
+use super::scan::{Query, ScanError};
+use crate::ledger::frames;
+use crate::ledger::kept::{NotTaken, Put};
 use crate::limits;
 use crate::net::framed::{self, Ended};
 use crate::net::{Backoff, Outbox, ReadHalf, Stream, Turn, read_some};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, NodeReport, SyncMode};
+use crate::wire::ledger::{Incarnation, LedgerId};
 use crate::wire::text::FRAMED_NODE_OPENING;
 use tokio_util::sync::CancellationToken;
-
-/// Who this node is, for every session.
-pub(crate) struct Identity {
-    /// Settings.
-    pub(crate) config: Config,
-    /// What it is to its cluster.
-    pub(crate) membership: Rc<Membership>,
-    /// Its repair.
-    pub(crate) repair: Rc<Repair>,
-    /// What reads its records.
-    pub(crate) scans: Rc<Scans>,
-}
 
 /// What to do about it, where the cause does not say so.
 const fn remedy(ended: &Ended) -> &'static str {
@@ -50,48 +44,131 @@ const fn remedy(ended: &Ended) -> &'static str {
     }
 }
 
+/// A Put that was taken and is not settled.
+struct Taken {
+    number: u64,
+    ledger: LedgerId,
+    entries: Range<u32>,
+}
+
+/// A Put that was not taken.
+struct Late {
+    number: u64,
+    code: Code,
+    why: String,
+}
+
 struct HeadSender {
     outbox: Rc<Outbox>,
-    repair: Rc<Repair>,
+    desk: Rc<Desk>,
+    /// Puts under way: no more than the window.
+    taken: RefCell<VecDeque<Taken>>,
     /// The last Put that was answered.
     answered: Cell<u64>,
-    /// Puts that came too late, and wait for their turn to be refused: no more than the window.
-    late: RefCell<VecDeque<u64>>,
+    /// Puts that wait for their turn to be refused: no more than the window.
+    late: RefCell<VecDeque<Late>>,
     /// When the head was heard last.
     heard: Cell<Instant>,
     sync: SyncMode,
+    /// Under which incarnations the head writes here.
+    incarnations: RefCell<BTreeSet<Incarnation>>,
+    /// Up to which version the head has heard what this node keeps; none before it has heard anything.
+    told: Cell<Option<u64>>,
+    /// Which version of the roster the head has heard; none if it is to hear that what it told is noted.
+    roster_told: Cell<Option<u64>>,
 }
 
 impl HeadSender {
-    /// Refuses a Put that came too late, once all before it are answered.
-    fn refuse(&self, number: u64) {
-        self.repair.refused();
-        self.late.borrow_mut().push_back(number);
+    fn new(desk: &Rc<Desk>, sync: SyncPolicy) -> Self {
+        Self {
+            outbox: Rc::default(),
+            desk: Rc::clone(desk),
+            taken: RefCell::default(),
+            answered: Cell::new(0),
+            late: RefCell::default(),
+            heard: Cell::new(Instant::now()),
+            sync: sync_mode(sync),
+            incarnations: RefCell::default(),
+            told: Cell::new(None),
+            roster_told: Cell::new(None),
+        }
+    }
+
+    /// Refuses a Put once all before it are answered.
+    fn refuse(&self, late: Late) {
+        self.late.borrow_mut().push_back(late);
         self.refuse_next();
     }
 
     fn refuse_next(&self) {
-        let next = || self.late.borrow_mut().pop_front_if(|number| *number == self.answered.get() + 1);
-        while let Some(number) = next() {
+        let next = || self.late.borrow_mut().pop_front_if(|late| late.number == self.answered.get() + 1);
+        while let Some(Late { number, code, why }) = next() {
             self.answered.set(number);
-            self.outbox.answer(|out| frame::put_refused(out, number, Code::Busy, LATE));
+            self.outbox.answer(|out| frame::put_refused(out, number, code, &why));
         }
+    }
+
+    /// Says what is news of the ledgers, if all that it follows from is synced.
+    fn tell_news(&self) -> Result<(), Ended> {
+        if !self.desk.is_ready() {
+            return Ok(());
+        }
+        let (reports, version) = self.desk.news(self.told.get());
+        let first = self.told.replace(Some(version)).is_none();
+        let mut sent = Ok(());
+        for frame in frames::holds(reports, first) {
+            sent = sent.and_then(|()| self.outbox.with(|out| frame.encode(out)));
+        }
+        let rosters = Some(self.desk.rosters());
+        if self.roster_told.replace(rosters) != rosters {
+            let roster = Frame::Roster(frames::roster(self.desk.kept().roster()));
+            sent = sent.and_then(|()| self.outbox.with(|out| roster.encode(out)));
+        }
+        sent.map_err(|error| Ended::Refused(error.refusal()))
+    }
+
+    /// Whether there is something that the head has to hear at once.
+    fn has_news(&self) -> bool {
+        let behind = self.told.get().is_none_or(|told| told < self.desk.loud());
+        (behind || self.roster_told.get() != Some(self.desk.rosters())) && self.desk.is_ready()
     }
 }
 
-/// Why a Put is refused whose ids a reader has passed.
-const LATE: &str = "readers of another head have passed the id of this message; send it again and it gets a new one";
+/// Why a Put is refused.
+fn refusal(why: NotTaken) -> (Code, String) {
+    match why {
+        NotTaken::Known => (Code::LedgerKnown, "this ledger is known here already".to_owned()),
+        other => (Code::LedgerOver, format!("the ledger is over here: {other:?}")),
+    }
+}
 
 impl Sender for HeadSender {
     fn settled(&self, first: u64, last: u64, verdict: &Verdict) {
-        match verdict {
-            Verdict::Kept => self.outbox.answer(|out| frame::put_ack(out, last, self.sync)),
-            Verdict::NotKept(error) => {
-                self.repair.refused();
-                let code = if matches!(error, LogError::Full { .. }) { Code::DiskFull } else { Code::Storage };
-                let why = error.to_string();
-                self.outbox.answer(|out| (first..=last).for_each(|number| frame::put_refused(out, number, code, &why)));
+        let mut acked = None;
+        for number in first..=last {
+            let Some(taken) = self.taken.borrow_mut().pop_front() else { break };
+            debug_assert_eq!(taken.number, number);
+            let refused = match verdict {
+                Verdict::Kept if self.desk.committed(taken.ledger, taken.entries) => None,
+                Verdict::Kept => Some((Code::LedgerOver, "the ledger is over here".to_owned())),
+                Verdict::NotKept(error) => {
+                    self.desk.refused(taken.ledger);
+                    let code = if matches!(error, LogError::Full { .. }) { Code::DiskFull } else { Code::Storage };
+                    Some((code, error.to_string()))
+                }
+            };
+            match refused {
+                None => acked = Some(number),
+                Some((code, why)) => {
+                    if let Some(acked) = acked.take() {
+                        self.outbox.answer(|out| frame::put_ack(out, acked, self.sync));
+                    }
+                    self.outbox.answer(|out| frame::put_refused(out, number, code, &why));
+                }
             }
+        }
+        if let Some(acked) = acked {
+            self.outbox.answer(|out| frame::put_ack(out, acked, self.sync));
         }
         self.answered.set(last);
         self.refuse_next();
@@ -108,21 +185,13 @@ const fn sync_mode(policy: SyncPolicy) -> SyncMode {
 }
 
 /// Keeps this node registered with one head until it is asked to stop or its log is poisoned.
-pub(crate) async fn keep(
-    head: &str,
-    me: &Identity,
-    commit: &Rc<Commit>,
-    answers: &Rc<Answers>,
-    shutdown: &CancellationToken,
-) {
+pub(crate) async fn keep(head: &str, me: &Rc<Node>, shutdown: &CancellationToken) {
     let mut rng = SmallRng::seed_from_u64(me.config.seed);
     let mut backoff = Backoff::default();
     let mut said = String::new();
     let mut doubt = Doubt::default();
-    let mut untried = Some(Untried(answers));
-    while !shutdown.is_cancelled() && commit.poisoned().is_none() {
-        let ended = once(head, me, (commit, answers), shutdown, (&mut backoff, &mut doubt, &mut untried)).await;
-        untried = None;
+    while !shutdown.is_cancelled() && me.commit.poisoned().is_none() {
+        let ended = once(head, me, shutdown, (&mut backoff, &mut doubt)).await;
         if shutdown.is_cancelled() {
             return;
         }
@@ -132,7 +201,11 @@ pub(crate) async fn keep(
             Err(ended) => {
                 say_if_twice(head, &ended, me, &mut doubt);
                 // A head that was understood up to there will say the same again.
-                waits = matches!(&ended, Ended::Garbled(_));
+                waits = match &ended {
+                    Ended::Garbled(_) | Ended::Unfit(_) => true,
+                    Ended::Refused(refusal) => refusal.code == Code::Storage,
+                    _ => false,
+                };
                 stops = matches!(&ended, Ended::Refused(refusal) if refusal.code == Code::Stopping);
                 trouble = ended.kind();
                 format!("head {head}: {ended}{}", remedy(&ended))
@@ -159,18 +232,9 @@ pub(crate) async fn keep(
     }
 }
 
-/// A head that was not reached yet; dropped once it was, or was not.
-struct Untried<'a>(&'a Answers);
-
-impl Drop for Untried<'_> {
-    fn drop(&mut self) {
-        self.0.tried();
-    }
-}
-
 /// A head refused this node because another is registered under its identity or name: says so if that is no shadow of
 /// this one.
-fn say_if_twice(head: &str, ended: &Ended, me: &Identity, doubt: &mut Doubt) {
+fn say_if_twice(head: &str, ended: &Ended, me: &Node, doubt: &mut Doubt) {
     let Ended::Refused(refusal) = ended else { return };
     let (what, remedy) = match refusal.code {
         Code::IdTaken => ("identity", "stop one of them, and start the one whose folder is a copy with --new-id"),
@@ -190,10 +254,9 @@ fn say_if_twice(head: &str, ended: &Ended, me: &Identity, doubt: &mut Doubt) {
 /// One connection, from dialling to its end.
 async fn once(
     head: &str,
-    me: &Identity,
-    (commit, answers): (&Rc<Commit>, &Rc<Answers>),
+    me: &Rc<Node>,
     shutdown: &CancellationToken,
-    (backoff, doubt, untried): (&mut Backoff, &mut Doubt, &mut Option<Untried<'_>>),
+    (backoff, doubt): (&mut Backoff, &mut Doubt),
 ) -> Result<(), Ended> {
     let mut socket = tokio::select! {
         biased;
@@ -201,30 +264,19 @@ async fn once(
         dialled = me.config.net.dial(head, me.config.bind) => dialled?,
     };
     let mut buffer = BytesMut::with_capacity(limits::READ_BUFFER_BYTES);
-    match timeout(limits::HANDSHAKE_TIME_MAX, register(&mut socket, me, (commit, answers), &mut buffer)).await {
+    let incarnation = match timeout(limits::HANDSHAKE_TIME_MAX, register(&mut socket, me, &mut buffer)).await {
         Ok(registered) => registered?,
         Err(_) => return Err(Ended::Silent(limits::HANDSHAKE_TIME_MAX)),
-    }
+    };
     tracing::info!("Conexion establecida con {head}, registered as {}", me.config.name);
     tracing::debug!("from {} to {}", socket.local_addr()?, socket.peer_addr()?);
     backoff.reset();
     doubt.registered();
     let _registered = me.membership.enter();
-    let sender = Rc::new(HeadSender {
-        outbox: Rc::default(),
-        repair: Rc::clone(&me.repair),
-        answered: Cell::new(0),
-        late: RefCell::default(),
-        heard: Cell::new(Instant::now()),
-        sync: sync_mode(me.config.sync),
-    });
-    let session = commit.enter(Rc::clone(&sender) as Rc<dyn Sender>);
-    answers.enter(session, head, &sender.outbox);
-    *untried = None;
-    let link = || Rc::clone(&sender.outbox);
-    let (receiver, keeping) =
-        repair::receive::pair(link(), Rc::clone(&me.repair), Rc::clone(commit), Rc::clone(&me.scans));
-    let desk = Desk { repair: Rc::clone(&me.repair), head: me.repair.enter(link()), receiver };
+    let sender = Rc::new(HeadSender::new(&me.desk, me.config.sync));
+    sender.incarnations.borrow_mut().insert(incarnation);
+    let session = me.commit.enter(Rc::clone(&sender) as Rc<dyn Sender>);
+    me.fetching.enter(session, &sender.outbox);
     let (mut read_half, write_half) = socket.split();
     let pump = sender.outbox.pump(write_half);
     tokio::pin!(pump);
@@ -232,16 +284,13 @@ async fn once(
     let ended = tokio::select! {
         biased;
         broken = &mut pump => {
-            commit.exit(session);
-            answers.exit(session);
+            left(me, &sender, session);
             return broken.map_err(Ended::from);
         }
-        ended = tell((&sender, &desk), session, me, (commit, answers), shutdown) => ended,
-        () = keeping => Err(Ended::Closed),
-        ended = follow(&mut read_half, (&sender, &desk), session, (commit, answers), &mut buffer) => ended,
+        ended = tell(&sender, me, shutdown) => ended,
+        ended = follow(&mut read_half, &sender, session, me, &mut buffer) => ended,
     };
-    commit.exit(session);
-    answers.exit(session);
+    left(me, &sender, session);
     sender.outbox.close();
     if timeout(limits::CLOSE_TIME_MAX, pump).await.is_err() {
         tracing::debug!("head {head} does not read; its connection is cut");
@@ -249,40 +298,65 @@ async fn once(
     ended
 }
 
-/// The handshake and the Register frame, up to the head's Welcome.
-async fn register(
-    socket: &mut Stream,
-    me: &Identity,
-    (commit, answers): (&Commit, &Answers),
-    buffer: &mut BytesMut,
-) -> Result<(), Ended> {
+/// The connection is over, and with it every ledger that the head wrote on it. What was taken is kept all the same: it is
+/// below their ends once it is committed.
+fn left(me: &Rc<Node>, sender: &Rc<HeadSender>, session: u64) {
+    me.fetching.exit(session);
+    let serial = me.commit.added();
+    let (me, sender) = (Rc::clone(me), Rc::clone(sender));
+    tokio::task::spawn_local(async move {
+        me.commit.until_settled(serial).await;
+        me.commit.exit(session);
+        me.desk.head_lost(sender.incarnations.take());
+    });
+}
+
+/// The handshake and the Register frame, up to the head's Welcome; the head's incarnation.
+async fn register(socket: &mut Stream, me: &Node, buffer: &mut BytesMut) -> Result<Incarnation, Ended> {
     let mut out = BytesMut::from(FRAMED_NODE_OPENING);
-    let (name, sync) = (me.config.name.clone(), sync_mode(me.config.sync));
-    let (node, cluster) = (me.membership.node(), me.membership.cluster());
-    let hello = Frame::Register { node, name, cluster, sync, report: report(me, commit, answers) };
+    let (name, sync, identity) = (me.config.name.clone(), sync_mode(me.config.sync), me.desk.identity());
+    let hello = Frame::Register {
+        node: identity.node,
+        replaces: identity.replaces,
+        old: identity.old,
+        name,
+        cluster: me.membership.cluster(),
+        sync,
+        report: report(me),
+    };
     hello.encode(&mut out).map_err(|error| Ended::Refused(error.refusal()))?;
     framed::open(socket, &out, buffer).await?;
     match framed::next_frame(socket, buffer).await? {
-        Frame::Welcome { cluster, .. } => me.membership.join(&cluster).map_err(|error| Ended::Unfit(error.to_string())),
+        Frame::Welcome { cluster, incarnation, .. } => {
+            me.membership.join(&cluster).map_err(|error| Ended::Unfit(error.to_string()))?;
+            Ok(Incarnation(incarnation))
+        }
         Frame::Failure(refusal) => Err(Ended::Refused(refusal)),
         other => Err(Ended::OutOfPlace(other.kind())),
     }
 }
 
+/// What is being answered on a connection; it ends with it.
+struct Answering<'a> {
+    me: &'a Rc<Node>,
+    sender: &'a Rc<HeadSender>,
+    session: u64,
+    puts: u64,
+    pages: JoinSet<()>,
+    feeds: BTreeMap<u32, Rc<Feed>>,
+}
+
 /// The reader: every Put of a read goes into the commit buffer, pings are answered at once.
 async fn follow(
     socket: &mut ReadHalf<'_>,
-    (sender, desk): (&HeadSender, &Desk),
+    sender: &Rc<HeadSender>,
     session: u64,
-    (commit, answers): (&Commit, &Rc<Answers>),
+    me: &Rc<Node>,
     buffer: &mut BytesMut,
 ) -> Result<(), Ended> {
-    let protocol = |text: String| Ended::Refused(Refusal::new(Code::Protocol, text));
     // The end comes from the head, or with the connection: this node goes on reading until then.
     let never = CancellationToken::new();
-    let mut number = 0;
-    // Pages that are being made; they end with the connection.
-    let mut pages = JoinSet::new();
+    let mut answering = Answering { me, sender, session, puts: 0, pages: JoinSet::new(), feeds: BTreeMap::new() };
     let mut turn = Turn::default();
     loop {
         loop {
@@ -290,53 +364,103 @@ async fn follow(
             let before = buffer.len();
             let Some(frame) = Frame::decode(buffer)? else { break };
             turn.spend(before - buffer.len()).await;
-            match frame {
-                Frame::Put { first, client, first_seq, copies, messages } => {
-                    commit.room().await;
-                    number += 1;
-                    if answers.is_late(first) {
-                        sender.refuse(number);
-                        continue;
-                    }
-                    desk.put(first, messages.count());
-                    commit
-                        .add((session, number), first, (client, first_seq), &copies, &messages)
-                        .map_err(|error| protocol(error.to_string()))?;
-                }
-                Frame::Ping(n) => sender.outbox.answer(|out| frame::pong(out, n)),
-                Frame::Pong(_) => {}
-                Frame::Scan { request, from, until, client, bytes_max, safe } => {
-                    desk.safe(safe);
-                    let question = Question { session, request, from, until, client, bytes_max, safe };
-                    answers.hear(&question);
-                    while pages.try_join_next().is_some() {}
-                    if pages.len() >= limits::NODE_SCANS_MAX {
-                        refuse_scan(&sender.outbox, request);
-                    } else {
-                        let (answers, outbox) = (Rc::clone(answers), Rc::clone(&sender.outbox));
-                        pages.spawn_local(async move { answers.answer(question, &outbox).await });
-                    }
-                }
-                Frame::Safe { id } => {
-                    desk.safe(id);
-                    answers.safe(session, id);
-                }
-                Frame::Failure(refusal) => return Err(Ended::Refused(refusal)),
-                other => {
-                    if let Frame::Members { least, members, .. } = &other {
-                        answers.members(session, *least, members);
-                    }
-                    if let Some(other) = desk.take(other).map_err(Ended::Refused)? {
-                        return Err(protocol(format!("frame {:#04x} is out of place from a head", other.kind())));
-                    }
-                }
-            }
+            answering.take(frame).await?;
         }
         if !read_some(socket, buffer, &never).await {
             return Err(Ended::Closed);
         }
         sender.heard.set(Instant::now());
     }
+}
+
+impl Answering<'_> {
+    async fn take(&mut self, frame: Frame) -> Result<(), Ended> {
+        let (me, sender) = (self.me, self.sender);
+        match frame {
+            Frame::Put { first, client, first_seq, place, members, messages } => {
+                me.commit.room().await;
+                self.puts += 1;
+                let ledger = place.ledger(first);
+                sender.incarnations.borrow_mut().insert(ledger.incarnation);
+                let put = Put { ledger, first: place.entry, count: messages.count().into(), members: &members };
+                if let Err(why) = me.desk.put(&put) {
+                    let (code, why) = refusal(why);
+                    sender.refuse(Late { number: self.puts, code, why });
+                    return Ok(());
+                }
+                let entries = place.entry..place.entry.saturating_add(messages.count().into());
+                sender.taken.borrow_mut().push_back(Taken { number: self.puts, ledger, entries });
+                let first = Fields { id: first, client, seq: first_seq, place: Some(place) };
+                let put = PutNumber { session: self.session, number: self.puts };
+                me.commit.add(put, first, &messages).map_err(|error| protocol(error.to_string()))?;
+            }
+            Frame::Ping(n) => sender.outbox.answer(|out| frame::pong(out, n)),
+            Frame::Pong(_) => {}
+            Frame::Close { ledger, end, settled } => {
+                me.desk.close(ledger, end, settled).map_err(|lost| {
+                    Ended::Unfit(format!(
+                        "this folder has {} entries of ledger {}, and {} were acknowledged: it was restored from an older \
+                         backup, or a file was cut; start it once with --new-id",
+                        lost.count, lost.ledger, lost.settled
+                    ))
+                })?;
+            }
+            Frame::Adopt { ledger, from, end, settled } => me.desk.adopt(ledger, from..end, settled),
+            Frame::Roster(roster) => {
+                let roster = frames::of_roster(roster).map_err(|error| protocol(error.to_string()))?;
+                me.desk.noted(&roster).map_err(|error| protocol(error.to_string()))?;
+                sender.roster_told.set(None);
+                me.desk.changed.notify_waiters();
+            }
+            Frame::Fetched { request, lines } => me.fetching.answered(self.session, request, &lines),
+            Frame::Failure(refusal) => return Err(Ended::Refused(refusal)),
+            other => self.take_question(other)?,
+        }
+        Ok(())
+    }
+
+    /// What is answered out of the files.
+    fn take_question(&mut self, frame: Frame) -> Result<(), Ended> {
+        let (me, sender) = (Rc::clone(self.me), Rc::clone(self.sender));
+        while self.pages.try_join_next().is_some() {}
+        match frame {
+            Frame::Scan { request, .. } if self.pages.len() >= limits::NODE_SCANS_MAX => {
+                refuse_scan(&sender.outbox, request);
+            }
+            Frame::Scan { request, from, until, client, bytes_max } => {
+                let bytes_max = (bytes_max as usize).min(limits::PAGE_BYTES_MAX);
+                let query = Query { from, until, client, bytes_max };
+                self.pages.spawn_local(async move { page(&me, &sender, request, query).await });
+            }
+            Frame::Fetch { request, ledger, from, to } => {
+                self.pages.spawn_local(async move { fetch(&me, &sender, request, ledger, from..to).await });
+            }
+            Frame::Follow { request, client, done, cursors } => {
+                if self.feeds.len() >= limits::NODE_FEEDS_MAX {
+                    return Err(protocol(format!("more than {} readers follow", limits::NODE_FEEDS_MAX)));
+                }
+                let feed = Rc::new(Feed::new(request, client, Place { done, cursors }));
+                self.feeds.insert(request, Rc::clone(&feed));
+                self.pages.spawn_local(async move {
+                    feed.run(&me.desk, &me.scans, &me.rot, &sender.outbox).await;
+                });
+            }
+            Frame::Credit { request, bytes } => {
+                if let Some(feed) = self.feeds.get(&request) {
+                    feed.grant(bytes);
+                }
+                if bytes == 0 {
+                    self.feeds.remove(&request);
+                }
+            }
+            other => return Err(protocol(format!("frame {:#04x} is out of place from a head", other.kind()))),
+        }
+        Ok(())
+    }
+}
+
+fn protocol(text: String) -> Ended {
+    Ended::Refused(Refusal::new(Code::Protocol, text))
 }
 
 fn refuse_scan(outbox: &Outbox, request: u32) {
@@ -346,52 +470,96 @@ fn refuse_scan(outbox: &Outbox, request: u32) {
     outbox.answer(|out| Frame::ScanFailed { request, refusal }.encode(out)).unwrap_or_default();
 }
 
-/// What a head hears of this node.
-fn report(me: &Identity, commit: &Commit, answers: &Answers) -> NodeReport {
-    answers.report(&commit.state(), me.repair.counts(&commit.view()))
+/// Answers a Scan. What is lacking by it is told before.
+async fn page(me: &Rc<Node>, sender: &HeadSender, request: u32, query: Query) {
+    let outbox = &sender.outbox;
+    outbox.room(limits::NODE_PAGES_BYTES_MAX).await;
+    let _making = me.making.acquire().await.ok();
+    let found = me.scans.page(query).await;
+    if let Ok(page) = &found {
+        me.rot.met(page).await;
+    }
+    me.commit.until_noted().await;
+    let sent = match found {
+        Ok(page) => {
+            let rotten = if me.desk.identity().old { page.rotten } else { 0 };
+            let ends = (page.next, me.commit.view().greatest().unwrap_or_default());
+            sender.tell_news().map_err(drop).unwrap_or_default();
+            if page.lost > 0 {
+                // Why, before the reader has to be told.
+                let state = Frame::NodeState(report(me));
+                outbox.with(|out| state.encode(out)).unwrap_or_default();
+            }
+            outbox.with(|out| frame::page(out, request, ends, rotten, &page.lines))
+        }
+        Err(error) => {
+            let code = if error == ScanError::Busy { Code::Busy } else { Code::Storage };
+            let refusal = Refusal::new(code, error.to_string());
+            outbox.with(|out| Frame::ScanFailed { request, refusal }.encode(out))
+        }
+    };
+    if let Err(error) = sent {
+        tracing::error!("a page cannot be sent: {error}");
+        let refusal = Refusal::new(Code::Storage, "a page does not fit its frame; look at the log of the node");
+        // Its fields are fixed, so it fits.
+        outbox.with(|out| Frame::ScanFailed { request, refusal }.encode(out)).unwrap_or_default();
+    }
 }
 
-/// Resolves when a head has to hear something before the second is over: that this node can write, or can't; that it has
-/// records, or such that nobody else has, which decides whether readers wait for it; that some are short of copies.
-async fn news(said: Option<&NodeReport>, me: &Identity, commit: &Commit) {
+/// Answers a Fetch: with nothing, if nothing is there or can be read.
+async fn fetch(me: &Node, sender: &HeadSender, request: u32, ledger: LedgerId, entries: Range<u32>) {
+    sender.outbox.room(limits::NODE_PAGES_BYTES_MAX).await;
+    let lines = if entries.is_empty() {
+        Vec::new()
+    } else {
+        let first = entries.start;
+        let wanted = Wanted { ledger, entries, client: None, bytes_max: limits::FETCH_BYTES_MAX };
+        let run = me.scans.entries(wanted).await.unwrap_or_default();
+        me.rot.missed(ledger, first, &run).await;
+        run.lines
+    };
+    if let Err(error) = sender.outbox.with(|out| frame::fetched(out, request, &lines)) {
+        tracing::error!("entries cannot be sent: {error}");
+    }
+}
+
+/// What a head hears of this node's log; the reason is cut to what fits.
+fn report(me: &Node) -> NodeReport {
+    let state = me.commit.state();
+    let end = state.reason.floor_char_boundary(limits::TEXT_BYTES_MAX);
+    NodeReport {
+        writable: state.reason.is_empty(),
+        records: state.records,
+        bytes: state.bytes,
+        syncs: state.syncs,
+        written: state.written,
+        reason: state.reason.get(..end).unwrap_or_default().to_owned(),
+    }
+}
+
+/// Resolves when a head has to hear something before the second is over.
+async fn news(said: Option<&NodeReport>, sender: &HeadSender, me: &Node) {
     let Some(said) = said else { return };
-    let mut counted: Option<Instant> = None;
     loop {
-        let (changed, told) = (commit.changed.notified(), me.repair.changed());
-        let state = commit.state();
-        let first = said.records == 0 && state.records > 0;
-        if state.reason != said.reason || first || commit.poisoned().is_some() {
+        let (changed, kept, noted) =
+            (me.commit.changed.notified(), me.desk.changed.notified(), me.commit.progress.notified());
+        let reason = me.commit.state().reason;
+        if reason != said.reason || me.commit.poisoned().is_some() || sender.has_news() {
             return;
         }
-        let due = counted.map_or_else(Instant::now, |at| at + limits::COUNT_EVERY);
-        let wait = Instant::now() < due;
-        if !wait {
-            counted = Some(Instant::now());
-            let counts = me.repair.counts(&commit.view());
-            if (said.sole == 0 && counts.sole > 0) || (said.short == 0 && counts.short > 0) {
-                return;
-            }
-        }
+        let waits = !me.desk.is_ready();
         tokio::select! {
             biased;
             () = changed => {}
-            () = told => {}
-            () = sleep_until(due), if wait => {}
+            () = kept => {}
+            () = noted, if waits => {}
         }
     }
 }
 
-/// Tells the head how the log is, at most once a second if that changed, and now and then if it did not; at once when
-/// it stops or goes on writing, or has its first record; asks how far what it put is settled; and asks to leave when this
-/// node stops. Ends only if the head
-/// does not let go in time.
-async fn tell(
-    (sender, desk): (&HeadSender, &Desk),
-    session: u64,
-    me: &Identity,
-    (commit, answers): (&Commit, &Answers),
-    shutdown: &CancellationToken,
-) -> Result<(), Ended> {
+/// Tells the head how the log is and what it keeps, at most once a second if that changed, and now and then if it did not; at
+/// once what matters to others; and asks to leave when this node stops. Ends only if the head does not let go in time.
+async fn tell(sender: &HeadSender, me: &Rc<Node>, shutdown: &CancellationToken) -> Result<(), Ended> {
     let mut said: Option<NodeReport> = None;
     let mut said_at = Instant::now();
     let mut ticks = interval(Duration::from_secs(1));
@@ -400,7 +568,7 @@ async fn tell(
         tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            () = news(said.as_ref(), me, commit) => {}
+            () = news(said.as_ref(), sender, me) => {}
             _ = ticks.tick() => {}
         }
         let silence = sender.heard.get().elapsed();
@@ -409,26 +577,24 @@ async fn tell(
         } else if silence > limits::HEAD_PING_AFTER && sender.outbox.is_empty() {
             sender.outbox.with(|out| frame::ping(out, 0));
         }
-        if let Some(id) = desk.asks(&commit.view()) {
-            answers.ask_one(session, id);
-        }
-        let report = report(me, commit, answers);
-        let now = said_at.elapsed() >= limits::REPORT_EVERY || me.repair.is_draining();
+        sender.tell_news()?;
+        let report = report(me);
+        let now = said_at.elapsed() >= limits::REPORT_EVERY;
         if said.as_ref() != Some(&report) || now {
-            sender
-                .outbox
-                .with(|out| Frame::NodeState(report.clone()).encode(out))
-                .map_err(|e| Ended::Refused(e.refusal()))?;
+            let state = Frame::NodeState(report.clone());
+            sender.outbox.with(|out| state.encode(out)).map_err(|error| Ended::Refused(error.refusal()))?;
             (said, said_at) = (Some(report), Instant::now());
         }
-        if let Some(error) = commit.poisoned() {
+        if me.desk.is_out() && !me.drained.is_cancelled() {
+            tracing::info!("{} is drained: other nodes have its records, and it ends", me.config.name);
+            me.drained.cancel();
+        }
+        if let Some(error) = me.commit.poisoned() {
             return Err(Ended::Refused(Refusal::new(Code::Storage, error.to_string())));
         }
     }
-    // Whether it keeps something alone is not known to anyone else once it is away.
-    let last = Frame::NodeState(report(me, commit, answers));
-    for frame in [last, Frame::Leave] {
-        sender.outbox.with(|out| frame.encode(out)).map_err(|e| Ended::Refused(e.refusal()))?;
+    for frame in [Frame::NodeState(report(me)), Frame::Leave] {
+        sender.outbox.with(|out| frame.encode(out)).map_err(|error| Ended::Refused(error.refusal()))?;
     }
     sleep(limits::DRAIN_TIME_MAX).await;
     Ok(())

@@ -3,21 +3,18 @@
 //! Derived data: one that is missing, garbled or that does not fit its file is made again by reading the file. The
 //! format is in `docs/data-log.md`.
 
-use super::holdings::{Holdings, OTHERS};
 use super::index::{Block, BlockSizes, Indexer};
+use super::ledgers::Ledgers;
 use super::recover::{self, Scan};
-use super::segments::checksum;
 use super::storage::{ReadAt, Storage};
 use crate::limits::{BLOCK_BYTES, SIDECAR_BYTES_MAX};
+use crate::wire::record::text_checksum as checksum;
 use std::fmt::Write;
 use std::io;
 use std::sync::Arc;
 
 /// First words of a sidecar; the number is the version of its format.
-const FORMAT: &str = "acopio-index 1";
-
-/// What stands for no names; those that are names follow a plus.
-const NO_NAMES: &str = "-";
+const FORMAT: &str = "acopio-index 2";
 
 /// What a sidecar says of its file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -26,8 +23,8 @@ pub(crate) struct FileIndex {
     pub(crate) bytes: u64,
     /// Its blocks, in the order of the file.
     pub(crate) blocks: Vec<Block>,
-    /// How many of its records are to be kept by which nodes.
-    pub(crate) holdings: Arc<Holdings>,
+    /// Which entries of which ledgers are in it.
+    pub(crate) ledgers: Arc<Ledgers>,
 }
 
 /// The name of a sealed file's sidecar.
@@ -45,7 +42,7 @@ impl FileIndex {
         if let Some(last) = blocks.last_mut() {
             last.bytes += bytes.saturating_sub(last.offset + last.bytes).min(BLOCK_BYTES);
         }
-        Self { bytes, blocks, holdings: Arc::clone(index.holdings()) }
+        Self { bytes, blocks, ledgers: Arc::clone(index.ledgers()) }
     }
 
     /// Good records of the file.
@@ -54,25 +51,20 @@ impl FileIndex {
         self.blocks.iter().map(|block| block.records).sum()
     }
 
-    /// The sidecar's text.
+    /// The sidecar's text; `None` if it would be so long that reading the file is as good.
     #[must_use]
-    pub(crate) fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> Option<String> {
         let mut text = format!("{FORMAT} {} {}\n", self.bytes, self.records());
         for Block { offset, bytes, records, least, greatest } in &self.blocks {
             // Writing to a string does not fail.
             writeln!(text, "block {offset} {bytes} {records} {least} {greatest}").unwrap_or_default();
         }
-        for (names, records) in self.holdings.iter() {
-            let names = match names {
-                "" => NO_NAMES.to_owned(),
-                OTHERS => OTHERS.to_owned(),
-                names => format!("+{names}"),
-            };
-            writeln!(text, "held {records} {names}").unwrap_or_default();
+        for line in self.ledgers.to_lines()? {
+            writeln!(text, "{line}").unwrap_or_default();
         }
         let crc = checksum(&text);
         writeln!(text, "crc {crc}").unwrap_or_default();
-        text
+        Some(text)
     }
 
     /// Reads a sidecar; `None` if it is not whole, or contradicts itself.
@@ -87,7 +79,7 @@ impl FileIndex {
         let mut lines = covered.lines();
         let (bytes, records) = lines.next()?.strip_prefix(FORMAT)?.strip_prefix(' ')?.split_once(' ')?;
         let (bytes, records): (u64, u64) = (bytes.parse().ok()?, records.parse().ok()?);
-        let (mut blocks, mut holdings) = (Vec::new(), Holdings::default());
+        let (mut blocks, mut ledgers) = (Vec::new(), Ledgers::default());
         let mut end = 0;
         for line in lines {
             if let Some(fields) = line.strip_prefix("block ") {
@@ -95,17 +87,11 @@ impl FileIndex {
                 end = block.offset.checked_add(block.bytes).filter(|end| *end <= bytes)?;
                 blocks.push(block);
             } else {
-                let (count, names) = line.strip_prefix("held ")?.split_once(' ')?;
-                let names = match names {
-                    NO_NAMES => "",
-                    OTHERS => OTHERS,
-                    names => names.strip_prefix('+')?,
-                };
-                holdings.add(names, count.parse().ok()?);
+                ledgers.take_line(line.strip_prefix("ledger ")?)?;
             }
         }
-        let index = Self { bytes, blocks, holdings: Arc::new(holdings) };
-        (index.records() == records && index.holdings.records() == records).then_some(index)
+        let index = Self { bytes, blocks, ledgers: Arc::new(ledgers) };
+        (index.records() == records).then_some(index)
     }
 }
 
@@ -130,24 +116,24 @@ pub(crate) fn read<S: Storage>(storage: &S, file: &str, bytes: u64) -> Option<Fi
 /// Makes the index of a file by reading all of it. Errors: those of the disk.
 pub(crate) fn build(file: &dyn ReadAt, bytes: u64, sizes: BlockSizes) -> io::Result<(Indexer, Scan)> {
     let mut index = Indexer::new(sizes);
-    let found = recover::scan(
-        bytes,
-        |buffer, at| file.read_at(buffer, at),
-        |place, line| index.line(place.offset, place.len, line.id, line.copies.unwrap_or_default()),
-    )?;
+    let found = recover::scan(bytes, |buffer, at| file.read_at(buffer, at), |place, line| index.line(place, line))?;
     Ok((index, found))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::id::RecordId;
+    use crate::data::recover::Place;
+    use crate::wire::id::{ClientId, RecordId};
+    use crate::wire::ledger;
 
     fn index() -> FileIndex {
         let mut index = Indexer::new(BlockSizes { full: 200, least: 40 });
         for n in 0..10 {
             let id = RecordId { time_ns: 1_795_234_260_000_000_000 + n, incarnation: 7 };
-            index.line(n * 60, 60, id, ["", "a,b", "*,c"][n as usize % 3]);
+            let place = (n % 3 > 0).then_some(ledger::Place { number: n as u32 % 3, entry: n as u32 });
+            let line = super::super::record::Line { id, client: ClientId(1), seq: n, place, text: "" };
+            index.line(Place { offset: n * 60, len: 60, line: n + 1 }, &line);
         }
         FileIndex::of(&index, 600)
     }
@@ -155,18 +141,19 @@ mod tests {
     #[test]
     fn a_sidecar_round_trips() {
         let index = index();
-        let text = index.to_text();
+        let text = index.to_text().unwrap();
         assert_eq!((index.blocks.len(), index.records()), (4, 10));
-        assert_eq!(text.lines().next(), Some("acopio-index 1 600 10"));
+        assert_eq!(text.lines().next(), Some("acopio-index 2 600 10"));
+        assert!(text.contains("\nledger ----6.0 0..1,"), "{text}");
         assert_eq!(FileIndex::parse(text.as_bytes()), Some(index));
         let empty = FileIndex::default();
-        assert_eq!(FileIndex::parse(empty.to_text().as_bytes()), Some(empty));
+        assert_eq!(FileIndex::parse(empty.to_text().unwrap().as_bytes()), Some(empty));
         assert_eq!(sidecar_name("data-1795234260----0----6.2.txt"), "data-1795234260----0----6.2.index");
     }
 
     #[test]
     fn no_damage_goes_unnoticed() {
-        let text = index().to_text().into_bytes();
+        let text = index().to_text().unwrap().into_bytes();
         for at in 0..text.len() {
             let mut damaged = text.clone();
             damaged[at] ^= 1;
@@ -181,10 +168,8 @@ mod tests {
         overlap.blocks[1].offset -= 1;
         let mut beyond = index();
         beyond.bytes -= 1;
-        let mut uncounted = index();
-        Arc::make_mut(&mut uncounted.holdings).add("", 1);
-        for wrong in [overlap, beyond, uncounted] {
-            assert_eq!(FileIndex::parse(wrong.to_text().as_bytes()), None);
+        for wrong in [overlap, beyond] {
+            assert_eq!(FileIndex::parse(wrong.to_text().unwrap().as_bytes()), None);
         }
     }
 }

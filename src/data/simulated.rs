@@ -214,6 +214,18 @@ impl SimDisk {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Another disk with the same files, as a copy of the folder has them: what is read is there, and durable.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub(crate) fn copy(&self) -> Self {
+        let inner = self.inner();
+        let nodes =
+            inner.nodes.iter().map(|node| Node { durable: node.cache.clone(), cache: node.cache.clone() }).collect();
+        let (names, durable_names) = (inner.names.clone(), inner.names.clone());
+        let faults = Faults { lie: inner.faults.lie, ..Faults::default() };
+        Self(Arc::new(Mutex::new(Inner { nodes, durable_names, names, faults, syncs: 0, bytes_read: 0 })))
+    }
+
     /// Cuts the power: what was not durable is lost, torn or kept as `seed` says. Faults end, but for the lie.
     pub(crate) fn crash(&self, seed: u64) {
         self.inner().crash(&mut SmallRng::seed_from_u64(seed));

@@ -1,7 +1,8 @@
 //! Whether a file of the folder is still what this process left there: editors, logrotate and `mv` do not ask first.
 //!
 //! One decision, made at each commit, at each seal and now and then: [`judge`] compares what the path leads to with what is
-//! known. Pure. What is lost between two starts is the business of [`witness`](super::witness).
+//! known. Pure. What is lost between two starts is the business of
+//! [`node_state`](super::node_state).
 
 use super::storage::{FileId, Seen};
 

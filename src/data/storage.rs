@@ -166,7 +166,7 @@ impl Disk {
     }
 
     fn rename_to(&self, from: &str, to: &str) -> io::Result<()> {
-        Ok(rustix::fs::renameat(&self.dir, from, &self.dir, to)?)
+        rustix::fs::renameat(&self.dir, from, &self.dir, to).map_err(|error| files::not_replaced(&to, error.into()))
     }
 }
 

@@ -1,39 +1,25 @@
 //! What others wrote into `data.txt`, told: once, and then counted, so that whoever writes on and on fills no log.
 //!
-//! The log finds it and keeps its records readable beside it; lines with records behind them are listed, so that nobody takes
-//! them for rot.
+//! The log finds it and keeps its records readable beside it. It is no rot: no entry of a ledger is lacking by it.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::cell::Cell;
 
 use tokio::time::Instant;
 
 use super::log::Foreign;
-use super::mend::Rot;
 use crate::limits;
 
 /// Tells what others wrote.
 #[derive(Default)]
 pub(crate) struct Strangers {
-    rot: RefCell<Option<Rc<Rot>>>,
     said: Cell<Option<Instant>>,
     /// Bytes that nothing was said about.
     unsaid: Cell<u64>,
 }
 
 impl Strangers {
-    /// From now on, lines with records behind them are listed here.
-    pub(crate) fn list_in(&self, rot: Rc<Rot>) {
-        self.rot.replace(Some(rot));
-    }
-
     /// Takes what the log found.
-    pub(crate) fn told(&self, foreign: Foreign) {
-        if let Some(rot) = self.rot.borrow().as_ref() {
-            rot.foreign(
-                foreign.enclosed.iter().map(|(file, bad)| ((**file).to_owned(), bad.place.offset, bad.place.len)),
-            );
-        }
+    pub(crate) fn told(&self, foreign: &Foreign) {
         if foreign.bytes > 0 {
             self.unsaid.set(self.unsaid.get() + foreign.bytes);
             self.say(foreign.offset, Instant::now());
@@ -61,7 +47,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_writes_on_and_on_is_told_once_a_minute() {
         let strangers = Strangers::default();
-        let write = |bytes| strangers.told(Foreign { bytes, ..Foreign::default() });
+        let write = |bytes| strangers.told(&Foreign { bytes, ..Foreign::default() });
         write(0);
         assert_eq!(strangers.said.get(), None);
         write(5);

@@ -3,8 +3,8 @@
 //! Cheap to make after every commit and cheap to keep: what two snapshots have in common they share. A snapshot says
 //! which files there are and which ids are where; reading them is the business of `scan`.
 
-use super::holdings::Holdings;
 use super::index::{Block, Blocks};
+use super::ledgers::Ledgers;
 use super::segments::Segment;
 use super::storage::ReadAt;
 use crate::wire::id::RecordId;
@@ -18,8 +18,8 @@ pub(crate) struct SealedFile {
     pub(crate) serial: u64,
     /// Its name, its size and the ids in it.
     pub(crate) segment: Segment,
-    /// How many of its records are to be kept by which nodes.
-    pub(crate) holdings: Arc<Holdings>,
+    /// Which entries of which ledgers are in it.
+    pub(crate) ledgers: Arc<Ledgers>,
 }
 
 /// All sealed files, and what they hold together.
@@ -29,7 +29,6 @@ pub(crate) struct Sealed {
     records: u64,
     bytes: u64,
     greatest: Option<RecordId>,
-    holdings: Holdings,
 }
 
 impl Sealed {
@@ -48,7 +47,6 @@ impl Sealed {
         if file.segment.records > 0 {
             self.greatest = self.greatest.max(Some(file.segment.greatest));
         }
-        self.holdings.merge(&file.holdings);
         self.files.push(file);
     }
 
@@ -90,8 +88,8 @@ pub(crate) struct CurrentFile {
     pub(crate) full: Blocks,
     /// Its last block, which grows: a later snapshot has it with the same offset and more bytes.
     pub(crate) open: Option<Block>,
-    /// How many of its records are to be kept by which nodes.
-    pub(crate) holdings: Arc<Holdings>,
+    /// Which entries of which ledgers are in it.
+    pub(crate) ledgers: Arc<Ledgers>,
 }
 
 impl CurrentFile {
@@ -163,13 +161,9 @@ impl View {
         self.sealed.bytes + self.current.as_ref().map_or(0, |current| current.bytes)
     }
 
-    /// How many records are to be kept by which nodes.
-    #[must_use]
-    pub(crate) fn holdings(&self) -> Holdings {
-        let mut holdings = self.sealed.holdings.clone();
-        if let Some(current) = &self.current {
-            holdings.merge(&current.holdings);
-        }
-        holdings
+    /// Each file and the entries in it, by ascending serial.
+    pub(crate) fn ledgers(&self) -> impl Iterator<Item = (u64, &Ledgers)> {
+        let sealed = self.sealed().iter().map(|file| (file.serial, &*file.ledgers));
+        sealed.chain(self.current().map(|current| (current.serial, &*current.ledgers)))
     }
 }

@@ -1,11 +1,11 @@
-//! Who does blocking work on a disk: a thread, which owns a state and does jobs in order; or, in a simulation, the task
-//! that asks, after as long as a simulated disk takes.
+//! Who does blocking work on a disk: a thread, which does jobs in order, or whoever asks, where handing over would take as
+//! long as the job; or, in a simulation, the task that asks, after as long as a simulated disk takes.
 //!
 //! It knows no job: the work is a function from a job to its answer.
 
 use std::fmt;
 use std::io;
-use std::sync::mpsc as orders;
+use std::sync::{Arc, Mutex, mpsc as orders};
 use std::thread;
 
 use tokio::sync::oneshot;
@@ -41,6 +41,8 @@ enum Hand<J, R> {
         orders: orders::SyncSender<(J, oneshot::Sender<R>)>,
         /// The answer to the job in hand.
         under_way: Option<oneshot::Receiver<R>>,
+        /// What does the jobs; the thread's while one is under way.
+        work: Arc<Mutex<dyn FnMut(J) -> R + Send>>,
     },
     #[cfg(feature = "simulation")]
     Inline { latency: Latency, work: Box<dyn FnMut(J) -> R> },
@@ -55,28 +57,40 @@ impl<J: Send + 'static, R: Send + 'static> Worker<J, R> {
     pub(crate) fn start(
         executor: &Executor,
         name: &str,
-        mut work: impl FnMut(J) -> R + Send + 'static,
+        work: impl FnMut(J) -> R + Send + 'static,
     ) -> io::Result<Self> {
         match executor {
             Executor::Thread => {
                 let (sender, taken) = orders::sync_channel::<(J, oneshot::Sender<R>)>(1);
+                let work: Arc<Mutex<dyn FnMut(J) -> R + Send>> = Arc::new(Mutex::new(work));
+                let its = Arc::clone(&work);
                 thread::Builder::new().name(name.to_owned()).spawn(move || {
                     while let Ok((job, answer)) = taken.recv() {
+                        let Some(done) = do_it(&its, job) else { return };
                         // Who asked may be gone: the job is done all the same.
-                        drop(answer.send(work(job)));
+                        drop(answer.send(done));
                     }
                 })?;
-                Ok(Self(Hand::Thread { orders: sender, under_way: None }))
+                Ok(Self(Hand::Thread { orders: sender, under_way: None, work }))
             }
             #[cfg(feature = "simulation")]
             Executor::Inline(latency) => Ok(Self(Hand::Inline { latency: latency.clone(), work: Box::new(work) })),
         }
     }
 
+    /// Does one short job on the thread that asks, which stands still meanwhile; after one whose answer nobody awaited. None
+    /// if a job has panicked.
+    pub(crate) async fn work_here(&mut self, job: J) -> Option<R> {
+        match &mut self.0 {
+            Hand::Thread { under_way: None, work, .. } => do_it(work, job),
+            _ => self.work(job).await,
+        }
+    }
+
     /// Does one job, after one whose answer nobody awaited. None if the thread is gone.
     pub(crate) async fn work(&mut self, job: J) -> Option<R> {
         match &mut self.0 {
-            Hand::Thread { orders, under_way } => {
+            Hand::Thread { orders, under_way, .. } => {
                 if let Some(before) = under_way {
                     drop(before.await);
                 }
@@ -98,44 +112,14 @@ impl<J: Send + 'static, R: Send + 'static> Worker<J, R> {
     }
 }
 
+/// None if a job before it has panicked: what it left is not to be used.
+fn do_it<J, R>(work: &Mutex<dyn FnMut(J) -> R + Send>, job: J) -> Option<R> {
+    work.lock().ok().map(|mut work| work(job))
+}
+
 impl<J, R> fmt::Debug for Worker<J, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Worker")
-    }
-}
-
-/// Something that may block.
-type Job = Box<dyn FnOnce() + Send>;
-
-/// Does whatever it is handed, where it may block: one thing at a time, in order.
-#[derive(Debug)]
-pub(crate) struct Blocking {
-    worker: Worker<Job, ()>,
-    name: &'static str,
-}
-
-impl Blocking {
-    /// Starts it under this name.
-    ///
-    /// # Errors
-    /// The system gives no thread.
-    pub(crate) fn start(executor: &Executor, name: &'static str) -> io::Result<Self> {
-        Ok(Self { worker: Worker::start(executor, name, |job: Job| job())?, name })
-    }
-
-    /// Has `work` done.
-    ///
-    /// # Errors
-    /// Those of `work`, or the thread is gone.
-    pub(crate) async fn run<T: Send + 'static>(
-        &mut self,
-        work: impl FnOnce() -> io::Result<T> + Send + 'static,
-    ) -> io::Result<T> {
-        let (answer, done) = oneshot::channel();
-        let job: Job = Box::new(move || drop(answer.send(work())));
-        let gone = || io::Error::other(format!("the thread {} is gone", self.name));
-        self.worker.work(job).await.ok_or_else(gone)?;
-        done.await.map_err(io::Error::other)?
     }
 }
 
@@ -182,7 +166,24 @@ mod tests {
                 () = std::future::ready(()) => {}
             }
         }
-        assert_eq!(worker.work(5).await, Some(10));
+        // After the one that nobody awaits, which is the thread's still.
+        assert_eq!(worker.work_here(1).await, Some(6));
+        assert_eq!(worker.work_here(1).await, Some(7));
+        assert_eq!(worker.work(5).await, Some(12));
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_job_that_panics_here_is_the_last() {
+        let mut sum = 0;
+        let work = move |n: u64| {
+            sum += n;
+            assert!(n < 9, "too many");
+            sum
+        };
+        let mut worker = Worker::start(&Executor::Thread, "test", work).unwrap();
+        assert_eq!(worker.work(2).await, Some(2));
+        assert_eq!(worker.work(9).await, None);
+        assert_eq!(worker.work_here(1).await, None);
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -43,28 +43,20 @@ impl IdClock {
     }
 
     /// The least id that [`take`](Self::take) can give from now on, were it asked at `wall_ns` or later.
+    #[cfg(test)]
     pub(crate) const fn now(&mut self, wall_ns: u64) -> RecordId {
         self.take(wall_ns, 0)
-    }
-
-    /// Ids given from now on are greater than this one.
-    pub(crate) const fn advance(&mut self, beyond: RecordId) {
-        let next_ns = beyond.time_ns.saturating_add(1);
-        if next_ns > self.next_ns {
-            self.next_ns = next_ns;
-        }
-    }
-
-    /// Whether all ids given from now on are greater than this one anyway.
-    #[must_use]
-    pub(crate) const fn is_beyond(&self, id: RecordId) -> bool {
-        self.next_ns > id.time_ns
     }
 
     /// The least time of the next id, ns since 1970: 0 before the first.
     #[must_use]
     pub(crate) const fn next_ns(&self) -> u64 {
         self.next_ns
+    }
+
+    /// Ids carry another incarnation from now on.
+    pub(crate) const fn renew(&mut self, incarnation: u32) {
+        self.incarnation = incarnation & ((1 << RecordId::INCARNATION_BITS) - 1);
     }
 
     /// The incarnation in every id of this clock.
@@ -90,7 +82,7 @@ mod tests {
     #[test]
     fn ids_that_are_ahead_go_on_at_half_the_pace_until_the_wall_clock_is_there() {
         let mut clock = IdClock::new(3);
-        clock.advance(RecordId { time_ns: 3_599, incarnation: 0 });
+        clock.take(3_599, 1);
         assert_eq!(clock.now(0).time_ns, 3_600);
         assert_eq!(clock.now(600).time_ns, 3_900);
         assert_eq!(clock.now(100).time_ns, 3_900, "another jump back");
@@ -106,17 +98,5 @@ mod tests {
         let least = clock.now(1000);
         assert_eq!(clock.take(10, 1), least);
         assert!(clock.now(10) > least);
-    }
-
-    #[test]
-    fn a_clock_goes_beyond_the_ids_of_others() {
-        for incarnation in [2, 3, 4] {
-            let mut clock = IdClock::new(3);
-            let other = RecordId { time_ns: 5000, incarnation };
-            clock.advance(other);
-            assert!(clock.take(10, 1) > other);
-            clock.advance(RecordId::ZERO);
-            assert!(clock.take(10, 1) > other);
-        }
     }
 }

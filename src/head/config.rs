@@ -1,11 +1,13 @@
 //! Settings of a head, validated by who builds them. Nothing deeper reads flags or the environment.
 
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::places::Rules;
 use crate::clock::Clock;
 use crate::daily::Keep;
+use crate::wire::ledger::NodeId;
 
 /// Settings of one head.
 #[derive(Clone, Debug)]
@@ -22,14 +24,17 @@ pub(crate) struct Config {
     pub(crate) heartbeat: Duration,
     /// Whether to send ICMP echoes beside the in-protocol pings.
     pub(crate) icmp: bool,
-    /// A solo head: the identity of its embedded data node, the only one it takes. It echoes text messages.
-    pub(crate) solo: Option<u64>,
+    /// A solo head: the identity of its embedded data node, the only one it takes, once that is known. It echoes text
+    /// messages.
+    pub(crate) solo: Option<Arc<OnceLock<NodeId>>>,
     /// Name of the cluster, which its data nodes keep with their records.
     pub(crate) cluster: String,
     /// Copies that each message is to have, on as many nodes.
     pub(crate) replicas: usize,
     /// Copies without which a message is refused.
     pub(crate) copies_min: usize,
+    /// Time that a data node may be away before what it holds is copied elsewhere.
+    pub(crate) repair_after: Duration,
     /// Most bytes that a data node which speaks text is sent as one message.
     pub(crate) text_node_bytes: usize,
     /// The wall clock: ids and log lines show its time.

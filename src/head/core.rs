@@ -3,8 +3,10 @@
 //! A state machine without sockets, clocks or files: time and randomness are handed in, and what is to be done comes
 //! out as [`Effect`]s, in order. The tasks around it only move bytes. It knows no dialect and no log file.
 //!
-//! Each node has a queue of the batches that were sent to it and not settled. A node settles them in order, so an
-//! acknowledgement is one number. A batch is settled when no node is still asked for it.
+//! A batch is consecutive entries of one open ledger, so it goes to that ledger's members, and is settled once all of them
+//! have acknowledged it. Each node has a queue of the batches that were sent to it and not settled. A node settles them in
+//! order, so an acknowledgement is one number. On whom ledgers are opened is decided in `ledger`; data nodes that speak text
+//! take batches without one.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -16,16 +18,14 @@ use slab::Slab;
 
 use super::clock::IdClock;
 use super::faults::{Fault, Suspicion};
+use super::open::OpenLedger;
 use super::window::{Failures, Opening, Window};
+use crate::ledger::writing::Placed;
 use crate::limits;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{Messages, SyncMode};
 use crate::wire::id::{ClientId, RecordId};
-
-/// One bit a node, by its place in the table: [`limits::NODES_MAX`] fits.
-type NodeSet = u128;
-
-const _: () = assert!(limits::NODES_MAX <= NodeSet::BITS as usize);
+use crate::wire::ledger::{Incarnation, LedgerId, NodeId, Place};
 
 /// A registered node: its place in the table, and a serial number that is never given twice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,10 +73,21 @@ pub(crate) enum Effect {
     Put {
         /// The node.
         node: NodeKey,
-        /// Names of all nodes that are to keep it, parted by commas; none if this is the only one.
-        copies: Option<Rc<str>>,
+        /// The entry of its first message; none for a node that speaks text.
+        place: Option<Place>,
+        /// The members of the ledger, with its first entry.
+        members: Rc<[NodeId]>,
         /// The batch.
         batch: Batch,
+    },
+    /// Tell this node that a ledger ends here.
+    Close {
+        /// The node.
+        node: NodeKey,
+        /// The ledger.
+        ledger: LedgerId,
+        /// Its end.
+        end: u32,
     },
     /// Every node that was asked keeps the batch: tell its origin.
     Kept {
@@ -86,8 +97,6 @@ pub(crate) enum Effect {
         nodes: Vec<Rc<str>>,
         /// The weakest promise among its copies.
         sync: SyncMode,
-        /// The identity of the node that keeps the only copy, and whether the record names others besides.
-        alone: Option<(u64, bool)>,
     },
     /// Nobody keeps the batch: tell its origin why.
     Refused {
@@ -98,28 +107,17 @@ pub(crate) enum Effect {
     },
     /// A node has room again: wake who was held.
     Room,
+    /// Ledgers are over: others are to be opened.
+    Plan,
 }
 
 /// Why a batch was not taken.
 #[derive(Debug)]
 pub(crate) enum NotTaken {
-    /// Every window is full: wait for [`Effect::Room`], then try again.
+    /// Every window is full, or ledgers are about to be opened: wait for [`Effect::Room`], then try again.
     Hold,
     /// It can't be kept now: tell the client.
     Refused(Refusal),
-}
-
-/// An id of a peer that would drag this head's clock along.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error(
-    "the id {id} is {ahead:?} ahead of this head's clock, and {max:?} is the most that is followed; set the clocks right",
-    max = limits::CLOCK_LEAD_MAX
-)]
-pub(crate) struct TooFarAhead {
-    /// The id.
-    pub(crate) id: RecordId,
-    /// How far it is ahead.
-    pub(crate) ahead: Duration,
 }
 
 /// How a node is called in answers and in records.
@@ -127,10 +125,20 @@ pub(crate) struct TooFarAhead {
 pub(crate) struct Label {
     /// Its address.
     pub(crate) ip: Rc<str>,
-    /// Its name.
-    pub(crate) name: Rc<str>,
     /// The identity of its folder; none for nodes that speak text.
-    pub(crate) id: Option<u64>,
+    pub(crate) id: Option<NodeId>,
+}
+
+/// A batch that was sent to a node and not settled by it.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    /// The batch, if it is still in flight as it was sent.
+    flight: usize,
+    /// Which sending of it this was.
+    sending: u64,
+    size: Window,
+    /// The ledger, and where its entries end; none for a node that speaks text.
+    entries: Option<(LedgerId, u32)>,
 }
 
 #[derive(Debug)]
@@ -142,25 +150,26 @@ struct Node {
     opening: Opening,
     writable: bool,
     leaving: bool,
-    queue: VecDeque<usize>,
+    queue: VecDeque<Sent>,
     settled: u64,
     bytes: usize,
     messages: usize,
     acked: u64,
+    sync: SyncMode,
 }
 
 impl Node {
-    /// Whether it could take messages of which the longest has so many bytes.
-    fn takes(&self, longest: usize) -> bool {
-        self.is_able() && self.message_bytes.is_none_or(|most| longest <= most)
+    /// Whether it speaks text and could take messages of which the longest has so many bytes.
+    fn takes_text(&self, longest: usize) -> bool {
+        self.label.id.is_none() && self.is_able() && self.message_bytes.is_none_or(|most| longest <= most)
     }
 
     const fn unsettled(&self) -> Window {
         Window { bytes: self.bytes, messages: self.messages }
     }
 
-    const fn has_room(&self, bytes: usize, messages: usize) -> bool {
-        self.opening.fits(self.unsettled(), Window { bytes, messages })
+    const fn has_room(&self, size: Window) -> bool {
+        self.opening.fits(self.unsettled(), size)
     }
 
     /// It takes new messages.
@@ -169,40 +178,28 @@ impl Node {
     }
 }
 
+/// Where a batch goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Target {
+    /// The open ledger of this name.
+    Ledger(LedgerId),
+    /// The node at this place, which speaks text.
+    Text(usize),
+}
+
 #[derive(Debug)]
 struct Flight {
     batch: Batch,
-    /// Nodes that were sent it and have not settled it.
-    asked: NodeSet,
-    /// Nodes that keep it and are registered.
-    kept: NodeSet,
-    /// Nodes that did not want it.
-    refused: NodeSet,
-    /// Nodes that kept it and then left: their copies lie on their disks.
-    gone: Vec<Label>,
+    /// Counts how often it was sent.
+    sending: u64,
+    /// Where it is; none while it waits for room.
+    target: Option<Target>,
+    /// Where its entries end.
+    end: u32,
     /// Why a node did not want it, the last time.
     cause: Option<Refusal>,
     /// Nodes that were lost with it.
     suspicion: Suspicion,
-    sync: SyncMode,
-    /// Nodes whose Put named one that did not keep it.
-    misnamed: NodeSet,
-    /// Most nodes that a Put of it named.
-    named: usize,
-    /// It waits among the orphans for room on a node.
-    queued: bool,
-}
-
-impl Flight {
-    /// The node at this place does not answer for the batch any more. If it does not keep it either, the records of the
-    /// others name one too many.
-    const fn drop_asked(&mut self, place: usize) {
-        let fails = self.asked & bit(place) != 0 && self.kept & bit(place) == 0;
-        self.asked &= !bit(place);
-        if fails {
-            self.misnamed |= self.asked | self.kept;
-        }
-    }
 }
 
 /// Counters since the head started.
@@ -236,14 +233,25 @@ pub(crate) struct NodeLoad {
 pub(crate) struct Core {
     clock: IdClock,
     rng: SmallRng,
+    /// Copies that are asked for, and copies without which a message is refused.
     replicas: usize,
     copies_min: usize,
     nodes: Slab<Node>,
     next_serial: u64,
     flights: Slab<Flight>,
-    /// Batches that lost their node and wait for room on another; they go before anything new.
+    next_sending: u64,
+    /// The ledgers that are written, those that take nothing new included.
+    open: Vec<OpenLedger>,
+    next_number: u32,
+    /// Ledgers are about to be opened: who comes meanwhile waits.
+    opens_soon: bool,
+    /// Why none are opened, for people.
+    hindrance: String,
+    /// Batches that lost their ledger and wait for room in another; they go before anything new.
     orphans: VecDeque<usize>,
     held: bool,
+    /// Places of nodes that speak text.
+    texts: Vec<usize>,
     /// Nodes that do not take messages of any length.
     bounded: usize,
     counters: Counters,
@@ -254,13 +262,9 @@ pub(crate) struct Core {
     failures: Failures,
 }
 
-const fn bit(place: usize) -> NodeSet {
-    1 << place
-}
-
 /// The size of a batch in a node's window.
-fn size(messages: &Messages) -> (usize, usize) {
-    (messages.block().len(), usize::from(messages.count()))
+fn size(messages: &Messages) -> Window {
+    Window { bytes: messages.block().len(), messages: usize::from(messages.count()) }
 }
 
 impl Core {
@@ -270,16 +274,23 @@ impl Core {
     pub(crate) fn new(seed: u64, replicas: usize, copies_min: usize) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
         let incarnation = rng.random();
+        let replicas = replicas.clamp(1, limits::REPLICAS_MAX);
         Self {
             clock: IdClock::new(incarnation),
             rng,
-            replicas: replicas.clamp(1, limits::REPLICAS_MAX),
-            copies_min: copies_min.clamp(1, replicas.clamp(1, limits::REPLICAS_MAX)),
+            replicas,
+            copies_min: copies_min.clamp(1, replicas),
             nodes: Slab::new(),
             next_serial: 1,
             flights: Slab::new(),
+            next_sending: 1,
+            open: Vec::new(),
+            next_number: 0,
+            opens_soon: false,
+            hindrance: String::new(),
             orphans: VecDeque::new(),
             held: false,
+            texts: Vec::new(),
             bounded: 0,
             counters: Counters::default(),
             effects: VecDeque::new(),
@@ -294,6 +305,17 @@ impl Core {
         self.clock.incarnation()
     }
 
+    /// Copies that are asked for, and copies without which a message is refused: as the roster says.
+    pub(crate) fn set_copies(&mut self, replicas: usize, copies_min: usize) {
+        (self.replicas, self.copies_min) = (replicas, copies_min);
+    }
+
+    /// Copies that are asked for.
+    #[must_use]
+    pub(crate) const fn replicas(&self) -> usize {
+        self.replicas
+    }
+
     /// The time of the next id that is given while the wall clock stands before it, ns since 1970; 0 before the first.
     #[must_use]
     pub(crate) const fn clock_ns(&self) -> u64 {
@@ -303,7 +325,7 @@ impl Core {
     /// Nodes that take new messages: registered, writable and not leaving.
     #[must_use]
     pub(crate) fn able(&self) -> usize {
-        self.candidates(0, 0)
+        self.nodes.iter().filter(|(_, node)| node.is_able()).count()
     }
 
     /// Most messages that are to be placed together. A node that speaks text answers for one at a time; if it fails, it is to be
@@ -328,28 +350,6 @@ impl Core {
     pub(crate) fn count_untraced(&mut self, messages: u16) {
         self.counters.acked = self.counters.acked.saturating_sub(messages.into());
         self.counters.refused += u64::from(messages);
-    }
-
-    /// The least id that may still be put on a node: that of the oldest batch in flight, or the clock's if there is none.
-    /// Passes over all that is in flight.
-    pub(crate) fn safe(&mut self, wall_ns: u64) -> RecordId {
-        let oldest = self.flights.iter().map(|(_, flight)| flight.batch.first).min();
-        #[cfg(feature = "simulation")]
-        let oldest = oldest.filter(|_| !HURRIES.get());
-        oldest.unwrap_or_else(|| self.clock.now(wall_ns))
-    }
-
-    /// Ids given from now on are greater than this one, which a peer has seen.
-    ///
-    /// # Errors
-    /// The id is more than [`limits::CLOCK_LEAD_MAX`] ahead of the wall clock; nothing is changed.
-    pub(crate) fn advance(&mut self, beyond: RecordId, wall_ns: u64) -> Result<(), TooFarAhead> {
-        let ahead = Duration::from_nanos(beyond.time_ns.saturating_sub(wall_ns));
-        if ahead > limits::CLOCK_LEAD_MAX && !self.clock.is_beyond(beyond) {
-            return Err(TooFarAhead { id: beyond, ahead: Duration::from_secs(ahead.as_secs()) });
-        }
-        self.clock.advance(beyond);
-        Ok(())
     }
 
     /// What is to be done next, in the order in which it was decided.
@@ -381,8 +381,8 @@ impl Core {
         }
         let serial = self.next_serial;
         self.next_serial += 1;
-        let id = label.id;
         self.bounded += usize::from(message_bytes.is_some());
+        let speaks_text = label.id.is_none();
         let place = self.nodes.insert(Node {
             serial,
             label,
@@ -395,16 +395,10 @@ impl Core {
             bytes: 0,
             messages: 0,
             acked: 0,
+            sync: SyncMode::Always,
         });
-        if id.is_some() {
-            // A node that kept a copy, left and is back still has it: it is one copy, not two.
-            for (_, entry) in &mut self.flights {
-                let before = entry.gone.len();
-                entry.gone.retain(|label| label.id != id);
-                if entry.gone.len() < before {
-                    entry.kept |= bit(place);
-                }
-            }
+        if speaks_text {
+            self.texts.push(place);
         }
         self.settle_orphans();
         self.wake();
@@ -449,7 +443,7 @@ impl Core {
         }
     }
 
-    /// Places new messages: gives ids, chooses nodes, emits the Puts. `wall_ns` is the wall clock.
+    /// Places new messages: gives ids, chooses a ledger, emits the Puts. `wall_ns` is the wall clock.
     ///
     /// # Errors
     /// [`NotTaken`]: nothing was changed but the count of what was refused, the caller still has the messages.
@@ -461,44 +455,34 @@ impl Core {
         messages: &Messages,
         origin: Origin,
     ) -> Result<(), NotTaken> {
-        let (bytes, count) = size(messages);
+        let size = size(messages);
         if !self.orphans.is_empty()
-            || (self.counters.in_flight_bytes + bytes > limits::HEAD_IN_FLIGHT_BYTES_MAX
+            || (self.counters.in_flight_bytes + size.bytes > limits::HEAD_IN_FLIGHT_BYTES_MAX
                 && self.counters.in_flight_bytes > 0)
         {
             self.held = true;
             return Err(NotTaken::Hold);
         }
         let longest = self.longest(messages);
-        let able = self.candidates(0, longest);
-        if able < self.copies_min {
-            self.counters.refused += count as u64;
-            return Err(NotTaken::Refused(self.too_few(able, longest)));
+        if !self.could_take(longest) {
+            if self.opens_soon {
+                self.held = true;
+                return Err(NotTaken::Hold);
+            }
+            self.counters.refused += size.messages as u64;
+            return Err(NotTaken::Refused(self.too_few(longest)));
         }
-        let chosen = self.choose(0, self.replicas.min(able), messages, longest, true);
-        if size_of_set(chosen) < self.replicas.min(able) {
+        let Some(target) = self.choose(size, longest, true) else {
             self.held = true;
             return Err(NotTaken::Hold);
-        }
-        let first = self.clock.take(wall_ns, count as u64);
-        let batch = Batch { first, client, first_seq, messages: messages.clone(), origin };
-        self.counters.in_flight += count as u64;
-        self.counters.in_flight_bytes += bytes;
-        let flight = Flight {
-            batch,
-            asked: 0,
-            kept: 0,
-            refused: 0,
-            gone: Vec::new(),
-            cause: None,
-            suspicion: Suspicion::default(),
-            sync: SyncMode::Always,
-            misnamed: 0,
-            named: 0,
-            queued: false,
         };
-        let flight = self.flights.insert(flight);
-        self.put(flight, chosen);
+        let first = self.clock.take(wall_ns, size.messages as u64);
+        let batch = Batch { first, client, first_seq, messages: messages.clone(), origin };
+        self.counters.in_flight += size.messages as u64;
+        self.counters.in_flight_bytes += size.bytes;
+        let suspicion = Suspicion::default();
+        let flight = self.flights.insert(Flight { batch, sending: 0, target: None, end: 0, cause: None, suspicion });
+        self.put(flight, target);
         Ok(())
     }
 
@@ -513,38 +497,44 @@ impl Core {
         sync: SyncMode,
         ranges: &mut Vec<(RecordId, u32)>,
     ) -> Result<(), Refusal> {
-        let Some(before) = self.node(key).map(Node::unsettled) else { return Ok(()) };
+        let Some(node) = self.node_mut(key) else { return Ok(()) };
+        let (before, id) = (node.unsettled(), node.label.id);
+        node.sync = sync;
         let mut settled = Window { bytes: 0, messages: 0 };
+        // Consecutive Puts are mostly of few ledgers: what each has acknowledged is told once.
+        let mut reached: Vec<(LedgerId, u32)> = Vec::new();
+        let mut texts: Vec<usize> = Vec::new();
         loop {
             let Some(node) = self.node_mut(key) else { return Ok(()) };
             if node.settled >= up_to {
                 break;
             }
-            let Some(flight) = node.queue.pop_front() else {
+            let Some(sent) = node.queue.pop_front() else {
                 return Err(never_sent(up_to, node.settled));
             };
             node.settled += 1;
-            let Some(entry) = self.flights.get_mut(flight) else { continue };
-            entry.asked &= !bit(key.place);
-            if entry.kept & bit(key.place) != 0 {
-                // It had it with names of nodes that failed, and has it with the right ones now.
-                entry.named = size_of_set(entry.kept);
+            node.bytes -= sent.size.bytes;
+            node.messages -= sent.size.messages;
+            node.acked += sent.size.messages as u64;
+            settled =
+                Window { bytes: settled.bytes + sent.size.bytes, messages: settled.messages + sent.size.messages };
+            let current = self.flights.get(sent.flight).filter(|flight| flight.sending == sent.sending);
+            if let Some(flight) = current {
+                ranges.push((flight.batch.first, sent.size.messages as u32));
             }
-            entry.kept |= bit(key.place);
-            entry.sync = entry.sync.max(sync);
-            let (bytes, count) = size(&entry.batch.messages);
-            ranges.push((entry.batch.first, count as u32));
-            let done = entry.asked == 0 && !entry.queued;
-            (settled.bytes, settled.messages) = (settled.bytes + bytes, settled.messages + count);
-            if let Some(node) = self.node_mut(key) {
-                node.bytes -= bytes;
-                node.messages -= count;
-                node.acked += count as u64;
-            }
-            if done {
-                self.finish(flight);
+            match sent.entries {
+                Some((ledger, end)) => match reached.iter_mut().find(|(known, _)| *known == ledger) {
+                    Some((_, known)) => *known = end,
+                    None => reached.push((ledger, end)),
+                },
+                None if current.is_some() => texts.push(sent.flight),
+                None => {}
             }
         }
+        for (ledger, end) in reached {
+            self.reached(id, ledger, end)?;
+        }
+        texts.into_iter().for_each(|flight| self.settle_kept(flight));
         if settled.messages > 0 {
             if let Some(node) = self.nodes.get_mut(key.place) {
                 if !node.opening.is_proven() {
@@ -558,7 +548,8 @@ impl Core {
         Ok(())
     }
 
-    /// A node does not keep Put `number`; everything before it is settled. It goes to another node.
+    /// A node does not keep Put `number`; everything before it is settled. Its ledger is over, and what is not settled of that
+    /// goes to another one.
     ///
     /// # Errors
     /// A number that is not the next one: the node does not keep to the protocol.
@@ -567,66 +558,62 @@ impl Core {
         if number != node.settled + 1 {
             return Err(never_sent(number, node.settled));
         }
-        let Some(flight) = node.queue.pop_front() else {
+        let Some(sent) = node.queue.pop_front() else {
             return Err(never_sent(number, node.settled));
         };
         node.settled += 1;
+        node.bytes -= sent.size.bytes;
+        node.messages -= sent.size.messages;
         if matches!(refusal.code, Code::DiskFull | Code::Storage) {
             node.writable = false;
         }
+        if refusal.code == Code::LedgerKnown {
+            // Another head drew the same incarnation: this one draws anew, and writes no more under the old one.
+            let incarnation = self.rng.random();
+            self.clock.renew(incarnation);
+            self.next_number = 0;
+            let old: Vec<LedgerId> = self.open_ledgers().map(|(ledger, _)| ledger).collect();
+            old.into_iter().for_each(|ledger| self.end(ledger));
+        }
         let mut refused = None;
-        if let Some(entry) = self.flights.get_mut(flight) {
-            entry.drop_asked(key.place);
-            entry.refused |= bit(key.place);
-            entry.cause = Some(refusal.clone());
-            let (bytes, count) = size(&entry.batch.messages);
-            refused = Some(entry.batch.clone());
-            if let Some(node) = self.node_mut(key) {
-                node.bytes -= bytes;
-                node.messages -= count;
+        if let Some(flight) = self.flights.get_mut(sent.flight).filter(|flight| flight.sending == sent.sending) {
+            // A ledger that is over says nothing of the message.
+            if !matches!(refusal.code, Code::LedgerOver | Code::LedgerKnown) {
+                flight.cause = Some(refusal.clone());
+                refused = Some(flight.batch.clone());
             }
-            self.place_again(flight);
+        }
+        match sent.entries {
+            Some((ledger, _)) => self.close(ledger),
+            None => self.place_again(sent.flight),
         }
         self.settle_orphans();
         self.wake();
         Ok(refused)
     }
 
-    /// A node is gone. What it had not settled goes to others at once, under the same ids, but for what too many failed at;
-    /// returns how many messages.
+    /// A node is gone. Its ledgers are over, and what is not settled of them goes to others at once, under the same ids, but
+    /// for what too many failed at; returns how many messages it had.
     pub(crate) fn leave(&mut self, key: NodeKey, fault: Fault, cause: &str) -> u64 {
         if self.node(key).is_none() {
             return 0;
         }
         let node = self.nodes.remove(key.place);
         self.bounded -= usize::from(node.message_bytes.is_some());
+        self.texts.retain(|place| *place != key.place);
         self.blame(&node, fault, cause);
         if node.messages > 0 && !node.opening.is_proven() {
             self.failures.add(&node.label.ip, self.looks);
         }
-        let mut short = Vec::new();
-        for (flight, entry) in &mut self.flights {
-            let here = bit(key.place);
-            if entry.kept & here != 0 {
-                entry.gone.push(node.label.clone());
-            }
-            if (entry.kept | entry.asked) & here != 0 {
-                short.push((entry.batch.first, flight));
-            }
-            // The place may be given to another node: what the old one kept or refused says nothing of the new one.
-            entry.drop_asked(key.place);
-            entry.kept &= !here;
-            entry.refused &= !here;
-            entry.misnamed &= !here;
+        if let Some(id) = node.label.id {
+            let over: Vec<LedgerId> =
+                self.open.iter().filter(|open| open.writing.has(id)).map(|open| open.writing.ledger()).collect();
+            over.into_iter().for_each(|ledger| self.close(ledger));
         }
-        short.sort_unstable();
-        #[cfg(feature = "simulation")]
-        if FORGETS.get() {
-            short.clear();
-        }
-        for (_, flight) in short {
-            self.place_again(flight);
-        }
+        let texts = self.flights.iter().filter(|(_, flight)| flight.target == Some(Target::Text(key.place)));
+        let mut texts: Vec<(RecordId, usize)> = texts.map(|(at, flight)| (flight.batch.first, at)).collect();
+        texts.sort_unstable();
+        texts.into_iter().for_each(|(_, flight)| self.place_again(flight));
         self.settle_orphans();
         self.wake();
         node.messages as u64
@@ -641,9 +628,9 @@ impl Core {
         let one_at_a_time = node.label.id.is_none();
         let alone = fault == Fault::Fails && (one_at_a_time || node.queue.len() == 1);
         let suspects = if one_at_a_time { 1 } else { node.queue.len() };
-        for flight in node.queue.iter().take(suspects) {
-            if let Some(entry) = self.flights.get_mut(*flight) {
-                entry.suspicion.add(alone, &cause);
+        for sent in node.queue.iter().take(suspects) {
+            if let Some(flight) = self.flights.get_mut(sent.flight).filter(|flight| flight.sending == sent.sending) {
+                flight.suspicion.add(alone, &cause);
             }
         }
     }
@@ -661,14 +648,6 @@ impl Core {
 thread_local! {
     /// A fault that a simulation plants in the heads of its thread: what a lost node had in flight is forgotten.
     pub(crate) static FORGETS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-
-    /// Another one: what is in flight is called safe.
-    pub(crate) static HURRIES: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-}
-
-/// How many nodes a set has.
-const fn size_of_set(set: NodeSet) -> usize {
-    set.count_ones() as usize
 }
 
 fn never_sent(number: u64, settled: u64) -> Refusal {

@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proptest::prelude::*;
-
 use super::*;
 use crate::head::faults::Fault;
 use crate::wire::frame::MessagesBuilder;
+use crate::wire::ledger::NUMBER_END;
 
 const WINDOW: Window = Window { bytes: limits::NODE_WINDOW_BYTES_MAX, messages: 64 };
 const CLIENT: ClientId = ClientId(7);
@@ -26,25 +25,57 @@ fn register(core: &mut Core) -> NodeKey {
 
 /// The node number `n`, with an identity of its own.
 fn register_as(core: &mut Core, n: u64) -> NodeKey {
-    let label = Label { ip: format!("127.0.0.{n}").into(), name: format!("data{n}").into(), id: Some(n) };
+    let label = Label { ip: format!("127.0.0.{n}").into(), id: Some(NodeId(n)) };
     let key = core.register(label, true, WINDOW, None).unwrap();
     // As if it had been there for a while; who begins is looked at on its own.
     core.nodes[key.place].opening.open_all();
+    plan(core);
     key
 }
 
 /// A node that has settled nothing yet, from an address of its own.
 fn newcomer(core: &mut Core, n: u64) -> NodeKey {
-    let label = Label { ip: format!("127.0.1.{n}").into(), name: format!("new{n}").into(), id: Some(100 + n) };
-    core.register(label, true, WINDOW, None).unwrap()
+    let id = Some(NodeId(100 + n));
+    let label = Label { ip: format!("127.0.1.{n}").into(), id };
+    let key = core.register(label, true, WINDOW, None).unwrap();
+    plan(core);
+    key
+}
+
+/// Opens ledgers on all nodes that can write, as a head does that knows all of them to be usable.
+fn plan(core: &mut Core) {
+    let usable: Vec<NodeId> =
+        core.nodes.iter().filter(|(_, node)| node.is_able()).filter_map(|(_, node)| node.label.id).collect();
+    let enough = usable.len() >= core.copies_min;
+    core.plan(if enough { &usable } else { &[] });
+    core.set_opens_soon(false, String::new());
+}
+
+fn set_writable(core: &mut Core, node: NodeKey, writable: bool) {
+    core.set_writable(node, writable);
+    plan(core);
 }
 
 fn origin(ticket: u64) -> Origin {
     Origin { session: 1, ticket }
 }
 
+/// What is to be done; ledgers are opened at once where others are over.
 fn effects(core: &mut Core) -> Vec<Effect> {
-    std::iter::from_fn(|| core.next_effect()).collect()
+    let mut all = Vec::new();
+    while let Some(effect) = core.next_effect() {
+        match effect {
+            Effect::Plan => plan(core),
+            other => all.push(other),
+        }
+    }
+    all
+}
+
+/// The same, without what members are told of ends.
+fn outcomes(core: &mut Core) -> Vec<Effect> {
+    let is_outcome = |effect: &Effect| !matches!(effect, Effect::Close { .. });
+    effects(core).into_iter().filter(is_outcome).collect()
 }
 
 fn store(core: &mut Core, ticket: u64, count: usize) -> Result<(), NotTaken> {
@@ -201,23 +232,7 @@ fn what_a_dead_node_had_goes_to_another_under_the_same_id() {
 }
 
 #[test]
-fn what_is_safe_is_the_oldest_in_flight_or_the_clock() {
-    let mut core = Core::new(1, 1, 1);
-    let node = register(&mut core);
-    let clock = core.safe(5_000);
-    store(&mut core, 1, 3).unwrap();
-    let (_, oldest) = only_put(&effects(&mut core));
-    assert_eq!(oldest, clock, "the clock does not go back behind what was called safe");
-    store(&mut core, 2, 1).unwrap();
-    assert_eq!(core.safe(9_000), oldest);
-    core.acked(node, 1, SyncMode::Always, &mut Vec::new()).unwrap();
-    assert_eq!(core.safe(9_000), oldest.plus(3));
-    core.acked(node, 2, SyncMode::Always, &mut Vec::new()).unwrap();
-    assert_eq!(core.safe(9_000).time_ns, 9_000);
-}
-
-#[test]
-fn a_batch_that_waits_for_room_on_another_node_is_not_safe_to_pass() {
+fn a_batch_that_waits_for_room_on_another_node_goes_there_under_its_id() {
     let mut core = Core::new(1, 1, 1);
     let nodes = [register(&mut core), register(&mut core)];
     store(&mut core, 1, 64).unwrap();
@@ -227,57 +242,10 @@ fn a_batch_that_waits_for_room_on_another_node_is_not_safe_to_pass() {
     assert_eq!(only_put(&effects(&mut core)).0, lives);
     core.leave(dies, Fault::None, "");
     assert!(effects(&mut core).is_empty(), "there is no room for it");
-    assert_eq!(core.safe(9_000), oldest);
     core.acked(lives, 1, SyncMode::Always, &mut Vec::new()).unwrap();
     assert_eq!(only_put(&effects(&mut core)), (lives, oldest));
-    assert_eq!(core.safe(9_000), oldest);
     core.acked(lives, 2, SyncMode::Always, &mut Vec::new()).unwrap();
-    assert_eq!(core.safe(9_000).time_ns, 9_000);
-}
-
-#[test]
-fn the_clock_follows_others_but_not_into_another_age() {
-    let mut core = Core::new(1, 1, 1);
-    register(&mut core);
-    let hour = 3_600_000_000_000;
-    let at = |time_ns| RecordId { time_ns, incarnation: 1 };
-    core.advance(at(10 * hour), hour).unwrap();
-    assert!(core.safe(hour) > at(10 * hour));
-    let far = core.advance(at(26 * hour), hour).unwrap_err();
-    assert_eq!(far.ahead, std::time::Duration::from_secs(25 * 3600));
-    assert!(far.to_string().contains("25h") || far.to_string().contains("90000s"), "{far}");
-    assert!(core.safe(hour) < at(11 * hour), "nothing was changed");
-    core.advance(at(9 * hour), 0).unwrap();
-    core.advance(at(30 * hour), 10 * hour).unwrap();
-    core.advance(at(29 * hour), 0).expect("it is there already");
-    store(&mut core, 1, 1).unwrap();
-    assert!(only_put(&effects(&mut core)).1 > at(30 * hour));
-}
-
-#[test]
-fn a_batch_that_one_node_keeps_is_told_apart() {
-    let alone = |core: &mut Core| {
-        effects(core).into_iter().find_map(|effect| match effect {
-            Effect::Kept { alone, .. } => Some(alone),
-            _ => None,
-        })
-    };
-    let mut core = Core::new(1, 2, 1);
-    let one = register_as(&mut core, 1);
-    store(&mut core, 1, 1).unwrap();
-    core.acked(one, 1, SyncMode::Always, &mut Vec::new()).unwrap();
-    assert_eq!(alone(&mut core), Some(Some((1, false))), "its record names itself alone");
-    let two = register_as(&mut core, 2);
-    store(&mut core, 2, 1).unwrap();
-    core.acked(one, 2, SyncMode::Always, &mut Vec::new()).unwrap();
-    core.acked(two, 1, SyncMode::Always, &mut Vec::new()).unwrap();
-    assert_eq!(alone(&mut core), Some(None), "two keep it");
-    store(&mut core, 3, 1).unwrap();
-    core.acked(one, 3, SyncMode::Always, &mut Vec::new()).unwrap();
-    core.leave(two, Fault::None, "");
-    assert_eq!(alone(&mut core), None, "its record names a node that does not have it");
-    core.acked(one, 4, SyncMode::Always, &mut Vec::new()).unwrap();
-    assert_eq!(alone(&mut core), Some(Some((1, false))));
+    assert_eq!(core.counters().in_flight, 0);
 }
 
 #[test]
@@ -338,8 +306,14 @@ fn a_full_disk_sends_a_message_elsewhere_and_takes_none_after() {
         assert_eq!(only_put(&effects(&mut core)).0, b);
     }
     core.refused(b, 1, &full).unwrap();
-    assert!(matches!(&effects(&mut core)[..], [Effect::Refused { refusal, .. }] if refusal.code == Code::DiskFull));
-    core.set_writable(a, true);
+    let refused = outcomes(&mut core);
+    assert_eq!(refused.len(), 29, "all that was in the ledger is over");
+    assert!(
+        refused
+            .iter()
+            .all(|effect| matches!(effect, Effect::Refused { refusal, .. } if refusal.code == Code::DiskFull))
+    );
+    set_writable(&mut core, a, true);
     store(&mut core, 30, 1).unwrap();
     assert_eq!(only_put(&effects(&mut core)).0, a);
 }
@@ -365,89 +339,127 @@ fn two_copies_go_to_two_nodes_and_are_acknowledged_together() {
     assert!(matches!(&effects(&mut core)[..], [Effect::Kept { nodes, .. }] if nodes.len() == 2));
 }
 
-/// The nodes and the names of the copies of these Puts.
-fn puts(effects: &[Effect]) -> Vec<(NodeKey, String)> {
+/// The nodes of these Puts, where each is in its ledger, and the members that it names.
+fn puts(effects: &[Effect]) -> Vec<(NodeKey, Place, Vec<NodeId>)> {
     let put = |effect: &Effect| match effect {
-        Effect::Put { node, copies, .. } => Some((*node, copies.as_deref().unwrap_or_default().to_owned())),
+        Effect::Put { node, place: Some(place), members, .. } => Some((*node, *place, members.to_vec())),
         _ => None,
     };
     effects.iter().filter_map(put).collect()
 }
 
+/// The nodes, ledgers and ends of what members are told.
+fn closes(effects: &[Effect]) -> Vec<(NodeKey, u32, u32)> {
+    let close = |effect: &Effect| match effect {
+        Effect::Close { node, ledger, end } => Some((*node, ledger.number, *end)),
+        _ => None,
+    };
+    effects.iter().filter_map(close).collect()
+}
+
 #[test]
-fn every_pair_of_nodes_is_equally_likely_and_named_in_the_record() {
+fn every_pair_of_nodes_is_equally_likely_and_a_ledger_names_its_members_once() {
     let mut core = Core::new(1, 2, 1);
     let keys: Vec<_> = (0..3).map(|_| register(&mut core)).collect();
-    let mut pairs = BTreeMap::<String, u32>::new();
+    let (mut pairs, mut named) = (BTreeMap::<Vec<u64>, u32>::new(), BTreeSet::new());
     let mut sent = [0; 3];
     for ticket in 0..3000 {
         store(&mut core, ticket, 1).unwrap();
-        for (node, copies) in puts(&effects(&mut core)) {
-            *pairs.entry(copies).or_default() += 1;
-            let k = keys.iter().position(|key| *key == node).unwrap();
+        let puts = puts(&effects(&mut core));
+        let [(one, place, members), (two, same, _)] = &puts[..] else { panic!("{puts:?}") };
+        assert_eq!(place, same, "the same entry at each");
+        assert_eq!(members.len(), if place.entry == 0 { 2 } else { 0 });
+        assert!(place.entry > 0 || named.insert(place.number), "each ledger is opened once");
+        *pairs.entry(vec![one.serial.min(two.serial), one.serial.max(two.serial)]).or_default() += 1;
+        for node in [one, two] {
+            let k = keys.iter().position(|key| key == node).unwrap();
             sent[k] += 1;
-            core.acked(node, sent[k], SyncMode::Always, &mut Vec::new()).unwrap();
+            core.acked(*node, sent[k], SyncMode::Always, &mut Vec::new()).unwrap();
         }
         effects(&mut core);
     }
-    assert_eq!(pairs.keys().collect::<Vec<_>>(), ["data1,data2", "data1,data3", "data2,data3"]);
-    assert!(pairs.values().all(|n| (1700..2300).contains(n)), "{pairs:?}");
+    assert_eq!((pairs.len(), named.len()), (3, 3));
+    assert!(pairs.values().all(|n| (850..1150).contains(n)), "{pairs:?}");
     assert_eq!(core.counters().short, 0);
 }
 
 #[test]
-fn a_copy_lost_in_flight_is_replaced_under_the_same_id() {
+fn what_a_lost_member_had_not_acknowledged_goes_elsewhere_under_the_same_id() {
     let mut core = Core::new(1, 2, 1);
     let keys: Vec<_> = (0..2).map(|_| register(&mut core)).collect();
     store(&mut core, 1, 1).unwrap();
-    effects(&mut core);
+    let first = puts(&effects(&mut core));
+    for key in &keys {
+        core.acked(*key, 1, SyncMode::Always, &mut Vec::new()).unwrap();
+    }
+    store(&mut core, 2, 3).unwrap();
+    let (again, id) = (effects(&mut core), core.flights.iter().next().unwrap().1.batch.first);
+    assert_eq!(puts(&again)[0].1.entry, 1);
     let third = register(&mut core);
-    core.acked(keys[0], 1, SyncMode::Always, &mut Vec::new()).unwrap();
+    effects(&mut core);
+    core.acked(keys[0], 2, SyncMode::Always, &mut Vec::new()).unwrap();
     core.leave(keys[0], Fault::None, "");
-    assert_eq!(puts(&effects(&mut core))[0].0, third, "the copy of the node that left is made again");
-    core.acked(keys[1], 1, SyncMode::Always, &mut Vec::new()).unwrap();
-    assert!(effects(&mut core).is_empty(), "the third is asked, too");
+    let done = effects(&mut core);
+    assert_eq!(closes(&done), [(keys[1], first[0].1.number, 1)], "one member's word settles nothing");
+    let anew = puts(&done);
+    assert_eq!(
+        anew.iter().map(|put| put.0.serial).collect::<BTreeSet<_>>(),
+        BTreeSet::from([keys[1].serial, third.serial])
+    );
+    assert!(anew.iter().all(|put| put.1.number != first[0].1.number && put.1.entry == 0 && put.2.len() == 2));
+    core.acked(keys[1], 2, SyncMode::Always, &mut Vec::new()).unwrap();
     core.acked(third, 1, SyncMode::Always, &mut Vec::new()).unwrap();
-    assert!(matches!(&effects(&mut core)[..], [Effect::Kept { nodes, .. }] if nodes.len() == 3));
+    assert!(effects(&mut core).is_empty(), "what it took of the ledger that is over does not count");
+    core.acked(keys[1], 3, SyncMode::Always, &mut Vec::new()).unwrap();
+    assert!(
+        matches!(&effects(&mut core)[..], [Effect::Kept { batch, nodes, .. }] if nodes.len() == 2 && batch.first == id)
+    );
     assert_eq!(core.counters().short, 0);
 }
 
 #[test]
-fn who_keeps_a_batch_hears_of_it_when_a_node_that_its_record_names_does_not() {
-    let mut core = Core::new(1, 2, 1);
+fn a_ledger_that_is_over_for_a_member_is_over() {
+    let mut core = Core::new(1, 2, 2);
     let (a, b) = (register(&mut core), register(&mut core));
-    // One dies with its copy on the way, and nobody can take its place.
-    store(&mut core, 1, 1).unwrap();
-    assert_eq!(puts(&effects(&mut core)), [(a, "data1,data2".to_owned()), (b, "data1,data2".to_owned())]);
+    store(&mut core, 1, 2).unwrap();
+    let put = puts(&effects(&mut core));
+    let ledger = LedgerId { incarnation: Incarnation(core.incarnation()), number: put[0].1.number };
     core.acked(a, 1, SyncMode::Always, &mut Vec::new()).unwrap();
-    core.leave(b, Fault::None, "");
-    assert_eq!(puts(&effects(&mut core)), [(a, "data1".to_owned())], "it would count on a copy that was never made");
-    core.acked(a, 2, SyncMode::Always, &mut Vec::new()).unwrap();
-    assert!(
-        matches!(&effects(&mut core)[..], [Effect::Kept { nodes, alone: Some((1, false)), .. }] if nodes.len() == 1)
-    );
-    // The record with the right names does not fit: the first one names a node that does not have it.
-    let b = register(&mut core);
-    store(&mut core, 9, 1).unwrap();
-    core.acked(a, 3, SyncMode::Always, &mut Vec::new()).unwrap();
-    core.leave(b, Fault::None, "");
-    effects(&mut core);
-    core.refused(a, 4, &Refusal::new(Code::DiskFull, "full")).unwrap();
-    assert!(matches!(&effects(&mut core)[..], [Effect::Kept { alone: Some((1, true)), .. }]));
-    core.set_writable(a, true);
-    // One refuses it, and another takes its place.
-    let (b, c) = (register(&mut core), register(&mut core));
-    core.set_writable(c, false);
-    store(&mut core, 2, 1).unwrap();
-    effects(&mut core);
-    core.set_writable(c, true);
-    core.refused(b, 1, &Refusal::new(Code::DiskFull, "full")).unwrap();
-    assert_eq!(puts(&effects(&mut core)), [(c, "data1,data5".to_owned())]);
-    core.acked(a, 5, SyncMode::Always, &mut Vec::new()).unwrap();
-    core.acked(c, 1, SyncMode::Always, &mut Vec::new()).unwrap();
-    assert_eq!(puts(&effects(&mut core)), [(a, "data1,data5".to_owned())]);
-    core.leave(a, Fault::None, "");
-    assert!(matches!(&effects(&mut core)[..], [Effect::Kept { nodes, .. }] if nodes.len() == 2), "it keeps it already");
+    core.over(NodeId(9), [ledger]);
+    assert!(effects(&mut core).is_empty(), "a stranger's word ends nothing");
+    core.over(NodeId(2), [ledger]);
+    let done = effects(&mut core);
+    assert_eq!(closes(&done), [(a, ledger.number, 0), (b, ledger.number, 0)]);
+    assert_eq!(puts(&done).iter().map(|put| put.1.number).collect::<Vec<_>>(), [ledger.number + 1; 2]);
+    core.over(NodeId(2), [ledger]);
+    assert!(effects(&mut core).is_empty());
+}
+
+#[test]
+fn a_ledger_that_is_full_is_closed_and_the_batch_waits_for_another() {
+    let mut core = Core::new(1, 1, 1);
+    let node = register(&mut core);
+    let first = core.open[0].writing.ledger();
+    core.open[0].writing.place(NUMBER_END - 1).unwrap();
+    store(&mut core, 1, 2).unwrap();
+    let put = puts(&effects(&mut core));
+    assert_eq!(put, [(node, Place { number: first.number + 1, entry: 0 }, vec![NodeId(1)])]);
+    assert_eq!(core.open_ledgers().count(), 1, "the full one is closed");
+}
+
+#[test]
+fn two_heads_that_drew_one_incarnation_draw_anew() {
+    let mut core = Core::new(1, 1, 1);
+    let node = register(&mut core);
+    let before = core.incarnation();
+    store(&mut core, 1, 1).unwrap();
+    let (_, id) = only_put(&effects(&mut core));
+    core.refused(node, 1, &Refusal::new(Code::LedgerKnown, "known")).unwrap();
+    let done = effects(&mut core);
+    assert_ne!(core.incarnation(), before);
+    let (_, again) = only_put(&done);
+    assert_eq!(again.incarnation, core.incarnation(), "the ledger's name is in the id: {id} {again}");
+    assert_eq!(puts(&done)[0].1, Place { number: 0, entry: 0 });
 }
 
 #[test]
@@ -467,144 +479,31 @@ fn fewer_nodes_than_copies_are_counted_and_below_the_least_refused() {
     effects(&mut core);
     core.leave(a, Fault::None, "");
     core.acked(b, 2, SyncMode::Always, &mut Vec::new()).unwrap();
-    assert!(matches!(&effects(&mut core)[..], [Effect::Refused { .. }]), "one copy is less than two");
+    assert!(matches!(&outcomes(&mut core)[..], [Effect::Refused { .. }]), "one copy is less than two");
 }
 
 #[test]
-fn one_disk_is_never_two_copies() {
+fn what_lost_its_ledger_waits_while_others_are_about_to_be_opened() {
     let mut core = Core::new(1, 2, 2);
     let (a, b) = (register_as(&mut core, 1), register_as(&mut core, 2));
     store(&mut core, 1, 1).unwrap();
-    effects(&mut core);
+    let (id, _) = (core.flights.iter().next().unwrap().1.batch.first, effects(&mut core));
     core.acked(a, 1, SyncMode::Always, &mut Vec::new()).unwrap();
     core.leave(a, Fault::None, "");
+    core.plan(&[]);
+    assert!(matches!(store(&mut core, 2, 1), Err(NotTaken::Hold)), "who comes meanwhile waits, too");
+    let told: Vec<_> = std::iter::from_fn(|| core.next_effect()).collect();
+    assert!(puts(&told).is_empty() && !told.iter().any(|effect| matches!(effect, Effect::Refused { .. })));
     let back = register_as(&mut core, 1);
-    assert!(puts(&effects(&mut core)).is_empty(), "it has its copy already");
+    let put = effects(&mut core);
+    assert_eq!(
+        puts(&put).iter().map(|put| put.0.serial).collect::<BTreeSet<_>>(),
+        BTreeSet::from([b.serial, back.serial])
+    );
+    assert!(put.iter().all(|effect| !matches!(effect, Effect::Put { batch, .. } if batch.first != id)));
     core.leave(b, Fault::None, "");
-    assert!(matches!(&effects(&mut core)[..], [Effect::Refused { .. }]), "the one copy of {back:?} is not two");
+    assert!(matches!(&outcomes(&mut core)[..], [Effect::Refused { .. }]), "one disk is not two copies");
 }
 
-#[derive(Clone, Debug)]
-enum Op {
-    Register,
-    /// One that left comes back.
-    Return,
-    Store(usize),
-    Ack(usize, u64),
-    Refuse(usize),
-    Writable(usize, bool),
-    Leave(usize),
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    prop_oneof![
-        1 => Just(Op::Register),
-        1 => Just(Op::Return),
-        8 => (1..=16usize).prop_map(Op::Store),
-        6 => (0..8usize, 1..4u64).prop_map(|(n, k)| Op::Ack(n, k)),
-        1 => (0..8usize).prop_map(Op::Refuse),
-        1 => (0..8usize, any::<bool>()).prop_map(|(n, w)| Op::Writable(n, w)),
-        1 => (0..8usize).prop_map(Op::Leave),
-    ]
-}
-
-/// What a node was sent and has not settled, by Put number.
-struct Sent {
-    /// Its identity.
-    n: u64,
-    key: NodeKey,
-    settled: u64,
-    puts: Vec<u64>,
-}
-
-proptest! {
-    /// Every batch that was taken is settled exactly once, kept only if a node acknowledged it, whatever happens.
-    #[test]
-    fn each_batch_is_settled_once(seed: u64, replicas in 1..4usize, least in 1..4usize, ops in prop::collection::vec(op(), 1..200)) {
-        let mut core = Core::new(seed, replicas, least);
-        let mut nodes: Vec<Sent> = Vec::new();
-        let mut open = BTreeSet::new();
-        let mut acked_by = BTreeMap::<u64, BTreeSet<u64>>::new();
-        let mut ticket = 0;
-        let (mut next, mut away) = (0, Vec::new());
-        let drain = |core: &mut Core, nodes: &mut Vec<Sent>, open: &mut BTreeSet<u64>, acked: &BTreeMap<u64, BTreeSet<u64>>| {
-            while let Some(effect) = core.next_effect() {
-                match effect {
-                    Effect::Put { node, batch, .. } => {
-                        let sent = nodes.iter_mut().find(|sent| sent.key == node).expect("a registered node");
-                        sent.puts.push(batch.origin.ticket);
-                        assert!(open.contains(&batch.origin.ticket), "nothing settled is sent again");
-                    }
-                    Effect::Kept { batch, nodes, .. } => {
-                        let distinct: BTreeSet<_> = nodes.iter().collect();
-                        assert_eq!(distinct.len(), nodes.len(), "one disk is never two copies");
-                        assert!(nodes.len() >= least.min(replicas), "no fewer copies than the least");
-                        assert!(acked[&batch.origin.ticket].len() >= nodes.len(), "each of them said so");
-                        assert!(open.remove(&batch.origin.ticket), "settled once");
-                        assert!(acked.contains_key(&batch.origin.ticket), "kept means that a node said so");
-                    }
-                    Effect::Refused { batch, .. } => assert!(open.remove(&batch.origin.ticket), "settled once"),
-                    Effect::Room => {}
-                }
-            }
-        };
-        for op in ops {
-            match op {
-                Op::Register => {
-                    next += 1;
-                    nodes.push(Sent { n: next, key: register_as(&mut core, next), settled: 0, puts: Vec::new() });
-                }
-                Op::Return => if let Some(n) = away.pop() {
-                    nodes.push(Sent { n, key: register_as(&mut core, n), settled: 0, puts: Vec::new() });
-                },
-                Op::Store(count) => {
-                    ticket += 1;
-                    open.insert(ticket);
-                    if store(&mut core, ticket, count).is_err() {
-                        open.remove(&ticket);
-                    }
-                }
-                Op::Ack(n, k) => if let Some(sent) = nodes.get_mut(n) {
-                    let up_to = (sent.settled + k).min(sent.puts.len() as u64);
-                    for put in &sent.puts[sent.settled as usize..up_to as usize] {
-                        acked_by.entry(*put).or_default().insert(sent.n);
-                    }
-                    sent.settled = up_to;
-                    core.acked(sent.key, up_to, SyncMode::Always, &mut Vec::new()).unwrap();
-                },
-                Op::Refuse(n) => if let Some(sent) = nodes.get_mut(n) && sent.settled < sent.puts.len() as u64 {
-                    sent.settled += 1;
-                    core.refused(sent.key, sent.settled, &Refusal::new(Code::DiskFull, "full")).unwrap();
-                },
-                Op::Writable(n, writable) => if let Some(sent) = nodes.get(n) {
-                    core.set_writable(sent.key, writable);
-                },
-                Op::Leave(n) => if n < nodes.len() {
-                    let gone = nodes.remove(n);
-                    away.push(gone.n);
-                    core.leave(gone.key, Fault::None, "");
-                },
-            }
-            drain(&mut core, &mut nodes, &mut open, &acked_by);
-        }
-        // Heal: one writable node with an open window settles everything that waits.
-        for sent in &nodes {
-            core.set_writable(sent.key, true);
-        }
-        nodes.push(Sent { n: next + 1, key: register_as(&mut core, next + 1), settled: 0, puts: Vec::new() });
-        for _ in 0..500 {
-            drain(&mut core, &mut nodes, &mut open, &acked_by);
-            for sent in &mut nodes {
-                for put in &sent.puts[sent.settled as usize..] {
-                    acked_by.entry(*put).or_default().insert(sent.n);
-                }
-                sent.settled = sent.puts.len() as u64;
-                core.acked(sent.key, sent.settled, SyncMode::Always, &mut Vec::new()).unwrap();
-            }
-        }
-        drain(&mut core, &mut nodes, &mut open, &acked_by);
-        prop_assert!(open.is_empty(), "unsettled: {:?}", open);
-        prop_assert_eq!(core.counters().in_flight, 0);
-        prop_assert_eq!(core.counters().in_flight_bytes, 0);
-    }
-}
+#[path = "core_model_tests.rs"]
+mod model;

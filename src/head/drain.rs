@@ -1,69 +1,47 @@
-//! Letting a data node go: it gets no new messages, the nodes move its records away, and when nothing is short of copies
-//! any more it is told that it may end.
+//! Letting a data node go: it gets no new messages, what it holds is copied elsewhere, and once nobody misses it any more it is
+//! told that it may end. Or giving up one that is away for good.
 //!
-//! The table is pure; the steps around it ask the core and tell the nodes. A head that starts anew has forgotten what it
-//! drained: `acopio drain` asks it again.
+//! The decisions are in `ledger`: the node itself notes that it leaves, so a head that starts anew does not forget it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::alarms::Log;
-use super::registered::NodeEntry;
 use super::state::Head;
 use super::unread;
-use crate::limits;
+use crate::ledger::frames;
+use crate::ledger::heard::NotChanged;
+use crate::ledger::roster::Standing;
 use crate::wire::error::{Code, Refusal};
-use crate::wire::frame::{Member, MemberState};
+use crate::wire::frame::Frame;
+use crate::wire::ledger::NodeId;
 
-/// Reports of one node since something was short, by its identity.
-type Calm = BTreeMap<u64, u32>;
-
-/// The nodes that are being drained, by identity.
+/// What persons asked for and what is not through yet.
 #[derive(Debug, Default)]
-pub(crate) struct Drains(BTreeMap<u64, Calm>);
+pub(crate) struct Drains {
+    /// The nodes that are being drained.
+    drained: BTreeSet<NodeId>,
+    /// Those of which is given up what only they have, once enough of the others know that they are given up.
+    lost: BTreeSet<NodeId>,
+}
+
+/// What a person asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    /// The node's name, or its identity in text.
+    pub(crate) name: &'a str,
+    /// It will not come back.
+    pub(crate) gone: bool,
+    /// What only it has is given up.
+    pub(crate) lose: bool,
+    /// Who asks.
+    pub(crate) peer: SocketAddr,
+}
 
 impl Drains {
-    /// Begins with a node; false if that is under way.
-    pub(crate) fn begin(&mut self, id: u64) -> bool {
-        let begins = !self.0.contains_key(&id);
-        self.0.entry(id).or_default();
-        begins
-    }
-
-    /// Whether a node is being drained.
-    #[must_use]
-    pub(crate) fn contains(&self, id: u64) -> bool {
-        self.0.contains_key(&id)
-    }
-
-    /// Forgets a node.
-    pub(crate) fn end(&mut self, id: u64) -> bool {
-        self.0.remove(&id).is_some()
-    }
-
-    /// A node reported; `calm` if by its word nothing keeps the node `drained` here.
-    pub(crate) fn reported(&mut self, drained: u64, node: u64, calm: bool) {
-        if let Some(seen) = self.0.get_mut(&drained) {
-            if calm {
-                *seen.entry(node).or_default() += 1;
-            } else {
-                seen.clear();
-            }
-        }
-    }
-
-    /// Whether all of these nodes have reported often enough that nothing keeps it: their reports began after they knew.
-    #[must_use]
-    pub(crate) fn is_done(&self, drained: u64, present: impl IntoIterator<Item = u64>) -> bool {
-        self.0.get(&drained).is_some_and(|seen| {
-            present.into_iter().all(|node| seen.get(&node).copied().unwrap_or(0) >= limits::DRAIN_REPORTS_MIN)
-        })
-    }
-
-    /// The nodes that are being drained.
-    #[must_use]
-    pub(crate) fn all(&self) -> Vec<u64> {
-        self.0.keys().copied().collect()
+    /// Whether this node is being drained.
+    pub(super) fn contains(&self, node: NodeId) -> bool {
+        self.drained.contains(&node)
     }
 }
 
@@ -72,72 +50,147 @@ impl Head {
     ///
     /// # Errors
     /// There is no such node, it cannot be spared, or it is there and was to be given up.
-    pub(crate) fn drain(&self, name: &str, gone: bool, peer: SocketAddr) -> Result<(), Refusal> {
-        let entry = self.nodes().into_iter().find(|node| node.name == name);
-        if gone {
-            return self.give_up(name, entry.is_some(), peer);
-        }
+    pub(crate) fn drain(&self, asked: Asked<'_>) -> Result<(), Refusal> {
+        if asked.gone { self.give_up(asked) } else { self.let_leave(asked) }
+    }
+
+    fn let_leave(&self, Asked { name, peer, .. }: Asked<'_>) -> Result<(), Refusal> {
+        let entry = self.nodes().into_iter().find(|entry| {
+            entry.id.is_some() && (entry.name == name || entry.id.is_some_and(|id| id.to_string() == name))
+        });
         let Some((entry, id)) = entry.and_then(|entry| entry.id.map(|id| (entry, id))) else {
             return Err(self.not_there(name));
         };
-        // One that was let go leaves in a moment: a drain that began anew would miss it for ever.
-        if self.members().iter().any(|member| member.id == id && member.state == MemberState::Gone) {
-            return Ok(());
-        }
-        let others = self.takers(id);
-        if others == 0 {
-            let text = format!("no other data node can take the records of {name}; start another, then drain it");
-            return Err(Refusal::new(Code::NoNodes, text));
-        }
-        if !self.drains.borrow_mut().begin(id) {
+        let standing = self.standing(id);
+        if matches!(standing, Standing::Leaving | Standing::Out) {
             let line = format!("dataNode {name} is drained already, {} asks for it again", peer.ip());
             self.say(peer.ip(), Log::Info, &line);
             return Ok(());
         }
-        if others < self.config.replicas {
-            let wanted = self.config.replicas;
+        if entry.old {
+            let text = format!(
+                "dataNode {name} keeps records of format 1, of which no copies are made: nobody would miss them; read them \
+                 first, then stop it and give it up with --gone"
+            );
+            return Err(Refusal::new(Code::Protocol, text));
+        }
+        let others = self.nodes().iter().filter(|other| other.id.is_some_and(|other| other != id)).count();
+        if others == 0 {
+            let text = format!("no other data node can take the records of {name}; start another, then drain it");
+            return Err(Refusal::new(Code::NoNodes, text));
+        }
+        let wanted = self.core(super::core::Core::replicas);
+        if others < wanted {
             let line = format!(
-                "without dataNode {name} there are {others} nodes for {wanted} copies: records stay short of copies until there are more"
+                "without dataNode {name} there are {others} nodes for {wanted} copies: it is let go once there are more"
             );
             self.say(peer.ip(), Log::Warn, &line);
         }
+        self.drains.borrow_mut().drained.insert(id);
         let line = format!(
             "dataNode {name} is drained, as {peer} asked: it gets no new messages, and its records go to other nodes"
         );
         self.say(peer.ip(), Log::Info, &line);
         let line = format!("{} disponible name={name} draining asked_by={peer}", entry.ip);
         self.say(peer.ip(), Log::Heartbeat, &line);
-        self.drain_on(&entry);
-        // At once and in this order: reports that come from now on are soon about it.
-        self.nodes().iter().for_each(|node| self.tell_members(node));
-        self.changed.notify_waiters();
+        // A node that was never in the roster keeps nothing: it is in first, so that it can leave.
+        self.cluster.wanted.set(true);
+        self.cluster.called.set(true);
+        self.drain_on(id);
+        self.decide();
         Ok(())
     }
 
-    fn give_up(&self, name: &str, is_there: bool, peer: SocketAddr) -> Result<(), Refusal> {
-        // One that was wiped is back under its name as another node: it is the old one that is given up.
-        let mut away: Vec<Member> = self.members().into_iter().filter(|member| member.name == name).collect();
-        away.retain(|member| matches!(member.state, MemberState::Away | MemberState::Gone) || !is_there);
-        if away.is_empty() && is_there {
-            let text = format!("dataNode {name} is registered; drain it without --gone, and nothing is lost");
-            return Err(Refusal::new(Code::Protocol, text));
+    /// Has a node note that it leaves, once it is in.
+    pub(super) fn drain_on(&self, node: NodeId) {
+        let noted = self.cluster.heard.borrow_mut().drain(node);
+        match noted {
+            Ok(roster) => {
+                let entry = self.nodes().into_iter().find(|entry| entry.id == Some(node));
+                if let Some(entry) = entry {
+                    entry.tell(&Frame::Roster(frames::roster(&roster)));
+                }
+            }
+            Err(why) => tracing::debug!("{node} does not leave yet: {why:?}"),
         }
-        if away.is_empty() && self.give_up_unread(name, peer)? {
-            return Ok(());
-        }
+    }
+
+    fn standing(&self, node: NodeId) -> Standing {
+        self.heard(|heard| heard.roster().generation(node).standing())
+    }
+
+    fn give_up(&self, asked: Asked<'_>) -> Result<(), Refusal> {
+        let Asked { name, peer, .. } = asked;
+        let is_it = |away: &super::cluster::Away| away.name == name || away.node.to_string() == name;
+        let away: Vec<_> = self.members_away().into_iter().filter(is_it).collect();
         if away.is_empty() {
-            return Err(self.not_there(name));
+            let is_there = self.nodes().iter().any(|node| node.name == name && node.id.is_some());
+            if self.is_out(name) {
+                if is_there {
+                    let text = format!(
+                        "the dataNode {name} that was away is given up already; one of that name is registered"
+                    );
+                    return Err(Refusal::new(Code::Protocol, text));
+                }
+                self.say(
+                    peer.ip(),
+                    Log::Info,
+                    &format!("dataNode {name} is given up already, {} asks again", peer.ip()),
+                );
+                return Ok(());
+            }
+            if is_there {
+                let text = format!("dataNode {name} is registered; drain it without --gone, and nothing is lost");
+                return Err(Refusal::new(Code::Protocol, text));
+            }
+            return if self.give_up_unread(name, peer)? { Ok(()) } else { Err(self.not_there(name)) };
         }
-        for member in away {
-            self.drains.borrow_mut().end(member.id);
-            self.set_member(member.id, MemberState::Gone);
+        for away in &away {
+            self.give_up_one(away.node, name, asked.lose)?;
         }
-        let line =
-            format!("dataNode {name} is given up, as {peer} asked: nobody waits for it, and its copies are made again");
+        let line = format!(
+            "dataNode {name} is given up, as {peer} asked: what it kept is copied from others, and nobody waits for it then"
+        );
         self.say(peer.ip(), Log::Warn, &line);
         self.say(peer.ip(), Log::Heartbeat, &format!("{name} gone asked_by={peer}"));
-        self.changed.notify_waiters();
+        self.decide();
         Ok(())
+    }
+
+    /// Whether an identity is out that has this name, or is named so, whatever else has the name.
+    fn is_out(&self, name: &str) -> bool {
+        self.heard(|heard| {
+            heard.roster().identities().any(|(node, record)| {
+                record.generation.standing() == Standing::Out && (*record.name == *name || node.to_string() == name)
+            })
+        })
+    }
+
+    fn give_up_one(&self, node: NodeId, name: &str, lose: bool) -> Result<(), Refusal> {
+        let mut heard = self.cluster.heard.borrow_mut();
+        match heard.give_up(node) {
+            Ok(()) | Err(NotChanged::Standing(Standing::GivenUp)) => {}
+            Err(why) => {
+                let text = format!("dataNode {name} can't be given up: {why:?}");
+                return Err(Refusal::new(Code::Protocol, text));
+            }
+        }
+        drop(heard);
+        if lose {
+            self.drains.borrow_mut().lost.insert(node);
+        }
+        Ok(())
+    }
+
+    /// Gives up what those had alone that are given up, where enough of the others have noted that they are.
+    fn lose(&self) {
+        let lost: Vec<NodeId> = self.drains.borrow().lost.iter().copied().collect();
+        for node in lost {
+            let through = self.cluster.heard.borrow_mut().lose(node);
+            if matches!(through, Ok(()) | Err(NotChanged::Standing(_))) {
+                self.drains.borrow_mut().lost.remove(&node);
+            }
+        }
     }
 
     /// Gives up what a node that speaks text keeps; false if there is no such node.
@@ -157,7 +210,7 @@ impl Head {
     }
 
     fn not_there(&self, name: &str) -> Refusal {
-        let known = self.members().iter().any(|member| member.name == name && member.state == MemberState::Away);
+        let known = self.members_away().iter().any(|away| away.name == name);
         let text = if known {
             format!("dataNode {name} is away; start it again and drain it then, or give it up with --gone")
         } else {
@@ -167,77 +220,63 @@ impl Head {
         Refusal::new(Code::Protocol, text)
     }
 
-    /// Nodes that can take records of the node of this identity.
-    fn takers(&self, id: u64) -> usize {
-        let drains = self.drains.borrow();
-        let able = |node: &&std::rc::Rc<NodeEntry>| {
-            let other = node.id.is_some_and(|other| other != id && !drains.contains(other));
-            other && !node.report.borrow().leaving
-        };
-        self.nodes().iter().filter(able).count()
-    }
-
-    fn drain_on(&self, entry: &NodeEntry) {
-        if let Some(id) = entry.id {
-            self.set_member(id, MemberState::Draining);
-            self.core_mut(|core| core.set_leaving(entry.key));
+    /// Whether a node leaves or has left on this connection, by this head's word or by another's: it is not taken in again.
+    /// Who was never in comes in first, so that it can leave.
+    pub(super) fn is_leaving(&self, node: NodeId) -> bool {
+        let standing = self.standing(node);
+        if standing == Standing::Leaving {
+            self.drains.borrow_mut().drained.insert(node);
         }
+        let leaves = self.drains.borrow().contains(node) || self.cluster.left.borrow().contains(&node);
+        leaves && standing != Standing::Unknown
     }
 
-    /// A node registered: a drain that its loss interrupted goes on.
-    pub(crate) fn drain_again(&self, entry: &NodeEntry) {
-        if entry.id.is_some_and(|id| self.drains.borrow().contains(id)) {
-            self.drain_on(entry);
-        }
-    }
-
-    /// A node reported on its log: perhaps a drain is over.
-    pub(crate) fn drain_reported(&self, reporter: &NodeEntry) {
-        let Some(node) = reporter.id else { return };
-        let drained = self.drains.borrow().all();
-        for id in drained {
-            let entry = self.nodes().into_iter().find(|entry| entry.id == Some(id));
-            let Some(entry) = entry else { continue };
-            let in_flight = self.core(|core| core.load(entry.key)).map_or(0, |load| load.in_flight);
-            let enough = self.takers(id) >= self.config.replicas;
-            let short = reporter.report.borrow().short > 0;
-            let sole = entry.report.borrow().sole > 0;
-            // With too few nodes for all copies some record is always short: then one copy elsewhere has to do.
-            let calm = in_flight == 0 && !sole && !(enough && short);
-            let mut drains = self.drains.borrow_mut();
-            drains.reported(id, node, calm);
-            let done = calm && drains.is_done(id, self.nodes().iter().filter_map(|node| node.id));
-            if done {
-                drains.end(id);
-                drop(drains);
-                self.say(entry.ip, Log::Info, &format!("dataNode {} is drained and let go", entry.name));
-                self.say(entry.ip, Log::Heartbeat, &format!("{} drained name={}", entry.ip, entry.name));
-                self.set_member(id, MemberState::Gone);
-                self.nodes().iter().for_each(|node| self.tell_members(node));
-                self.changed.notify_waiters();
+    /// Goes on with drains: nodes that are in by now note that they leave, and those that are out are let go.
+    pub(super) fn drains_on(&self) {
+        self.lose();
+        let drained: Vec<NodeId> = self.drains.borrow().drained.iter().copied().collect();
+        for node in drained {
+            match self.standing(node) {
+                Standing::In | Standing::New => self.drain_on(node),
+                Standing::Out => {
+                    self.drains.borrow_mut().drained.remove(&node);
+                    if let Some(entry) = self.nodes().into_iter().find(|entry| entry.id == Some(node)) {
+                        self.cluster.left.borrow_mut().insert(node);
+                        self.say(entry.ip, Log::Info, &format!("dataNode {} is drained and let go", entry.name));
+                        self.say(entry.ip, Log::Heartbeat, &format!("{} drained name={}", entry.ip, entry.name));
+                    }
+                }
+                Standing::Leaving | Standing::GivenUp | Standing::Unknown => {}
             }
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_drain_is_over_when_everybody_has_said_so_often_enough() {
-        let mut drains = Drains::default();
-        assert!(drains.begin(1) && !drains.begin(1));
-        let present = || [1, 2, 3];
-        for _ in 0..limits::DRAIN_REPORTS_MIN {
-            assert!(!drains.is_done(1, present()));
-            present().into_iter().for_each(|node| drains.reported(1, node, true));
-        }
-        assert!(drains.is_done(1, present()));
-        assert!(!drains.is_done(1, [1, 2, 3, 4]), "one that came later has not said so");
-        drains.reported(1, 3, false);
-        drains.reported(1, 3, true);
-        assert!(!drains.is_done(1, present()), "all begin again when something is short");
-        assert!(!drains.is_done(2, present()) && drains.end(1) && !drains.contains(1));
+    /// Changes how many copies the cluster keeps.
+    ///
+    /// # Errors
+    /// They make no sense, or the change before is not through.
+    pub(crate) fn change_copies(&self, replicas: u8, least: u8, peer: SocketAddr) -> Result<(), Refusal> {
+        self.cluster.heard.borrow_mut().change_copies(replicas, least).map_err(|why| {
+            let text = match why {
+                NotChanged::Copies => format!(
+                    "{replicas} copies, at least {least}, make no sense: say 1 to 8, and no more at least than in all"
+                ),
+                NotChanged::NotThrough => {
+                    "the change before this one is not through: some dataNodes have not noted it; ask again".to_owned()
+                }
+                NotChanged::TooFew { .. } => {
+                    "nothing was kept in this cluster yet: start heads with --replicas and --min-copies".to_owned()
+                }
+                other => format!("the number of copies can't be changed: {other:?}"),
+            };
+            Refusal::new(Code::Protocol, text)
+        })?;
+        self.say(
+            peer.ip(),
+            Log::Warn,
+            &format!("{replicas} copies are kept from now on, at least {least}, as {peer} asked"),
+        );
+        self.decide();
+        Ok(())
     }
 }

@@ -9,11 +9,13 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::alarms::Log;
 use super::core::{Batch, Core, Origin};
+use super::drain::Asked;
 use super::flow::{Flow, LastWords, drive};
 use super::places::{Exit, Place};
 use super::reads::{self, Wanted};
 use super::registered::word;
 use super::state::{Client, Head, Outcome};
+use super::status::Parts;
 use super::{status, text_client};
 use crate::limits;
 use crate::net::{Outbox, ReadHalf, Turn, WriteHalf, read_some};
@@ -30,8 +32,8 @@ struct FramedClient {
 
 impl FramedClient {
     /// Answers with the state of the head.
-    fn report(&self, head: &Head, clients: bool) -> Result<(), Refusal> {
-        let report = status::report(head, clients);
+    fn report(&self, head: &Head, parts: Parts) -> Result<(), Refusal> {
+        let report = status::report(head, parts);
         self.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())
     }
 
@@ -125,15 +127,21 @@ async fn read_frames(
                     let welcome = head.welcome(window);
                     client.outbox.with(|out| welcome.encode(out)).map_err(|error| error.refusal())?;
                 }
-                (Frame::StatusQuery { clients }, _) => {
+                (Frame::StatusQuery { clients, ledgers }, _) => {
                     client.flow.room(&client.outbox).await;
-                    client.report(head, clients)?;
+                    client.report(head, Parts { clients, ledgers })?;
                     turn.end().await;
                 }
-                (Frame::Drain { gone, name }, _) => {
-                    head.drain(&name, gone, peer)?;
+                (Frame::Drain { gone, lose, name }, _) => {
+                    head.drain(Asked { name: &name, gone, lose, peer })?;
                     client.flow.room(&client.outbox).await;
-                    client.report(head, false)?;
+                    client.report(head, Parts::default())?;
+                    turn.end().await;
+                }
+                (Frame::Copies { replicas, least }, _) => {
+                    head.change_copies(replicas, least, peer)?;
+                    client.flow.room(&client.outbox).await;
+                    client.report(head, Parts::default())?;
                     turn.end().await;
                 }
                 (Frame::Ping(n), _) => {
@@ -150,9 +158,9 @@ async fn read_frames(
                         client.say_a_word();
                     }
                 }
-                (Frame::Read { from, until, client: of, follow, partial }, _) => {
+                (Frame::Read { from, until, client: of, follow, partial, token }, _) => {
                     client.flow.room(&client.outbox).await;
-                    let wanted = Wanted { from, until, client: of, follow, partial };
+                    let wanted = Wanted { from, until, client: of, follow, partial, token };
                     let reads = |busy| hello.iter().for_each(|(_, _, place)| place.guest.busy.set(busy));
                     reads(true);
                     tokio::select! {
@@ -198,8 +206,8 @@ async fn beside_read(
             turn.spend(0).await;
             match decode(buffer, false)? {
                 Some(Frame::Ping(n)) => client.outbox.with(|out| frame::pong(out, n)),
-                Some(Frame::StatusQuery { clients }) => {
-                    client.report(head, clients)?;
+                Some(Frame::StatusQuery { clients, ledgers }) => {
+                    client.report(head, Parts { clients, ledgers })?;
                     turn.end().await;
                 }
                 Some(Frame::Pong(_)) => {}

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::id::ClientId;
+use crate::wire::ledger::Place;
 
 const fn id(n: u64) -> RecordId {
     RecordId { time_ns: n, incarnation: 5 }
@@ -68,11 +70,12 @@ fn a_chunk_ends_where_it_is_full_and_a_long_line_goes_alone() {
     assert_eq!(taken(&mut merge, 5), (vec![3], id(10)));
 }
 
-/// A line as data nodes keep it.
-fn record_of(n: u64, copies: &str, payload: &str) -> String {
+/// A line as data nodes keep it: entry `n` of this ledger, or of none as in format 1.
+fn record_of(n: u64, ledger: Option<u32>, payload: &str) -> String {
     let mut line = Vec::new();
-    let client = crate::wire::id::ClientId(7);
-    record::encode(&mut line, id(n), client, n, Some(copies), payload.as_bytes()).unwrap();
+    let place = ledger.map(|number| Place { number, entry: n as u32 });
+    let fields = record::Fields { id: id(n), client: ClientId(7), seq: n, place };
+    record::encode(&mut line, fields, payload.as_bytes()).unwrap();
     String::from_utf8(line).unwrap()
 }
 
@@ -80,11 +83,11 @@ fn record_of(n: u64, copies: &str, payload: &str) -> String {
 fn what_another_node_keeps_under_the_same_id_goes_out_too() {
     for bytes_max in [1, 90, 1000] {
         let mut merge = Merge::new(RecordId::ZERO);
-        // Two agree, whatever nodes they name; the third does not.
-        let pages = [("a,b", "uno"), ("b,a,c", "uno"), ("c", "dos"), ("a", "dos")];
-        for (node, (copies, payload)) in (1..).zip(pages) {
+        // Two agree, in whichever ledger they stand; the third does not.
+        let pages = [(Some(1), "uno"), (Some(2), "uno"), (None, "dos"), (Some(1), "dos")];
+        for (node, (ledger, payload)) in (1..).zip(pages) {
             merge.add(node);
-            let page = [record_of(3, copies, "x"), record_of(5, copies, payload), record_of(9, copies, "y")].concat();
+            let page = [record_of(3, ledger, "x"), record_of(5, ledger, payload), record_of(9, ledger, "y")].concat();
             merge.page(node, id(10), (page.into(), usize::MAX)).unwrap();
         }
         let (mut out, mut ends) = (BytesMut::new(), Vec::new());

@@ -2,33 +2,35 @@
 //! kept.
 //!
 //! This page is the contents: [`run`] accepts, `connection` shakes hands, `text_client`, `framed_client`, `node` and
-//! `text_node` are the four kinds of session, `core` decides (`window`: how much a node may have), `heartbeat` watches, `registro` remembers, `status`
-//! tells. `reads` answers readers with what `merge` puts together (`readers`:
-//! what they share); `members` and `membership` know the data nodes that
-//! were ever seen, `floor` how far the clock may be called safe; `alarms` says what is wrong. A head keeps no messages: data nodes do.
+//! `text_node` are the four kinds of session, `core` decides (`placement`: which ledger a batch goes to, `open`: one that is
+//! written, `window`: how much a node may have), `heartbeat` watches, `registro` remembers, `status` tells. `reads` answers
+//! readers with what is there, put together by `merge`, and `follow` with what comes (`readers`: what they share). `cluster`
+//! is what this head has heard, `rounds` carries out what is decided about it, `relay` passes copies on, `drain` lets nodes
+//! go; `alarms` says what is wrong. A head keeps no messages: data nodes do.
 
 mod alarms;
 mod clock;
+mod cluster;
 mod config;
 mod connection;
-mod copies;
 pub(crate) mod core;
 mod drain;
 mod faults;
-mod floor;
 mod flow;
+mod follow;
 mod framed_client;
 mod heartbeat;
-mod members;
-mod membership;
 pub(crate) mod merge;
 mod node;
 mod noted;
+mod open;
 mod places;
 mod readers;
 mod reads;
 mod registered;
 pub(crate) mod registro;
+mod relay;
+mod rounds;
 pub(crate) mod shelf;
 mod state;
 mod status;
@@ -53,7 +55,7 @@ use crate::limits;
 use crate::lock::{Lock, Role};
 use crate::net::{Listener, Stream, Turn};
 use registro::Registro;
-use shelf::{Shelf, Shelves};
+use shelf::Shelf;
 use state::Head;
 use tokio_util::sync::CancellationToken;
 
@@ -77,28 +79,26 @@ pub(crate) async fn run(config: Config, listener: Listener, shutdown: Cancellati
     // Two heads in one registro could not be told apart; and whoever comes second removes nothing of the first one's.
     let _lock = Lock::take(&config.logs, Role::Head, "head")?;
     let registro = Registro::open(&config.logs, config.keep_registro, config.clock.clone())?;
-    let shelf = |file| Shelf::Path(config.logs.join(file));
-    let shelves = Shelves { members: shelf(membership::FILE), clock: shelf(floor::FILE) };
-    run_on(config, (registro, shelves), listener, shutdown).await;
+    let shelf = Shelf::Path(config.logs.join(cluster::FILE));
+    run_on(config, (registro, shelf), listener, shutdown).await;
     Ok(())
 }
 
-/// As [`run`], with a registro that is open and locked already, and places for the small files.
+/// As [`run`], with a registro that is open and locked already, and a place for `head.state`.
 pub(crate) async fn run_on(
     config: Config,
-    (registro, shelves): (Registro, Shelves),
+    (registro, shelf): (Registro, Shelf),
     listener: Listener,
     shutdown: CancellationToken,
 ) {
-    let head = Rc::new(Head::new(config, registro, shelves));
+    let head = Rc::new(Head::new(config, registro, shelf));
     // Data nodes are let go only when clients have their answers.
     let finished = CancellationToken::new();
     let mut connections = JoinSet::new();
     let mut chores = JoinSet::new();
     chores.spawn_local(heartbeat::run(Rc::clone(&head), shutdown.clone()));
     chores.spawn_local(heartbeat::look(Rc::clone(&head)));
-    chores.spawn_local(Rc::clone(&head).keep_members());
-    chores.spawn_local(Rc::clone(&head).keep_floor());
+    chores.spawn_local(Rc::clone(&head).run_rounds());
     let sampled = Rc::clone(&head);
     chores.spawn_local(async move { status::sample(&sampled).await });
     let watched = Rc::clone(&head);

@@ -10,16 +10,16 @@ use tokio::time::{Instant, timeout};
 
 use super::alarms::Log;
 use super::faults::Fault;
+use super::follow::Pushed;
 use super::heartbeat;
 use super::reads::Answer;
-use super::registered::{Candidate, FramedSink, NodeEntry, NodeSink, Report};
+use super::registered::{Candidate, FramedSink, NodeEntry, NodeLog, NodeSink};
 use super::state::{Head, LEAVING, STOPPING};
 use super::window::Window;
 use crate::limits;
 use crate::net::{Outbox, ReadHalf, Turn, WriteHalf, read_some};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, NodeReport, SyncMode};
-use crate::wire::id::RecordId;
 use crate::wire::peer::is_name;
 use crate::wire::text::{Dialect, quote};
 use tokio_util::sync::CancellationToken;
@@ -109,7 +109,7 @@ async fn register(
             None => return Ok(None),
         }
     };
-    let Frame::Register { node: id, name, cluster, sync, report } = frame else {
+    let Frame::Register { node: id, replaces, old, name, cluster, sync, report } = frame else {
         let text = format!("frame {:#04x} is out of place from a dataNode; say Register first", frame.kind());
         return Err(Refusal::new(Code::Protocol, text));
     };
@@ -129,10 +129,6 @@ async fn register(
         );
         return Err(Refusal::new(Code::Role, text));
     }
-    // Before its first Put: no id that this head gives may be below what the node has called complete.
-    head.core_mut(|core| core.advance(report.greatest, head.config.clock.wall_ns())).map_err(|error| {
-        Refusal::new(Code::Protocol, format!("dataNode {name} has records of a time to come: {error}"))
-    })?;
     let (messages, bytes_max) = (limits::NODE_WINDOW_MESSAGES_MAX, limits::NODE_WINDOW_BYTES_MAX);
     let who = Candidate {
         name,
@@ -142,18 +138,19 @@ async fn register(
         writable: report.writable,
         window: Window { bytes: bytes_max, messages },
         message_bytes: None,
+        replaces,
+        old,
         report: from_wire(report, sync),
     };
     head.register(who, Rc::clone(sink) as Rc<dyn NodeSink>).map(Some)
 }
 
-fn from_wire(report: NodeReport, sync: SyncMode) -> Report {
-    Report {
+fn from_wire(report: NodeReport, sync: SyncMode) -> NodeLog {
+    NodeLog {
         records: report.records,
         bytes: report.bytes,
-        sole: report.sole,
-        short: report.short,
         syncs: report.syncs,
+        written: report.written,
         sync,
         reason: report.reason,
         leaving: false,
@@ -169,7 +166,7 @@ async fn follow(
     buffer: &mut BytesMut,
     finished: &CancellationToken,
 ) -> Result<&'static str, Refusal> {
-    let (mut leaving, mut warned) = (false, false);
+    let mut leaving = false;
     let mut turn = Turn::default();
     loop {
         loop {
@@ -179,7 +176,10 @@ async fn follow(
             entry.pulse.borrow_mut().heard_at = Some(Instant::now());
             turn.spend(before - buffer.len()).await;
             // What a node says now and then passes over a table or writes to a log.
-            if !matches!(frame, Frame::PutAck { .. } | Frame::Ping(_) | Frame::Pong(_) | Frame::Page { .. }) {
+            if !matches!(
+                frame,
+                Frame::PutAck { .. } | Frame::Ping(_) | Frame::Pong(_) | Frame::Page { .. } | Frame::Pushed { .. }
+            ) {
                 turn.end().await;
             }
             match frame {
@@ -191,21 +191,18 @@ async fn follow(
                     let sync = entry.report.borrow().sync;
                     head.node_state(entry, report.writable, from_wire(report, sync));
                 }
-                Frame::Copy { number, to, holders, lines } => head.copy(entry, number, (&to, &holders), lines)?,
-                Frame::CopyAck { number, node: _, refusal } => head.copy_answered(entry, number, refusal),
-                Frame::Members { least, members, .. } => {
-                    let told = (least, members);
-                    if *entry.heard.borrow() != told {
-                        entry.heard.replace(told);
-                        head.member_heard();
-                    }
+                Frame::Roster(roster) => head.node_noted(entry, roster)?,
+                Frame::Holds { more, gone, held } => head.node_holds(entry, more, gone, held)?,
+                Frame::Fetch { request, ledger, from, to } => head.fetch(entry, request, ledger, from..to),
+                Frame::Fetched { request, lines } => head.fetched(entry, request, lines),
+                Frame::Pushed { request, ledger, first, next, lines } => {
+                    entry.feeds.pushed(request, Pushed { ledger, entries: first..next, lines });
                 }
                 Frame::Leave => leaving = true,
                 Frame::Page { request, next, greatest, rotten, lines } => {
                     entry.scans.answer(request, Answer::Page { next, greatest, rotten, lines });
                 }
                 Frame::ScanFailed { request, refusal } => entry.scans.answer(request, Answer::Failed(refusal)),
-                Frame::SafeQuery { at_least } => say_safe(head, entry, at_least, &mut warned),
                 Frame::Failure(refusal) => return Err(refusal),
                 other => {
                     let text = format!("frame {:#04x} is out of place from a dataNode; it is closed", other.kind());
@@ -225,18 +222,4 @@ async fn follow(
         // A part of a frame is a sign of life, too: a page may take longer than a heartbeat on a slow road.
         entry.pulse.borrow_mut().heard_at = Some(Instant::now());
     }
-}
-
-/// Answers what is safe, with a clock that is beyond what the reader of another head has seen.
-fn say_safe(head: &Head, entry: &NodeEntry, at_least: RecordId, warned: &mut bool) {
-    let advanced = head.core_mut(|core| core.advance(at_least, head.config.clock.wall_ns()));
-    if let Err(error) = advanced
-        && !std::mem::replace(warned, true)
-    {
-        let line = format!("dataNode {} asks for a time to come, on behalf of another head: {error}", entry.name);
-        head.say(entry.ip, Log::Warn, &line);
-    }
-    let id = head.safe_now();
-    head.owe_safe(entry.key.serial(), at_least, id);
-    head.tell_safe(entry, id);
 }

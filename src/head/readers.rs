@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use crate::limits;
 use crate::net::Outbox;
 use crate::wire::error::{Code, Refusal};
-use crate::wire::id::RecordId;
 
 /// Why a reader is let go.
 pub(crate) const RESTS: &str = "it has read nothing for a while, and other readers of this head need the room";
@@ -25,14 +24,12 @@ pub(crate) struct Readers {
     table: RefCell<BTreeMap<u64, Held>>,
     /// What a page is expected to take: nodes send more than they are asked for where one line is longer.
     page: Cell<usize>,
-    /// What was called safe last, and when.
-    pub(super) safe: Cell<Option<(Instant, RecordId)>>,
 }
 
 impl Default for Readers {
     fn default() -> Self {
         let page = Cell::new(limits::RECORD_LINE_BYTES_MAX);
-        Self { next: Cell::new(0), table: RefCell::default(), page, safe: Cell::new(None) }
+        Self { next: Cell::new(0), table: RefCell::default(), page }
     }
 }
 

@@ -1,14 +1,14 @@
 //! Reading back: one reader's answer, pulled in pages from all data nodes, merged and sent on as fast as it is read.
 //!
 //! A page is asked for only when there is room for it, so a reader that stops reading stops the pulling. Nobody else
-//! waits for it. [`super::merge`] puts the pages together, [`super::members`] knows who is missing; what a page may
-//! claim, each data node decides. The decisions here are when to ask, when to wait and when to end.
+//! waits for it. [`super::merge`] puts the pages together, [`crate::ledger::reading`] knows how far the answer is complete.
+//! The decisions here are when to ask, when to wait and when to end. What comes later than the question is
+//! [`super::follow`]'s.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::{Rc, Weak};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
@@ -19,17 +19,20 @@ use super::merge::Merge;
 use super::readers::{Place, is_resting};
 use super::registered::NodeEntry;
 use super::state::Head;
-use super::unread;
+use super::{follow, unread};
+use crate::ledger::reading::{Claim, Reading};
+use crate::ledger::roster::Copies;
 use crate::limits;
 use crate::net::Outbox;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame};
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::ledger::{LedgerId, NodeId};
 use crate::wire::peer::missing_because;
 use crate::wire::text::Dialect;
 
 /// What a reader asked for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     /// The least id.
     pub(crate) from: RecordId,
@@ -41,24 +44,8 @@ pub(crate) struct Wanted {
     pub(crate) follow: bool,
     /// Leave out nodes that are away.
     pub(crate) partial: bool,
-}
-
-impl Head {
-    /// Below this id nothing more comes from this head; a little old at most. See [`super::core::Core::safe`].
-    #[must_use]
-    pub(crate) fn safe(&self) -> RecordId {
-        match self.readers.safe.get() {
-            Some((at, id)) if at.elapsed() < limits::SAFE_FRESH => id,
-            _ => self.safe_now(),
-        }
-    }
-
-    /// The same as of now.
-    pub(crate) fn safe_now(&self) -> RecordId {
-        let id = self.floor.cap(self.core_mut(|core| core.safe(self.config.clock.wall_ns())));
-        self.readers.safe.set(Some((Instant::now(), id)));
-        id
-    }
+    /// Go on behind what this token covers; empty to begin.
+    pub(crate) token: Bytes,
 }
 
 /// A node's answer to a Scan.
@@ -68,7 +55,7 @@ pub(crate) enum Answer {
     Page {
         /// Everything below is in it.
         next: RecordId,
-        /// The greatest id that the node has, or has called complete.
+        /// The greatest id that the node has.
         greatest: RecordId,
         /// Lines that were passed over.
         rotten: u32,
@@ -127,7 +114,6 @@ struct Source {
     /// The request that is open.
     asked: Option<Asked>,
     ask_at: Instant,
-    idle: Duration,
     failures: u32,
     /// Why it gave no answer.
     cause: String,
@@ -135,12 +121,10 @@ struct Source {
     greatest: Option<RecordId>,
 }
 
-/// A request that is open: when it was sent, from where, and up to where it can be answered at best.
+/// A request that is open, and when it was sent.
 #[derive(Clone, Copy)]
 struct Asked {
     at: Instant,
-    from: RecordId,
-    best: RecordId,
     /// The most bytes of lines, unless one is longer; 0 if only a sign of life was asked for.
     bytes: usize,
     /// What it is counted as until it comes.
@@ -150,14 +134,12 @@ struct Asked {
 impl Source {
     /// A node that was not asked yet and takes no part.
     fn new(node: Rc<NodeEntry>, now: Instant) -> Self {
-        let idle = limits::READ_POLL;
         Self {
             node,
             key: 0,
             merged: false,
             asked: None,
             ask_at: now,
-            idle,
             failures: 0,
             cause: String::new(),
             greatest: None,
@@ -172,21 +154,23 @@ impl Source {
 }
 
 /// One read.
-struct Reading<'a> {
+struct Pull<'a> {
     head: &'a Head,
     outbox: &'a Outbox,
-    place: Place<'a>,
+    place: &'a Place<'a>,
     wanted: Wanted,
     /// Where it ends; none until the nodes have said what there is.
     until: Option<RecordId>,
     merge: Merge,
+    /// How far it is complete.
+    reading: Reading,
     inbox: Rc<Inbox>,
     /// By the serial number of the registration.
     sources: BTreeMap<u64, Source>,
     next_key: u64,
     /// Nodes that the answer lacks for good.
     skipped: BTreeSet<String>,
-    /// Nodes that are there and could not give all that they have.
+    /// Nodes that are there and could not give all that they have of format 1.
     damaged: Vec<Rc<NodeEntry>>,
     /// Since when it waits for nodes, and what the reader was told.
     waiting: Option<(Instant, String)>,
@@ -210,14 +194,36 @@ enum Step {
 pub(crate) async fn run(head: &Head, peer: IpAddr, outbox: &Rc<Outbox>, wanted: Wanted) -> Result<(), Refusal> {
     let place = Place::take(&head.readers, outbox, (peer, head.config.clients.per_address))?;
     head.solo_ready().await;
-    head.floor_ready().await;
-    let mut reading = Reading {
+    if !wanted.follow {
+        return pull(head, outbox, &wanted, &place).await;
+    }
+    // A follower's place is its own until it ends: nodes serve no more followers than there are places.
+    if !follow::is_of_beginning(&wanted.token) {
+        let spot = follow::Spot::of_token(&wanted.token)?;
+        return follow::run(head, outbox, &wanted, spot).await;
+    }
+    // What the reader knows once it has all that is there when it begins, and from which id on it wants what comes: it asks
+    // the next head for what is there from another one on, and what comes has no order.
+    let (from, spot) = match wanted.token.is_empty() {
+        true => (wanted.from, follow::Spot::now(head)),
+        false => follow::Spot::of_beginning(&wanted.token)?,
+    };
+    let token = Frame::Token(spot.to_token_of_beginning(from));
+    outbox.with(|out| token.encode(out)).map_err(|error| error.refusal())?;
+    pull(head, outbox, &wanted, &place).await?;
+    follow::run(head, outbox, &Wanted { from, ..wanted }, spot).await
+}
+
+/// Sends what is there, in the order of ids.
+async fn pull(head: &Head, outbox: &Rc<Outbox>, wanted: &Wanted, place: &Place<'_>) -> Result<(), Refusal> {
+    let mut pull = Pull {
         head,
         outbox,
         place,
-        wanted,
-        until: wanted.follow.then_some(wanted.until),
+        wanted: wanted.clone(),
+        until: None,
         merge: Merge::new(wanted.from),
+        reading: head.heard(|heard| Reading::new(heard.roster())),
         inbox: Rc::default(),
         sources: BTreeMap::new(),
         next_key: 0,
@@ -230,31 +236,32 @@ pub(crate) async fn run(head: &Head, peer: IpAddr, outbox: &Rc<Outbox>, wanted: 
     };
     loop {
         let changed = head.changed.notified();
-        let step = reading.step()?;
-        reading.place.holds(reading.pages());
+        let step = pull.step()?;
+        pull.place.holds(pull.pages());
         match step {
             Step::End => return Ok(()),
             Step::Wait => {}
         }
-        let full = reading.is_full();
-        let inbox = Rc::clone(&reading.inbox);
+        let full = pull.is_full();
+        let inbox = Rc::clone(&pull.inbox);
         tokio::select! {
             biased;
             () = inbox.wake.notified() => {}
             () = changed => {}
             () = outbox.drained(), if full => {}
-            () = sleep_until(reading.next_timer()) => {}
+            () = sleep_until(pull.next_timer()) => {}
         }
     }
 }
 
-impl Reading<'_> {
+impl Pull<'_> {
     /// Everything that can be done now.
     fn step(&mut self) -> Result<Step, Refusal> {
         let now = Instant::now();
         if self.rests(now) {
             return Ok(Step::Wait);
         }
+        self.head.heard(|heard| self.reading.roster_changed(heard.roster()));
         self.follow_nodes(now);
         self.take_answers(now);
         let missing = self.missing(now);
@@ -275,7 +282,7 @@ impl Reading<'_> {
         let Some(until) = self.until else { return Ok(Step::Wait) };
         self.emit(now)?;
         if self.merge.emitted() >= until && !self.is_full() {
-            return self.end(Vec::new()).map(|()| Step::End);
+            return self.finish().map(|()| Step::End);
         }
         Ok(Step::Wait)
     }
@@ -357,7 +364,8 @@ impl Reading<'_> {
                 Answer::Page { greatest, .. } if source.greatest.is_none() && self.until.is_none() => {
                     (source.greatest, source.failures) = (Some(greatest), 0);
                 }
-                Answer::Page { .. } if asked.bytes == 0 => {
+                Answer::Page { greatest, .. } if asked.bytes == 0 => {
+                    source.greatest = source.greatest.or(Some(greatest));
                     (source.failures, source.ask_at) = (0, now + limits::READ_POLL_MAX);
                 }
                 Answer::Page { next, rotten, lines, .. } => {
@@ -369,13 +377,12 @@ impl Reading<'_> {
                         fail(source, now);
                         continue;
                     }
-                    // Where there are copies, others have what this one lacks, as long as they are here.
-                    if rotten > 0 && (self.head.config.replicas == 1 || !self.head.members_away().is_empty()) {
+                    if rotten > 0 {
                         self.damaged.retain(|node| !Rc::ptr_eq(node, &source.node));
                         self.damaged.push(Rc::clone(&source.node));
                     }
                     source.failures = 0;
-                    source.ask_at = now + pause(source, asked, next, len);
+                    source.ask_at = now;
                 }
                 Answer::Failed(refusal) => {
                     self.merge.asked(key, false);
@@ -392,15 +399,28 @@ impl Reading<'_> {
         }
     }
 
-    /// The nodes that the answer lacks now: names, and why if they are there.
+    /// The nodes for want of which the answer can't be complete now: names, and why if they are there. Fewer than M may be
+    /// missing: the others have all that those acknowledged.
     fn missing(&self, now: Instant) -> Vec<String> {
-        let mut missing = self.head.missing();
-        let failing = self.sources.values().filter(|source| source.fails(now));
-        missing.extend(failing.map(|source| {
-            let cause = if source.cause.is_empty() { "it gives no answer; see its log" } else { &source.cause };
-            missing_because(&source.node.name, cause)
-        }));
-        missing
+        let answers = |node: NodeId| {
+            self.sources.values().any(|source| source.merged && source.node.id == Some(node) && !source.fails(now))
+        };
+        let unanswered: Vec<NodeId> = self.reading.unanswered().filter(|node| !answers(*node)).collect();
+        let least = self.head.heard(|heard| heard.roster().copies().map_or(1, Copies::read_least));
+        if unanswered.len() < least {
+            return Vec::new();
+        }
+        let failing = |node: NodeId| self.sources.values().find(|source| source.node.id == Some(node));
+        let name = |node: NodeId| match failing(node) {
+            Some(source) => {
+                let cause = if source.cause.is_empty() { "it gives no answer; see its log" } else { &source.cause };
+                missing_because(&source.node.name, cause)
+            }
+            None => self.head.name_of(node),
+        };
+        let mut names: Vec<String> = unanswered.into_iter().map(name).collect();
+        names.sort();
+        names
     }
 
     /// Whether the read can go on with the nodes that are there; tells the reader when that changes.
@@ -445,20 +465,11 @@ impl Reading<'_> {
         if self.until.is_some() {
             return Ok(());
         }
-        let (mut greatest, mut of) = (RecordId::ZERO, None);
+        let mut greatest = RecordId::ZERO;
         for source in self.sources.values().filter(|source| source.merged) {
             let Some(known) = source.greatest else { return Ok(()) };
-            if known > greatest {
-                (greatest, of) = (known, Some(source.node.ip));
-            }
+            greatest = greatest.max(known);
         }
-        let wall_ns = self.head.config.clock.wall_ns();
-        self.head.core_mut(|core| core.advance(greatest, wall_ns)).map_err(|error| {
-            if let Some(ip) = of {
-                self.head.say(ip, Log::Warn, &format!("a read cannot be answered: {error}"));
-            }
-            Refusal::new(Code::Storage, error.to_string())
-        })?;
         self.until = Some(self.wanted.until.min(greatest.next()));
         self.sources.values_mut().for_each(|source| source.ask_at = source.ask_at.min(Instant::now()));
         Ok(())
@@ -493,11 +504,10 @@ impl Reading<'_> {
                 source.ask_at = now + limits::READ_POLL_MAX;
                 continue;
             };
-            let safe = self.head.safe();
             let client = self.wanted.client;
-            source.node.tell(&Frame::Scan { request, from, until, client, bytes_max: bytes as u32, safe });
+            source.node.tell(&Frame::Scan { request, from, until, client, bytes_max: bytes as u32 });
             let expected = if bytes > 0 { expected } else { 0 };
-            source.asked = Some(Asked { at: now, from, best: until.min(safe), bytes, expected });
+            source.asked = Some(Asked { at: now, bytes, expected });
             if bytes > 0 {
                 self.merge.asked(source.key, true);
                 pages += expected;
@@ -542,8 +552,58 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// The last word: what is missing now, and what the answer lacks for good.
+    /// Everything that is there was sent: how far that is complete.
+    fn finish(&mut self) -> Result<(), Refusal> {
+        let answered: Vec<NodeId> =
+            self.sources.values().filter(|source| source.merged).filter_map(|source| source.node.id).collect();
+        for node in answered {
+            self.reading.begin(node, std::iter::empty());
+            self.reading.end(node);
+        }
+        // Whether each entry that is promised is somewhere, the nodes have said: what is lacking is told before a page.
+        self.name_lacking();
+        match self.reading.claim(&|_| true) {
+            Claim::Complete => self.end(Vec::new()),
+            Claim::Incomplete { unanswered, .. } => {
+                let least = self.head.heard(|heard| heard.roster().copies().map_or(1, Copies::read_least));
+                let names = unanswered.iter().map(|node| self.head.name_of(*node));
+                // A cluster in which nothing was ever kept misses nobody.
+                let names = if unanswered.len() < least { Vec::new() } else { names.collect() };
+                self.end(names)
+            }
+        }
+    }
+
+    /// Names the nodes that promise entries that nobody has who is here.
+    fn name_lacking(&mut self) {
+        let lacking = self.head.heard(crate::ledger::heard::Heard::lacking);
+        let mut first = BTreeMap::<NodeId, (LedgerId, u32)>::new();
+        self.head.heard(|heard| {
+            for (ledger, range) in lacking.into_iter().take(limits::READ_LACKING_MAX) {
+                for node in heard.promisers(ledger) {
+                    first.entry(node).or_insert((ledger, range.start));
+                }
+            }
+        });
+        for (node, (ledger, entry)) in first {
+            let source = self.sources.values().find(|source| source.node.id == Some(node));
+            let reason = source.map(|source| source.node.report.borrow().reason.clone()).unwrap_or_default();
+            let cause = if reason.is_empty() {
+                format!(
+                    "lines of it are damaged or gone and no node that is here has them: entry {entry} of ledger {ledger} first; see its log"
+                )
+            } else {
+                reason
+            };
+            self.skipped.insert(missing_because(&self.head.name_of(node), &cause));
+        }
+    }
+
+    /// The last word: what is missing now, and what the answer lacks for good. A reader that follows goes on.
     fn end(&mut self, missing: Vec<String>) -> Result<(), Refusal> {
+        if self.wanted.follow {
+            return Ok(());
+        }
         self.skipped.extend(self.head.unread().into_iter().map(|(name, _)| name));
         if missing.is_empty() && self.skipped.is_empty() && self.damaged.is_empty() && self.sources.is_empty() {
             let text = "no hay dataNodes; start one with 'acopio data --head <this head>', then read again";
@@ -599,22 +659,6 @@ fn page_bytes(nodes: usize, readers: usize) -> usize {
 fn fail(source: &mut Source, now: Instant) {
     source.failures = source.failures.saturating_add(1);
     source.ask_at = now + limits::READ_POLL_MAX;
-}
-
-/// How long to wait before the next page is asked for: not at all while there is more of what is old, or much that is
-/// new. At the end of what there is, a moment, and a longer one each time that nothing came.
-fn pause(source: &mut Source, asked: Asked, next: RecordId, len: usize) -> Duration {
-    let behind = Duration::from_nanos(asked.best.time_ns.saturating_sub(next.time_ns));
-    let moved = next > asked.from;
-    if len > 0 {
-        source.idle = limits::READ_POLL;
-    }
-    if moved && (len >= limits::PAGE_BYTES_MIN / 2 || behind > limits::READ_LIVE) {
-        return Duration::ZERO;
-    }
-    let pause = source.idle;
-    source.idle = (pause * 2).min(limits::READ_POLL_MAX);
-    pause
 }
 
 #[cfg(test)]

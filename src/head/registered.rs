@@ -12,12 +12,14 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::core::{Batch, NodeKey};
-use super::members::Kept;
+use super::follow::Feeds;
 use super::reads::Open;
 use super::window::Window;
+use crate::ledger::held::Report;
 use crate::limits;
 use crate::net::Outbox;
-use crate::wire::frame::{self, Frame, FrameError, Member, SyncMode};
+use crate::wire::frame::{self, Frame, FrameError, PutFields, SyncMode};
+use crate::wire::ledger::{NodeId, Place};
 use crate::wire::text::Dialect;
 
 /// Where the Puts of a node go.
@@ -25,7 +27,7 @@ pub(crate) trait NodeSink {
     /// The node is in the table; before its first Put.
     fn accepted(&self, incarnation: u32);
     /// The next Put.
-    fn put(&self, batch: &Batch, copies: &str);
+    fn put(&self, batch: &Batch, place: Option<Place>, members: &[NodeId]);
     /// The node is evicted: let go of its socket.
     fn cut(&self);
     /// Sends an in-protocol ping, if the node speaks that; false if it does not.
@@ -47,7 +49,11 @@ pub(crate) struct NodeEntry {
     /// Unique among the registered nodes.
     pub(crate) name: String,
     /// Identity that lies with its data; none for nodes that speak text.
-    pub(crate) id: Option<u64>,
+    pub(crate) id: Option<NodeId>,
+    /// It keeps records of format 1, of which no copies are made.
+    pub(crate) old: bool,
+    /// It was asked into the cluster on this connection.
+    pub(crate) joined: Cell<bool>,
     /// The address it came from.
     pub(crate) ip: IpAddr,
     /// The same as text, shared by every answer that names it.
@@ -59,17 +65,17 @@ pub(crate) struct NodeEntry {
     /// When it registered.
     pub(crate) since: SystemTime,
     /// What it said of its log last.
-    pub(crate) report: RefCell<Report>,
+    pub(crate) report: RefCell<NodeLog>,
     /// Heartbeat state.
     pub(crate) pulse: RefCell<super::heartbeat::Pulse>,
     /// When it settled something last, or was given something to settle after it had nothing.
     pub(crate) progress: Cell<Instant>,
     /// Scans that it has to answer.
     pub(crate) scans: Open,
-    /// What it was told last: the fewest copies given of late, and the members.
-    pub(crate) told: RefCell<(u8, Vec<Member>)>,
-    /// What its other heads say together, in the same way.
-    pub(crate) heard: RefCell<(u8, Vec<Member>)>,
+    /// What it has told of what it keeps, until all of it has come; none from then on.
+    pub(crate) telling: RefCell<Option<Vec<Report>>>,
+    /// Feeds of readers that follow.
+    pub(crate) feeds: Feeds,
     /// Where its Puts go.
     pub(super) sink: Rc<dyn NodeSink>,
 }
@@ -93,17 +99,15 @@ impl NodeEntry {
 
 /// What a node says of its log.
 #[derive(Clone, Debug)]
-pub(crate) struct Report {
+pub(crate) struct NodeLog {
     /// Records it keeps.
     pub(crate) records: u64,
     /// Bytes of its files.
     pub(crate) bytes: u64,
-    /// Records that only it keeps.
-    pub(crate) sole: u64,
-    /// Records it answers for that lack a copy.
-    pub(crate) short: u64,
     /// Syncs of its files since it started.
     pub(crate) syncs: u64,
+    /// Bytes it wrote to its disk since it started.
+    pub(crate) written: u64,
     /// Its sync policy, in its own words.
     pub(crate) sync: SyncMode,
     /// Why it can't write; empty if it can.
@@ -112,20 +116,16 @@ pub(crate) struct Report {
     pub(crate) leaving: bool,
 }
 
-impl Report {
-    /// What it says of its records.
-    #[must_use]
-    pub(crate) const fn kept(&self) -> Kept {
-        Kept { records: self.records, sole: self.sole, short: self.short }
-    }
-}
-
 /// Who wants to be a data node.
 pub(crate) struct Candidate {
     /// Unique name.
     pub(crate) name: String,
     /// Identity, for nodes that have one.
-    pub(crate) id: Option<u64>,
+    pub(crate) id: Option<NodeId>,
+    /// The identity that was in its folder before.
+    pub(crate) replaces: Option<NodeId>,
+    /// It keeps records of format 1: it is missed from now on.
+    pub(crate) old: bool,
     /// Address and port it came from.
     pub(crate) peer: std::net::SocketAddr,
     /// How it speaks.
@@ -137,7 +137,7 @@ pub(crate) struct Candidate {
     /// Bytes of the greatest message that it takes; none if it takes any.
     pub(crate) message_bytes: Option<usize>,
     /// What it says of its log.
-    pub(crate) report: Report,
+    pub(crate) report: NodeLog,
 }
 
 /// A dialect's word in `status` and the logs.
@@ -180,10 +180,11 @@ impl NodeSink for FramedSink {
         }
     }
 
-    fn put(&self, batch: &Batch, copies: &str) {
-        let written = self.outbox.with(|buffer: &mut BytesMut| {
-            frame::put(buffer, batch.first, batch.client, batch.first_seq, copies, &batch.messages)
-        });
+    fn put(&self, batch: &Batch, place: Option<Place>, members: &[NodeId]) {
+        let Some(place) = place else { return };
+        let (first, client, first_seq) = (batch.first, batch.client, batch.first_seq);
+        let fields = PutFields { first, client, first_seq, place, members };
+        let written = self.outbox.with(|buffer: &mut BytesMut| frame::put(buffer, fields, &batch.messages));
         if let Err(error) = written {
             // The block came out of our own decoder, so it fits; were it not so, the node must not wait for it.
             tracing::error!("a batch cannot be sent on: {error}");

@@ -56,7 +56,7 @@ impl Shelf {
                 file.sync_all()?;
                 // Before it has its name: what others do to it from then on is not taken for what was written.
                 let stamp = Stamp::of(&file.metadata()?);
-                std::fs::rename(&new, path)?;
+                std::fs::rename(&new, path).map_err(|error| files::not_replaced(&path.display(), error))?;
                 // The new name is on the disk only when the folder is.
                 let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
                 File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()?;
@@ -108,15 +108,6 @@ impl Stamp {
         let changed = (meta.mtime(), meta.mtime_nsec());
         Self { inode: (meta.dev(), meta.ino()), bytes: meta.len(), changed }
     }
-}
-
-/// The places of a head's small files.
-#[derive(Clone, Debug)]
-pub(crate) struct Shelves {
-    /// The table of members.
-    pub(crate) members: Shelf,
-    /// What it has called safe.
-    pub(crate) clock: Shelf,
 }
 
 impl fmt::Display for Shelf {

@@ -15,21 +15,27 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::alarms::Log;
+use super::cluster::Cluster;
 use super::config::Config;
 use super::core::{Batch, Core, Effect, Label, NotTaken, Origin};
 use super::faults::Fault;
-use super::floor::Floor;
-use super::membership::Roster;
+use super::follow::Feeds;
 use super::places::Places;
 use super::readers::Readers;
 use super::reads::Open;
-use super::registered::{Candidate, NodeEntry, NodeSink, Report, word};
+use super::registered::{Candidate, NodeEntry, NodeLog, NodeSink, word};
 use super::registro::Registro;
-use super::shelf::Shelves;
+use super::relay::Relay;
+use super::shelf::Shelf;
+use crate::ledger::frames;
+use crate::ledger::heard::Registered;
+use crate::ledger::held::{Report, State};
+use crate::ledger::roster::TooMany;
 use crate::limits;
 use crate::wire::error::{Code, Refusal};
-use crate::wire::frame::{Frame, Messages, SyncMode};
+use crate::wire::frame::{self, Frame, Messages, Numbers, SyncMode};
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::ledger::LedgerId;
 use crate::wire::text::{DESCONECTADO, NO_DISPONIBLE, NO_HAY_DATANODES};
 
 /// The outcome of one batch, for the session that sent it.
@@ -75,16 +81,14 @@ pub(crate) struct Head {
     /// Told at every change of the list of nodes, every pong and every settled queue.
     pub(crate) changed: Notify,
     ranges: RefCell<Vec<(RecordId, u32)>>,
-    /// Copies under way between data nodes.
-    pub(crate) copies: RefCell<super::copies::Copies>,
+    /// Copies on their way between data nodes.
+    pub(super) relay: RefCell<Relay>,
     /// Nodes that are being drained.
     pub(crate) drains: RefCell<super::drain::Drains>,
     /// Rates for `status`.
     pub(crate) rates: RefCell<super::status::Rates>,
-    /// The data nodes that were seen.
-    pub(crate) roster: Roster,
-    /// How far its clock may be called safe.
-    pub(crate) floor: Floor,
+    /// The cluster as it knows it.
+    pub(super) cluster: Cluster,
     /// What all readers share.
     pub(crate) readers: Readers,
     rng: RefCell<SmallRng>,
@@ -95,14 +99,8 @@ pub(crate) struct Head {
 impl Head {
     /// The state of a head that has no connection yet.
     #[must_use]
-    pub(crate) fn new(config: Config, registro: Registro, shelves: Shelves) -> Self {
-        let floor = Floor::open(shelves.clock);
-        let mut core = Core::new(config.seed, config.replicas, config.copies_min);
-        if let Err(error) = core.advance(floor.kept(), config.clock.wall_ns()) {
-            tracing::error!(
-                "what this head has called safe before is of a time to come: {error}; followers may miss messages"
-            );
-        }
+    pub(crate) fn new(config: Config, registro: Registro, shelf: Shelf) -> Self {
+        let core = Core::new(config.seed, config.replicas, config.copies_min);
         Self {
             core: RefCell::new(core),
             registro: RefCell::new(registro),
@@ -113,14 +111,10 @@ impl Head {
             room: Notify::new(),
             changed: Notify::new(),
             ranges: RefCell::default(),
-            copies: RefCell::default(),
+            relay: RefCell::default(),
             drains: RefCell::default(),
             rates: RefCell::default(),
-            roster: {
-                let ran = floor.kept() > RecordId::ZERO;
-                Roster::open(shelves.members, (config.replicas, config.copies_min), &config.clock, ran)
-            },
-            floor,
+            cluster: Cluster::open(shelf, config.clock.now(), config.repair_after),
             readers: Readers::default(),
             alarms: RefCell::default(),
             started: Instant::now(),
@@ -199,6 +193,7 @@ impl Head {
                 }
                 None => {
                     let now_ns = self.config.clock.wall_ns();
+                    self.want();
                     self.core.borrow_mut().store(now_ns, client, first_seq, messages, origin)
                 }
             };
@@ -213,6 +208,15 @@ impl Head {
                     return Err(refusal);
                 }
             }
+        }
+    }
+
+    /// There is something to keep: the cluster is founded if there is none, and ledgers are opened.
+    fn want(&self) {
+        let called = self.cluster.called.replace(true);
+        if !self.cluster.wanted.replace(true) || !called {
+            self.expect_ledgers();
+            self.decide();
         }
     }
 
@@ -245,8 +249,15 @@ impl Head {
     /// # Errors
     /// Its name or identity is taken, the table is full, or this head is solo and it is a stranger.
     pub(crate) fn register(&self, who: Candidate, sink: Rc<dyn NodeSink>) -> Result<Rc<NodeEntry>, Refusal> {
-        if self.config.solo.is_some() && who.id != self.config.solo {
+        if let Some(own) = &self.config.solo
+            && (who.id.is_none() || who.id != own.get().copied())
+        {
             let text = "this head is solo and takes no dataNodes; start it without --solo";
+            return Err(Refusal::new(Code::Role, text));
+        }
+        if who.id.is_none() && self.core(Core::replicas) > 1 {
+            let text =
+                "dataNodes that speak text keep single copies, and here each message has several; start 'acopio data'";
             return Err(Refusal::new(Code::Role, text));
         }
         for node in self.nodes.borrow().iter() {
@@ -266,16 +277,25 @@ impl Head {
         }
         let ip = who.peer.ip().to_canonical();
         let ip_text: Rc<str> = ip.to_string().into();
-        let label = Label { ip: Rc::clone(&ip_text), name: who.name.as_str().into(), id: who.id };
-        if let Some(id) = who.id {
-            self.member_here(&who.name, id, who.report.kept())?;
+        let label = Label { ip: Rc::clone(&ip_text), id: who.id };
+        if let Some(node) = who.id {
+            let (name, replaces, writable) = (who.name.as_str().into(), who.replaces, who.writable);
+            let new = Registered { node, name, replaces, writable, joins: who.old };
+            self.cluster.heard.borrow_mut().registered(new).map_err(|still| {
+                let text = format!("the connection of {} is not over yet; try again", still.0);
+                Refusal::new(Code::IdTaken, text)
+            })?;
         }
         let key = self.core.borrow_mut().register(label, who.writable, who.window, who.message_bytes);
-        let key = key.inspect_err(|_| who.id.into_iter().for_each(|id| self.member_away(id, false)))?;
+        let key = key.inspect_err(|_| {
+            who.id.into_iter().for_each(|id| self.cluster.heard.borrow_mut().lost(id, self.started.elapsed()));
+        })?;
         let entry = Rc::new(NodeEntry {
             key,
             name: who.name,
             id: who.id,
+            old: who.old,
+            joined: Cell::new(false),
             ip,
             ip_text,
             port: who.peer.port(),
@@ -285,16 +305,15 @@ impl Head {
             pulse: RefCell::default(),
             progress: Cell::new(Instant::now()),
             scans: Open::default(),
-            told: RefCell::default(),
-            heard: RefCell::default(),
+            telling: RefCell::new(Some(Vec::new())),
+            feeds: Feeds::default(),
             sink,
         });
         entry.sink.accepted(self.incarnation());
-        self.drain_again(&entry);
-        self.tell_members(&entry);
-        // Before its first Put: they tell the other heads, whose readers have to wait for it.
-        self.nodes().iter().for_each(|node| self.tell_members(node));
         self.nodes.borrow_mut().push(Rc::clone(&entry));
+        // What is in flight may have to go to it.
+        self.cluster.called.set(self.core(|core| core.counters().in_flight > 0));
+        self.expect_ledgers();
         let (ip, name, dialect) = (entry.ip, &entry.name, word(entry.dialect));
         self.say(ip, Log::Heartbeat, &format!("{ip} disponible name={name} registered dialect={dialect}"));
         self.say(ip, Log::Info, &format!("dataNode {name} registered from {ip}:{}", entry.port));
@@ -311,12 +330,18 @@ impl Head {
         if self.nodes.borrow().len() == before {
             return;
         }
-        let took = self.core.borrow().load(entry.key).is_some_and(|load| load.acked > 0);
-        entry.id.into_iter().for_each(|id| self.member_away(id, took));
-        self.member_heard();
+        if let Some(id) = entry.id {
+            let now = self.started.elapsed();
+            self.cluster.heard.borrow_mut().lost(id, now);
+            if self.core(|core| core.open_ledgers().any(|(_, members)| members.contains(&id))) {
+                self.cluster.backoff.borrow_mut().lost(id, now);
+            }
+            self.note_away(id);
+        }
         let moved = self.core.borrow_mut().leave(entry.key, fault, cause);
         entry.sink.cut();
-        self.copies_left(entry.key);
+        self.relay_left(entry.key.serial());
+        self.decide();
         let (ip, name) = (entry.ip, &entry.name);
         let quiet = cause == STOPPING || cause == LEAVING;
         let word = if quiet { DESCONECTADO } else { NO_DISPONIBLE };
@@ -371,7 +396,7 @@ impl Head {
     }
 
     /// A node reported on its log.
-    pub(crate) fn node_state(&self, entry: &NodeEntry, writable: bool, report: Report) {
+    pub(crate) fn node_state(&self, entry: &NodeEntry, writable: bool, report: NodeLog) {
         let was = entry.report.borrow().reason.is_empty();
         if was != writable {
             let words = if writable { "writable again".to_owned() } else { format!("read-only: {}", report.reason) };
@@ -379,12 +404,68 @@ impl Head {
             self.say(ip, Log::Heartbeat, &format!("{ip} disponible name={name} {words}"));
             self.say(ip, Log::Warn, &format!("dataNode {name} at {ip}: {words}"));
         }
-        entry.id.into_iter().for_each(|id| self.member_reported(id, report.kept()));
         let leaving = entry.report.borrow().leaving;
-        entry.report.replace(Report { leaving, ..report });
+        entry.report.replace(NodeLog { leaving, ..report });
+        if was != writable {
+            entry.id.into_iter().for_each(|id| self.cluster.heard.borrow_mut().set_writable(id, writable));
+            self.decide();
+        }
+        // A Put that it refused has told the core that it can't write, whatever it said before.
         self.core.borrow_mut().set_writable(entry.key, writable);
         self.apply();
-        self.drain_reported(entry);
+    }
+
+    /// A node says what it has noted of the roster.
+    ///
+    /// # Errors
+    /// It is greater than a roster may be.
+    pub(crate) fn node_noted(&self, entry: &NodeEntry, roster: frame::Roster) -> Result<(), Refusal> {
+        let Some(node) = entry.id else { return Ok(()) };
+        let too_many = |error: TooMany| Refusal::new(Code::Protocol, error.to_string());
+        let roster = frames::of_roster(roster).map_err(too_many)?;
+        self.cluster.heard.borrow_mut().noted(node, roster).map_err(too_many)?;
+        self.decide();
+        Ok(())
+    }
+
+    /// A node says what it keeps: everything when it has registered, then what changed.
+    ///
+    /// # Errors
+    /// It tells more than a head listens to.
+    pub(crate) fn node_holds(
+        &self,
+        entry: &NodeEntry,
+        more: bool,
+        gone: Vec<Numbers>,
+        held: Vec<frame::Held>,
+    ) -> Result<(), Refusal> {
+        let Some(node) = entry.id else { return Ok(()) };
+        let mut reports = frames::reports(gone, held);
+        let mut telling = entry.telling.borrow_mut();
+        let all = telling.is_some();
+        if let Some(told) = telling.as_mut() {
+            told.append(&mut reports);
+            if told.len() > limits::HOLDS_ALL_MAX {
+                let text = format!("it keeps something of more than {} ledgers", limits::HOLDS_ALL_MAX);
+                return Err(Refusal::new(Code::Protocol, text));
+            }
+            if more {
+                return Ok(());
+            }
+            reports = std::mem::take(told);
+        }
+        *telling = None;
+        drop(telling);
+        let over = |report: &Report| match report {
+            Report::Ledger { ledger, held, .. } if held.state != State::Open => Some(*ledger),
+            _ => None,
+        };
+        let over: Vec<LedgerId> = reports.iter().filter_map(over).collect();
+        self.cluster.heard.borrow_mut().holds(node, all, reports);
+        self.core.borrow_mut().over(node, over);
+        self.apply();
+        self.decide();
+        Ok(())
     }
 
     /// A node asked for no new messages. True once everything it was sent is settled.
@@ -407,25 +488,28 @@ impl Head {
     }
 
     /// Does what the core decided. Called after every event, so the order of events is the order on every socket.
-    fn apply(&self) {
+    pub(super) fn apply(&self) {
         loop {
             let Some(effect) = self.core.borrow_mut().next_effect() else { return };
             match effect {
-                Effect::Put { node, copies, batch } => {
+                Effect::Plan => self.decide(),
+                Effect::Close { node, ledger, end } => {
+                    let entry = self.nodes.borrow().iter().find(|entry| entry.key == node).map(Rc::clone);
+                    if let Some(entry) = entry {
+                        entry.tell(&Frame::Close { ledger, end, settled: true });
+                    }
+                }
+                Effect::Put { node, place, members, batch } => {
                     let nodes = self.nodes.borrow();
                     if let Some(entry) = nodes.iter().find(|entry| entry.key == node) {
                         let queued = self.core.borrow().load(node).map_or(0, |load| load.in_flight);
                         if queued == u64::from(batch.messages.count()) {
                             entry.progress.set(Instant::now());
                         }
-                        entry.sink.put(&batch, copies.as_deref().unwrap_or_default());
+                        entry.sink.put(&batch, place, &members);
                     }
                 }
-                Effect::Kept { batch, nodes, sync, alone } => {
-                    if let Some((id, named)) = alone {
-                        self.member_keeps_alone(id, u64::from(batch.messages.count()), named);
-                    }
-                    self.member_copies(nodes.len());
+                Effect::Kept { batch, nodes, sync } => {
                     let outcome = match self.registro_refusal() {
                         None => Outcome::Kept { first: batch.first, sync, nodes },
                         Some(refusal) => {

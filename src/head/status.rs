@@ -3,14 +3,16 @@
 use std::collections::VecDeque;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::members::Away;
+use super::cluster::Away;
 use super::places::Guest;
 use super::registered::NodeEntry;
 use super::state::Head;
+use crate::ledger::roster::{Founding, Roster, Standing};
 use crate::limits;
 use crate::wire::frame::SyncMode;
-use crate::wire::id::ClientId;
-use crate::wire::status::{ClientStatus, MemberAway, NodeDialect, NodeStatus, StatusReport, TextNode};
+use crate::wire::status::{
+    ClientStatus, Lacking, LedgerStatus, MemberAway, NodeDialect, NodeStatus, StatusReport, TextNode,
+};
 use crate::wire::text::Dialect;
 
 /// Acknowledged messages, sampled every second for the rates of the last 1 and 10 s.
@@ -52,9 +54,18 @@ pub(crate) async fn sample(head: &Head) {
     }
 }
 
-/// The report as JSON; with who is connected if that is asked for.
+/// What a report has beside what it always has.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Parts {
+    /// Who is connected.
+    pub(crate) clients: bool,
+    /// Each ledger.
+    pub(crate) ledgers: bool,
+}
+
+/// The report as JSON.
 #[must_use]
-pub(crate) fn report(head: &Head, clients: bool) -> Vec<u8> {
+pub(crate) fn report(head: &Head, parts: Parts) -> Vec<u8> {
     let counters = head.core(super::core::Core::counters);
     let rates = head.rates.borrow();
     let report = StatusReport {
@@ -64,7 +75,8 @@ pub(crate) fn report(head: &Head, clients: bool) -> Vec<u8> {
         uptime_s: head.started.elapsed().as_secs(),
         solo: head.config.solo.is_some(),
         clients: head.places.taken(),
-        connected: clients.then(|| connected(head)),
+        connected: parts.clients.then(|| connected(head)),
+        ledgers: parts.ledgers.then(|| ledgers(head)),
         clients_max: head.config.clients.most,
         nodes: head.nodes().iter().map(|node| node_status(head, node)).collect(),
         members_away: head.members_away().into_iter().map(member_away).collect(),
@@ -72,9 +84,12 @@ pub(crate) fn report(head: &Head, clients: bool) -> Vec<u8> {
         acked_messages: counters.acked,
         refused_messages: counters.refused,
         in_flight: counters.in_flight,
-        replicas: head.config.replicas,
-        copies_min: head.config.copies_min,
-        short_of_copies: head.nodes().iter().map(|node| node.report.borrow().short).sum(),
+        replicas: head.core(super::core::Core::replicas),
+        copies_min: head
+            .heard(|heard| heard.roster().copies().map_or(head.config.copies_min, |copies| copies.least.into())),
+        short_of_copies: head.heard(crate::ledger::heard::Heard::short),
+        lacking: lacking(head),
+        foundings: head.heard(|heard| foundings(heard.roster())),
         problems: head.registro_refusal().map(|refusal| refusal.text).into_iter().collect(),
         rate_1s: rates.over(1),
         rate_10s: rates.over(10),
@@ -103,19 +118,57 @@ fn client_status(guest: &Guest) -> ClientStatus {
 }
 
 fn member_away(away: Away) -> MemberAway {
-    let since = UNIX_EPOCH + Duration::from_secs(away.since_unix_s);
-    MemberAway {
-        name: away.name,
-        id: ClientId(away.id).to_string(),
-        since: humantime::format_rfc3339_seconds(since).to_string(),
-    }
+    let since = humantime::format_rfc3339_seconds(away.since).to_string();
+    MemberAway { name: away.name, id: away.node.to_string(), since }
+}
+
+/// When the cluster began. Heads that were started together may each have founded it, for the same nodes: that is one beginning.
+fn foundings(roster: &Roster) -> Vec<String> {
+    let mut ends = Duration::ZERO;
+    let apart = roster.foundings().filter(|founding| {
+        let time = Duration::from_nanos(founding.time_ns);
+        let begins = time >= ends;
+        ends = time + limits::FOUNDINGS_TOGETHER;
+        begins
+    });
+    apart.map(founding).collect()
+}
+
+fn founding(founding: Founding) -> String {
+    let time = UNIX_EPOCH + Duration::from_nanos(founding.time_ns);
+    format!("{} at head {}", humantime::format_rfc3339_seconds(time), founding.head)
+}
+
+/// Entries that are promised and that nobody has who is here.
+fn lacking(head: &Head) -> Vec<Lacking> {
+    let lacking = head.heard(crate::ledger::heard::Heard::lacking);
+    let lacking = lacking.into_iter().take(limits::STATUS_LACKING_MAX);
+    lacking.map(|(ledger, range)| Lacking { ledger: ledger.to_string(), from: range.start, end: range.end }).collect()
+}
+
+/// The ledgers, as many as fit.
+fn ledgers(head: &Head) -> Vec<LedgerStatus> {
+    head.heard(|heard| {
+        let all = heard.all().take(limits::STATUS_LEDGERS_MAX);
+        all.map(|(ledger, summary)| LedgerStatus {
+            ledger: ledger.to_string(),
+            from: summary.from,
+            end: summary.end,
+            open: summary.open,
+            holders: summary.holders,
+            short: summary.short,
+        })
+        .collect()
+    })
 }
 
 fn node_status(head: &Head, node: &NodeEntry) -> NodeStatus {
     let load = head.core(|core| core.load(node.key));
     let said = node.report.borrow();
     let pulse = node.pulse.borrow();
-    let state = if node.id.is_some_and(|id| head.drains.borrow().contains(id)) {
+    let waits = node.id.and_then(|id| head.waits_to_come_in(id));
+    let leaves = |id| head.heard(|heard| heard.roster().generation(id).standing()) == Standing::Leaving;
+    let state = if node.id.is_some_and(|id| head.drains.borrow().contains(id) || leaves(id)) {
         "vaciando"
     } else if said.leaving {
         "saliendo"
@@ -130,7 +183,7 @@ fn node_status(head: &Head, node: &NodeEntry) -> NodeStatus {
         name: node.name.clone(),
         ip: node.ip,
         port: node.port,
-        id: node.id.map(|id| ClientId(id).to_string()).unwrap_or_default(),
+        id: node.id.map(|id| id.to_string()).unwrap_or_default(),
         dialect: match node.dialect {
             Dialect::Raw => NodeDialect::Raw,
             Dialect::Line => NodeDialect::Line,
@@ -139,11 +192,11 @@ fn node_status(head: &Head, node: &NodeEntry) -> NodeStatus {
         state: state.to_owned(),
         since: humantime::format_rfc3339_seconds(node.since).to_string(),
         records: said.records,
-        short: said.short,
         bytes: said.bytes,
         syncs: said.syncs,
+        written: said.written,
         writable: load.is_some_and(|load| load.writable),
-        reason: said.reason.clone(),
+        reason: if said.reason.is_empty() { waits.unwrap_or_default() } else { said.reason.clone() },
         in_flight: load.map_or(0, |load| load.in_flight),
         acked: load.map_or(0, |load| load.acked),
         sync: sync_word(said.sync).to_owned(),

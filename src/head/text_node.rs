@@ -14,12 +14,13 @@ use tokio::time::{Instant, timeout};
 
 use super::core::Batch;
 use super::faults::Fault;
-use super::registered::{Candidate, NodeEntry, NodeSink, Report, word};
+use super::registered::{Candidate, NodeEntry, NodeLog, NodeSink, word};
 use super::state::{Head, STOPPING};
 use super::window::Window;
 use crate::limits;
 use crate::net::{ReadHalf, WriteHalf};
 use crate::wire::frame::{Messages, SyncMode};
+use crate::wire::ledger::{NodeId, Place};
 use crate::wire::text::{Dialect, MENSAJE_PREFIX, RECIBIDO, mensaje_bytes, quote};
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +34,7 @@ struct TextSink {
 impl NodeSink for TextSink {
     fn accepted(&self, _incarnation: u32) {}
 
-    fn put(&self, batch: &Batch, _copies: &str) {
+    fn put(&self, batch: &Batch, _place: Option<Place>, _members: &[NodeId]) {
         self.queue.borrow_mut().push_back(batch.messages.clone());
         self.wake.notify_one();
     }
@@ -65,12 +66,13 @@ pub(crate) async fn serve(
         writable: true,
         window: Window { bytes: limits::NODE_WINDOW_BYTES_MAX, messages: limits::TEXT_NODE_WINDOW_MESSAGES_MAX },
         message_bytes: Some(head.config.text_node_bytes - usize::from(dialect == Dialect::Line)),
-        report: Report {
+        replaces: None,
+        old: false,
+        report: NodeLog {
             records: 0,
             bytes: 0,
-            sole: 0,
             syncs: 0,
-            short: 0,
+            written: 0,
             sync: SyncMode::Never,
             reason: String::new(),
             leaving: false,

@@ -1,6 +1,6 @@
 //! What data nodes that speak text keep: records that no read gives back.
 //!
-//! Such a node has no identity, so it is known by how it speaks and its address. Pure; the lines are part of `members.txt`, so
+//! Such a node has no identity, so it is known by how it speaks and its address. Pure; the lines are part of `head.state`, so
 //! that a head which starts again goes on saying it.
 
 use std::collections::BTreeMap;

@@ -118,7 +118,7 @@ impl Failures {
     pub(super) fn add(&mut self, ip: &Rc<str>, look: u64) {
         let times = self.times(ip).saturating_add(1);
         let looks = (limits::NODE_REST_LOOKS << (times - 1).min(16)).min(limits::NODE_REST_LOOKS_MAX);
-        if self.0.len() >= limits::MEMBERS_MAX
+        if self.0.len() >= limits::ROSTER_MAX
             && let Some(oldest) = self.0.iter().min_by_key(|(_, failure)| failure.until).map(|(ip, _)| Rc::clone(ip))
         {
             self.0.remove(&oldest);
@@ -210,9 +210,9 @@ mod tests {
         assert!(!failures.rests("10.0.0.2", 0));
         failures.forget(&ip);
         assert!(!failures.rests(&ip, 0));
-        for n in 0..2 * limits::MEMBERS_MAX {
+        for n in 0..2 * limits::ROSTER_MAX {
             failures.add(&format!("10.0.{}.{}", n / 256, n % 256).into(), n as u64);
         }
-        assert_eq!(failures.0.len(), limits::MEMBERS_MAX);
+        assert_eq!(failures.0.len(), limits::ROSTER_MAX);
     }
 }

@@ -1,7 +1,7 @@
 //! Bounds of the checks from outside: verify, audit, torture. See the page above this one.
 
 #[cfg(doc)]
-use super::{BACKOFF_MAX, HEAD_SILENCE_MAX, REPORT_EVERY, SCAN_CHUNK_BYTES};
+use super::{BACKOFF_MAX, HEAD_SILENCE_MAX, REPORT_EVERY};
 use super::{DISK_RESUME_BYTES_MIN, NODE_WINDOW_MESSAGES_MAX, NODES_MAX, READER_HOLD_TIME, REGISTRO_RANGES_MAX};
 use std::time::Duration;
 
@@ -163,9 +163,6 @@ pub(crate) const VERIFY_PROBLEMS_MAX: usize = 100_000;
 /// Data folders of one `audit` or `verify`: all nodes of a head, and those they replaced.
 pub(crate) const AUDIT_FOLDERS_MAX: usize = 8 * NODES_MAX;
 
-/// Sealed files that retention removed from the folders of one `audit`; they are held in memory.
-pub(crate) const AUDIT_REMOVED_MAX: usize = 1_000_000;
-
 /// Registro files of one `audit`: ten years of eight heads.
 pub(crate) const AUDIT_REGISTROS_MAX: usize = 32 * 1024;
 
@@ -181,10 +178,6 @@ pub(crate) const REGISTRO_LINE_BYTES_MAX: usize = 64 * 1024;
 /// Most ids in one range of a registro: a node acknowledges no more than its window. A larger number is damage, and
 /// would cost an `audit` hours.
 pub(crate) const REGISTRO_RANGE_IDS_MAX: u64 = 1024 * 1024;
-
-/// Pieces of a file that are read before they are looked at, of [`SCAN_CHUNK_BYTES`] each: a disk that stalls for a moment is
-/// made up for.
-pub(crate) const AHEAD_CHUNKS_MAX: usize = 4;
 
 const _: () = assert!(SORT_MERGE_BYTES_MAX / SORT_FAN_IN_MAX >= 4096);
 const _: () = assert!(REGISTRO_RANGE_IDS_MAX >= NODE_WINDOW_MESSAGES_MAX as u64);

@@ -18,7 +18,8 @@ pub(crate) use shape::Shape;
 
 use crate::client::reader;
 use crate::data::simulated::Lie;
-use crate::{data, head};
+use crate::head;
+use crate::ledger::planted;
 
 /// A fault of the program, planted to show that the verdict finds it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,18 +34,27 @@ pub enum Planted {
     ReaderDrops,
     /// A reader delivers second copies.
     ReaderRepeats,
-    /// Heads call safe what they still have in flight.
-    SafeTooEarly,
-    /// Data nodes make no copies again, and say that none is missing.
-    NoRepair,
+    /// A head settles entries before all members have acknowledged them.
+    AckEarly,
+    /// A head closes ledgers at the greatest of what their members acknowledged.
+    CloseAtGreatest,
+    /// A node that makes copies promises them before it has them all.
+    PartPromises,
+    /// An identity goes out before others promise what it promised.
+    OutUnrepaired,
 }
 
 impl Planted {
     /// Plants a fault in the roles of this thread, or none.
     fn sow(planted: Option<Self>) {
         head::core::FORGETS.set(planted == Some(Self::NoReplacement));
-        head::core::HURRIES.set(planted == Some(Self::SafeTooEarly));
-        data::repair::IDLES.set(planted == Some(Self::NoRepair));
+        planted::plant(match planted {
+            Some(Self::AckEarly) => Some(planted::Planted::AckEarly),
+            Some(Self::CloseAtGreatest) => Some(planted::Planted::CloseAtGreatest),
+            Some(Self::PartPromises) => Some(planted::Planted::PartPromises),
+            Some(Self::OutUnrepaired) => Some(planted::Planted::OutUnrepaired),
+            _ => None,
+        });
         reader::PLANTED.set(match planted {
             Some(Self::ReaderDrops) => Some(reader::Planted::Drops),
             Some(Self::ReaderRepeats) => Some(reader::Planted::Repeats),

@@ -78,6 +78,11 @@ impl Process {
         self.asked.get() && self.ended().is_none()
     }
 
+    /// Whether it was asked to end.
+    pub(crate) const fn was_asked(&self) -> bool {
+        self.asked.get()
+    }
+
     /// How it ended, if it did.
     pub(crate) fn ended(&self) -> Option<String> {
         self.gate.ended.borrow().clone()

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::reading::Delivered;
 use crate::client::reader::{self, Event, Query, ReadError};
@@ -60,6 +61,7 @@ impl Notes {
                 client: message.client,
                 seq: message.seq,
                 payload: message.payload.to_vec(),
+                at: Instant::now(),
             }),
             Ok(Event::End { missing, .. }) => self.ended = Some(missing),
             Ok(Event::Waiting { .. } | Event::Lost { .. }) => {}

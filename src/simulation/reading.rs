@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tokio::time::Instant;
+
 use super::verdict::{Problems, shown};
 use crate::limits;
 use crate::wire::id::{ClientId, RecordId};
@@ -19,16 +21,22 @@ pub(crate) struct Delivered {
     pub(crate) seq: u64,
     /// Its bytes.
     pub(crate) payload: Vec<u8>,
+    /// When it came.
+    pub(crate) at: Instant,
 }
 
 /// What one read has to be like.
 pub(crate) struct Expected<'a> {
-    /// Every payload that was sent.
-    pub(crate) sent: &'a BTreeSet<Vec<u8>>,
+    /// Every payload that was sent, and when.
+    pub(crate) sent: &'a BTreeMap<Vec<u8>, Instant>,
     /// Lines of which a part may be stored.
     pub(crate) torn: &'a [Vec<u8>],
     /// Payloads that have to be there.
     pub(crate) kept: &'a BTreeSet<Vec<u8>>,
+    /// What comes is read: who reads waits as time passes, not as ids tell.
+    pub(crate) follows: bool,
+    /// The clocks of the heads differ: what is there when a read begins comes in the order of ids.
+    pub(crate) skewed: bool,
 }
 
 /// What became of a read.
@@ -47,7 +55,7 @@ pub(crate) fn judge(delivered: &[Delivered], expected: &Expected<'_>) -> Outcome
     let mut seen = BTreeSet::new();
     for message in delivered {
         let torn = || expected.torn.iter().any(|line| line.starts_with(&message.payload));
-        if !expected.sent.contains(&message.payload) {
+        if !expected.sent.contains_key(&message.payload) {
             if !torn() {
                 problems.add("read and never sent", format!("{message:?}"));
             }
@@ -58,30 +66,37 @@ pub(crate) fn judge(delivered: &[Delivered], expected: &Expected<'_>) -> Outcome
     for payload in expected.kept.iter().filter(|payload| !seen.contains(payload)) {
         problems.add("kept and not delivered", shown(payload));
     }
-    let late = disordered(delivered, &mut problems);
+    let late = disordered(delivered, expected, &mut problems);
     Outcome { problems: problems.list(), late }
 }
 
-/// Messages that come after a later one of their client. The answer counts those whose id is so much greater that a
-/// reader does not wait for them.
-fn disordered(delivered: &[Delivered], problems: &mut Problems) -> u64 {
+/// Messages that come after a later one of their client. The answer counts those for which a reader does not wait: their id is
+/// so much greater, or they came so much later.
+fn disordered(delivered: &[Delivered], expected: &Expected<'_>, problems: &mut Problems) -> u64 {
     let mut late = 0;
-    // The greatest number so far of each client, and the least id of those that came too early at each step.
-    let mut before: BTreeMap<ClientId, BTreeMap<u64, RecordId>> = BTreeMap::new();
+    // What came too early.
+    let mut before: BTreeMap<ClientId, BTreeMap<u64, &Delivered>> = BTreeMap::new();
     for message in delivered {
         let earlier = before.entry(message.client).or_default();
         let mut later = earlier.range(message.seq + 1..);
         let too_early = later.clone().next().is_some();
         if too_early {
             // What followed the first that was let go went with it.
-            let given_up = later.any(|(_, id)| message.id.time_ns >= id.time_ns.saturating_add(HOLD_NS));
-            if given_up && message.client.may_retry() {
+            let given_up = later.any(|(_, later)| {
+                let by_ids = message.id.time_ns >= later.id.time_ns.saturating_add(HOLD_NS);
+                // A client that is met in the middle is not waited for any longer.
+                let waited = || {
+                    expected.sent.get(&later.payload).is_some_and(|sent| *sent + limits::READER_MEET_TIME <= later.at)
+                };
+                by_ids && message.client.may_retry() || expected.follows && (expected.skewed || waited())
+            });
+            if given_up {
                 late += 1;
             } else {
                 problems.add("out of order", at(message));
             }
         }
-        earlier.insert(message.seq, message.id);
+        earlier.insert(message.seq, message);
     }
     late
 }
@@ -96,12 +111,22 @@ mod tests {
 
     fn message(client: u64, seq: u64, second: u64) -> Delivered {
         let id = RecordId { time_ns: second * 1_000_000_000, incarnation: 1 };
-        Delivered { id, client: ClientId::of_library(client), seq, payload: format!("{client} {seq}").into_bytes() }
+        Delivered {
+            id,
+            client: ClientId::of_library(client),
+            seq,
+            payload: format!("{client} {seq}").into_bytes(),
+            at: Instant::now(),
+        }
     }
 
     fn judged(delivered: &[Delivered]) -> Outcome {
-        let kept = (1..4).map(|seq| format!("7 {seq}").into_bytes()).collect();
-        judge(delivered, &Expected { sent: &kept, torn: &[b"line".to_vec()], kept: &kept })
+        let kept: BTreeSet<Vec<u8>> = (1..4).map(|seq| format!("7 {seq}").into_bytes()).collect();
+        let sent = kept.iter().map(|payload| (payload.clone(), Instant::now())).collect();
+        judge(
+            delivered,
+            &Expected { sent: &sent, torn: &[b"line".to_vec()], kept: &kept, follows: false, skewed: false },
+        )
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::data::fetching;
 use crate::data::log::SyncPolicy;
-use crate::data::repair;
 use crate::limits;
 use crate::net::simulated::Weather;
 
@@ -66,6 +66,14 @@ pub(crate) enum Fault {
     Full(usize, u64, Duration),
     /// The wall clock of a head jumps, ns.
     Jump(usize, i64),
+    /// A node is let go, by a person's word; another comes in its place once it has left.
+    Drain(usize),
+    /// A copy of a node's folder is taken.
+    Backup(usize),
+    /// The copy is put back in place of the folder, and started with `--new-id`.
+    Restore(usize, Duration),
+    /// A head loses its `head.state`.
+    Forget(usize, Duration),
 }
 
 /// What one client does.
@@ -129,8 +137,14 @@ pub(crate) struct Shape {
     pub(crate) trouble: Duration,
     /// What goes wrong, and when.
     pub(crate) faults: Vec<(Duration, Fault)>,
-    /// When and how fast nodes make missing copies again.
-    pub(crate) repair: repair::Settings,
+    /// How fast nodes make missing copies again.
+    pub(crate) repair: fetching::Settings,
+    /// How long a node may be away before what it keeps is copied elsewhere.
+    pub(crate) repair_after: Duration,
+    /// Whether the cluster begins before anything goes wrong. Heads that found it apart miss each other's nodes only later.
+    pub(crate) founded: bool,
+    /// When somebody reads what is there in the middle of it, and whether only from the nodes that are there.
+    pub(crate) reads: Vec<(Duration, bool)>,
     /// How far the wall clock of each head is off at the start, ns.
     pub(crate) skews: Vec<i64>,
     /// Whether somebody follows from the start.
@@ -150,7 +164,18 @@ const CALM_SHARE: f64 = 0.05;
 /// A share of runs in which somebody follows.
 const FOLLOWS_SHARE: f64 = 0.5;
 
+/// A share of runs in which the cluster begins before anything goes wrong.
+const FOUNDED_SHARE: f64 = 0.8;
+
+/// A share of runs in which each of the rare faults happens.
+const RARE_SHARE: f64 = 0.2;
+
+/// Most reads in the middle of a run.
+const READS_MAX: usize = 5;
+
 const HOUR_NS: i64 = 3_600_000_000_000;
+
+const YEAR_NS: i64 = 365 * 24 * HOUR_NS;
 
 impl Shape {
     /// The shape of a seed.
@@ -187,8 +212,11 @@ impl Shape {
             trouble,
             faults: Vec::new(),
             dark_end: rng.random_bool(0.7),
-            repair: repair::Settings { after: millis(rng, 3_000..20_000), bytes_per_second: 8 << 20 },
+            repair: fetching::Settings { bytes_per_second: 8 << 20 },
+            repair_after: millis(rng, 3_000..20_000),
             skews: skews(rng, heads),
+            founded: rng.random_bool(FOUNDED_SHARE),
+            reads: Vec::new(),
             follows: rng.random_bool(FOLLOWS_SHARE),
             reads_first: rng.random_bool(0.5),
         };
@@ -200,8 +228,11 @@ impl Shape {
         }
         if !calm {
             let count = if rng.random_bool(0.7) { rng.random_range(1..=12) } else { rng.random_range(12..=40) };
-            shape.faults = (0..count).map(|_| (millis(rng, 0..trouble.as_millis() as u64), shape.fault(rng))).collect();
+            shape.faults = (0..count).map(|_| (shape.moment(rng), shape.fault(rng))).collect();
+            shape.rare_faults(rng);
             shape.faults.sort_by_key(|(at, _)| *at);
+            let reads = rng.random_range(0..=READS_MAX);
+            shape.reads = (0..reads).map(|_| (shape.moment(rng), rng.random_bool(0.7))).collect();
         }
         shape
     }
@@ -215,7 +246,49 @@ impl Shape {
     /// Whether the power of a node is cut while things go wrong.
     #[must_use]
     pub(crate) fn loses_power(&self) -> bool {
-        self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Power(Host::Node(_), _) | Fault::Wipe(..)))
+        self.faults
+            .iter()
+            .any(|(_, fault)| matches!(fault, Fault::Power(Host::Node(_), _) | Fault::Wipe(..) | Fault::Restore(..)))
+    }
+
+    /// Whether a head may lose its `head.state` and then hear none but new nodes.
+    #[must_use]
+    pub(crate) fn may_forget(&self) -> bool {
+        let has = |what: fn(&Fault) -> bool| self.faults.iter().any(|(_, fault)| what(fault));
+        has(|fault| matches!(fault, Fault::Forget(..)))
+            && has(|fault| matches!(fault, Fault::Wipe(..) | Fault::Drain(_)))
+    }
+
+    /// Whether the clocks of the heads differ at some time.
+    #[must_use]
+    pub(crate) fn is_skewed(&self) -> bool {
+        self.skews.iter().any(|skew| *skew != 0)
+            || self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump(..)))
+    }
+
+    /// Some time while things go wrong.
+    fn moment(&self, rng: &mut SmallRng) -> Duration {
+        millis(rng, 0..self.trouble.as_millis() as u64)
+    }
+
+    /// What happens once in a run, if at all.
+    fn rare_faults(&mut self, rng: &mut SmallRng) {
+        let (node, head) = (rng.random_range(0..self.nodes), rng.random_range(0..self.heads));
+        // Fewer nodes than copies would take no messages until another comes, which waits for the one that leaves.
+        if self.nodes > self.replicas && rng.random_bool(RARE_SHARE) {
+            self.faults.push((self.moment(rng), Fault::Drain(node)));
+        }
+        if rng.random_bool(RARE_SHARE) {
+            let (a, b) = (self.moment(rng), self.moment(rng));
+            self.faults.push((a.min(b), Fault::Backup(node)));
+            self.faults.push((a.max(b), Fault::Restore(node, millis(rng, 1..5_000))));
+        }
+        if rng.random_bool(RARE_SHARE) {
+            self.faults.push((self.moment(rng), Fault::Forget(head, millis(rng, 1..5_000))));
+        }
+        if rng.random_bool(RARE_SHARE) {
+            self.faults.push((self.moment(rng), Fault::Jump(head, rng.random_range(-10 * YEAR_NS..10 * YEAR_NS))));
+        }
     }
 
     fn fault(&self, rng: &mut SmallRng) -> Fault {

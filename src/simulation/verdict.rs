@@ -47,6 +47,8 @@ pub(crate) struct Evidence {
     pub(crate) stored: Vec<Stored>,
     /// Nodes whose disk was lost.
     pub(crate) wiped: BTreeSet<IpAddr>,
+    /// Nodes that left in order: others have what they had.
+    pub(crate) left: BTreeSet<IpAddr>,
     /// Ranges of ids that the registros of the heads say a node keeps.
     pub(crate) registro: BTreeSet<(IpAddr, RecordId)>,
     /// Copies without which nothing may be acknowledged.
@@ -77,12 +79,19 @@ impl Evidence {
         for record in &self.stored {
             there.entry((record.node, &record.payload)).or_default().push(record);
         }
+        let anywhere: BTreeSet<&[u8]> = self.stored.iter().map(|record| &*record.payload).collect();
         for ack in &self.acks {
             for node in &ack.nodes {
                 if ack.id.is_some_and(|id| !self.registro.contains(&(*node, id))) {
                     problems.add("not in a registro", format!("{} on {node}", shown(&ack.payload)));
                 }
                 if ack.sync != SyncMode::Always || self.wiped.contains(node) {
+                    continue;
+                }
+                if self.left.contains(node) {
+                    if self.wiped.is_empty() && !anywhere.contains(&*ack.payload) {
+                        problems.add("acknowledged and lost", format!("{} after {node} left", shown(&ack.payload)));
+                    }
                     continue;
                 }
                 let found = there.get(&(*node, &*ack.payload)).is_some_and(|records| {
@@ -96,8 +105,9 @@ impl Evidence {
                 }
             }
             // A node that came in place of one whose disk was lost has its address, and is another.
-            let distinct = ack.nodes.iter().filter(|node| !self.wiped.contains(*node)).collect::<BTreeSet<_>>().len();
-            let copies = distinct + ack.nodes.iter().filter(|node| self.wiped.contains(*node)).count();
+            let replaced = |node: &IpAddr| self.wiped.contains(node) || self.left.contains(node);
+            let distinct = ack.nodes.iter().filter(|node| !replaced(node)).collect::<BTreeSet<_>>().len();
+            let copies = distinct + ack.nodes.iter().filter(|node| replaced(node)).count();
             if copies < self.copies_min || copies < ack.nodes.len() {
                 problems.add("acknowledged with too few copies", format!("{}: {:?}", shown(&ack.payload), ack.nodes));
             }
@@ -229,8 +239,12 @@ mod tests {
     #[test]
     fn every_kind_of_problem_is_found() {
         type Spoil = fn(&mut Evidence);
-        let cases: [(&str, Spoil); 8] = [
+        let cases: [(&str, Spoil); 9] = [
             ("acknowledged and lost", |e| drop(e.stored.remove(1))),
+            ("acknowledged and lost", |e| {
+                e.left.extend([node(1), node(2)]);
+                e.stored.retain(|record| record.payload != b"m1");
+            }),
             ("acknowledged and lost", |e| e.stored[0].id = id(77)),
             ("stored and never sent", |e| e.sent.clear()),
             ("one id for two messages", |e| e.stored[3].id = id(1)),

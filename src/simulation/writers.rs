@@ -1,7 +1,7 @@
 //! The clients of a run: the library's, and one that speaks lines. They note what they sent and what they were told.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::shape::Writing;
 use super::verdict::Ack;
@@ -23,8 +23,8 @@ use crate::wire::text::{MENSAJE_PREFIX, RECIBIDO};
 /// What all clients of a run sent and were told.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
-    /// Every payload that was sent, as it is stored.
-    pub(crate) sent: BTreeSet<Vec<u8>>,
+    /// Every payload that was sent, as it is stored, and when.
+    pub(crate) sent: BTreeMap<Vec<u8>, Instant>,
     /// Lines that their client gave up while it wrote them: as far as they came, they end where it closed.
     pub(crate) torn: Vec<Vec<u8>>,
     /// Acknowledgements.
@@ -106,7 +106,7 @@ impl Writer {
             }
             let payload = self.payload(&mut rng, k);
             let stored = self.stored(&payload);
-            self.book.borrow_mut().sent.insert(stored.clone());
+            self.book.borrow_mut().sent.insert(stored.clone(), Instant::now());
             payloads.push(stored);
             let Some(seq) = self.note_during(send(&sender, payload), &mut receipts, &payloads, id).await else {
                 return;
@@ -205,7 +205,7 @@ impl Writer {
                 lines.push(b'\n');
                 waiting.push(self.stored(&payload));
             }
-            self.book.borrow_mut().sent.extend(waiting.iter().cloned());
+            self.book.borrow_mut().sent.extend(waiting.iter().map(|payload| (payload.clone(), Instant::now())));
             under_way.borrow_mut().clone_from(&waiting);
             let (mut read_half, mut write_half) = stream.split();
             let answers = async {

@@ -172,15 +172,9 @@ mod tests {
 
     fn stored(payload: &[u8]) -> Option<Value> {
         let mut line = Vec::new();
-        record::encode(
-            &mut line,
-            RecordId { time_ns: 1_795_234_260_000_000_001, incarnation: 7 },
-            ClientId(5),
-            3,
-            None,
-            payload,
-        )
-        .unwrap();
+        let id = RecordId { time_ns: 1_795_234_260_000_000_001, incarnation: 7 };
+        let fields = record::Fields { id, client: ClientId(5), seq: 3, place: None };
+        record::encode(&mut line, fields, payload).unwrap();
         Value::of(&Message::decode(line.into()).unwrap())
     }
 

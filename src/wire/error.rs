@@ -36,11 +36,15 @@ pub enum Code {
     Role = 13,
     /// The peer has no room for now.
     Busy = 14,
+    /// The ledger is over at this node.
+    LedgerOver = 15,
+    /// The node knows a ledger of this name already: two heads drew the same incarnation.
+    LedgerKnown = 16,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Protocol,
         Self::TooLong,
         Self::Full,
@@ -55,6 +59,8 @@ impl Code {
         Self::Registro,
         Self::Role,
         Self::Busy,
+        Self::LedgerOver,
+        Self::LedgerKnown,
     ];
 
     /// Whether the same request may succeed later or at another head.
@@ -70,7 +76,9 @@ impl Code {
             | Self::Timeout
             | Self::Stopping
             | Self::Registro
-            | Self::Busy => true,
+            | Self::Busy
+            | Self::LedgerOver
+            | Self::LedgerKnown => true,
             Self::Protocol | Self::TooLong | Self::Version | Self::Role => false,
         }
     }
@@ -84,7 +92,7 @@ impl From<Code> for u16 {
 
 /// A number that is no code of this version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-#[error("{0} is no error code of acopio/1; use the same version on both sides")]
+#[error("{0} is no error code of acopio/2; use the same version on both sides")]
 pub struct UnknownCode(pub u16);
 
 impl TryFrom<u16> for Code {
@@ -132,7 +140,7 @@ mod tests {
             assert_eq!(Code::try_from(u16::from(code)), Ok(code));
         }
         assert_eq!(Code::try_from(0), Err(UnknownCode(0)));
-        assert_eq!(Code::try_from(15), Err(UnknownCode(15)));
+        assert_eq!(Code::try_from(17), Err(UnknownCode(17)));
     }
 
     #[test]

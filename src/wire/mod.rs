@@ -4,6 +4,7 @@
 pub mod error;
 pub mod frame;
 pub mod id;
+pub mod ledger;
 pub mod peer;
 pub mod record;
 pub mod status;

@@ -19,7 +19,7 @@ pub fn is_name(text: &str, bytes_max: usize) -> bool {
     fits && !text.chars().any(|c| c.is_whitespace() || printable::is_hidden(c) || c == ',' || c == '+')
 }
 
-/// Why an answer to `peticion acopio/1` is not `confirmacion acopio/1`.
+/// Why an answer to `peticion acopio/2` is not `confirmacion acopio/2`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unconfirmed {
     /// A head of another version.
@@ -31,11 +31,11 @@ pub enum Unconfirmed {
         answer: String,
     },
     /// Anything else.
-    #[error("it answered \"{0}\" in place of confirmacion acopio/1; is it an acopio head of this version?")]
+    #[error("it answered \"{0}\" in place of confirmacion acopio/2; is it an acopio head of this version?")]
     Other(String),
 }
 
-/// Reads the answer to `peticion acopio/1`: the length of the confirmation at its beginning, or `None` if that may
+/// Reads the answer to `peticion acopio/2`: the length of the confirmation at its beginning, or `None` if that may
 /// still come.
 ///
 /// # Errors
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_confirmation_is_waited_for_in_pieces() {
-        let whole = b"confirmacion acopio/1\nrest";
+        let whole = b"confirmacion acopio/2\nrest";
         for cut in 0..22 {
             assert_eq!(confirmation(&whole[..cut]), Ok(None), "{cut}");
         }
@@ -112,16 +112,16 @@ mod tests {
     #[test]
     fn other_versions_are_named_once_their_line_is_whole() {
         let cases: [&[u8]; 3] = [
-            b"confirmacion acopio/2\n",
-            b"error: version acopio/1 is not known here; speak acopio/2\n",
-            b"error: version acopio/2 is too new\n",
+            b"confirmacion acopio/3\n",
+            b"error: version acopio/2 is not known here; speak acopio/3\n",
+            b"error: version acopio/3 is too new\n",
         ];
         for answer in cases {
             assert_eq!(confirmation(&answer[..answer.len() - 1]), Ok(None));
             let error = confirmation(answer).unwrap_err();
-            assert!(matches!(&error, Unconfirmed::Version { theirs, .. } if theirs == "acopio/2"), "{error}");
+            assert!(matches!(&error, Unconfirmed::Version { theirs, .. } if theirs == "acopio/3"), "{error}");
             let text = error.to_string();
-            assert!(text.contains("it speaks acopio/2 and this is acopio/1"), "{text}");
+            assert!(text.contains("it speaks acopio/3 and this is acopio/2"), "{text}");
         }
     }
 

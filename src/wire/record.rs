@@ -1,11 +1,15 @@
-//! One record, one line: `<id> <client> <seq>[+<node>,<node>] <crc> <payload>\n`.
+//! One record, one line: `<id> <client> <seq>:<number>.<entry> <crc> <payload>\n`.
 //!
+//! The third field says which entry of which ledger the record is (see [`super::ledger`]), so that what is lacking can be
+//! counted; it may carry a source's name before that (`<seq>@<name>:…`) and a keyed checksum behind it (`…~<mac>`). Lines
+//! of format 1 have names of nodes in that place (`<seq>+<node>,<node>`), or nothing: they are read and stand in no ledger.
 //! The payload comes last and is escaped, so that it can neither end its line nor upset a terminal: whatever bytes a
 //! client sends, the line is valid UTF-8 and one line in every tool. The CRC-32C covers all of the line but its own
 //! field and the newline. Pure: no I/O, no clock. `docs/data-log.md` is the contract of this format.
 
 use crate::limits::{MESSAGE_BYTES_MAX, NODE_NAME_BYTES_MAX, RECORD_FIELDS_BYTES, REPLICAS_MAX, TEXT_BYTES_MAX};
 use crate::wire::id::{self, CLIENT_CHARS, ClientId, ID_CHARS, RecordId};
+use crate::wire::ledger::{LedgerId, NUMBER_END, Place, parse_number};
 use std::borrow::Cow;
 
 /// Characters of the checksum in text.
@@ -20,6 +24,9 @@ const SEQ_AT: usize = ID_CHARS + 1 + CLIENT_CHARS + 1;
 /// Longest sequence number, digits.
 const SEQ_CHARS_MAX: usize = 10;
 
+/// Longest place with its colon and its dot.
+const PLACE_CHARS_MAX: usize = 1 + 5 + 1 + 5;
+
 /// Why a record cannot be written: it could not be read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
@@ -32,48 +39,65 @@ pub enum EncodeError {
     /// The sequence number does not fit ten characters.
     #[error("the sequence number is out of range; take one below 2^60")]
     Seq,
-    /// The names of the nodes are not a list of names.
-    #[error("the list of nodes is not up to {REPLICAS_MAX} names without spaces, parted by commas")]
-    Copies,
+    /// The ledger's number or the entry do not fit five characters.
+    #[error("the ledger's number or the entry is out of range; take ones below 2^30")]
+    Place,
     /// The payload is longer than a record may be.
     #[error("the payload is longer than {PAYLOAD_BYTES_MAX} bytes; send it in pieces")]
     TooLong,
 }
 
+/// What stands before a record's payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fields {
+    /// Its id.
+    pub id: RecordId,
+    /// Who sent it.
+    pub client: ClientId,
+    /// The client's sequence number, below 2^60.
+    pub seq: u64,
+    /// Its entry in a ledger; none for records of format 1.
+    pub place: Option<Place>,
+}
+
+impl Fields {
+    /// The fields of the record `n` behind this one in its batch: ids, numbers and entries are consecutive.
+    #[must_use]
+    pub const fn plus(self, n: u32) -> Self {
+        let place = match self.place {
+            Some(place) => Some(Place { number: place.number, entry: place.entry.saturating_add(n) }),
+            None => None,
+        };
+        Self { id: self.id.plus(n as u64), client: self.client, seq: self.seq.saturating_add(n as u64), place }
+    }
+}
+
 /// Writes one record as a line, newline included, at the end of `out`. On an error `out` is as it was.
 ///
-/// `copies` names the nodes that are to keep the record, parted by commas. Takes some 50 ns for 100 plain bytes and
-/// allocates only if `out` has to grow.
-pub fn encode(
-    out: &mut Vec<u8>,
-    id: RecordId,
-    client: ClientId,
-    seq: u64,
-    copies: Option<&str>,
-    payload: &[u8],
-) -> Result<(), EncodeError> {
-    check(id, client, seq, copies, payload)?;
+/// Takes some 50 ns for 100 plain bytes and allocates only if `out` has to grow.
+///
+/// # Errors
+/// A field or a payload out of its bounds.
+pub fn encode(out: &mut Vec<u8>, fields: Fields, payload: &[u8]) -> Result<(), EncodeError> {
+    check(&fields, payload)?;
     let start = out.len();
     out.reserve(RECORD_FIELDS_BYTES + SEQ_CHARS_MAX + payload.len());
-    let mut fields = [b' '; SEQ_AT + SEQ_CHARS_MAX + 1 + CRC_CHARS + 1];
-    let (id_field, rest) = fields.split_at_mut(ID_CHARS);
-    let (client_field, seq_field) = rest.split_at_mut(1 + CLIENT_CHARS + 1);
-    id_field.copy_from_slice(&id.to_text());
+    let mut text = [b' '; SEQ_AT + SEQ_CHARS_MAX + PLACE_CHARS_MAX + 1 + CRC_CHARS + 1];
+    let (id_field, rest) = text.split_at_mut(ID_CHARS);
+    let (client_field, third) = rest.split_at_mut(1 + CLIENT_CHARS + 1);
+    id_field.copy_from_slice(&fields.id.to_text());
     if let Some(field) = client_field.get_mut(1..=CLIENT_CHARS) {
-        field.copy_from_slice(&client.to_text());
+        field.copy_from_slice(&fields.client.to_text());
     }
-    let seq_end = id::digits(seq).min(SEQ_CHARS_MAX);
-    id::put_fixed(seq_field.split_at_mut(seq_end).0, seq);
-    let mut covered = SEQ_AT + seq_end + 1;
-    if let Some(names) = copies {
-        out.extend_from_slice(fields.get(..covered - 1).unwrap_or_default());
-        out.push(b'+');
-        out.extend_from_slice(names.as_bytes());
-        covered += 1 + names.len();
-        out.extend_from_slice(&[b' '; 2 + CRC_CHARS]);
-    } else {
-        out.extend_from_slice(fields.get(..covered + CRC_CHARS + 1).unwrap_or_default());
+    let mut len = put_number(third, 0, fields.seq);
+    if let Some(place) = fields.place {
+        len = put_byte(third, len, b':');
+        len = put_number(third, len, place.number.into());
+        len = put_byte(third, len, b'.');
+        len = put_number(third, len, place.entry.into());
     }
+    let covered = SEQ_AT + len + 1;
+    out.extend_from_slice(text.get(..covered + CRC_CHARS + 1).unwrap_or_default());
     if is_plain(payload) {
         out.extend_from_slice(payload);
     } else {
@@ -88,18 +112,34 @@ pub fn encode(
     Ok(())
 }
 
-fn check(id: RecordId, client: ClientId, seq: u64, copies: Option<&str>, payload: &[u8]) -> Result<(), EncodeError> {
-    if !id.is_valid() {
+/// Writes the digits of a number at this place; answers where they end.
+fn put_number(out: &mut [u8], at: usize, value: u64) -> usize {
+    let end = at + id::digits(value).min(SEQ_CHARS_MAX);
+    if let Some(field) = out.get_mut(at..end) {
+        id::put_fixed(field, value);
+    }
+    end
+}
+
+fn put_byte(out: &mut [u8], at: usize, byte: u8) -> usize {
+    if let Some(slot) = out.get_mut(at) {
+        *slot = byte;
+    }
+    at + 1
+}
+
+fn check(fields: &Fields, payload: &[u8]) -> Result<(), EncodeError> {
+    if !fields.id.is_valid() {
         return Err(EncodeError::Id);
     }
-    if !client.is_valid() {
+    if !fields.client.is_valid() {
         return Err(EncodeError::Client);
     }
-    if seq >= 1 << 60 {
+    if fields.seq >= 1 << 60 {
         return Err(EncodeError::Seq);
     }
-    if copies.is_some_and(|names| !are_names(names.as_bytes())) {
-        return Err(EncodeError::Copies);
+    if fields.place.is_some_and(|place| place.number.max(place.entry) >= NUMBER_END) {
+        return Err(EncodeError::Place);
     }
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(EncodeError::TooLong);
@@ -110,6 +150,13 @@ fn check(id: RecordId, client: ClientId, seq: u64, copies: Option<&str>, payload
 /// CRC-32C of a line: its fields with the space before the checksum, and its payload as written.
 fn checksum(fields: &[u8], payload: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(fields), payload)
+}
+
+/// CRC-32C of a text, in the six characters that records use.
+pub(crate) fn text_checksum(text: &str) -> String {
+    let mut digits = [0; CRC_CHARS];
+    id::put_fixed(&mut digits, u64::from(crc32c::crc32c(text.as_bytes())));
+    digits.iter().copied().map(char::from).collect()
 }
 
 /// Whether a payload is stored as it is. Looks at every byte without a branch, so that it is done many bytes at once.
@@ -183,9 +230,9 @@ pub enum LineError {
     /// The third field is not a sequence number.
     #[error("the third field is not a sequence number")]
     Seq,
-    /// What follows the sequence number is not a list of names.
-    #[error("the third field names no nodes after its +")]
-    Copies,
+    /// What follows the sequence number is neither an entry of a ledger nor, as in format 1, a list of names.
+    #[error("the third field says no entry of a ledger after its sequence number")]
+    Place,
     /// The fourth field is not a checksum.
     #[error("the fourth field is not a checksum")]
     Crc,
@@ -214,8 +261,8 @@ pub struct Line<'a> {
     pub client: ClientId,
     /// The client's sequence number, below 2^60.
     pub seq: u64,
-    /// The nodes that were to keep it, parted by commas, if the line says so.
-    pub copies: Option<&'a str>,
+    /// Its entry in a ledger; none in lines of format 1.
+    pub place: Option<Place>,
     /// The payload as written, escapes and all.
     pub text: &'a str,
 }
@@ -231,9 +278,16 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// The names of the nodes that were to keep the record.
-    pub fn copies(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.copies.into_iter().flat_map(|names| names.split(','))
+    /// What stands before the payload.
+    #[must_use]
+    pub const fn fields(&self) -> Fields {
+        Fields { id: self.id, client: self.client, seq: self.seq, place: self.place }
+    }
+
+    /// The ledger and the entry of it that this record is; none in lines of format 1.
+    #[must_use]
+    pub fn entry(&self) -> Option<(LedgerId, u32)> {
+        self.place.map(|place| (place.ledger(self.id), place.entry))
     }
 }
 
@@ -248,7 +302,7 @@ pub fn decode(line: &[u8]) -> Result<Line<'_>, LineError> {
     let client = ClientId::from_text(client).ok_or(LineError::Client)?;
     let seq_end = rest.iter().position(|&b| b == b' ').ok_or(LineError::Fields)?;
     let (seq_field, rest) = field(rest, seq_end).ok_or(LineError::Fields)?;
-    let (seq, copies) = sequence(seq_field)?;
+    let (seq, place) = third_field(seq_field)?;
     let (crc, payload) = field(rest, CRC_CHARS).ok_or(LineError::Fields)?;
     let stored = id::number(crc).and_then(|crc| u32::try_from(crc).ok()).ok_or(LineError::Crc)?;
     let computed = checksum(line.get(..SEQ_AT + seq_end + 1).unwrap_or_default(), payload);
@@ -257,16 +311,16 @@ pub fn decode(line: &[u8]) -> Result<Line<'_>, LineError> {
     }
     let text = std::str::from_utf8(payload).map_err(|_| LineError::Utf8)?;
     check_escapes(payload)?;
-    Ok(Line { id, client, seq, copies, text })
+    Ok(Line { id, client, seq, place, text })
 }
 
-/// Whether two lines are of the same record: whichever nodes they name to keep it, and so with whichever checksum.
+/// Whether two lines are of the same record: in whichever ledger it stands, and so with whichever checksum.
 pub(crate) fn is_same(one: &[u8], other: &[u8]) -> bool {
     let contents = |line| -> Option<_> {
         let (line, rest): (&[u8], &[u8]) = <[u8]>::split_at_checked(line, SEQ_AT)?;
         let seq_end = memchr::memchr(b' ', rest)?;
         let (seq, rest) = (rest.get(..seq_end)?, rest.get(seq_end + 1..)?);
-        let seq = seq.split(|byte| *byte == b'+').next()?;
+        let seq = seq.split(|byte| matches!(byte, b':' | b'+')).next()?;
         Some((line, seq, rest.get(CRC_CHARS..)?))
     };
     one == other || contents(one).is_some_and(|one| Some(one) == contents(other))
@@ -280,16 +334,43 @@ fn field(line: &[u8], len: usize) -> Option<(&[u8], &[u8])> {
     Some((line.get(..len)?, line.get(len + 1..)?))
 }
 
-fn sequence(field: &[u8]) -> Result<(u64, Option<&str>), LineError> {
-    let mut parts = field.splitn(2, |&b| b == b'+');
-    let digits = parts.next().unwrap_or_default();
+/// `<seq>[@<name>]:<number>.<entry>[~<mac>]`, or `<seq>[+<node>,<node>…]` in format 1.
+fn third_field(field: &[u8]) -> Result<(u64, Option<Place>), LineError> {
+    let end = field.iter().position(|b| matches!(b, b'@' | b':' | b'+')).unwrap_or(field.len());
+    let (digits, rest) = field.split_at_checked(end).ok_or(LineError::Seq)?;
     let seq = id::number(digits).filter(|&seq| id::digits(seq) == digits.len()).ok_or(LineError::Seq)?;
-    let copies = match parts.next() {
-        None => None,
-        Some(names) if are_names(names) => Some(std::str::from_utf8(names).map_err(|_| LineError::Copies)?),
-        Some(_) => return Err(LineError::Copies),
+    match rest.split_first() {
+        None => Ok((seq, None)),
+        Some((b'+', names)) if are_names(names) => Ok((seq, None)),
+        Some((b':', place)) => parse_place(place).map(|place| (seq, Some(place))),
+        Some((b'@', rest)) => {
+            let (_, place) = split_at_byte(rest, b':').filter(|(name, _)| is_word(name)).ok_or(LineError::Place)?;
+            parse_place(place).map(|place| (seq, Some(place)))
+        }
+        Some(_) => Err(LineError::Place),
+    }
+}
+
+fn parse_place(text: &[u8]) -> Result<Place, LineError> {
+    let parsed = || {
+        let (text, mac) = split_at_byte(text, b'~').unwrap_or((text, b"-"));
+        let (number, entry) = split_at_byte(text, b'.')?;
+        let place = Place { number: parse_number(number)?, entry: parse_number(entry)? };
+        is_word(mac).then_some(place)
     };
-    Ok((seq, copies))
+    parsed().ok_or(LineError::Place)
+}
+
+/// What stands before and behind the first of these bytes.
+fn split_at_byte(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
+    let at = text.iter().position(|b| *b == byte)?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
+}
+
+/// Whether it is a part of the third field that later versions write: printable, without the signs that part it.
+fn is_word(text: &[u8]) -> bool {
+    let fits = !text.is_empty() && text.len() <= NODE_NAME_BYTES_MAX;
+    fits && text.iter().all(|b| !b.is_ascii_whitespace() && !b.is_ascii_control() && !b"@:~+".contains(b))
 }
 
 /// The byte that an escape stands for and the escape's length, given what follows the backslash.
@@ -339,15 +420,30 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn line(seq: u64, copies: Option<&str>, payload: &[u8]) -> Vec<u8> {
+    const ID: RecordId = RecordId { time_ns: 1_795_234_260_000_000_001, incarnation: 7 };
+
+    fn fields(seq: u64, place: Option<Place>) -> Fields {
+        Fields { id: ID, client: ClientId(5), seq, place }
+    }
+
+    fn line(seq: u64, place: Option<Place>, payload: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        let id = RecordId { time_ns: 1_795_234_260_000_000_001, incarnation: 7 };
-        encode(&mut out, id, ClientId(5), seq, copies, payload).unwrap();
+        encode(&mut out, fields(seq, place), payload).unwrap();
         out
     }
 
-    fn text(seq: u64, copies: Option<&str>, payload: &[u8]) -> String {
-        String::from_utf8(line(seq, copies, payload)).unwrap()
+    fn text(seq: u64, place: Option<Place>, payload: &[u8]) -> String {
+        String::from_utf8(line(seq, place, payload)).unwrap()
+    }
+
+    const PLACE: Option<Place> = Some(Place { number: 2, entry: 64 });
+
+    /// A line with this third field and the checksum that it has then.
+    fn with_third(third: &str) -> Vec<u8> {
+        let fields = format!("1795234260----0----6 ---------4 {third} ");
+        let mut crc = [0; 6];
+        id::put_fixed(&mut crc, u64::from(checksum(fields.as_bytes(), b"x")));
+        [fields.as_bytes(), &crc, b" x"].concat()
     }
 
     #[test]
@@ -356,18 +452,40 @@ mod tests {
             text(1, None, b"mensaje: numero random: 42"),
             "1795234260----0----6 ---------4 0 0iMMWX mensaje: numero random: 42\n"
         );
-        let named = text(1, Some("a,b"), b"");
-        assert!(named.starts_with("1795234260----0----6 ---------4 0+a,b "), "{named}");
-        assert_eq!(decode(named.trim_end_matches('\n').as_bytes()).unwrap().copies().collect::<Vec<_>>(), ["a", "b"]);
+        let placed = text(1, PLACE, b"");
+        assert!(placed.starts_with("1795234260----0----6 ---------4 0:1.0- "), "{placed}");
+        let read = decode(placed.trim_end_matches('\n').as_bytes()).unwrap();
+        assert_eq!((read.place, read.entry().unwrap().0.to_string().as_str()), (PLACE, "----6.1"));
+    }
+
+    #[test]
+    fn old_lines_and_later_ones_are_read() {
+        for (third, place) in [
+            ("0", None),
+            ("0+a,b", None),
+            ("0+data.1", None),
+            ("0:1.0-", PLACE),
+            ("0@horno/1:1.0-", PLACE),
+            ("0:1.0-~abc", PLACE),
+            ("0@ñ:1.0-~x-_", PLACE),
+        ] {
+            let line = with_third(third);
+            assert_eq!(decode(&line).map(|line| (line.seq, line.place)), Ok((1, place)), "{third}");
+        }
+        for third in ["0:", "0:1", "0:1.", "0:.1", "0:-1.0", "0:zzzzzz.0", "0@:1.1", "0@a", "0:1.1~", "0+", "0:1.1@a"] {
+            assert_eq!(decode(&with_third(third)), Err(LineError::Place), "{third}");
+        }
+        assert_eq!(decode(&with_third("0~a")), Err(LineError::Seq));
     }
 
     #[test]
     fn the_fields_stay_within_their_budget() {
-        for seq in [0, 1, 63, 64, (1 << 24) - 1] {
-            assert!(line(seq, None, b"").len() <= RECORD_FIELDS_BYTES, "{seq}");
+        let place = Some(Place { number: 4095, entry: (1 << 18) - 1 });
+        for seq in [0, 1, 63, 64, 4095] {
+            assert!(line(seq, place, b"").len() <= RECORD_FIELDS_BYTES, "{seq}: {}", line(seq, place, b"").len());
         }
-        let names = vec!["n".repeat(NODE_NAME_BYTES_MAX); REPLICAS_MAX].join(",");
-        let longest = line((1 << 60) - 1, Some(&names), &vec![0xff; PAYLOAD_BYTES_MAX]);
+        let place = Some(Place { number: NUMBER_END - 1, entry: NUMBER_END - 1 });
+        let longest = line((1 << 60) - 1, place, &vec![0xff; PAYLOAD_BYTES_MAX]);
         assert!(longest.len() <= crate::limits::RECORD_LINE_BYTES_MAX);
         assert!(decode(&longest[..longest.len() - 1]).is_ok());
     }
@@ -382,16 +500,16 @@ mod tests {
     #[test]
     fn what_could_not_be_read_back_is_not_written() {
         let mut out = b"before".to_vec();
-        let id = RecordId { time_ns: 1, incarnation: 1 };
+        let mut refused = |fields, payload: &[u8]| encode(&mut out, fields, payload).unwrap_err();
+        let good = fields(0, None);
         let wide = RecordId { time_ns: 1, incarnation: 1 << 30 };
-        let c = ClientId(1);
-        assert_eq!(encode(&mut out, wide, c, 0, None, b""), Err(EncodeError::Id));
-        assert_eq!(encode(&mut out, id, ClientId(1 << 60), 0, None, b""), Err(EncodeError::Client));
-        assert_eq!(encode(&mut out, id, c, 1 << 60, None, b""), Err(EncodeError::Seq));
-        for names in ["", "a b", "a,", "a\n", "+", "1,2,3,4,5,6,7,8,9"] {
-            assert_eq!(encode(&mut out, id, c, 0, Some(names), b""), Err(EncodeError::Copies), "{names:?}");
+        assert_eq!(refused(Fields { id: wide, ..good }, b""), EncodeError::Id);
+        assert_eq!(refused(Fields { client: ClientId(1 << 60), ..good }, b""), EncodeError::Client);
+        assert_eq!(refused(Fields { seq: 1 << 60, ..good }, b""), EncodeError::Seq);
+        for (number, entry) in [(NUMBER_END, 0), (0, NUMBER_END)] {
+            assert_eq!(refused(Fields { place: Some(Place { number, entry }), ..good }, b""), EncodeError::Place);
         }
-        assert_eq!(encode(&mut out, id, c, 0, None, &vec![0; PAYLOAD_BYTES_MAX + 1]), Err(EncodeError::TooLong));
+        assert_eq!(refused(good, &vec![0; PAYLOAD_BYTES_MAX + 1]), EncodeError::TooLong);
         assert_eq!(out, b"before");
     }
 
@@ -431,16 +549,18 @@ mod tests {
                 "[ -~\\\\\n]{0,100}".prop_map(String::into_bytes),
             ],
             time_ns in 0..10_u64.pow(19), incarnation in 0..1u32 << 30, client in 0..1u64 << 60, seq in 0..1u64 << 60,
-            copies in prop::option::of("[a-z0-9._-]{1,20}(,[a-z]{1,9}){0,3}"),
+            place in prop::option::of((0..NUMBER_END, 0..NUMBER_END)),
         ) {
             let (id, client) = (RecordId { time_ns, incarnation }, ClientId(client));
+            let place = place.map(|(number, entry)| Place { number, entry });
+            let fields = Fields { id, client, seq, place };
             let mut out = Vec::new();
-            encode(&mut out, id, client, seq, copies.as_deref(), &payload).unwrap();
+            encode(&mut out, fields, &payload).unwrap();
             let (newline, line) = out.split_last().unwrap();
             prop_assert_eq!(*newline, b'\n');
             prop_assert!(!std::str::from_utf8(line).unwrap().chars().any(|c| c.is_control()));
             let read = decode(line).unwrap();
-            prop_assert_eq!((read.id, read.client, read.seq, read.copies), (id, client, seq, copies.as_deref()));
+            prop_assert_eq!(read.fields(), fields);
             prop_assert_eq!(read.payload().into_owned(), payload);
         }
 
@@ -451,7 +571,7 @@ mod tests {
 
         #[test]
         fn a_changed_bit_never_passes(payload in prop::collection::vec(any::<u8>(), 0..100), bit in any::<usize>()) {
-            let mut out = line(70, Some("uno,dos"), &payload);
+            let mut out = line(70, PLACE, &payload);
             out.pop();
             let bit = bit % (out.len() * 8);
             out[bit / 8] ^= 1 << (bit % 8);

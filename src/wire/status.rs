@@ -43,9 +43,17 @@ pub struct StatusReport {
     pub replicas: usize,
     /// Copies without which a message is refused.
     pub copies_min: usize,
-    /// Records that have fewer copies on registered nodes than they are to have, by the word of those that answer for
-    /// them.
+    /// Copies of records that are missing on the nodes that are here.
     pub short_of_copies: u64,
+    /// Entries that are promised and that no node has which is here, the first of them.
+    #[serde(default)]
+    pub lacking: Vec<Lacking>,
+    /// When the cluster began, and at which head; more than one if clusters met that began apart.
+    #[serde(default)]
+    pub foundings: Vec<String>,
+    /// The ledgers, if that was asked for, up to a bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledgers: Option<Vec<LedgerStatus>>,
     /// Why it takes no messages, each with what to do; empty while it does.
     #[serde(default)]
     pub problems: Vec<String>,
@@ -53,6 +61,34 @@ pub struct StatusReport {
     pub rate_1s: f64,
     /// Messages acknowledged a second, over the last ten.
     pub rate_10s: f64,
+}
+
+/// Entries of a ledger that nobody has.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Lacking {
+    /// The ledger.
+    pub ledger: String,
+    /// The first entry.
+    pub from: u32,
+    /// The first entry behind those.
+    pub end: u32,
+}
+
+/// A ledger as a head has heard of it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LedgerStatus {
+    /// Its name.
+    pub ledger: String,
+    /// Entries below it were let go.
+    pub from: u32,
+    /// Its end.
+    pub end: u32,
+    /// It is being written.
+    pub open: bool,
+    /// How many nodes that are here promise it.
+    pub holders: usize,
+    /// Copies of entries that are missing.
+    pub short: u64,
 }
 
 /// A client that has a place.
@@ -123,17 +159,17 @@ pub struct NodeStatus {
     pub since: String,
     /// Records it keeps, by its own account.
     pub records: u64,
-    /// Records it answers for that are short of copies, by its own account.
-    #[serde(default)]
-    pub short: u64,
     /// Bytes of its log, by its own account.
     pub bytes: u64,
     /// Syncs of its files since it started, by its own account.
     #[serde(default)]
     pub syncs: u64,
+    /// Bytes it wrote to its disk since it started, by its own account.
+    #[serde(default)]
+    pub written: u64,
     /// Whether it takes messages.
     pub writable: bool,
-    /// Why it does not, or empty.
+    /// Why it gets none, or empty: it can't write, or the others have to note first that it came in.
     pub reason: String,
     /// Messages sent to it and not yet answered.
     pub in_flight: u64,

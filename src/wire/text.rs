@@ -25,7 +25,7 @@ pub const RECIBIDO: &str = "recibido";
 /// Stands before the text of a message of a text client, in storage and towards text data nodes.
 pub const MENSAJE_PREFIX: &str = "mensaje: ";
 /// The version of the framed dialect, as the handshake names it.
-pub const VERSION: &str = "acopio/1";
+pub const VERSION: &str = "acopio/2";
 /// State of a node that takes messages, and its line in `heartbeat.log`.
 pub const DISPONIBLE: &str = "disponible";
 /// Line of `heartbeat.log` about a node that was evicted.
@@ -50,14 +50,14 @@ pub const ERROR: &str = "error";
 pub const NO_NODES_TEXT: &str = "no hay dataNodes; start one with 'acopio data --head <this head>', then send again";
 
 /// What a framed client sends before its first frame; it need not wait for the answer in between.
-pub const FRAMED_CLIENT_OPENING: &[u8] = b"peticion acopio/1\ncliente\n";
+pub const FRAMED_CLIENT_OPENING: &[u8] = b"peticion acopio/2\ncliente\n";
 /// What a framed data node sends before its first frame.
-pub const FRAMED_NODE_OPENING: &[u8] = b"peticion acopio/1\ndataNode\n";
+pub const FRAMED_NODE_OPENING: &[u8] = b"peticion acopio/2\ndataNode\n";
 /// What a head sends before its first frame.
-pub const FRAMED_CONFIRMATION: &[u8] = b"confirmacion acopio/1\n";
+pub const FRAMED_CONFIRMATION: &[u8] = b"confirmacion acopio/2\n";
 
 const NEWLINE: &[u8] = b"\n";
-const LATE_VERSION: &[u8] = b" acopio/1\n";
+const LATE_VERSION: &[u8] = b" acopio/2\n";
 /// Bytes of foreign input that an error quotes.
 const QUOTE_BYTES: usize = 48;
 
@@ -108,7 +108,7 @@ pub enum HandshakeError {
     #[error("\"{0}\" is not a first word here; begin with 'peticion'")]
     FirstWord(String),
     /// Another version, or no version at all, after `peticion`.
-    #[error("version {0} is not known here; speak acopio/1")]
+    #[error("version {0} is not known here; speak acopio/2")]
     Version(String),
     /// The third word of a framed connection is neither of the two.
     #[error("\"{0}\" is not a third word here; say 'cliente' or 'dataNode'")]
@@ -144,7 +144,7 @@ enum State {
     Raw,
     /// `confirmacion\n` was sent; the first line tells the role.
     Line,
-    /// `confirmacion acopio/1\n` was sent; the third word tells the role.
+    /// `confirmacion acopio/2\n` was sent; the third word tells the role.
     Framed,
 }
 
@@ -329,7 +329,7 @@ enum After {
     Part,
     /// A newline of so many bytes.
     Newline(usize),
-    /// ` acopio/1` and its newline, of so many bytes.
+    /// ` acopio/2` and its newline, of so many bytes.
     Version(usize),
     /// Something else.
     Other,

@@ -64,7 +64,7 @@ fn a_framed_opening_is_one_wherever_it_is_cut() {
             assert_eq!(done, Ok(Some(Opening { dialect: Dialect::Framed, role })), "cut at {at}");
         }
         let single: Vec<&[u8]> = opening.chunks(1).collect();
-        opened(&single, Dialect::Framed, role, "confirmacion acopio/1\n", b"");
+        opened(&single, Dialect::Framed, role, "confirmacion acopio/2\n", b"");
     }
 }
 
@@ -73,11 +73,11 @@ fn what_is_no_handshake_is_refused_as_soon_as_that_is_certain() {
     assert_eq!(failed(&[b"G"]), "error: \"G\" is not a first word here; begin with 'peticion'\n");
     assert_eq!(failed(&[b"\xff\0\nx"]), "error: \"\\xff\\x00\" is not a first word here; begin with 'peticion'\n");
     assert_eq!(failed(&[b"peticiones"]), "error: \"peticiones\" is not a first word here; begin with 'peticion'\n");
-    let version = "error: version acopio/9 is not known here; speak acopio/1\n";
+    let version = "error: version acopio/9 is not known here; speak acopio/2\n";
     assert_eq!(failed(&[b"peticion acopio/9\n"]), version);
     assert_eq!(failed(&[b"peticion", b" acopio/9\n"]), version);
-    assert_eq!(failed(&[b"peticion hola"]), "error: version hola is not known here; speak acopio/1\n");
-    assert!(failed(&[b"peticion acopio/1\nhola"]).starts_with("error: \"hola\" is not a third word here;"));
+    assert_eq!(failed(&[b"peticion hola"]), "error: version hola is not known here; speak acopio/2\n");
+    assert!(failed(&[b"peticion acopio/2\nhola"]).starts_with("error: \"hola\" is not a third word here;"));
     assert!(failed(&[b"G".repeat(10_000).as_slice()]).len() < 200, "what is quoted is bounded");
     let endless = [b"peticion acopio/".as_slice(), &b"1".repeat(HANDSHAKE_BYTES_MAX)].concat();
     assert!(failed(&[&endless]).contains("longer than 256 bytes"));
@@ -90,7 +90,7 @@ fn an_end_settles_what_was_in_doubt() {
         (&[b"peticion".as_slice(), b"\r"], Some((Dialect::Raw, Role::Client)), b"\r".as_slice()),
         (&[b"peticion\n", b"data"], Some((Dialect::Line, Role::Client)), b"data"),
         (&[b"peticion\n", b"dataNode"], Some((Dialect::Line, Role::DataNode)), b""),
-        (&[b"peticion acopio/1\n", b"dataNode"], None, b"dataNode"),
+        (&[b"peticion acopio/2\n", b"dataNode"], None, b"dataNode"),
         (&[b"petic", b""], None, b"petic"),
     ] {
         let (mut handshake, mut buffer) = (Handshake::new(), BytesMut::new());
@@ -109,7 +109,7 @@ fn only_a_confirmed_text_peer_may_stay_silent() {
     assert!(!handshake.may_stay_silent());
     handshake.feed(&mut buffer).unwrap();
     assert!(handshake.may_stay_silent());
-    buffer.extend_from_slice(b" acopio/1\n");
+    buffer.extend_from_slice(b" acopio/2\n");
     handshake.feed(&mut buffer).unwrap();
     assert!(!handshake.may_stay_silent());
 }
@@ -194,7 +194,7 @@ fn any_packets() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let packet = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..40),
         prop::collection::vec(any::<u8>(), 200..400),
-        prop::sample::select(vec!["peticion", "\n", "\r", " acopio/1\n", " ", "acopio/", "dataNode", "cliente\n", "p"])
+        prop::sample::select(vec!["peticion", "\n", "\r", " acopio/2\n", " ", "acopio/", "dataNode", "cliente\n", "p"])
             .prop_map(|word| word.as_bytes().to_vec()),
     ];
     prop::collection::vec(packet, 0..6)

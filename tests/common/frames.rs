@@ -5,24 +5,23 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Instant;
 
-use acopio::wire::frame::{Frame, NodeReport, SyncMode};
-use acopio::wire::id::RecordId;
+use acopio::wire::frame::{Frame, NodeReport, Roster, SyncMode};
+use acopio::wire::ledger::NodeId;
 use bytes::BytesMut;
 
 use super::PATIENCE;
 
 /// What a head answers to an opening of this version.
-pub(crate) const CONFIRMATION: &[u8] = b"confirmacion acopio/1\n";
+pub(crate) const CONFIRMATION: &[u8] = b"confirmacion acopio/2\n";
 
 /// How a data node opens.
-pub(crate) const NODE_OPENING: &[u8] = b"peticion acopio/1\ndataNode\n";
+pub(crate) const NODE_OPENING: &[u8] = b"peticion acopio/2\ndataNode\n";
 
 /// The first frame of a data node of the cluster `acopio` that keeps nothing yet and syncs always.
 pub(crate) fn register(node: u64, name: &str) -> Frame {
-    let (records, bytes, short, sole, greatest) = (0, 0, 0, 0, RecordId::ZERO);
-    let report = NodeReport { writable: true, records, bytes, short, sole, syncs: 0, greatest, reason: String::new() };
-    let (name, cluster) = (name.to_owned(), "acopio".to_owned());
-    Frame::Register { node, name, cluster, sync: SyncMode::Always, report }
+    let report = NodeReport { writable: true, records: 0, bytes: 0, syncs: 0, written: 0, reason: String::new() };
+    let (node, name, cluster) = (NodeId(node), name.to_owned(), "acopio".to_owned());
+    Frame::Register { node, replaces: None, old: false, name, cluster, sync: SyncMode::Always, report }
 }
 
 /// A socket, and what was read from it and is no whole frame yet.
@@ -64,11 +63,35 @@ impl Frames {
             if let Some(frame) = Frame::decode(&mut self.buffer).unwrap() {
                 return Some(frame);
             }
-            match self.socket.read(&mut chunk).unwrap() {
-                0 => return None,
-                n => self.buffer.extend_from_slice(&chunk[..n]),
+            match self.socket.read(&mut chunk) {
+                Ok(0) => return None,
+                Ok(n) => self.buffer.extend_from_slice(&chunk[..n]),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("{error}"),
             }
         }
+    }
+
+    /// A data node's answer to what every head asks of one: it has nothing, and notes whatever it is told. Whether it was that.
+    pub(crate) fn notes(&mut self, frame: &Frame) -> bool {
+        let answer = match frame {
+            Frame::Roster(roster) => Frame::Roster(roster.clone()),
+            Frame::Ping(n) => Frame::Pong(*n),
+            _ => return false,
+        };
+        let mut out = BytesMut::new();
+        answer.encode(&mut out).unwrap();
+        // A head that is gone needs no answer.
+        self.socket.write_all(&out).ok();
+        true
+    }
+
+    /// Registers as a data node that keeps nothing yet, and is welcome.
+    pub(crate) fn as_node(&mut self, node: u64, name: &str) {
+        self.say(&register(node, name));
+        assert!(matches!(self.hear(), Frame::Welcome { .. }));
+        self.say(&Frame::Holds { more: false, gone: Vec::new(), held: Vec::new() });
+        self.say(&Frame::Roster(Roster::default()));
     }
 
     /// The next frame but those that `passed` deals with, itself; others have to come at last.

@@ -136,6 +136,11 @@ impl Process {
     }
 
     /// Waits for the end, with a deadline.
+    /// Its exit code, if it has ended; -1 if a signal ended it.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        self.child.try_wait().expect("a child").map(|status| status.code().unwrap_or(-1))
+    }
+
     pub(crate) fn wait(&mut self) -> ExitStatus {
         eventually("the process ends", || self.child.try_wait().unwrap())
     }
@@ -298,6 +303,18 @@ impl Head {
         let (code, out, err) = ran(command);
         assert_eq!(code, Some(0), "{err}");
         serde_json::from_str(&out).expect(&out)
+    }
+
+    /// Sends messages until so many data nodes keep some: then they are in the cluster.
+    pub(crate) fn wait_in_cluster(&self, nodes: usize) {
+        let mut client = self.line();
+        eventually("the nodes are in the cluster", || {
+            assert!(client.ask("hola").ends_with("recibido"));
+            let status = self.status();
+            let keep =
+                status["nodes"].as_array().unwrap().iter().filter(|node| node["acked"].as_u64() > Some(0)).count();
+            (keep >= nodes).then_some(())
+        });
     }
 
     /// Waits until so many messages are with data nodes and not acknowledged.

@@ -33,7 +33,7 @@ impl Cluster {
 
     /// What a framed client is told after this handshake and these bytes, as text.
     fn framed(&self, bytes: &[u8]) -> String {
-        let mut input = b"peticion acopio/1\ncliente\n".to_vec();
+        let mut input = b"peticion acopio/2\ncliente\n".to_vec();
         input.extend_from_slice(bytes);
         self.refused(&input)
     }
@@ -54,7 +54,7 @@ fn a_wrong_first_word() {
 fn an_unknown_version() {
     let cluster = Cluster::start(&[]);
     let answer = cluster.refused(b"peticion acopio/9\n");
-    assert_eq!(answer, "error: version acopio/9 is not known here; speak acopio/1\n");
+    assert_eq!(answer, "error: version acopio/9 is not known here; speak acopio/2\n");
     cluster.still_serves();
 }
 
@@ -231,10 +231,9 @@ fn records_without_the_identity_they_belong_to() {
     cluster.still_serves();
     let Cluster { dir, head, _node } = cluster;
     _node.kill();
-    std::fs::remove_file(dir.path().join("data1/node.id")).unwrap();
-    let (code, _, said) = head.start_node(dir.path(), 1, &[]).finish();
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("holds records but no node.id"), "{said}");
+    std::fs::remove_file(dir.path().join("data1/node.state")).unwrap();
+    let node = head.node(dir.path(), 1, &[]);
+    node.wait_for("it holds records and no node.state: the node starts as ");
 }
 
 #[test]

@@ -56,8 +56,9 @@ fn a_second_signal_forces() {
     let dir = tempfile::tempdir().unwrap();
     let mut head = Head::start(dir.path(), &["--heartbeat", "60s"]);
     let stopped = head.node(dir.path(), 1, &[]);
-    stopped.signal(Signal::STOP);
     let mut client = head.line();
+    assert!(client.ask("antes").ends_with("recibido"));
+    stopped.signal(Signal::STOP);
     client.send("espera");
     // The head has read it once it is in flight, and then cannot finish: its only node stands still.
     head.wait_in_flight(1);
@@ -106,8 +107,9 @@ fn a_head_that_stops_answers_even_what_a_hung_node_has() {
     let dir = tempfile::tempdir().unwrap();
     let mut head = Head::start(dir.path(), &["--heartbeat", "60s"]);
     let stopped = head.node(dir.path(), 1, &[]);
-    stopped.signal(Signal::STOP);
     let mut client = head.line();
+    assert!(client.ask("antes").ends_with("recibido"));
+    stopped.signal(Signal::STOP);
     client.send("uno\ndos");
     head.wait_in_flight(2);
     head.process.signal(Signal::TERM);

@@ -156,6 +156,10 @@ impl Drop for Tmpfs {
     }
 }
 
+fn at(dir: &std::path::Path, name: &str) -> String {
+    dir.join(name).to_str().unwrap().to_owned()
+}
+
 #[test]
 fn a_full_disk_makes_a_node_read_only_until_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
@@ -179,7 +183,7 @@ fn a_full_disk_makes_a_node_read_only_until_there_is_room() {
     let mut kept = payloads(dir.path());
     kept.extend(payloads(disk.0.path()));
     assert!(acknowledged.iter().all(|text| kept.contains_key(text)), "acknowledged means kept");
-    verify_clean(disk.0.path(), &["data1"]);
+    verify_clean(std::path::Path::new("/"), &[&at(disk.0.path(), "data1"), &at(dir.path(), "data2")]);
 }
 
 #[test]
@@ -244,14 +248,42 @@ fn a_failed_sync_poisons_the_node_and_its_messages_go_elsewhere() {
 fn a_raw_client_waits_out_the_death_of_a_node() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &["--heartbeat", "3s"]);
-    let stopped = head.node(dir.path(), 1, &[]);
+    let (stopped, _other) = (head.node(dir.path(), 1, &[]), head.node(dir.path(), 2, &[]));
+    head.wait_in_cluster(2);
     stopped.signal(Signal::STOP);
-    let mut client = head.raw();
-    client.write_all(b"numero random: 5").unwrap();
-    let _other = head.node(dir.path(), 2, &[]);
-    assert_eq!(read_once(&mut client), "127.0.0.3 , mensaje: recibido");
+    // Each goes to a random one of both.
+    let mut clients: Vec<_> = (0..16).map(|_| head.raw()).collect();
+    for client in &mut clients {
+        client.write_all(b"numero random: 5").unwrap();
+    }
+    for client in &mut clients {
+        assert_eq!(read_once(client), "127.0.0.3 , mensaje: recibido");
+        let mut rest = [0; 1];
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(client.read(&mut rest).unwrap(), 0, "one answer for one message");
+    }
     drop(stopped);
-    let mut rest = [0; 1];
-    client.shutdown(std::net::Shutdown::Write).unwrap();
-    assert_eq!(client.read(&mut rest).unwrap(), 0, "one answer for one message");
+}
+
+/// A torn end is cut off after a crash; what somebody else wrote is none, and what is acknowledged behind it stays.
+#[test]
+fn what_is_acknowledged_behind_the_words_of_others_outlives_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let node = head.node(dir.path(), 1, &[]);
+    let mut client = head.line();
+    for text in ["uno", "dos"] {
+        assert!(client.ask(text).ends_with("recibido"));
+    }
+    let mut file = std::fs::OpenOptions::new().append(true).open(dir.path().join("data1/data.txt")).unwrap();
+    std::io::Write::write_all(&mut file, b"a remark\n").unwrap();
+    for text in ["tres", "cuatro"] {
+        assert!(client.ask(text).ends_with("recibido"));
+    }
+    node.kill();
+    let again = head.node(dir.path(), 1, &[]);
+    let text = std::fs::read_to_string(dir.path().join("data1/data.txt")).unwrap();
+    let kept = ["uno", "dos", "tres", "cuatro"].map(|word| text.contains(&format!(" mensaje: {word}\n")));
+    assert_eq!(kept, [true; 4], "{text}");
+    drop(again);
 }

@@ -6,9 +6,9 @@ use std::net::{Shutdown, TcpStream};
 
 use crate::common::{Head, payloads, verify_clean};
 
-const CLIENT: &[u8] = b"peticion acopio/1\ncliente\n";
-const NODE: &[u8] = b"peticion acopio/1\ndataNode\n";
-const CONFIRMATION: &[u8] = b"confirmacion acopio/1\n";
+const CLIENT: &[u8] = b"peticion acopio/2\ncliente\n";
+const NODE: &[u8] = b"peticion acopio/2\ndataNode\n";
+const CONFIRMATION: &[u8] = b"confirmacion acopio/2\n";
 /// Hello of client 7, no flags.
 const HELLO: [u8; 14] = [0, 0, 0, 10, 1, 0, 0, 0, 0, 0, 0, 0, 7, 0];
 
@@ -32,8 +32,8 @@ fn store(first_seq: u64, messages: &[&str]) -> Vec<u8> {
 
 /// Register of a writable node with this id and name, that syncs always.
 fn register(id: u64, name: &str) -> Vec<u8> {
-    // No records, no bytes, none short, none sole, no syncs, no greatest id; then the policy and three texts.
-    let report = [&[1][..], &[0; 8 + 8 + 8 + 8 + 8 + 12]].concat();
+    // It replaces nobody and is not old; no records, no bytes, no syncs, nothing written; then the policy and three texts.
+    let report = [&[0xff; 8][..], &[0, 1], &[0; 8 + 8 + 8 + 8]].concat();
     frame(0x10, &[&id.to_be_bytes()[..], &report, &[0], &text(name), &text(""), &text("")].concat())
 }
 
@@ -78,26 +78,32 @@ impl Node {
         confirmed(&mut socket);
         welcomed(&mut socket, 128 << 10, 8 << 20);
         head.process.wait_for(&format!("dataNode {name} registered"));
-        Self(socket)
+        let mut node = Self(socket);
+        // It holds nothing, and has noted nobody.
+        node.say(0x1a, &[0, 0, 0]);
+        node.say(0x1e, &[0; 8]);
+        node
     }
 
-    /// The next frame that is no Ping and no list of members; Pings are answered.
+    /// The next frame that is no Ping and no roster; those are answered.
     fn next(&mut self) -> (u8, Vec<u8>) {
         loop {
             match read(&mut self.0) {
                 (9, n) => self.say(0x0a, &n),
-                (0x1b, _) => {}
+                (0x1e, roster) => self.say(0x1e, &roster),
                 other => return other,
             }
         }
     }
 
-    /// The next Put of client 7: its id, and the rest of its body behind the client.
+    /// The next Put of client 7: its id, and the rest of its body behind its place.
     fn put(&mut self) -> (Vec<u8>, Vec<u8>) {
         let (kind, body) = self.next();
         assert_eq!(kind, 0x11);
-        assert_eq!(body[12..20], 7_u64.to_be_bytes(), "whose messages");
-        (body[..12].to_vec(), body[20..].to_vec())
+        assert_eq!(body[..4], crc32c::crc32c(&body[4..]).to_be_bytes(), "its checksum");
+        assert_eq!(body[16..24], 7_u64.to_be_bytes(), "whose messages");
+        let members = usize::from(body[40]);
+        (body[4..16].to_vec(), [&body[24..32], &body[41 + 8 * members..]].concat())
     }
 
     fn say(&mut self, kind: u8, body: &[u8]) {
@@ -108,17 +114,29 @@ impl Node {
         self.say(0x12, &[&up_to.to_be_bytes()[..], &[0]].concat());
     }
 
-    /// Reads to the end, which the head makes.
-    fn gone(mut self) {
-        let mut rest = Vec::new();
-        self.0.read_to_end(&mut rest).unwrap();
+    /// Goes on noting rosters and answering Pings, until the head ends the connection.
+    fn goes_on(&self) -> std::thread::JoinHandle<()> {
+        let mut socket = self.0.try_clone().unwrap();
+        std::thread::spawn(move || {
+            let mut prefix = [0; 4];
+            while socket.read_exact(&mut prefix).is_ok() {
+                let mut rest = vec![0; u32::from_be_bytes(prefix) as usize];
+                socket.read_exact(&mut rest).unwrap();
+                let answer = match rest[0] {
+                    9 => frame(0x0a, &rest[1..]),
+                    0x1e => frame(0x1e, &rest[1..]),
+                    _ => continue,
+                };
+                socket.write_all(&answer).ok();
+            }
+        })
     }
 }
 
-/// What a Put of one copy holds behind its client: first sequence number, no names, count, messages.
+/// What a Put holds beside its id, its client and its place: first sequence number, count, messages.
 fn put_body(first_seq: u64, messages: &[&str]) -> Vec<u8> {
     let count = messages.len() as u16;
-    [&first_seq.to_be_bytes()[..], &[0, 0], &count.to_be_bytes(), &block(messages)].concat()
+    [&first_seq.to_be_bytes()[..], &count.to_be_bytes(), &block(messages)].concat()
 }
 
 /// The body of an Acked with one copy, synced, without its id.
@@ -201,10 +219,10 @@ fn a_version_a_packet_later_makes_a_framed_client() {
     let head = Head::start(dir.path(), &[]);
     let _node = head.node(dir.path(), 1, &[]);
     let mut socket = head.raw();
-    socket.write_all(&[b" acopio/1\ncliente\n", &HELLO[..], &store(1, &["hola"])].concat()).unwrap();
+    socket.write_all(&[b" acopio/2\ncliente\n", &HELLO[..], &store(1, &["hola"])].concat()).unwrap();
     let mut rest = [0; 10];
     socket.read_exact(&mut rest).unwrap();
-    assert_eq!(&rest, b" acopio/1\n");
+    assert_eq!(&rest, b" acopio/2\n");
     welcomed(&mut socket, 4096, 4 << 20);
     check_acked(&mut socket, 1, 1, "127.0.0.2");
 }
@@ -255,7 +273,9 @@ fn a_data_node_over_a_bare_socket_keeps_messages() {
     let mut line = head.line();
     line.send("hola");
     let (kind, body) = node.next();
-    assert_eq!((kind, &body[28..]), (0x11, &[&[0, 0, 0, 1][..], &block(&["mensaje: hola"])].concat()[..]));
+    // The second entry of the ledger that the first Put has opened.
+    let rest = [&[0, 0, 0, 2, 0, 0, 1][..], &block(&["mensaje: hola"])].concat();
+    assert_eq!((kind, &body[36..]), (0x11, &rest[..]));
     node.ack(2);
     assert_eq!(line.read(), "127.0.0.1 , mensaje: recibido");
 }
@@ -268,6 +288,7 @@ fn a_put_that_is_refused_goes_to_another_node_under_the_same_id() {
     let mut client = client(&head);
     client.write_all(&store(1, &["uno"])).unwrap();
     let put = first.put();
+    let _notes = first.goes_on();
     let mut second = Node::register(&head, 10, "libre");
     // Put 1, code 5: the disk is full.
     first.say(0x13, &[&[0, 0, 0, 0, 0, 0, 0, 1, 0, 5][..], &text("no space left; free some")].concat());
@@ -296,12 +317,13 @@ fn a_node_that_leaves_settles_what_it_has_and_is_closed() {
     // The Pong shows that the head has read Leave.
     node.say(9, &[0, 0, 0, 0, 0, 0, 0, 3]);
     assert_eq!(node.next(), (0x0a, vec![0, 0, 0, 0, 0, 0, 0, 3]));
+    let goes_on = node.goes_on();
     let _other = head.node(dir.path(), 1, &[]);
     client.write_all(&store(2, &["dos"])).unwrap();
     check_acked(&mut client, 2, 1, "127.0.0.2");
     node.ack(1);
     check_acked(&mut client, 1, 1, "127.0.0.1");
-    node.gone();
+    goes_on.join().unwrap();
     head.process.wait_for("dataNode propio at 127.0.0.1 is let go");
 }
 

@@ -67,7 +67,7 @@ fn a_client_whose_head_dies_goes_on_with_the_next_under_the_same_numbers() {
     let mut numbers = BTreeMap::<(String, String), BTreeSet<String>>::new();
     for record in records(cluster.dir.path()) {
         *copies.entry(record.payload.clone()).or_default() += 1;
-        let seq = record.seq.split('+').next().unwrap().to_owned();
+        let seq = record.seq.split([':', '+']).next().unwrap().to_owned();
         numbers.entry((record.client, seq)).or_default().insert(record.payload);
     }
     assert_eq!(copies.len(), 20_000, "every line is kept");

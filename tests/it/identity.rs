@@ -4,11 +4,32 @@
 use std::path::Path;
 
 use crate::common::{
-    self, Head, Port, Process, Signal, acopio, eventually, payloads, records, sealed_files, verify_clean,
+    self, Head, Port, Process, Signal, acopio, eventually, payloads, ran, records, sealed_files, verify_clean,
 };
 
+/// What `node.state` says of a node: its identity and its cluster.
+fn identity(dir: &Path, node: &str) -> (String, String) {
+    let state = std::fs::read_to_string(dir.join(node).join("node.state")).unwrap();
+    let words: Vec<&str> = state.lines().rfind(|line| line.starts_with("node ")).unwrap().split(' ').collect();
+    (words[1].to_owned(), words[4].to_owned())
+}
+
 fn node_id(dir: &Path, node: &str) -> String {
-    std::fs::read_to_string(dir.join(node).join("node.id")).unwrap()
+    identity(dir, node).0
+}
+
+fn read(head: &Head) -> (Option<i32>, String, String) {
+    let mut command = acopio();
+    command.args(["read", "--format", "raw", "--retry-for", "1s", "--head", &head.at()]);
+    ran(command)
+}
+
+/// Gives up a node with what only it kept.
+fn give_up(head: &Head, id: &str) {
+    let mut command = acopio();
+    command.args(["drain", "--gone", "--lose", "--head", &head.at(), id]);
+    let (code, _, err) = ran(command);
+    assert_eq!(code, Some(0), "{err}");
 }
 
 fn copy_folder(dir: &Path, from: &str, to: &str) {
@@ -36,7 +57,7 @@ fn a_folder_keeps_its_cluster_and_another_head_refuses_it() {
     let node = casa.node(dir.path(), 1, &[]);
     node.wait_for("registered as data1");
     node.kill();
-    assert!(node_id(dir.path(), "data1").ends_with(" casa\n"), "{}", node_id(dir.path(), "data1"));
+    assert_eq!(identity(dir.path(), "data1").1, "casa");
     let lab = Head::start(logs.path(), &["--cluster", "lab"]);
     // It goes on with the head of its own cluster.
     let node = casa.node(dir.path(), 1, &["--head", &lab.at()]);
@@ -65,10 +86,10 @@ fn a_new_node_between_two_clusters_belongs_to_one_and_leaves_the_other() {
     let lab = Head::start(logs.path(), &["--cluster", "lab"]);
     let node = casa.start_node(dir.path(), 1, &["--head", &lab.at()]);
     node.wait_for("registered as data1");
-    let id = eventually("a head named its cluster", || {
-        Some(node_id(dir.path(), "data1")).filter(|id| id.ends_with(" casa\n") || id.ends_with(" lab\n"))
+    let (id, cluster) = eventually("a head named its cluster", || {
+        Some(identity(dir.path(), "data1")).filter(|(_, cluster)| cluster == "casa" || cluster == "lab")
     });
-    let (ours, theirs) = if id.ends_with(" casa\n") { (&casa, &lab) } else { (&lab, &casa) };
+    let (ours, theirs) = if cluster == "casa" { (&casa, &lab) } else { (&lab, &casa) };
     node.wait_for(&format!("head {}: ", theirs.at()));
     stored(ours, "sigue");
     eventually("the other head has let it go", || {
@@ -82,26 +103,28 @@ fn a_new_node_between_two_clusters_belongs_to_one_and_leaves_the_other() {
 fn a_lost_log_is_not_served_under_its_identity() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &[]);
-    head.node(dir.path(), 1, &[]).kill();
+    let node = head.node(dir.path(), 1, &[]);
+    stored(&head, "antes");
+    node.kill();
     let before = node_id(dir.path(), "data1");
     std::fs::remove_file(dir.path().join("data1/data.txt")).unwrap();
-    let (code, _, said) = head.start_node(dir.path(), 1, &[]).finish();
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("/data1 has a node.id but neither data.txt nor a sealed file: its log is lost"), "{said}");
-    assert!(said.contains("; restore it from a backup, or start once with --new-id"), "{said}");
-    let anew = head.node(dir.path(), 1, &["--new-id"]);
-    anew.wait_for("start it without --new-id from now on");
-    anew.wait_for("registered as data1");
+    let anew = head.node(dir.path(), 1, &[]);
+    anew.wait_for(&format!(" are left: the node starts as {} in place of {before}", node_id(dir.path(), "data1")));
     stored(&head, "sigue");
-    let id = node_id(dir.path(), "data1");
-    assert!(id != before && id.ends_with(" acopio\n"), "{id} after {before}");
+    let (code, out, err) = read(&head);
+    assert_eq!((code, out.as_str()), (Some(1), ""), "what it alone had is missed: {err}");
+    let (id, cluster) = identity(dir.path(), "data1");
+    assert!(id != before && cluster == "acopio", "{id} after {before}");
     anew.kill();
     let _again = head.node(dir.path(), 1, &[]);
     assert_eq!(node_id(dir.path(), "data1"), id, "the new identity stays");
+    give_up(&head, &before);
+    let (code, out, err) = read(&head);
+    assert_eq!((code, out.as_str()), (Some(0), "mensaje: sigue\n"), "{err}");
 }
 
 #[test]
-fn a_sealed_file_that_is_gone_is_named_and_the_rest_is_kept_under_a_new_identity() {
+fn a_sealed_file_that_is_gone_is_named_and_the_rest_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &[]);
     let node = head.node(dir.path(), 1, &["--segment-bytes", "4096"]);
@@ -116,92 +139,49 @@ fn a_sealed_file_that_is_gone_is_named_and_the_rest_is_kept_under_a_new_identity
     let name = lost.file_name().unwrap().to_str().unwrap();
     let gone = std::fs::read_to_string(lost).unwrap().lines().count();
     std::fs::remove_file(lost).unwrap();
-    let (code, _, said) = head.start_node(dir.path(), 1, &[]).finish();
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains(&format!("{name} of the data folder ")), "{said}");
-    assert!(said.contains(" is gone, though segments.txt lists it; restore it"), "{said}");
-    let node = head.node(dir.path(), 1, &["--new-id"]);
+    let node = head.node(dir.path(), 1, &[]);
+    node.wait_for(&format!("{name} is gone, and segments.txt lists it with {gone} records"));
     stored(&head, "sigue");
+    let (code, _, err) = read(&head);
+    assert_eq!(code, Some(1), "what was in it is missed: {err}");
     node.kill();
     assert_eq!(records(dir.path()).len(), 401 - gone, "what was there is there");
-    drop(head.node(dir.path(), 1, &[]));
-    verify_clean(dir.path(), &["data1"]);
-}
-
-/// Waits until `end.txt` says that all of `data.txt` was synced.
-fn witnessed(folder: &Path) {
-    eventually("the end is written down", || {
-        let end = std::fs::read_to_string(folder.join("end.txt")).ok()?;
-        let bytes: u64 = end.split(' ').nth(2)?.parse().ok()?;
-        (bytes == std::fs::metadata(folder.join("data.txt")).ok()?.len()).then_some(())
-    });
 }
 
 #[test]
-fn a_data_txt_that_lost_its_end_is_refused_and_the_rest_is_kept_under_a_new_identity() {
-    let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &[]);
-    let (folder, segments) = (dir.path().join("data1"), ["--segment-bytes", "4096"]);
-    let current = folder.join("data.txt");
-    let mut line = head.line();
-    // Ended in order, it is written down at once; killed, what was synced a second before is.
-    for killed in [false, true] {
-        let mut node = head.node(dir.path(), 1, &segments);
-        line.send_all(&format!("linea {killed}"), 215);
+fn a_data_txt_that_lost_its_end_is_another_identity_and_what_is_left_is_copied() {
+    for (killed, left) in [(false, Some(1)), (true, Some(1)), (true, Some(0)), (false, None), (true, None)] {
+        let dir = tempfile::tempdir().unwrap();
+        let head = Head::start(dir.path(), &["--replicas", "2"]);
+        let mut node = head.node(dir.path(), 1, &[]);
+        let _other = head.node(dir.path(), 2, &[]);
+        head.line().send_all("linea", 100);
         if killed {
-            witnessed(&folder);
             node.kill();
         } else {
             node.signal(Signal::TERM);
             assert_eq!(node.wait().code(), Some(0), "{}", node.all());
         }
-        assert!(!sealed_files(&folder).is_empty());
-        let (id, whole) = (node_id(dir.path(), "data1"), std::fs::read(&current).unwrap());
-        let lines: Vec<&[u8]> = whole.split_inclusive(|b| *b == b'\n').collect();
-        let first = lines[0].len();
-        let most = format!(": {} bytes with {} records that were on the disk", whole.len() - first, lines.len() - 1);
-        let all = format!(": {} bytes with {} records that were on the disk", whole.len(), lines.len());
-        for (left, says, lost) in [
-            (Some(first), "data.txt was cut short", &most),
-            (Some(first + 9), "data.txt was cut short", &most),
-            (Some(0), "data.txt was emptied", &all),
-            (None, "data.txt is gone", &all),
-        ] {
-            match left {
-                Some(left) => std::fs::write(&current, &whole[..left]).unwrap(),
-                None => std::fs::remove_file(&current).unwrap(),
+        let before = node_id(dir.path(), "data1");
+        let current = dir.path().join("data1/data.txt");
+        let whole = std::fs::read_to_string(&current).unwrap();
+        match left {
+            Some(lines) => {
+                let left: String = whole.split_inclusive('\n').take(lines).collect();
+                std::fs::write(&current, left).unwrap();
             }
-            for _ in 0..2 {
-                let (code, _, said) = head.start_node(dir.path(), 1, &segments).finish();
-                assert_eq!(code, Some(1), "{said}");
-                assert!(
-                    said.contains(&format!("the log in {} cannot be opened: {says}{lost}", folder.display())),
-                    "{said}"
-                );
-                assert!(said.contains("; restore it from a backup, or start once with --new-id"), "{said}");
-            }
-            assert_eq!(std::fs::read(&current).ok().as_deref(), left.map(|left| &whole[..left]), "it is left alone");
-            std::fs::write(&current, &whole).unwrap();
+            None => std::fs::remove_file(&current).unwrap(),
         }
-        assert_eq!(node_id(dir.path(), "data1"), id);
+        let node = head.node(dir.path(), 1, &[]);
+        // What it replaces is given up by its own word.
+        node.wait_for(&format!(" are left: the node starts as {} in place of {before}", node_id(dir.path(), "data1")));
+        eventually("all copies are made again", || {
+            (payloads(dir.path()).values().filter(|copies| **copies == 2).count() == 100).then_some(())
+        });
+        stored(&head, "sigue");
+        let (code, out, err) = read(&head);
+        assert_eq!((code, out.lines().count()), (Some(0), 101), "{err}");
     }
-    let node = head.node(dir.path(), 1, &segments);
-    stored(&head, "restored");
-    node.kill();
-    assert_eq!(records(dir.path()).len(), 431, "nothing is lost");
-    let (id, lost) = (node_id(dir.path(), "data1"), std::fs::read_to_string(&current).unwrap().lines().count());
-    std::fs::write(&current, "").unwrap();
-    let node = head.node(dir.path(), 1, &[&segments[..], &["--new-id"]].concat());
-    assert_ne!(node_id(dir.path(), "data1"), id);
-    stored(&head, "sigue");
-    witnessed(&folder);
-    node.kill();
-    drop(head.node(dir.path(), 1, &segments));
-    assert_eq!(records(dir.path()).len(), 432 - lost, "what was there is there");
-    verify_clean(dir.path(), &["data1"]);
-    std::fs::remove_file(&current).unwrap();
-    let (code, _, said) = head.start_node(dir.path(), 1, &segments).finish();
-    assert_eq!(code, Some(1), "the new identity has a witness of its own: {said}");
 }
 
 #[test]
@@ -254,7 +234,8 @@ fn a_copied_folder_that_gets_in_at_another_head_is_told_by_both_and_nothing_is_l
 #[test]
 fn more_copies_than_nodes_are_told_once_and_again_when_there_are_enough() {
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &["--replicas", "3"]);
+    // The cluster begins with the first message, which waits until there are two nodes in it.
+    let head = Head::start(dir.path(), &["--replicas", "3", "--min-copies", "2"]);
     let _nodes: Vec<Process> = (1..=2).map(|k| head.node(dir.path(), k, &[])).collect();
     let mut line = head.line();
     for k in 0..50 {
@@ -269,7 +250,7 @@ fn more_copies_than_nodes_are_told_once_and_again_when_there_are_enough() {
     common::eventually("status tells that copies are missing", || {
         let output = acopio().args(["status", "--head", &head.at()]).output().unwrap();
         let table = String::from_utf8(output.stdout).unwrap();
-        table.contains("copies     3, at least 1; 100 records are short of copies").then_some(())
+        table.contains("copies     3, at least 2; 100 records are short of copies").then_some(())
     });
     let _third = head.node(dir.path(), 3, &[]);
     head.process.wait_for("messages have all 3 copies again: 3 dataNodes can take them; 100 were kept with fewer");

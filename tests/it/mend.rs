@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::common::{Head, Process, acopio, data_files, eventually, sealed_files, verify_clean};
+use crate::common::{Head, Process, Signal, acopio, data_files, eventually, sealed_files, verify_clean};
 use acopio::wire::record;
 
 const SMALL: &[&str] = &["--segment-bytes", "4096"];
@@ -93,15 +93,13 @@ fn rot(file: &Path, number: usize, part: Part) -> Vec<String> {
     lines[number..=number + joined].iter().map(|line| String::from_utf8(line[..20].to_vec()).unwrap()).collect()
 }
 
-fn quarantine(dir: &Path, k: u8) -> String {
-    std::fs::read_to_string(dir.join(format!("data{k}/quarantine.txt"))).unwrap_or_default()
+/// Both copies of each are there.
+fn is_mended(dir: &Path, ids: &[String]) -> Option<()> {
+    let held = good(dir);
+    ids.iter().all(|id| held.get(id).is_some_and(|on| on.len() == 2)).then_some(())
 }
 
-fn is_mended(dir: &Path, k: u8, ids: &[String]) -> Option<()> {
-    let text = quarantine(dir, k);
-    let marked = |line: &str| line.split_once(" mended ").is_some_and(|(_, at)| at == ids.join(","));
-    text.lines().any(marked).then_some(())
-}
+const DAMAGED: &str = "are damaged here: they are fetched again";
 
 const PARTS: [Part; 7] = [Part::Id, Part::Names, Part::Crc, Part::Payload, Part::Newline, Part::Cut, Part::All];
 
@@ -114,7 +112,8 @@ fn assert_whole(dir: &Path, lost: &[String]) {
     for id in lost {
         assert_eq!(held[id].len(), 2, "{id}");
     }
-    assert!(held.values().all(|on| on.len() == 2));
+    let others: Vec<_> = held.iter().filter(|(_, on)| on.len() != 2).collect();
+    assert!(others.is_empty(), "{others:?}");
 }
 
 #[test]
@@ -127,11 +126,10 @@ fn what_rots_while_a_node_runs_is_fetched_again_when_a_reader_meets_it() {
     let lost: Vec<Vec<String>> = PARTS.iter().enumerate().map(|(k, part)| rot(&files[0], 4 * k + 2, *part)).collect();
     assert!(read(&head) == texts, "the other copies are there");
     for ids in &lost {
-        eventually(&format!("{ids:?} is mended"), || is_mended(dir.path(), 1, ids));
+        eventually(&format!("{ids:?} is mended"), || is_mended(dir.path(), ids));
     }
     let said = nodes[0].as_ref().unwrap();
-    said.wait_for(&format!("record {} fetched from the cluster", lost[0][0]));
-    let listed = quarantine(dir.path(), 1);
+    said.wait_for(DAMAGED);
     assert!(read(&head) == texts, "everything is read");
     drop(nodes);
     assert_whole(dir.path(), &lost.concat());
@@ -139,11 +137,10 @@ fn what_rots_while_a_node_runs_is_fetched_again_when_a_reader_meets_it() {
     // A node that starts again knows what is mended.
     let nodes = start(&head, dir.path(), &[]);
     assert!(read(&head) == texts, "everything is read");
-    assert_eq!(quarantine(dir.path(), 1), listed);
     let before = good(dir.path());
     assert!(read(&head) == texts, "everything is read");
     let said = nodes[0].as_ref().unwrap();
-    assert_eq!((said.count("rotten"), said.count("mended ")), (0, 0), "{}", said.all());
+    assert_eq!(said.count(DAMAGED), 0, "{}", said.all());
     assert!(good(dir.path()) == before, "nothing is fetched again");
 }
 
@@ -158,7 +155,10 @@ fn what_rots_while_a_node_is_down_is_fetched_again_when_it_is_opened_or_read() {
     while lines() < 3 {
         texts.append(&mut send_more(&head, texts.len()..texts.len() + 1));
     }
-    nodes[1].take().unwrap().kill();
+    // In order: then it is written down how far data.txt is whole, and what is bad in it is no torn end.
+    let mut node = nodes[1].take().unwrap();
+    node.signal(Signal::TERM);
+    assert!(node.wait().success());
     // Opening reads all of data.txt, and a sealed file only if it has no sidecar.
     let files = sealed(dir.path(), 2);
     let current = rot(&dir.path().join("data2/data.txt"), 1, Part::Payload);
@@ -167,10 +167,10 @@ fn what_rots_while_a_node_is_down_is_fetched_again_when_it_is_opened_or_read() {
     let met = rot(&files[0], 5, Part::Names);
     nodes[1] = Some(head.node(dir.path(), 2, SMALL));
     for ids in [&current, &opened] {
-        eventually(&format!("{ids:?} is mended"), || is_mended(dir.path(), 2, ids));
+        eventually(&format!("{ids:?} is mended"), || is_mended(dir.path(), ids));
     }
     assert!(read(&head) == texts, "everything is read");
-    eventually("what a reader met is mended", || is_mended(dir.path(), 2, &met));
+    eventually("what a reader met is mended", || is_mended(dir.path(), &met));
     drop(nodes);
     assert_whole(dir.path(), &[current, opened, met].concat());
     verify_clean(dir.path(), &["data1", "data2", "data3"]);
@@ -187,10 +187,10 @@ fn a_copy_on_a_node_that_is_away_is_waited_for() {
     let again = head.node(dir.path(), 1, SMALL);
     let output = acopio().args(["read", "--partial", "--head", &head.at()]).output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), texts.len() - 1);
-    again.wait_for("is rotten, and waits to be mended: what data2 keeps cannot be read; it is tried again");
-    assert!(is_mended(dir.path(), 1, &lost).is_none());
+    again.wait_for(DAMAGED);
+    assert!(is_mended(dir.path(), &lost).is_none());
     let _other = head.node(dir.path(), 2, SMALL);
-    eventually("it is mended", || is_mended(dir.path(), 1, &lost));
+    eventually("it is mended", || is_mended(dir.path(), &lost));
     assert!(read(&head) == texts, "everything is read");
 }
 
@@ -204,10 +204,7 @@ fn what_has_no_other_copy_stays_and_is_said() {
     let output = acopio().args(["read", "--head", &head.at()]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("data3"), "the reader is told of the gap");
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().count(), texts.len() - 1);
-    let node = nodes[2].as_ref().unwrap();
-    node.wait_for("is rotten, and no other node has it: it stays in quarantine.txt; restore it from a backup");
-    let listed = quarantine(dir.path(), 3);
-    assert!(listed.lines().count() == 1 && !listed.contains("mended"), "{listed}");
+    nodes[2].as_ref().unwrap().wait_for(DAMAGED);
     drop(nodes);
     let output = acopio().arg("verify").arg(dir.path().join("data3")).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "what is not mended is a fault");

@@ -1,9 +1,9 @@
 //! Peers that hang, go silent or never read: each is given up in bounded time and memory, and nobody else notices.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Shutdown, TcpListener};
 
-use crate::common::frames::{Frames, NODE_OPENING, register};
+use crate::common::frames::{Frames, NODE_OPENING};
 use crate::common::{self, Head, PATIENCE, Signal, acopio, eventually};
 use acopio::limits;
 use acopio::wire::frame::{Frame, StoreBuilder};
@@ -11,29 +11,18 @@ use acopio::wire::id::ClientId;
 use bytes::BytesMut;
 
 /// A framed data node that is scripted: registered, and then it does what the test says.
-fn framed_node(head: &Head, name: &str, id: u64) -> TcpStream {
+fn framed_node(head: &Head, name: &str, id: u64) -> Frames {
     let mut node = Frames::open(head.connect(), NODE_OPENING);
-    node.say(&register(id, name));
+    node.as_node(id, name);
     head.process.wait_for(&format!("dataNode {name} registered"));
-    node.socket
+    node
 }
 
-/// Answers every Ping of the head, and nothing else, until the connection ends.
-fn pong_for_ever(mut socket: TcpStream) -> std::thread::JoinHandle<()> {
+/// Answers every Ping of the head and notes every roster, and nothing else, until the connection ends.
+fn pong_for_ever(mut node: Frames) -> std::thread::JoinHandle<()> {
     std::thread::spawn(move || {
-        let mut length = [0; 4];
-        while socket.read_exact(&mut length).is_ok() {
-            let mut body = vec![0; u32::from_be_bytes(length) as usize];
-            if socket.read_exact(&mut body).is_err() {
-                return;
-            }
-            if let Some(kind @ 0x09) = body.first_mut() {
-                *kind = 0x0a;
-                let pong = [&length[..], &body].concat();
-                if socket.write_all(&pong).is_err() {
-                    return;
-                }
-            }
+        while let Some(frame) = node.hear_or_end() {
+            node.notes(&frame);
         }
     })
 }
@@ -56,7 +45,8 @@ fn a_node_that_answers_pings_and_acknowledges_nothing_is_evicted() {
 fn a_half_closed_client_gets_every_answer_after_an_eviction() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &["--heartbeat", "5s"]);
-    let stopped = head.node(dir.path(), 1, &[]);
+    let (stopped, _good) = (head.node(dir.path(), 1, &[]), head.node(dir.path(), 2, &[]));
+    head.wait_in_cluster(2);
     stopped.signal(Signal::STOP);
     let mut socket = head.connect();
     let mut input = b"peticion\n".to_vec();
@@ -65,7 +55,6 @@ fn a_half_closed_client_gets_every_answer_after_an_eviction() {
     }
     socket.write_all(&input).unwrap();
     socket.shutdown(Shutdown::Write).unwrap();
-    let _good = head.node(dir.path(), 2, &[]);
     let answers: Vec<String> = BufReader::new(socket).lines().map(Result::unwrap).collect();
     assert_eq!(answers.len(), 41, "{answers:?}");
     assert!(answers[1..].iter().all(|answer| answer.ends_with(" , mensaje: recibido")), "{answers:?}");
@@ -76,7 +65,7 @@ fn questions_whose_answers_nobody_reads_take_no_memory() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &[]);
     let mut socket = head.connect();
-    socket.write_all(b"peticion acopio/1\ncliente\n\0\0\0\x0a\x01\0\0\0\0\0\0\0\x07\0").unwrap();
+    socket.write_all(b"peticion acopio/2\ncliente\n\0\0\0\x0a\x01\0\0\0\0\0\0\0\x07\0").unwrap();
     socket.set_write_timeout(Some(std::time::Duration::from_secs(2))).unwrap();
     let questions = [0, 0, 0, 1, 6].repeat(10_000);
     // The head stops reading, so that a write fails in the end; were it to read on, this would be 64 MiB of questions.
@@ -90,7 +79,7 @@ fn a_head_that_takes_in_no_more_says_that_it_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &["--heartbeat", "60s"]);
     let _hung = pong_for_ever(framed_node(&head, "hung", 1));
-    let mut out = BytesMut::from(&b"peticion acopio/1\ncliente\n"[..]);
+    let mut out = BytesMut::from(&b"peticion acopio/2\ncliente\n"[..]);
     Frame::Hello { client: ClientId(7), text: false }.encode(&mut out).unwrap();
     let each = limits::FRAME_MESSAGES_MAX as u64;
     for k in 0..=limits::CLIENT_IN_FLIGHT_MESSAGES_MAX as u64 / each {
@@ -132,7 +121,7 @@ fn a_data_node_dials_again_when_its_head_falls_silent() {
     let welcome = |listener: &TcpListener| {
         let (mut socket, _) = listener.accept().unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.write_all(b"confirmacion acopio/1\n\0\0\0\x0f\x02\0\0\0\x01\0\0\x10\0\0\x80\0\0\0\0").unwrap();
+        socket.write_all(b"confirmacion acopio/2\n\0\0\0\x0f\x02\0\0\0\x01\0\0\x10\0\0\x80\0\0\0\0").unwrap();
         socket
     };
     let silent = welcome(&listener);

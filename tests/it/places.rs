@@ -10,8 +10,9 @@ use crate::common::{Head, LineClient, PATIENCE, acopio, eventually, ran};
 use acopio::wire::error::Code;
 use acopio::wire::frame::Frame;
 use acopio::wire::id::{ClientId, RecordId};
+use bytes::Bytes;
 
-const OPENING: &[u8] = b"peticion acopio/1\ncliente\n";
+const OPENING: &[u8] = b"peticion acopio/2\ncliente\n";
 
 /// A connection from a loopback address of its own, which has said `peticion` in lines; and what the head answered.
 fn open_from(head: &Head, k: u8) -> (LineClient, String) {
@@ -98,7 +99,7 @@ fn who_says_nothing_for_too_long_is_closed_and_who_pings_or_reads_is_not() {
     let _node = head.node(dir.path(), 1, &[]);
     let mut reads = hello(&head);
     let (from, until) = (RecordId::ZERO, RecordId::MAX);
-    reads.say(&Frame::Read { from, until, client: None, follow: true, partial: false });
+    reads.say(&Frame::Read { from, until, client: None, follow: true, partial: false, token: Bytes::new() });
     let mut pings = hello(&head);
     // One that got no further than its first word, and one that has sent something.
     let (mut mute, _) = open_from(&head, 7);
@@ -127,7 +128,7 @@ fn who_says_nothing_for_too_long_is_closed_and_who_pings_or_reads_is_not() {
     while lines < 2 {
         match reads.hear() {
             Frame::Records { lines: more, .. } => lines += more.iter().filter(|byte| **byte == b'\n').count(),
-            Frame::Waiting { .. } => {}
+            Frame::Waiting { .. } | Frame::Token(_) => {}
             other => panic!("{other:?}"),
         }
     }

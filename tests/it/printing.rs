@@ -33,7 +33,7 @@ fn answer(mut socket: TcpStream) -> Option<()> {
     for _ in 0..2 {
         reader.read_line(&mut String::new()).ok()?;
     }
-    socket.write_all(b"confirmacion acopio/1\n").ok()?;
+    socket.write_all(b"confirmacion acopio/2\n").ok()?;
     let mut buffer = BytesMut::from(reader.buffer());
     let asked = loop {
         if let Some(frame) = Frame::decode(&mut buffer).ok()? {

@@ -5,7 +5,8 @@ use acopio::limits;
 use acopio::wire::error::{Code, Refusal};
 use acopio::wire::frame::{Frame, MessagesBuilder, SyncMode, acked};
 use acopio::wire::id::{ClientId, RecordId};
-use acopio::wire::record;
+use acopio::wire::ledger::Place;
+use acopio::wire::record::{self, Fields};
 use bytes::{Bytes, BytesMut};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -48,19 +49,22 @@ fn client() -> Vec<Value> {
         all.push(store(first_seq, &sizes));
     }
     for id in ids() {
-        for (client, follow, partial) in [(None, false, true), (Some(ClientId::of_library(5)), true, false)] {
+        for (client, follow, partial, token) in
+            [(None, false, true, ""), (Some(ClientId::of_library(5)), true, false, "-----:-..3 ----6.0=-0")]
+        {
             let (from, until) = (RecordId::ZERO, id);
             let who = client.map(|client| client.to_string());
             let says = json!({
                 "kind": "Read", "from": from.to_string(), "until": until.to_string(), "client": who, "follow": follow,
-                "partial": partial,
+                "partial": partial, "token": token,
             });
-            all.push(with_bytes(&Frame::Read { from, until, client, follow, partial }, says));
+            let token = Bytes::from_static(token.as_bytes());
+            all.push(with_bytes(&Frame::Read { from, until, client, follow, partial, token }, says));
         }
     }
-    for clients in [false, true] {
-        let says = json!({ "kind": "StatusQuery", "clients": clients });
-        all.push(with_bytes(&Frame::StatusQuery { clients }, says));
+    for (clients, ledgers) in [(false, false), (true, false), (false, true), (true, true)] {
+        let says = json!({ "kind": "StatusQuery", "clients": clients, "ledgers": ledgers });
+        all.push(with_bytes(&Frame::StatusQuery { clients, ledgers }, says));
     }
     all.extend(pings());
     all
@@ -132,7 +136,8 @@ fn kept(first: RecordId, sync: SyncMode) -> Value {
 fn reading() -> Vec<Value> {
     let next = FIRST.next();
     let mut lines = Vec::new();
-    record::encode(&mut lines, FIRST, ClientId(5), 1, None, b"hola").unwrap();
+    let fields = Fields { id: FIRST, client: ClientId(5), seq: 1, place: Some(Place { number: 0, entry: 64 }) };
+    record::encode(&mut lines, fields, b"hola").unwrap();
     let shown = hex(&lines);
     let records = |lines: Bytes, shown: &str| {
         let says = json!({ "kind": "Records", "next": next.to_string(), "lines": shown });
@@ -145,6 +150,9 @@ fn reading() -> Vec<Value> {
     let waiting = |nodes: &str, names: Value| {
         with_bytes(&Frame::Waiting { nodes: nodes.to_owned() }, json!({ "kind": "Waiting", "nodes": names }))
     };
+    let token = |token: &'static str| {
+        with_bytes(&Frame::Token(Bytes::from_static(token.as_bytes())), json!({ "kind": "Token", "token": token }))
+    };
     vec![
         records(lines.into(), &shown),
         records(Bytes::new(), ""),
@@ -152,6 +160,8 @@ fn reading() -> Vec<Value> {
         end("data1,data2 (data.txt is gone)", json!(["data1", "data2 (data.txt is gone)"])),
         waiting("", json!([])),
         waiting("dataNodes", json!(["dataNodes"])),
+        token(""),
+        token("-----:-..3 ----6.0=-0"),
         with_bytes(
             &Frame::StatusReport(Bytes::from_static(b"{\"nodes\":[]}")),
             json!({ "kind": "StatusReport", "json": "{\"nodes\":[]}" }),
@@ -174,12 +184,16 @@ fn lines() -> Vec<Value> {
             let id = RecordId { time_ns, incarnation: rng.random_range(0..1 << 30) };
             let client = ClientId::from_random(rng.random());
             let seq = rng.random_range(0..1_u64 << (1 + k % 60));
-            let copies = (k % 3 == 0).then_some("data1,data-2.lab");
+            let place = Place { number: rng.random_range(0..1 << 30), entry: rng.random_range(0..1 << (1 + k % 30)) };
+            let place = (k % 3 != 0).then_some(place);
             let mut line = Vec::new();
-            record::encode(&mut line, id, client, seq, copies, &payload).unwrap();
+            record::encode(&mut line, Fields { id, client, seq, place }, &payload).unwrap();
+            let third = line.split(|byte| *byte == b' ').nth(2).unwrap();
+            let (_, text) = std::str::from_utf8(third).unwrap().split_once(':').unwrap_or_default();
+            let ledger = place.map(|place| place.ledger(id).to_string()).unwrap_or_default();
             json!({
                 "id": id.to_string(), "time_ns": time_ns, "incarnation": id.incarnation, "client": client.to_string(),
-                "seq": seq, "nodes": copies.unwrap_or_default(), "payload": hex(&payload), "line": hex(&line),
+                "seq": seq, "place": text, "ledger": ledger, "entry": place.map(|place| place.entry), "payload": hex(&payload), "line": hex(&line),
             })
         })
         .collect()
@@ -193,6 +207,7 @@ fn bounds() -> Value {
         "TEXT_BYTES_MAX": limits::TEXT_BYTES_MAX,
         "REPLICAS_MAX": limits::REPLICAS_MAX,
         "STATUS_BYTES_MAX": limits::STATUS_BYTES_MAX,
+        "TOKEN_BYTES_MAX": limits::TOKEN_BYTES_MAX,
         "HANDSHAKE_BYTES_MAX": limits::HANDSHAKE_BYTES_MAX,
         "BATCH_MESSAGES_MAX": limits::BATCH_MESSAGES_MAX,
         "BATCH_BYTES_MAX": limits::BATCH_BYTES_MAX,

@@ -160,9 +160,11 @@ fn a_head_whose_folder_of_logs_is_moved_goes_on_in_a_new_one() {
     client.send_all("before", 3);
     let moved = dir.path().join("moved");
     fs::rename(&head.logs, &moved).unwrap();
-    eventually("a new one", || head.logs.join("members.txt").exists().then_some(()));
     eventually("it is taken on", || client.ask("after").ends_with("recibido").then_some(()));
-    fs::remove_dir_all(&head.logs).unwrap();
+    eventually("a new one", || head.logs.join("registro.log").exists().then_some(()));
+    eventually("what it knows of the cluster", || head.logs.join("head.state").exists().then_some(()));
+    // The head may be writing there.
+    eventually("it is removed", || fs::remove_dir_all(&head.logs).ok());
     eventually("a newer one", || head.logs.join("registro.log").exists().then_some(()));
     client.send_all("later", 3);
     assert!(head.log("registro.log").contains("recibido en dataNode"));
@@ -280,7 +282,7 @@ fn a_data_node_that_flips_its_state_fills_no_log() {
     let dir = tempfile::tempdir().unwrap();
     let head = Head::start(dir.path(), &[]);
     let mut node = Frames::open(head.connect(), NODE_OPENING);
-    node.say(&register(7, "data1"));
+    node.as_node(7, "data1");
     head.process.wait_for("dataNode data1 registered");
     for k in 0..10_000 {
         let Frame::Register { mut report, .. } = register(7, "data1") else { panic!("a Register") };

@@ -5,9 +5,6 @@ use std::path::Path;
 
 use crate::common::{Head, Process, acopio, data_files, eventually, verify_clean};
 
-const SOON: &[&str] = &["--repair-after", "1s"];
-const LATER: &[&str] = &["--repair-after", "1h"];
-
 fn short(head: &Head) -> u64 {
     head.status()["short_of_copies"].as_u64().unwrap()
 }
@@ -40,8 +37,8 @@ fn start(head: &Head, dir: &Path, nodes: std::ops::RangeInclusive<u8>, more: &[&
 #[test]
 fn what_a_lost_node_held_is_copied_until_nothing_is_short() {
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &["--replicas", "2"]);
-    let mut nodes = start(&head, dir.path(), 1..=4, SOON);
+    let head = Head::start(dir.path(), &["--replicas", "2", "--repair-after", "1s"]);
+    let mut nodes = start(&head, dir.path(), 1..=4, &[]);
     head.line().send_all("copia", 2_000);
     eventually("nothing is short", || (short(&head) == 0).then_some(()));
     nodes[1].take().unwrap().kill();
@@ -57,28 +54,35 @@ fn what_a_lost_node_held_is_copied_until_nothing_is_short() {
 #[test]
 fn a_node_that_returns_has_nothing_copied() {
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &["--replicas", "2"]);
-    let mut nodes = start(&head, dir.path(), 1..=3, LATER);
+    let head = Head::start(dir.path(), &["--replicas", "2", "--repair-after", "1h"]);
+    let mut nodes = start(&head, dir.path(), 1..=3, &[]);
     head.line().send_all("copia", 300);
+    eventually("all have told what they keep", || {
+        let report = head.status();
+        let records = report["nodes"].as_array()?.iter().filter_map(|node| node["records"].as_u64()).sum::<u64>();
+        (records == 600 && short(&head) == 0).then_some(())
+    });
     nodes[2].take().unwrap().kill();
-    eventually("status tells that copies are missing", || (short(&head) > 0).then_some(()));
-    let _back = head.node(dir.path(), 3, LATER);
+    head.process.wait_for("dataNode data3 at 127.0.0.4 evicted");
+    let _back = head.node(dir.path(), 3, &[]);
     eventually("it goes back to zero", || (short(&head) == 0).then_some(()));
     assert_eq!(holders(dir.path(), &[1, 2, 3]).1, 600);
-    assert!((1..=3).all(|k| !dir.path().join(format!("data{k}/copies.txt")).exists()), "nothing was copied");
 }
 
 #[test]
 fn what_a_wiped_node_held_is_made_again() {
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &["--replicas", "2"]);
-    let mut nodes = start(&head, dir.path(), 1..=3, LATER);
+    let head = Head::start(dir.path(), &["--replicas", "2", "--repair-after", "1h"]);
+    let mut nodes = start(&head, dir.path(), 1..=3, &[]);
     let mut client = head.line();
     client.send_all("copia", 500);
     nodes[0].take().unwrap().kill();
     std::fs::remove_dir_all(dir.path().join("data1")).unwrap();
-    let wiped = head.node(dir.path(), 1, LATER);
+    let wiped = head.node(dir.path(), 1, &[]);
     client.send_all("despues", 200);
+    // Nobody but a person knows that what it was before will not come back.
+    let (code, _, said) = drain(&head, "data1", &["--gone"]).finish();
+    assert_eq!(code, Some(0), "{said}");
     eventually("every record has its copies again", || {
         let (held, _) = holders(dir.path(), &[1, 2, 3]);
         (held.len() == 700 && held.values().all(|on| on.len() >= 2) && short(&head) == 0).then_some(())
@@ -87,7 +91,7 @@ fn what_a_wiped_node_held_is_made_again() {
     drop((wiped, nodes));
     verify_clean(dir.path(), &["data1", "data2", "data3"]);
     // Known from the disk: nodes that start again copy nothing more.
-    let nodes = start(&head, dir.path(), 1..=3, SOON);
+    let nodes = start(&head, dir.path(), 1..=3, &[]);
     eventually("nothing is short", || {
         (head.status()["nodes"].as_array()?.len() == 3 && short(&head) == 0).then_some(())
     });
@@ -102,11 +106,11 @@ fn what_a_wiped_node_held_is_made_again() {
 #[test]
 fn a_second_node_gets_what_the_first_kept_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &["--replicas", "2"]);
-    let one = head.node(dir.path(), 1, SOON);
+    let head = Head::start(dir.path(), &["--replicas", "2", "--min-copies", "1", "--repair-after", "1s"]);
+    let one = head.node(dir.path(), 1, &[]);
     head.line().send_all("sola", 1_000);
     eventually("all are short", || (short(&head) == 1_000).then_some(()));
-    let two = head.node(dir.path(), 2, SOON);
+    let two = head.node(dir.path(), 2, &[]);
     eventually("it goes to zero", || (short(&head) == 0).then_some(()));
     assert_held(dir.path(), &[1, 2], 1_000, 2);
     drop((one, two));
@@ -116,20 +120,17 @@ fn a_second_node_gets_what_the_first_kept_alone() {
 #[test]
 fn a_node_that_is_killed_while_it_repairs_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &["--replicas", "2"]);
-    let slow = &["--repair-after", "1s", "--repair-rate", "300k", "--segment-bytes", "200k"];
-    let one = head.node(dir.path(), 1, slow);
+    let head = Head::start(dir.path(), &["--replicas", "2", "--min-copies", "1", "--repair-after", "1s"]);
+    let slow = &["--repair-rate", "300k", "--segment-bytes", "200k"];
+    let one = head.node(dir.path(), 1, &[]);
     let mut client = head.line();
     let long = "x".repeat(1_000);
     client.send_all(&long, 1_500);
-    let two = head.node(dir.path(), 2, SOON);
-    let copies = dir.path().join("data1/copies.txt");
-    eventually("it has begun", || {
-        let text = std::fs::read_to_string(&copies).ok()?;
-        (text.lines().count() >= 2 && short(&head) > 0).then_some(())
-    });
+    let two = head.node(dir.path(), 2, slow);
+    let copied = || std::fs::read_to_string(dir.path().join("data2/data.txt")).map_or(0, |text| text.lines().count());
+    eventually("it has begun", || (copied() > 10 && short(&head) > 0).then_some(()));
     one.kill();
-    let one = head.node(dir.path(), 1, SOON);
+    let one = head.node(dir.path(), 1, &[]);
     eventually("it goes to zero", || (short(&head) == 0).then_some(()));
     assert_held(dir.path(), &[1, 2], 1_500, 2);
     assert_eq!(holders(dir.path(), &[2]).1, 1_500, "nothing was kept twice");
@@ -140,8 +141,8 @@ fn a_node_that_is_killed_while_it_repairs_goes_on() {
 #[test]
 fn messages_are_acknowledged_while_nodes_repair() {
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &["--replicas", "2"]);
-    let mut nodes = start(&head, dir.path(), 1..=4, &["--repair-after", "100ms", "--repair-rate", "200k"]);
+    let head = Head::start(dir.path(), &["--replicas", "2", "--repair-after", "100ms"]);
+    let mut nodes = start(&head, dir.path(), 1..=4, &["--repair-rate", "200k"]);
     let mut client = head.line();
     client.send_all(&"x".repeat(2_000), 500);
     nodes[3].take().unwrap().kill();
@@ -170,8 +171,8 @@ fn drain(head: &Head, node: &str, more: &[&str]) -> Process {
 #[test]
 fn a_drained_node_ends_and_its_records_are_elsewhere() {
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &[]);
-    let mut nodes = start(&head, dir.path(), 1..=3, SOON);
+    let head = Head::start(dir.path(), &["--repair-after", "1s"]);
+    let mut nodes = start(&head, dir.path(), 1..=3, &[]);
     let mut client = head.line();
     client.send_all("una", 1_500);
     let (before, _) = holders(dir.path(), &[2]);
@@ -200,8 +201,8 @@ fn a_drained_node_ends_and_its_records_are_elsewhere() {
 #[test]
 fn a_drain_keeps_the_number_of_copies_and_outlives_its_command() {
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &["--replicas", "2"]);
-    let mut nodes = start(&head, dir.path(), 1..=4, &["--repair-after", "1s", "--repair-rate", "200k"]);
+    let head = Head::start(dir.path(), &["--replicas", "2", "--repair-after", "1s"]);
+    let mut nodes = start(&head, dir.path(), 1..=4, &["--repair-rate", "200k"]);
     let mut client = head.line();
     client.send_all(&"x".repeat(1_000), 600);
     let command = drain(&head, "data1", &[]);
@@ -225,8 +226,8 @@ fn a_drain_keeps_the_number_of_copies_and_outlives_its_command() {
 #[test]
 fn a_drain_that_leaves_too_few_nodes_says_so() {
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &["--replicas", "2"]);
-    let nodes = start(&head, dir.path(), 1..=2, LATER);
+    let head = Head::start(dir.path(), &["--replicas", "2", "--min-copies", "1", "--repair-after", "1h"]);
+    let nodes = start(&head, dir.path(), 1..=2, &[]);
     head.line().send_all("copia", 100);
     let (code, _, said) = drain(&head, "data2", &[]).finish();
     assert_eq!(code, Some(0), "{said}");
@@ -236,10 +237,26 @@ fn a_drain_that_leaves_too_few_nodes_says_so() {
 }
 
 #[test]
+fn a_drain_waits_until_there_are_nodes_enough_without_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &["--replicas", "2", "--repair-after", "1h"]);
+    let nodes = start(&head, dir.path(), 1..=2, &[]);
+    head.line().send_all("copia", 100);
+    let command = drain(&head, "data2", &[]);
+    command.wait_for("data2: without it there are 1 dataNodes, and 2 have to keep each message; start others");
+    let third = head.node(dir.path(), 3, &[]);
+    let (code, _, said) = command.finish();
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(head.line().ask("despues").matches("127.0.0.").count(), 2);
+    drop((nodes, third));
+    assert_held(dir.path(), &[1, 3], 101, 2);
+}
+
+#[test]
 fn what_cannot_be_drained_is_refused_with_a_reason() {
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &["--replicas", "2"]);
-    let one = head.node(dir.path(), 1, LATER);
+    let head = Head::start(dir.path(), &["--replicas", "2", "--repair-after", "1h"]);
+    let one = head.node(dir.path(), 1, &[]);
     for (node, more, reason) in [
         ("data7", &[][..], "no data node \"data7\" that can be drained; there are: data1"),
         ("data1", &[], "no other data node can take the records of data1"),
@@ -256,11 +273,11 @@ fn what_cannot_be_drained_is_refused_with_a_reason() {
 #[test]
 fn a_node_that_is_given_up_is_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &["--replicas", "2"]);
-    let mut nodes = start(&head, dir.path(), 1..=3, LATER);
+    let head = Head::start(dir.path(), &["--replicas", "2", "--repair-after", "1h"]);
+    let mut nodes = start(&head, dir.path(), 1..=3, &[]);
     head.line().send_all("copia", 300);
     nodes[0].take().unwrap().kill();
-    eventually("status tells that copies are missing", || (short(&head) > 0).then_some(()));
+    head.process.wait_for("dataNode data1 at 127.0.0.2 evicted");
     let (code, _, said) = drain(&head, "data1", &[]).finish();
     assert!(code == Some(1) && said.contains("data1 is away"), "{said}");
     let (code, _, said) = drain(&head, "data1", &["--gone"]).finish();
@@ -269,5 +286,12 @@ fn a_node_that_is_given_up_is_not_waited_for() {
     eventually("its copies are made again at once", || (short(&head) == 0).then_some(()));
     assert_held(dir.path(), &[2, 3], 300, 2);
     assert_eq!(head.status()["members_away"].as_array().map(Vec::len), Some(0));
+    // Asked once more there is nothing to do; not so for another one of that name.
+    let (code, _, said) = drain(&head, "data1", &["--gone"]).finish();
+    assert_eq!(code, Some(0), "{said}");
+    std::fs::remove_dir_all(dir.path().join("data1")).unwrap();
+    nodes[0] = Some(head.node(dir.path(), 1, &[]));
+    let (code, _, said) = drain(&head, "data1", &["--gone"]).finish();
+    assert!(code == Some(1) && said.contains("is given up already; one of that name is registered"), "{said}");
     drop(nodes);
 }

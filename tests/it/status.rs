@@ -48,7 +48,9 @@ fn json_has_every_field_and_counts_grow() {
     assert_eq!(data1["bytes"], on_disk);
     let since = data1["since"].as_str().unwrap();
     assert!(since.len() >= 20 && since.as_bytes()[10] == b'T' && since.ends_with('Z'), "{since}");
-    assert!(std::fs::read_to_string(dir.path().join("data1/node.id")).unwrap().contains(data1["id"].as_str().unwrap()));
+    assert!(
+        std::fs::read_to_string(dir.path().join("data1/node.state")).unwrap().contains(data1["id"].as_str().unwrap())
+    );
 }
 
 #[test]
@@ -65,7 +67,7 @@ fn the_table_is_for_people() {
     assert_eq!(code, Some(0));
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     let titles = rows.iter().position(|row| row.first() == Some(&"NODE")).expect(&table);
-    assert_eq!(rows[titles], ["NODE", "STATE", "SINCE", "RECORDS", "SHORT", "BYTES", "PING", "IP"]);
+    assert_eq!(rows[titles], ["NODE", "STATE", "SINCE", "RECORDS", "BYTES", "WRITTEN", "PING", "IP"]);
     for (row, (name, ip)) in [("data1", "127.0.0.2"), ("data2", "127.0.0.3")].into_iter().enumerate() {
         let row = &rows[titles + 1 + row];
         assert!(row.starts_with(&[name, "disponible"]) && row.ends_with(&[ip]), "{table}");

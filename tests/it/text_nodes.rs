@@ -9,7 +9,7 @@ use std::thread;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::common::frames::{Frames, NODE_OPENING, register};
+use crate::common::frames::{Frames, NODE_OPENING};
 use crate::common::{Head, PATIENCE, acopio, eventually, ran, read_once};
 use acopio::wire::frame::Frame;
 
@@ -157,9 +157,14 @@ fn words_that_nobody_asked_for_are_no_answer_to_the_next_message() {
 fn dies_at_a_put(head: &Head, k: u64) {
     let name = format!("frail{k}");
     let mut frames = Frames::open(head.connect(), NODE_OPENING);
-    frames.say(&register(k, &name));
+    frames.as_node(k, &name);
     head.process.wait_for(&format!("dataNode {name} registered"));
-    thread::spawn(move || while !matches!(frames.hear(), Frame::Put { .. }) {});
+    thread::spawn(move || {
+        frames.hear_but(|frames, frame| {
+            frames.notes(frame);
+            !matches!(frame, Frame::Put { .. })
+        })
+    });
 }
 
 #[test]
@@ -219,7 +224,7 @@ fn a_read_says_what_text_nodes_keep_and_never_give_back() {
     assert!(ran(status).1.contains("\nline-127.0.0.1 keeps 2 records that no read gives back\n"));
     // A head that starts again still knows.
     let (at, logs) = (head.at(), dir.path().to_owned());
-    eventually("it is written down", || head.log("members.txt").contains("text 2 line-127.0.0.1\n").then_some(()));
+    eventually("it is written down", || head.log("head.state").contains("text 2 line-127.0.0.1").then_some(()));
     head.process.kill();
     let again = Head::start_at(&logs, &at, &["--no-icmp"]);
     eventually("data1 is back", || (nodes(&again) == 1).then_some(()));

@@ -71,14 +71,12 @@ fn a_cluster_that_loses_data_is_caught_and_the_history_is_shown() {
     let run = dir.path().join("run");
     // One copy of each message, and a node that loses its files: what it had acknowledged is gone.
     let (output, report) =
-        torture(&["--for", "3s", "--seed", "5", "--replicas", "1", "--faults", "wipe", "--slack", "10s"], &run);
+        torture(&["--for", "6s", "--seed", "5", "--replicas", "1", "--faults", "wipe", "--slack", "10s"], &run);
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{report:#}\n{error}");
     assert!(report["files"]["lost"].as_u64() > Some(0) && report["good"] == false, "{report:#}");
     assert_eq!(report["files"]["findings"][0]["breach"], "lost");
     assert!(report["read"]["lost"].as_u64() > Some(0), "{report:#}");
-    let troubles = report["troubles"].to_string();
-    assert!(troubles.contains(" is missing: what only it keeps cannot be read"), "{report:#}");
     let history: Vec<&str> = report["history"].as_array().unwrap().iter().filter_map(|line| line.as_str()).collect();
     for event in [" sent ", " acked ", " fault data"] {
         assert!(history.iter().any(|line| line.contains(event)), "{event}: {history:#?}");

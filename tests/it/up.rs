@@ -135,7 +135,10 @@ fn assert_nothing_lost(dir: &Path) {
 fn messages_flow_and_a_second_up_goes_on_with_the_data() {
     let dir = tempfile::tempdir().unwrap();
     let logs = dir.path().join("logs");
-    let identity = |k: usize| fs::read_to_string(logs.join(format!("data{k}/node.id"))).unwrap();
+    let identity = |k: usize| {
+        let text = fs::read_to_string(logs.join(format!("data{k}/node.state"))).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("node ")?.split(' ').next().map(str::to_owned)).unwrap()
+    };
     let mut first = Up::start(dir.path(), &[]);
     first.more_answers(5);
     let pids = first.pids();

@@ -79,6 +79,7 @@ fn a_clean_folder_is_clean() {
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
     let files = cluster.sealed().len() + 1;
     assert!(out.contains(&format!(": 200 records in {files} files, ")) && out.contains(" bytes: clean\n"), "{out}");
+    assert!(out.ends_with("complete: everything that was acknowledged is here, or was let go by retention\n"), "{out}");
     let (code, json, _) = verify(&cluster.folder(), &["--format", "json"]);
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();
     let folder = &report["folders"][0];
@@ -102,11 +103,20 @@ fn a_flipped_bit_in_a_sealed_file_is_named_by_file_and_line() {
     flip(&sealed, 7);
     let (code, out, _) = verify(&cluster.folder(), &[]);
     assert_eq!(code, Some(1), "{out}");
-    assert!(out.contains(": 1 faults\n") && out.contains(&format!("{} line 7, ", sealed.display())), "{out}");
+    assert!(out.contains(": 2 faults\n") && out.contains(&format!("{} line 7, ", sealed.display())), "{out}");
+    assert!(
+        out.contains("Lacking in ") && out.contains("NOT complete: 1 entries that are promised are in no folder"),
+        "{out}"
+    );
     let (code, json, _) = verify(&cluster.folder(), &["--format", "json"]);
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();
-    let problem = &report["folders"][0]["problems"][0];
+    let problem = &report["folders"][0]["problems"][1];
     assert_eq!((code, &problem["kind"], &problem["line"]), (Some(1), &"rot".into(), &7.into()), "{problem}");
+    let lacking = &report["lacking_first"][0];
+    assert_eq!(
+        (&report["complete"], &report["lacking"], &lacking["wanted"]),
+        (&false.into(), &1.into(), &serde_json::json!([]))
+    );
     assert_eq!(problem["file"], sealed.file_name().unwrap().to_str().unwrap());
     assert_eq!(fs::read(&sealed).unwrap().len(), before.len(), "verify changes nothing");
 }
@@ -134,26 +144,19 @@ fn a_torn_end_is_named_then_cut_off_and_kept_aside() {
 }
 
 #[test]
-fn rot_in_the_middle_is_listed_and_never_cut() {
+fn rot_in_the_middle_is_told_and_never_cut() {
     let cluster = Cluster::start();
     flip(&cluster.current(), 1);
     let rotten = fs::read(cluster.current()).unwrap();
     let node = cluster.node();
-    node.wait_for("1 rotten lines in data.txt; quarantine.txt lists them");
+    node.wait_for("1 damaged lines in data.txt, the first at offset 0: ");
     assert_eq!(fs::read(cluster.current()).unwrap(), rotten);
-    let list = fs::read_to_string(cluster.folder().join("quarantine.txt")).unwrap();
-    assert_eq!(list.lines().count(), 1, "{list}");
-    // The file, by the name that it gets when it is sealed; the place; the reason.
-    let fields: Vec<&str> = list.splitn(4, ' ').collect();
-    assert!(fields[0].starts_with("data-") && fields[0].ends_with(".txt") && fields[1] == "0", "{list}");
     assert_eq!(cluster.head.line().ask("sigue"), "127.0.0.2 , mensaje: recibido");
     cluster.stop(node);
     assert!(fs::read(cluster.current()).unwrap().starts_with(&rotten));
-    cluster.stop(cluster.node());
-    assert_eq!(fs::read_to_string(cluster.folder().join("quarantine.txt")).unwrap(), list, "it is listed once");
     let (code, out, _) = verify(&cluster.folder(), &[]);
     assert_eq!(code, Some(1), "{out}");
-    assert!(out.contains("data.txt line 1, "), "{out}");
+    assert!(out.contains("data.txt line 1, ") && out.contains(" are promised and not here"), "{out}");
 }
 
 #[test]

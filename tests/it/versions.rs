@@ -22,7 +22,7 @@ fn fake_head(answer: &[u8]) -> String {
 
 fn serve(mut socket: TcpStream, answer: &[u8]) {
     let mut heard = [0; 4096];
-    if socket.read(&mut heard).is_ok_and(|n| n > 0 && heard.starts_with(b"peticion acopio/1\n")) {
+    if socket.read(&mut heard).is_ok_and(|n| n > 0 && heard.starts_with(b"peticion acopio/2\n")) {
         // Two pieces: a line may come in any number of reads.
         let (first, rest) = answer.split_at(answer.len() / 2);
         let sent = socket.write_all(first).and_then(|()| socket.write_all(rest));
@@ -32,16 +32,16 @@ fn serve(mut socket: TcpStream, answer: &[u8]) {
 
 /// Answers of heads that are not of this version, and what is said of them.
 fn others() -> [(Vec<u8>, &'static str); 4] {
-    let mut newer = b"confirmacion acopio/1\n".to_vec();
+    let mut newer = b"confirmacion acopio/2\n".to_vec();
     // Welcome: incarnation, window in messages, window in bytes, cluster.
     newer.extend([0, 0, 0, 21, 2, 0, 0, 0, 7, 0, 0, 1, 0, 0, 1, 0, 0, 0, 6]);
     newer.extend(b"acopio");
     newer.extend([0, 0, 0, 3, 0x7f, 1, 2]);
-    let kind = "a frame is of kind 0x7f, which acopio/1 does not have; use the same version on both sides";
-    let speaks = "it speaks acopio/2 and this is acopio/1 (";
+    let kind = "a frame is of kind 0x7f, which acopio/2 does not have; use the same version on both sides";
+    let speaks = "it speaks acopio/3 and this is acopio/2 (";
     [
-        (b"confirmacion acopio/2\n".to_vec(), speaks),
-        (b"error: version acopio/1 is not known here; speak acopio/2\n".to_vec(), speaks),
+        (b"confirmacion acopio/3\n".to_vec(), speaks),
+        (b"error: version acopio/2 is not known here; speak acopio/3\n".to_vec(), speaks),
         (newer, kind),
         (b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), "it answered \"SSH-2.0-"),
     ]
@@ -83,13 +83,13 @@ fn send_goes_on_with_the_head_of_its_version() {
 
 #[test]
 fn send_says_why_when_there_is_no_head_of_its_version() {
-    let other = fake_head(b"confirmacion acopio/2\n");
+    let other = fake_head(b"confirmacion acopio/3\n");
     let output = acopio().args(["send", "--head", &other, "--retry-for", "10s", "uno"]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains(&format!("head {other}: it speaks acopio/2 and this is acopio/1")), "{said}");
+    assert!(said.contains(&format!("head {other}: it speaks acopio/3 and this is acopio/2")), "{said}");
     let output = acopio().args(["status", "--head", &other]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains(&format!("head {other}: it speaks acopio/2 and this is acopio/1")), "{said}");
+    assert!(said.contains(&format!("head {other}: it speaks acopio/3 and this is acopio/2")), "{said}");
 }

@@ -7,8 +7,9 @@ use std::process::Command;
 use crate::common::{Head, payloads, verify_clean};
 use acopio::limits;
 use acopio::wire::error::{Code, Refusal};
-use acopio::wire::frame::{Copies, Frame, Messages, NodeReport, SyncMode};
+use acopio::wire::frame::{Copies, Frame, Messages, NodeReport, Roster, SyncMode};
 use acopio::wire::id::{ClientId, RecordId};
+use acopio::wire::ledger::{LedgerId, NodeId, Place};
 use bytes::Bytes;
 
 const DOCUMENT: &str = include_str!("../../docs/wire.md");
@@ -92,51 +93,54 @@ fn the_codes_are_those_of_the_code() {
 fn frames() -> Vec<Frame> {
     let messages = Messages::new(1, Bytes::from_static(&[0, 0, 0, 0])).unwrap();
     let refusal = Refusal::new(Code::Busy, "x");
-    let greatest = RecordId::ZERO;
-    let report = NodeReport {
-        writable: true,
-        records: 0,
-        bytes: 0,
-        short: 0,
-        sole: 0,
-        syncs: 0,
-        greatest,
-        reason: String::new(),
-    };
+    let report = NodeReport { writable: true, records: 0, bytes: 0, syncs: 0, written: 0, reason: String::new() };
     let (first, client, sync) = (RecordId::default(), ClientId(1), SyncMode::Always);
     let (from, until, next, lines, name) = (first, first, first, Bytes::new(), String::new());
-    let request = 1;
+    let (request, ledger, node, token) = (1, LedgerId::default(), NodeId(1), Bytes::new());
     vec![
         Frame::Hello { client, text: false },
         Frame::Welcome { incarnation: 1, window_messages: 1, window_bytes: 1, cluster: name.clone() },
         Frame::Store { first_seq: 1, messages: messages.clone() },
         Frame::Acked { first_seq: 1, count: 1, first, sync, copies: Copies::default() },
         Frame::Refused { first_seq: 1, count: 1, refusal: refusal.clone() },
-        Frame::StatusQuery { clients: false },
+        Frame::StatusQuery { clients: false, ledgers: false },
         Frame::StatusReport(Bytes::new()),
         Frame::Failure(refusal.clone()),
         Frame::Ping(1),
         Frame::Pong(1),
-        Frame::Read { from, until, client: None, follow: false, partial: false },
+        Frame::Read { from, until, client: None, follow: false, partial: false, token: token.clone() },
         Frame::Records { next, lines: lines.clone() },
         Frame::ReadEnd { next, missing: name.clone() },
         Frame::Waiting { nodes: name.clone() },
-        Frame::Drain { gone: false, name: name.clone() },
-        Frame::Register { node: 1, name: "data1".to_owned(), cluster: name.clone(), sync, report: report.clone() },
-        Frame::Put { first, client, first_seq: 1, copies: String::new(), messages },
+        Frame::Drain { gone: false, lose: false, name: name.clone() },
+        Frame::Register {
+            node,
+            replaces: None,
+            old: false,
+            name: "data1".to_owned(),
+            cluster: name,
+            sync,
+            report: report.clone(),
+        },
+        Frame::Put { first, client, first_seq: 1, place: Place { number: 0, entry: 0 }, members: vec![node], messages },
         Frame::PutAck { up_to: 1, sync },
         Frame::PutRefused { number: 1, refusal: refusal.clone() },
         Frame::NodeState(report),
         Frame::Leave,
-        Frame::Scan { request, from, until, client: None, bytes_max: 1, safe: first },
-        Frame::Page { request, next, greatest, rotten: 0, lines: lines.clone() },
+        Frame::Scan { request, from, until, client: None, bytes_max: 1 },
+        Frame::Page { request, next, greatest: first, rotten: 0, lines: lines.clone() },
         Frame::ScanFailed { request, refusal },
-        Frame::SafeQuery { at_least: first },
-        Frame::Safe { id: first },
-        Frame::Members { replicas: 1, least: 0, members: Vec::new() },
-        Frame::Copy { number: 1, to: name.clone(), holders: String::new(), lines: lines.clone() },
-        Frame::CopyPut { number: 1, copies: name.clone(), lines },
-        Frame::CopyAck { number: 1, node: name, refusal: None },
+        Frame::Close { ledger, end: 1, settled: true },
+        Frame::Holds { more: false, gone: Vec::new(), held: Vec::new() },
+        Frame::Adopt { ledger, from: 0, end: 1, settled: false },
+        Frame::Fetch { request, ledger, from: 0, to: 1 },
+        Frame::Fetched { request, lines: lines.clone() },
+        Frame::Roster(Roster::default()),
+        Frame::Follow { request, client: None, done: Vec::new(), cursors: Vec::new() },
+        Frame::Credit { request, bytes: 1 },
+        Frame::Pushed { request, ledger, first: 0, next: 1, lines },
+        Frame::Token(token),
+        Frame::Copies { replicas: 1, least: 1 },
     ]
 }
 
@@ -190,7 +194,7 @@ fn the_bounds_are_those_of_the_code() {
         ("NODE_SCANS_MAX", limits::NODE_SCANS_MAX),
         ("PAGE_BYTES_MAX", limits::PAGE_BYTES_MAX),
         ("RECORDS_BYTES_MAX", limits::RECORDS_BYTES_MAX),
-        ("COPY_BYTES_MAX", limits::COPY_BYTES_MAX),
+        ("TOKEN_BYTES_MAX", limits::TOKEN_BYTES_MAX),
         ("CLIENT_WORD_EVERY", seconds(limits::CLIENT_WORD_EVERY)),
         ("READ_WAIT_MAX", seconds(limits::READ_WAIT_MAX)),
         ("RAW_NODE_ANSWER_TIME_MAX", seconds(limits::RAW_NODE_ANSWER_TIME_MAX)),

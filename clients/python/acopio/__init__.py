@@ -6,7 +6,7 @@
 ['hola']
 
 ``send`` and :class:`Client` store messages; ``read`` and ``follow`` read them back; ``read_frame`` makes a pandas
-DataFrame; ``status_of`` asks a head how it is. All errors are :class:`AcopioError`. It speaks acopio/1, the framed
+DataFrame; ``status_of`` asks a head how it is. All errors are :class:`AcopioError`. It speaks acopio/2, the framed
 dialect of ``docs/wire.md``.
 """
 

@@ -289,11 +289,11 @@ def _confirmed(
 def confirmation(answer: bytes) -> Optional[bytes]:
     """What follows the confirmation at the beginning of an answer; none if it may still come.
 
-    >>> confirmation(b"confirmacion acopio/1\\n\\x00"), confirmation(b"confir")
+    >>> confirmation(b"confirmacion acopio/2\\n\\x00"), confirmation(b"confir")
     (b'\\x00', None)
-    >>> confirmation(b"confirmacion acopio/2\\n")
+    >>> confirmation(b"confirmacion acopio/3\\n")
     Traceback (most recent call last):
-    acopio.connection.Ended: it speaks acopio/2 and this is acopio/1 ("confirmacion acopio/2"); run the same version ...
+    acopio.connection.Ended: it speaks acopio/3 and this is acopio/2 ("confirmacion acopio/3"); run the same version ...
     """
     if answer.startswith(CONFIRMATION):
         return answer[len(CONFIRMATION) :]

@@ -28,6 +28,7 @@ from .protocol import (
     SEQ_END,
     STATUS_BYTES_MAX,
     TEXT_BYTES_MAX,
+    TOKEN_BYTES_MAX,
     VERSION,
     Kind,
     Sync,
@@ -96,7 +97,8 @@ class Pong(NamedTuple):
 
 
 class Records(NamedTuple):
-    """Whole lines of ``data.txt``, in the order of ids. Everything below ``next`` has been sent."""
+    """Whole lines of ``data.txt``: what is there in the order of ids, and everything of it below ``next`` has been sent;
+    what comes in the order in which it was kept."""
 
     next: RecordId
     lines: bytes
@@ -115,13 +117,19 @@ class Waiting(NamedTuple):
     nodes: tuple[str, ...]
 
 
+class Token(NamedTuple):
+    """Where to go on, as any head understands it: with ``+`` in front behind what is there, else behind what was sent."""
+
+    token: bytes
+
+
 class Other(NamedTuple):
     """A frame that no head says to a client."""
 
     kind: int
 
 
-Frame = Union[Welcome, Acked, Refused, StatusReport, Failure, Ping, Pong, Records, ReadEnd, Waiting, Other]
+Frame = Union[Welcome, Acked, Refused, StatusReport, Failure, Ping, Pong, Records, ReadEnd, Waiting, Token, Other]
 
 
 # ---- what a client says --------------------------------------------------------------------------
@@ -150,10 +158,12 @@ def store(first_seq: int, messages: Sequence[bytes]) -> bytes:
     return b"".join(parts)
 
 
-def read(since: RecordId, until: RecordId, client: Optional[int], follow: bool, partial: bool) -> bytes:
-    """A Read."""
+def read(
+    since: RecordId, until: RecordId, client: Optional[int], follow: bool, partial: bool, token: bytes = b""
+) -> bytes:
+    """A Read; with a token one that goes on behind what that covers."""
     who = _NOBODY if client is None else client
-    return _frame(Kind.READ, _id(since) + _id(until) + struct.pack(">Q??", who, follow, partial))
+    return _frame(Kind.READ, _id(since) + _id(until) + struct.pack(">Q??", who, follow, partial) + token)
 
 
 def ping(number: int) -> bytes:
@@ -166,9 +176,10 @@ def pong(number: int) -> bytes:
     return _frame(Kind.PONG, struct.pack(">Q", number))
 
 
-def status_query(clients: bool) -> bytes:
+def status_query(clients: bool, ledgers: bool = False) -> bytes:
     """A StatusQuery."""
-    return _frame(Kind.STATUS_QUERY, b"\x01" if clients else b"")
+    flags = clients | ledgers << 1
+    return _frame(Kind.STATUS_QUERY, bytes([flags]) if flags else b"")
 
 
 def _id(record: RecordId) -> bytes:
@@ -336,6 +347,12 @@ def _records(fields: _Fields) -> Records:
     return frame
 
 
+def _token(fields: _Fields) -> Token:
+    if len(fields.body) > TOKEN_BYTES_MAX:
+        raise _too_long(len(fields.body))
+    return Token(fields.rest())
+
+
 _DECODERS: dict[int, Callable[[_Fields], Frame]] = {
     Kind.WELCOME: lambda f: Welcome(f.number(4), f.number(4), f.number(4), f.text()),
     Kind.ACKED: _acked,
@@ -347,6 +364,7 @@ _DECODERS: dict[int, Callable[[_Fields], Frame]] = {
     Kind.RECORDS: _records,
     Kind.READ_END: lambda f: ReadEnd(f.id(), f.names()),
     Kind.WAITING: lambda f: Waiting(f.names()),
+    Kind.TOKEN: _token,
 }
 
 

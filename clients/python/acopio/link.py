@@ -18,7 +18,7 @@ from .errors import missing as nodes_missing
 from .errors import no_head
 from .errors import refused as read_refused
 from .ids import RecordId
-from .protocol import PING_AFTER, Code
+from .protocol import PING_AFTER, TOKEN_OF_BEGINNING, Code
 from .troubles import Backoff, Troubles, open_max, silence_max
 
 #: What a head waits for that has no data node, and knows of none.
@@ -51,16 +51,22 @@ class WaitingFor(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """Whole lines, in the order of ids."""
+    """Whole lines: in the order of ids, or, if it is ``live``, in the order in which they were kept."""
 
     head: str
     #: Counts connections.
     connection: int
     #: What that connection was asked for: nothing below this id comes on it.
     since: RecordId
-    #: Everything below this id has been sent.
+    #: Everything below this id has been sent, of what is there.
     next: RecordId
     lines: bytes
+    #: The connection goes on with what comes, which has no order of ids.
+    live: bool = False
+
+
+class Live(NamedTuple):
+    """What is there is all sent; what comes is sent from now on."""
 
 
 class End(NamedTuple):
@@ -70,7 +76,7 @@ class End(NamedTuple):
     missing: tuple[str, ...]
 
 
-Delivery = Union[Lines, End, HeadLost, WaitingFor, ReadFailed]
+Delivery = Union[Lines, Live, End, HeadLost, WaitingFor, ReadFailed]
 Steps = Generator[Union[Want, Delivery], None, None]
 _Over = Generator[Union[Want, Delivery], None, bool]
 
@@ -82,6 +88,12 @@ class Link:
         self._heads, self._query, self._retry_for = heads, query, retry_for
         self._troubles = Troubles(heads)
         self._connections = 0
+        #: Everything below it was sent that is there.
+        self._reached = query.since
+        #: Where it goes on, as the last head told it.
+        self._token = b""
+        #: Where lines come from now.
+        self._source = Lines("", 0, query.since, query.since, b"")
         #: The last time that a head brought the read on.
         self._progress = time.monotonic()
         #: Nodes that the head waits for.
@@ -138,8 +150,8 @@ class Link:
         """Whether a frame without lines brings the read on. What is there already is passed over faster than time goes
         by, which alone brings a clock that is behind nowhere."""
         if self._query.follow:
-            return next_id > self._query.since
-        moved = (next_id.time_ns - self._query.since.time_ns) / 1e9
+            return next_id > self._reached
+        moved = (next_id.time_ns - self._reached.time_ns) / 1e9
         return moved > 2 * (time.monotonic() - self._progress)
 
     # ---- one head --------------------------------------------------------------------------------
@@ -149,15 +161,19 @@ class Link:
         self._waiting = ()
         query = self._query
         patience = min(open_max(len(self._heads), math.inf if query.follow else self._retry_for), self._left())
-        asks = frames.read(query.since, query.until, query.client, query.follow, query.partial)
+        token, live = self._token, _is_live(self._token)
+        # What comes has no order: a head whose clock is behind gives ids that were passed long ago.
+        since = query.since if live else self._reached
+        asks = frames.read(since, query.until, query.client, query.follow, query.partial, token)
         connection = yield from open_connection(head, patience, asks)
         try:
             self._connections += 1
-            yield from self._listen(place, head, connection, query.since)
+            self._source = Lines(head, self._connections, since, since, b"", live)
+            yield from self._listen(place, connection)
         finally:
             connection.close()
 
-    def _listen(self, place: int, head: str, connection: Connection, since: RecordId) -> Steps:
+    def _listen(self, place: int, connection: Connection) -> Steps:
         heard, asked = time.monotonic(), None
         while True:
             connection.send()
@@ -165,9 +181,7 @@ class Link:
             if came:
                 heard, asked = time.monotonic(), None
             for frame in got:
-                over = yield from self._take(
-                    place, Lines(head, self._connections, since, since, b""), connection, frame
-                )
+                over = yield from self._take(place, connection, frame)
                 if over:
                     return
             if came:
@@ -189,21 +203,26 @@ class Link:
             else:
                 raise silent(silence_max(len(self._heads)))
 
-    def _take(self, place: int, source: Lines, connection: Connection, frame: frames.Frame) -> _Over:
+    def _take(self, place: int, connection: Connection, frame: frames.Frame) -> _Over:
         """Takes a frame; true if the read is over."""
         query = self._query
         if isinstance(frame, frames.Records):
             if frame.lines or self._goes_on(frame.next):
                 self._progress = time.monotonic()
                 self._troubles.served(place)
-            self._query = query._replace(since=max(query.since, frame.next))
-            yield from self._deliver(source._replace(next=frame.next, lines=frame.lines))
+            self._reached = max(self._reached, frame.next)
+            yield from self._deliver(self._source._replace(next=frame.next, lines=frame.lines))
+        elif isinstance(frame, frames.Token):
+            self._token = frame.token
+            if _is_live(frame.token) and not self._source.live:
+                self._source = self._source._replace(live=True)
+                yield from self._deliver(Live())
         elif isinstance(frame, frames.Waiting):
             yield from self._wait_for(place, frame.nodes)
         elif isinstance(frame, frames.ReadEnd):
             if query.follow and frame.next < query.until:
                 # A read that follows ends only at its own end; a head that ends it earlier has stopped reading.
-                self._query = query._replace(since=max(query.since, frame.next))
+                self._reached = max(self._reached, frame.next)
                 raise lost("it closed the connection")
             yield End(frame.next, frame.missing)
             return True
@@ -232,6 +251,11 @@ class Link:
         stalled = "it answers, and what it sends gets no further; see what its log says of its data nodes"
         self._troubles.note_if_none(place, Ended(stalled))
         return self._nobody()
+
+
+def _is_live(token: bytes) -> bool:
+    """Whether a token says that everything was sent that was there at the beginning."""
+    return bool(token) and not token.startswith(TOKEN_OF_BEGINNING)
 
 
 def _waits_for(nodes: tuple[str, ...]) -> Ended:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import enum
 
-VERSION = "acopio/1"
+VERSION = "acopio/2"
 
 #: What a client says first, and what it waits for.
-OPENING = b"peticion acopio/1\ncliente\n"
-CONFIRMATION = b"confirmacion acopio/1\n"
+OPENING = b"peticion acopio/2\ncliente\n"
+CONFIRMATION = b"confirmacion acopio/2\n"
 HANDSHAKE_BYTES_MAX = 256
 
 
@@ -33,10 +33,11 @@ class Kind(enum.IntEnum):
     RECORDS = 0x0C
     READ_END = 0x0D
     WAITING = 0x0E
+    TOKEN = 0x22
 
 
-#: The last kind there is; those behind WAITING are between heads and data nodes.
-KIND_LAST = 0x1E
+#: The last kind there is; the others are between heads and data nodes, or for commands.
+KIND_LAST = 0x23
 
 
 class Code(enum.IntEnum):
@@ -56,6 +57,8 @@ class Code(enum.IntEnum):
     REGISTRO = 12
     ROLE = 13
     BUSY = 14
+    LEDGER_OVER = 15
+    LEDGER_KNOWN = 16
 
 
 class Sync(enum.IntEnum):
@@ -77,6 +80,10 @@ LINES_FRAME_BYTES_MAX = 4_198_400
 TEXT_BYTES_MAX = 512
 REPLICAS_MAX = 8
 STATUS_BYTES_MAX = MESSAGE_BYTES_MAX
+#: What a reader that follows has read, as heads write it.
+TOKEN_BYTES_MAX = 64 * 1024
+#: How a token begins that is sent before what is there: who goes on with it wants that, too.
+TOKEN_OF_BEGINNING = b"+"
 #: Messages and payload bytes in one Store: what a head places together.
 BATCH_MESSAGES_MAX = 16
 BATCH_BYTES_MAX = 64 * 1024
@@ -114,6 +121,10 @@ SILENCE_ALONE_MAX = 10.0
 
 #: How far a retry may disturb the order of a client's messages, in time of ids, and a reader still mends it.
 HOLD_NS = 30 * 1_000_000_000
+#: How long a message of a connection in text waits while what comes is delivered: nothing of it is ever sent again.
+TEXT_HOLD_NS = 5 * 1_000_000_000
+#: The same for the first message of a client that comes then: what comes together may come in disorder.
+MEET_NS = 250_000_000
 HELD_BYTES_MAX = 32 * 1024 * 1024
 HELD_EXTRA_BYTES = 256
 CLIENTS_MAX = 4096

@@ -1,4 +1,4 @@
-"""Reading back: the cluster's messages as an iterator, merged in the order of ids, each once.
+"""Reading back: the cluster's messages as an iterator, merged in the order of ids, each once; and what comes.
 
 It checks each record's checksum, drops second copies, puts each client's messages in the order in which they were sent,
 and goes on with the next head where it was when one is lost. It reads ahead of who asks by a frame and no more. What
@@ -12,6 +12,10 @@ holds for each client that sends again under the same number:
   end.
 
 Messages of clients in text come in the order of ids, which is that in which their head read them.
+
+A read that follows delivers what is there like that, and then what comes, in the order in which it was kept: there is none
+among clients, and each client's messages come in the order of their numbers. What is missing before a message is waited
+for, 30 s at most.
 
 >>> import acopio
 >>> receipt = acopio.send("127.0.0.1:5000", "hola")
@@ -34,7 +38,7 @@ from .connection import Waker, Want, head_list, wait
 from .errors import BadArgument, DamagedLine, Disorder, ReadFailed
 from .errors import missing as nodes_missing
 from .ids import MAX, ZERO, RecordId, client_number
-from .link import End, HeadLost, Lines, Link, Query, WaitingFor
+from .link import End, HeadLost, Lines, Link, Live, Query, WaitingFor
 from .moments import Moment, moment_id
 from .order import Order, warm_up
 from .protocol import CLIENT_RETRIES, RETRY_FOR
@@ -56,7 +60,7 @@ class Reader(Iterator[Record]):
         # Second copies of what is before the beginning are known by what was before it.
         may_be_twice = query.client is None or query.client >= CLIENT_RETRIES
         since = warm_up(query.since) if may_be_twice else query.since
-        self._order = Order(query.since)
+        self._order = Order(query.since, follows=query.follow)
         self._partial, self._on_event = query.partial, on_event
         self._link = Link(heads, query._replace(since=since), retry_for)
         self._steps = self._link.run()
@@ -66,6 +70,8 @@ class Reader(Iterator[Record]):
         self._closed = self._over = False
         #: When nobody asked for more any more.
         self._left_at: Optional[float] = None
+        #: Since when what comes is delivered, by the clock that only goes on, ns.
+        self._live_at: Optional[int] = None
         self._connection = 0
         #: The last record of this connection is not above the next; and the last of any connection.
         self._least = since
@@ -111,10 +117,11 @@ class Reader(Iterator[Record]):
     def position(self) -> RecordId:
         """Everything below this id has been delivered: a later read can begin there.
 
-        Where messages were out of order when a read is given up, some that were delivered may come again.
+        Where messages were out of order when a read is given up, some that were delivered may come again. While what comes
+        is delivered, which has no order of ids, it stays where that began.
         """
         known = [self._covered, *(item.id for item in self._order.out if isinstance(item, Record))]
-        held = self._order.oldest_held
+        held = None if self._live_at is not None else self._order.oldest_held
         return min(known if held is None else [*known, held])
 
     def close(self) -> None:
@@ -141,6 +148,8 @@ class Reader(Iterator[Record]):
             self._left_at = None
         out = self._order.out
         while not self._closed:
+            if self._live_at is not None:
+                self._order.tick(time.monotonic_ns() - self._live_at)
             if out:
                 item = out.popleft()
                 if isinstance(item, ReadFailed):
@@ -148,13 +157,25 @@ class Reader(Iterator[Record]):
                 return item
             if self._over:
                 return None
-            if self._want is not None and not wait(self._want, self._waker, until):
-                if time.monotonic() >= until and not self._closed:
-                    self._left_at = time.monotonic()
+            due = self._due()
+            if self._want is not None and not wait(self._want, self._waker, min(until, due)):
+                now = time.monotonic()
+                if due > now >= until and not self._closed:
+                    self._left_at = now
                     return None
                 continue
             self._step()
         return None
+
+    def _due(self) -> float:
+        """When something is due that is held, by the clock that only goes on."""
+        due = self._order.due
+        return math.inf if due is None or self._live_at is None else (self._live_at + due) / 1e9
+
+    def _begin_live(self) -> None:
+        if self._live_at is None:
+            self._live_at = time.monotonic_ns()
+            self._order.begin_live()
 
     def _step(self) -> None:
         self._want = None
@@ -163,6 +184,8 @@ class Reader(Iterator[Record]):
             self._want = item
         elif isinstance(item, Lines):
             self._take(item)
+        elif isinstance(item, Live):
+            self._begin_live()
         elif isinstance(item, (HeadLost, WaitingFor)):
             self._tell(item)
         elif isinstance(item, End):
@@ -178,15 +201,22 @@ class Reader(Iterator[Record]):
             self._end(item)
 
     def _take(self, delivery: Lines) -> None:
-        """Moves lines to the order stage. A connection sends ids in order, one twice only for two records that have it;
-        what a new connection repeats is left out."""
+        """Moves lines to the order stage. A connection sends what is there in the order of ids, one twice only for two
+        records that have it; what a new connection repeats is left out. What comes has no order."""
+        if delivery.live:
+            self._begin_live()
         if delivery.connection != self._connection:
+            if delivery.live and self._connection:
+                self._order.goes_on()
             self._connection, self._least = delivery.connection, delivery.since
         order = self._order
         lines = delivery.lines.split(b"\n")[:-1]
         for line, record in zip(lines, decode_all(lines)):
             if isinstance(record, LineError):
                 order.out.append(_damaged(delivery.head, line, record))
+                continue
+            if delivery.live:
+                order.push(record)
                 continue
             if record.id < self._least:
                 return self._end(
@@ -273,8 +303,8 @@ def follow(
 ) -> Reader:
     """The same, and then what comes: it ends only at ``until``, or when it is closed. It tries for ever.
 
-    ``since="now"`` leaves out what is there already. A later follow goes on behind the last record with
-    ``since=record.id.next()``, or with ``since=reader.position``, which misses nothing and may repeat a little.
+    ``since="now"`` leaves out what is there already. What comes has no order of ids. A later follow that begins at
+    ``since=reader.position`` misses nothing where the clocks of the heads agree, and repeats what came meanwhile.
 
     >>> import acopio
     >>> with acopio.follow("127.0.0.1:5000", since="now") as reader:

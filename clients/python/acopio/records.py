@@ -1,24 +1,34 @@
 r"""One record, one line of ``data.txt``: its fields, checked to the last bit. Writes no lines.
 
->>> line = b"1795791193dBptVxhJoP vtpOZentrN 0 11nXgy mensaje: numero random: 60"
+>>> line = b"1795815042BXidBcdoTy jNdBtfLvEs 2:-.0 -3DiNz mensaje: numero random: 96"
 >>> record = decode(line)
->>> record.id, record.client, record.seq, record.payload
-(RecordId('1795791193dBptVxhJoP'), 'vtpOZentrN', 1, b'mensaje: numero random: 60')
+>>> record.id, record.client, record.seq, record.place, record.payload
+(RecordId('1795815042BXidBcdoTy'), 'jNdBtfLvEs', 3, '-.0', b'mensaje: numero random: 96')
+>>> record.ledger, record.entry
+('cdoTy.-', 1)
 >>> print(record.time.isoformat())
-2026-11-27T14:53:13.691232+00:00
+2026-11-27T21:30:42.210430+00:00
 """
 
 from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import NamedTuple, Sequence, Union
+from typing import NamedTuple, Optional, Sequence, Union
 
 from .crc32c import checksums
-from .ids import FRACTION_LAST, RecordId, digits
+from .ids import FRACTION_LAST, RecordId, digits, number
 
+#: A number without leading zeros, of up to ten digits and of up to five.
+_SEQ = rb"-|[0-9A-Z_a-z][-0-9A-Z_a-z]{0,9}"
+_NUMBER = rb"(?:-|[0-9A-Z_a-z][-0-9A-Z_a-z]{0,4})"
+#: What may stand around the place: a source's name and a keyed checksum.
+_WORD = rb"[^\x00-\x20\x7f@:~+]{1,63}"
+#: Lines of format 1 have names of nodes where the place is.
+_NAMES = rb"\+[!-*,-~]+"
 _FIELDS = re.compile(
-    rb"([0-9]{10}[-0-9A-Z_a-z]{10}) ([-0-9A-Z_a-z]{10}) (-|[0-9A-Z_a-z][-0-9A-Z_a-z]{0,9})(?:\+([^ ]+))? "
+    rb"([0-9]{10}[-0-9A-Z_a-z]{10}) ([-0-9A-Z_a-z]{10}) (" + _SEQ + rb")"
+    rb"(?:(?:@" + _WORD + rb")?:(" + _NUMBER + rb"\." + _NUMBER + rb")(?:~" + _WORD + rb")?|" + _NAMES + rb")? "
     rb"([-0-9A-Z_a-z]{6}) "
 )
 #: A backslash that begins no escape, where no two of them stand together.
@@ -43,8 +53,9 @@ class Record(NamedTuple):
     client: str
     #: The client's number for it.
     seq: int
-    #: Which data nodes were to keep it, as it stands in the line; empty where one copy is kept.
-    nodes: str
+    #: Which entry of which ledger of its head it is, as it stands in the line: ``number.entry``; empty for records of
+    #: format 1.
+    place: str
     #: Its bytes as they were sent, with ``mensaje: `` in front if it came as text.
     payload: bytes
     #: Another message of this client had its number before: the client began to count anew under the same id.
@@ -54,6 +65,16 @@ class Record(NamedTuple):
     def time(self) -> datetime:
         """The time at which a head took it, in UTC."""
         return self.id.time
+
+    @property
+    def ledger(self) -> str:
+        """The name of its ledger: the head's incarnation, a dot and the ledger's number; empty for records of format 1."""
+        return f"{self.id[15:]}.{self.place.partition('.')[0]}" if self.place else ""
+
+    @property
+    def entry(self) -> Optional[int]:
+        """Its entry in its ledger."""
+        return number(self.place.partition(".")[2]) if self.place else None
 
     @property
     def text(self) -> str:
@@ -86,7 +107,7 @@ def decode_all(lines: Sequence[bytes]) -> list[Union[Record, LineError]]:
 
 
 def _record(line: bytes, fields: re.Match[bytes], computed: int) -> Record:
-    record, client, seq, nodes, crc = fields.groups()
+    record, client, seq, place, crc = fields.groups()
     if record[10:15] > _FRACTION_LAST:
         raise LineError("the first field is not a record id")
     stored = _PAIRS[crc[:2]] << 24 | _PAIRS[crc[2:4]] << 12 | _PAIRS[crc[4:]]
@@ -102,7 +123,7 @@ def _record(line: bytes, fields: re.Match[bytes], computed: int) -> Record:
             raise LineError("the payload is not UTF-8") from None
     if b"\\" in payload:
         payload = _unescaped(payload)
-    where = "" if nodes is None else nodes.decode("utf-8", "replace")
+    where = "" if place is None else place.decode()
     return _tuple_new(
         Record, (_str_new(RecordId, record.decode()), client.decode(), _number(seq), where, payload, False)
     )
@@ -137,8 +158,8 @@ def _what_is_wrong(line: bytes) -> str:
     if len(fields) < 5:
         return "fewer than five fields"
     names = ("record id", "client id", "sequence number", "checksum")
-    patterns = (rb"[0-9]{10}[-\w]{10}", rb"[-\w]{10}", rb"(-|\w[-\w]{0,9})(\+.+)?", rb"[-\w]{6}")
+    patterns = (rb"[0-9]{10}[-\w]{10}", rb"[-\w]{10}", rb"(-|\w[-\w]{0,9})([@:+].*)?", rb"[-\w]{6}")
     for place, field, name, pattern in zip(("first", "second", "third", "fourth"), fields, names, patterns):
         if re.fullmatch(pattern, field) is None:
             return f"the {place} field is not a {name}"
-    return "its fields are not those of a record"
+    return "the third field says no entry of a ledger after its sequence number"

@@ -33,6 +33,7 @@ from .protocol import (
     OUT_BYTES_MAX,
     PING_AFTER,
     REFUSED_WAIT_MAX,
+    VERSION,
     Code,
 )
 from .troubles import Backoff, Troubles, open_max, silence_max
@@ -214,7 +215,7 @@ class Sender:
             connection: Connection = done.value
         finally:
             steps.close()
-        log.debug("%s: peticion acopio/1, confirmacion", head)
+        log.debug("%s: peticion %s, confirmacion", head, VERSION)
         try:
             self._welcome(connection, min(HANDSHAKE_TIME_MAX, patience))
         except BaseException:

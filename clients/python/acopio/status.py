@@ -18,12 +18,14 @@ from .errors import HeadFailed
 from .protocol import DIAL_TIME_MAX
 
 
-def status_of(head: str, *, clients: bool = False, timeout: float = DIAL_TIME_MAX) -> "dict[str, Any]":
+def status_of(
+    head: str, *, clients: bool = False, ledgers: bool = False, timeout: float = DIAL_TIME_MAX
+) -> "dict[str, Any]":
     """What a head says of itself and its data nodes, as ``acopio status --format json`` has it; with ``clients`` who is
-    connected, too. HeadFailed if it can't be asked within so many seconds."""
+    connected, with ``ledgers`` each ledger, too. HeadFailed if it can't be asked within so many seconds."""
     (name,) = head_list([head])
     try:
-        said = _ask(name, frames.status_query(clients), timeout)
+        said = _ask(name, frames.status_query(clients, ledgers), timeout)
         report = json.loads(said)
     except Ended as ended:
         raise HeadFailed(f"head {name}", ended.cause, ended.remedy or "see its log") from None

@@ -281,7 +281,9 @@ impl Drill<'_> {
                 // A head that was started again has another port.
                 for head in self.addresses(None).await? {
                     let report = status(&head).await;
-                    whole &= report.is_ok_and(|report| report.nodes.len() == nodes && report.short_of_copies == 0);
+                    whole &= report.is_ok_and(|report| {
+                        report.nodes.len() == nodes && report.short_of_copies == 0 && report.lacking.is_empty()
+                    });
                 }
                 if whole {
                     return Ok(());

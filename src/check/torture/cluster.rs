@@ -248,7 +248,7 @@ impl Cluster {
     }
 
     /// What is missing until every head has every data node, writable, and with `settled` nothing in flight, either;
-    /// with `copies` no record that lacks a copy. None if nothing is.
+    /// with `copies` no entry that lacks a copy, or that nobody has. None if nothing is.
     pub(crate) async fn missing(&self, settled: bool, copies: bool) -> Option<String> {
         for (address, head) in self.addresses.iter().zip(&self.heads) {
             let name = &head.member.name;
@@ -272,6 +272,9 @@ impl Cluster {
             }
             if copies && report.short_of_copies > 0 {
                 return Some(format!("{name} has {} records short of copies", report.short_of_copies));
+            }
+            if copies && let Some(lacking) = report.lacking.first() {
+                return Some(format!("{name} has nobody for entry {} of ledger {}", lacking.from, lacking.ledger));
             }
         }
         None
@@ -342,6 +345,7 @@ fn head(settings: &Settings, k: usize, address: SocketAddr) -> Member {
         ("--replicas", replicas.clone()),
         // What is acknowledged has all its copies, so that one of them may be lost.
         ("--min-copies", replicas),
+        ("--repair-after", humantime::format_duration(limits::TORTURE_REPAIR_AFTER).to_string()),
     ];
     let mut args: Vec<OsString> = vec!["head".into(), "--until-stdin-closes".into(), "--no-icmp".into()];
     args.extend(flags.into_iter().flat_map(|(flag, value)| [flag.into(), value.into()]));
@@ -357,7 +361,6 @@ fn node(settings: &Settings, k: usize, links: &[Relay]) -> Member {
         ("--head", heads.join(",")),
         ("--name", name.clone()),
         ("--segment-bytes", settings.segment_bytes.to_string()),
-        ("--repair-after", humantime::format_duration(limits::TORTURE_REPAIR_AFTER).to_string()),
     ];
     let mut args: Vec<OsString> = vec!["data".into(), "--until-stdin-closes".into()];
     args.extend(flags.into_iter().flat_map(|(flag, value)| [flag.into(), value.into()]));

@@ -9,7 +9,6 @@ use std::process::{Command, Stdio};
 use super::verdict::Message;
 use crate::data::segments::sealed_id;
 use crate::limits;
-use crate::wire::id::RecordId;
 use crate::wire::record;
 
 /// The file that fills a disk.
@@ -99,8 +98,8 @@ pub(crate) struct Flipped {
     pub(crate) file: String,
     /// In which byte.
     pub(crate) offset: u64,
-    /// The records whose line it is; two if it ends a line.
-    pub(crate) messages: Vec<(RecordId, Message)>,
+    /// The messages whose line it is; two if it ends a line.
+    pub(crate) messages: Vec<Message>,
 }
 
 /// Flips a bit of a sealed file in a data node's folder: `draw` says which. None while there is none.
@@ -129,7 +128,7 @@ pub(crate) fn flip(dir: &Path, draw: u64) -> io::Result<Option<Flipped>> {
 }
 
 /// The messages whose lines become no record if the byte at `offset` is another.
-fn messages_at(file: &File, offset: u64) -> io::Result<Vec<(RecordId, Message)>> {
+fn messages_at(file: &File, offset: u64) -> io::Result<Vec<Message>> {
     let around = limits::TORTURE_RECORD_BYTES_MAX;
     let first = offset.saturating_sub(around);
     let mut bytes = vec![0; usize::try_from(offset - first + 2 * around).unwrap_or(0)];
@@ -152,7 +151,7 @@ fn messages_at(file: &File, offset: u64) -> io::Result<Vec<(RecordId, Message)>>
             if let Ok(line) = record::decode(whole)
                 && let Some((message, _)) = Message::parse(&line.payload())
             {
-                found.push((line.id, message));
+                found.push(message);
             }
         }
         // Without its newline a line and the next one are one.
@@ -181,7 +180,8 @@ pub(crate) fn wipe(dir: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::id::ClientId;
+    use crate::wire::id::{ClientId, RecordId};
+    use crate::wire::ledger::Place;
 
     #[test]
     fn the_records_of_a_flipped_byte_are_known() {
@@ -192,13 +192,14 @@ mod tests {
         for n in 1..=20 {
             let id = RecordId { time_ns: 1_795_234_260_000_000_000 + n, incarnation: 1 };
             let text = Message { writer: 3, n }.to_string();
-            record::encode(&mut bytes, id, ClientId(7), n, Some("data1,data2"), text.as_bytes()).unwrap();
+            let place = Some(Place { number: 1, entry: n as u32 });
+            let fields = record::Fields { id, client: ClientId(7), seq: n, place };
+            record::encode(&mut bytes, fields, text.as_bytes()).unwrap();
             ends.push(bytes.len() as u64 - 1);
         }
         fs::write(&path, &bytes).unwrap();
         let file = File::open(&path).unwrap();
-        let at =
-            |offset| -> Vec<u64> { messages_at(&file, offset).unwrap().iter().map(|(_, message)| message.n).collect() };
+        let at = |offset| -> Vec<u64> { messages_at(&file, offset).unwrap().iter().map(|message| message.n).collect() };
         assert_eq!((at(0), at(ends[0] - 1), at(ends[0]), at(ends[0] + 1)), (vec![1], vec![1], vec![1, 2], vec![2]));
         assert_eq!((at(ends[9] - 5), at(ends[9]), at(ends[19])), (vec![10], vec![10, 11], vec![20]));
     }

@@ -4,7 +4,7 @@
 //! A line is `<seconds> <event> …`: `sent`, `acked`, `refused` and `unknown` with a client and its message numbers, and
 //! for people `fault`, `healed`, `whole`, `copies`, `note`, `reading`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::Path;
@@ -17,7 +17,7 @@ use super::times::Times;
 use super::verdict::{Expected, Message};
 use crate::client::reader::Event;
 use crate::limits;
-use crate::wire::id::{ClientId, RecordId};
+use crate::wire::id::ClientId;
 
 /// Its name in the run's folder.
 pub(crate) const FILE: &str = "history.log";
@@ -40,8 +40,8 @@ pub(crate) struct History {
     pub(crate) expected: Expected,
     /// How long faults kept messages waiting.
     pub(crate) times: Times,
-    /// Records that had a bit flipped on a node, and how often.
-    pub(crate) flipped: HashMap<Message, (RecordId, usize)>,
+    /// Messages of which a line had a bit flipped on a node.
+    pub(crate) flipped: HashSet<Message>,
     /// What went wrong on the way, in words; the first few.
     pub(crate) troubles: Vec<String>,
     /// How much did.
@@ -61,7 +61,7 @@ impl History {
             waiting: clients.iter().map(|_| Waiting { first: 1, sent: VecDeque::new() }).collect(),
             expected: Expected::new(clients),
             times: Times::default(),
-            flipped: HashMap::new(),
+            flipped: HashSet::new(),
             troubles: Vec::new(),
             trouble_count: 0,
         })
@@ -123,11 +123,9 @@ impl History {
         tracing::info!("{text}");
     }
 
-    /// A bit of these records was flipped.
-    pub(crate) fn flipped(&mut self, records: &[(RecordId, Message)]) {
-        for (id, message) in records {
-            self.flipped.entry(*message).or_insert((*id, 0)).1 += 1;
-        }
+    /// A bit of these messages' lines was flipped.
+    pub(crate) fn flipped(&mut self, messages: &[Message]) {
+        self.flipped.extend(messages);
     }
 
     /// A reader of the cluster has something to tell that is no message.

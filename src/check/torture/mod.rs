@@ -230,12 +230,9 @@ fn judge(settings: &Settings, history: &mut History, done: Done, left_out: Vec<S
     let files = checker.finish(&history.expected);
     let is_short = |message: &Message, copies: usize| history.expected.is_acked(*message) && copies < settings.replicas;
     let short: Vec<_> = found.copies.iter().filter(|(message, copies)| is_short(message, *copies)).collect();
-    let rotten = |(message, copies): &&&(Message, usize)| {
-        let flips = history.flipped.get(message);
-        let flips = flips.map_or(0, |(id, flips)| flips.saturating_sub(found.mended.get(id).copied().unwrap_or(0)));
-        // Flips are all on one node, so they account for one copy.
-        flips > 0 && copies + 1 >= settings.replicas
-    };
+    // Flips are all on one node, so they account for one copy.
+    let rotten =
+        |(message, copies): &&&(Message, usize)| history.flipped.contains(message) && copies + 1 >= settings.replicas;
     let rotten_by_flip = short.iter().filter(rotten).count() as u64;
     // What is lost has no copy at all.
     let short_of_copies = short.len() as u64 + files.lost;

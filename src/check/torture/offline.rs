@@ -3,14 +3,13 @@
 //! It drops what a reader drops: second copies (the same id), and messages that were sent again (the same client and
 //! number), of which the first is kept. It does not put a client's messages in order, as a reader does.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::verdict::{Message, Read};
 use crate::data::recover;
-use crate::data::segments::{QUARANTINE, is_data};
+use crate::data::segments::is_data;
 use crate::data::storage::{DiskFile, LogFile as _};
 use crate::wire::id::{ClientId, RecordId};
 
@@ -42,8 +41,6 @@ pub(crate) struct Offline {
     pub(crate) copies: Vec<(Message, usize)>,
     /// Lines that are no good record.
     pub(crate) bad_lines: u64,
-    /// Records that were fetched again after their lines rotted, by the word of `quarantine.txt`, and how often.
-    pub(crate) mended: HashMap<RecordId, usize>,
 }
 
 /// Reads the folders of all data nodes.
@@ -53,7 +50,6 @@ pub(crate) struct Offline {
 pub(crate) fn read(folders: &[PathBuf]) -> Result<Offline, Error> {
     let mut found = Vec::new();
     let mut bad_lines = 0;
-    let mut mended = HashMap::new();
     for (node, folder) in folders.iter().enumerate() {
         let failed = |path: &Path| {
             let path = path.to_owned();
@@ -63,9 +59,6 @@ pub(crate) fn read(folders: &[PathBuf]) -> Result<Offline, Error> {
             let path = entry.map_err(failed(folder))?.path();
             if path.file_name().and_then(|name| name.to_str()).is_some_and(is_data) {
                 bad_lines += read_file(&path, node, &mut found).map_err(failed(&path))?;
-            } else if path.file_name().is_some_and(|name| name == QUARANTINE) {
-                let text = fs::read_to_string(&path).map_err(failed(&path))?;
-                mended_ids(&text).for_each(|id| *mended.entry(id).or_default() += 1);
             }
         }
     }
@@ -87,13 +80,7 @@ pub(crate) fn read(folders: &[PathBuf]) -> Result<Offline, Error> {
         }
     }
     reads.sort_unstable_by_key(|read| (read.id, read.client, read.seq));
-    Ok(Offline { reads, copies, bad_lines, mended })
-}
-
-/// The ids behind ` mended ` in the lines of a `quarantine.txt`, separated by commas.
-fn mended_ids(text: &str) -> impl Iterator<Item = RecordId> {
-    let mended = text.lines().filter_map(|line| Some(line.rsplit_once(" mended ")?.1));
-    mended.flat_map(|ids| ids.split(',')).filter_map(|id| id.parse().ok())
+    Ok(Offline { reads, copies, bad_lines })
 }
 
 fn read_file(path: &Path, node: usize, found: &mut Vec<Found>) -> io::Result<u64> {
@@ -113,13 +100,13 @@ fn read_file(path: &Path, node: usize, found: &mut Vec<Found>) -> io::Result<u64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::record::encode;
+    use crate::data::record::{Fields, encode};
 
     fn write(dir: &Path, name: &str, records: &[(u64, u64, u64, &str)]) {
         let mut out = Vec::new();
         for &(time, client, seq, payload) in records {
             let id = RecordId { time_ns: 1_795_234_260_000_000_000 + time, incarnation: 1 };
-            encode(&mut out, id, ClientId(client), seq, None, payload.as_bytes()).unwrap();
+            encode(&mut out, Fields { id, client: ClientId(client), seq, place: None }, payload.as_bytes()).unwrap();
         }
         fs::create_dir_all(dir).unwrap();
         fs::write(dir.join(name), out).unwrap();
@@ -136,7 +123,7 @@ mod tests {
             "data.txt",
             &[(10, 7, 1, "torture 0 1"), (5, 9, 1, "mensaje: torture 1 1"), (6, 9, 2, "que?")],
         );
-        fs::write(folders[1].join("node.id"), "no records").unwrap();
+        fs::write(folders[1].join("node.state"), "no records").unwrap();
         let found = read(&folders).unwrap();
         let messages: Vec<Option<u64>> = found.reads.iter().map(|read| Some(read.message?.0.n)).collect();
         assert_eq!(messages, [Some(1), None, Some(1), Some(2)]);
@@ -156,15 +143,6 @@ mod tests {
         fs::write(dir.path().join("data.txt"), bytes).unwrap();
         let found = read(&[dir.path().to_owned()]).unwrap();
         assert_eq!((found.reads.len(), found.bad_lines), (2, 1));
-    }
-
-    #[test]
-    fn what_was_fetched_again_is_known() {
-        let id = RecordId { time_ns: 1_795_234_260_000_000_000, incarnation: 1 };
-        let other = RecordId { incarnation: 2, ..id };
-        let text =
-            format!("data-1.txt 0 59 bad mended {id},{other}\ndata-1.txt 59 59 bad\ndata-2.txt 0 1 bad mended {id}\n");
-        assert_eq!(mended_ids(&text).collect::<Vec<_>>(), [id, other, id]);
     }
 
     #[test]

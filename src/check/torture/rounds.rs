@@ -18,6 +18,7 @@ use super::reading::{self, Followed, Follower};
 use super::relay::Link;
 use super::verdict::Verdict;
 use super::{Error, Settings};
+use crate::client::{self, Leaving};
 use crate::limits;
 use crate::wire::id::ClientId;
 use tokio_util::sync::CancellationToken;
@@ -107,11 +108,23 @@ impl Run<'_> {
             }
             self.history.borrow_mut().note("whole", "the cluster is whole");
             // Two nodes that lost their files at a time would be more than two copies bear.
-            if round.faults.iter().any(|fault| fault.kind == Kind::Wipe) {
+            if let Some(wipe) = round.faults.iter().find(|fault| fault.kind == Kind::Wipe) {
+                self.give_up(cluster, wipe).await;
                 longest = longest.max(self.copies(cluster, false, "a wipe").await?);
             }
         }
         Ok(longest)
+    }
+
+    /// Says that what a node was before it lost its files will not come back, as a person does who gives it another disk:
+    /// reads would miss it for ever.
+    async fn give_up(&self, cluster: &Cluster, wipe: &Fault) {
+        let Some(head) = cluster.addresses().into_iter().next() else { return };
+        let name = cluster.name(victim(wipe));
+        match client::drain(&head, name, Leaving::Gone).await {
+            Ok(()) => self.history.borrow_mut().note("note", &format!("what {name} was before the wipe is given up")),
+            Err(error) => self.history.borrow_mut().trouble(format!("the wiped {name} cannot be given up: {error}")),
+        }
     }
 
     /// Inflicts the faults of a round and undoes them, each in its time.

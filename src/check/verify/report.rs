@@ -20,6 +20,10 @@ pub(crate) enum Kind {
     Forked,
     /// Records that were in the folder and are not: a file is gone, or lost its end.
     Lost,
+    /// Entries that the folder's identity promises and that are in none of its files.
+    Lacking,
+    /// `node.state` can't be relied on: the next start takes another identity.
+    State,
     /// A record that the file's sidecar leaves out, so that readers pass it over: remove the sidecar, and the next start
     /// makes it again. A sidecar that is missing or garbled is no fault, for readers see that.
     Index,
@@ -40,6 +44,15 @@ pub(crate) struct Problem {
     pub(crate) line: u64,
     /// What is wrong, in words.
     pub(crate) reason: String,
+}
+
+/// A ledger of which a folder has something that it does not promise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Part {
+    /// The ledger.
+    pub(crate) ledger: String,
+    /// Its entries here.
+    pub(crate) entries: u64,
 }
 
 /// What a folder holds.
@@ -65,10 +78,24 @@ pub(crate) struct Report {
     pub(crate) growing_bytes: u64,
     /// Rotten places that are not mended: bad lines, and bad ends of sealed files.
     pub(crate) rotten: u64,
-    /// Rotten places whose records `quarantine.txt` says were fetched again, and are here: no fault.
+    /// Rotten places in a folder that lacks nothing it promises: what they were was fetched again, or was nothing. No
+    /// fault.
     pub(crate) mended: u64,
-    /// Lines that somebody else wrote between records, as `quarantine.txt` says: no fault.
-    pub(crate) foreign: u64,
+    /// Whose folder it is; none if the next start takes another identity.
+    pub(crate) identity: Option<String>,
+    /// Records of format 1, in no ledger: they are read and not counted.
+    pub(crate) unplaced: u64,
+    /// It was a folder of format 1.
+    #[serde(skip)]
+    pub(super) old: bool,
+    /// Ledgers that it promises.
+    pub(crate) ledgers: u64,
+    /// Entries of those that are not here.
+    pub(crate) lacking: u64,
+    /// Ledgers of which it has something that it does not promise: what another identity left, copies that are not whole.
+    pub(crate) parts: u64,
+    /// The first of those.
+    pub(crate) parts_first: Vec<Part>,
     /// Faults in all; [`problems`](Self::problems) lists the first ones of each file.
     pub(crate) problem_count: u64,
     /// The faults, file by file; at most [`QUARANTINE_PLACES_MAX`] of each kind for a file, and
@@ -82,6 +109,7 @@ impl Report {
     pub(crate) fn is_clean(&self) -> bool {
         self.problem_count == 0
     }
+
     /// Adds a problem of a file, of which `listed` of its kind are listed already.
     pub(super) fn add_bounded(&mut self, kind: Kind, file: &str, place: Place, reason: String, listed: &mut usize) {
         if *listed < QUARANTINE_PLACES_MAX {

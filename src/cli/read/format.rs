@@ -14,10 +14,10 @@ use crate::cli::moment;
 pub(crate) enum Format {
     /// Time and payload, one line each; what could move a cursor or hide is escaped
     Text,
-    /// An object a line: id, time, client, seq, copies, and text or, where it is no UTF-8, base64; reused where another
+    /// An object a line: id, time, client, seq, ledger, and text or, where it is no UTF-8, base64; reused where another
     /// message had the number before
     Json,
-    /// RFC 4180 with a header: id, time, client, seq, copies, text, base64; an apostrophe before what is a formula to a
+    /// RFC 4180 with a header: id, time, client, seq, ledger, text, base64; an apostrophe before what is a formula to a
     /// spreadsheet
     Csv,
     /// The bytes as they were sent, and a newline
@@ -27,7 +27,7 @@ pub(crate) enum Format {
 }
 
 /// The header of CSV, with its end of line.
-const CSV_HEADER: &[u8] = b"id,time,client,seq,copies,text,base64\r\n";
+const CSV_HEADER: &[u8] = b"id,time,client,seq,ledger,text,base64\r\n";
 
 #[derive(Serialize)]
 struct Object<'a> {
@@ -35,7 +35,8 @@ struct Object<'a> {
     time: String,
     client: String,
     seq: u64,
-    copies: Vec<&'a str>,
+    /// Its ledger and its entry in it; empty for records of format 1.
+    ledger: String,
     /// Said only where it is so.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     reused: bool,
@@ -53,7 +54,7 @@ impl<'a> From<&'a Message> for Object<'a> {
             time: moment::show(message.id),
             client: message.client.to_string(),
             seq: message.seq,
-            copies: message.copies().collect(),
+            ledger: message.place(),
             reused: message.reused,
             text,
             base64: text.is_none().then(|| base64(&message.payload)),
@@ -87,11 +88,11 @@ impl Format {
                 writeln!(out, "{}", printable::visible_json(&json))
             }
             Self::Csv => {
-                let Object { id, time, client, seq, copies, text, base64, reused: _ } = Object::from(message);
+                let Object { id, time, client, seq, ledger, text, base64, reused: _ } = Object::from(message);
                 write!(out, "{id},{time},")?;
                 field(out, &client);
                 write!(out, ",{seq},")?;
-                for cell in [copies.join(" ").as_str(), text.unwrap_or_default()] {
+                for cell in [ledger.as_str(), text.unwrap_or_default()] {
                     field(out, cell);
                     out.push(b',');
                 }
@@ -159,12 +160,15 @@ fn base64(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::wire::id::{ClientId, RecordId};
-    use crate::wire::record;
+    use crate::wire::ledger::Place;
+    use crate::wire::record::{self, Fields};
 
-    fn written(format: Format, copies: Option<&str>, payload: &[u8]) -> String {
+    const PLACE: Place = Place { number: 1, entry: 64 };
+
+    fn written(format: Format, place: Option<Place>, payload: &[u8]) -> String {
         let id = RecordId { time_ns: 1_795_234_260_123_456_789, incarnation: 7 };
         let (mut line, mut out) = (Vec::new(), Vec::new());
-        record::encode(&mut line, id, ClientId(5), 70, copies, payload).unwrap();
+        record::encode(&mut line, Fields { id, client: ClientId(5), seq: 70, place }, payload).unwrap();
         format.write(&mut out, &Message::decode(line.into()).unwrap()).unwrap();
         String::from_utf8_lossy(&out).into_owned()
     }
@@ -172,18 +176,18 @@ mod tests {
     #[test]
     fn a_message_is_printed_in_every_format() {
         let all = |payload: &[u8]| {
-            Format::value_variants().iter().map(|format| written(*format, Some("a,b"), payload)).collect::<Vec<_>>()
+            Format::value_variants().iter().map(|format| written(*format, Some(PLACE), payload)).collect::<Vec<_>>()
         };
         let [text, json, csv, raw, line] = &all(b"x,\"y\"\n")[..] else { panic!("five formats") };
         assert_eq!(text, "2026-11-21T04:11:00.123456Z x,\"y\"\\n\n");
-        let fields = r#""time":"2026-11-21T04:11:00.123456Z","client":"---------4","seq":70,"copies":["a","b"]"#;
+        let fields = r#""time":"2026-11-21T04:11:00.123456Z","client":"---------4","seq":70,"ledger":"----6.0.0-""#;
         assert_eq!(json, &format!("{{\"id\":\"{}\",{fields},\"text\":\"x,\\\"y\\\"\\n\"}}\n", &line[..20]));
         assert_eq!(
             csv,
-            &format!("{},2026-11-21T04:11:00.123456Z,'---------4,70,a b,\"x,\"\"y\"\"\n\",\r\n", &line[..20])
+            &format!("{},2026-11-21T04:11:00.123456Z,'---------4,70,'----6.0.0-,\"x,\"\"y\"\"\n\",\r\n", &line[..20])
         );
         assert_eq!(raw, "x,\"y\"\n\n");
-        assert!(line.ends_with(" x,\"y\"\\n\n") && line.contains("+a,b "), "{line}");
+        assert!(line.ends_with(" x,\"y\"\\n\n") && line.contains(":0.0- "), "{line}");
     }
 
     #[test]
@@ -217,7 +221,7 @@ mod tests {
 
     #[test]
     fn what_is_no_text_is_base64() {
-        assert!(written(Format::Json, None, b"\xff\x00").ends_with("\"copies\":[],\"base64\":\"/wA=\"}\n"));
+        assert!(written(Format::Json, None, b"\xff\x00").ends_with("\"ledger\":\"\",\"base64\":\"/wA=\"}\n"));
         assert!(written(Format::Csv, None, b"\xff").ends_with(",70,,,/w==\r\n"));
         assert!(written(Format::Csv, None, b"hola").ends_with(",70,,hola,\r\n"));
         for (bytes, wanted) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {

@@ -24,6 +24,8 @@ Examples:
       again every 2 seconds, until Ctrl-C
   acopio status --clients
       who is connected, how long each was silent
+  acopio status --ledgers
+      the runs of records that are kept on the same data nodes
   acopio status --head 10.0.0.5:5000 --format json | jq '.nodes[].name'";
 
 /// How a report is printed.
@@ -44,6 +46,9 @@ pub(crate) struct Status {
     /// Tell of the clients that are connected in place of the data nodes: at most 1000, those that came first
     #[arg(long, env = "ACOPIO_STATUS_CLIENTS", value_parser = BoolishValueParser::new())]
     clients: bool,
+    /// Tell of the ledgers in place of the data nodes, as many as a report holds
+    #[arg(long, conflicts_with = "clients", env = "ACOPIO_STATUS_LEDGERS", value_parser = BoolishValueParser::new())]
+    ledgers: bool,
     /// Ask again and again, so often, until Ctrl-C. JSON is then one report on a line
     #[arg(long, env = "ACOPIO_STATUS_WATCH", value_name = "TIME", num_args = 0..=1, require_equals = true,
         default_missing_value = "2s", value_parser = values::duration)]
@@ -84,7 +89,11 @@ impl Status {
         let mut troubles = Vec::new();
         for head in heads {
             let asked = async {
-                if self.clients { client::status_with_clients(head).await } else { client::status(head).await }
+                match (self.clients, self.ledgers) {
+                    (true, _) => client::status_with_clients(head).await,
+                    (_, true) => client::status_with_ledgers(head).await,
+                    _ => client::status(head).await,
+                }
             };
             troubles.push(match tokio::time::timeout(self.timeout, asked).await {
                 Ok(Ok(report)) => return Ok(Answer { head: head.clone(), report }),

@@ -2,7 +2,7 @@
 
 use crate::limits;
 use crate::printable;
-use crate::wire::status::{ClientStatus, NodeStatus, StatusReport, TextNode};
+use crate::wire::status::{ClientStatus, LedgerStatus, NodeStatus, StatusReport, TextNode};
 
 /// Characters of a node's name that a table shows; JSON has all of it.
 const NAME_SHOWN: usize = 16;
@@ -12,6 +12,10 @@ pub(super) fn table(head: &str, report: &StatusReport) -> String {
     let mut text = summary(head, report);
     if let Some(clients) = &report.connected {
         text.push_str(&connected(clients, report.clients));
+        return text;
+    }
+    if let Some(all) = &report.ledgers {
+        text.push_str(&ledgers(all));
         return text;
     }
     text.push('\n');
@@ -46,6 +50,17 @@ fn summary(head: &str, report: &StatusReport) -> String {
         let (replicas, least, short) = (report.replicas, report.copies_min, report.short_of_copies);
         text.push_str(&format!("copies     {replicas}, at least {least}; {short} records are short of copies\n"));
     }
+    if report.foundings.len() > 1 {
+        let foundings: Vec<String> = report.foundings.iter().map(|founding| plain(founding)).collect();
+        text.push_str(&format!("clusters   {} met that began apart: {}\n", foundings.len(), foundings.join("; ")));
+    }
+    for lacking in &report.lacking {
+        let (ledger, last) = (plain(&lacking.ledger), lacking.end.saturating_sub(1));
+        text.push_str(&format!(
+            "lacking    records {} to {last} of ledger {ledger}: nobody has them who is here\n",
+            lacking.from
+        ));
+    }
     for problem in &report.problems {
         text.push_str(&format!("problem    it takes no messages: {}\n", plain(problem)));
     }
@@ -56,13 +71,13 @@ fn summary(head: &str, report: &StatusReport) -> String {
 fn nodes(report: &StatusReport) -> String {
     let mut nodes: Vec<&NodeStatus> = report.nodes.iter().collect();
     nodes.sort_by(|one, other| (&one.name, one.ip).cmp(&(&other.name, other.ip)));
-    let titles = ["NODE", "STATE", "SINCE", "RECORDS", "SHORT", "BYTES", "PING", "IP"];
+    let titles = ["NODE", "STATE", "SINCE", "RECORDS", "BYTES", "WRITTEN", "PING", "IP"];
     let mut rows = vec![titles.map(str::to_owned)];
     rows.extend(nodes.iter().map(|node| row(node)));
     let mut text = columns(&rows);
     for node in nodes {
         let name = plain(&node.name);
-        if !node.writable {
+        if !node.writable || !node.reason.is_empty() {
             text.push_str(&format!("{name} takes no messages: {}\n", plain(&node.reason)));
         }
         if !matches!(node.sync.as_str(), "" | "always") {
@@ -79,8 +94,8 @@ fn row(node: &NodeStatus) -> [String; 8] {
         plain(&node.state),
         since(&node.since).map_or_else(|| "-".to_owned(), short),
         node.records.to_string(),
-        node.short.to_string(),
         bytes(node.bytes),
+        bytes(node.written),
         node.ping_ms.map_or_else(|| "-".to_owned(), ping),
         node.ip.to_string(),
     ]
@@ -95,14 +110,14 @@ fn shown(name: &str) -> String {
 }
 
 fn ping(ms: f64) -> String {
-    if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
+    if ms < 10.0 { format!("{ms:.1}ms") } else { format!("{ms:.0}ms") }
 }
 
 /// Bytes in one unit, with three digits or so.
 fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if count < 1000 {
-        return format!("{count} B");
+        return format!("{count}B");
     }
     let mut value = count as f64 / 1024.0;
     let mut units = UNITS.iter();
@@ -112,7 +127,7 @@ fn bytes(count: u64) -> String {
         unit = units.next();
     }
     let unit = unit.copied().unwrap_or_default();
-    if value < 99.95 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
+    if value < 99.95 { format!("{value:.1}{unit}") } else { format!("{value:.0}{unit}") }
 }
 
 /// Seconds since a time in RFC 3339.
@@ -134,6 +149,18 @@ fn connected(clients: &[ClientStatus], all: usize) -> String {
     let more = all.saturating_sub(clients.len());
     let more = if more > 0 { format!("and {more} more\n") } else { String::new() };
     format!("\n{}{more}", columns(&rows))
+}
+
+/// The ledgers, in 80 columns.
+fn ledgers(all: &[LedgerStatus]) -> String {
+    let row = |ledger: &LedgerStatus| {
+        let state = if ledger.open { "open" } else { "closed" };
+        let (from, end) = (ledger.from.to_string(), ledger.end.to_string());
+        [plain(&ledger.ledger), state.to_owned(), from, end, ledger.holders.to_string(), ledger.short.to_string()]
+    };
+    let mut rows = vec![["LEDGER", "STATE", "FROM", "END", "HOLDERS", "SHORT"].map(str::to_owned)];
+    rows.extend(all.iter().map(row));
+    format!("\n{}", columns(&rows))
 }
 
 /// A time in one unit: 7s, 12m, 3h or 40d.
@@ -214,9 +241,9 @@ mod tests {
             state: "solo lectura".to_owned(),
             since: "2026-11-21T09:20:07Z".to_owned(),
             records: 123_456_789,
-            short: 0,
             bytes: 123_456_789_012,
             syncs: 7,
+            written: 234_567_890_123,
             writable: true,
             reason: String::new(),
             in_flight: 16,
@@ -252,9 +279,9 @@ mod tests {
     #[test]
     fn bytes_take_one_unit() {
         let shown = [0, 999, 1000, 11_520, 102_400, 1_048_000, 12_079_595, 123_456_789_012, u64::MAX].map(bytes);
-        let right = ["0 B", "999 B", "1.0 KiB", "11.2 KiB", "100 KiB", "1.0 MiB", "11.5 MiB", "115 GiB", "16384 PiB"];
+        let right = ["0B", "999B", "1.0KiB", "11.2KiB", "100KiB", "1.0MiB", "11.5MiB", "115GiB", "16384PiB"];
         assert_eq!(shown, right);
-        assert_eq!([0.44, 9.96, 250.0].map(ping), ["0.4 ms", "10.0 ms", "250 ms"]);
+        assert_eq!([0.44, 9.96, 250.0].map(ping), ["0.4ms", "10.0ms", "250ms"]);
     }
 
     #[test]

@@ -87,8 +87,8 @@ fn lacking(nodes: &[String]) -> String {
 fn remedy(away: &[&str]) -> &'static str {
     match away {
         _ if away.iter().all(|name| speaks_text(name)) => "what speaks text is read from its own files",
-        [_] => "start it again",
-        _ => "start them again",
+        [_] => "start it again, give it up if its folder is lost (acopio drain NODE --gone)",
+        _ => "start them again, give up those whose folders are lost (acopio drain NODE --gone)",
     }
 }
 
@@ -102,7 +102,8 @@ mod tests {
             ReadError::Missing { nodes: names.iter().map(|&name| name.to_owned()).collect() }.to_string()
         };
         assert!(missing(&["data2"]).starts_with("dataNode data2 is missing: what only it keeps"));
-        assert!(missing(&["data2"]).ends_with("; start it again, or ask for what there is"));
+        assert!(missing(&["data2"]).contains("; start it again, give it up if "));
+        assert!(missing(&["data2"]).ends_with("(acopio drain NODE --gone), or ask for what there is"));
         assert!(missing(&["raw-10.0.0.9"]).contains("; what speaks text is read from its own files, or ask for"));
         assert!(missing(&["data2", "data4"]).starts_with("dataNodes data2, data4 are missing: what only they keep"));
         let here = missing(&["data2 (data.txt is gone)"]);

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::lull::Lull;
 use super::{Config, Event, Query, ReadError};
 use crate::client::connection::{open, open_max, silence_max};
 use crate::client::troubles::Troubles;
@@ -34,6 +35,8 @@ pub(super) enum Delivery {
         /// Whole lines.
         lines: Bytes,
     },
+    /// What is there is all sent; what comes is sent from now on.
+    Live,
     /// Something to tell.
     Event(Event),
     /// The read is over.
@@ -54,6 +57,8 @@ pub(super) struct Source {
     pub head: Arc<str>,
     /// What it was asked for: nothing below this id comes on this connection.
     pub from: RecordId,
+    /// It goes on with what comes, which has no order.
+    pub live: bool,
     /// Counts connections.
     pub number: u64,
 }
@@ -93,21 +98,28 @@ pub(super) struct Link {
     /// The heads that are tried.
     heads: Arc<[String]>,
     query: Query,
+    /// Everything below it was sent that is there.
+    reached: RecordId,
     deliveries: mpsc::Sender<Delivery>,
     connections: u64,
+    /// Where it goes on, as the last head told it.
+    token: Option<Bytes>,
     /// The last time that a head brought the read on.
     progress: Instant,
     /// Nodes that the head waits for.
     waiting: Option<Vec<String>>,
     troubles: Troubles,
+    lull: Lull,
 }
 
 impl Link {
     /// The task for a query that begins where the reader's order stage wants it to.
-    pub(super) fn new(config: Config, query: Query, deliveries: mpsc::Sender<Delivery>) -> Self {
+    pub(super) fn new(config: Config, query: Query, deliveries: mpsc::Sender<Delivery>, lull: Lull) -> Self {
         let heads = config.heads();
         let troubles = Troubles::new(&heads);
-        Self { config, heads, query, deliveries, connections: 0, progress: Instant::now(), waiting: None, troubles }
+        let (progress, waiting, token) = (Instant::now(), None, None);
+        let reached = query.from;
+        Self { config, heads, query, reached, deliveries, connections: 0, token, progress, waiting, troubles, lull }
     }
 
     /// Runs until the read is over or nobody listens.
@@ -127,6 +139,7 @@ impl Link {
             };
             let before = self.progress;
             let Left::Lost(ended) = self.converse(place, &head).await else { return };
+            self.lull.begin();
             let refused = match &ended {
                 Ended::Refused(refusal) if !refusal.retry => Some(refusal.clone()),
                 _ => None,
@@ -158,8 +171,8 @@ impl Link {
     /// Whether a frame without lines brings the read on. What is there already is passed over faster than time goes by,
     /// which alone brings a clock that is behind nowhere.
     fn goes_on(&self, next: RecordId) -> bool {
-        let moved = Duration::from_nanos(next.time_ns.saturating_sub(self.query.from.time_ns));
-        if self.query.follow { next > self.query.from } else { moved > 2 * self.progress.elapsed() }
+        let moved = Duration::from_nanos(next.time_ns.saturating_sub(self.reached.time_ns));
+        if self.query.follow { next > self.reached } else { moved > 2 * self.progress.elapsed() }
     }
 
     /// How long a read that does not follow may go on without coming further.
@@ -198,10 +211,15 @@ impl Link {
         let opened = timeout(patience, open(&self.config.net, head)).await;
         let (mut socket, mut buffer) = opened.unwrap_or(Err(Ended::Silent(patience)))?;
         let mut out = BytesMut::new();
-        self.query.frame().encode(&mut out).map_err(|error| Ended::Refused(error.refusal()))?;
+        let token = self.token.clone().unwrap_or_default();
+        let live = self.token.as_ref().is_some_and(is_live);
+        // What comes has no order: a head whose clock is behind gives ids that were passed long ago.
+        let from = if live { self.query.from } else { self.reached };
+        let query = Query { from, ..self.query.clone() };
+        query.frame(token).encode(&mut out).map_err(|error| Ended::Refused(error.refusal()))?;
         write(&mut socket, &out).await?;
         self.connections += 1;
-        let source = Source { head: Arc::clone(head), from: self.query.from, number: self.connections };
+        let mut source = Source { head: Arc::clone(head), from, live, number: self.connections };
         loop {
             let asked = Instant::now();
             let Ok(permit) = self.deliveries.clone().reserve_owned().await else { return Ok(()) };
@@ -217,8 +235,15 @@ impl Link {
                         self.progress = Instant::now();
                         self.troubles.served(place);
                     }
-                    self.query.from = self.query.from.max(next);
+                    self.reached = self.reached.max(next);
                     permit.send(Delivery::Lines { source: source.clone(), next, lines });
+                }
+                Frame::Token(token) => {
+                    let live = is_live(&token);
+                    self.token = Some(token);
+                    if live && !std::mem::replace(&mut source.live, true) {
+                        permit.send(Delivery::Live);
+                    }
                 }
                 Frame::Waiting { nodes } => {
                     let nodes = names(&nodes);
@@ -235,7 +260,7 @@ impl Link {
                 }
                 // A read that follows ends only at its own end; a head that ends it earlier has stopped reading.
                 Frame::ReadEnd { next, .. } if self.query.follow && next < self.query.until => {
-                    self.query.from = self.query.from.max(next);
+                    self.reached = self.reached.max(next);
                     return Err(Ended::Closed.into());
                 }
                 Frame::ReadEnd { next, missing } => {
@@ -276,6 +301,7 @@ impl Link {
         let mut asked = false;
         loop {
             if let Some(frame) = Frame::decode(buffer)? {
+                self.lull.end();
                 return Ok(Some(frame));
             }
             // A head that is asked has longer to answer where there is no other to go on with.
@@ -302,11 +328,17 @@ impl Link {
                     let mut out = BytesMut::new();
                     frame::ping(&mut out, self.connections);
                     write(socket, &out).await?;
+                    self.lull.begin();
                     asked = true;
                 }
             }
         }
     }
+}
+
+/// Whether a token says that everything was sent that was there at the beginning.
+fn is_live(token: &Bytes) -> bool {
+    token.first().is_some_and(|first| *first != frame::TOKEN_OF_BEGINNING)
 }
 
 async fn write(socket: &mut Stream, bytes: &[u8]) -> Result<(), Ended> {

@@ -4,11 +4,9 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use crate::wire::id::{CLIENT_CHARS, ClientId, ID_CHARS, RecordId};
-use crate::wire::record::{self, CRC_CHARS, LineError};
-
-/// Where the sequence number begins in a line.
-const SEQ_AT: usize = ID_CHARS + 1 + CLIENT_CHARS + 1;
+use crate::wire::id::{ClientId, RecordId};
+use crate::wire::ledger::Digits;
+use crate::wire::record::{self, LineError};
 
 /// A message that the cluster keeps.
 #[derive(Clone, PartialEq, Eq)]
@@ -54,14 +52,11 @@ impl Message {
         std::str::from_utf8(text.unwrap_or_default()).unwrap_or_default()
     }
 
-    /// Names of the data nodes that were to keep it; none are named where one copy is kept.
-    pub fn copies(&self) -> impl Iterator<Item = &str> {
-        let field = self.line.get(SEQ_AT..self.text_at.saturating_sub(CRC_CHARS + 2)).unwrap_or_default();
-        let names = memchr::memchr(b'+', field).and_then(|at| field.get(at + 1..));
-        names
-            .into_iter()
-            .flat_map(|names| names.split(|&b| b == b','))
-            .filter_map(|name| std::str::from_utf8(name).ok())
+    /// Where it stands: the name of its ledger, a dot and its entry, as its line has them; empty for records of format 1.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let entry = self.line.strip_suffix(b"\n").and_then(|line| record::decode(line).ok()?.entry());
+        entry.map_or_else(String::new, |(ledger, entry)| format!("{ledger}.{}", Digits(entry)))
     }
 
     /// The same message in memory of its own.
@@ -83,24 +78,26 @@ impl fmt::Debug for Message {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::wire::ledger::Place;
+    use crate::wire::record::Fields;
 
     /// A message, by way of its line.
-    pub(crate) fn message(id: RecordId, client: ClientId, seq: u64, copies: Option<&str>, payload: &[u8]) -> Message {
+    pub(crate) fn message(id: RecordId, client: ClientId, seq: u64, place: Option<Place>, payload: &[u8]) -> Message {
         let mut line = Vec::new();
-        record::encode(&mut line, id, client, seq, copies, payload).unwrap();
+        record::encode(&mut line, Fields { id, client, seq, place }, payload).unwrap();
         Message::decode(line.into()).unwrap()
     }
 
     #[test]
     fn a_message_is_what_was_sent_and_where_it_is() {
         let id = RecordId { time_ns: 1_795_234_260_000_000_001, incarnation: 7 };
-        let read = message(id, ClientId(5), 70, Some("uno,dos"), b"a+b\n\xff");
+        let read = message(id, ClientId(5), 70, Some(Place { number: 3, entry: 9 }), b"a+b\n\xff");
         assert_eq!((read.id, read.client, read.seq), (id, ClientId(5), 70));
         assert_eq!(read.payload.as_ref(), b"a+b\n\xff");
         assert_eq!(read.text(), "a+b\\n\\xff");
-        assert_eq!(read.copies().collect::<Vec<_>>(), ["uno", "dos"]);
+        assert_eq!(read.place(), "----6.2.8");
         let alone = message(id, ClientId(5), 1, None, b"1+1");
-        assert_eq!((alone.copies().count(), alone.payload.as_ref(), alone.text()), (0, &b"1+1"[..], "1+1"));
+        assert_eq!((alone.place().as_str(), alone.payload.as_ref(), alone.text()), ("", &b"1+1"[..], "1+1"));
         for read in [read, alone, message(id, ClientId(5), 1, None, b"")] {
             assert_eq!(read.clone().detached(), read);
             assert!(Message::decode(read.line.slice(..read.line.len() - 1)).is_err(), "without its newline");

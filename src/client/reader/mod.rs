@@ -30,10 +30,15 @@
 //!   that does not follow delivers what waits at its end.
 //!
 //! Messages of clients in text come in the order of ids, which is that in which their head read them.
+//!
+//! A read that [follows](Query::follow) delivers what is there like that, and then what comes, in the order in which it was
+//! kept: there is none among clients, and each client's messages come in the order of their numbers. What is missing before a
+//! message is waited for, [`limits::READER_HOLD_TIME`] at most.
 
 mod error;
 mod last;
 mod link;
+mod lull;
 mod message;
 mod order;
 mod seen;
@@ -49,6 +54,7 @@ use bytes::{Buf as _, Bytes};
 use futures_core::Stream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 pub use error::ReadError;
 pub use last::{Last, find_last};
@@ -59,6 +65,7 @@ use crate::net::{self, Net};
 use crate::wire::frame::Frame;
 use crate::wire::id::{ClientId, ID_CHARS, RecordId};
 use link::{Delivery, Link, Source};
+use lull::Lull;
 use order::Order;
 #[cfg(feature = "simulation")]
 pub use order::{PLANTED, Planted};
@@ -121,9 +128,9 @@ impl Default for Query {
 }
 
 impl Query {
-    const fn frame(&self) -> Frame {
+    const fn frame(&self, token: Bytes) -> Frame {
         let Self { from, until, client, follow, partial } = *self;
-        Frame::Read { from, until, client, follow, partial }
+        Frame::Read { from, until, client, follow, partial, token }
     }
 }
 
@@ -159,9 +166,9 @@ pub fn read(config: impl Into<Config>, query: Query) -> Reader {
     let (sender, deliveries) = mpsc::channel(limits::READER_FRAMES_AHEAD);
     let may_retry = query.client.is_none_or(ClientId::may_retry);
     let from = if may_retry { order::warm_up(query.from) } else { query.from };
-    let order = Order::new(query.from);
-    let partial = query.partial;
-    let task = tokio::spawn(Link::new(config.into(), Query { from, ..query }, sender).run());
+    let order = Order::new(query.from).follows(query.follow);
+    let (partial, lull) = (query.partial, Lull::default());
+    let task = tokio::spawn(Link::new(config.into(), Query { from, ..query }, sender, lull.clone()).run());
     Reader {
         deliveries,
         task,
@@ -171,6 +178,9 @@ pub fn read(config: impl Into<Config>, query: Query) -> Reader {
         last: None,
         lines: Lines::default(),
         told: VecDeque::new(),
+        live_at: None,
+        lull,
+        timer: None,
         over: false,
     }
 }
@@ -193,6 +203,20 @@ struct Lines {
     next: Option<RecordId>,
 }
 
+/// Since when what comes is delivered, and how long there was a lull until then.
+#[derive(Clone, Copy, Debug)]
+struct LiveAt {
+    at: Instant,
+    lull: Duration,
+}
+
+impl LiveAt {
+    /// When it would have begun without the lulls since.
+    fn begun(self, lull: &Lull) -> Instant {
+        self.at + lull.total().saturating_sub(self.lull)
+    }
+}
+
 /// A read under way. Dropping it ends it.
 #[derive(Debug)]
 pub struct Reader {
@@ -207,6 +231,12 @@ pub struct Reader {
     lines: Lines,
     /// What is told once the order stage has nothing.
     told: VecDeque<Result<Event, ReadError>>,
+    /// Since when what comes is delivered.
+    live_at: Option<LiveAt>,
+    /// Time in which nothing could come.
+    lull: Lull,
+    /// Until something is due that is held.
+    timer: Option<Pin<Box<Sleep>>>,
     /// Nothing more is received.
     over: bool,
 }
@@ -220,6 +250,10 @@ impl Reader {
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, ReadError>>> {
         loop {
+            if let Some(live_at) = self.live_at {
+                let elapsed = live_at.begun(&self.lull).elapsed();
+                self.order.tick(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
+            }
             if let Some(message) = self.order.pop() {
                 return Poll::Ready(Some(Ok(Event::Message(message))));
             }
@@ -233,6 +267,7 @@ impl Reader {
                 continue;
             }
             match self.deliveries.poll_recv(cx) {
+                Poll::Pending if self.is_due(cx) => {}
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(delivery)) => self.take(delivery),
                 Poll::Ready(None) => self.over = true,
@@ -240,11 +275,40 @@ impl Reader {
         }
     }
 
+    /// Whether something is due that is held; if not, this is polled again when it is.
+    fn is_due(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some((live_at, due)) = self.live_at.zip(self.order.due()) else { return false };
+        let due = live_at.begun(&self.lull) + Duration::from_nanos(due);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if timer.deadline() != due {
+            timer.as_mut().reset(due);
+        }
+        timer.as_mut().poll(cx).is_ready()
+    }
+
+    fn begin_live(&mut self) {
+        let lull = self.lull.total();
+        self.live_at.get_or_insert_with(|| LiveAt { at: Instant::now(), lull });
+        self.order.begin_live();
+    }
+
     fn take(&mut self, delivery: Delivery) {
         match delivery {
+            Delivery::Live => {
+                self.begin_live();
+                if let Some(source) = &mut self.source {
+                    source.live = true;
+                }
+            }
             Delivery::Lines { source, next, lines } => {
                 self.lines = Lines { rest: lines, next: Some(next) };
-                if self.source.as_ref().is_none_or(|old| old.number != source.number) {
+                if source.live {
+                    self.begin_live();
+                }
+                if source.live && self.source.as_ref().is_some_and(|old| old.number != source.number) {
+                    self.order.goes_on();
+                }
+                if self.source.as_ref().is_none_or(|old| old.number != source.number || old.live != source.live) {
                     self.source = Some(source);
                 }
             }
@@ -294,6 +358,9 @@ impl Reader {
     fn accept(&mut self, message: Message) {
         let id = message.id;
         let Some(source) = &mut self.source else { return };
+        if source.live {
+            return self.order.push(message);
+        }
         if id < source.from {
             let head = source.head.to_string();
             return self.end(Err(ReadError::Disorder { head, id }));

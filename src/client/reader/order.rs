@@ -1,10 +1,11 @@
 //! Second copies and order: what a client's retries disturbed is mended here.
 //!
 //! A message that was sent again may be kept twice, under two ids, and later messages of its client may have lower ids. Records come in in the
-//! order of ids; they go out once for each client, sequence number and payload, and in the order of sequence numbers as far as
-//! [`limits::READER_HOLD_TIME`] of id time and the bounds of memory allow. No record is ever lost to a bound: past one,
+//! order of ids, or, for who follows, in the order in which they were kept; they go out once for each client, sequence number and payload, and in the order of sequence numbers as far as
+//! [`limits::READER_HOLD_TIME`] and the bounds of memory allow: in time of ids for what is there, in time that passes for what
+//! comes. No record is ever lost to a bound: past one,
 //! what is held goes out early, or a second copy passes. What has another payload than the message that had its number
-//! before is no copy: it goes out, and says so. Pure: the only time is that of the ids.
+//! before is no copy: it goes out, and says so. Pure: time is that of the ids, or is handed in.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -14,6 +15,14 @@ use crate::limits;
 use crate::wire::id::{ClientId, RecordId};
 
 const HOLD_NS: u64 = limits::READER_HOLD_TIME.as_nanos() as u64;
+const TEXT_HOLD_NS: u64 = limits::READER_TEXT_HOLD_TIME.as_nanos() as u64;
+const MEET_NS: u64 = limits::READER_MEET_TIME.as_nanos() as u64;
+
+/// How long a message of this client waits for what is missing before it, ns, as time passes. Nothing on a connection in
+/// text is ever sent again.
+const fn wait(client: ClientId) -> u64 {
+    if client.may_retry() { HOLD_NS } else { TEXT_HOLD_NS }
+}
 
 /// Where a read has to begin for [`Order`] to know at `from` what went before.
 #[must_use]
@@ -28,8 +37,8 @@ struct Client {
     /// The number whose turn it is. Clients count from 1; one that is met in the middle waits for what was before, which
     /// the warm-up pays for.
     turn: u64,
-    /// Records that wait for their turn, by number.
-    held: BTreeMap<u64, Message>,
+    /// Records that wait for their turn, by number, and until when, ns.
+    held: BTreeMap<u64, (u64, Message)>,
     /// When it last had a record, counted in records.
     used: u64,
 }
@@ -46,8 +55,14 @@ pub(super) struct Order {
     /// Records below it only tell what was before.
     from: RecordId,
     clients: HashMap<ClientId, Client>,
-    /// Everything that is held, the oldest first.
-    oldest: BTreeSet<(RecordId, ClientId, u64)>,
+    /// Everything that is held: until when, ns, whose and which.
+    oldest: BTreeSet<(u64, ClientId, u64)>,
+    /// Time since what comes is delivered, ns; none while what is there is.
+    live: Option<u64>,
+    /// Until then what comes may have been there before, ns: another head sends it, from every node as it can.
+    catches_up_until: u64,
+    /// Everybody's second copies are looked for: who follows may meet a record twice.
+    follows: bool,
     held_bytes: usize,
     held_bytes_max: usize,
     ranges: usize,
@@ -67,6 +82,9 @@ impl Order {
             from,
             clients: HashMap::new(),
             oldest: BTreeSet::new(),
+            live: None,
+            catches_up_until: 0,
+            follows: false,
             held_bytes: 0,
             held_bytes_max: limits::READER_HELD_BYTES_MAX,
             ranges: 0,
@@ -74,6 +92,55 @@ impl Order {
             records: 0,
             as_kept: false,
             out: VecDeque::new(),
+        }
+    }
+
+    /// What is there is all read, and what comes is delivered from now on.
+    pub(super) fn begin_live(&mut self) {
+        if self.live.is_some() {
+            return;
+        }
+        (self.live, self.follows) = (Some(0), true);
+        let held: Vec<_> = std::mem::take(&mut self.oldest).into_iter().collect();
+        for (_, client, seq) in held {
+            if let Some(entry) = self.clients.get_mut(&client).and_then(|client| client.held.get_mut(&seq)) {
+                entry.0 = wait(client);
+                self.oldest.insert((entry.0, client, seq));
+            }
+        }
+    }
+
+    /// What comes is sent on another connection from now on: of what is there already, nodes that have much to look through
+    /// may send the earlier later.
+    pub(super) fn goes_on(&mut self) {
+        self.catches_up_until = self.live.unwrap_or_default().saturating_add(TEXT_HOLD_NS);
+    }
+
+    /// From the start second copies of everybody are looked for.
+    pub(super) const fn follows(mut self, follows: bool) -> Self {
+        self.follows = follows;
+        self
+    }
+
+    /// So much time has passed since [`begin_live`](Self::begin_live), ns: what waited long enough goes out.
+    pub(super) fn tick(&mut self, now_ns: u64) {
+        if self.live.is_some() {
+            self.live = Some(now_ns);
+            self.let_go_before(now_ns);
+        }
+    }
+
+    /// When something is due that is held, ns since [`begin_live`](Self::begin_live).
+    pub(super) fn due(&self) -> Option<u64> {
+        self.live.and_then(|_| self.oldest.first().map(|(until, ..)| *until))
+    }
+
+    fn let_go_before(&mut self, now_ns: u64) {
+        while let Some(&(until, client, seq)) = self.oldest.first() {
+            if until > now_ns {
+                break;
+            }
+            self.let_go(client, seq);
         }
     }
 
@@ -90,11 +157,12 @@ impl Order {
 
     /// A record comes in.
     pub(super) fn push(&mut self, mut message: Message) {
-        if self.as_kept || !message.client.may_retry() {
+        if self.as_kept || (!message.client.may_retry() && !self.follows) {
             return self.deliver(message);
         }
         self.records += 1;
         let (id, seq) = (message.client, message.seq);
+        let is_met = !self.clients.contains_key(&id);
         let client = self.clients.entry(id).or_default();
         client.used = self.records;
         let (ranges, payloads) = (client.seen.ranges(), client.seen.payloads());
@@ -123,7 +191,7 @@ impl Order {
                 self.let_go(id, 0);
             }
         } else {
-            self.hold(message);
+            self.hold(message, is_met);
         }
         if self.clients.len() > limits::READER_CLIENTS_MAX || self.ranges > limits::READER_RANGES_MAX {
             self.forget_half();
@@ -136,11 +204,8 @@ impl Order {
 
     /// Nothing below `next` comes in any more: what waited long enough goes out.
     pub(super) fn covered(&mut self, next: RecordId) {
-        while let Some(&(id, client, seq)) = self.oldest.first() {
-            if id.time_ns.saturating_add(HOLD_NS) > next.time_ns {
-                break;
-            }
-            self.let_go(client, seq);
+        if self.live.is_none() {
+            self.let_go_before(next.time_ns);
         }
     }
 
@@ -151,12 +216,20 @@ impl Order {
         }
     }
 
-    fn hold(&mut self, message: Message) {
+    fn hold(&mut self, message: Message, is_met: bool) {
         // Its line must not keep a whole frame alive.
         let message = message.detached();
         self.held_bytes += weight(&message);
-        self.oldest.insert((message.id, message.client, message.seq));
-        self.clients.entry(message.client).or_default().held.insert(message.seq, message);
+        let until = match self.live {
+            // What was before a connection in text may lie before `from`; but its first messages may be just under way.
+            None if is_met && !message.client.may_retry() => message.id.time_ns.saturating_add(MEET_NS),
+            None => message.id.time_ns.saturating_add(wait(message.client)),
+            // Who is met in the middle has nothing before that would come; but what comes together may come in disorder.
+            Some(now) if is_met => now.saturating_add(MEET_NS).max(self.catches_up_until),
+            Some(now) => now.saturating_add(wait(message.client)),
+        };
+        self.oldest.insert((until, message.client, message.seq));
+        self.clients.entry(message.client).or_default().held.insert(message.seq, (until, message));
         while self.held_bytes > self.held_bytes_max
             && let Some(&(_, client, seq)) = self.oldest.first()
         {
@@ -174,9 +247,9 @@ impl Order {
             client.turn = *entry.key() + 1;
             due.push_back(entry.remove());
         }
-        for message in due {
+        for (until, message) in due {
             self.held_bytes -= weight(&message);
-            self.oldest.remove(&(message.id, message.client, message.seq));
+            self.oldest.remove(&(until, message.client, message.seq));
             self.deliver(message);
         }
     }

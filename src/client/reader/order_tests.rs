@@ -315,3 +315,21 @@ fn what_is_read_as_it_is_kept_has_every_copy_as_it_comes() {
     }
     assert_eq!(seqs(&mut order), [2, 1, 2]);
 }
+
+#[test]
+fn who_is_met_in_the_middle_waits_longer_while_another_head_catches_up() {
+    let (one, other) = (ClientId::of_connection(1), ClientId::of_connection(2));
+    let second = 1_000_000_000;
+    let mut order = Order::new(RecordId::ZERO).follows(true);
+    order.begin_live();
+    order.push(of(one, 5, 0));
+    order.tick(second);
+    assert_eq!(seqs(&mut order), [5], "nothing before it comes");
+    order.goes_on();
+    order.push(of(other, 5, 0));
+    order.tick(3 * second);
+    assert_eq!(seqs(&mut order), [] as [u64; 0]);
+    order.push(of(other, 4, 0));
+    order.tick(10 * second);
+    assert_eq!(seqs(&mut order), [4, 5]);
+}

@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use super::{Log, LogError};
 use crate::data::record;
-use crate::data::recover::{self, BadPlace, TornTail};
+use crate::data::recover::{self, Place, TornTail};
 use crate::data::scan::read_exact;
 use crate::data::segments::{CURRENT, Segment};
 use crate::data::standing::{Alteration, Known, Standing, judge};
 use crate::data::storage::{LogFile as _, Room, Storage};
 use crate::limits::DISK_RESUME_BYTES_MIN;
-use crate::wire::id::ClientId;
 
 /// What somebody else wrote into `data.txt`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -20,8 +19,6 @@ pub(crate) struct Foreign {
     pub(crate) bytes: u64,
     /// Where they begin.
     pub(crate) offset: u64,
-    /// Lines that have records behind them or that a seal closed in: the name that their file has for good, and where.
-    pub(crate) enclosed: Vec<(Arc<str>, BadPlace)>,
 }
 
 impl<S: Storage> Log<S> {
@@ -61,11 +58,8 @@ impl<S: Storage> Log<S> {
         self.alter(alteration.of_current(CURRENT))
     }
 
-    /// Files were altered. Whoever starts the log next has to know how far it went.
+    /// Files were altered.
     pub(super) fn alter(&mut self, what: String) -> LogError {
-        if let Some(node) = self.node {
-            self.witness.write(&self.storage, node).unwrap_or_default();
-        }
         let error = LogError::Altered(what.into());
         self.stopped = Some(error.clone());
         error
@@ -82,7 +76,7 @@ impl<S: Storage> Log<S> {
             len.saturating_sub(from),
             |buffer, at| reader.read_at(buffer, from + at),
             |place, line| {
-                index.line(from + place.offset, place.len, line.id, line.copies.unwrap_or_default());
+                index.line(Place { offset: from + place.offset, ..place }, line);
                 if wanted.as_ref().is_some_and(|first| first.id == line.id) {
                     at = Some(from + place.offset);
                 }
@@ -114,27 +108,18 @@ impl<S: Storage> Log<S> {
         }
         current.told = len;
         self.name_current(found.first_id);
-        self.enclose(found.rot);
         Ok(is_whole)
     }
 
-    /// These lines of `data.txt` are somebody else's, and stay.
-    pub(super) fn enclose(&mut self, places: Vec<BadPlace>) {
-        if let Some(name) = self.current.as_ref().and_then(|current| current.name.clone()) {
-            self.foreign.enclosed.extend(places.into_iter().map(|bad| (Arc::clone(&name), bad)));
-        }
+    /// Whether others wrote something since that was last taken.
+    pub(crate) fn met_foreign(&self) -> bool {
+        self.foreign != Foreign::default()
     }
 
     /// What others wrote into `data.txt` since this was asked last.
     pub(crate) fn take_foreign(&mut self) -> Option<Foreign> {
         let foreign = std::mem::take(&mut self.foreign);
         (foreign != Foreign::default()).then_some(foreign)
-    }
-
-    /// The log of this node: its end is written down at once when somebody alters its files.
-    #[must_use]
-    pub(crate) fn of(self, node: ClientId) -> Self {
-        Self { node: Some(node), ..self }
     }
 
     /// Looks whether `data.txt` is the file that is open, whether a log that was altered or full can go on, and, if `all`

@@ -54,11 +54,12 @@ impl World {
         digest = digest_of(acks.iter().map(|ack| &*ack.payload), digest);
         let ordered = self.shape.heads == 1 && self.shape.faults.is_empty();
         let evidence = Evidence {
-            sent: std::mem::take(&mut book.sent),
+            sent: std::mem::take(&mut book.sent).into_keys().collect(),
             torn: std::mem::take(&mut book.torn),
             acks,
             stored,
             wiped: self.wiped.clone(),
+            left: self.left.clone(),
             registro,
             copies_min: self.shape.copies_min,
             ordered,

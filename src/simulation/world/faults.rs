@@ -1,10 +1,12 @@
 //! Lets go wrong what a shape says, ends it again, and starts what ended on its own.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rand::RngExt;
 
+use super::hosts::IN_ORDER;
 use super::{Step, WATCH_EVERY, World, ip};
 use crate::limits;
 use crate::net::simulated::Down;
@@ -34,6 +36,10 @@ impl World {
                 self.room(n);
                 self.note(&format!("the disk of Node({n}) has room again"));
             }
+            Step::Read(partial) => {
+                self.note("somebody reads");
+                self.ask_for_all(partial);
+            }
             Step::Watch => self.watch(),
             Step::Force(host) => {
                 if self.process(host).is_some_and(|process| process.as_ref().is_some_and(Process::is_stopping)) {
@@ -48,13 +54,21 @@ impl World {
     /// Starts again what ended on its own, as whoever runs the cluster would.
     pub(super) fn watch(&mut self) {
         self.after(WATCH_EVERY, Step::Watch);
+        self.look_at_claims();
         let hosts: Vec<Host> =
             (0..self.heads.len()).map(Host::Head).chain((0..self.nodes.len()).map(Host::Node)).collect();
         for host in hosts {
+            let asked = self.process(host).is_some_and(|process| process.as_ref().is_some_and(Process::was_asked));
             let ended = self.process(host).and_then(|process| process.as_ref().and_then(Process::ended));
             if let Some(ended) = ended {
                 self.note(&format!("{host:?} ended: {ended}"));
                 self.kill(host, Down::Killed);
+                let left = ended == IN_ORDER && !asked || ended.contains("was drained");
+                if let Host::Node(n) = host
+                    && left
+                {
+                    self.leave(n);
+                }
                 let time = Duration::from_millis(self.rng.random_range(0..5_000));
                 self.after(time, Step::Start(host));
             }
@@ -120,6 +134,22 @@ impl World {
                     node.disk.faults(|faults| faults.capacity = Some(used + room));
                 }
                 self.after(time, Step::Room(n));
+            }
+            Fault::Drain(n) => self.drain(n),
+            Fault::Backup(n) => {
+                if let Some(node) = self.nodes.get_mut(n) {
+                    node.backup = Some(node.disk.copy());
+                }
+            }
+            Fault::Restore(n, time) => self.restore(n, time),
+            Fault::Forget(n, time) => {
+                let was_up = self.kill(Host::Head(n), Down::Killed);
+                if let Some(head) = self.heads.get(n) {
+                    head.state.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                }
+                if was_up {
+                    self.after(time, Step::Start(Host::Head(n)));
+                }
             }
             Fault::Jump(n, ns) => {
                 if let Some(head) = self.heads.get(n) {

@@ -1,7 +1,6 @@
 //! Starts and kills the processes of a world; takes disks away and gives new ones.
 
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,25 +9,20 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{CLUSTER, PORT, Step, World, ip};
+use crate::client;
 use crate::clock::Clock;
 use crate::daily::Keep;
 use crate::data;
-use crate::data::membership::Membership;
 use crate::data::retention::Policy;
 use crate::data::simulated::SimDisk;
 use crate::data::worker::{Executor, Latency};
-use crate::head::{
-    self,
-    registro::Registro,
-    shelf::{Shelf, Shelves},
-};
+use crate::head::{self, registro::Registro, shelf::Shelf};
 use crate::limits;
 use crate::net::simulated::Down;
 use crate::net::{Listener, Net};
 use crate::simulation::Planted;
 use crate::simulation::process::Process;
 use crate::simulation::shape::Host;
-use crate::wire::id::ClientId;
 
 impl World {
     pub(super) fn start(&mut self, host: Host) {
@@ -53,19 +47,19 @@ impl World {
                     cluster: CLUSTER.to_owned(),
                     replicas: shape.replicas,
                     copies_min: shape.copies_min,
+                    repair_after: shape.repair_after,
                     text_node_bytes: limits::TEXT_NODE_BYTES_DEFAULT,
                     clock: Clock::Simulated(head.clock.clone()),
                     seed,
                 };
                 let registro = Registro::in_memory(Arc::clone(&head.registro), config.clock.clone());
-                let [members, clock] = [&head.members, &head.floor].map(|file| Shelf::Memory(Arc::clone(file)));
-                let shelves = Shelves { members, clock };
+                let shelf = Shelf::Memory(Arc::clone(&head.state));
                 let listener = self.net.host(head.ip).listen(PORT);
                 head.process = Some(Process::start(|shutdown| async move {
                     match listener {
                         Ok(listener) => {
-                            head::run_on(config, (registro, shelves), Listener::Simulated(listener), shutdown).await;
-                            "in order".to_owned()
+                            head::run_on(config, (registro, shelf), Listener::Simulated(listener), shutdown).await;
+                            IN_ORDER.to_owned()
                         }
                         Err(error) => format!("it cannot listen: {error}"),
                     }
@@ -77,6 +71,9 @@ impl World {
                 let heads = heads.into();
                 let shape = &self.shape;
                 let Some(node) = self.nodes.get_mut(n).filter(|node| node.process.is_none()) else { return };
+                if node.new_id.as_ref().is_some_and(|told| told.get().is_some()) {
+                    node.new_id = None;
+                }
                 let config = data::Config {
                     dir: PathBuf::from(format!("data{n}")),
                     name: format!("data{n}"),
@@ -88,20 +85,16 @@ impl World {
                     segment_bytes: shape.segment_bytes,
                     repair: shape.repair,
                     retention: Policy::default(),
-                    new_id: false,
+                    new_id: node.new_id.is_some(),
+                    boot: format!("boot-{}", node.boots),
+                    identity: node.new_id.clone(),
                     seed,
                 };
                 let executor = Executor::Inline(latency(seed, shape.disk, Arc::clone(&node.slow_ms)));
-                let (disk, cluster) = (node.disk.clone(), Rc::clone(&node.cluster));
-                let before = cluster.borrow().clone();
-                // The folder's small files are written whole and synced: what is written down is there after a crash.
-                let membership = Membership::new(node.identity, &before, move |name| {
-                    cluster.replace(name.to_owned());
-                    Ok(())
-                });
+                let disk = node.disk.clone();
                 node.process = Some(Process::start(|shutdown| async move {
-                    match data::run_on(config, membership, disk, &executor, shutdown).await {
-                        Ok(()) => "in order".to_owned(),
+                    match data::run_on(config, disk, &executor, shutdown).await {
+                        Ok(()) => IN_ORDER.to_owned(),
                         Err(error) => error.to_string(),
                     }
                 }));
@@ -142,6 +135,11 @@ impl World {
                 disk.crash(seed);
             }
         }
+        if let (Host::Node(n), Down::Dark) = (host, how)
+            && let Some(node) = self.nodes.get_mut(n)
+        {
+            node.boots += 1;
+        }
         true
     }
 
@@ -157,6 +155,39 @@ impl World {
         }
     }
 
+    /// Asks a head to let a node go, without waiting for its answer.
+    pub(super) fn drain(&mut self, n: usize) {
+        let (net, head) = (self.asker(), self.rng.random_range(0..self.heads.len()));
+        let (head, name) = (format!("{}:{PORT}", ip(Host::Head(head))), format!("data{n}"));
+        tokio::task::spawn_local(async move {
+            let asked = client::drain_on(&net, &head, &name, client::Leaving::Drained).await;
+            tracing::info!(target: "acopio::simulation", "{head} is asked to drain {name}: {asked:?}");
+        });
+    }
+
+    /// A node has left the cluster in order: a new one, whose disk is empty, comes in its place.
+    pub(super) fn leave(&mut self, n: usize) {
+        self.note(&format!("Node({n}) has left, and is replaced"));
+        let planted = self.planted;
+        if let Some(node) = self.nodes.get_mut(n) {
+            (node.disk, node.backup, node.new_id) = (disk(planted), None, None);
+            self.left.insert(node.ip);
+        }
+    }
+
+    /// Cuts the power of a node, and puts the copy of its folder back that was taken.
+    pub(super) fn restore(&mut self, n: usize, time: Duration) {
+        let Some(backup) = self.nodes.get(n).and_then(|node| node.backup.clone()) else { return };
+        if !self.kill(Host::Node(n), Down::Dark) {
+            return;
+        }
+        if let Some(node) = self.nodes.get_mut(n) {
+            (node.disk, node.new_id) = (backup.copy(), Some(Arc::default()));
+            self.wiped.insert(node.ip);
+        }
+        self.after(time, Step::Start(Host::Node(n)));
+    }
+
     /// Cuts the power of a node and takes its disk away: another node comes in its place.
     pub(super) fn wipe(&mut self, n: usize, time: Duration) {
         let host = Host::Node(n);
@@ -164,15 +195,17 @@ impl World {
             return;
         }
         self.kill(host, Down::Dark);
-        let identity = ClientId::from_random(self.rng.random()).0;
         let planted = self.planted;
         if let Some(node) = self.nodes.get_mut(n) {
-            (node.disk, node.identity, node.cluster) = (disk(planted), identity, Rc::default());
+            (node.disk, node.new_id) = (disk(planted), None);
             self.wiped.insert(node.ip);
         }
         self.after(time, Step::Start(host));
     }
 }
+
+/// How a process ended that was asked to, or that was let go.
+pub(super) const IN_ORDER: &str = "in order";
 
 /// A new disk, with the fault that is planted.
 pub(super) fn disk(planted: Option<Planted>) -> SimDisk {

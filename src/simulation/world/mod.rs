@@ -1,5 +1,6 @@
 //! Runs a shape: starts the hosts, lets go wrong what is to go wrong, mends everything, and reads the disks.
 
+mod claims;
 mod evidence;
 mod faults;
 mod hosts;
@@ -10,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,6 +33,8 @@ use crate::simulation::shape::{Fault, Host, Shape};
 use crate::simulation::writers::{Book, Writer};
 use crate::simulation::{Planted, Run};
 use crate::wire::id::ClientId;
+use crate::wire::ledger::NodeId;
+use claims::Claims;
 
 /// What the wall clocks show at the start, ns since the Unix epoch: 2026-11-21.
 const EPOCH_NS: u64 = 1_795_219_200_000_000_000;
@@ -59,8 +62,8 @@ struct HeadHost {
     ip: IpAddr,
     clock: SimClock,
     registro: Arc<Mutex<String>>,
-    members: Arc<Mutex<Vec<u8>>>,
-    floor: Arc<Mutex<Vec<u8>>>,
+    /// What is in its `head.state`.
+    state: Arc<Mutex<Vec<u8>>>,
     process: Option<Process>,
 }
 
@@ -68,9 +71,12 @@ struct NodeHost {
     ip: IpAddr,
     clock: SimClock,
     disk: SimDisk,
-    identity: u64,
-    /// The cluster that it belongs to, as its folder says.
-    cluster: Rc<RefCell<String>>,
+    /// How often its system was started.
+    boots: u32,
+    /// It starts as another identity, until one is told: its folder is a copy.
+    new_id: Option<Arc<OnceLock<NodeId>>>,
+    /// A copy of its folder.
+    backup: Option<SimDisk>,
     /// What its disk adds to every job, ms.
     slow_ms: Arc<AtomicU64>,
     process: Option<Process>,
@@ -85,6 +91,7 @@ enum Step {
     Mend(Host, Host, bool),
     Fast(usize),
     Room(usize),
+    Read(bool),
     Watch,
     /// A process that was asked to stop has had its time.
     Force(Host),
@@ -97,7 +104,12 @@ struct World {
     net: SimNet,
     heads: Vec<HeadHost>,
     nodes: Vec<NodeHost>,
+    /// Nodes whose disks were lost, or replaced by older ones.
     wiped: BTreeSet<IpAddr>,
+    /// Nodes that left in order: what they had is elsewhere.
+    left: BTreeSet<IpAddr>,
+    /// Reads in the middle of the run.
+    claims: Claims,
     steps: BTreeMap<(Instant, u64), Step>,
     next_step: u64,
     started: Instant,
@@ -136,8 +148,7 @@ impl World {
             ip: ip(Host::Head(n)),
             clock: SimClock::new(EPOCH_NS.saturating_add_signed(shape.skew(n)) + rng.random_range(0..2_000_000_000)),
             registro: Arc::default(),
-            members: Arc::default(),
-            floor: Arc::default(),
+            state: Arc::default(),
             process: None,
         });
         let heads = heads.collect();
@@ -145,8 +156,9 @@ impl World {
             ip: ip(Host::Node(n)),
             clock: SimClock::new(EPOCH_NS),
             disk: hosts::disk(planted),
-            identity: ClientId::from_random(rng.random()).0,
-            cluster: Rc::default(),
+            boots: 0,
+            new_id: None,
+            backup: None,
             slow_ms: Arc::default(),
             process: None,
         });
@@ -159,6 +171,8 @@ impl World {
             heads,
             nodes,
             wiped: BTreeSet::new(),
+            left: BTreeSet::new(),
+            claims: Claims::default(),
             steps: BTreeMap::new(),
             next_step: 0,
             started: Instant::now(),
@@ -202,19 +216,28 @@ impl World {
         for n in 0..shape.nodes {
             self.start(Host::Node(n));
         }
+        self.after(WATCH_EVERY, Step::Watch);
+        let mut problems = Vec::new();
+        if shape.faults.is_empty() || shape.founded {
+            self.steps_until(Instant::now() + CALM_START).await;
+            problems.extend(self.probe_all().await);
+        }
         for (at, fault) in shape.faults {
             self.after(at, Step::Fault(fault));
         }
-        self.after(WATCH_EVERY, Step::Watch);
-        if self.shape.faults.is_empty() {
-            self.steps_until(Instant::now() + CALM_START).await;
+        for (at, partial) in shape.reads {
+            self.after(at, Step::Read(partial));
         }
         let follower = self.shape.follows.then(|| self.read(true, false));
         let mut writers = self.writers();
         self.steps_until(Instant::now() + self.shape.trouble).await;
         self.mend();
-        let mut problems = self.settle(&mut writers).await;
-        problems.extend(self.recover(follower).await);
+        let unsettled = self.settle(&mut writers).await;
+        if self.wiped.is_empty() {
+            problems.extend(unsettled);
+        }
+        problems.extend(self.recover(&mut writers, follower).await);
+        problems.extend(self.claims.problems(self.shape.may_forget()));
         self.end().await;
         let (evidence, digest) = self.evidence();
         problems.extend(evidence.judge());
@@ -274,7 +297,7 @@ impl World {
     fn mend(&mut self) {
         self.note("everything is mended");
         self.net.heal();
-        self.steps.retain(|_, step| matches!(step, Step::Watch | Step::Force(_)));
+        self.steps.retain(|_, step| matches!(step, Step::Watch | Step::Force(_) | Step::Read(_)));
         for n in 0..self.nodes.len() {
             self.room(n);
             if let Some(node) = self.nodes.get(n) {
@@ -291,7 +314,7 @@ impl World {
         }
     }
 
-    /// Waits until every client is done, and has each head prove that it works.
+    /// Waits until every client is done.
     async fn settle(&mut self, writers: &mut JoinSet<()>) -> Vec<String> {
         let mut problems = Vec::new();
         // Clients may have as much to write as they like, but then everything has to come to an end.
@@ -305,6 +328,12 @@ impl World {
             problems.push(format!("{} clients are not done long after everything was mended", writers.len()));
         }
         self.note("the clients are done");
+        problems
+    }
+
+    /// Has each head prove that it works.
+    async fn probe_all(&mut self) -> Vec<String> {
+        let mut problems = Vec::new();
         for n in 0..self.heads.len() {
             let probe = self.probe(n);
             tokio::pin!(probe);
@@ -329,13 +358,16 @@ impl World {
     }
 
     /// Everything is read back and has its copies.
-    async fn recover(&mut self, follower: Option<Reading>) -> Vec<String> {
+    async fn recover(&mut self, writers: &mut JoinSet<()>, follower: Option<Reading>) -> Vec<String> {
         let mut problems = Vec::new();
         if self.shape.reads_first {
             // Nobody has said yet that lost disks are lost: a reader is told who is missing, and gets the rest.
-            problems.extend(self.read_back(!self.wiped.is_empty()).await);
+            problems.extend(self.read_back(self.may_lose()).await);
         }
         self.give_up_wiped().await;
+        // While lost nodes are missed, messages may wait for them.
+        problems.extend(self.settle(writers).await);
+        problems.extend(self.probe_all().await);
         problems.extend(self.repaired().await);
         problems.extend(self.read_back(false).await);
         if let Some(follower) = follower {
@@ -353,11 +385,12 @@ impl World {
         config.net = Net::Simulated(self.net.host(ip(Host::Writer(number))));
         config.retry_for = MENDED_TIME_MAX / 2;
         let book = Rc::clone(&self.book);
+        let first = book.borrow().sent.len();
         async move {
             let mut probe = client::Client::new(config);
             for k in 0..PROBES {
-                let payload = format!("{number} probe {k}").into_bytes();
-                book.borrow_mut().sent.insert(payload.clone());
+                let payload = format!("{number} probe {first} {k}").into_bytes();
+                book.borrow_mut().sent.insert(payload.clone(), Instant::now());
                 probe.store(Bytes::from(payload)).await.map_err(|error| error.to_string())?;
             }
             Ok(())

@@ -65,7 +65,7 @@ impl World {
         }
     }
 
-    fn asker(&self) -> Net {
+    pub(super) fn asker(&self) -> Net {
         Net::Simulated(self.net.host(ip(Host::Writer(ASKER))))
     }
 
@@ -83,12 +83,70 @@ impl World {
             for head in 0..self.heads.len() {
                 let (head, name) = (format!("{}:{PORT}", ip(Host::Head(head))), format!("data{n}"));
                 let net = net.clone();
-                let given_up = self.ask(async move { client::drain_on(&net, &head, &name, true).await }).await;
+                let given_up =
+                    self.ask(async move { client::drain_on(&net, &head, &name, client::Leaving::Gone).await }).await;
                 if let Err(error) = given_up {
                     // A head that has not known the old one has nothing to give up.
                     self.note(&format!("data{n}: {error}"));
                 }
             }
+        }
+    }
+
+    /// Whether faults were let in that may take what was acknowledged.
+    pub(super) fn may_lose(&self) -> bool {
+        let synced = self.shape.sync == crate::data::log::SyncPolicy::Always;
+        !self.wiped.is_empty() || (!synced && self.shape.loses_power())
+    }
+
+    /// Whoever runs the cluster gives up what lost identities alone had, where something may be lost: reads would name them
+    /// for ever. Otherwise nobody may be missed any more.
+    async fn give_up_lost(&mut self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let may_lose = self.may_lose();
+        let net = self.asker();
+        let mut again = false;
+        for (head, report) in self.statuses().await.into_iter().enumerate() {
+            for away in report.map(|report| report.members_away).unwrap_or_default() {
+                if !may_lose {
+                    problems
+                        .push(format!("{} {} is missed by head {head}, though nothing was lost", away.name, away.id));
+                    continue;
+                }
+                let (net, head, id) = (net.clone(), format!("{}:{PORT}", ip(Host::Head(head))), away.id.clone());
+                let lost = client::Leaving::GoneWithItsRecords;
+                let given_up = self.ask(async move { client::drain_on(&net, &head, &id, lost).await }).await;
+                again |= given_up.is_err();
+                self.note(&format!("{} {} is given up with what it kept: {given_up:?}", away.name, away.id));
+            }
+        }
+        if again {
+            // The others have to note what was changed just now.
+            self.steps_until(Instant::now() + 4 * WATCH_EVERY).await;
+        }
+        problems
+    }
+
+    /// Waits until nobody is missed, and who is drained has left.
+    async fn settled_roster(&mut self) -> Vec<String> {
+        let (end, nodes) = (Instant::now() + MENDED_TIME_MAX, self.shape.nodes);
+        loop {
+            let problems = self.give_up_lost().await;
+            let rests = |report: &Option<StatusReport>| {
+                report.as_ref().is_some_and(|report| {
+                    let leaves = report.nodes.iter().any(|node| node.state == "vaciando");
+                    report.members_away.is_empty() && !leaves && report.nodes.len() == nodes
+                })
+            };
+            let reports = self.statuses().await;
+            if !problems.is_empty() || reports.iter().all(rests) {
+                return problems;
+            }
+            if Instant::now() >= end {
+                let told: Vec<String> = reports.iter().map(|report| told(report.as_ref())).collect();
+                return vec![format!("some are missed, or do not leave: {}", told.join("; "))];
+            }
+            self.steps_until(Instant::now() + 2 * WATCH_EVERY).await;
         }
     }
 
@@ -119,7 +177,7 @@ impl World {
         let synced = self.shape.sync == crate::data::log::SyncPolicy::Always;
         // With fewer nodes than copies some record is always short: the disks alone can say when all is done.
         let full = self.shape.nodes >= self.shape.replicas;
-        let end = Instant::now() + self.shape.repair.after + REPAIR_TIME_MAX;
+        let end = Instant::now() + self.shape.repair_after + REPAIR_TIME_MAX;
         let mut calm_since = Instant::now();
         loop {
             let reports = self.statuses().await;
@@ -128,6 +186,8 @@ impl World {
                     report.nodes.len() == self.shape.nodes && (report.short_of_copies == 0 || !full)
                 })
             });
+            let foundings = reports.iter().flatten().map(|report| report.foundings.len()).max();
+            self.claims.foundings = self.claims.foundings.max(foundings.unwrap_or_default());
             if !calm {
                 calm_since = Instant::now();
             }
@@ -145,6 +205,7 @@ impl World {
             self.steps_until(Instant::now() + 2 * WATCH_EVERY).await;
         }
         self.note("repair rests");
+        problems.extend(self.settled_roster().await);
         self.repaired = true;
         let short = self.short(wanted);
         if synced && let Some((payload, nodes)) = short.first() {
@@ -171,7 +232,7 @@ impl World {
     }
 
     /// What the disks hold now, as those who read them see it.
-    fn stored(&self) -> Vec<Stored> {
+    pub(super) fn stored(&self) -> Vec<Stored> {
         let mut stored = Vec::new();
         for node in &self.nodes {
             for name in node.disk.list().unwrap_or_default().iter().filter(|name| segments::is_data(name)) {
@@ -187,8 +248,8 @@ impl World {
         let book = self.book.borrow();
         let always = self.shape.sync == crate::data::log::SyncPolicy::Always;
         let kept = book.acks.iter().filter(|ack| {
-            let safe =
-                always && ack.sync == SyncMode::Always && !ack.nodes.iter().any(|node| self.wiped.contains(node));
+            let lost = |node| self.wiped.contains(node) || (self.left.contains(node) && !self.wiped.is_empty());
+            let safe = always && ack.sync == SyncMode::Always && !ack.nodes.iter().any(lost);
             safe || stored.contains(&ack.payload)
         });
         kept.map(|ack| ack.payload.clone()).collect()
@@ -239,7 +300,13 @@ impl World {
         let notes = read.notes.borrow();
         let outcome = {
             let book = self.book.borrow();
-            let expected = Expected { sent: &book.sent, torn: &book.torn, kept };
+            let expected = Expected {
+                sent: &book.sent,
+                torn: &book.torn,
+                kept,
+                follows: who == "follower",
+                skewed: self.shape.is_skewed(),
+            };
             reading::judge(&notes.delivered, &expected)
         };
         self.note(&format!("{who}: {} messages, {} late", notes.delivered.len(), outcome.late));
@@ -253,6 +320,7 @@ impl World {
 fn told(report: Option<&StatusReport>) -> String {
     let Some(report) = report else { return "no answer".to_owned() };
     let nodes: Vec<String> =
-        report.nodes.iter().map(|node| format!("{} {} short of {}", node.name, node.short, node.records)).collect();
-    nodes.join(", ")
+        report.nodes.iter().map(|node| format!("{} {} {}", node.name, node.state, node.records)).collect();
+    let away: Vec<String> = report.members_away.iter().map(|away| format!("{} {}", away.name, away.id)).collect();
+    format!("{} copies are short; {}; away: {}", report.short_of_copies, nodes.join(", "), away.join(", "))
 }

@@ -4,12 +4,15 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{Copies, Frame, FrameError, Member, MemberState, Messages, NodeReport, PREFIX, SEQ_END, SyncMode, kind};
+use super::encode::check_entries;
+use super::ledgers::check_span;
+use super::{Copies, Frame, FrameError, Messages, NodeReport, PREFIX, SEQ_END, SyncMode, kind};
 use crate::limits::{
-    FRAME_BYTES_MAX, LINES_FRAME_BYTES_MAX, MEMBERS_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX,
+    FRAME_BYTES_MAX, LINES_FRAME_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX, TOKEN_BYTES_MAX,
 };
 use crate::wire::error::{Code, Refusal};
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::ledger::{NodeId, Place};
 
 impl Frame {
     /// The kind of the frame that begins here, if it is one that no client says, or that `may_store` forbids. One of an
@@ -19,7 +22,9 @@ impl Frame {
         let kind = *buffer.get(PREFIX)?;
         let fits = match kind {
             kind::STORE => may_store,
-            kind::HELLO | kind::STATUS_QUERY | kind::PING | kind::PONG | kind::READ | kind::DRAIN => true,
+            kind::HELLO | kind::STATUS_QUERY | kind::PING | kind::PONG | kind::READ | kind::DRAIN | kind::COPIES => {
+                true
+            }
             _ => bytes_max(kind).is_err(),
         };
         (!fits).then_some(kind)
@@ -28,7 +33,7 @@ impl Frame {
     /// Takes the next whole frame off `buffer`; `None` if it has not all arrived (room for the rest is then reserved).
     ///
     /// # Errors
-    /// When the bytes are no frame of acopio/1. The stream cannot go on; what is left in `buffer` means nothing.
+    /// When the bytes are no frame of acopio/2. The stream cannot go on; what is left in `buffer` means nothing.
     pub fn decode(buffer: &mut BytesMut) -> Result<Option<Self>, FrameError> {
         let Some(prefix) = buffer.first_chunk::<PREFIX>() else {
             return Ok(None);
@@ -55,7 +60,7 @@ impl Frame {
                 body.advance(1);
                 decode_shared(kind, body).map(Some)
             }
-            kind::RECORDS | kind::PAGE | kind::COPY | kind::COPY_PUT => {
+            kind::RECORDS | kind::PAGE | kind::FETCHED | kind::PUSHED => {
                 let mut body = buffer.split_to(length).freeze();
                 body.advance(1);
                 decode_lines(kind, body).map(Some)
@@ -74,8 +79,8 @@ impl Frame {
 /// Greatest frame of this kind: those that carry lines of `data.txt` have to hold the longest line.
 const fn bytes_max(kind: u8) -> Result<usize, FrameError> {
     match kind {
-        kind::RECORDS | kind::PAGE | kind::COPY | kind::COPY_PUT => Ok(LINES_FRAME_BYTES_MAX),
-        kind::HELLO..=kind::COPY_ACK => Ok(FRAME_BYTES_MAX),
+        kind::RECORDS | kind::PAGE | kind::FETCHED | kind::PUSHED => Ok(LINES_FRAME_BYTES_MAX),
+        kind::HELLO..=kind::COPIES => Ok(FRAME_BYTES_MAX),
         _ => Err(FrameError::Kind(kind)),
     }
 }
@@ -89,11 +94,11 @@ fn decode_lines(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
             let (request, next, greatest) = (fields.u32()?, fields.id()?, fields.id()?);
             Frame::Page { request, next, greatest, rotten: fields.u32()?, lines: Bytes::new() }
         }
-        kind::COPY => {
-            let (number, to, holders) = (fields.u64()?, fields.text()?.to_owned(), fields.text()?.to_owned());
-            Frame::Copy { number, to, holders, lines: Bytes::new() }
+        kind::FETCHED => Frame::Fetched { request: fields.u32()?, lines: Bytes::new() },
+        _ => {
+            let (request, ledger, span) = (fields.u32()?, fields.ledger()?, fields.span()?);
+            Frame::Pushed { request, ledger, first: span.start, next: span.end, lines: Bytes::new() }
         }
-        _ => Frame::CopyPut { number: fields.u64()?, copies: fields.text()?.to_owned(), lines: Bytes::new() },
     };
     let at = body.len() - fields.rest.len();
     if !matches!(fields.rest.last(), None | Some(b'\n')) {
@@ -101,8 +106,8 @@ fn decode_lines(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
     }
     if let Frame::Records { lines, .. }
     | Frame::Page { lines, .. }
-    | Frame::Copy { lines, .. }
-    | Frame::CopyPut { lines, .. } = &mut frame
+    | Frame::Fetched { lines, .. }
+    | Frame::Pushed { lines, .. } = &mut frame
     {
         *lines = body.split_off(at);
     }
@@ -112,14 +117,12 @@ fn decode_lines(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
 /// Frames that keep a part of the buffer.
 fn decode_shared(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
     let mut fields = Fields { kind, rest: &body };
-    let (id, client) = match kind {
-        kind::STATUS_REPORT if body.len() > STATUS_BYTES_MAX => {
-            return Err(FrameError::StatusLong(body.len()));
-        }
+    match kind {
+        kind::STATUS_REPORT if body.len() > STATUS_BYTES_MAX => return Err(FrameError::StatusLong(body.len())),
         kind::STATUS_REPORT => return Ok(Frame::StatusReport(body)),
-        kind::PUT => (fields.id()?, fields.client()?),
-        _ => (RecordId::default(), ClientId::default()),
-    };
+        kind::PUT => return decode_put(body),
+        _ => {}
+    }
     let first_seq = fields.u64()?;
     if kind == kind::ACKED {
         let (count, first) = (fields.u32()?, fields.id()?);
@@ -136,17 +139,29 @@ fn decode_shared(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
         let copies = Copies { count: copies, block: body.split_off(at) };
         return Ok(Frame::Acked { first_seq, count, first, sync, copies });
     }
-    let copies = if kind == kind::PUT { fields.text()?.to_owned() } else { String::new() };
     let count = fields.u16()?;
     check_seqs(first_seq, u64::from(count))?;
     let at = body.len() - fields.rest.len();
-    let messages = Messages::new(count, body.split_off(at))?;
-    if kind == kind::PUT {
-        check_id(id.plus(u64::from(count)))?;
-        Ok(Frame::Put { first: id, client, first_seq, copies, messages })
-    } else {
-        Ok(Frame::Store { first_seq, messages })
+    Ok(Frame::Store { first_seq, messages: Messages::new(count, body.split_off(at))? })
+}
+
+/// A Put, whose checksum says that nothing of it was changed on its way.
+fn decode_put(mut body: Bytes) -> Result<Frame, FrameError> {
+    let mut fields = Fields { kind: kind::PUT, rest: &body };
+    let stored = fields.u32()?;
+    let computed = crc32c::crc32c(fields.rest);
+    if stored != computed {
+        return Err(FrameError::Checksum { stored, computed });
     }
+    let (first, client, first_seq) = (fields.id()?, fields.client()?, fields.u64()?);
+    let place = Place { number: fields.u32()?, entry: fields.u32()? };
+    let (members, count) = (fields.nodes()?, fields.u16()?);
+    check_seqs(first_seq, u64::from(count))?;
+    check_id(first.plus(u64::from(count)))?;
+    check_entries(place, count)?;
+    let at = body.len() - fields.rest.len();
+    let messages = Messages::new(count, body.split_off(at))?;
+    Ok(Frame::Put { first, client, first_seq, place, members, messages })
 }
 
 fn decode_small(fields: &mut Fields<'_>) -> Result<Frame, FrameError> {
@@ -168,16 +183,23 @@ fn decode_small(fields: &mut Fields<'_>) -> Result<Frame, FrameError> {
             check_seqs(first_seq, u64::from(count))?;
             Frame::Refused { first_seq, count, refusal: fields.refusal()? }
         }
-        kind::STATUS_QUERY => Frame::StatusQuery { clients: fields.end().is_err() && fields.bool()? },
+        kind::STATUS_QUERY => {
+            let flags = if fields.end().is_err() { fields.u8()? } else { 0 };
+            if flags > 3 {
+                return Err(FrameError::Flags(flags));
+            }
+            Frame::StatusQuery { clients: flags & 1 != 0, ledgers: flags & 2 != 0 }
+        }
         kind::FAILURE => Frame::Failure(fields.refusal()?),
         kind::PING => Frame::Ping(fields.u64()?),
         kind::PONG => Frame::Pong(fields.u64()?),
         kind::REGISTER => {
-            let node = fields.client()?.0;
+            let (node, replaces, old) = (fields.node()?, fields.maybe_client()?, fields.bool()?);
+            let replaces = replaces.map(|id| NodeId(id.0));
             let mut report = fields.report()?;
             let (sync, name, cluster) = (fields.sync()?, fields.text()?.to_owned(), fields.text()?.to_owned());
             report.reason = fields.text()?.to_owned();
-            Frame::Register { node, name, cluster, sync, report }
+            Frame::Register { node, replaces, old, name, cluster, sync, report }
         }
         kind::PUT_ACK => Frame::PutAck { up_to: fields.u64()?, sync: fields.sync()? },
         kind::PUT_REFUSED => {
@@ -191,25 +213,39 @@ fn decode_small(fields: &mut Fields<'_>) -> Result<Frame, FrameError> {
         kind::LEAVE => Frame::Leave,
         kind::READ => {
             let (from, until, client) = (fields.id()?, fields.id()?, fields.maybe_client()?);
-            Frame::Read { from, until, client, follow: fields.bool()?, partial: fields.bool()? }
+            let (follow, partial, token) = (fields.bool()?, fields.bool()?, fields.token()?);
+            Frame::Read { from, until, client, follow, partial, token }
         }
         kind::READ_END => Frame::ReadEnd { next: fields.id()?, missing: fields.text()?.to_owned() },
         kind::WAITING => Frame::Waiting { nodes: fields.text()?.to_owned() },
-        kind::DRAIN => Frame::Drain { gone: fields.bool()?, name: fields.text()?.to_owned() },
+        kind::TOKEN => Frame::Token(fields.token()?),
+        kind::DRAIN => Frame::Drain { gone: fields.bool()?, lose: fields.bool()?, name: fields.text()?.to_owned() },
+        kind::COPIES => Frame::Copies { replicas: fields.u8()?, least: fields.u8()? },
         kind::SCAN => {
             let (request, from, until) = (fields.u32()?, fields.id()?, fields.id()?);
-            let (client, bytes_max, safe) = (fields.maybe_client()?, fields.u32()?, fields.id()?);
-            Frame::Scan { request, from, until, client, bytes_max, safe }
+            Frame::Scan { request, from, until, client: fields.maybe_client()?, bytes_max: fields.u32()? }
         }
         kind::SCAN_FAILED => Frame::ScanFailed { request: fields.u32()?, refusal: fields.refusal()? },
-        kind::SAFE_QUERY => Frame::SafeQuery { at_least: fields.id()? },
-        kind::SAFE => Frame::Safe { id: fields.id()? },
-        kind::MEMBERS => fields.members()?,
-        kind::COPY_ACK => {
-            let (number, node) = (fields.u64()?, fields.text()?.to_owned());
-            let refusal = if fields.bool()? { Some(fields.refusal()?) } else { None };
-            Frame::CopyAck { number, node, refusal }
+        kind::CLOSE => {
+            let (ledger, end) = (fields.ledger()?, fields.u32()?);
+            check_span(0, end)?;
+            Frame::Close { ledger, end, settled: fields.bool()? }
         }
+        kind::HOLDS => Frame::Holds { more: fields.bool()?, gone: fields.numbers()?, held: fields.holds()? },
+        kind::ADOPT => {
+            let (ledger, span, settled) = (fields.ledger()?, fields.span()?, fields.bool()?);
+            Frame::Adopt { ledger, from: span.start, end: span.end, settled }
+        }
+        kind::FETCH => {
+            let (request, ledger, span) = (fields.u32()?, fields.ledger()?, fields.span()?);
+            Frame::Fetch { request, ledger, from: span.start, to: span.end }
+        }
+        kind::ROSTER => Frame::Roster(fields.roster()?),
+        kind::FOLLOW => {
+            let (request, client, (done, cursors)) = (fields.u32()?, fields.maybe_client()?, fields.place()?);
+            Frame::Follow { request, client, done, cursors }
+        }
+        kind::CREDIT => Frame::Credit { request: fields.u32()?, bytes: fields.u32()? },
         other => return Err(FrameError::Kind(other)),
     })
 }
@@ -228,14 +264,18 @@ pub(super) fn check_id(id: RecordId) -> Result<(), FrameError> {
     if id.is_valid() { Ok(()) } else { Err(FrameError::Id { time_ns: id.time_ns, incarnation: id.incarnation }) }
 }
 
+pub(super) fn check_node(node: NodeId) -> Result<(), FrameError> {
+    if node.is_valid() { Ok(()) } else { Err(FrameError::Identity(node.0)) }
+}
+
 pub(super) fn check_client(client: ClientId) -> Result<(), FrameError> {
     if client.is_valid() { Ok(()) } else { Err(FrameError::Identity(client.0)) }
 }
 
 /// Reads a frame's fields one after the other.
-struct Fields<'a> {
-    kind: u8,
-    rest: &'a [u8],
+pub(super) struct Fields<'a> {
+    pub(super) kind: u8,
+    pub(super) rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
@@ -246,23 +286,23 @@ impl<'a> Fields<'a> {
         Ok(*chunk)
     }
 
-    fn u8(&mut self) -> Result<u8, FrameError> {
+    pub(super) fn u8(&mut self) -> Result<u8, FrameError> {
         self.chunk::<1>().map(u8::from_be_bytes)
     }
 
-    fn u16(&mut self) -> Result<u16, FrameError> {
+    pub(super) fn u16(&mut self) -> Result<u16, FrameError> {
         self.chunk().map(u16::from_be_bytes)
     }
 
-    fn u32(&mut self) -> Result<u32, FrameError> {
+    pub(super) fn u32(&mut self) -> Result<u32, FrameError> {
         self.chunk().map(u32::from_be_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, FrameError> {
+    pub(super) fn u64(&mut self) -> Result<u64, FrameError> {
         self.chunk().map(u64::from_be_bytes)
     }
 
-    fn bool(&mut self) -> Result<bool, FrameError> {
+    pub(super) fn bool(&mut self) -> Result<bool, FrameError> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -293,38 +333,18 @@ impl<'a> Fields<'a> {
             writable: self.bool()?,
             records: self.u64()?,
             bytes: self.u64()?,
-            short: self.u64()?,
-            sole: self.u64()?,
             syncs: self.u64()?,
-            greatest: self.id()?,
+            written: self.u64()?,
             reason: String::new(),
         })
     }
 
-    fn members(&mut self) -> Result<Frame, FrameError> {
-        let (replicas, least, count) = (self.u8()?, self.u8()?, usize::from(self.u16()?));
-        if count > MEMBERS_MAX {
-            return Err(FrameError::Members(count));
+    fn token(&mut self) -> Result<Bytes, FrameError> {
+        let token = std::mem::take(&mut self.rest);
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(FrameError::Entries { count: token.len(), most: TOKEN_BYTES_MAX });
         }
-        let mut members = Vec::new();
-        for _ in 0..count {
-            let (id, state, sync, sole) = (self.client()?.0, self.u8()?, self.sync()?, self.u8()?);
-            let name = self.text()?.to_owned();
-            let state = match state {
-                0 => MemberState::Here,
-                1 => MemberState::Draining,
-                2 => MemberState::Away,
-                3 => MemberState::Gone,
-                other => return Err(FrameError::Flags(other)),
-            };
-            let sole = match sole {
-                0 => false,
-                1 => true,
-                other => return Err(FrameError::Flags(other)),
-            };
-            members.push(Member { name, id, state, sync, sole });
-        }
-        Ok(Frame::Members { replicas, least, members })
+        Ok(Bytes::copy_from_slice(token))
     }
 
     fn sync(&mut self) -> Result<SyncMode, FrameError> {
@@ -344,7 +364,7 @@ impl<'a> Fields<'a> {
         Ok(Refusal { code: self.code()?, retry: self.bool()?, text: self.text()?.to_owned() })
     }
 
-    fn text(&mut self) -> Result<&'a str, FrameError> {
+    pub(super) fn text(&mut self) -> Result<&'a str, FrameError> {
         let len = usize::from(self.u16()?);
         if len > TEXT_BYTES_MAX {
             return Err(FrameError::TextLong(len));

@@ -1,14 +1,18 @@
 //! Encoders: each appends one frame to a buffer, or refuses and leaves the buffer as it was.
 
+use std::ops::Range;
+
 use bytes::{BufMut, BytesMut};
 
 use super::decode::{check_client, check_id, check_seqs};
-use super::{Copies, Frame, FrameError, Member, Messages, NodeReport, PREFIX, SyncMode, kind, messages};
+use super::ledgers::{check_span, put_held, put_ledger, put_members, put_node, put_numbers, put_place, put_roster};
+use super::{Copies, Frame, FrameError, Messages, NodeReport, PREFIX, SyncMode, kind, messages};
 use crate::limits::{
-    FRAME_BYTES_MAX, LINES_FRAME_BYTES_MAX, MEMBERS_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX,
+    FRAME_BYTES_MAX, HOLDS_MAX, LINES_FRAME_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX, TOKEN_BYTES_MAX,
 };
 use crate::wire::error::{Code, Refusal};
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::ledger::{LedgerId, NUMBER_END, NodeId, Place};
 
 type Result<T = (), E = FrameError> = std::result::Result<T, E>;
 
@@ -62,7 +66,7 @@ fn patch(out: &mut BytesMut, at: usize, bytes: &[u8]) {
     }
 }
 
-fn text(out: &mut BytesMut, text: &str) -> Result {
+pub(super) fn text(out: &mut BytesMut, text: &str) -> Result {
     if text.len() > TEXT_BYTES_MAX {
         return Err(FrameError::TextLong(text.len()));
     }
@@ -120,28 +124,53 @@ pub fn store(out: &mut BytesMut, first_seq: u64, messages: &Messages) -> Result 
     frame(out, kind::STORE, |out| message_fields(out, first_seq, messages))
 }
 
+/// What a Put says before its messages.
+#[derive(Clone, Copy, Debug)]
+pub struct PutFields<'a> {
+    /// Id of the first message.
+    pub first: RecordId,
+    /// Whose messages.
+    pub client: ClientId,
+    /// Sequence number of the first message.
+    pub first_seq: u64,
+    /// The ledger's number and the entry of the first message.
+    pub place: Place,
+    /// The members of the ledger, with entry 0.
+    pub members: &'a [NodeId],
+}
+
 /// A Put of these messages, copied once.
 ///
 /// # Errors
-/// An id, client or sequence number out of bounds, or no messages.
-pub fn put(
-    out: &mut BytesMut,
-    first: RecordId,
-    client: ClientId,
-    first_seq: u64,
-    copies: &str,
-    messages: &Messages,
-) -> Result {
+/// An id, client, sequence number, entry or member out of bounds, or no messages.
+pub fn put(out: &mut BytesMut, fields: PutFields<'_>, messages: &Messages) -> Result {
     out.reserve(PREFIX + super::PUT_FIELDS + messages.block().len());
+    let PutFields { first, client, first_seq, place, members } = fields;
     frame(out, kind::PUT, |out| {
+        let at = out.len();
+        out.put_u32(0);
         check_id(first.plus(u64::from(messages.count())))?;
         id(out, first)?;
         client_id(out, client)?;
         check_seqs(first_seq, u64::from(messages.count()))?;
         out.put_u64(first_seq);
-        text(out, copies)?;
-        block_fields(out, messages)
+        check_entries(place, messages.count())?;
+        out.put_u32(place.number);
+        out.put_u32(place.entry);
+        put_members(out, members)?;
+        block_fields(out, messages)?;
+        let crc = crc32c::crc32c(out.get(at + 4..).unwrap_or_default());
+        patch(out, at, &crc.to_be_bytes());
+        Ok(())
     })
+}
+
+/// Entries of a Put are numbers that there are.
+pub(super) fn check_entries(place: Place, count: u16) -> Result {
+    if place.number >= NUMBER_END {
+        return Err(FrameError::Range(place.number, place.number));
+    }
+    check_span(place.entry, place.entry.saturating_add(count.into()))
 }
 
 /// An Acked of `count` messages whose copies are at these ips.
@@ -248,10 +277,9 @@ fn report_numbers(out: &mut BytesMut, report: &NodeReport) -> Result {
     out.put_u8(report.writable.into());
     out.put_u64(report.records);
     out.put_u64(report.bytes);
-    out.put_u64(report.short);
-    out.put_u64(report.sole);
     out.put_u64(report.syncs);
-    id(out, report.greatest)
+    out.put_u64(report.written);
+    Ok(())
 }
 
 fn maybe_client(out: &mut BytesMut, client: Option<ClientId>) -> Result {
@@ -259,23 +287,6 @@ fn maybe_client(out: &mut BytesMut, client: Option<ClientId>) -> Result {
         Some(client) => client_id(out, client),
         None => u64_only(out, u64::MAX),
     }
-}
-
-fn member_fields(out: &mut BytesMut, (replicas, least): (u8, u8), members: &[Member]) -> Result {
-    if members.len() > MEMBERS_MAX {
-        return Err(FrameError::Members(members.len()));
-    }
-    out.put_u8(replicas);
-    out.put_u8(least);
-    out.put_u16(members.len() as u16);
-    for member in members {
-        client_id(out, ClientId(member.id))?;
-        out.put_u8(member.state as u8);
-        out.put_u8(member.sync as u8);
-        out.put_u8(u8::from(member.sole));
-        text(out, &member.name)?;
-    }
-    Ok(())
 }
 
 /// A Records.
@@ -334,26 +345,29 @@ pub fn page(
     })
 }
 
-/// A Copy of these lines, which `holders` hold, for the node `to` or, if that is empty, another one.
+/// A Pushed of these lines.
 ///
 /// # Errors
-/// A text that is too long, lines that do not end in a newline or are too many.
-pub fn copy(out: &mut BytesMut, number: u64, (to, holders): (&str, &str), lines: &[u8]) -> Result {
-    lines_frame(out, kind::COPY, lines, |out| {
-        out.put_u64(number);
-        text(out, to)?;
-        text(out, holders)
+/// A ledger or entries out of bounds, lines that do not end in a newline or are too many.
+pub fn pushed(out: &mut BytesMut, request: u32, ledger: LedgerId, entries: Range<u32>, lines: &[u8]) -> Result {
+    lines_frame(out, kind::PUSHED, lines, |out| {
+        out.put_u32(request);
+        put_ledger(out, ledger)?;
+        check_span(entries.start, entries.end)?;
+        out.put_u32(entries.start);
+        out.put_u32(entries.end);
+        Ok(())
     })
 }
 
-/// A CopyPut of these lines, which `copies` are to hold.
+/// A Fetched of these lines.
 ///
 /// # Errors
-/// A text that is too long, lines that do not end in a newline or are too many.
-pub fn copy_put(out: &mut BytesMut, number: u64, copies: &str, lines: &[u8]) -> Result {
-    lines_frame(out, kind::COPY_PUT, lines, |out| {
-        out.put_u64(number);
-        text(out, copies)
+/// Lines that do not end in a newline or are too many.
+pub fn fetched(out: &mut BytesMut, request: u32, lines: &[u8]) -> Result {
+    lines_frame(out, kind::FETCHED, lines, |out| {
+        out.put_u32(request);
+        Ok(())
     })
 }
 
@@ -381,10 +395,11 @@ impl Frame {
                 acked(out, *first_seq, *count, *first, *sync, Copies::iter(copies))
             }
             Self::Refused { first_seq, count, refusal } => refused(out, *first_seq, *count, refusal),
-            Self::StatusQuery { clients } => frame(out, kind::STATUS_QUERY, |out| {
+            Self::StatusQuery { clients, ledgers } => frame(out, kind::STATUS_QUERY, |out| {
                 // Left out where it says nothing, so that heads of before understand the question.
-                if *clients {
-                    out.put_u8(1);
+                match u8::from(*clients) | u8::from(*ledgers) << 1 {
+                    0 => {}
+                    flags => out.put_u8(flags),
                 }
                 Ok(())
             }),
@@ -392,16 +407,22 @@ impl Frame {
             Self::Failure(refusal) => frame(out, kind::FAILURE, |out| refusal_fields(out, refusal)),
             Self::Ping(n) => frame(out, kind::PING, |out| u64_only(out, *n)),
             Self::Pong(n) => frame(out, kind::PONG, |out| u64_only(out, *n)),
-            Self::Register { node, name, cluster, sync, report } => frame(out, kind::REGISTER, |out| {
-                client_id(out, ClientId(*node))?;
+            Self::Register { node, replaces, old, name, cluster, sync, report } => frame(out, kind::REGISTER, |out| {
+                put_node(out, *node)?;
+                match replaces {
+                    Some(replaced) => put_node(out, *replaced)?,
+                    None => out.put_u64(u64::MAX),
+                }
+                out.put_u8((*old).into());
                 report_numbers(out, report)?;
                 out.put_u8(*sync as u8);
                 text(out, name)?;
                 text(out, cluster)?;
                 explanation(out, &report.reason)
             }),
-            Self::Put { first, client, first_seq, copies, messages } => {
-                put(out, *first, *client, *first_seq, copies, messages)
+            Self::Put { first, client, first_seq, place, members, messages } => {
+                let (first, client, first_seq, place) = (*first, *client, *first_seq, *place);
+                put(out, PutFields { first, client, first_seq, place, members }, messages)
             }
             Self::PutAck { up_to, sync } => {
                 put_ack(out, *up_to, *sync);
@@ -420,33 +441,38 @@ impl Frame {
         }
     }
 
-    /// The frames of reading and of repair.
+    /// The frames of reading.
     fn encode_reading(&self, out: &mut BytesMut) -> Result {
         match self {
-            Self::Read { from, until, client, follow, partial } => frame(out, kind::READ, |out| {
+            Self::Read { from, until, client, follow, partial, token } => frame(out, kind::READ, |out| {
                 id(out, *from)?;
                 id(out, *until)?;
                 maybe_client(out, *client)?;
                 out.put_slice(&[(*follow).into(), (*partial).into()]);
-                Ok(())
+                put_token(out, token)
             }),
+            Self::Token(token) => frame(out, kind::TOKEN, |out| put_token(out, token)),
             Self::Records { next, lines } => records(out, *next, lines),
             Self::ReadEnd { next, missing } => frame(out, kind::READ_END, |out| {
                 id(out, *next)?;
                 explanation(out, missing)
             }),
             Self::Waiting { nodes } => frame(out, kind::WAITING, |out| explanation(out, nodes)),
-            Self::Drain { gone, name } => frame(out, kind::DRAIN, |out| {
-                out.put_u8((*gone).into());
+            Self::Drain { gone, lose, name } => frame(out, kind::DRAIN, |out| {
+                out.put_slice(&[(*gone).into(), (*lose).into()]);
                 text(out, name)
             }),
-            Self::Scan { request, from, until, client, bytes_max, safe } => frame(out, kind::SCAN, |out| {
+            Self::Copies { replicas, least } => frame(out, kind::COPIES, |out| {
+                out.put_slice(&[*replicas, *least]);
+                Ok(())
+            }),
+            Self::Scan { request, from, until, client, bytes_max } => frame(out, kind::SCAN, |out| {
                 out.put_u32(*request);
                 id(out, *from)?;
                 id(out, *until)?;
                 maybe_client(out, *client)?;
                 out.put_u32(*bytes_max);
-                id(out, *safe)
+                Ok(())
             }),
             Self::Page { request, next, greatest, rotten, lines } => {
                 page(out, *request, (*next, *greatest), *rotten, lines)
@@ -455,23 +481,69 @@ impl Frame {
                 out.put_u32(*request);
                 refusal_fields(out, refusal)
             }),
-            Self::SafeQuery { at_least } => frame(out, kind::SAFE_QUERY, |out| id(out, *at_least)),
-            Self::Safe { id: safe } => frame(out, kind::SAFE, |out| id(out, *safe)),
-            Self::Members { replicas, least, members } => {
-                frame(out, kind::MEMBERS, |out| member_fields(out, (*replicas, *least), members))
-            }
-            Self::Copy { number, to, holders, lines } => copy(out, *number, (to, holders), lines),
-            Self::CopyPut { number, copies, lines } => copy_put(out, *number, copies, lines),
-            Self::CopyAck { number, node, refusal } => frame(out, kind::COPY_ACK, |out| {
-                out.put_u64(*number);
-                text(out, node)?;
-                out.put_u8(refusal.is_some().into());
-                refusal.as_ref().map_or(Ok(()), |refusal| refusal_fields(out, refusal))
+            other => other.encode_ledgers(out),
+        }
+    }
+
+    /// The frames of the replication protocol.
+    fn encode_ledgers(&self, out: &mut BytesMut) -> Result {
+        match self {
+            Self::Close { ledger, end, settled } => frame(out, kind::CLOSE, |out| {
+                put_ledger(out, *ledger)?;
+                check_span(0, *end)?;
+                out.put_u32(*end);
+                out.put_u8((*settled).into());
+                Ok(())
             }),
+            Self::Holds { more, gone, held } if held.len() <= HOLDS_MAX => frame(out, kind::HOLDS, |out| {
+                out.put_u8((*more).into());
+                put_numbers(out, gone)?;
+                held.iter().try_for_each(|held| put_held(out, held))
+            }),
+            Self::Holds { held, .. } => Err(FrameError::Entries { count: held.len(), most: HOLDS_MAX }),
+            Self::Adopt { ledger, from, end, settled } => frame(out, kind::ADOPT, |out| {
+                put_ledger(out, *ledger)?;
+                check_span(*from, *end)?;
+                out.put_u32(*from);
+                out.put_u32(*end);
+                out.put_u8((*settled).into());
+                Ok(())
+            }),
+            Self::Fetch { request, ledger, from, to } => frame(out, kind::FETCH, |out| {
+                out.put_u32(*request);
+                put_ledger(out, *ledger)?;
+                check_span(*from, *to)?;
+                out.put_u32(*from);
+                out.put_u32(*to);
+                Ok(())
+            }),
+            Self::Fetched { request, lines } => fetched(out, *request, lines),
+            Self::Roster(roster) => frame(out, kind::ROSTER, |out| put_roster(out, roster)),
+            Self::Follow { request, client, done, cursors } => frame(out, kind::FOLLOW, |out| {
+                out.put_u32(*request);
+                maybe_client(out, *client)?;
+                put_place(out, done, cursors)
+            }),
+            Self::Credit { request, bytes } => frame(out, kind::CREDIT, |out| {
+                out.put_u32(*request);
+                out.put_u32(*bytes);
+                Ok(())
+            }),
+            Self::Pushed { request, ledger, first, next, lines } => {
+                pushed(out, *request, *ledger, *first..*next, lines)
+            }
             // `encode` has every other kind.
             other => Err(FrameError::Kind(other.kind())),
         }
     }
+}
+
+fn put_token(out: &mut BytesMut, token: &[u8]) -> Result {
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(FrameError::Entries { count: token.len(), most: TOKEN_BYTES_MAX });
+    }
+    out.put_slice(token);
+    Ok(())
 }
 
 fn u64_only(out: &mut BytesMut, n: u64) -> Result {

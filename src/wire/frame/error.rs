@@ -5,17 +5,17 @@ use thiserror::Error;
 use super::super::error::{Code, Refusal, UnknownCode};
 use super::{BLOCK_BYTES_MAX, SEQ_END};
 use crate::limits::{
-    FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, MEMBERS_MAX, MESSAGE_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX,
+    FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, MESSAGE_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX,
 };
 
-/// Why bytes are no frame of acopio/1; encoders give the same errors for what the decoder would refuse.
+/// Why bytes are no frame of acopio/2; encoders give the same errors for what the decoder would refuse.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum FrameError {
     /// A length outside the bounds.
     #[error("a frame says it is {0} bytes long; a frame has 1 to {FRAME_BYTES_MAX}, so send smaller ones")]
     Length(usize),
     /// An unknown kind.
-    #[error("a frame is of kind {0:#04x}, which acopio/1 does not have; use the same version on both sides")]
+    #[error("a frame is of kind {0:#04x}, which acopio/2 does not have; use the same version on both sides")]
     Kind(u8),
     /// A body that ends within a field.
     #[error("a frame of kind {kind:#04x} ends early, {wanted} bytes wanted and {left} left; send its whole body")]
@@ -78,9 +78,28 @@ pub enum FrameError {
         /// The frame's kind.
         kind: u8,
     },
-    /// Too many members.
-    #[error("{0} members are named; at most {MEMBERS_MAX} are")]
-    Members(usize),
+    /// A list that is too long.
+    #[error("a list has {count} entries; at most {most} are taken")]
+    Entries {
+        /// Entries there are.
+        count: usize,
+        /// Entries there may be.
+        most: usize,
+    },
+    /// No name of a ledger.
+    #[error("incarnation {0} and number {1} name no ledger; keep both below 2^30")]
+    Ledger(u32, u32),
+    /// No range of numbers.
+    #[error("{0} to {1} is no range of numbers; keep them in order and at most 2^30")]
+    Range(u32, u32),
+    /// Messages that were changed on their way.
+    #[error("the checksum of a Put is {stored:08x} and its bytes give {computed:08x}: they were changed on the way")]
+    Checksum {
+        /// What it says.
+        stored: u32,
+        /// What its bytes give.
+        computed: u32,
+    },
     /// An unknown sync setting.
     #[error("a sync byte is {0}; it is 0 (always), 1 (interval) or 2 (never)")]
     Sync(u8),

@@ -7,27 +7,28 @@
 mod decode;
 mod encode;
 mod error;
+mod ledgers;
 mod messages;
 
 use bytes::Bytes;
 
 pub use self::encode::{
-    StoreBuilder, acked, copy, copy_put, failure, page, ping, pong, put, put_ack, put_refused, records_of, refused,
-    status_report, store,
+    PutFields, StoreBuilder, acked, failure, fetched, page, ping, pong, pushed, put, put_ack, put_refused, records_of,
+    refused, status_report, store,
 };
 pub use self::error::FrameError;
+pub use self::ledgers::{Copies as CopiesWanted, Cursor, Founding, Held, HoldState, Member, Numbers, Roster};
 pub use self::messages::{Messages, MessagesBuilder};
 use super::error::Refusal;
 use super::id::{ClientId, RecordId};
-use crate::limits::{FRAME_BYTES_MAX, TEXT_BYTES_MAX};
-#[cfg(doc)]
-use crate::limits::{MEMBERS_MAX, REPLICAS_MAX};
+use super::ledger::{LedgerId, NodeId, Place};
+use crate::limits::{FRAME_BYTES_MAX, REPLICAS_MAX};
 
 /// Bytes of the length prefix.
 const PREFIX: usize = 4;
 
 /// Bytes of a [`Frame::Put`] before its block, kind included: the most of the two frames that carry one.
-const PUT_FIELDS: usize = 1 + 12 + 8 + 8 + 2 + TEXT_BYTES_MAX + 2;
+const PUT_FIELDS: usize = 1 + 4 + 12 + 8 + 8 + 4 + 4 + 1 + 8 * REPLICAS_MAX + 2;
 
 /// Greatest block of messages, bytes: what is stored fits the frame it is put with.
 pub const BLOCK_BYTES_MAX: usize = FRAME_BYTES_MAX - PUT_FIELDS;
@@ -61,12 +62,17 @@ pub(crate) mod kind {
     pub(crate) const SCAN: u8 = 0x16;
     pub(crate) const PAGE: u8 = 0x17;
     pub(crate) const SCAN_FAILED: u8 = 0x18;
-    pub(crate) const SAFE_QUERY: u8 = 0x19;
-    pub(crate) const SAFE: u8 = 0x1a;
-    pub(crate) const MEMBERS: u8 = 0x1b;
-    pub(crate) const COPY: u8 = 0x1c;
-    pub(crate) const COPY_PUT: u8 = 0x1d;
-    pub(crate) const COPY_ACK: u8 = 0x1e;
+    pub(crate) const CLOSE: u8 = 0x19;
+    pub(crate) const HOLDS: u8 = 0x1a;
+    pub(crate) const ADOPT: u8 = 0x1b;
+    pub(crate) const FETCH: u8 = 0x1c;
+    pub(crate) const FETCHED: u8 = 0x1d;
+    pub(crate) const ROSTER: u8 = 0x1e;
+    pub(crate) const FOLLOW: u8 = 0x1f;
+    pub(crate) const CREDIT: u8 = 0x20;
+    pub(crate) const PUSHED: u8 = 0x21;
+    pub(crate) const TOKEN: u8 = 0x22;
+    pub(crate) const COPIES: u8 = 0x23;
 }
 
 /// Under which sync setting something is kept.
@@ -122,46 +128,16 @@ pub struct NodeReport {
     pub records: u64,
     /// Bytes of its log.
     pub bytes: u64,
-    /// Records it answers for that have fewer copies on registered nodes than they are to have.
-    pub short: u64,
-    /// Records that, by its own account, only it keeps.
-    pub sole: u64,
     /// Syncs of its files since it started.
     pub syncs: u64,
-    /// The greatest id it has, or has called complete: a head gives it greater ones.
-    pub greatest: RecordId,
+    /// Bytes it wrote to its disk since it started.
+    pub written: u64,
     /// Why it is not writable, or empty.
     pub reason: String,
 }
 
-/// How a head sees a data node that it has known.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum MemberState {
-    /// It is registered.
-    Here = 0,
-    /// It is registered, and its records are to be moved away.
-    Draining = 1,
-    /// It is not registered.
-    Away = 2,
-    /// It has been drained or given up: nobody waits for it.
-    Gone = 3,
-}
-
-/// A data node that a head has known.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Member {
-    /// Its name.
-    pub name: String,
-    /// Its identity, below 2^60. A name that comes with another identity is another node.
-    pub id: u64,
-    /// Whether it is there.
-    pub state: MemberState,
-    /// Its sync setting while it is registered, and [`SyncMode::Always`] if it is not.
-    pub sync: SyncMode,
-    /// It has records that, as far as this head knows, no other node has.
-    pub sole: bool,
-}
+/// How a [`Frame::Token`] begins that is sent before what is there: who goes on with it wants that, too.
+pub(crate) const TOKEN_OF_BEGINNING: u8 = b'+';
 
 /// A frame, decoded. `docs/wire.md` has the byte tables.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -217,6 +193,8 @@ pub enum Frame {
     StatusQuery {
         /// Tell who is connected, too.
         clients: bool,
+        /// Tell of each ledger, too.
+        ledgers: bool,
     },
     /// Head to client: JSON, undecoded (see [`status`](super::status)).
     StatusReport(Bytes),
@@ -236,21 +214,27 @@ pub enum Frame {
         client: Option<ClientId>,
         /// Go on with what comes.
         follow: bool,
-        /// Leave out nodes that are away in place of waiting for them.
+        /// Leave out what is on nodes that are away in place of waiting for them.
         partial: bool,
+        /// Go on behind what the [`Frame::Token`] of an earlier read covers; empty to begin.
+        token: Bytes,
     },
-    /// Head to client: lines of `data.txt` in the order of ids, each record once.
+    /// Head to client: lines of `data.txt`. Those that are there when a read begins come in the order of ids, each once;
+    /// those that come later in the order in which they were kept, as far as one ledger goes.
     Records {
-        /// Everything below this id has been sent.
+        /// Everything below this id that was there when the read began has been sent.
         next: RecordId,
         /// Whole lines.
         lines: Bytes,
     },
+    /// Head to client: where to go on, as a text that any head understands. At the beginning of a read that follows: behind what
+    /// is there (its first byte is `+`), then what was sent so far.
+    Token(Bytes),
     /// Head to client: the read is over.
     ReadEnd {
         /// Everything below this id has been sent.
         next: RecordId,
-        /// Names of the nodes that are missing from the answer, parted by commas.
+        /// What the answer lacks, parted by commas.
         missing: String,
     },
     /// Head to client: the read waits for nodes that are away, or goes on if none is named.
@@ -262,13 +246,26 @@ pub enum Frame {
     Drain {
         /// Give up a node that is away for good: what only it has is lost.
         gone: bool,
-        /// Its name.
+        /// Let it go even where its records are not on enough others.
+        lose: bool,
+        /// Its name, or its identity in text.
         name: String,
+    },
+    /// Client to head: keep so many copies from now on. Answered with a StatusReport or a Failure.
+    Copies {
+        /// Copies that each message is to have.
+        replicas: u8,
+        /// Copies without which a message is refused.
+        least: u8,
     },
     /// Node to head, first.
     Register {
-        /// The node's identity, below 2^60.
-        node: u64,
+        /// The node's identity.
+        node: NodeId,
+        /// The identity that was in its folder before, whose promises it does not keep.
+        replaces: Option<NodeId>,
+        /// It keeps records of format 1, which stand in no ledger.
+        old: bool,
         /// Its name.
         name: String,
         /// Name of the cluster that its folder belongs to; empty if it is new.
@@ -278,16 +275,18 @@ pub enum Frame {
         /// Its state.
         report: NodeReport,
     },
-    /// Head to node: keep these. Puts are numbered 1, 2, 3… on each connection.
+    /// Head to node: keep these. Puts are numbered 1, 2, 3… on each connection. A checksum covers all of it.
     Put {
-        /// Id of the first message; the others are consecutive.
+        /// Id of the first message; the others are consecutive. Its incarnation is the ledger's.
         first: RecordId,
         /// Whose messages.
         client: ClientId,
         /// Sequence number of the first message.
         first_seq: u64,
-        /// Names of the nodes that are to keep them, parted by commas; empty if this is the only one.
-        copies: String,
+        /// The ledger's number and the entry of the first message; the others are consecutive.
+        place: Place,
+        /// For entry 0, which opens the ledger: its members. Else empty.
+        members: Vec<NodeId>,
         /// The messages.
         messages: Messages,
     },
@@ -321,18 +320,16 @@ pub enum Frame {
         client: Option<ClientId>,
         /// Bytes of lines wanted at most, unless one line is longer.
         bytes_max: u32,
-        /// As in [`Frame::Safe`].
-        safe: RecordId,
     },
     /// Node to head: the answer to a Scan.
     Page {
         /// The Scan's.
         request: u32,
-        /// Everything that the node will ever have from `from` up to this id is in `lines`.
+        /// Everything that the node has from `from` up to this id is in `lines`.
         next: RecordId,
         /// The greatest id the node has.
         greatest: RecordId,
-        /// Lines that were passed over because their checksum is wrong, and that are not mended.
+        /// Lines that were passed over because they are damaged and stand in no ledger that anybody counts.
         rotten: u32,
         /// Whole lines of `data.txt` in the order of ids, each id once.
         lines: Bytes,
@@ -344,53 +341,86 @@ pub enum Frame {
         /// Why.
         refusal: Refusal,
     },
-    /// Node to head: what is safe? The head gives no new ids below `at_least` from now on.
-    SafeQuery {
-        /// As far as a reader has come.
-        at_least: RecordId,
+    /// Head to node: this ledger ends here. No client is told of later entries.
+    Close {
+        /// The ledger.
+        ledger: LedgerId,
+        /// Its end.
+        end: u32,
+        /// The head that writes it says so: everything below was acknowledged by all members. Else it is the least end that
+        /// was heard.
+        settled: bool,
     },
-    /// Head to node: nothing below this id will be put on this connection any more.
-    Safe {
-        /// The least id in flight, or the head's clock.
-        id: RecordId,
+    /// Node to head: what it has of these ledgers. All of them when it registers, then those that changed.
+    Holds {
+        /// More of what it has at registration follows.
+        more: bool,
+        /// Ledgers that were let go whole.
+        gone: Vec<Numbers>,
+        /// The others.
+        held: Vec<Held>,
     },
-    /// Head to node, after Welcome and at every change: the nodes it knows. Node to head: those that its other heads know.
-    Members {
-        /// Copies that each record is to have; 0 from a node.
-        replicas: u8,
-        /// The fewest copies that a message got of late, if those were fewer than that and more than one; else 0.
-        least: u8,
-        /// At most `MEMBERS_MAX`.
-        members: Vec<Member>,
+    /// Head to node: keep all of this ledger up to this end.
+    Adopt {
+        /// The ledger.
+        ledger: LedgerId,
+        /// Entries below it were let go.
+        from: u32,
+        /// Its end.
+        end: u32,
+        /// The head that wrote it said that this is the end.
+        settled: bool,
     },
-    /// Node to head: these records need another copy.
-    Copy {
-        /// The CopyAck has the same number.
-        number: u64,
-        /// Name of the node that is to have them, if it lacks them; empty for any that is not among the holders.
-        to: String,
-        /// Names of the nodes that hold them, parted by commas: a copy for anybody goes elsewhere.
-        holders: String,
+    /// Node to head, and head to a node that has them: these entries are wanted.
+    Fetch {
+        /// The answer has the same number.
+        request: u32,
+        /// The ledger.
+        ledger: LedgerId,
+        /// The first entry.
+        from: u32,
+        /// The first entry that is not wanted.
+        to: u32,
+    },
+    /// The answer to a Fetch, the same way back.
+    Fetched {
+        /// The Fetch's.
+        request: u32,
+        /// Whole lines of `data.txt`: those of the entries that are there, from the first on, as many as fit.
+        lines: Bytes,
+    },
+    /// Both ways: the roster. From a node it says what it has noted.
+    Roster(Roster),
+    /// Head to node: send what this does not cover, and all that comes.
+    Follow {
+        /// Chosen by the head.
+        request: u32,
+        /// Only records of this client.
+        client: Option<ClientId>,
+        /// Ledgers of which everything is known.
+        done: Vec<Numbers>,
+        /// Ledgers that are known in part.
+        cursors: Vec<Cursor>,
+    },
+    /// Head to node: so many more bytes may be sent for this Follow; none ends it.
+    Credit {
+        /// The Follow's.
+        request: u32,
+        /// Bytes of lines.
+        bytes: u32,
+    },
+    /// Node to head: entries of one ledger, for this Follow.
+    Pushed {
+        /// The Follow's.
+        request: u32,
+        /// The ledger.
+        ledger: LedgerId,
+        /// The first entry that this answers for.
+        first: u32,
+        /// The first one behind those. Entries that have no line here are lacking, or not wanted.
+        next: u32,
         /// Whole lines of `data.txt`.
         lines: Bytes,
-    },
-    /// Head to node: keep these copies.
-    CopyPut {
-        /// The CopyAck has the same number.
-        number: u64,
-        /// Names of the nodes that hold them from now on, parted by commas.
-        copies: String,
-        /// Whole lines of `data.txt`, with the names that stood there before.
-        lines: Bytes,
-    },
-    /// Node to head, then head to node: the copies are kept, or not.
-    CopyAck {
-        /// The number of the Copy or CopyPut.
-        number: u64,
-        /// The node that keeps them.
-        node: String,
-        /// Why they are not kept.
-        refusal: Option<Refusal>,
     },
 }
 
@@ -423,12 +453,17 @@ impl Frame {
             Self::Scan { .. } => kind::SCAN,
             Self::Page { .. } => kind::PAGE,
             Self::ScanFailed { .. } => kind::SCAN_FAILED,
-            Self::SafeQuery { .. } => kind::SAFE_QUERY,
-            Self::Safe { .. } => kind::SAFE,
-            Self::Members { .. } => kind::MEMBERS,
-            Self::Copy { .. } => kind::COPY,
-            Self::CopyPut { .. } => kind::COPY_PUT,
-            Self::CopyAck { .. } => kind::COPY_ACK,
+            Self::Close { .. } => kind::CLOSE,
+            Self::Holds { .. } => kind::HOLDS,
+            Self::Adopt { .. } => kind::ADOPT,
+            Self::Fetch { .. } => kind::FETCH,
+            Self::Fetched { .. } => kind::FETCHED,
+            Self::Roster(_) => kind::ROSTER,
+            Self::Follow { .. } => kind::FOLLOW,
+            Self::Credit { .. } => kind::CREDIT,
+            Self::Pushed { .. } => kind::PUSHED,
+            Self::Token(_) => kind::TOKEN,
+            Self::Copies { .. } => kind::COPIES,
         }
     }
 }

@@ -5,8 +5,11 @@ use proptest::prelude::*;
 use bytes::BytesMut;
 
 use super::*;
-use crate::limits::{FRAME_MESSAGES_MAX, LINES_FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX};
+use crate::limits::{
+    FRAME_MESSAGES_MAX, LINES_FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX,
+};
 use crate::wire::error::Code;
+use crate::wire::ledger::{Incarnation, NUMBER_END};
 
 fn id(time_ns: u64) -> RecordId {
     RecordId { time_ns, incarnation: 7 }
@@ -16,6 +19,11 @@ fn messages(payloads: &[&[u8]]) -> Messages {
     let mut builder = MessagesBuilder::new();
     payloads.iter().for_each(|payload| builder.push(&[payload]).unwrap());
     builder.take().unwrap()
+}
+
+const fn put_fields() -> PutFields<'static> {
+    let first = RecordId { time_ns: 1, incarnation: 7 };
+    PutFields { first, client: ClientId(1), first_seq: 1, place: Place { number: 3, entry: 0 }, members: &[NodeId(5)] }
 }
 
 fn bytes(frame: &Frame) -> BytesMut {
@@ -109,7 +117,7 @@ fn fields_out_of_bounds_are_named() {
     assert_eq!(error(kind::FAILURE, &[0, 1, 0, 0, 2, b'a', 0xff]), FrameError::Utf8(1));
     assert_eq!(error(kind::FAILURE, &[0, 1, 0, 2, 1]), FrameError::TextLong(513));
     assert_eq!(error(kind::FAILURE, &[0, 1, 0, 0, 9]), FrameError::Short { kind: kind::FAILURE, wanted: 9, left: 0 });
-    assert!(matches!(error(kind::PUT, &ones), FrameError::Id { .. }));
+    assert!(matches!(error(kind::PUT, &ones), FrameError::Checksum { .. }));
     assert!(matches!(error(kind::STORE, &ones[..10]), FrameError::Sequence { .. }));
     let acked = |count: u8, copies: u8| {
         let (zeros, one) = ([0_u8; 11], [count]);
@@ -124,18 +132,34 @@ fn fields_out_of_bounds_are_named() {
     );
 }
 
+/// A byte that changes on the road is no record with a right checksum: the frame is refused.
+#[test]
+fn a_changed_byte_of_a_put_is_refused() {
+    let mut out = BytesMut::new();
+    put(&mut out, put_fields(), &messages(&[b"hola", b"adios"])).unwrap();
+    for at in PREFIX + 1..out.len() {
+        let mut changed = out.clone();
+        changed[at] ^= 0x20;
+        assert!(matches!(Frame::decode(&mut changed), Err(FrameError::Checksum { .. })), "byte {at}");
+    }
+}
+
 #[test]
 fn encoders_refuse_what_decoders_do_and_leave_the_buffer() {
     let one = messages(&[b"x"]);
     let mut out = BytesMut::from(b"before".as_slice());
     let wrong_id = RecordId { time_ns: u64::MAX, incarnation: 0 };
-    let (client, wrong) = (ClientId(1), ClientId(1 << 60));
+    let wrong = ClientId(1 << 60);
+    let fields = put_fields();
     let results = [
         store(&mut out, SEQ_END, &one),
         store(&mut out, u64::MAX, &one),
         store(&mut out, 1, &Messages::default()),
-        put(&mut out, wrong_id, client, 1, "", &one),
-        put(&mut out, id(1), wrong, 1, "", &one),
+        put(&mut out, PutFields { first: wrong_id, ..fields }, &one),
+        put(&mut out, PutFields { client: wrong, ..fields }, &one),
+        put(&mut out, PutFields { place: Place { number: NUMBER_END, entry: 0 }, ..fields }, &one),
+        put(&mut out, PutFields { place: Place { number: 0, entry: NUMBER_END }, ..fields }, &one),
+        put(&mut out, PutFields { members: &[NodeId(1); REPLICAS_MAX + 1], ..fields }, &one),
         acked(&mut out, 1, 0, id(1), SyncMode::Always, []),
         acked(&mut out, 1, 1, id(1), SyncMode::Always, ["x"; REPLICAS_MAX + 1]),
         acked(&mut out, 1, 1, id(1), SyncMode::Always, ["x".repeat(TEXT_BYTES_MAX + 1).as_str()]),
@@ -178,7 +202,8 @@ fn builders_stop_at_the_bounds() {
     // What fills a Store fits a Put as well.
     builder.push(&[&long[1..]]).unwrap();
     while builder.push(&[b""]).is_ok() {}
-    put(&mut out, id(1), ClientId(1), 1, "", &builder.take().unwrap()).unwrap();
+    let members = [NodeId(1); REPLICAS_MAX];
+    put(&mut out, PutFields { members: &members, ..put_fields() }, &builder.take().unwrap()).unwrap();
     assert!(Frame::decode(&mut out).unwrap().is_some());
     let empty = StoreBuilder::begin(&mut out, 1);
     assert_eq!((empty.end(&mut out), out.len()), (0, 0));
@@ -217,18 +242,9 @@ fn any_frame() -> impl Strategy<Value = Frame> {
     let text = || "\\PC{0,40}";
     let refusal = move || (code(), any::<bool>(), text()).prop_map(|(code, retry, text)| Refusal { code, text, retry });
     let report = move || {
-        (any::<bool>(), any::<u64>(), any::<u64>(), any::<[u64; 3]>(), record(), text()).prop_map(
-            |(writable, records, bytes, [short, sole, syncs], greatest, reason)| NodeReport {
-                writable,
-                records,
-                bytes,
-                short,
-                sole,
-                syncs,
-                greatest,
-                reason,
-            },
-        )
+        (any::<bool>(), any::<[u64; 4]>(), text()).prop_map(|(writable, [records, bytes, syncs, written], reason)| {
+            NodeReport { writable, records, bytes, syncs, written, reason }
+        })
     };
     let copies = prop::collection::vec(text(), 0..=REPLICAS_MAX);
     prop_oneof![
@@ -255,15 +271,31 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             count,
             refusal
         }),
-        any::<bool>().prop_map(|clients| Frame::StatusQuery { clients }),
+        any::<[bool; 2]>().prop_map(|[clients, ledgers]| Frame::StatusQuery { clients, ledgers }),
         prop::collection::vec(any::<u8>(), 0..99).prop_map(|json| Frame::StatusReport(json.into())),
         refusal().prop_map(Frame::Failure),
         any::<u64>().prop_map(Frame::Ping),
         any::<u64>().prop_map(Frame::Pong),
-        (client(), text(), text(), sync_mode(), report())
-            .prop_map(|(id, name, cluster, sync, report)| Frame::Register { node: id.0, name, cluster, sync, report }),
-        (record(), client(), seq(), "[a-z0-9,]{0,40}", any_messages()).prop_map(
-            |(first, client, first_seq, copies, messages)| Frame::Put { copies, first, client, first_seq, messages }
+        (node(), prop::option::of(node()), any::<bool>(), text(), text(), sync_mode(), report()).prop_map(
+            |(node, replaces, old, name, cluster, sync, report)| Frame::Register {
+                node,
+                replaces,
+                old,
+                name,
+                cluster,
+                sync,
+                report
+            }
+        ),
+        (record(), client(), seq(), (0..NUMBER_END, 0..NUMBER_END - 100), nodes(), any_messages()).prop_map(
+            |(first, client, first_seq, (number, entry), members, messages)| Frame::Put {
+                first,
+                client,
+                first_seq,
+                place: Place { number, entry },
+                members,
+                messages
+            }
         ),
         (any::<u64>(), sync_mode()).prop_map(|(up_to, sync)| Frame::PutAck { up_to, sync }),
         (any::<u64>(), code(), text())
@@ -271,16 +303,99 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         report().prop_map(Frame::NodeState),
         Just(Frame::Leave),
         reading_frame(),
+        ledger_frame(),
     ]
 }
 
-/// The frames of reading and of repair.
+fn node() -> impl Strategy<Value = NodeId> {
+    (0..1_u64 << 60).prop_map(NodeId)
+}
+
+fn nodes() -> impl Strategy<Value = Vec<NodeId>> {
+    prop::collection::vec(node(), 0..=REPLICAS_MAX)
+}
+
+fn ledger() -> impl Strategy<Value = LedgerId> {
+    (0..1_u32 << 30, 0..NUMBER_END)
+        .prop_map(|(incarnation, number)| LedgerId { incarnation: Incarnation(incarnation), number })
+}
+
+/// The frames of the replication protocol.
+fn ledger_frame() -> impl Strategy<Value = Frame> {
+    let span = || (0..1000_u32, 0..1000_u32).prop_map(|(from, len)| from..from + len);
+    let range = || (0..1000_u32, 1..1000_u32).prop_map(|(from, len)| from..from + len);
+    let state = prop::sample::select(vec![HoldState::Open, HoldState::Over, HoldState::Settled, HoldState::Part]);
+    let entries = (0..NUMBER_END, 0..NUMBER_END, 0..NUMBER_END);
+    let held = (ledger(), nodes(), any::<bool>(), state, entries, prop::collection::vec(range(), 0..4)).prop_map(
+        |(ledger, members, member, state, (from, end, count), lacking)| Held {
+            ledger,
+            members,
+            member,
+            state,
+            from,
+            end,
+            count,
+            lacking,
+        },
+    );
+    let member =
+        (node(), any::<u32>(), "\\PC{0,40}").prop_map(|(node, generation, name)| Member { node, generation, name });
+    let copies = (1..9_u8, any::<[u8; 2]>(), any::<u32>())
+        .prop_map(|(replicas, [least, before], generation)| CopiesWanted { replicas, least, before, generation });
+    let founding =
+        (any::<u64>(), any::<u32>()).prop_map(|(time_ns, head)| Founding { time_ns, head: Incarnation(head) });
+    let roster = (prop::option::of(copies), prop::collection::vec(founding, 0..3), prop::collection::vec(member, 0..5))
+        .prop_map(|(copies, foundings, members)| Roster { copies, foundings, members });
+    let numbers = || {
+        (0..1_u32 << 30, range())
+            .prop_map(|(incarnation, numbers)| Numbers { incarnation: Incarnation(incarnation), numbers })
+    };
+    let cursor = (ledger(), 0..NUMBER_END).prop_map(|(ledger, next)| Cursor { ledger, next });
+    let client = prop::option::of((0..1_u64 << 60).prop_map(ClientId));
+    let lines = || "([a-z]{0,20}\n){0,3}".prop_map(Bytes::from);
+    prop_oneof![
+        (ledger(), 0..NUMBER_END, any::<bool>()).prop_map(|(ledger, end, settled)| Frame::Close {
+            ledger,
+            end,
+            settled
+        }),
+        (any::<bool>(), prop::collection::vec(numbers(), 0..3), prop::collection::vec(held, 0..4))
+            .prop_map(|(more, gone, held)| Frame::Holds { more, gone, held }),
+        (ledger(), span(), any::<bool>()).prop_map(|(ledger, span, settled)| Frame::Adopt {
+            ledger,
+            from: span.start,
+            end: span.end,
+            settled
+        }),
+        (any::<u32>(), ledger(), span()).prop_map(|(request, ledger, span)| Frame::Fetch {
+            request,
+            ledger,
+            from: span.start,
+            to: span.end
+        }),
+        (any::<u32>(), lines()).prop_map(|(request, lines)| Frame::Fetched { request, lines }),
+        roster.prop_map(Frame::Roster),
+        (any::<u32>(), client, prop::collection::vec(numbers(), 0..4), prop::collection::vec(cursor, 0..4))
+            .prop_map(|(request, client, done, cursors)| Frame::Follow { request, client, done, cursors }),
+        any::<[u32; 2]>().prop_map(|[request, bytes]| Frame::Credit { request, bytes }),
+        (any::<u32>(), ledger(), span(), lines()).prop_map(|(request, ledger, span, lines)| Frame::Pushed {
+            request,
+            ledger,
+            first: span.start,
+            next: span.end,
+            lines
+        }),
+    ]
+}
+
+/// The frames of reading.
 fn reading_frame() -> impl Strategy<Value = Frame> {
     let record =
         || (0..1_u64 << 62, 0..1_u32 << 30).prop_map(|(time_ns, incarnation)| RecordId { time_ns, incarnation });
     let client = || prop::option::of((0..1_u64 << 60).prop_map(ClientId));
     let text = || "\\PC{0,40}";
     let lines = || "([a-z]{0,20}\n){0,3}".prop_map(Bytes::from);
+    let token = || prop::collection::vec(any::<u8>(), 0..60).prop_map(Bytes::from);
     let refusal = || {
         (prop::sample::select(Code::ALL.to_vec()), any::<bool>(), text()).prop_map(|(code, retry, text)| Refusal {
             code,
@@ -288,50 +403,23 @@ fn reading_frame() -> impl Strategy<Value = Frame> {
             retry,
         })
     };
-    let state =
-        prop::sample::select(vec![MemberState::Here, MemberState::Draining, MemberState::Away, MemberState::Gone]);
-    let member = (text(), 0..1_u64 << 60, state, sync_mode(), any::<bool>())
-        .prop_map(|(name, id, state, sync, sole)| Member { name, id, state, sync, sole });
     prop_oneof![
-        (record(), record(), client(), any::<bool>(), any::<bool>())
-            .prop_map(|(from, until, client, follow, partial)| Frame::Read { from, until, client, follow, partial }),
+        (record(), record(), client(), any::<bool>(), any::<bool>(), token()).prop_map(
+            |(from, until, client, follow, partial, token)| Frame::Read { from, until, client, follow, partial, token }
+        ),
+        token().prop_map(Frame::Token),
         (record(), lines()).prop_map(|(next, lines)| Frame::Records { next, lines }),
         (record(), text()).prop_map(|(next, missing)| Frame::ReadEnd { next, missing }),
         text().prop_map(|nodes| Frame::Waiting { nodes }),
-        (any::<bool>(), text()).prop_map(|(gone, name)| Frame::Drain { gone, name }),
-        (any::<u32>(), record(), record(), client(), any::<u32>(), record()).prop_map(
-            |(request, from, until, client, bytes_max, safe)| Frame::Scan {
-                request,
-                from,
-                until,
-                client,
-                bytes_max,
-                safe
-            }
+        (any::<[bool; 2]>(), text()).prop_map(|([gone, lose], name)| Frame::Drain { gone, lose, name }),
+        any::<[u8; 2]>().prop_map(|[replicas, least]| Frame::Copies { replicas, least }),
+        (any::<u32>(), record(), record(), client(), any::<u32>()).prop_map(
+            |(request, from, until, client, bytes_max)| Frame::Scan { request, from, until, client, bytes_max }
         ),
         (any::<u32>(), record(), record(), any::<u32>(), lines()).prop_map(
             |(request, next, greatest, rotten, lines)| Frame::Page { request, next, greatest, rotten, lines }
         ),
         (any::<u32>(), refusal()).prop_map(|(request, refusal)| Frame::ScanFailed { request, refusal }),
-        record().prop_map(|at_least| Frame::SafeQuery { at_least }),
-        record().prop_map(|id| Frame::Safe { id }),
-        (1..9_u8, 0..9_u8, prop::collection::vec(member, 0..5)).prop_map(|(replicas, least, members)| Frame::Members {
-            replicas,
-            least,
-            members
-        }),
-        (any::<u64>(), text(), text(), lines()).prop_map(|(number, to, holders, lines)| Frame::Copy {
-            number,
-            to,
-            holders,
-            lines
-        }),
-        (any::<u64>(), text(), lines()).prop_map(|(number, copies, lines)| Frame::CopyPut { number, copies, lines }),
-        (any::<u64>(), text(), prop::option::of(refusal())).prop_map(|(number, node, refusal)| Frame::CopyAck {
-            number,
-            node,
-            refusal
-        }),
     ]
 }
 
@@ -386,7 +474,7 @@ proptest! {
 
     #[test]
     fn random_bytes_never_break_the_decoder(
-        stream in prop::collection::vec(any::<u8>(), 0..300), length in 0..64_u32, kind in 0..0x20_u8,
+        stream in prop::collection::vec(any::<u8>(), 0..300), length in 0..64_u32, kind in 0..0x28_u8,
     ) {
         check_hostile(BytesMut::from(stream.as_slice()))?;
         let framed = [&length.to_be_bytes(), [kind].as_slice(), &stream].concat();

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use acopio::client::reader::Query;
 use acopio::wire::frame::Frame;
 use acopio::wire::id::{ClientId, RecordId};
-use acopio::wire::record;
+use acopio::wire::record::{self, Fields};
 use bytes::{Bytes, BytesMut};
 
 /// The longest any single event may take on a slow, shared machine.
@@ -25,7 +25,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A record of the tests: its id tells its place in time.
 pub(crate) fn line(ms: u64, client: ClientId, seq: u64, payload: &[u8]) -> Bytes {
     let mut line = Vec::new();
-    record::encode(&mut line, id(ms), client, seq, None, payload).unwrap();
+    record::encode(&mut line, Fields { id: id(ms), client, seq, place: None }, payload).unwrap();
     line.into()
 }
 
@@ -95,16 +95,16 @@ impl Asked {
         socket.set_nonblocking(false).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut reader = BufReader::new(socket.try_clone().unwrap());
-        for wanted in ["peticion acopio/1\n", "cliente\n"] {
+        for wanted in ["peticion acopio/2\n", "cliente\n"] {
             let mut line = String::new();
             reader.read_line(&mut line).ok()?;
             assert_eq!(line, wanted);
         }
         let buffer = BytesMut::from(reader.buffer());
         let mut asked = Self { socket, buffer, query: Query::default() };
-        asked.raw(b"confirmacion acopio/1\n").ok()?;
+        asked.raw(b"confirmacion acopio/2\n").ok()?;
         match asked.frame()? {
-            Frame::Read { from, until, client, follow, partial } => {
+            Frame::Read { from, until, client, follow, partial, .. } => {
                 asked.query = Query { from, until, client, follow, partial };
                 Some(asked)
             }

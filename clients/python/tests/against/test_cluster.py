@@ -28,9 +28,9 @@ class Cluster(unittest.TestCase):
         now = datetime.now(timezone.utc)
         self.assertLess(abs(records[0].time - now), timedelta(minutes=2))
         self.assertTrue(all(receipt.sync is acopio.Sync.ALWAYS for receipt in receipts))
-        # Two copies, each on a node of its own; the record names them as text.
+        # Two copies, each on a node of its own; the record is an entry of a ledger.
         self.assertEqual({len(set(receipt.nodes)) for receipt in receipts}, {2})
-        self.assertTrue(all(record.nodes for record in records))
+        self.assertTrue(all(record.ledger and record.entry is not None for record in records))
 
     def test_many_threads_and_windows_and_one_order(self) -> None:
         with acopio.Client(HEADS, window=300) as client:
@@ -120,7 +120,8 @@ class Cluster(unittest.TestCase):
         ours = list(acopio.read(HEADS, until=until))
         self.assertGreaterEqual(len(ours), 3)
         self.assertEqual(
-            [(one.id, one.client, one.seq) for one in ours], [(one["id"], one["client"], one["seq"]) for one in theirs]
+            [(one.id, one.client, one.seq, f"{one.id[15:]}.{one.place}") for one in ours],
+            [(one["id"], one["client"], one["seq"], one["ledger"]) for one in theirs],
         )
         # The program writes out what could move a cursor.
         plain = [

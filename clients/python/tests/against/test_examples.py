@@ -23,6 +23,7 @@ _OTHER_EACH_TIME = (
     (r"client [V-Z_a-z][-0-9A-Z_a-z]{9}(?![-\w])", "client <client>"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?", "<time>"),
     (r"127\.0\.0\.[2-9]", "<node>"),
+    (r"place='[^']+'", "place='<place>'"),
 )
 
 

@@ -27,9 +27,10 @@ def said(one: "dict[str, Any]") -> bytes:
         return frames.store(one["first_seq"], [bytes.fromhex(message) for message in one["messages"]])
     if kind == "Read":
         client = None if one["client"] is None else client_number(one["client"])
-        return frames.read(RecordId(one["from"]), RecordId(one["until"]), client, one["follow"], one["partial"])
+        since, until, token = RecordId(one["from"]), RecordId(one["until"]), one["token"].encode()
+        return frames.read(since, until, client, one["follow"], one["partial"], token)
     if kind == "StatusQuery":
-        return frames.status_query(one["clients"])
+        return frames.status_query(one["clients"], one["ledgers"])
     if kind == "Ping":
         return frames.ping(one["number"])
     assert kind == "Pong", kind
@@ -53,6 +54,8 @@ def heard(one: "dict[str, Any]") -> frames.Frame:
         return frames.Records(RecordId(one["next"]), bytes.fromhex(one["lines"]))
     if kind == "ReadEnd":
         return frames.ReadEnd(RecordId(one["next"]), tuple(one["missing"]))
+    if kind == "Token":
+        return frames.Token(one["token"].encode())
     if kind == "Waiting":
         return frames.Waiting(tuple(one["nodes"]))
     return (frames.Ping if kind == "Ping" else frames.Pong)(one["number"])
@@ -79,6 +82,7 @@ class Vectors(unittest.TestCase):
             "Records",
             "ReadEnd",
             "Waiting",
+            "Token",
             "Ping",
             "Pong",
         }
@@ -89,8 +93,9 @@ class Vectors(unittest.TestCase):
             line = bytes.fromhex(one["line"])
             self.assertEqual(line[-1:], b"\n")
             payload = bytes.fromhex(one["payload"])
-            wanted = Record(RecordId(one["id"]), one["client"], one["seq"], one["nodes"], payload)
+            wanted = Record(RecordId(one["id"]), one["client"], one["seq"], one["place"], payload)
             self.assertEqual(decode(line[:-1]), wanted)
+            self.assertEqual((wanted.ledger, wanted.entry), (one["ledger"], one["entry"]))
             record = RecordId(one["id"])
             self.assertEqual((record.time_ns, record.incarnation), (one["time_ns"], one["incarnation"]))
             self.assertEqual(RecordId.of(one["time_ns"], one["incarnation"]), record)

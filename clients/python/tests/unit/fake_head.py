@@ -29,6 +29,7 @@ class Asked(NamedTuple):
     client: int
     follow: bool
     partial: bool
+    token: bytes = b""
 
 
 class Peer:
@@ -89,8 +90,8 @@ class Peer:
         self.confirm()
         kind, body = self.frame()
         assert kind == Kind.READ, kind
-        a, b, c, d, client, follow, partial = struct.unpack(">QIQIQ??", body)
-        return Asked((a, b), (c, d), client, follow, partial)
+        a, b, c, d, client, follow, partial = struct.unpack_from(">QIQIQ??", body)
+        return Asked((a, b), (c, d), client, follow, partial, body[34:])
 
     def raw(self, data: bytes) -> None:
         """Bytes as they are."""
@@ -119,6 +120,10 @@ class Peer:
     def records(self, below: RecordId, lines: list[bytes]) -> None:
         """Lines."""
         self.say(Kind.RECORDS, id_bytes(below) + b"".join(lines))
+
+    def token(self, token: bytes) -> None:
+        """What was sent so far."""
+        self.say(Kind.TOKEN, token)
 
     def end(self, below: RecordId, missing: str = "") -> None:
         """The read is over."""

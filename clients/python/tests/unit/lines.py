@@ -42,13 +42,13 @@ def escaped(payload: bytes) -> bytes:
     return "".join(out).encode()
 
 
-def line(record: RecordId, client: str, seq: int, payload: bytes, nodes: str = "") -> bytes:
-    """A whole line, newline included."""
-    fields = f"{record} {client} {number_text(seq)}{'+' + nodes if nodes else ''} ".encode()
+def line(record: RecordId, client: str, seq: int, payload: bytes, behind: str = "") -> bytes:
+    """A whole line, newline included; with this behind its sequence number."""
+    fields = f"{record} {client} {number_text(seq)}{behind} ".encode()
     text = escaped(payload)
     return fields + digits(checksum(fields + text), 6).encode() + b" " + text + b"\n"
 
 
 def lines(client: str, *ms: int) -> list[bytes]:
     """Lines at these milliseconds, numbered from 1."""
-    return [line(at(when), client, seq, b"m%d" % when) for seq, when in enumerate(ms, 1)]
+    return [line(at(when), client, seq, b"m%d" % when, f":-.{number_text(seq)}") for seq, when in enumerate(ms, 1)]

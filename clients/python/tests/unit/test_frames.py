@@ -31,6 +31,8 @@ STREAM = [
         frames.Records(at(9), b"".join(lines(TEXT, 1, 2))),
     ),
     (frame(Kind.RECORDS, id_bytes(at(9))), frames.Records(at(9), b"")),
+    (frame(Kind.TOKEN, b""), frames.Token(b"")),
+    (frame(Kind.TOKEN, b"-----.-=0"), frames.Token(b"-----.-=0")),
     (frame(Kind.READ_END, id_bytes(at(9)) + text(NAMES)), frames.ReadEnd(at(9), ("nodes with ñ", "other"))),
     (frame(Kind.WAITING, text("")), frames.Waiting(())),
     (frame(0x11, b"anything"), frames.Other(0x11)),
@@ -65,7 +67,7 @@ class Frames(unittest.TestCase):
         self.assertEqual(decoded(struct.pack(">IB", LINES_FRAME_BYTES_MAX, Kind.RECORDS)), [])
 
     def test_fields_out_of_bounds_are_named(self) -> None:
-        self.refused(struct.pack(">IB", 1, 0x1F), "kind 0x1f, which acopio/1 does not have")
+        self.refused(struct.pack(">IB", 1, 0x24), "kind 0x24, which acopio/2 does not have")
         self.refused(frame(Kind.PONG, b"x"), "ends early, 8 bytes wanted and 1 left")
         self.refused(frame(Kind.PONG, b"x" * 10), "2 bytes too many")
         self.refused(frame(Kind.FAILURE, struct.pack(">H?", 99, True) + text("")), "99 is no error code")

@@ -13,7 +13,7 @@ from acopio.records import LineError, decode
 
 from .lines import LIBRARY, at, digits, line
 
-GOOD = line(at(0), LIBRARY, 70, b"a\\b\n\xff", "uno,dos")[:-1]
+GOOD = line(at(0), LIBRARY, 70, b"a\\b\n\xff", ":3.zz")[:-1]
 
 
 class Ids(unittest.TestCase):
@@ -60,9 +60,9 @@ class Lines(unittest.TestCase):
         for _ in range(500):
             payload = bytes(rng.choice((rng.randrange(256), 0x5C, 0x0A, 0x41)) for _ in range(rng.randrange(60)))
             seq = rng.randrange(1 << rng.randrange(1, 61))
-            nodes = rng.choice(("", "data1", "a,b,c"))
-            record = decode(line(at(5), LIBRARY, seq, payload, nodes)[:-1])
-            wanted = (at(5), LIBRARY, seq, nodes, payload, False)
+            place = rng.choice((":-.-", ":0.2", ":zzzzz.2----"))
+            record = decode(line(at(5), LIBRARY, seq, payload, place)[:-1])
+            wanted = (at(5), LIBRARY, seq, place[1:], payload, False)
             self.assertEqual(tuple(record), wanted)
             self.assertIs(type(record.id), RecordId)
 
@@ -81,8 +81,32 @@ class Lines(unittest.TestCase):
         for _ in range(2000):
             self.assertRaises(LineError, decode, rng.randbytes(rng.randrange(200)))
 
-    def test_what_is_behind_the_plus_is_one_opaque_text(self) -> None:
-        self.assertEqual(decode(line(at(1), LIBRARY, 1, b"x", "what+ever=1;2")[:-1]).nodes, "what+ever=1;2")
+    def test_the_place_is_an_entry_of_a_ledger(self) -> None:
+        def read(behind: str) -> "tuple[str, object]":
+            record = decode(line(at(1), LIBRARY, 1, b"x", behind)[:-1])
+            return record.ledger, record.entry
+
+        self.assertEqual(read(":0-.zz"), ("----6.0-", 4095))
+        self.assertEqual(read("@a-source:3.-~its,mac"), ("----6.3", 0))
+        # Of format 1.
+        self.assertEqual((read(""), read("+uno,dos")), (("", None), ("", None)))
+        for behind in (
+            ":",
+            ":-",
+            ":-.",
+            ":.-",
+            ":-0.-",
+            ":-.-0",
+            ":------.-",
+            ":-.-.-",
+            ":-.-~",
+            "@:-.-",
+            "@a-.-",
+            "+",
+        ):
+            with self.assertRaises(LineError) as caught:
+                read(behind)
+            self.assertIn("third field", str(caught.exception), behind)
 
     def test_a_bad_line_says_what_is_wrong(self) -> None:
         def wrong(place: int, byte: bytes) -> str:
@@ -94,6 +118,7 @@ class Lines(unittest.TestCase):
         self.assertEqual(wrong(10, b"z"), "the first field is not a record id")
         self.assertEqual(wrong(25, b"."), "the second field is not a client id")
         self.assertEqual(wrong(32, b"."), "the third field is not a sequence number")
+        self.assertEqual(wrong(35, b":"), "the third field says no entry of a ledger after its sequence number")
         self.assertTrue(wrong(len(GOOD) - 1, b"z").startswith("the checksum does not match: the line says "))
         for text, said in (
             (b"", "empty line"),

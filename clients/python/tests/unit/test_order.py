@@ -189,6 +189,71 @@ class Rules(unittest.TestCase):
         self.assertLess(len(order._oldest), 200)
 
 
+class Live(unittest.TestCase):
+    def follower(self) -> Order:
+        order = Order(ZERO, follows=True)
+        order.begin_live()
+        return order
+
+    def test_what_comes_waits_in_time_that_passes(self) -> None:
+        order = self.follower()
+        for seq in (1, 3, 4):
+            order.push(of(LIBRARY, seq, 1000 - seq))
+        self.assertEqual((seqs(order), order.due), ([1], protocol.HOLD_NS))
+        order.covered(MAX)
+        order.tick(protocol.HOLD_NS - 1)
+        self.assertEqual(seqs(order), [])
+        order.tick(protocol.HOLD_NS)
+        self.assertEqual((seqs(order), order.due), ([3, 4], None))
+        order.push(of(LIBRARY, 2, 5000))
+        self.assertEqual(seqs(order), [2], "late, but not lost")
+
+    def test_who_is_met_in_the_middle_is_heard_soon_and_in_order(self) -> None:
+        order = self.follower()
+        for seq in (8, 7):
+            order.push(of(LIBRARY, seq, seq))
+        order.push(of(TEXT, 5, 1))
+        self.assertEqual((seqs(order), order.due), ([], protocol.MEET_NS))
+        order.tick(protocol.MEET_NS)
+        out = [(record.client, record.seq) for record in order.out if isinstance(record, Record)]
+        order.out.clear()
+        self.assertEqual(sorted(out), sorted([(LIBRARY, 7), (LIBRARY, 8), (TEXT, 5)]))
+        self.assertLess(out.index((LIBRARY, 7)), out.index((LIBRARY, 8)))
+        order.push(of(TEXT, 7, 2))
+        self.assertEqual(order.due, protocol.MEET_NS + protocol.TEXT_HOLD_NS)
+
+    def test_who_is_met_waits_longer_while_another_head_catches_up(self) -> None:
+        order, second, other = self.follower(), 1_000_000_000, client_text(9)
+        order.push(of(TEXT, 5, 0))
+        order.tick(second)
+        self.assertEqual(seqs(order), [5], "nothing before it comes")
+        order.goes_on()
+        order.push(of(other, 5, 0))
+        order.tick(3 * second)
+        self.assertEqual(seqs(order), [])
+        order.push(of(other, 4, 0))
+        order.tick(10 * second)
+        self.assertEqual(seqs(order), [4, 5])
+
+    def test_second_copies_of_a_connection_in_text_are_dropped(self) -> None:
+        order = Order(ZERO, follows=True)
+        for seq, ms in ((9, 0), (9, 0), (5, 10)):
+            order.push(of(TEXT, seq, ms))
+        self.assertEqual(seqs(order), [9, 5], "what is there is waited for no further")
+        order.begin_live()
+        for seq in (9, 5, 10):
+            order.push(of(TEXT, seq, 0))
+        self.assertEqual(seqs(order), [10])
+
+    def test_what_is_held_when_it_begins_goes_on_waiting(self) -> None:
+        order = Order(ZERO, follows=True)
+        order.push(of(LIBRARY, 2, 0))
+        order.begin_live()
+        self.assertEqual(order.due, protocol.HOLD_NS)
+        order.tick(protocol.HOLD_NS)
+        self.assertEqual((seqs(order), order._held), ([2], 0))
+
+
 class SeenNumbers(unittest.TestCase):
     def test_it_is_a_map_in_few_ranges(self) -> None:
         for seed in range(60):

@@ -75,7 +75,7 @@ class Reading(unittest.TestCase):
         def script() -> None:
             peer = self.one.accept()
             asked = peer.asked()
-            self.assertEqual(asked, (time_of(at(1000)), time_of(at(9000)), 5, False, False))
+            self.assertEqual(asked, (time_of(at(1000)), time_of(at(9000)), 5, False, False, b""))
             peer.records(at(2001), lines(TEXT, 1000, 2000))
             peer.records(at(3000), [])
             peer.records(at(8000), lines(TEXT, 5000))
@@ -94,7 +94,7 @@ class Reading(unittest.TestCase):
         def script() -> None:
             peer = self.one.accept()
             asked = peer.asked()
-            self.assertEqual(asked, (time_of(ZERO), time_of(MAX), (1 << 64) - 1, False, True))
+            self.assertEqual(asked, (time_of(ZERO), time_of(MAX), (1 << 64) - 1, False, True, b""))
             peer.end(at(1))
             peer.closed()
 
@@ -197,6 +197,61 @@ class Reading(unittest.TestCase):
 
                 with Script(script):
                     self.assertEqual(self.all(self.read(self.one, self.two, retry_for=3.0)), ["m10", "lost", "end"])
+
+    # ---- what comes ------------------------------------------------------------------------------
+
+    def test_what_comes_has_no_order_and_goes_on_behind_the_token(self) -> None:
+        def script() -> None:
+            peer = self.one.accept()
+            self.assertEqual(peer.asked().token, b"")
+            peer.token(b"+some")
+            peer.records(at(15), lines(TEXT, 14))
+            peer.close()
+            peer = self.two.accept()
+            asked = peer.asked()
+            self.assertEqual((asked.token, asked.since), (b"+some", time_of(at(15))), "the rest of what was there")
+            peer.token(b"+some")
+            peer.records(at(21), [line(at(20), TEXT, 3, b"m20")])
+            peer.token(b"some")
+            peer.records(ZERO, [line(at(10), TEXT, 2, b"dos"), line(at(5), LIBRARY, 1, b"uno")])
+            peer.token(b"more")
+            peer.records(ZERO, [line(at(6), LIBRARY, 2, b"two")])
+            peer.close()
+            peer = self.one.accept()
+            asked = peer.asked()
+            self.assertEqual((asked.token, asked.since), (b"more", time_of(ZERO)), "from where the read began")
+            # What came behind the token comes again.
+            peer.records(ZERO, [line(at(6), LIBRARY, 2, b"two"), line(at(4), LIBRARY, 3, b"three")])
+            peer.closed()
+
+        with Script(script), acopio.follow(self.both, on_event=self.event) as reader:
+            while len(self.told) < 8:
+                record = reader.get(PATIENCE)
+                assert record is not None
+                self.told.append(record.text)
+            self.assertEqual(reader.position, at(21), "where what comes began")
+        self.assertEqual(self.told, ["m14", "lost", "m20", "dos", "uno", "two", "lost", "three"])
+
+    def test_what_is_missing_before_what_comes_is_waited_for(self) -> None:
+        self.patch("acopio.order.HOLD_NS", 300_000_000)
+        heard = threading.Event()
+
+        def script() -> None:
+            peer = self.one.accept()
+            peer.asked()
+            peer.token(b" ")
+            peer.records(ZERO, [line(at(k), LIBRARY, seq, b"%d" % seq) for k, seq in ((1, 1), (2, 3), (3, 2), (4, 5))])
+            heard.wait(PATIENCE)
+            peer.records(ZERO, [line(at(9), LIBRARY, 4, b"4")])
+            peer.closed()
+
+        got: list[int] = []
+        with Script(script), acopio.follow(self.one.at) as reader:
+            while len(got) < 4:
+                got.append(next(reader).seq)
+            heard.set()
+            got.append(next(reader).seq)
+        self.assertEqual(got, [1, 2, 3, 5, 4], "4 was given up, and came late")
 
     # ---- what heads send -------------------------------------------------------------------------
 
@@ -506,7 +561,7 @@ class Tables(unittest.TestCase):
         def script() -> None:
             peer = head.accept()
             peer.asked()
-            peer.records(at(31), [*lines(TEXT, 10, 20), line(at(30), LIBRARY, 1, b"\xff", "a,b")])
+            peer.records(at(31), [*lines(TEXT, 10, 20), line(at(30), LIBRARY, 1, b"\xff", "+a,b")])
             peer.end(at(31), "data9")
             peer.closed()
 
@@ -518,10 +573,11 @@ class Tables(unittest.TestCase):
         )
         with Script(script), mock.patch.dict(sys.modules, pandas=stand_in):
             frame = acopio.read_frame(head.at, partial=True)
-        self.assertEqual(list(frame), ["id", "time", "client", "seq", "nodes", "payload"])
+        self.assertEqual(list(frame), ["id", "time", "client", "seq", "ledger", "entry", "payload"])
         self.assertEqual(frame["payload"], ["m10", "m20", "\ufffd"])
         self.assertEqual(frame["time"][0], f"{at(10).time_ns} ns True")
-        self.assertEqual((frame["nodes"][2], frame["seq"][2], frame.attrs["missing"]), ("a,b", 1, ("data9",)))
+        self.assertEqual((frame["ledger"], frame["entry"]), (["----6.-", "----6.-", ""], [1, 2, None]))
+        self.assertEqual((frame["seq"][2], frame.attrs["missing"]), (1, ("data9",)))
         head.close()
 
     def test_without_pandas_it_says_what_to_install(self) -> None:

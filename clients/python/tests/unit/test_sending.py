@@ -183,7 +183,7 @@ class Heads(unittest.TestCase):
             acopio.send(self.both, "x", retry_for=1.5)
         said = str(caught.exception)
         self.assertIn(f'head {self.one.at}: it answered "SSH-2.0-OpenSSH_9.2', said)
-        self.assertIn(f"head {self.two.at}: it speaks acopio/9 and this is acopio/1", said)
+        self.assertIn(f"head {self.two.at}: it speaks acopio/9 and this is acopio/2", said)
         self.assertFalse(caught.exception.may_be_kept, "it was never sent")
 
     def test_a_half_closed_head_is_left(self) -> None:

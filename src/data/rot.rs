@@ -1,0 +1,137 @@
+//! Lines that rotted while the node runs: which entries are lacking by them.
+//!
+//! A rotten line does not say what it was, so its whole file is counted again. What is lacking is fetched like anything else;
+//! lines that somebody else wrote take nothing away. A file that was moved or cut lacks, too, what is not in it any more, until
+//! it is as it was.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::rc::Rc;
+
+use super::commit::Commit;
+use super::desk::Desk;
+use super::entries::Run;
+use super::ledgers::Ledgers;
+use super::scan::{Page, RottenAt, ScanError};
+use super::scans::Scans;
+use crate::ledger::entries::EntrySet;
+use crate::limits;
+use crate::wire::ledger::LedgerId;
+
+/// Rotten lines that are known.
+pub(crate) struct Rot {
+    desk: Rc<Desk>,
+    commit: Rc<Commit>,
+    scans: Rc<Scans>,
+    /// By the serial of the file, where they begin.
+    known: RefCell<BTreeMap<u64, BTreeSet<u64>>>,
+    /// The serials of files that are not there, or shorter than they were.
+    lost: RefCell<BTreeSet<u64>>,
+}
+
+impl Rot {
+    /// None is known yet.
+    #[must_use]
+    pub(crate) fn new(desk: Rc<Desk>, commit: Rc<Commit>, scans: Rc<Scans>) -> Self {
+        Self { desk, commit, scans, known: RefCell::default(), lost: RefCell::default() }
+    }
+
+    /// Notes what a page met; the files with lines that are news.
+    fn note(&self, rot: &[RottenAt]) -> BTreeSet<u64> {
+        let mut known = self.known.borrow_mut();
+        let mut news = BTreeSet::new();
+        for place in rot {
+            let offsets = known.entry(place.serial).or_default();
+            if offsets.len() < limits::PAGE_ROT_MAX && offsets.insert(place.offset) {
+                news.insert(place.serial);
+                if place.len == 0 {
+                    self.lost.borrow_mut().insert(place.serial);
+                }
+            }
+        }
+        news
+    }
+
+    /// Files that were lost and are whole again: what is in them is there.
+    async fn look_again(&self) {
+        let lost = self.lost.borrow().clone();
+        for serial in lost {
+            let Ok(found) = self.scans.recount(serial).await else { continue };
+            let view = self.commit.view();
+            let had = view.ledgers().find(|(other, _)| *other == serial).map(|(_, ledgers)| ledgers);
+            let is_whole = |(ledger, entries): (LedgerId, &EntrySet)| {
+                entries.ranges().all(|range| found.of(ledger).is_some_and(|found| found.covers(range)))
+            };
+            if !had.is_some_and(|had| had.iter().all(is_whole)) {
+                continue;
+            }
+            self.lost.borrow_mut().remove(&serial);
+            self.known.borrow_mut().remove(&serial);
+            for (ledger, entries) in found.iter() {
+                entries.ranges().for_each(|range| self.desk.fetched(ledger, range));
+            }
+        }
+    }
+
+    /// Takes what a page met: entries that are lacking by it are told to the desk.
+    pub(crate) async fn met(&self, page: &Page) {
+        if page.lost == 0 && !self.lost.borrow().is_empty() {
+            self.look_again().await;
+        }
+        for serial in self.note(&page.rot) {
+            self.count_anew(serial).await;
+        }
+    }
+
+    /// Takes what a search for entries from `first` on met: if that one is in none of the files that were to have it, it is
+    /// lacking, and they may lack more.
+    pub(crate) async fn missed(&self, ledger: LedgerId, first: u32, run: &Run) {
+        let is_kept = self.desk.kept().entries(ledger).is_some_and(|entries| entries.contains(first));
+        if run.met > 0 || run.lost.is_empty() || !is_kept {
+            return;
+        }
+        self.tell(ledger, first..first.saturating_add(1));
+        for serial in &run.lost {
+            self.count_anew(*serial).await;
+        }
+    }
+
+    /// Reads a file: what it was to have and has not, and no other file either, is lacking.
+    async fn count_anew(&self, serial: u64) {
+        let view = self.commit.view();
+        let (mut had, mut there) = (Ledgers::default(), Ledgers::default());
+        for (other, ledgers) in view.ledgers() {
+            let into = if other == serial { &mut had } else { &mut there };
+            into.merge(ledgers);
+        }
+        let found = match self.scans.recount(serial).await {
+            Ok(found) => found,
+            Err(ScanError::Gone { .. }) => Ledgers::default(),
+            Err(_) => {
+                // The next page that meets it counts.
+                self.known.borrow_mut().remove(&serial);
+                return;
+            }
+        };
+        there.merge(&found);
+        for (ledger, entries) in had.iter() {
+            let none = EntrySet::default();
+            let there = there.of(ledger).unwrap_or(&none);
+            let lost: Vec<Range<u32>> = entries.ranges().flat_map(|range| there.missing(range)).collect();
+            lost.into_iter().for_each(|range| self.tell(ledger, range));
+        }
+    }
+
+    fn tell(&self, ledger: LedgerId, lost: Range<u32>) {
+        let is_kept = self.desk.kept().entries(ledger).is_some_and(|entries| entries.count_in(lost.clone()) > 0);
+        if is_kept {
+            let last = lost.end.saturating_sub(1);
+            tracing::warn!(
+                "entries {} to {last} of ledger {ledger} are damaged here: they are fetched again",
+                lost.start
+            );
+            self.desk.rotten(ledger, lost);
+        }
+    }
+}

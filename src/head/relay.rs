@@ -1,0 +1,83 @@
+//! Copies on their way from a node that has them to one that lacks them, through this head.
+//!
+//! The table says who asked; the head looks into no line.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::registered::NodeEntry;
+use super::state::Head;
+use crate::limits;
+use crate::wire::frame::Frame;
+use crate::wire::ledger::LedgerId;
+
+/// A question that was passed on: to whom the answer goes, and under which number.
+#[derive(Clone, Copy, Debug)]
+struct Asker {
+    serial: u64,
+    request: u32,
+}
+
+/// Questions that were passed on, by the node that was asked and the number of the question there.
+#[derive(Debug, Default)]
+pub(crate) struct Relay {
+    next: u32,
+    open: BTreeMap<(u64, u32), Asker>,
+}
+
+impl Head {
+    /// A node asks for entries: whoever has them is asked, or it hears at once that nobody has.
+    pub(crate) fn fetch(&self, asker: &NodeEntry, request: u32, ledger: LedgerId, entries: Range<u32>) {
+        let serial = asker.key.serial();
+        let busy = self.relay.borrow().open.values().filter(|open| open.serial == serial).count();
+        let source = asker.id.filter(|_| busy < limits::FETCHES_OF_NODE_MAX).and_then(|node| {
+            let sources = self.heard(|heard| heard.sources(node, ledger, entries));
+            let nodes = self.nodes();
+            sources.into_iter().find_map(|source| {
+                let entry = nodes.iter().find(|entry| entry.id == Some(source.node) && !entry.is_behind())?;
+                Some((Rc::clone(entry), source.entries))
+            })
+        });
+        let Some((source, entries)) = source else {
+            return asker.answer(&Frame::Fetched { request, lines: Bytes::new() });
+        };
+        let mut relay = self.relay.borrow_mut();
+        let number = relay.next;
+        relay.next = relay.next.wrapping_add(1);
+        relay.open.insert((source.key.serial(), number), Asker { serial, request });
+        source.tell(&Frame::Fetch { request: number, ledger, from: entries.start, to: entries.end });
+    }
+
+    /// A node answers what another one asked for.
+    pub(crate) fn fetched(&self, source: &NodeEntry, request: u32, lines: Bytes) {
+        let asker = self.relay.borrow_mut().open.remove(&(source.key.serial(), request));
+        let Some(asker) = asker else { return };
+        let entry = self.nodes().into_iter().find(|entry| entry.key.serial() == asker.serial);
+        if let Some(entry) = entry {
+            // Who does not read what it asks for gets nothing.
+            let lines = if entry.is_behind() { Bytes::new() } else { lines };
+            entry.tell(&Frame::Fetched { request: asker.request, lines });
+        }
+    }
+
+    /// A node is gone: what it was asked for does not come, and what it asked for nobody wants.
+    pub(crate) fn relay_left(&self, serial: u64) {
+        let mut relay = self.relay.borrow_mut();
+        relay.open.retain(|_, asker| asker.serial != serial);
+        let lost: Vec<_> =
+            relay.open.range((serial, 0)..=(serial, u32::MAX)).map(|(key, asker)| (*key, *asker)).collect();
+        for (key, _) in &lost {
+            relay.open.remove(key);
+        }
+        drop(relay);
+        for (_, asker) in lost {
+            let entry = self.nodes().into_iter().find(|entry| entry.key.serial() == asker.serial);
+            if let Some(entry) = entry {
+                entry.tell(&Frame::Fetched { request: asker.request, lines: Bytes::new() });
+            }
+        }
+    }
+}
