@@ -320,7 +320,8 @@ impl Held {
     /// What ZooKeeper refuses; [`Error::Closed`].
     pub async fn resumed(&self) -> Result<bool, Error> {
         let there = self.place.session.stat(&self.place.node).await?.is_some();
-        Ok(there && self.is_certain())
+        // A server has just said so, however long it was away: no name of a znode is ever given again.
+        Ok(there && self.place.session.is_of(self.place.generation))
     }
 
     /// Gives it back.

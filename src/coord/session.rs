@@ -220,6 +220,11 @@ impl Session {
         self.shared.vitals.past.lock().unwrap_or_else(PoisonError::into_inner).contains(&owner)
     }
 
+    /// Whether this generation goes on, as far as is known.
+    pub(super) fn is_of(&self, generation: Generation) -> bool {
+        self.shared.now.borrow().is_of(generation)
+    }
+
     /// Whether what was made in this generation is there for sure: a server answers, and the process was not paused.
     pub(super) fn is_certain(&self, generation: Generation) -> bool {
         let fresh = Instant::now() < self.certain_until();

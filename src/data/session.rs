@@ -201,11 +201,8 @@ pub(crate) async fn keep(head: &str, me: &Rc<Node>, shutdown: &CancellationToken
             Err(ended) => {
                 say_if_twice(head, &ended, me, &mut doubt);
                 // A head that was understood up to there will say the same again.
-                waits = match &ended {
-                    Ended::Garbled(_) | Ended::Unfit(_) => true,
-                    Ended::Refused(refusal) => refusal.code == Code::Storage,
-                    _ => false,
-                };
+                waits = matches!(&ended, Ended::Garbled(_) | Ended::Unfit(_))
+                    || matches!(&ended, Ended::Refused(refusal) if refusal.code == Code::Storage);
                 stops = matches!(&ended, Ended::Refused(refusal) if refusal.code == Code::Stopping);
                 trouble = ended.kind();
                 format!("head {head}: {ended}{}", remedy(&ended))
