@@ -31,7 +31,7 @@ const ALL: [Damage; 6] =
 
 impl Damage {
     fn befalls(self, file: &Path) {
-        let mut bytes = fs::read(file).unwrap_or_default();
+        let mut bytes = fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
         let middle = bytes.len() / 2;
         match self {
             Self::Flipped => {
