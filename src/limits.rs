@@ -236,6 +236,13 @@ pub(crate) const HANDSHAKE_DOUBT_TIME_MAX: Duration = Duration::from_secs(1);
 /// Time between two heartbeats of a head, as in the original.
 pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(5);
 
+/// Time for which each heartbeat that a node answers is written down, after it came or something changed.
+pub(crate) const HEARTBEAT_SAID_EACH: Duration = Duration::from_secs(60);
+
+/// Time after which one line tells of the heartbeats that were answered meanwhile: nothing else is written while nothing
+/// comes, and each write is a commit of the file system's journal.
+pub(crate) const HEARTBEAT_SAID_EVERY: Duration = Duration::from_secs(60);
+
 /// Time an ICMP echo may take; less than a heartbeat, so that probes never pile up.
 pub(crate) const ICMP_TIME_MAX: Duration = Duration::from_secs(1);
 

@@ -34,6 +34,7 @@ mod rounds;
 pub(crate) mod shelf;
 mod state;
 mod status;
+mod steady;
 mod text_client;
 mod text_node;
 mod unread;
