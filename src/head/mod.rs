@@ -81,14 +81,15 @@ pub(crate) async fn run(config: Config, listener: Listener, shutdown: Cancellati
     let _lock = Lock::take(&config.logs, Role::Head, "head")?;
     let registro = Registro::open(&config.logs, config.keep_registro, config.clock.clone())?;
     let shelf = Shelf::Path(config.logs.join(cluster::FILE));
-    run_on(config, (registro, shelf), listener, shutdown).await;
+    run_on(config, registro, shelf, listener, shutdown).await;
     Ok(())
 }
 
 /// As [`run`], with a registro that is open and locked already, and a place for `head.state`.
 pub(crate) async fn run_on(
     config: Config,
-    (registro, shelf): (Registro, Shelf),
+    registro: Registro,
+    shelf: Shelf,
     listener: Listener,
     shutdown: CancellationToken,
 ) {

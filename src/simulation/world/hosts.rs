@@ -60,7 +60,7 @@ impl World {
                 head.process = Some(Process::start(|shutdown| async move {
                     match listener {
                         Ok(listener) => {
-                            head::run_on(config, (registro, shelf), Listener::Simulated(listener), shutdown).await;
+                            head::run_on(config, registro, shelf, Listener::Simulated(listener), shutdown).await;
                             IN_ORDER.to_owned()
                         }
                         Err(error) => format!("it cannot listen: {error}"),
