@@ -444,8 +444,9 @@ pub const READER_HOLD_TIME: Duration = Duration::from_secs(30);
 /// message of a lost data node to others.
 pub(crate) const READER_TEXT_HOLD_TIME: Duration = Duration::from_secs(5);
 
-/// How long the first message that who follows ever meets of a client waits: what comes together may come in disorder.
-pub(crate) const READER_MEET_TIME: Duration = Duration::from_millis(250);
+/// How long the first message that who follows ever meets of a client waits: what comes together may come in disorder, one
+/// data node's disk being slower than another's. Who sends once a minute is shown so much later, once.
+pub(crate) const READER_MEET_TIME: Duration = Duration::from_secs(1);
 
 /// Bytes of records that a reader holds back while one before them is missing; past it the oldest is let go first.
 pub(crate) const READER_HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
