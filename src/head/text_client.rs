@@ -12,7 +12,7 @@ use bytes::{BufMut, BytesMut};
 use super::alarms::Log;
 use super::core::{Author, Batch, Core, Origin};
 use super::flow::{Flow, LastWords, drive};
-use super::places::{Exit, Guest};
+use super::guests::{Exit, Guest};
 use super::state::{Client, Head, Outcome};
 use crate::limits;
 use crate::net::{self, Outbox, Read, ReadHalf, Turn, WriteHalf};
