@@ -33,6 +33,7 @@ impl World {
                 let Some(head) = self.heads.get_mut(n).filter(|head| head.process.is_none()) else { return };
                 let config = head::Config {
                     logs: PathBuf::new(),
+                    names: None,
                     keep_registro: Keep::default(),
                     clients: head::Rules {
                         most: limits::CLIENTS_MAX_DEFAULT,
@@ -58,7 +59,8 @@ impl World {
                 head.process = Some(Process::start(|shutdown| async move {
                     match listener {
                         Ok(listener) => {
-                            head::run_on(config, (registro, shelf), Listener::Simulated(listener), shutdown).await;
+                            head::run_on(config, (registro, shelf), Listener::Simulated(listener).into(), shutdown)
+                                .await;
                             IN_ORDER.to_owned()
                         }
                         Err(error) => format!("it cannot listen: {error}"),
