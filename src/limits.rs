@@ -301,6 +301,13 @@ pub(crate) const HANDSHAKE_DOUBT_TIME_MAX: Duration = Duration::from_secs(1);
 /// Time between two heartbeats of a head, as in the original.
 pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(5);
 
+/// Time for which each heartbeat that a node answers is written down, after it came or something changed.
+pub(crate) const HEARTBEAT_SAID_EACH: Duration = Duration::from_secs(60);
+
+/// Time after which one line tells of the heartbeats that were answered meanwhile: nothing else is written while nothing
+/// comes, and each write is a commit of the file system's journal.
+pub(crate) const HEARTBEAT_SAID_EVERY: Duration = Duration::from_secs(60);
+
 /// Time an ICMP echo may take; less than a heartbeat, so that probes never pile up.
 pub(crate) const ICMP_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -502,8 +509,9 @@ pub const READER_HOLD_TIME: Duration = Duration::from_secs(30);
 /// message of a lost data node to others.
 pub(crate) const READER_TEXT_HOLD_TIME: Duration = Duration::from_secs(5);
 
-/// How long the first message that who follows ever meets of a client waits: what comes together may come in disorder.
-pub(crate) const READER_MEET_TIME: Duration = Duration::from_millis(250);
+/// How long the first message that who follows ever meets of a client waits: what comes together may come in disorder, one
+/// data node's disk being slower than another's. Who sends once a minute is shown so much later, once.
+pub(crate) const READER_MEET_TIME: Duration = Duration::from_secs(1);
 
 /// Bytes of records that a reader holds back while one before them is missing; past it the oldest is let go first.
 pub(crate) const READER_HELD_BYTES_MAX: usize = 32 * 1024 * 1024;

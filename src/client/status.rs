@@ -115,7 +115,15 @@ pub(crate) async fn drain_on(net: &Net, head: &str, name: &str, leaving: Leaving
 /// # Errors
 /// The head can't be reached, the numbers make no sense, or the change before is not through.
 pub async fn set_copies(head: &str, replicas: u8, least: u8) -> Result<(), Error> {
-    tell(&Net::Tcp, head, Frame::Copies { replicas, least }).await
+    set_copies_on(&Net::Tcp, head, replicas, least).await
+}
+
+/// As [`set_copies`], on this network.
+///
+/// # Errors
+/// The same.
+pub(crate) async fn set_copies_on(net: &Net, head: &str, replicas: u8, least: u8) -> Result<(), Error> {
+    tell(net, head, Frame::Copies { replicas, least }).await
 }
 
 /// Sends a frame that changes something.

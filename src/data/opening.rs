@@ -109,7 +109,7 @@ pub(super) fn open<S: Storage>(storage: &S, sizes: BlockSizes, before: &Before) 
             let last = before.last.as_ref().filter(|last| !names.contains(&last.file));
             let synced = last.map_or(0, |last| last.bytes);
             let scanned = if before.always { torn_at_bad(scanned, synced) } else { scanned };
-            Some(open_current(storage, scanned, &names, (synced, sizes), &mut report)?)
+            Some(open_current(storage, scanned, &names, synced, sizes, &mut report)?)
         }
         None => None,
     };
@@ -157,7 +157,8 @@ fn open_current<S: Storage>(
     storage: &S,
     Scanned { mut file, mut index, found }: Scanned<S::File>,
     names: &[String],
-    (synced, sizes): (u64, BlockSizes),
+    synced: u64,
+    sizes: BlockSizes,
     report: &mut OpenReport,
 ) -> Result<Current<S::File>, OpenError> {
     tell_rot(CURRENT, &found, report);

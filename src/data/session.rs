@@ -194,7 +194,7 @@ pub(crate) async fn keep(head: &str, me: &Rc<Node>, shutdown: &CancellationToken
     let mut said = String::new();
     let mut doubt = Doubt::default();
     while !shutdown.is_cancelled() && me.commit.poisoned().is_none() {
-        let ended = once(head, me, shutdown, (&mut backoff, &mut doubt)).await;
+        let ended = once(head, me, shutdown, &mut backoff, &mut doubt).await;
         if shutdown.is_cancelled() {
             return;
         }
@@ -256,7 +256,8 @@ async fn once(
     head: &str,
     me: &Rc<Node>,
     shutdown: &CancellationToken,
-    (backoff, doubt): (&mut Backoff, &mut Doubt),
+    backoff: &mut Backoff,
+    doubt: &mut Doubt,
 ) -> Result<(), Ended> {
     let mut socket = tokio::select! {
         biased;
@@ -500,14 +501,14 @@ async fn page(me: &Rc<Node>, sender: &HeadSender, request: u32, query: Query) {
     let sent = match found {
         Ok(page) => {
             let rotten = if me.desk.identity().old { page.rotten } else { 0 };
-            let ends = (page.next, me.commit.view().greatest().unwrap_or_default());
+            let greatest = me.commit.view().greatest().unwrap_or_default();
             sender.tell_news().map_err(drop).unwrap_or_default();
             if page.lost > 0 {
                 // Why, before the reader has to be told.
                 let state = Frame::NodeState(report(me));
                 outbox.with(|out| state.encode(out)).unwrap_or_default();
             }
-            outbox.with(|out| frame::page(out, request, ends, rotten, &page.lines))
+            outbox.with(|out| frame::page(out, request, page.next, greatest, rotten, &page.lines))
         }
         Err(error) => {
             let code = if error == ScanError::Busy { Code::Busy } else { Code::Storage };

@@ -38,6 +38,7 @@ mod rounds;
 pub(crate) mod shelf;
 mod state;
 mod status;
+mod steady;
 mod text_client;
 mod text_node;
 mod unread;
@@ -103,14 +104,15 @@ pub(crate) async fn run(config: Config, doors: Doors, shutdown: CancellationToke
     let _lock = Lock::take(&config.logs, Role::Head, "head")?;
     let registro = Registro::open(&config.logs, config.keep_registro, config.clock.clone())?;
     let shelf = Shelf::Path(config.logs.join(cluster::FILE));
-    run_on(config, (registro, shelf), doors, shutdown).await;
+    run_on(config, registro, shelf, doors, shutdown).await;
     Ok(())
 }
 
 /// As [`run`], with a registro that is open and locked already, and a place for `head.state`.
 pub(crate) async fn run_on(
     config: Config,
-    (registro, shelf): (Registro, Shelf),
+    registro: Registro,
+    shelf: Shelf,
     doors: Doors,
     shutdown: CancellationToken,
 ) {

@@ -195,7 +195,7 @@ enum Step {
 /// # Errors
 /// The read cannot be answered: tell the reader.
 pub(crate) async fn run(head: &Head, peer: IpAddr, outbox: &Rc<Outbox>, wanted: Wanted) -> Result<(), Refusal> {
-    let place = Place::take(&head.readers, outbox, (peer, head.config.clients.per_address))?;
+    let place = Place::take(&head.readers, outbox, peer, head.config.clients.per_address)?;
     head.solo_ready().await;
     if !wanted.follow {
         return pull(head, outbox, &wanted, &place).await;
@@ -374,7 +374,7 @@ impl Pull<'_> {
                 Answer::Page { next, rotten, lines, .. } => {
                     let len = lines.len();
                     self.head.readers.page_came(len);
-                    if let Err(bad) = self.merge.page(key, next, (lines, asked.bytes)) {
+                    if let Err(bad) = self.merge.page(key, next, lines, asked.bytes) {
                         self.head.say(source.node.ip, Log::Warn, &format!("dataNode {}: {bad}", source.node.name));
                         source.cause = bad.to_string();
                         fail(source, now);

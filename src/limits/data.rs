@@ -94,6 +94,9 @@ pub(crate) const RECORD_LINE_BYTES_MAX: usize = 4 * (MESSAGE_BYTES_MAX + TEXT_BY
 /// Read size of a scan over a log, bytes.
 pub(crate) const SCAN_CHUNK_BYTES: usize = 1024 * 1024;
 
+/// Part of a chunk that is worth a thread, bytes: it takes some 200 µs to check, and a thread 20 to begin.
+pub(crate) const SCAN_SHARED_BYTES_MIN: usize = 256 * 1024;
+
 /// Quarantined places that recovery lists for one file; more than this and the file is past mending line by line.
 pub(crate) const QUARANTINE_PLACES_MAX: usize = 10_000;
 

@@ -168,7 +168,7 @@ async fn serve(router: &Router, time: Duration, listener: &TcpListener, shutdown
             Ok(((socket, peer), place)) => {
                 failing = false;
                 let log = Arc::clone(&log);
-                let connection = connection(socket, peer, (router.clone(), log), time, shutdown.clone());
+                let connection = connection(socket, peer, router.clone(), log, time, shutdown.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -194,7 +194,8 @@ async fn serve(router: &Router, time: Duration, listener: &TcpListener, shutdown
 async fn connection(
     socket: TcpStream,
     peer: SocketAddr,
-    (router, log): (Router, Arc<PeerLog>),
+    router: Router,
+    log: Arc<PeerLog>,
     time: Duration,
     shutdown: CancellationToken,
 ) {

@@ -128,7 +128,7 @@ HOLD_NS = 30 * 1_000_000_000
 #: How long a message of a connection in text waits while what comes is delivered: nothing of it is ever sent again.
 TEXT_HOLD_NS = 5 * 1_000_000_000
 #: The same for the first message of a client that comes then: what comes together may come in disorder.
-MEET_NS = 250_000_000
+MEET_NS = 1_000_000_000
 HELD_BYTES_MAX = 32 * 1024 * 1024
 HELD_EXTRA_BYTES = 256
 CLIENTS_MAX = 4096

@@ -353,13 +353,7 @@ pub fn records_of(out: &mut BytesMut, empty: bool, take: impl FnOnce(&mut BytesM
 ///
 /// # Errors
 /// An id out of bounds, lines that do not end in a newline or are too many.
-pub fn page(
-    out: &mut BytesMut,
-    request: u32,
-    (next, greatest): (RecordId, RecordId),
-    rotten: u32,
-    lines: &[u8],
-) -> Result {
+pub fn page(out: &mut BytesMut, request: u32, next: RecordId, greatest: RecordId, rotten: u32, lines: &[u8]) -> Result {
     lines_frame(out, kind::PAGE, lines, |out| {
         out.put_u32(request);
         id(out, next)?;
@@ -516,7 +510,7 @@ impl Frame {
                 put_filter(out, sources)
             }),
             Self::Page { request, next, greatest, rotten, lines } => {
-                page(out, *request, (*next, *greatest), *rotten, lines)
+                page(out, *request, *next, *greatest, *rotten, lines)
             }
             Self::ScanFailed { request, refusal } => frame(out, kind::SCAN_FAILED, |out| {
                 out.put_u32(*request);
