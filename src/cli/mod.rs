@@ -24,12 +24,14 @@ mod data;
 mod demo;
 #[cfg(feature = "device")]
 mod device;
+mod devices;
 mod drain;
 mod head;
 mod heads;
 mod health;
 mod logging;
 mod moment;
+mod plain;
 mod print;
 mod read;
 #[cfg(feature = "broker")]
@@ -90,6 +92,8 @@ Examples:
       the last ten messages, then what comes
   acopio status --head 127.0.0.1:5000
       who is there, and what they keep
+  acopio devices --silent
+      which device has not been heard for long
   acopio verify logs/data*
       check every record on disk
   acopio audit --registro logs --data logs
@@ -164,6 +168,7 @@ enum Command {
     Send(send::Send),
     Read(read::Read),
     Status(status::Status),
+    Devices(devices::Devices),
     Health(health::Health),
     Drain(drain::Drain),
     Copies(copies::Copies),
@@ -257,6 +262,7 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Send(args) => args.run(cli.global),
         Command::Read(args) => args.run(cli.global),
         Command::Status(args) => args.run(cli.global),
+        Command::Devices(args) => args.run(cli.global),
         Command::Health(args) => args.run(cli.global),
         Command::Drain(args) => args.run(cli.global),
         Command::Copies(args) => args.run(cli.global),

@@ -18,7 +18,8 @@ use crate::net::framed::{self, Ended, next_frame};
 use crate::net::{Backoff, Net, Stream};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame};
-use crate::wire::text::FRAMED_CLIENT_OPENING;
+use crate::wire::said::Said;
+use crate::wire::text::{FRAMED_CLIENT_OPENING, framed_client_opening};
 
 /// Runs until the sender is gone and everything is settled, or the receipts are gone.
 pub(super) async fn run(shared: Arc<Shared>, config: Arc<Config>) {
@@ -128,10 +129,13 @@ async fn wait_for_work(shared: &Shared) -> bool {
 }
 
 /// A framed connection to a head, after the handshake.
-pub(super) async fn open(net: &Net, head: &str) -> Result<(Stream, BytesMut), Ended> {
+pub(super) async fn open(net: &Net, head: &str, said: Option<Said>) -> Result<(Stream, BytesMut), Ended> {
     let mut socket = net.dial(head, None).await?;
     let mut buffer = BytesMut::with_capacity(limits::READ_BUFFER_BYTES);
-    framed::open(&mut socket, FRAMED_CLIENT_OPENING, &mut buffer).await?;
+    match said {
+        None => framed::open(&mut socket, FRAMED_CLIENT_OPENING, &mut buffer).await?,
+        Some(said) => framed::open(&mut socket, &framed_client_opening(&said), &mut buffer).await?,
+    }
     tracing::debug!(target: "acopio::client", "{head}: peticion acopio/2, confirmacion");
     Ok((socket, buffer))
 }
@@ -148,7 +152,7 @@ async fn converse(
 ) -> Result<(), Ended> {
     let silence_max = silence_max(heads.len());
     let open_max = open_max(heads.len(), config.retry_for);
-    let opened = timeout(open_max, open(&config.net, head)).await;
+    let opened = timeout(open_max, open(&config.net, head, config.said())).await;
     let (mut socket, mut buffer) = opened.unwrap_or(Err(Ended::Silent(open_max)))?;
     let mut out = BytesMut::new();
     let hello = Frame::Hello { client: config.id, text: config.text };

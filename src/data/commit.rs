@@ -17,6 +17,7 @@ use super::index::Piece;
 use super::orders::{Done, Files, Lines, LogState, Mark, Order};
 use super::record::{self, Fields};
 use super::retention::{Keeper, Policy};
+use super::sources::Heard;
 use super::storage::Storage;
 use super::strangers::Strangers;
 use super::view::{SealedFile, View};
@@ -277,6 +278,9 @@ impl Commit {
             (place.ledger(first.id), place.entry..place.entry.saturating_add(u32::from(messages.count())))
         });
         lines.summary.add(first.id, Piece { bytes, records, least: first.id, greatest }, entries);
+        if let Some(source) = first.source {
+            lines.summary.of_source(source, Heard::of(records, first.id, greatest));
+        }
         self.mark(lines, put, was_empty);
         Ok(())
     }

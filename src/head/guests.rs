@@ -9,13 +9,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use bytes::BytesMut;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::flow::stopping;
+use super::visits::Visitor;
 use crate::limits;
+use crate::net::{self, Read, ReadHalf};
 use crate::wire::error::Refusal;
 use crate::wire::id::ClientId;
+use crate::wire::said::Said;
 
 /// What clients may have.
 #[derive(Clone, Copy, Debug)]
@@ -84,19 +88,45 @@ pub(super) const fn is_idle(stay: Stay, idle_after: Duration) -> bool {
 pub(crate) struct Exit {
     /// Told when the connection has to end: by this, or because the head stops.
     pub(crate) token: CancellationToken,
-    why: RefCell<Option<Refusal>>,
+    /// Told when it has to end once what has come already is read.
+    pub(super) soft: CancellationToken,
+    pub(super) why: RefCell<Option<Refusal>>,
 }
 
 impl Exit {
     /// For a connection that ends when `stopping` is told, at the latest.
     #[must_use]
     pub(crate) fn new(stopping: &CancellationToken) -> Rc<Self> {
-        Rc::new(Self { token: stopping.child_token(), why: RefCell::default() })
+        Rc::new(Self { token: stopping.child_token(), soft: CancellationToken::new(), why: RefCell::default() })
     }
 
     pub(super) fn end(&self, why: Refusal) {
         self.why.replace(Some(why));
         self.token.cancel();
+    }
+
+    /// Whether the connection has to end.
+    #[must_use]
+    pub(crate) fn is_told(&self) -> bool {
+        self.token.is_cancelled() || self.soft.is_cancelled()
+    }
+
+    /// Resolves when the connection has to end.
+    pub(crate) async fn told(&self) {
+        tokio::select! {
+            biased;
+            () = self.token.cancelled() => {}
+            () = self.soft.cancelled() => {}
+        }
+    }
+
+    /// Reads once, unless the connection has to end.
+    pub(crate) async fn read(&self, socket: &mut ReadHalf<'_>, buffer: &mut BytesMut) -> Read {
+        tokio::select! {
+            biased;
+            read = net::read(socket, buffer, &self.token) => read,
+            () = self.soft.cancelled() => Read::Stopping,
+        }
     }
 
     /// What the peer is told.
@@ -107,13 +137,22 @@ impl Exit {
 
     /// Resolves when a connection that had to end has had time enough for it: a peer that does not read is not waited for.
     pub(crate) async fn overdue(&self) {
-        self.token.cancelled().await;
+        self.told().await;
         if self.why.borrow().is_none() {
             // The head stops, and waits for its connections itself.
             std::future::pending::<()>().await;
         }
         sleep(limits::PLACE_LEAVE_TIME_MAX).await;
     }
+}
+
+/// Who has just shaken hands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Newcomer {
+    /// Where it comes from.
+    pub(crate) peer: SocketAddr,
+    /// What it said of itself.
+    pub(crate) said: Option<Said>,
 }
 
 /// A client that has a place.
@@ -125,6 +164,8 @@ pub(crate) struct Guest {
     pub(crate) dialect: Cell<&'static str>,
     /// Its id, for one that has said Hello.
     pub(crate) client: Cell<Option<ClientId>>,
+    /// What it said of itself.
+    pub(crate) said: Cell<Option<Said>>,
     /// Since when.
     pub(crate) since: SystemTime,
     /// When it was heard last.
@@ -133,6 +174,8 @@ pub(crate) struct Guest {
     pub(crate) messages: Cell<u64>,
     /// It reads, and need not say anything.
     pub(crate) busy: Cell<bool>,
+    /// As whom it was noted in `clientes.log`, and whether with a line.
+    pub(super) visit: Cell<Option<(Visitor, bool)>>,
     pub(super) exit: Rc<Exit>,
 }
 
@@ -151,6 +194,12 @@ impl Guest {
     /// Messages came from it.
     pub(crate) fn add(&self, messages: u16) {
         self.messages.set(self.messages.get() + u64::from(messages));
+    }
+
+    /// Who it is, for people.
+    pub(super) fn shown(&self) -> String {
+        let who = self.said.get().map_or_else(|| "-".to_owned(), |said| said.who.to_string());
+        format!("{who} {} {}", self.peer, self.dialect.get())
     }
 
     pub(super) fn stay(&self) -> Stay {

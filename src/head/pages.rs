@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::limits;
 use crate::wire::error::Refusal;
+use crate::wire::filter::SourceFilter;
 use crate::wire::id::{ClientId, RecordId};
 
 /// What a reader asked for.
@@ -20,6 +21,8 @@ pub(crate) struct Wanted {
     pub(crate) until: RecordId,
     /// Only records of this client.
     pub(crate) client: Option<ClientId>,
+    /// Only records of these sources.
+    pub(crate) sources: SourceFilter,
     /// Go on with what comes.
     pub(crate) follow: bool,
     /// Leave out nodes that are away.

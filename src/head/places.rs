@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::alarms::Log;
 use super::guests::{Admission, Exit, Guest, admit, is_idle};
 use super::state::Head;
+use super::visits::{Visit, Visitor};
 use crate::limits;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::text::{full_at_address_text, full_text};
@@ -20,6 +21,17 @@ fn leave(head: &Head, serial: u64, why: Refusal) {
         let ip = guest.peer.ip();
         head.say(ip, Log::Info, &format!("a client at {ip} is closed: {why}"));
         guest.exit.end(why);
+    }
+}
+
+/// Another connection has this client's name from now on: it loses its place, and ends once what has come from it is read.
+pub(super) fn supersede(head: &Head, guest: &Guest, why: Refusal) {
+    let guest = head.places.guests.borrow_mut().remove(&guest.serial);
+    if let Some(guest) = guest {
+        let ip = guest.peer.ip();
+        head.say(ip, Log::Info, &format!("a client at {ip} is closed: {why}"));
+        guest.exit.why.replace(Some(why));
+        guest.exit.soft.cancel();
     }
 }
 
@@ -66,10 +78,12 @@ impl<'a> Place<'a> {
             peer,
             dialect: Cell::new(dialect),
             client: Cell::default(),
+            said: Cell::default(),
             since: head.config.clock.now(),
             heard: Cell::new(Instant::now()),
             messages: Cell::default(),
             busy: Cell::default(),
+            visit: Cell::default(),
             exit: Rc::clone(exit),
         });
         places.guests.borrow_mut().insert(serial, Rc::clone(&guest));
@@ -80,8 +94,42 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.head.places.guests.borrow_mut().remove(&self.guest.serial);
+        self.head.note_left(&self.guest);
     }
 }
+
+impl Head {
+    /// A line in `clientes.log`: a client is connected, and it is known who it is.
+    pub(crate) fn note_came(&self, guest: &Guest) {
+        let visitor = guest.said.get().map_or(Visitor::From(guest.peer.ip()), |said| Visitor::Named(said.who));
+        let noted = self.visits.borrow_mut().came(visitor, Instant::now());
+        guest.visit.set(Some(noted));
+        if noted.1 {
+            tracing::info!(target: CLIENTES, "{} conectado", guest.shown());
+        }
+    }
+
+    fn note_left(&self, guest: &Guest) {
+        let Some((visitor, listed)) = guest.visit.get() else { return };
+        let messages = guest.messages.get();
+        self.visits.borrow_mut().left(&Visit { visitor, listed, messages });
+        if listed {
+            let client = guest.client.get().map(|id| id.to_string()).unwrap_or_default();
+            let cause = if guest.exit.is_told() { guest.exit.words().text } else { "it closed".to_owned() };
+            let shown = guest.shown();
+            tracing::info!(target: CLIENTES, "{shown} desconectado cliente={client} mensajes={messages}: {cause}");
+        }
+    }
+
+    /// Lines in `clientes.log` for those that connect for each reading.
+    pub(crate) fn sum_visits(&self, last: bool) {
+        let lines = self.visits.borrow_mut().due(Instant::now(), last);
+        lines.iter().for_each(|line| tracing::info!(target: CLIENTES, "{line}"));
+    }
+}
+
+/// Target of what goes to `clientes.log`.
+const CLIENTES: &str = "acopio::clientes";
 
 /// Closes clients that say nothing for too long, until the head is dropped.
 pub(crate) async fn close_idle(head: Rc<Head>) {

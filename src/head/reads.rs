@@ -429,8 +429,8 @@ impl Pull<'_> {
                 source.ask_at = now + limits::READ_POLL_MAX;
                 continue;
             };
-            let client = self.wanted.client;
-            source.node.tell(&Frame::Scan { request, from, until, client, bytes_max: bytes as u32 });
+            let (client, sources) = (self.wanted.client, self.wanted.sources.clone());
+            source.node.tell(&Frame::Scan { request, from, until, client, sources, bytes_max: bytes as u32 });
             let expected = if bytes > 0 { expected } else { 0 };
             source.asked = Some(Asked { at: now, bytes, expected });
             if bytes > 0 {

@@ -153,6 +153,12 @@ pub(crate) const BLOCKS_SHARED: usize = 512;
 /// shall not need an entry for each.
 pub(crate) const PIECE_BYTES_MAX: u64 = 4 * 1024;
 
+/// Sources that the sidecar of one file tells of: a file of the default size has some hundred records of each then.
+pub(crate) const FILE_SOURCES_MAX: usize = 16 * 1024;
+
+/// Sources that a node tells of.
+pub(crate) const NODE_SOURCES_MAX: usize = 128 * 1024;
+
 /// Greatest sidecar that is read, bytes: that of a sealed file of some 200 GiB. The index of a larger file is made by
 /// reading it.
 pub(crate) const SIDECAR_BYTES_MAX: usize = 64 * 1024 * 1024;

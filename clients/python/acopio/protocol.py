@@ -38,7 +38,7 @@ class Kind(enum.IntEnum):
 
 
 #: The last kind there is; the others are between heads and data nodes, or for commands.
-KIND_LAST = 0x24
+KIND_LAST = 0x27
 
 
 class Code(enum.IntEnum):
@@ -79,6 +79,9 @@ MESSAGE_BYTES_MAX = 1024 * 1024
 FRAME_BYTES_MAX = MESSAGE_BYTES_MAX + 1024
 LINES_FRAME_BYTES_MAX = 4_198_400
 TEXT_BYTES_MAX = 512
+SOURCE_NAME_BYTES_MAX = 32
+#: Names and groups in one question.
+FILTER_NAMES_MAX = 256
 REPLICAS_MAX = 8
 STATUS_BYTES_MAX = MESSAGE_BYTES_MAX
 #: What a reader that follows has read, as heads write it.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::client::reader::{self, Config, Event, Message, Query, ReadError};
 use crate::limits;
+use crate::wire::filter::SourceFilter;
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::peer::missing_cause;
 use anyhow::Result;
@@ -28,6 +29,8 @@ Examples:
       everything, the oldest first
   acopio read --head 127.0.0.1:5000 --since 10m --grep temp
       of the last ten minutes, what mentions temp
+  acopio read --head 127.0.0.1:5000 --from esp7,taller/
+      what esp7 sent, and all of the group taller
   acopio read --head 127.0.0.1:5000 --last 10 --follow
       the last ten, then what comes, until Ctrl-C
   acopio read --head 127.0.0.1:5000 --last 0 --follow
@@ -70,6 +73,9 @@ pub(crate) struct Read {
     /// Only messages of this client: ten characters, as in the second field of data.txt
     #[arg(long, env = "ACOPIO_CLIENT", value_name = "ID", allow_hyphen_values = true, value_parser = client_id)]
     client: Option<ClientId>,
+    /// Only messages of these sources: names with commas between them; one that ends in / is a group, with all that is in it
+    #[arg(long, env = "ACOPIO_FROM", value_name = "NAMES")]
+    from: Option<SourceFilter>,
     /// Only messages in which this regular expression is found
     #[arg(long, env = "ACOPIO_GREP", value_name = "RE", allow_hyphen_values = true, value_parser = pattern)]
     grep: Option<Regex>,
@@ -111,6 +117,7 @@ impl Read {
             from: self.since.map_or(RecordId::ZERO, |since| since.id(now)),
             until: self.until.map_or(RecordId::MAX, |until| until.id(now)),
             client: self.client,
+            sources: self.from.unwrap_or_default(),
             follow: self.follow,
             partial: self.partial,
         };

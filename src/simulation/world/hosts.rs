@@ -35,6 +35,7 @@ impl World {
                 let Some(head) = self.heads.get_mut(n).filter(|head| head.process.is_none()) else { return };
                 let config = head::Config {
                     logs: PathBuf::new(),
+                    names: None,
                     keep_registro: Keep::default(),
                     clients: head::Rules {
                         most: limits::CLIENTS_MAX_DEFAULT,
@@ -60,7 +61,8 @@ impl World {
                 head.process = Some(Process::start(|shutdown| async move {
                     match listener {
                         Ok(listener) => {
-                            head::run_on(config, registro, shelf, Listener::Simulated(listener), shutdown).await;
+                            let doors = Listener::Simulated(listener).into();
+                            head::run_on(config, registro, shelf, doors, shutdown).await;
                             IN_ORDER.to_owned()
                         }
                         Err(error) => format!("it cannot listen: {error}"),
