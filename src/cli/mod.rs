@@ -10,13 +10,16 @@ use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
 #[cfg(feature = "coord")]
 mod announced;
+mod asked;
 mod audit;
 #[cfg(feature = "lab")]
 mod bench;
 #[cfg(feature = "broker")]
 mod broker;
+mod buckets;
 #[cfg(feature = "broker")]
 mod calc;
+mod check;
 mod client;
 mod copies;
 mod data;
@@ -25,11 +28,13 @@ mod demo;
 #[cfg(feature = "device")]
 mod device;
 mod drain;
+mod events;
 mod head;
 mod heads;
 mod health;
 mod logging;
 mod moment;
+mod plot;
 mod print;
 mod read;
 #[cfg(feature = "broker")]
@@ -45,6 +50,7 @@ mod up_devices;
 mod upkeep;
 mod values;
 mod verify;
+mod watch;
 #[cfg(feature = "web")]
 mod web;
 #[cfg(feature = "coord")]
@@ -163,6 +169,9 @@ enum Command {
     Device(device::Device),
     Send(send::Send),
     Read(read::Read),
+    Plot(plot::Plot),
+    Check(check::Check),
+    Watch(watch::Watch),
     Status(status::Status),
     Health(health::Health),
     Drain(drain::Drain),
@@ -256,6 +265,9 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Device(args) => args.run(cli.global),
         Command::Send(args) => args.run(cli.global),
         Command::Read(args) => args.run(cli.global),
+        Command::Plot(args) => args.run(cli.global),
+        Command::Check(args) => args.run(cli.global),
+        Command::Watch(args) => args.run(cli.global),
         Command::Status(args) => args.run(cli.global),
         Command::Health(args) => args.run(cli.global),
         Command::Drain(args) => args.run(cli.global),

@@ -48,6 +48,7 @@ mod python_vectors;
 mod raw_dialect;
 mod read;
 mod read_cluster;
+mod read_fields;
 mod reader_library;
 mod reading;
 mod registro;
