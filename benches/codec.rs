@@ -23,7 +23,7 @@ fn codec(c: &mut Criterion) {
     let messages = builder.take().expect("there are some");
     let first = RecordId { time_ns: 1_795_234_260_000_000_000, incarnation: 7 };
     let place = Place { number: 1, entry: 16 };
-    let fields = PutFields { first, client: ClientId(1), first_seq: 1, place, members: &[] };
+    let fields = PutFields { first, client: ClientId(1), first_seq: 1, place, members: &[], source: None };
     let mut group = c.benchmark_group("codec");
     group.throughput(Throughput::Elements(MESSAGES));
     let mut out = BytesMut::with_capacity(64 * 1024);

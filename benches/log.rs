@@ -18,7 +18,7 @@ const START: RecordId = RecordId { time_ns: 1_795_234_260_123_456_789, incarnati
 fn lines(out: &mut Vec<u8>, count: u64, payload: &[u8]) {
     for n in 0..count {
         let (client, place) = (ClientId(0x123_4567_89ab_cdef), Some(Place { number: 7, entry: n as u32 }));
-        encode(out, Fields { id: START.plus(n), client, seq: 1_000_000 + n, place }, payload).unwrap();
+        encode(out, Fields { id: START.plus(n), client, seq: 1_000_000 + n, place, source: None }, payload).unwrap();
     }
 }
 
@@ -93,7 +93,12 @@ fn pages(c: &mut Criterion) {
         for n in 0..1000 {
             let id = START.plus((k * 1000 + n) * 10_000);
             let place = Some(Place { number: 7, entry: (k * 1000 + n) as u32 });
-            encode(&mut batch, Fields { id, client: ClientId(7), seq: 1_000_000 + n, place }, &[b'm'; 100]).unwrap();
+            encode(
+                &mut batch,
+                Fields { id, client: ClientId(7), seq: 1_000_000 + n, place, source: None },
+                &[b'm'; 100],
+            )
+            .unwrap();
         }
         log.append(&batch, &Summary::of(&batch)).unwrap();
     }

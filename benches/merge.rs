@@ -21,7 +21,8 @@ fn pages(copies: u64) -> Vec<Bytes> {
         for n in 0..RECORDS {
             if (n / 16 + NODES - node) % NODES < copies {
                 let (client, place) = (ClientId(0x123_4567_89ab_cdef), Some(Place { number: 7, entry: n as u32 }));
-                encode(&mut lines, Fields { id: START.plus(n), client, seq: 1 + n, place }, &[b'm'; 100]).unwrap();
+                encode(&mut lines, Fields { id: START.plus(n), client, seq: 1 + n, place, source: None }, &[b'm'; 100])
+                    .unwrap();
             }
         }
         Bytes::from(lines)

@@ -28,6 +28,7 @@ fn main() {
             (Some("esp7"), "85.0"),
             (Some("plc39"), "presion=NaN caudal=1e999"),
         ] {
+            let source = source.and_then(|name: &str| name.parse().ok());
             show(payload, &Reading::new(source, payload.as_bytes(), taken, &rules));
         }
     }
@@ -37,7 +38,7 @@ fn main() {
 }
 
 fn show(payload: &str, reading: &Reading) {
-    println!("{} {payload}", reading.source.as_deref().unwrap_or("-"));
+    println!("{} {payload}", reading.source.as_ref().map_or("-", |source| source.as_str()));
     if let Some(time) = reading.device_time {
         println!("    at {time}");
     }

@@ -57,6 +57,9 @@ pub const TEXT_BYTES_MAX: usize = 512;
 /// Greatest node name, bytes: it is a column in `status` and a word in the logs, and the names of all copies fit a text.
 pub const NODE_NAME_BYTES_MAX: usize = 63;
 
+/// Greatest name of a source, bytes: it stands in each of its records.
+pub const SOURCE_NAME_BYTES_MAX: usize = 32;
+
 /// Greatest handshake line, bytes: the longest legal one takes less than 64.
 pub const HANDSHAKE_BYTES_MAX: usize = 256;
 

@@ -298,7 +298,7 @@ mod tests {
         let mut out = Vec::new();
         let id = RecordId { time_ns: 1_795_234_260_000_000_000 + n, incarnation: 7 };
         let place = place.map(|(number, entry)| Place { number, entry });
-        encode(&mut out, Fields { id, client: ClientId(1), seq: n, place }, payload.as_bytes()).unwrap();
+        encode(&mut out, Fields { id, client: ClientId(1), seq: n, place, source: None }, payload.as_bytes()).unwrap();
         out
     }
 

@@ -20,8 +20,12 @@ fn id(n: u64) -> RecordId {
 fn record(n: u64, seq: u64, kind: u8) -> Vec<u8> {
     let mut out = Vec::new();
     let place = Some(Place { number: 0, entry: n as u32 });
-    encode(&mut out, Fields { id: id(n), client: ClientId(9), seq, place }, format!("medida {kind}").as_bytes())
-        .unwrap();
+    encode(
+        &mut out,
+        Fields { id: id(n), client: ClientId(9), seq, place, source: None },
+        format!("medida {kind}").as_bytes(),
+    )
+    .unwrap();
     out
 }
 

@@ -1,6 +1,6 @@
 //! Copies of records as they are found in data folders, brought together id by id, and entry by entry.
 //!
-//! Two copies are the same if client, sequence number and payload are. A record may stand in several ledgers, for what was
+//! Two copies are the same if client, sequence number, source and payload are. A record may stand in several ledgers, for what was
 //! put again is another entry under the same id; but an entry is one record. What a copy too few or too many means is not
 //! decided here.
 
@@ -19,7 +19,7 @@ pub(crate) struct Copied {
     pub(crate) id: RecordId,
     /// Which folder it lies in.
     pub(crate) folder: u16,
-    /// CRC-32C of client, sequence number and payload.
+    /// CRC-32C of client, sequence number, source and payload.
     pub(crate) content: u32,
 }
 
@@ -30,6 +30,7 @@ impl Copied {
         let content = crc32c::crc32c(line.text.as_bytes());
         let content = crc32c::crc32c_append(content, &line.client.0.to_le_bytes());
         let content = crc32c::crc32c_append(content, &line.seq.to_le_bytes());
+        let content = line.source.map_or(content, |source| crc32c::crc32c_append(content, source.as_bytes()));
         Self { id: line.id, folder, content }
     }
 }

@@ -140,7 +140,7 @@ mod tests {
 
     fn line(n: u64) -> String {
         let mut out = Vec::new();
-        let fields = Fields { id: id(n), client: ClientId(1), seq: n, place: None };
+        let fields = Fields { id: id(n), client: ClientId(1), seq: n, place: None, source: None };
         encode(&mut out, fields, format!("m{n}").as_bytes()).unwrap();
         String::from_utf8(out).unwrap()
     }

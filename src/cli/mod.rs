@@ -34,9 +34,11 @@ mod heads;
 mod health;
 mod logging;
 mod moment;
+mod note;
 mod plot;
 mod print;
 mod read;
+mod readings;
 #[cfg(feature = "broker")]
 mod replay;
 mod runtime;
@@ -171,6 +173,7 @@ enum Command {
     Read(read::Read),
     Plot(plot::Plot),
     Check(check::Check),
+    Note(note::NoteArgs),
     Watch(watch::Watch),
     Status(status::Status),
     Health(health::Health),
@@ -267,6 +270,7 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Read(args) => args.run(cli.global),
         Command::Plot(args) => args.run(cli.global),
         Command::Check(args) => args.run(cli.global),
+        Command::Note(args) => args.run(cli.global),
         Command::Watch(args) => args.run(cli.global),
         Command::Status(args) => args.run(cli.global),
         Command::Health(args) => args.run(cli.global),

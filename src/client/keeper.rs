@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Ack, Config, Error, Outcome, Receipts, Sender, connect};
 use crate::limits;
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::source::SourceName;
 
 /// A message that is kept, and how readers know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,7 @@ pub struct Keeper {
 
 #[derive(Debug)]
 struct Request {
+    source: Option<SourceName>,
     payload: Bytes,
     told: Told,
 }
@@ -57,8 +59,20 @@ impl Keeper {
     /// # Errors
     /// Why it is not kept, as far as the client knows.
     pub async fn keep(&self, payload: Bytes) -> Result<Kept, Error> {
+        self.request(None, payload).await
+    }
+
+    /// The same for a message of this source.
+    ///
+    /// # Errors
+    /// As [`Keeper::keep`].
+    pub async fn keep_as(&self, source: SourceName, payload: Bytes) -> Result<Kept, Error> {
+        self.request(Some(source), payload).await
+    }
+
+    async fn request(&self, source: Option<SourceName>, payload: Bytes) -> Result<Kept, Error> {
         let (told, result) = oneshot::channel();
-        self.requests.send(Request { payload, told }).await.map_err(|_| Error::Closed)?;
+        self.requests.send(Request { source, payload, told }).await.map_err(|_| Error::Closed)?;
         result.await.unwrap_or(Err(Error::Closed))
     }
 }
@@ -98,9 +112,9 @@ async fn take(
             }
             request = requests.recv(), if waiting.len() < limits::KEEPER_IN_FLIGHT_MAX => request,
         };
-        let Some(Request { payload, told }) = request else { return false };
+        let Some(Request { source, payload, told }) = request else { return false };
         // The window has room for more messages than wait here, and for their bytes once the head has some of them.
-        match sender.send(payload).await {
+        match sender.accept(source, payload).await {
             Ok(seq) => {
                 waiting.insert(seq, told);
             }

@@ -31,6 +31,7 @@ use crate::limits;
 use crate::wire::error::Refusal;
 use crate::wire::frame::SyncMode;
 use crate::wire::id::RecordId;
+use crate::wire::source::SourceName;
 use unsettled::Unsettled;
 
 /// Why a message was not accepted or not kept.
@@ -148,6 +149,18 @@ impl Sender {
     /// # Errors
     /// [`Error::TooLong`], or [`Error::Closed`] if the receipts are gone.
     pub async fn send(&self, payload: Bytes) -> Result<u64, Error> {
+        self.accept(None, payload).await
+    }
+
+    /// The same for a message of this source: for who speaks for many.
+    ///
+    /// # Errors
+    /// As [`Sender::send`].
+    pub async fn send_as(&self, source: SourceName, payload: Bytes) -> Result<u64, Error> {
+        self.accept(Some(source), payload).await
+    }
+
+    async fn accept(&self, source: Option<SourceName>, payload: Bytes) -> Result<u64, Error> {
         if payload.len() > limits::MESSAGE_BYTES_MAX {
             return Err(Error::TooLong(payload.len()));
         }
@@ -159,7 +172,7 @@ impl Sender {
                     return Err(Error::Closed);
                 }
                 if self.has_room(&state, &payload) {
-                    let seq = state.unsettled.push(payload, Instant::now());
+                    let seq = state.unsettled.push(payload, source, Instant::now());
                     drop(state);
                     self.shared.work.notify_one();
                     return Ok(seq);
@@ -185,7 +198,7 @@ impl Sender {
                 }
                 let now = Instant::now();
                 while let Some(payload) = payloads.next_if(|payload| self.has_room(&state, payload)) {
-                    state.unsettled.push(payload, now);
+                    state.unsettled.push(payload, None, now);
                 }
             }
             self.shared.work.notify_one();
@@ -267,6 +280,19 @@ impl Client {
     /// Why it is not.
     pub async fn store(&mut self, payload: Bytes) -> Result<Ack, Error> {
         let seq = self.sender.send(payload).await?;
+        self.settled(seq).await
+    }
+
+    /// The same for a message of this source: for who speaks for many.
+    ///
+    /// # Errors
+    /// Why it is not kept.
+    pub async fn store_as(&mut self, source: SourceName, payload: Bytes) -> Result<Ack, Error> {
+        let seq = self.sender.send_as(source, payload).await?;
+        self.settled(seq).await
+    }
+
+    async fn settled(&mut self, seq: u64) -> Result<Ack, Error> {
         while let Some(outcome) = self.receipts.next().await {
             match outcome {
                 Outcome::Acked(ack) if ack.first_seq == seq => return Ok(ack),

@@ -13,6 +13,7 @@ use super::{Ack, Outcome};
 use crate::limits;
 use crate::wire::error::Refusal;
 use crate::wire::frame::StoreBuilder;
+use crate::wire::source::SourceName;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -24,6 +25,7 @@ enum State {
 #[derive(Debug)]
 struct Entry {
     payload: Bytes,
+    source: Option<SourceName>,
     state: State,
 }
 
@@ -85,10 +87,10 @@ impl Unsettled {
     }
 
     /// Accepts a message; returns its sequence number.
-    pub(super) fn push(&mut self, payload: Bytes, now: Instant) -> u64 {
+    pub(super) fn push(&mut self, payload: Bytes, source: Option<SourceName>, now: Instant) -> u64 {
         self.stuck_since.get_or_insert(now);
         self.bytes += payload.len();
-        self.entries.push_back(Entry { payload, state: State::Unsent });
+        self.entries.push_back(Entry { payload, source, state: State::Unsent });
         self.first_seq + self.entries.len() as u64 - 1
     }
 
@@ -121,8 +123,10 @@ impl Unsettled {
                 }
                 continue;
             }
-            let (builder, payload_bytes) = frame.get_or_insert_with(|| (StoreBuilder::begin(out, seq), 0));
-            let fits = usize::from(builder.count()) < limits::BATCH_MESSAGES_MAX
+            let (builder, payload_bytes) =
+                frame.get_or_insert_with(|| (StoreBuilder::begin_as(out, entry.source, seq), 0));
+            let fits = builder.source() == entry.source
+                && usize::from(builder.count()) < limits::BATCH_MESSAGES_MAX
                 && (*payload_bytes == 0 || *payload_bytes + entry.payload.len() <= limits::BATCH_BYTES_MAX);
             if fits && builder.push(out, &entry.payload).is_ok() {
                 *payload_bytes += entry.payload.len();
@@ -258,7 +262,7 @@ mod tests {
     fn unsettled(messages: usize, now: Instant) -> Unsettled {
         let mut unsettled = Unsettled::new();
         for k in 0..messages {
-            assert_eq!(unsettled.push(format!("m{k}").into(), now), k as u64 + 1);
+            assert_eq!(unsettled.push(format!("m{k}").into(), None, now), k as u64 + 1);
         }
         unsettled
     }
@@ -270,7 +274,7 @@ mod tests {
         let frames = std::iter::from_fn(|| Frame::decode(&mut out).unwrap());
         frames
             .map(|frame| match frame {
-                Frame::Store { first_seq, messages } => (first_seq..).take(messages.count().into()).collect(),
+                Frame::Store { first_seq, messages, .. } => (first_seq..).take(messages.count().into()).collect(),
                 other => panic!("{other:?}"),
             })
             .collect()
@@ -286,6 +290,25 @@ mod tests {
         let mut unsettled = unsettled(20, now);
         assert_eq!(sent(&mut unsettled, now), [(1..=16).collect::<Vec<_>>(), (17..=20).collect()]);
         assert!(sent(&mut unsettled, now).is_empty());
+    }
+
+    #[test]
+    fn messages_of_different_sources_go_out_in_frames_of_their_own() {
+        let now = Instant::now();
+        let (mut unsettled, mut out) = (Unsettled::new(), BytesMut::new());
+        for source in ["a", "a", "b", "", "", "a"] {
+            unsettled.push("m".into(), source.parse().ok(), now);
+        }
+        unsettled.encode(&mut out, usize::MAX, now);
+        let frames: Vec<_> = std::iter::from_fn(|| Frame::decode(&mut out).unwrap()).collect();
+        let said = frames.iter().map(|frame| match frame {
+            Frame::Store { source, first_seq, messages } => {
+                (source.map(|name| name.to_string()).unwrap_or_default(), *first_seq, messages.count())
+            }
+            other => panic!("{other:?}"),
+        });
+        let wanted = [("a", 1, 2), ("b", 3, 1), ("", 4, 2), ("a", 6, 1)];
+        assert_eq!(said.collect::<Vec<_>>(), wanted.map(|(name, seq, count)| (name.to_owned(), seq, count)));
     }
 
     #[test]
@@ -337,6 +360,6 @@ mod tests {
             ),
             "{outcomes:?}"
         );
-        assert_eq!(unsettled.push("next".into(), now), 5);
+        assert_eq!(unsettled.push("next".into(), None, now), 5);
     }
 }

@@ -27,7 +27,7 @@ fn add(commit: &Commit, session: u64, n: u64, text: &[u8]) {
     let mut messages = MessagesBuilder::new();
     messages.push(&[text]).unwrap();
     let id = RecordId { time_ns: n, incarnation: 1 };
-    let first = Fields { id, client: ClientId(1), seq: n, place: None };
+    let first = Fields { id, client: ClientId(1), seq: n, place: None, source: None };
     commit.add(PutNumber { session, number: n }, first, &messages.take().unwrap()).unwrap();
 }
 

@@ -12,8 +12,13 @@ const LEDGER: LedgerId = LedgerId { incarnation: Incarnation(7), number: 3 };
 /// Entry `n`: a third of them is of another client.
 fn line(number: u32, n: u32) -> Vec<u8> {
     let id = RecordId { time_ns: 1_000 + u64::from(n), incarnation: 7 };
-    let fields =
-        Fields { id, client: ClientId(u64::from(n % 3)), seq: n.into(), place: Some(Place { number, entry: n }) };
+    let fields = Fields {
+        id,
+        client: ClientId(u64::from(n % 3)),
+        seq: n.into(),
+        place: Some(Place { number, entry: n }),
+        source: None,
+    };
     let mut line = Vec::new();
     record::encode(&mut line, fields, "x".repeat(n as usize % 50).as_bytes()).unwrap();
     line

@@ -26,7 +26,7 @@ fn batch(first: u64, count: u64) -> Vec<u8> {
     let mut lines = Vec::new();
     for n in first..first + count {
         let place = (n % 4 > 0).then_some(Place { number: 1, entry: n as u32 });
-        let fields = Fields { id: id(n), client: ClientId(first), seq: n, place };
+        let fields = Fields { id: id(n), client: ClientId(first), seq: n, place, source: None };
         encode(&mut lines, fields, format!("mensaje: {n} ñ\n").as_bytes()).unwrap();
     }
     lines

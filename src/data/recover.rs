@@ -237,7 +237,7 @@ mod tests {
 
     fn line(n: u64) -> Vec<u8> {
         let mut out = Vec::new();
-        let fields = Fields { id: id(n), client: ClientId(1), seq: n, place: None };
+        let fields = Fields { id: id(n), client: ClientId(1), seq: n, place: None, source: None };
         encode(&mut out, fields, format!("mensaje {n}").as_bytes()).unwrap();
         out
     }

@@ -25,7 +25,7 @@ fn append(log: &mut Log<SimDisk>, first: u64, count: u64) -> Result<(), LogError
     for n in first..first + count {
         let id = RecordId { time_ns: 1_000_000_000_000 + n, incarnation: 3 };
         let place = Some(Place { number: 0, entry: n as u32 });
-        encode(&mut lines, Fields { id, client: ClientId(7), seq: n, place }, b"mensaje: hola").unwrap();
+        encode(&mut lines, Fields { id, client: ClientId(7), seq: n, place, source: None }, b"mensaje: hola").unwrap();
     }
     log.append(&lines, &Summary::of(&lines))
 }

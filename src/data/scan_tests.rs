@@ -45,7 +45,7 @@ fn client(n: u64) -> ClientId {
 fn line(out: &mut Vec<u8>, n: u64) {
     let place = [None, Some(1), Some(2)][n as usize % 3].map(|number| Place { number, entry: n as u32 / 3 });
     let payload = "mensaje ".repeat(n as usize % 7);
-    encode(out, Fields { id: id(n), client: client(n), seq: n, place }, payload.as_bytes()).unwrap();
+    encode(out, Fields { id: id(n), client: client(n), seq: n, place, source: None }, payload.as_bytes()).unwrap();
 }
 
 fn append<S: Storage>(log: &mut Log<S>, numbers: impl IntoIterator<Item = u64>) {

@@ -244,7 +244,7 @@ mod tests {
     fn add(commit: &Commit, session: u64, n: u64) {
         let mut messages = MessagesBuilder::new();
         messages.push(&[b"hola"]).unwrap();
-        let first = Fields { id: id(n), client: ClientId(1), seq: n, place: None };
+        let first = Fields { id: id(n), client: ClientId(1), seq: n, place: None, source: None };
         commit.add(PutNumber { session, number: n }, first, &messages.take().unwrap()).unwrap();
         assert_eq!(commit.added(), n);
     }

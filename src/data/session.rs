@@ -374,7 +374,7 @@ impl Answering<'_> {
     async fn take(&mut self, frame: Frame) -> Result<(), Ended> {
         let (me, sender) = (self.me, self.sender);
         match frame {
-            Frame::Put { first, client, first_seq, place, members, messages } => {
+            Frame::Put { first, client, first_seq, place, members, source, messages } => {
                 me.commit.room().await;
                 self.puts += 1;
                 let ledger = place.ledger(first);
@@ -387,7 +387,7 @@ impl Answering<'_> {
                 }
                 let entries = place.entry..place.entry.saturating_add(messages.count().into());
                 sender.taken.borrow_mut().push_back(Taken { number: self.puts, ledger, entries });
-                let first = Fields { id: first, client, seq: first_seq, place: Some(place) };
+                let first = Fields { id: first, client, seq: first_seq, place: Some(place), source };
                 let put = PutNumber { session: self.session, number: self.puts };
                 me.commit.add(put, first, &messages).map_err(|error| protocol(error.to_string()))?;
             }

@@ -132,7 +132,7 @@ mod tests {
         for n in 0..10 {
             let id = RecordId { time_ns: 1_795_234_260_000_000_000 + n, incarnation: 7 };
             let place = (n % 3 > 0).then_some(ledger::Place { number: n as u32 % 3, entry: n as u32 });
-            let line = super::super::record::Line { id, client: ClientId(1), seq: n, place, text: "" };
+            let line = super::super::record::Line { id, client: ClientId(1), seq: n, place, source: None, text: "" };
             index.line(Place { offset: n * 60, len: 60, line: n + 1 }, &line);
         }
         FileIndex::of(&index, 600)

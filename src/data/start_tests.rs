@@ -28,7 +28,8 @@ fn lines(entries: std::ops::Range<u32>, place: bool) -> Vec<u8> {
     for n in entries {
         let id = RecordId { time_ns: 1_000_000_000_000 + u64::from(n), incarnation: 3 };
         let place = place.then_some(Place { number: LEDGER.number, entry: n });
-        encode(&mut lines, Fields { id, client: ClientId(7), seq: n.into(), place }, b"mensaje: hola").unwrap();
+        encode(&mut lines, Fields { id, client: ClientId(7), seq: n.into(), place, source: None }, b"mensaje: hola")
+            .unwrap();
     }
     lines
 }

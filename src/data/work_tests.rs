@@ -40,7 +40,12 @@ fn lines_of(ledger: LedgerId, entries: Range<u32>) -> Vec<u8> {
     for n in entries {
         let id = RecordId { time_ns: 1_000_000 + u64::from(n), incarnation: ledger.incarnation.0 };
         let place = Some(ledger::Place { number: ledger.number, entry: n });
-        encode(&mut lines, Fields { id, client: ClientId(u64::from(n % 2)), seq: n.into(), place }, b"hola").unwrap();
+        encode(
+            &mut lines,
+            Fields { id, client: ClientId(u64::from(n % 2)), seq: n.into(), place, source: None },
+            b"hola",
+        )
+        .unwrap();
     }
     lines
 }

@@ -26,6 +26,7 @@ use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{Messages, SyncMode};
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::ledger::{Incarnation, LedgerId, NodeId, Place};
+use crate::wire::source::SourceName;
 
 /// A registered node: its place in the table, and a serial number that is never given twice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +52,15 @@ pub(crate) struct Origin {
     pub(crate) ticket: u64,
 }
 
+/// Who sent messages, and which source they are of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Author {
+    /// The client.
+    pub(crate) client: ClientId,
+    /// The name of the source, if the client said one.
+    pub(crate) source: Option<SourceName>,
+}
+
 /// Messages of one client that are placed together; their ids and sequence numbers are consecutive.
 #[derive(Clone, Debug)]
 pub(crate) struct Batch {
@@ -60,6 +70,8 @@ pub(crate) struct Batch {
     pub(crate) client: ClientId,
     /// Sequence number of the first message.
     pub(crate) first_seq: u64,
+    /// The name of their source, if their sender said one.
+    pub(crate) source: Option<SourceName>,
     /// The messages.
     pub(crate) messages: Messages,
     /// Who is told.
@@ -450,7 +462,7 @@ impl Core {
     pub(crate) fn store(
         &mut self,
         wall_ns: u64,
-        client: ClientId,
+        author: Author,
         first_seq: u64,
         messages: &Messages,
         origin: Origin,
@@ -477,7 +489,8 @@ impl Core {
             return Err(NotTaken::Hold);
         };
         let first = self.clock.take(wall_ns, size.messages as u64);
-        let batch = Batch { first, client, first_seq, messages: messages.clone(), origin };
+        let Author { client, source } = author;
+        let batch = Batch { first, client, first_seq, source, messages: messages.clone(), origin };
         self.counters.in_flight += size.messages as u64;
         self.counters.in_flight_bytes += size.bytes;
         let suspicion = Suspicion::default();

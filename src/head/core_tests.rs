@@ -79,7 +79,7 @@ fn outcomes(core: &mut Core) -> Vec<Effect> {
 }
 
 fn store(core: &mut Core, ticket: u64, count: usize) -> Result<(), NotTaken> {
-    core.store(1_000, CLIENT, ticket * 100, &messages(count), origin(ticket))
+    core.store(1_000, Author { client: CLIENT, source: None }, ticket * 100, &messages(count), origin(ticket))
 }
 
 /// The node and the id of the one Put among these effects.

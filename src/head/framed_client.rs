@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::alarms::Log;
-use super::core::{Batch, Core, Origin};
+use super::core::{Author, Batch, Core, Origin};
 use super::drain::Asked;
 use super::flow::{Flow, LastWords, drive};
 use super::places::{Exit, Place};
@@ -150,9 +150,10 @@ async fn read_frames(
                     client.outbox.with(|out| frame::pong(out, n));
                 }
                 (Frame::Pong(_), _) => {}
-                (Frame::Store { first_seq, messages }, Some((id, text, place))) => {
+                (Frame::Store { source, first_seq, messages }, Some((id, text, place))) => {
                     place.guest.add(messages.count());
-                    let writer = Writer { head, client, session, id: *id, text: *text };
+                    let author = Author { client: *id, source };
+                    let writer = Writer { head, client, session, author, text: *text };
                     let mut stored = pin!(writer.store(first_seq, messages, &mut turn));
                     while timeout(limits::CLIENT_WORD_EVERY, &mut stored).await.is_err() {
                         client.say_a_word();
@@ -231,7 +232,7 @@ struct Writer<'a> {
     head: &'a Head,
     client: &'a FramedClient,
     session: u64,
-    id: ClientId,
+    author: Author,
     text: bool,
 }
 
@@ -253,7 +254,7 @@ impl Writer<'_> {
                 Ok(batch) => self.place(first_seq, &batch).await,
                 Err(refusal) => {
                     self.head.core_mut(|core| core.count_refused(count as u16));
-                    self.head.note_refused(self.session, self.id, first_seq, count, &refusal);
+                    self.head.note_refused(self.session, self.author.client, first_seq, count, &refusal);
                     Err(refusal)
                 }
             };
@@ -270,7 +271,7 @@ impl Writer<'_> {
         let (count, bytes) = (usize::from(batch.count()), batch.block().len());
         self.client.flow.add(count, bytes);
         let origin = Origin { session: self.session, ticket: 0 };
-        let placed = self.head.store(self.id, first_seq, batch, origin).await;
+        let placed = self.head.store(self.author, first_seq, batch, origin).await;
         if placed.is_err() {
             self.client.flow.done(count, bytes);
         }

@@ -74,7 +74,7 @@ fn a_chunk_ends_where_it_is_full_and_a_long_line_goes_alone() {
 fn record_of(n: u64, ledger: Option<u32>, payload: &str) -> String {
     let mut line = Vec::new();
     let place = ledger.map(|number| Place { number, entry: n as u32 });
-    let fields = record::Fields { id: id(n), client: ClientId(7), seq: n, place };
+    let fields = record::Fields { id: id(n), client: ClientId(7), seq: n, place, source: None };
     record::encode(&mut line, fields, payload.as_bytes()).unwrap();
     String::from_utf8(line).unwrap()
 }

@@ -183,7 +183,7 @@ impl NodeSink for FramedSink {
     fn put(&self, batch: &Batch, place: Option<Place>, members: &[NodeId]) {
         let Some(place) = place else { return };
         let (first, client, first_seq) = (batch.first, batch.client, batch.first_seq);
-        let fields = PutFields { first, client, first_seq, place, members };
+        let fields = PutFields { first, client, first_seq, place, members, source: batch.source.as_ref() };
         let written = self.outbox.with(|buffer: &mut BytesMut| frame::put(buffer, fields, &batch.messages));
         if let Err(error) = written {
             // The block came out of our own decoder, so it fits; were it not so, the node must not wait for it.

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::alarms::Log;
 use super::cluster::Cluster;
 use super::config::Config;
-use super::core::{Batch, Core, Effect, Label, NotTaken, Origin};
+use super::core::{Author, Batch, Core, Effect, Label, NotTaken, Origin};
 use super::faults::Fault;
 use super::follow::Feeds;
 use super::places::Places;
@@ -34,7 +34,7 @@ use crate::ledger::roster::TooMany;
 use crate::limits;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, Messages, Numbers, SyncMode};
-use crate::wire::id::{ClientId, RecordId};
+use crate::wire::id::RecordId;
 use crate::wire::ledger::LedgerId;
 use crate::wire::text::{DESCONECTADO, NO_DISPONIBLE, NO_HAY_DATANODES};
 
@@ -179,7 +179,7 @@ impl Head {
     /// Nobody can keep them: tell the client.
     pub(crate) async fn store(
         &self,
-        client: ClientId,
+        author: Author,
         first_seq: u64,
         messages: &Messages,
         origin: Origin,
@@ -194,7 +194,7 @@ impl Head {
                 None => {
                     let now_ns = self.config.clock.wall_ns();
                     self.want();
-                    self.core.borrow_mut().store(now_ns, client, first_seq, messages, origin)
+                    self.core.borrow_mut().store(now_ns, author, first_seq, messages, origin)
                 }
             };
             match taken {
@@ -204,7 +204,8 @@ impl Head {
                 }
                 Err(NotTaken::Hold) => room.await,
                 Err(NotTaken::Refused(refusal)) => {
-                    self.note_refused(origin.session, client, first_seq, u32::from(messages.count()), &refusal);
+                    let count = u32::from(messages.count());
+                    self.note_refused(origin.session, author.client, first_seq, count, &refusal);
                     return Err(refusal);
                 }
             }

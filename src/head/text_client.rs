@@ -10,7 +10,7 @@ use std::rc::Rc;
 use bytes::{BufMut, BytesMut};
 
 use super::alarms::Log;
-use super::core::{Batch, Core, Origin};
+use super::core::{Author, Batch, Core, Origin};
 use super::flow::{Flow, LastWords, drive};
 use super::places::{Exit, Guest};
 use super::state::{Client, Head, Outcome};
@@ -112,7 +112,8 @@ pub(crate) async fn serve(
     let reader = async {
         let (id, turn) = (ClientId::of_connection(head.random()), Turn::default());
         guest.client.set(Some(id));
-        let writer = Writer { head, guest, client: &client, session, id, next_seq: 1, turn };
+        let author = Author { client: id, source: None };
+        let writer = Writer { head, guest, client: &client, session, author, next_seq: 1, turn };
         let ended = match dialect {
             Dialect::Raw => writer.read_raw(&mut read_half, &mut buffer, shutdown).await,
             Dialect::Line | Dialect::Framed => writer.read_lines(&mut read_half, &mut buffer, shutdown).await,
@@ -145,7 +146,7 @@ struct Writer<'a> {
     guest: &'a Guest,
     client: &'a TextClient,
     session: u64,
-    id: ClientId,
+    author: Author,
     next_seq: u64,
     turn: Turn,
 }
@@ -222,7 +223,7 @@ impl Writer<'_> {
         let first_seq = self.next_seq;
         self.next_seq += u64::from(count);
         let origin = Origin { session: self.session, ticket };
-        if let Err(refusal) = self.head.store(self.id, first_seq, &messages, origin).await {
+        if let Err(refusal) = self.head.store(self.author, first_seq, &messages, origin).await {
             self.client.answer(ticket, text::refusal_line(&refusal), false);
         }
     }

@@ -93,3 +93,9 @@ pub(crate) const WATCH_WEBHOOK_TRIES: u32 = 3;
 
 /// Pause between two of these.
 pub(crate) const WATCH_WEBHOOK_PAUSE: Duration = Duration::from_secs(1);
+
+/// Records that one read knows to be corrected.
+pub(crate) const NOTES_MAX: usize = 100_000;
+
+/// Greatest reason for a correction, bytes: a line.
+pub(crate) const NOTE_WHY_BYTES_MAX: usize = 1000;

@@ -8,17 +8,20 @@
 //! ```
 //! use acopio::reading::{Reading, Rules, UnixNs, Value};
 //!
-//! let taken = UnixNs(1_795_234_260_000_000_000);
-//! let reading = Reading::new(Some("esp7"), b"temp=21.4C,hum=40% 1795234259", taken, &Rules::default());
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (esp7, taken) = ("esp7".parse()?, UnixNs(1_795_234_260_000_000_000));
+//! let reading = Reading::new(Some(esp7), b"temp=21.4C,hum=40% 1795234259", taken, &Rules::default());
 //! assert_eq!(reading.number("temp"), Some(21.4));
 //! assert_eq!(reading.fields[0].unit.as_deref(), Some("C"));
 //! assert_eq!(reading.time(), UnixNs(1_795_234_259_000_000_000));
 //!
 //! let (rules, wrong) = Rules::parse("esp7: temp °C 5..45");
 //! assert!(wrong.is_empty());
-//! let reading = Reading::new(Some("esp7"), b"85.0", taken, &rules);
+//! let reading = Reading::new(Some(esp7), b"85.0", taken, &rules);
 //! assert_eq!(reading.fields[0].value, Value::Number(85.0));
 //! assert!(reading.fields[0].is_out);
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! # What is what
@@ -50,6 +53,8 @@
 
 mod guess;
 mod json;
+#[cfg(feature = "server")]
+pub(crate) mod notes;
 mod number;
 mod pairs;
 mod pattern;
@@ -66,6 +71,7 @@ pub use rules::{RuleError, Rules, WrongRule};
 
 use crate::client::reader::Message;
 use crate::limits::{READING_BYTES_MAX, READING_FIELDS_MAX, READING_NAME_BYTES_MAX};
+use crate::wire::source::SourceName;
 use guess::Pair;
 
 /// A time in nanoseconds since 1970, UTC.
@@ -111,7 +117,7 @@ pub struct Field {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reading {
     /// Who sent it, if the record says so.
-    pub source: Option<String>,
+    pub source: Option<SourceName>,
     /// When a head took it.
     pub taken: UnixNs,
     /// When its device says that it was.
@@ -138,15 +144,15 @@ const COUNTERS: [&str; 7] = ["n", "seq", "sequence", "counter", "contador", "cnt
 impl Reading {
     /// Reads a payload: pure, and never a panic whatever the bytes are.
     #[must_use]
-    pub fn new(source: Option<&str>, payload: &[u8], taken: UnixNs, rules: &Rules) -> Self {
-        let mut reading = Self { source: source.map(ToOwned::to_owned), taken, ..Self::default() };
+    pub fn new(source: Option<SourceName>, payload: &[u8], taken: UnixNs, rules: &Rules) -> Self {
+        let mut reading = Self { source, taken, ..Self::default() };
         if payload.len() > READING_BYTES_MAX {
             reading.is_cut = true;
             return reading;
         }
         let text = String::from_utf8_lossy(payload);
         let text = guess::clean(&text);
-        let rules = rules.of(source);
+        let rules = rules.of(source.as_ref().map(SourceName::as_str));
         let mut guess = rules.apply(text).unwrap_or_else(|| guess::guess(text, taken));
         if let Some(pairs) = rules.columns(text, &guess) {
             guess = guess::Guess { pairs, said: None, is_named: false };
@@ -160,7 +166,7 @@ impl Reading {
     /// Reads a message that a cluster keeps.
     #[must_use]
     pub fn of(message: &Message, rules: &Rules) -> Self {
-        Self::new(None, &message.payload, UnixNs(message.id.time_ns), rules)
+        Self::new(message.source, &message.payload, UnixNs(message.id.time_ns), rules)
     }
 
     /// The device's time where it says one that can be, else the time at which a head took it.

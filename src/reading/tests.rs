@@ -138,7 +138,7 @@ fn rules_say_what_cannot_be_guessed() {
         ("d", "12/34", "a=12, b=34"),
         ("otro", "5", "x=5"),
     ] {
-        let reading = Reading::new(Some(source), payload.as_bytes(), TAKEN, &rules);
+        let reading = Reading::new(source.parse().ok(), payload.as_bytes(), TAKEN, &rules);
         assert_eq!(shown(&reading), wanted, "{source}: {payload}");
     }
     assert_eq!(shown(&Reading::new(None, b"5", TAKEN, &rules)), "x=5");
@@ -170,7 +170,7 @@ fn a_wrong_rule_is_named_and_the_others_hold() {
         assert!(told[line].starts_with(begin), "{:?}", told[line]);
     }
     assert_eq!(told.len(), 10);
-    assert_eq!(shown(&Reading::new(Some("g"), b"5", TAKEN, &rules)), "ok=5");
+    assert_eq!(shown(&Reading::new("g".parse().ok(), b"5", TAKEN, &rules)), "ok=5");
     let many: String = (0..=RULES_MAX_FOR_TEST).map(|k| format!("d{k}: x\n")).collect();
     assert!(matches!(Rules::parse(&many).1.as_slice(), [RuleError { line: 1001, wrong: WrongRule::TooMany }]));
 }
@@ -182,7 +182,7 @@ fn an_expression_that_explodes_elsewhere_takes_no_time_here() {
     let (rules, wrong) = Rules::parse("x: /^(a+)+$/ a");
     assert_eq!(wrong, []);
     let payload = format!("{}b", "a".repeat(READING_BYTES_MAX - 1));
-    assert_eq!(Reading::new(Some("x"), payload.as_bytes(), TAKEN, &rules).fields, []);
+    assert_eq!(Reading::new("x".parse().ok(), payload.as_bytes(), TAKEN, &rules).fields, []);
 }
 
 #[test]
@@ -220,7 +220,7 @@ proptest! {
     ) {
         let (rules, _) = Rules::parse("*: a b °C 1..5 c");
         for rules in [&rules, &Rules::default()] {
-            let reading = Reading::new(Some("x/y"), payload.as_bytes(), TAKEN, rules);
+            let reading = Reading::new("x/y".parse().ok(), payload.as_bytes(), TAKEN, rules);
             for field in &reading.fields {
                 prop_assert!(field.number().is_none_or(f64::is_finite), "{field:?}");
                 prop_assert!(!field.name.is_empty(), "{reading:?}");
@@ -254,6 +254,6 @@ proptest! {
     #[test]
     fn no_rule_makes_it_panic(text in "([a-z*/]{1,4}: ?(/[a-z()+*\\\\]{0,8}/)?[a-z0-9. \\[\\]°C-]{0,20}\n){0,4}|\\PC{0,60}", payload in "[a-z0-9,;= ]{0,20}") {
         let (rules, _) = Rules::parse(&text);
-        let _reading = Reading::new(Some("a/b"), payload.as_bytes(), TAKEN, &rules);
+        let _reading = Reading::new("a/b".parse().ok(), payload.as_bytes(), TAKEN, &rules);
     }
 }

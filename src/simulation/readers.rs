@@ -60,6 +60,7 @@ impl Notes {
                 id: message.id,
                 client: message.client,
                 seq: message.seq,
+                source: message.source,
                 payload: message.payload.to_vec(),
                 at: Instant::now(),
             }),

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
-use super::verdict::{Problems, shown};
+use super::verdict::{Problems, shown, source_in};
 use crate::limits;
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::source::SourceName;
 
 const HOLD_NS: u64 = limits::READER_HOLD_TIME.as_nanos() as u64;
 
@@ -19,6 +20,8 @@ pub(crate) struct Delivered {
     pub(crate) client: ClientId,
     /// The client's number for it.
     pub(crate) seq: u64,
+    /// The source that it says.
+    pub(crate) source: Option<SourceName>,
     /// Its bytes.
     pub(crate) payload: Vec<u8>,
     /// When it came.
@@ -61,6 +64,8 @@ pub(crate) fn judge(delivered: &[Delivered], expected: &Expected<'_>) -> Outcome
             }
         } else if !seen.insert(&message.payload) {
             problems.add("delivered twice", at(message));
+        } else if message.source != source_in(&message.payload) {
+            problems.add("of another source", at(message));
         }
     }
     for payload in expected.kept.iter().filter(|payload| !seen.contains(payload)) {
@@ -115,6 +120,7 @@ mod tests {
             id,
             client: ClientId::of_library(client),
             seq,
+            source: None,
             payload: format!("{client} {seq}").into_bytes(),
             at: Instant::now(),
         }
@@ -146,6 +152,7 @@ mod tests {
             ("delivered twice", vec![message(7, 1, 1), message(7, 1, 1)]),
             ("read and never sent", vec![message(9, 1, 1)]),
             ("out of order", vec![message(7, 3, 3), message(7, 2, 32)]),
+            ("of another source", vec![Delivered { source: "esp7".parse().ok(), ..message(7, 1, 1) }]),
         ];
         for (kind, delivered) in cases {
             assert!(judged(&delivered).problems.iter().any(|problem| problem.starts_with(kind)), "{kind}");

@@ -76,6 +76,15 @@ pub(crate) enum Fault {
     Forget(usize, Duration),
 }
 
+/// Under which names a client sends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Naming {
+    /// None.
+    Nobody,
+    /// Those of so many sources, in turn.
+    Sources(u64),
+}
+
 /// What one client does.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Writing {
@@ -97,6 +106,8 @@ pub(crate) struct Writing {
     pub(crate) window: usize,
     /// It vanishes after so many messages.
     pub(crate) vanishes: Option<u64>,
+    /// Whose messages it says they are.
+    pub(crate) naming: Naming,
 }
 
 impl Writing {
@@ -347,6 +358,11 @@ fn writing(rng: &mut SmallRng) -> Writing {
         retry_for: millis(rng, 1_000..30_000),
         window: if rng.random_bool(0.5) { limits::CLIENT_IN_FLIGHT_MESSAGES_MAX } else { rng.random_range(1..64) },
         vanishes: rng.random_bool(0.15).then(|| rng.random_range(0..messages)),
+        naming: match rng.random_range(0..4) {
+            0..=1 => Naming::Nobody,
+            2 => Naming::Sources(1),
+            _ => Naming::Sources(rng.random_range(2..5)),
+        },
     }
 }
 

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 
 use crate::wire::frame::SyncMode;
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::source::SourceName;
+use crate::wire::text::MENSAJE_PREFIX;
 
 /// An acknowledgement of one message.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +32,8 @@ pub(crate) struct Stored {
     pub(crate) id: RecordId,
     /// The client and the sequence number.
     pub(crate) number: (ClientId, u64),
+    /// The source that it says.
+    pub(crate) source: Option<SourceName>,
     /// The payload.
     pub(crate) payload: Vec<u8>,
 }
@@ -57,6 +61,13 @@ pub(crate) struct Evidence {
     pub(crate) ordered: bool,
 }
 
+/// The source of a message: its payload says it, in its third word, after an @.
+pub(crate) fn source_in(payload: &[u8]) -> Option<SourceName> {
+    let text = payload.strip_prefix(MENSAJE_PREFIX.as_bytes()).unwrap_or(payload);
+    let word = text.split(|byte| *byte == b' ').nth(2)?;
+    SourceName::from_bytes(word.strip_prefix(b"@")?).ok()
+}
+
 /// Problems of a kind that are listed in full; the rest is counted.
 const LISTED_MAX: usize = 5;
 
@@ -67,10 +78,20 @@ impl Evidence {
         let mut problems = Problems::default();
         self.lost(&mut problems);
         self.twice(&mut problems);
+        self.misnamed(&mut problems);
         if self.ordered {
             self.disordered(&mut problems);
         }
         problems.list()
+    }
+
+    /// A record's source is that under which its message was sent.
+    fn misnamed(&self, problems: &mut Problems) {
+        for record in self.stored.iter().filter(|record| self.sent.contains(&record.payload)) {
+            if record.source != source_in(&record.payload) {
+                problems.add("of another source", format!("{} of {:?}", shown(&record.payload), record.source));
+            }
+        }
     }
 
     /// Each node that an acknowledgement names has to hold the message, unless its disk was lost.
@@ -212,10 +233,12 @@ mod tests {
         let mut evidence = Evidence { ordered: true, copies_min: 2, ..Evidence::default() };
         for seq in 1..3_u64 {
             let payload = format!("m{seq}").into_bytes();
+            let payload = if seq == 2 { b"mensaje: m2 2 @w1/0 x".to_vec() } else { payload };
             let number = (ClientId(7), seq);
             evidence.sent.insert(payload.clone());
             for n in 1..3 {
-                evidence.stored.push(Stored { node: node(n), id: id(seq), number, payload: payload.clone() });
+                let (source, payload) = (source_in(&payload), payload.clone());
+                evidence.stored.push(Stored { node: node(n), id: id(seq), number, source, payload });
             }
             let nodes = vec![node(1), node(2)];
             evidence.acks.push(Ack { payload, number: Some(number), id: Some(id(seq)), nodes, sync: SyncMode::Always });
@@ -239,7 +262,7 @@ mod tests {
     #[test]
     fn every_kind_of_problem_is_found() {
         type Spoil = fn(&mut Evidence);
-        let cases: [(&str, Spoil); 9] = [
+        let cases: [(&str, Spoil); 11] = [
             ("acknowledged and lost", |e| drop(e.stored.remove(1))),
             ("acknowledged and lost", |e| {
                 e.left.extend([node(1), node(2)]);
@@ -251,6 +274,8 @@ mod tests {
             ("read twice", |e| e.stored[0].number.1 = 9),
             ("acknowledged with too few copies", |e| e.acks[0].nodes.truncate(1)),
             ("not in a registro", |e| e.registro.clear()),
+            ("of another source", |e| e.stored[0].source = "w1/0".parse().ok()),
+            ("of another source", |e| e.stored[3].source = None),
             ("out of order", |e| e.stored.iter_mut().for_each(|record| record.id = id(9 - record.id.time_ns))),
         ];
         for (kind, spoil) in cases {

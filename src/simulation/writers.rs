@@ -12,12 +12,13 @@ use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::shape::Writing;
+use super::shape::{Naming, Writing};
 use super::verdict::Ack;
 use crate::client::{self, Outcome, Receipts, Sender};
 use crate::net::{Net, Stream};
 use crate::wire::frame::SyncMode;
 use crate::wire::id::ClientId;
+use crate::wire::source::SourceName;
 use crate::wire::text::{MENSAJE_PREFIX, RECIBIDO};
 
 /// What all clients of a run sent and were told.
@@ -66,14 +67,23 @@ impl Writer {
         book.borrow_mut().done += 1;
     }
 
-    /// Message `k`, different from every other of the run; some hold bytes that have to be escaped.
+    /// Message `k`, different from every other of the run, with its source; some hold bytes that have to be escaped.
     fn payload(&self, rng: &mut SmallRng, k: u64) -> Vec<u8> {
-        let mut payload = format!("{} {}", self.number, k).into_bytes();
+        let source = self.source(k).map_or_else(|| "-".to_owned(), |source| format!("@{source}"));
+        let mut payload = format!("{} {k} {source}", self.number).into_bytes();
         let more = rng.random_range(0..=self.writing.bytes);
         let wild = !self.writing.lines && rng.random_bool(0.2);
         payload.push(b' ');
         payload.extend((0..more).map(|_| if wild { rng.random() } else { rng.random_range(b' '..=b'~') }));
         payload
+    }
+
+    /// The source of message `k`.
+    fn source(&self, k: u64) -> Option<SourceName> {
+        match self.writing.naming {
+            Naming::Sources(count) if !self.writing.lines => format!("w{}/{}", self.number, k % count).parse().ok(),
+            _ => None,
+        }
     }
 
     fn stored(&self, payload: &[u8]) -> Vec<u8> {
@@ -108,7 +118,8 @@ impl Writer {
             let stored = self.stored(&payload);
             self.book.borrow_mut().sent.insert(stored.clone(), Instant::now());
             payloads.push(stored);
-            let Some(seq) = self.note_during(send(&sender, payload), &mut receipts, &payloads, id).await else {
+            let sent = send(&sender, self.source(k), payload);
+            let Some(seq) = self.note_during(sent, &mut receipts, &payloads, id).await else {
                 return;
             };
             if seq != k + 1 {
@@ -245,8 +256,12 @@ impl Writer {
     }
 }
 
-async fn send(sender: &Sender, payload: Vec<u8>) -> Option<u64> {
-    sender.send(Bytes::from(payload)).await.ok()
+async fn send(sender: &Sender, source: Option<SourceName>, payload: Vec<u8>) -> Option<u64> {
+    let payload = Bytes::from(payload);
+    match source {
+        Some(source) => sender.send_as(source, payload).await.ok(),
+        None => sender.send(payload).await.ok(),
+    }
 }
 
 async fn read_line(stream: &mut (impl AsyncReadExt + Unpin), buffer: &mut BytesMut) -> std::io::Result<String> {

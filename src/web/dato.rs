@@ -173,7 +173,7 @@ mod tests {
     fn stored(payload: &[u8]) -> Option<Value> {
         let mut line = Vec::new();
         let id = RecordId { time_ns: 1_795_234_260_000_000_001, incarnation: 7 };
-        let fields = record::Fields { id, client: ClientId(5), seq: 3, place: None };
+        let fields = record::Fields { id, client: ClientId(5), seq: 3, place: None, source: None };
         record::encode(&mut line, fields, payload).unwrap();
         Value::of(&Message::decode(line.into()).unwrap())
     }

@@ -7,5 +7,6 @@ pub mod id;
 pub mod ledger;
 pub mod peer;
 pub mod record;
+pub mod source;
 pub mod status;
 pub mod text;

@@ -1,15 +1,18 @@
-//! One record, one line: `<id> <client> <seq>:<number>.<entry> <crc> <payload>\n`.
+//! One record, one line: `<id> <client> <seq>[@<name>]:<number>.<entry> <crc> <payload>\n`.
 //!
 //! The third field says which entry of which ledger the record is (see [`super::ledger`]), so that what is lacking can be
-//! counted; it may carry a source's name before that (`<seq>@<name>:…`) and a keyed checksum behind it (`…~<mac>`). Lines
-//! of format 1 have names of nodes in that place (`<seq>+<node>,<node>`), or nothing: they are read and stand in no ledger.
+//! counted. A source's name stands before that, if the sender said one; a keyed checksum may follow (`…~<mac>`), which is
+//! read over. Lines of format 1 have names of nodes in that place (`<seq>+<node>,<node>`), or nothing: they are read and stand in no ledger.
 //! The payload comes last and is escaped, so that it can neither end its line nor upset a terminal: whatever bytes a
 //! client sends, the line is valid UTF-8 and one line in every tool. The CRC-32C covers all of the line but its own
 //! field and the newline. Pure: no I/O, no clock. `docs/data-log.md` is the contract of this format.
 
-use crate::limits::{MESSAGE_BYTES_MAX, NODE_NAME_BYTES_MAX, RECORD_FIELDS_BYTES, REPLICAS_MAX, TEXT_BYTES_MAX};
+use crate::limits::{
+    MESSAGE_BYTES_MAX, NODE_NAME_BYTES_MAX, RECORD_FIELDS_BYTES, REPLICAS_MAX, SOURCE_NAME_BYTES_MAX, TEXT_BYTES_MAX,
+};
 use crate::wire::id::{self, CLIENT_CHARS, ClientId, ID_CHARS, RecordId};
 use crate::wire::ledger::{LedgerId, NUMBER_END, Place, parse_number};
+use crate::wire::source::SourceName;
 use std::borrow::Cow;
 
 /// Characters of the checksum in text.
@@ -23,6 +26,9 @@ const SEQ_AT: usize = ID_CHARS + 1 + CLIENT_CHARS + 1;
 
 /// Longest sequence number, digits.
 const SEQ_CHARS_MAX: usize = 10;
+
+/// Longest name of a source with its sign.
+const SOURCE_CHARS_MAX: usize = 1 + SOURCE_NAME_BYTES_MAX;
 
 /// Longest place with its colon and its dot.
 const PLACE_CHARS_MAX: usize = 1 + 5 + 1 + 5;
@@ -42,6 +48,9 @@ pub enum EncodeError {
     /// The ledger's number or the entry do not fit five characters.
     #[error("the ledger's number or the entry is out of range; take ones below 2^30")]
     Place,
+    /// A name without a place: lines of format 1 have none.
+    #[error("a source's name stands before an entry of a ledger; give it one")]
+    Source,
     /// The payload is longer than a record may be.
     #[error("the payload is longer than {PAYLOAD_BYTES_MAX} bytes; send it in pieces")]
     TooLong,
@@ -58,6 +67,8 @@ pub struct Fields {
     pub seq: u64,
     /// Its entry in a ledger; none for records of format 1.
     pub place: Option<Place>,
+    /// The name of its source, if its sender said one.
+    pub source: Option<SourceName>,
 }
 
 impl Fields {
@@ -68,7 +79,13 @@ impl Fields {
             Some(place) => Some(Place { number: place.number, entry: place.entry.saturating_add(n) }),
             None => None,
         };
-        Self { id: self.id.plus(n as u64), client: self.client, seq: self.seq.saturating_add(n as u64), place }
+        Self {
+            id: self.id.plus(n as u64),
+            client: self.client,
+            seq: self.seq.saturating_add(n as u64),
+            place,
+            source: self.source,
+        }
     }
 }
 
@@ -82,7 +99,7 @@ pub fn encode(out: &mut Vec<u8>, fields: Fields, payload: &[u8]) -> Result<(), E
     check(&fields, payload)?;
     let start = out.len();
     out.reserve(RECORD_FIELDS_BYTES + SEQ_CHARS_MAX + payload.len());
-    let mut text = [b' '; SEQ_AT + SEQ_CHARS_MAX + PLACE_CHARS_MAX + 1 + CRC_CHARS + 1];
+    let mut text = [b' '; SEQ_AT + SEQ_CHARS_MAX + SOURCE_CHARS_MAX + PLACE_CHARS_MAX + 1 + CRC_CHARS + 1];
     let (id_field, rest) = text.split_at_mut(ID_CHARS);
     let (client_field, third) = rest.split_at_mut(1 + CLIENT_CHARS + 1);
     id_field.copy_from_slice(&fields.id.to_text());
@@ -90,6 +107,10 @@ pub fn encode(out: &mut Vec<u8>, fields: Fields, payload: &[u8]) -> Result<(), E
         field.copy_from_slice(&fields.client.to_text());
     }
     let mut len = put_number(third, 0, fields.seq);
+    if let Some(source) = &fields.source {
+        len = put_byte(third, len, b'@');
+        len = put_bytes(third, len, source.as_bytes());
+    }
     if let Some(place) = fields.place {
         len = put_byte(third, len, b':');
         len = put_number(third, len, place.number.into());
@@ -128,6 +149,14 @@ fn put_byte(out: &mut [u8], at: usize, byte: u8) -> usize {
     at + 1
 }
 
+fn put_bytes(out: &mut [u8], at: usize, bytes: &[u8]) -> usize {
+    let end = at + bytes.len();
+    if let Some(field) = out.get_mut(at..end) {
+        field.copy_from_slice(bytes);
+    }
+    end
+}
+
 fn check(fields: &Fields, payload: &[u8]) -> Result<(), EncodeError> {
     if !fields.id.is_valid() {
         return Err(EncodeError::Id);
@@ -140,6 +169,9 @@ fn check(fields: &Fields, payload: &[u8]) -> Result<(), EncodeError> {
     }
     if fields.place.is_some_and(|place| place.number.max(place.entry) >= NUMBER_END) {
         return Err(EncodeError::Place);
+    }
+    if fields.source.is_some() && fields.place.is_none() {
+        return Err(EncodeError::Source);
     }
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(EncodeError::TooLong);
@@ -230,7 +262,8 @@ pub enum LineError {
     /// The third field is not a sequence number.
     #[error("the third field is not a sequence number")]
     Seq,
-    /// What follows the sequence number is neither an entry of a ledger nor, as in format 1, a list of names.
+    /// What follows the sequence number is neither a source's name and an entry of a ledger nor, as in format 1, a list of
+    /// names.
     #[error("the third field says no entry of a ledger after its sequence number")]
     Place,
     /// The fourth field is not a checksum.
@@ -263,6 +296,8 @@ pub struct Line<'a> {
     pub seq: u64,
     /// Its entry in a ledger; none in lines of format 1.
     pub place: Option<Place>,
+    /// The name of its source, if it has one.
+    pub source: Option<SourceName>,
     /// The payload as written, escapes and all.
     pub text: &'a str,
 }
@@ -281,7 +316,7 @@ impl<'a> Line<'a> {
     /// What stands before the payload.
     #[must_use]
     pub const fn fields(&self) -> Fields {
-        Fields { id: self.id, client: self.client, seq: self.seq, place: self.place }
+        Fields { id: self.id, client: self.client, seq: self.seq, place: self.place, source: self.source }
     }
 
     /// The ledger and the entry of it that this record is; none in lines of format 1.
@@ -302,7 +337,7 @@ pub fn decode(line: &[u8]) -> Result<Line<'_>, LineError> {
     let client = ClientId::from_text(client).ok_or(LineError::Client)?;
     let seq_end = rest.iter().position(|&b| b == b' ').ok_or(LineError::Fields)?;
     let (seq_field, rest) = field(rest, seq_end).ok_or(LineError::Fields)?;
-    let (seq, place) = third_field(seq_field)?;
+    let (seq, source, place) = third_field(seq_field)?;
     let (crc, payload) = field(rest, CRC_CHARS).ok_or(LineError::Fields)?;
     let stored = id::number(crc).and_then(|crc| u32::try_from(crc).ok()).ok_or(LineError::Crc)?;
     let computed = checksum(line.get(..SEQ_AT + seq_end + 1).unwrap_or_default(), payload);
@@ -311,10 +346,10 @@ pub fn decode(line: &[u8]) -> Result<Line<'_>, LineError> {
     }
     let text = std::str::from_utf8(payload).map_err(|_| LineError::Utf8)?;
     check_escapes(payload)?;
-    Ok(Line { id, client, seq, place, text })
+    Ok(Line { id, client, seq, place, source, text })
 }
 
-/// Whether two lines are of the same record: in whichever ledger it stands, and so with whichever checksum.
+/// Whether two lines are of the same record, source and all: in whichever ledger it stands, and so with whichever checksum.
 pub(crate) fn is_same(one: &[u8], other: &[u8]) -> bool {
     let contents = |line| -> Option<_> {
         let (line, rest): (&[u8], &[u8]) = <[u8]>::split_at_checked(line, SEQ_AT)?;
@@ -335,17 +370,18 @@ fn field(line: &[u8], len: usize) -> Option<(&[u8], &[u8])> {
 }
 
 /// `<seq>[@<name>]:<number>.<entry>[~<mac>]`, or `<seq>[+<node>,<node>…]` in format 1.
-fn third_field(field: &[u8]) -> Result<(u64, Option<Place>), LineError> {
+fn third_field(field: &[u8]) -> Result<(u64, Option<SourceName>, Option<Place>), LineError> {
     let end = field.iter().position(|b| matches!(b, b'@' | b':' | b'+')).unwrap_or(field.len());
     let (digits, rest) = field.split_at_checked(end).ok_or(LineError::Seq)?;
     let seq = id::number(digits).filter(|&seq| id::digits(seq) == digits.len()).ok_or(LineError::Seq)?;
     match rest.split_first() {
-        None => Ok((seq, None)),
-        Some((b'+', names)) if are_names(names) => Ok((seq, None)),
-        Some((b':', place)) => parse_place(place).map(|place| (seq, Some(place))),
+        None => Ok((seq, None, None)),
+        Some((b'+', names)) if are_names(names) => Ok((seq, None, None)),
+        Some((b':', place)) => parse_place(place).map(|place| (seq, None, Some(place))),
         Some((b'@', rest)) => {
-            let (_, place) = split_at_byte(rest, b':').filter(|(name, _)| is_word(name)).ok_or(LineError::Place)?;
-            parse_place(place).map(|place| (seq, Some(place)))
+            let (name, place) = split_at_byte(rest, b':').ok_or(LineError::Place)?;
+            let source = SourceName::from_bytes(name).map_err(|_| LineError::Place)?;
+            parse_place(place).map(|place| (seq, Some(source), Some(place)))
         }
         Some(_) => Err(LineError::Place),
     }
@@ -367,7 +403,7 @@ fn split_at_byte(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
     Some((text.get(..at)?, text.get(at + 1..)?))
 }
 
-/// Whether it is a part of the third field that later versions write: printable, without the signs that part it.
+/// Whether it may be a keyed checksum, which later versions write: printable, without the signs that part the field.
 fn is_word(text: &[u8]) -> bool {
     let fits = !text.is_empty() && text.len() <= NODE_NAME_BYTES_MAX;
     fits && text.iter().all(|b| !b.is_ascii_whitespace() && !b.is_ascii_control() && !b"@:~+".contains(b))
@@ -416,174 +452,5 @@ fn unescape(mut text: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const ID: RecordId = RecordId { time_ns: 1_795_234_260_000_000_001, incarnation: 7 };
-
-    fn fields(seq: u64, place: Option<Place>) -> Fields {
-        Fields { id: ID, client: ClientId(5), seq, place }
-    }
-
-    fn line(seq: u64, place: Option<Place>, payload: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
-        encode(&mut out, fields(seq, place), payload).unwrap();
-        out
-    }
-
-    fn text(seq: u64, place: Option<Place>, payload: &[u8]) -> String {
-        String::from_utf8(line(seq, place, payload)).unwrap()
-    }
-
-    const PLACE: Option<Place> = Some(Place { number: 2, entry: 64 });
-
-    /// A line with this third field and the checksum that it has then.
-    fn with_third(third: &str) -> Vec<u8> {
-        let fields = format!("1795234260----0----6 ---------4 {third} ");
-        let mut crc = [0; 6];
-        id::put_fixed(&mut crc, u64::from(checksum(fields.as_bytes(), b"x")));
-        [fields.as_bytes(), &crc, b" x"].concat()
-    }
-
-    #[test]
-    fn a_record_is_the_line_that_the_contract_shows() {
-        assert_eq!(
-            text(1, None, b"mensaje: numero random: 42"),
-            "1795234260----0----6 ---------4 0 0iMMWX mensaje: numero random: 42\n"
-        );
-        let placed = text(1, PLACE, b"");
-        assert!(placed.starts_with("1795234260----0----6 ---------4 0:1.0- "), "{placed}");
-        let read = decode(placed.trim_end_matches('\n').as_bytes()).unwrap();
-        assert_eq!((read.place, read.entry().unwrap().0.to_string().as_str()), (PLACE, "----6.1"));
-    }
-
-    #[test]
-    fn old_lines_and_later_ones_are_read() {
-        for (third, place) in [
-            ("0", None),
-            ("0+a,b", None),
-            ("0+data.1", None),
-            ("0:1.0-", PLACE),
-            ("0@horno/1:1.0-", PLACE),
-            ("0:1.0-~abc", PLACE),
-            ("0@ñ:1.0-~x-_", PLACE),
-        ] {
-            let line = with_third(third);
-            assert_eq!(decode(&line).map(|line| (line.seq, line.place)), Ok((1, place)), "{third}");
-        }
-        for third in ["0:", "0:1", "0:1.", "0:.1", "0:-1.0", "0:zzzzzz.0", "0@:1.1", "0@a", "0:1.1~", "0+", "0:1.1@a"] {
-            assert_eq!(decode(&with_third(third)), Err(LineError::Place), "{third}");
-        }
-        assert_eq!(decode(&with_third("0~a")), Err(LineError::Seq));
-    }
-
-    #[test]
-    fn the_fields_stay_within_their_budget() {
-        let place = Some(Place { number: 4095, entry: (1 << 18) - 1 });
-        for seq in [0, 1, 63, 64, 4095] {
-            assert!(line(seq, place, b"").len() <= RECORD_FIELDS_BYTES, "{seq}: {}", line(seq, place, b"").len());
-        }
-        let place = Some(Place { number: NUMBER_END - 1, entry: NUMBER_END - 1 });
-        let longest = line((1 << 60) - 1, place, &vec![0xff; PAYLOAD_BYTES_MAX]);
-        assert!(longest.len() <= crate::limits::RECORD_LINE_BYTES_MAX);
-        assert!(decode(&longest[..longest.len() - 1]).is_ok());
-    }
-
-    #[test]
-    fn what_could_forge_a_line_is_escaped() {
-        let forged = text(0, None, "a\nb\r\t\0\\ \u{1b}[2J \u{85} \u{2028} ñ \u{7f}".as_bytes());
-        assert!(forged.ends_with("a\\nb\\r\\t\\0\\\\ \\x1b[2J \\xc2\\x85 \\xe2\\x80\\xa8 ñ \\x7f\n"), "{forged}");
-        assert!(text(0, None, b"\xff\xc3").ends_with(" \\xff\\xc3\n"));
-    }
-
-    #[test]
-    fn what_could_not_be_read_back_is_not_written() {
-        let mut out = b"before".to_vec();
-        let mut refused = |fields, payload: &[u8]| encode(&mut out, fields, payload).unwrap_err();
-        let good = fields(0, None);
-        let wide = RecordId { time_ns: 1, incarnation: 1 << 30 };
-        assert_eq!(refused(Fields { id: wide, ..good }, b""), EncodeError::Id);
-        assert_eq!(refused(Fields { client: ClientId(1 << 60), ..good }, b""), EncodeError::Client);
-        assert_eq!(refused(Fields { seq: 1 << 60, ..good }, b""), EncodeError::Seq);
-        for (number, entry) in [(NUMBER_END, 0), (0, NUMBER_END)] {
-            assert_eq!(refused(Fields { place: Some(Place { number, entry }), ..good }, b""), EncodeError::Place);
-        }
-        assert_eq!(refused(good, &vec![0; PAYLOAD_BYTES_MAX + 1]), EncodeError::TooLong);
-        assert_eq!(out, b"before");
-    }
-
-    #[test]
-    fn a_bad_line_says_what_is_wrong() {
-        let good = line(1, None, b"x\\y");
-        let good = &good[..good.len() - 1];
-        let wrong = |at: usize, byte: u8| {
-            let mut line = good.to_vec();
-            line[at] = byte;
-            decode(&line).unwrap_err()
-        };
-        assert_eq!(decode(b""), Err(LineError::Empty));
-        assert_eq!(decode(b"hola"), Err(LineError::Fields));
-        assert_eq!(wrong(0, b'x'), LineError::Id);
-        assert_eq!(wrong(25, b'.'), LineError::Client);
-        assert_eq!(wrong(32, b'.'), LineError::Seq);
-        assert_eq!(wrong(35, b'.'), LineError::Crc);
-        assert_eq!(wrong(34, b'z'), LineError::Crc);
-        assert!(matches!(wrong(good.len() - 1, b'z'), LineError::Checksum { .. }));
-        for (payload, error) in
-            [(&b"a\\q"[..], LineError::Escape), (b"\\x4", LineError::Escape), (b"\xff", LineError::Utf8)]
-        {
-            let fields = &b"1795234260----0----6 ---------4 0 "[..];
-            let mut crc = [0; 6];
-            id::put_fixed(&mut crc, u64::from(checksum(fields, payload)));
-            assert_eq!(decode(&[fields, &crc[..], &b" "[..], payload].concat()), Err(error));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_survive_the_round_trip(
-            payload in prop_oneof![
-                prop::collection::vec(any::<u8>(), 0..200),
-                ".{0,50}".prop_map(String::into_bytes),
-                "[ -~\\\\\n]{0,100}".prop_map(String::into_bytes),
-            ],
-            time_ns in 0..10_u64.pow(19), incarnation in 0..1u32 << 30, client in 0..1u64 << 60, seq in 0..1u64 << 60,
-            place in prop::option::of((0..NUMBER_END, 0..NUMBER_END)),
-        ) {
-            let (id, client) = (RecordId { time_ns, incarnation }, ClientId(client));
-            let place = place.map(|(number, entry)| Place { number, entry });
-            let fields = Fields { id, client, seq, place };
-            let mut out = Vec::new();
-            encode(&mut out, fields, &payload).unwrap();
-            let (newline, line) = out.split_last().unwrap();
-            prop_assert_eq!(*newline, b'\n');
-            prop_assert!(!std::str::from_utf8(line).unwrap().chars().any(|c| c.is_control()));
-            let read = decode(line).unwrap();
-            prop_assert_eq!(read.fields(), fields);
-            prop_assert_eq!(read.payload().into_owned(), payload);
-        }
-
-        #[test]
-        fn random_bytes_are_refused_and_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(decode(&bytes).is_err());
-        }
-
-        #[test]
-        fn a_changed_bit_never_passes(payload in prop::collection::vec(any::<u8>(), 0..100), bit in any::<usize>()) {
-            let mut out = line(70, PLACE, &payload);
-            out.pop();
-            let bit = bit % (out.len() * 8);
-            out[bit / 8] ^= 1 << (bit % 8);
-            prop_assert!(decode(&out).is_err());
-        }
-
-        #[test]
-        fn a_shortened_line_never_passes(payload in prop::collection::vec(any::<u8>(), 0..100), cut in 1..200_usize) {
-            let mut out = line(70, None, &payload);
-            out.pop();
-            let kept = out.len().saturating_sub(cut);
-            prop_assert!(decode(&out[..kept]).is_err());
-        }
-    }
-}
+#[path = "record_tests.rs"]
+mod tests;

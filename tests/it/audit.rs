@@ -189,7 +189,8 @@ fn strangers_retries_and_copies_that_differ_are_counted() {
         let seq = acopio::wire::id::number(seq.split(':').next().unwrap().as_bytes()).unwrap();
         let mut bytes = Vec::new();
         let client = ClientId::from_text(client.as_bytes()).unwrap();
-        encode(&mut bytes, Fields { id: id.parse().unwrap(), client, seq, place: None }, b"otra cosa").unwrap();
+        encode(&mut bytes, Fields { id: id.parse().unwrap(), client, seq, place: None, source: None }, b"otra cosa")
+            .unwrap();
         Some(String::from_utf8(bytes).unwrap())
     };
     edit(&files[0], &id, other);
@@ -198,7 +199,7 @@ fn strangers_retries_and_copies_that_differ_are_counted() {
     for n in [0, 1] {
         encode(
             &mut stranger,
-            Fields { id: strange.plus(n), client: ClientId(1), seq: 7, place: None },
+            Fields { id: strange.plus(n), client: ClientId(1), seq: 7, place: None, source: None },
             b"de otra parte",
         )
         .unwrap();
@@ -320,7 +321,7 @@ fn memory_does_not_grow_with_the_records() {
     for n in 0..records {
         let id = RecordId { time_ns: 1_795_234_260_000_000_000 + n * 1000, incarnation: 7 };
         line.clear();
-        let fields = Fields { id, client: ClientId(n % 100), seq: n, place: None };
+        let fields = Fields { id, client: ClientId(n % 100), seq: n, place: None, source: None };
         encode(&mut line, fields, b"mensaje: numero random: 42").unwrap();
         for (k, node) in (1..).zip(&mut nodes) {
             node.write_all(&line).unwrap();

@@ -273,7 +273,8 @@ fn head_of_1970() -> String {
                     messages.push(&[b"de 1970"]).unwrap();
                     let (messages, place) = (messages.take().unwrap(), Place { number: 0, entry: 0 });
                     let (client, first_seq, members) = (ClientId::of_library(70), 1, vec![id]);
-                    node.say(&Frame::Put { first, client, first_seq, place, members, messages });
+                    let source = None;
+                    node.say(&Frame::Put { first, client, first_seq, place, members, source, messages });
                 }
                 Frame::Ping(n) => node.say(&Frame::Pong(n)),
                 _ => {}

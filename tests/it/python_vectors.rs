@@ -46,7 +46,8 @@ fn client() -> Vec<Value> {
         }
     }
     for (first_seq, sizes) in [(1, vec![4]), (u64::from(u32::MAX), vec![0; 16]), (7, vec![70_000, 1])] {
-        all.push(store(first_seq, &sizes));
+        all.push(store(None, first_seq, &sizes));
+        all.push(store(Some("taller/esp-7"), first_seq, &sizes));
     }
     for id in ids() {
         for (client, follow, partial, token) in
@@ -70,7 +71,7 @@ fn client() -> Vec<Value> {
     all
 }
 
-fn store(first_seq: u64, sizes: &[usize]) -> Value {
+fn store(source: Option<&str>, first_seq: u64, sizes: &[usize]) -> Value {
     let mut builder = MessagesBuilder::new();
     let payloads: Vec<Vec<u8>> = (0_u8..).zip(sizes).map(|(k, &size)| vec![k ^ 0xa5; size]).collect();
     for payload in &payloads {
@@ -78,8 +79,10 @@ fn store(first_seq: u64, sizes: &[usize]) -> Value {
     }
     let messages = builder.take().unwrap();
     let shown: Vec<String> = payloads.iter().map(|payload| hex(payload)).collect();
-    let says = json!({ "kind": "Store", "first_seq": first_seq, "messages": shown });
-    with_bytes(&Frame::Store { first_seq, messages }, says)
+    let kind = if source.is_some() { "StoreAs" } else { "Store" };
+    let says = json!({ "kind": kind, "source": source, "first_seq": first_seq, "messages": shown });
+    let source = source.map(|source| source.parse().unwrap());
+    with_bytes(&Frame::Store { source, first_seq, messages }, says)
 }
 
 /// Both sides say them.
@@ -136,7 +139,8 @@ fn kept(first: RecordId, sync: SyncMode) -> Value {
 fn reading() -> Vec<Value> {
     let next = FIRST.next();
     let mut lines = Vec::new();
-    let fields = Fields { id: FIRST, client: ClientId(5), seq: 1, place: Some(Place { number: 0, entry: 64 }) };
+    let fields =
+        Fields { id: FIRST, client: ClientId(5), seq: 1, place: Some(Place { number: 0, entry: 64 }), source: None };
     record::encode(&mut lines, fields, b"hola").unwrap();
     let shown = hex(&lines);
     let records = |lines: Bytes, shown: &str| {
@@ -186,14 +190,15 @@ fn lines() -> Vec<Value> {
             let seq = rng.random_range(0..1_u64 << (1 + k % 60));
             let place = Place { number: rng.random_range(0..1 << 30), entry: rng.random_range(0..1 << (1 + k % 30)) };
             let place = (k % 3 != 0).then_some(place);
+            let source = place.filter(|_| k % 2 == 0).map(|_| format!("esp{k}/a.b-c_"));
             let mut line = Vec::new();
-            record::encode(&mut line, Fields { id, client, seq, place }, &payload).unwrap();
+            record::encode(&mut line, Fields { id, client, seq, place, source: source.as_deref().map(|source| source.parse().unwrap()) }, &payload).unwrap();
             let third = line.split(|byte| *byte == b' ').nth(2).unwrap();
             let (_, text) = std::str::from_utf8(third).unwrap().split_once(':').unwrap_or_default();
             let ledger = place.map(|place| place.ledger(id).to_string()).unwrap_or_default();
             json!({
                 "id": id.to_string(), "time_ns": time_ns, "incarnation": id.incarnation, "client": client.to_string(),
-                "seq": seq, "place": text, "ledger": ledger, "entry": place.map(|place| place.entry), "payload": hex(&payload), "line": hex(&line),
+                "source": source, "seq": seq, "place": text, "ledger": ledger, "entry": place.map(|place| place.entry), "payload": hex(&payload), "line": hex(&line),
             })
         })
         .collect()

@@ -73,9 +73,9 @@ fn it_prints_every_format() {
     assert_eq!(text, "2026-05-28T20:26:43.000000Z temp, \"3\"\n2026-05-28T20:26:43.500000Z mensaje: \\xff\\n\n");
     let csv = String::from_utf8(format("csv")).unwrap();
     let wanted = format!(
-        "id,time,client,seq,ledger,text,base64\r\n\
-         {},2026-05-28T20:26:43.000000Z,{ANA},3,,\"temp, \"\"3\"\"\",\r\n\
-         {},2026-05-28T20:26:43.500000Z,'{TEXT},1,,,bWVuc2FqZTog/wo=\r\n",
+        "id,time,client,seq,ledger,source,text,base64\r\n\
+         {},2026-05-28T20:26:43.000000Z,{ANA},3,,,\"temp, \"\"3\"\"\",\r\n\
+         {},2026-05-28T20:26:43.500000Z,'{TEXT},1,,,,bWVuc2FqZTog/wo=\r\n",
         id(3000),
         id(3500)
     );
@@ -210,8 +210,12 @@ fn the_last_and_then_what_comes() {
     asked.send(&Frame::Token(Bytes::from_static(b" ")));
     let later = acopio::wire::id::RecordId { time_ns: 4_000_000_000_000_000_000, incarnation: 1 };
     let mut new = Vec::new();
-    acopio::wire::record::encode(&mut new, Fields { id: later, client: TEXT, seq: 9, place: None }, b"a new temp")
-        .unwrap();
+    acopio::wire::record::encode(
+        &mut new,
+        Fields { id: later, client: TEXT, seq: 9, place: None, source: None },
+        b"a new temp",
+    )
+    .unwrap();
     asked.records(later.next(), &[new.into()]);
     assert_eq!(out.next().unwrap().unwrap(), "a new temp");
     interrupt(&child);

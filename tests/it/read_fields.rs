@@ -90,7 +90,7 @@ fn excel_gets_what_it_opens_and_influx_what_it_takes() {
     assert_eq!(
         point,
         format!(
-            "\u{feff}id,time,client,seq,ledger,text,base64\r\n{},2026-05-28 20:26:50,'{ANA},2,,\"{{\"\"temp\"\":85,\"\"hum\"\":41}}\",\r\n",
+            "\u{feff}id,time,client,seq,ledger,source,text,base64\r\n{},2026-05-28 20:26:50,'{ANA},2,,,\"{{\"\"temp\"\":85,\"\"hum\"\":41}}\",\r\n",
             id(10_000)
         )
     );

@@ -180,7 +180,7 @@ impl Client {
     fn store(&mut self, message: &[u8]) {
         let mut messages = MessagesBuilder::new();
         messages.push(&[message]).unwrap();
-        self.frames.say(&Frame::Store { first_seq: self.next, messages: messages.take().unwrap() });
+        self.frames.say(&Frame::Store { source: None, first_seq: self.next, messages: messages.take().unwrap() });
         self.next += 1;
     }
 

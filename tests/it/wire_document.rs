@@ -96,11 +96,12 @@ fn frames() -> Vec<Frame> {
     let report = NodeReport { writable: true, records: 0, bytes: 0, syncs: 0, written: 0, reason: String::new() };
     let (first, client, sync) = (RecordId::default(), ClientId(1), SyncMode::Always);
     let (from, until, next, lines, name) = (first, first, first, Bytes::new(), String::new());
+    let store_as = messages.clone();
     let (request, ledger, node, token) = (1, LedgerId::default(), NodeId(1), Bytes::new());
     vec![
         Frame::Hello { client, text: false },
         Frame::Welcome { incarnation: 1, window_messages: 1, window_bytes: 1, cluster: name.clone() },
-        Frame::Store { first_seq: 1, messages: messages.clone() },
+        Frame::Store { source: None, first_seq: 1, messages: messages.clone() },
         Frame::Acked { first_seq: 1, count: 1, first, sync, copies: Copies::default() },
         Frame::Refused { first_seq: 1, count: 1, refusal: refusal.clone() },
         Frame::StatusQuery { clients: false, ledgers: false },
@@ -122,7 +123,15 @@ fn frames() -> Vec<Frame> {
             sync,
             report: report.clone(),
         },
-        Frame::Put { first, client, first_seq: 1, place: Place { number: 0, entry: 0 }, members: vec![node], messages },
+        Frame::Put {
+            first,
+            client,
+            first_seq: 1,
+            place: Place { number: 0, entry: 0 },
+            members: vec![node],
+            source: None,
+            messages,
+        },
         Frame::PutAck { up_to: 1, sync },
         Frame::PutRefused { number: 1, refusal: refusal.clone() },
         Frame::NodeState(report),
@@ -141,6 +150,7 @@ fn frames() -> Vec<Frame> {
         Frame::Pushed { request, ledger, first: 0, next: 1, lines },
         Frame::Token(token),
         Frame::Copies { replicas: 1, least: 1 },
+        Frame::Store { source: "esp7".parse().ok(), first_seq: 1, messages: store_as },
     ]
 }
 
@@ -148,6 +158,9 @@ fn frames() -> Vec<Frame> {
 fn the_kinds_of_frames_are_those_of_the_code() {
     let written: Vec<_> = table("kind | frame").into_iter().map(|row| row[..2].join(" ")).collect();
     let name = |frame: &Frame| {
+        if matches!(frame, Frame::Store { source: Some(_), .. }) {
+            return "StoreAs".to_owned();
+        }
         let debug = format!("{frame:?}");
         debug.split(|c: char| !c.is_alphanumeric()).next().unwrap().to_owned()
     };
@@ -167,6 +180,7 @@ fn the_bounds_are_those_of_the_code() {
         ("FRAME_MESSAGES_MAX", limits::FRAME_MESSAGES_MAX),
         ("TEXT_BYTES_MAX", limits::TEXT_BYTES_MAX),
         ("NODE_NAME_BYTES_MAX", limits::NODE_NAME_BYTES_MAX),
+        ("SOURCE_NAME_BYTES_MAX", limits::SOURCE_NAME_BYTES_MAX),
         ("REPLICAS_MAX", limits::REPLICAS_MAX),
         ("STATUS_BYTES_MAX", limits::STATUS_BYTES_MAX),
         ("HANDSHAKE_BYTES_MAX", limits::HANDSHAKE_BYTES_MAX),

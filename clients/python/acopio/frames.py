@@ -144,17 +144,21 @@ def hello(client: int, text: bool) -> bytes:
     return _frame(Kind.HELLO, struct.pack(">QB", client, text))
 
 
-def store(first_seq: int, messages: Sequence[bytes]) -> bytes:
-    """A Store: message k has sequence number ``first_seq + k``."""
+def store(first_seq: int, messages: Sequence[bytes], source: Optional[str] = None) -> bytes:
+    """A Store, or with a source a StoreAs: message k has sequence number ``first_seq + k``."""
+    name = None if source is None else source.encode("ascii")
     parts = [b""]
     pack = _LENGTH.pack
     for message in messages:
         parts.append(pack(len(message)))
         parts.append(message)
-    length = 11 + sum(map(len, parts))
+    length = 11 + sum(map(len, parts)) + (0 if name is None else 2 + len(name))
     if not 0 < length <= FRAME_BYTES_MAX:
         raise _wrong(f"it would be {length} bytes long", "send smaller ones")
-    parts[0] = _STORE.pack(length, Kind.STORE, first_seq, len(messages))
+    if name is None:
+        parts[0] = _STORE.pack(length, Kind.STORE, first_seq, len(messages))
+    else:
+        parts[0] = struct.pack(f">IBH{len(name)}sQH", length, Kind.STORE_AS, len(name), name, first_seq, len(messages))
     return b"".join(parts)
 
 

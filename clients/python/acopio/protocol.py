@@ -34,10 +34,11 @@ class Kind(enum.IntEnum):
     READ_END = 0x0D
     WAITING = 0x0E
     TOKEN = 0x22
+    STORE_AS = 0x24
 
 
 #: The last kind there is; the others are between heads and data nodes, or for commands.
-KIND_LAST = 0x23
+KIND_LAST = 0x24
 
 
 class Code(enum.IntEnum):

@@ -338,7 +338,7 @@ def _begin(
 
 
 def _differ(one: Record, other: Record) -> bool:
-    return (one.client, one.seq, one.payload) != (other.client, other.seq, other.payload)
+    return (one.client, one.seq, one.source, one.payload) != (other.client, other.seq, other.source, other.payload)
 
 
 def _damaged(head: str, line: bytes, error: LineError) -> DamagedLine:

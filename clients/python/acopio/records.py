@@ -22,13 +22,16 @@ from .ids import FRACTION_LAST, RecordId, digits, number
 #: A number without leading zeros, of up to ten digits and of up to five.
 _SEQ = rb"-|[0-9A-Z_a-z][-0-9A-Z_a-z]{0,9}"
 _NUMBER = rb"(?:-|[0-9A-Z_a-z][-0-9A-Z_a-z]{0,4})"
-#: What may stand around the place: a source's name and a keyed checksum.
+#: The name of a source, 32 bytes at most, before the place.
+_PART = rb"[-.0-9A-Z_a-z]+"
+_SOURCE = rb"(?!acopio/)(?=[^: ]{1,32}:)" + _PART + rb"(?:/" + _PART + rb")*"
+#: What may stand behind the place: a keyed checksum.
 _WORD = rb"[^\x00-\x20\x7f@:~+]{1,63}"
 #: Lines of format 1 have names of nodes where the place is.
 _NAMES = rb"\+[!-*,-~]+"
 _FIELDS = re.compile(
     rb"([0-9]{10}[-0-9A-Z_a-z]{10}) ([-0-9A-Z_a-z]{10}) (" + _SEQ + rb")"
-    rb"(?:(?:@" + _WORD + rb")?:(" + _NUMBER + rb"\." + _NUMBER + rb")(?:~" + _WORD + rb")?|" + _NAMES + rb")? "
+    rb"(?:(?:@(" + _SOURCE + rb"))?:(" + _NUMBER + rb"\." + _NUMBER + rb")(?:~" + _WORD + rb")?|" + _NAMES + rb")? "
     rb"([-0-9A-Z_a-z]{6}) "
 )
 #: A backslash that begins no escape, where no two of them stand together.
@@ -60,6 +63,8 @@ class Record(NamedTuple):
     payload: bytes
     #: Another message of this client had its number before: the client began to count anew under the same id.
     reused: bool = False
+    #: The name of its source, if its sender said one.
+    source: Optional[str] = None
 
     @property
     def time(self) -> datetime:
@@ -107,7 +112,7 @@ def decode_all(lines: Sequence[bytes]) -> list[Union[Record, LineError]]:
 
 
 def _record(line: bytes, fields: re.Match[bytes], computed: int) -> Record:
-    record, client, seq, place, crc = fields.groups()
+    record, client, seq, source, place, crc = fields.groups()
     if record[10:15] > _FRACTION_LAST:
         raise LineError("the first field is not a record id")
     stored = _PAIRS[crc[:2]] << 24 | _PAIRS[crc[2:4]] << 12 | _PAIRS[crc[4:]]
@@ -124,8 +129,9 @@ def _record(line: bytes, fields: re.Match[bytes], computed: int) -> Record:
     if b"\\" in payload:
         payload = _unescaped(payload)
     where = "" if place is None else place.decode()
+    name = None if source is None else source.decode()
     return _tuple_new(
-        Record, (_str_new(RecordId, record.decode()), client.decode(), _number(seq), where, payload, False)
+        Record, (_str_new(RecordId, record.decode()), client.decode(), _number(seq), where, payload, False, name)
     )
 
 

@@ -31,7 +31,7 @@ def read_frame(
     retry_for: float = RETRY_FOR,
 ) -> DataFrame:
     """Reads as ``read`` does, into a DataFrame with the columns ``id``, ``time`` (UTC, to the nanosecond), ``client``,
-    ``seq``, ``ledger``, ``entry`` and ``payload``; all of it is in memory at the end.
+    ``seq``, ``source``, ``ledger``, ``entry`` and ``payload``; all of it is in memory at the end.
 
     ``payload`` is text in this encoding, what is not is replaced; with ``encoding=None`` it is bytes. With ``partial``
     the nodes that are missing are in ``frame.attrs["missing"]``.
@@ -42,13 +42,14 @@ def read_frame(
         raise PandasMissing(
             "read_frame", f"pandas cannot be imported ({error})", "pip install pandas, or use read"
         ) from None
-    columns: dict[str, list[Any]] = {"id": [], "time": [], "client": [], "seq": [], "ledger": []}
-    columns.update(entry=[], payload=[])
+    columns: dict[str, list[Any]] = {"id": [], "time": [], "client": [], "seq": [], "source": []}
+    columns.update(ledger=[], entry=[], payload=[])
     append = [columns[name].append for name in columns]
     with read(heads, since=since, until=until, client=client, partial=partial, retry_for=retry_for) as reader:
         for record in reader:
             payload = record.payload if encoding is None else record.payload.decode(encoding, "replace")
-            row = (str(record.id), record.id.time_ns, record.client, record.seq, record.ledger, record.entry, payload)
+            row = (str(record.id), record.id.time_ns, record.client, record.seq, record.source)
+            row += (record.ledger, record.entry, payload)
             for put, value in zip(append, row):
                 put(value)
     frame = pandas.DataFrame(columns)

@@ -337,7 +337,7 @@ mod tests {
         talk.push(&mut out, 1..=3000).unwrap();
         let mut counts = Vec::new();
         while let Some(frame) = Frame::decode(&mut out).unwrap() {
-            let Frame::Store { first_seq, messages } = frame else { panic!("{frame:?}") };
+            let Frame::Store { first_seq, messages, .. } = frame else { panic!("{frame:?}") };
             assert_eq!(number_in(messages.iter().next().unwrap(), RUN), Some(first_seq));
             counts.push(messages.count());
         }

@@ -193,7 +193,7 @@ mod tests {
             let id = RecordId { time_ns: 1_795_234_260_000_000_000 + n, incarnation: 1 };
             let text = Message { writer: 3, n }.to_string();
             let place = Some(Place { number: 1, entry: n as u32 });
-            let fields = record::Fields { id, client: ClientId(7), seq: n, place };
+            let fields = record::Fields { id, client: ClientId(7), seq: n, place, source: None };
             record::encode(&mut bytes, fields, text.as_bytes()).unwrap();
             ends.push(bytes.len() as u64 - 1);
         }

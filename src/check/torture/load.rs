@@ -97,7 +97,12 @@ impl Us {
             while us.goes_on(&mut pace).await {
                 for _ in 0..pace.due(Instant::now()) {
                     let message = us.history.borrow().expected.next(us.writer);
-                    let Ok(seq) = sender.send(Bytes::from(message.to_string())).await else { return };
+                    let (text, source) = (Bytes::from(message.to_string()), message.source());
+                    let accepted = match source {
+                        Some(source) => sender.send_as(source, text).await,
+                        None => sender.send(text).await,
+                    };
+                    let Ok(seq) = accepted else { return };
                     us.history.borrow_mut().sent(us.writer);
                     if seq != message.n {
                         let text =

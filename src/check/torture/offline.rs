@@ -12,6 +12,7 @@ use crate::data::recover;
 use crate::data::segments::is_data;
 use crate::data::storage::{DiskFile, LogFile as _};
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::source::SourceName;
 
 /// A folder could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -28,8 +29,15 @@ struct Found {
     id: RecordId,
     client: ClientId,
     seq: u64,
+    source: Option<SourceName>,
     message: Option<(Message, bool)>,
     node: usize,
+}
+
+impl Found {
+    const fn as_read(&self) -> Read {
+        Read { id: self.id, client: self.client, seq: self.seq, source: self.source, message: self.message }
+    }
 }
 
 /// What the files of a cluster hold.
@@ -67,10 +75,10 @@ pub(crate) fn read(folders: &[PathBuf]) -> Result<Offline, Error> {
     let mut copies = Vec::new();
     for same in found.chunk_by(|a, b| (a.client, a.seq) == (b.client, b.seq)) {
         let Some(first) = same.first() else { continue };
-        reads.push(Read { id: first.id, client: first.client, seq: first.seq, message: first.message });
+        reads.push(first.as_read());
         // Two messages under one number would hide behind each other.
-        for other in same.iter().filter(|other| other.message != first.message) {
-            reads.push(Read { id: other.id, client: other.client, seq: other.seq, message: other.message });
+        for other in same.iter().filter(|other| (other.message, other.source) != (first.message, first.source)) {
+            reads.push(other.as_read());
         }
         if let Some((message, _)) = first.message {
             let mut nodes: Vec<usize> = same.iter().map(|record| record.node).collect();
@@ -91,7 +99,7 @@ fn read_file(path: &Path, node: usize, found: &mut Vec<Found>) -> io::Result<u64
         |buffer, at| file.read_at(buffer, at),
         |_, line| {
             let message = Message::parse(&line.payload());
-            found.push(Found { id: line.id, client: line.client, seq: line.seq, message, node });
+            found.push(Found { id: line.id, client: line.client, seq: line.seq, source: line.source, message, node });
         },
     )?;
     Ok(scan.rot_lines + u64::from(scan.torn.is_some()))
@@ -106,7 +114,12 @@ mod tests {
         let mut out = Vec::new();
         for &(time, client, seq, payload) in records {
             let id = RecordId { time_ns: 1_795_234_260_000_000_000 + time, incarnation: 1 };
-            encode(&mut out, Fields { id, client: ClientId(client), seq, place: None }, payload.as_bytes()).unwrap();
+            encode(
+                &mut out,
+                Fields { id, client: ClientId(client), seq, place: None, source: None },
+                payload.as_bytes(),
+            )
+            .unwrap();
         }
         fs::create_dir_all(dir).unwrap();
         fs::write(dir.join(name), out).unwrap();

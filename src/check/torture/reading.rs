@@ -100,8 +100,8 @@ async fn follow(mut reader: Reader, state: Rc<RefCell<Following>>, history: Rc<R
 }
 
 fn as_read(message: &reader::Message) -> Read {
-    let reader::Message { id, client, seq, payload, .. } = message;
-    Read { id: *id, client: *client, seq: *seq, message: Message::parse(payload) }
+    let reader::Message { id, client, seq, source, payload, .. } = message;
+    Read { id: *id, client: *client, seq: *seq, source: *source, message: Message::parse(payload) }
 }
 
 /// Reads everything, once beginning with each head; the first verdict that is not good, or the last.

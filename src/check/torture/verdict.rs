@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::limits;
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::source::SourceName;
 use crate::wire::text::MENSAJE_PREFIX;
 
 /// Which message it is.
@@ -32,6 +33,14 @@ impl Message {
         let message = Self { writer: writer.parse().ok()?, n: n.parse().ok()? };
         // `+1` and `01` are numbers, and no client writes them.
         (message.to_string() == text).then_some((message, stripped.is_some()))
+    }
+}
+
+impl Message {
+    /// The source that a client of the library says it is of: every other one has a name.
+    #[must_use]
+    pub(crate) fn source(self) -> Option<SourceName> {
+        (self.writer % 2 == 1).then(|| format!("torture/{}", self.writer).parse().ok()).flatten()
     }
 }
 
@@ -158,6 +167,8 @@ pub(crate) struct Read {
     pub(crate) client: ClientId,
     /// Its sequence number.
     pub(crate) seq: u64,
+    /// The source that it says.
+    pub(crate) source: Option<SourceName>,
     /// What [`Message::parse`] makes of its payload.
     pub(crate) message: Option<(Message, bool)>,
 }
@@ -267,6 +278,10 @@ impl Checker {
             Some(Writer { client: Some(own), .. }) if (*own, message.n, false) != (client, seq, text) => {
                 Some("it was sent under another client or number")
             }
+            Some(Writer { client: Some(_), .. }) if read.source != message.source() => {
+                Some("it was sent as of another source")
+            }
+            Some(Writer { client: None, .. }) if read.source.is_some() => Some("it was sent without a source"),
             Some(Writer { client: None, .. }) if !text => Some("it was sent as text, with mensaje: in front"),
             _ => None,
         };
@@ -352,7 +367,7 @@ mod tests {
     fn read(writer: usize, n: u64) -> Read {
         let client = if writer == 0 { LIBRARY } else { CONNECTION };
         let id = RecordId { time_ns: 1_000 + n, incarnation: 7 };
-        Read { id, client, seq: n, message: Some((Message { writer, n }, writer == 1)) }
+        Read { id, client, seq: n, source: None, message: Some((Message { writer, n }, writer == 1)) }
     }
 
     fn all() -> Vec<Read> {
@@ -408,6 +423,8 @@ mod tests {
             read(0, 0),
             Read { message: Some((Message { writer: 2, n: 1 }, false)), ..read(0, 1) },
             Read { seq: 5, ..read(0, 1) },
+            Read { source: "torture/0".parse().ok(), ..read(0, 1) },
+            Read { source: "torture/1".parse().ok(), ..read(1, 1) },
             Read { client: CONNECTION, ..read(0, 1) },
             Read { message: Some((Message { writer: 1, n: 1 }, false)), ..read(1, 1) },
         ];

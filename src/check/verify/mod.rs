@@ -21,6 +21,7 @@ use crate::data::sidecar::{self, FileIndex};
 use crate::data::storage::{Disk, DiskFile, LogFile as _};
 use crate::limits::SCAN_CHUNK_BYTES;
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::source::SourceName;
 use std::cell::Cell;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -168,14 +169,15 @@ struct Before {
     id: RecordId,
     client: ClientId,
     seq: u64,
+    source: Option<SourceName>,
     text: String,
 }
 
 impl Before {
-    const NONE: Self = Self { id: RecordId::ZERO, client: ClientId(0), seq: 0, text: String::new() };
+    const NONE: Self = Self { id: RecordId::ZERO, client: ClientId(0), seq: 0, source: None, text: String::new() };
 
     fn set(&mut self, line: &Line<'_>) {
-        (self.id, self.client, self.seq) = (line.id, line.client, line.seq);
+        (self.id, self.client, self.seq, self.source) = (line.id, line.client, line.seq, line.source);
         self.text.clear();
         self.text.push_str(line.text);
     }
@@ -342,7 +344,8 @@ fn compare(part: &Part, place: Place, before: &Before, now: &Line<'_>, report: &
     if now.id < before.id {
         report.out_of_order += 1;
     } else if now.id == before.id {
-        if (now.client, now.seq, now.text) == (before.client, before.seq, before.text.as_str()) {
+        let same = (before.client, before.seq, before.source, before.text.as_str());
+        if (now.client, now.seq, now.source, now.text) == same {
             report.repeated += 1;
         } else {
             let reason = format!("it has the id of the line before, {}, but not its contents", now.id);

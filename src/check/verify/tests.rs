@@ -18,7 +18,8 @@ fn id(n: u64) -> RecordId {
 fn line(n: u64, payload: &str) -> Vec<u8> {
     let place = Some(ledger::Place { number: 0, entry: n as u32 });
     let mut out = Vec::new();
-    encode(&mut out, Fields { id: id(n), client: ClientId(1), seq: n, place }, payload.as_bytes()).unwrap();
+    encode(&mut out, Fields { id: id(n), client: ClientId(1), seq: n, place, source: None }, payload.as_bytes())
+        .unwrap();
     out
 }
 

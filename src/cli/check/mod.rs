@@ -14,9 +14,10 @@ use self::due::{Gap, Heard, Kept, kept};
 use super::asked::Asked;
 use super::events::{Teller, each};
 use super::moment::Zone;
+use super::readings::Readings;
 use super::{Global, Outcome, logging, print, runtime, values};
 use crate::limits::CHECK_MESSAGES_MAX;
-use crate::reading::{Reading, UnixNs};
+use crate::reading::UnixNs;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -76,7 +77,8 @@ impl Check {
     /// Counts; fails if something is missing.
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(Global { quiet: global.quiet || !global.verbose, ..global }, &[])?;
-        let (zone, rules, config) = (self.asked.zone()?, self.asked.rules()?, self.asked.config()?);
+        let (zone, config) = (self.asked.zone()?, self.asked.config()?);
+        let mut readings = Readings::new(self.asked.rules()?);
         let query = self.asked.query(&zone);
         let now =
             u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(0);
@@ -89,14 +91,15 @@ impl Check {
                 if count > CHECK_MESSAGES_MAX {
                     return;
                 }
-                let reading = Reading::of(message, &rules);
+                // A wrong reading came, too: notes are not looked for.
+                let Some(reading) = readings.read(message) else { return };
                 let heard = Heard {
                     time_ns: reading.time().0,
                     counter: reading.counter,
                     payload: crc32c::crc32c(&message.payload),
                     is_dated: reading.device_time.is_some(),
                 };
-                devices.entry(reading.source).or_default().push(heard);
+                devices.entry(reading.source.map(|source| source.to_string())).or_default().push(heard);
             })
             .await?;
             if count > CHECK_MESSAGES_MAX {

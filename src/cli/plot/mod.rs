@@ -14,6 +14,7 @@ use super::asked::Asked;
 use super::buckets::{Aggregate, Buckets, Series};
 use super::events::{Teller, each, say};
 use super::moment::Zone;
+use super::readings::Readings;
 use super::{Global, Outcome, logging, print, runtime, values};
 use crate::client::reader::Query;
 use crate::limits::{PLOT_PLACES_MAX, PLOT_TIME_DEFAULT};
@@ -60,17 +61,22 @@ impl Plot {
     /// Draws it.
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(Global { quiet: global.quiet || !global.verbose, ..global }, &[])?;
-        let (zone, rules, config) = (self.asked.zone()?, self.asked.rules()?, self.asked.config()?);
+        let (zone, config) = (self.asked.zone()?, self.asked.config()?);
+        let mut readings = Readings::new(self.asked.rules()?);
         let canvas = canvas();
         let query = span(self.asked.query(&zone), self.asked.has_since());
         let every = self.every.unwrap_or_else(|| nice(&query, canvas.places()));
         let mut curve = Curve::new(Buckets::new(every, Aggregate::Median, zone.clone()));
         let mut teller = Teller::new(global.quiet, &config, false);
         runtime::run_short(async {
+            readings.look_for_notes(&config, &query, global.quiet).await?;
             each(&config, query, &mut teller, |message| {
-                curve.add(&Reading::of(message, &rules), self.field.as_deref());
+                if let Some(reading) = readings.read(message) {
+                    curve.add(&reading, self.field.as_deref());
+                }
             })
             .await?;
+            readings.told().iter().filter(|_| !global.quiet).for_each(|line| say(line));
             let Some(text) = curve.draw(canvas, &zone, self.field.as_deref(), every) else {
                 say(&nothing(self.field.as_deref()));
                 return Ok(Outcome::Failed);

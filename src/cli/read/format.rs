@@ -13,14 +13,14 @@ use crate::reading::UnixNs;
 /// How messages are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// Time and payload, one line each; what could move a cursor or hide is escaped
+    /// Time, source if it has one, and payload, one line each; what could move a cursor or hide is escaped
     #[default]
     Text,
-    /// An object a line: id, time, client, seq, ledger, and text or, where it is no UTF-8, base64; reused where another
-    /// message had the number before
+    /// An object a line: id, time, client, seq, ledger, source if it has one, and text or, where it is no UTF-8, base64;
+    /// reused where another message had the number before
     Json,
-    /// RFC 4180 with a header: id, time, client, seq, ledger, text, base64, or the fields; an apostrophe before what is a
-    /// formula to a spreadsheet
+    /// RFC 4180 with a header: id, time, client, seq, ledger, source, text, base64, or the fields; an apostrophe before what
+    /// is a formula to a spreadsheet
     Csv,
     /// The bytes as they were sent, and a newline
     Raw,
@@ -42,6 +42,8 @@ pub(super) struct Object<'a> {
     pub(super) seq: u64,
     /// Its ledger and its entry in it; empty for records of format 1.
     pub(super) ledger: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) source: Option<String>,
     /// Said only where it is so.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) reused: bool,
@@ -60,6 +62,7 @@ impl<'a> Object<'a> {
             client: message.client.to_string(),
             seq: message.seq,
             ledger: message.place(),
+            source: message.source.map(|source| source.to_string()),
             reused: message.reused,
             text,
             base64: text.is_none().then(|| base64(&message.payload)),
@@ -84,8 +87,11 @@ impl Format {
                 writeln!(out, "{}", printable::visible_json(&json))
             }
             _ => {
-                let time = zone.show(UnixNs(message.id.time_ns), 6);
-                writeln!(out, "{time} {}", printable::visible(message.text()))
+                write!(out, "{} ", zone.show(UnixNs(message.id.time_ns), 6))?;
+                if let Some(source) = message.source {
+                    write!(out, "{source}: ")?;
+                }
+                writeln!(out, "{}", printable::visible(message.text()))
             }
         }
     }
@@ -129,7 +135,7 @@ mod tests {
     fn written(format: Format, place: Option<Place>, payload: &[u8]) -> String {
         let id = RecordId { time_ns: 1_795_234_260_123_456_789, incarnation: 7 };
         let (mut line, mut out) = (Vec::new(), Vec::new());
-        record::encode(&mut line, Fields { id, client: ClientId(5), seq: 70, place }, payload).unwrap();
+        record::encode(&mut line, Fields { id, client: ClientId(5), seq: 70, place, source: None }, payload).unwrap();
         let rules = crate::reading::Rules::default();
         let mut shape = Shape::new(Wanted { format, rules, ..Wanted::default() }).unwrap();
         shape.header(&mut out);
@@ -150,8 +156,8 @@ mod tests {
         assert_eq!(
             csv,
             &format!(
-                "id,time,client,seq,ledger,text,base64\r\n\
-                 {},2026-11-21T04:11:00.123456Z,'---------4,70,'----6.0.0-,\"x,\"\"y\"\"\n\",\r\n",
+                "id,time,client,seq,ledger,source,text,base64\r\n\
+                 {},2026-11-21T04:11:00.123456Z,'---------4,70,'----6.0.0-,,\"x,\"\"y\"\"\n\",\r\n",
                 &line[..20]
             )
         );
@@ -160,10 +166,29 @@ mod tests {
     }
 
     #[test]
+    fn the_source_is_printed_where_there_is_one() {
+        let (mut line, id) = (Vec::new(), RecordId { time_ns: 1_795_234_260_123_456_789, incarnation: 7 });
+        let source = "taller/esp7".parse().ok();
+        let fields = Fields { id, client: ClientId(5), seq: 70, place: Some(PLACE), source };
+        record::encode(&mut line, fields, b"21.4").unwrap();
+        let message = Message::decode(line.into()).unwrap();
+        let written = |format: Format| {
+            let (mut out, mut shape) = (Vec::new(), Shape::new(Wanted { format, ..Wanted::default() }).unwrap());
+            shape.message(&mut out, &message).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written(Format::Text), "2026-11-21T04:11:00.123456Z taller/esp7: 21.4\n");
+        assert!(written(Format::Json).contains(r#""ledger":"----6.0.0-","source":"taller/esp7","text":"21.4""#));
+        assert!(written(Format::Csv).ends_with(",'----6.0.0-,taller/esp7,21.4,\r\n"));
+        assert_eq!(written(Format::Raw), "21.4\n");
+        assert!(written(Format::Influx).starts_with("acopio,source=taller/esp7 value=21.4 "));
+    }
+
+    #[test]
     fn no_cell_of_csv_is_a_formula() {
         let cell = |payload: &str| {
             let line = written(Format::Csv, None, payload.as_bytes());
-            line.split_once(",70,,").unwrap().1.trim_end_matches(",\r\n").to_owned()
+            line.split_once(",70,,,").unwrap().1.trim_end_matches(",\r\n").to_owned()
         };
         for number in ["-5.2", "+3", "-1e9", "12", "-.5"] {
             assert_eq!(cell(number), number);
@@ -174,7 +199,7 @@ mod tests {
         assert_eq!(cell("=cmd|' /C calc'!A0,\"x\""), "\"'=cmd|' /C calc'!A0,\"\"x\"\"\"");
         assert_eq!(cell("\r=1"), "\"'\r=1\"");
         // 0xfb is '+' in base 64.
-        assert!(written(Format::Csv, None, b"\xfb").ends_with(",70,,,'+w==\r\n"));
+        assert!(written(Format::Csv, None, b"\xfb").ends_with(",70,,,,'+w==\r\n"));
         assert!(written(Format::Json, None, b"=1+1").contains(r#""text":"=1+1""#), "as it is elsewhere");
     }
 
@@ -191,8 +216,8 @@ mod tests {
     #[test]
     fn what_is_no_text_is_base64() {
         assert!(written(Format::Json, None, b"\xff\x00").ends_with("\"ledger\":\"\",\"base64\":\"/wA=\"}\n"));
-        assert!(written(Format::Csv, None, b"\xff").ends_with(",70,,,/w==\r\n"));
-        assert!(written(Format::Csv, None, b"hola").ends_with(",70,,hola,\r\n"));
+        assert!(written(Format::Csv, None, b"\xff").ends_with(",70,,,,/w==\r\n"));
+        assert!(written(Format::Csv, None, b"hola").ends_with(",70,,,hola,\r\n"));
         for (bytes, wanted) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
             assert_eq!(base64(bytes.as_bytes()), wanted);
         }

@@ -104,6 +104,9 @@ impl Print {
     /// nothing comes twice or is passed over when it goes on later.
     async fn print(&mut self, config: &Config, mut query: Query) -> Result<RecordId, Stop> {
         if let Some(shape) = &mut self.shape {
+            if let Some(readings) = shape.readings() {
+                readings.look_for_notes(config, &query, self.quiet).await?;
+            }
             shape.header(&mut self.output.buffer);
         }
         let follows = query.follow;

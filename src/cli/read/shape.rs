@@ -13,9 +13,11 @@ use super::parquet::Parquet;
 use super::rows::{Cell, Column, Excel, Kind, Rows, Style};
 use crate::cli::buckets::{Aggregate, Buckets, Said, Series};
 use crate::cli::moment::Zone;
+use crate::cli::readings::Readings;
 use crate::client::reader::Message;
 use crate::limits::FIELDS_TOLD_MAX;
 use crate::reading::{Reading, Rules, UnixNs, Value};
+use crate::wire::source::SourceName;
 
 /// What the flags say.
 #[derive(Debug, Default)]
@@ -38,7 +40,7 @@ pub(super) struct Shape {
     what: What,
     out: Writer,
     fields: Vec<String>,
-    rules: Rules,
+    readings: Readings,
     zone: Zone,
     /// For people: without ids, and values in one column.
     brief: bool,
@@ -153,7 +155,12 @@ impl Shape {
         };
         let brief = wanted.is_brief();
         let Wanted { fields, rules, zone, .. } = wanted;
-        Ok(Self { what, out, fields, rules, zone, brief, told: Told::default() })
+        Ok(Self { what, out, fields, readings: Readings::new(rules), zone, brief, told: Told::default() })
+    }
+
+    /// What reads its numbers; none where only messages are printed.
+    pub(super) const fn readings(&mut self) -> Option<&mut Readings> {
+        if matches!(self.what, What::Messages) { None } else { Some(&mut self.readings) }
     }
 
     /// What stands before the first message.
@@ -174,11 +181,11 @@ impl Shape {
                 writer => writer.row(out, &message_row(message, &self.zone)),
             };
         }
-        let reading = Reading::of(message, &self.rules);
+        let Some(reading) = self.readings.read(message) else { return Ok(()) };
         self.told.note(&reading, &self.fields);
         match &mut self.what {
             What::Buckets { buckets, by_device, follow, counts } => {
-                let source = reading.source.clone().filter(|_| *by_device).unwrap_or_default();
+                let source = reading.source.filter(|_| *by_device).map(|source| source.to_string()).unwrap_or_default();
                 for (field, value) in values(&reading, &self.fields, *counts) {
                     buckets.add(reading.time(), Series { source: source.clone(), field }, value);
                 }
@@ -273,7 +280,7 @@ impl Shape {
 
     /// What is to be said in the end, a line each.
     pub(super) fn told(&self) -> Vec<String> {
-        let mut lines = Vec::new();
+        let mut lines = self.readings.told();
         let Told { without, times_ignored, cut, texts, any, names } = &self.told;
         if !self.fields.is_empty() && !any && *without > 0 {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -349,7 +356,7 @@ fn columns(what: &What, wanted: &Wanted) -> Vec<Column> {
             columns.push(time());
             columns.extend(texts(&["client"]));
             columns.push(Column::new("seq", Kind::Whole));
-            columns.extend(texts(&["ledger", "text", "base64"]));
+            columns.extend(texts(&["ledger", "source", "text", "base64"]));
         }
         What::Buckets { by_device, .. } => {
             columns.push(time());
@@ -379,14 +386,14 @@ fn columns(what: &What, wanted: &Wanted) -> Vec<Column> {
 /// What each row of a reading begins with.
 fn head(message: &Message, reading: &Reading, brief: bool) -> Vec<Cell> {
     let id = (!brief).then(|| Cell::Text(message.id.to_string()));
-    id.into_iter().chain([Cell::Time(reading.time()), Cell::text(reading.source.as_deref())]).collect()
+    id.into_iter().chain([Cell::Time(reading.time()), Cell::text(reading.source.as_ref().map(SourceName::as_str))]).collect()
 }
 
 fn message_row(message: &Message, zone: &Zone) -> Vec<Cell> {
-    let Object { id, time: _, client, seq, ledger, text, base64, reused: _ } = Object::new(message, zone);
+    let Object { id, time: _, client, seq, ledger, source, text, base64, reused: _ } = Object::new(message, zone);
     let ledger = Some(ledger.as_str()).filter(|ledger| !ledger.is_empty());
     let time = Cell::Time(UnixNs(message.id.time_ns));
-    let last = [Cell::text(ledger), Cell::text(text), Cell::text(base64.as_deref())];
+    let last = [ledger, source.as_deref(), text, base64.as_deref()].map(Cell::text);
     [Cell::Text(id), time, Cell::Text(client), Cell::Whole(seq)].into_iter().chain(last).collect()
 }
 

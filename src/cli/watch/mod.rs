@@ -16,10 +16,11 @@ use self::silence::{Devices, Event, Silent, Wanted, What};
 use super::asked::Asked;
 use super::events::{Teller, each, say};
 use super::moment::Zone;
+use super::readings::Readings;
 use super::{Global, Outcome, logging, print, runtime, values};
 use crate::client::reader::{self, Config, Event as ReaderEvent, Query};
 use crate::limits::{self, WATCH_LEARN_TIME};
-use crate::reading::{Reading, Rules, UnixNs};
+use crate::reading::UnixNs;
 use crate::wire::id::RecordId;
 
 const AFTER_HELP: &str = "\
@@ -106,7 +107,7 @@ impl Watch {
     /// Watches until it is told to end, or once.
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(Global { quiet: global.quiet || !global.verbose, ..global }, &[])?;
-        let (zone, rules) = (self.asked.zone()?, self.asked.rules()?);
+        let (zone, readings) = (self.asked.zone()?, Readings::new(self.asked.rules()?));
         let mut query = self.asked.query(&zone);
         if !self.asked.has_since() {
             let learn = u64::try_from(WATCH_LEARN_TIME.as_nanos()).unwrap_or(0);
@@ -115,7 +116,7 @@ impl Watch {
         let acts = Acts { exec: self.exec, webhook: self.webhook };
         let watching = Watching {
             devices: Devices::new(self.silent, self.out),
-            rules,
+            readings,
             zone,
             format: self.format,
             quiet: global.quiet,
@@ -147,7 +148,7 @@ fn now_ns() -> u64 {
 /// A watch under way.
 struct Watching {
     devices: Devices,
-    rules: Rules,
+    readings: Readings,
     zone: Zone,
     format: Format,
     quiet: bool,
@@ -173,7 +174,8 @@ impl Watching {
         let mut teller = Teller::new(self.quiet, config, false);
         let mut out: Vec<Event> = Vec::new();
         let end = each(config, Query { follow: false, ..query }, &mut teller, |message| {
-            for event in self.devices.heard(&Reading::of(message, &self.rules)) {
+            let Some(reading) = self.readings.read(message) else { return };
+            for event in self.devices.heard(&reading) {
                 match &event.what {
                     What::Out { .. } => out.push(event),
                     What::In { field, .. } => out.retain(|before| {
@@ -221,7 +223,8 @@ impl Watching {
                 biased;
                 event = reader.next() => match event {
                     Some(Ok(ReaderEvent::Message(message))) => {
-                        events.extend(self.devices.heard(&Reading::of(&message, &self.rules)));
+                        let reading = self.readings.read(&message);
+                        events.extend(reading.iter().flat_map(|reading| self.devices.heard(reading)));
                     }
                     Some(Ok(event)) => teller.tell(&event),
                     Some(Err(error)) => teller.failed(error)?,

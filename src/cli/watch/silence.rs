@@ -82,7 +82,7 @@ impl Devices {
 
     /// A message came.
     pub(super) fn heard(&mut self, reading: &Reading) -> Vec<Event> {
-        let source = reading.source.clone().unwrap_or_default();
+        let source = reading.source.map(|source| source.to_string()).unwrap_or_default();
         if !self.devices.contains_key(&source) && self.devices.len() >= WATCH_DEVICES_MAX {
             self.beyond += 1;
             return Vec::new();
@@ -188,7 +188,7 @@ mod tests {
     const BEGIN: u64 = 1_795_234_260 * S;
 
     fn reading(source: &str, second: u64, payload: &str) -> Reading {
-        Reading::new(Some(source), payload.as_bytes(), UnixNs(BEGIN + second * S), &Rules::default())
+        Reading::new(source.parse().ok(), payload.as_bytes(), UnixNs(BEGIN + second * S), &Rules::default())
     }
 
     /// What happens when these are heard, and at this second.
@@ -226,7 +226,7 @@ mod tests {
         let steady = (0..5).map(|k| reading("x", k * 10, "t=1"));
         let burst = (0..50).map(|k| {
             let payload = b"t=1";
-            Reading::new(Some("x"), payload, UnixNs(BEGIN + 50 * S + k), &Rules::default())
+            Reading::new("x".parse().ok(), payload, UnixNs(BEGIN + 50 * S + k), &Rules::default())
         });
         let all: Vec<Reading> = steady.chain(burst).collect();
         assert_eq!(told(&mut devices, &all, 79), "");

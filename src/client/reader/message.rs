@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::ledger::Digits;
 use crate::wire::record::{self, LineError};
+use crate::wire::source::SourceName;
 
 /// A message that the cluster keeps.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Message {
     pub client: ClientId,
     /// The client's number for it.
     pub seq: u64,
+    /// The name of its source, if its sender said one.
+    pub source: Option<SourceName>,
     /// Its bytes as they were sent, with `mensaje: ` in front if it came as text. They share the memory of what was read
     /// from the socket, as does `line`: copy what is kept for long.
     pub payload: Bytes,
@@ -36,13 +39,13 @@ impl Message {
     pub fn decode(line: Bytes) -> Result<Self, LineError> {
         let whole = line.strip_suffix(b"\n").ok_or(LineError::Unfinished)?;
         let record = record::decode(whole)?;
-        let (id, client, seq) = (record.id, record.client, record.seq);
+        let (id, client, seq, source) = (record.id, record.client, record.seq, record.source);
         let text_at = whole.len() - record.text.len();
         let payload = match record.payload() {
             std::borrow::Cow::Borrowed(_) => line.slice(text_at..whole.len()),
             std::borrow::Cow::Owned(bytes) => bytes.into(),
         };
-        Ok(Self { id, client, seq, payload, line, reused: false, text_at })
+        Ok(Self { id, client, seq, source, payload, line, reused: false, text_at })
     }
 
     /// The payload as it stands in its line: what could move a cursor is escaped, as `docs/data-log.md` says.
@@ -84,7 +87,7 @@ pub(super) mod tests {
     /// A message, by way of its line.
     pub(crate) fn message(id: RecordId, client: ClientId, seq: u64, place: Option<Place>, payload: &[u8]) -> Message {
         let mut line = Vec::new();
-        record::encode(&mut line, Fields { id, client, seq, place }, payload).unwrap();
+        record::encode(&mut line, Fields { id, client, seq, place, source: None }, payload).unwrap();
         Message::decode(line.into()).unwrap()
     }
 
@@ -95,7 +98,11 @@ pub(super) mod tests {
         assert_eq!((read.id, read.client, read.seq), (id, ClientId(5), 70));
         assert_eq!(read.payload.as_ref(), b"a+b\n\xff");
         assert_eq!(read.text(), "a+b\\n\\xff");
-        assert_eq!(read.place(), "----6.2.8");
+        assert_eq!((read.place().as_str(), read.source), ("----6.2.8", None));
+        let mut line = Vec::new();
+        let (place, source) = (Some(Place { number: 0, entry: 0 }), "taller/esp7".parse().ok());
+        record::encode(&mut line, Fields { id, client: ClientId(5), seq: 1, place, source }, b"x").unwrap();
+        assert_eq!(Message::decode(line.into()).unwrap().source, source);
         let alone = message(id, ClientId(5), 1, None, b"1+1");
         assert_eq!((alone.place().as_str(), alone.payload.as_ref(), alone.text()), ("", &b"1+1"[..], "1+1"));
         for read in [read, alone, message(id, ClientId(5), 1, None, b"")] {

@@ -411,7 +411,8 @@ impl Reader {
 /// A checksum of all of a record but its id.
 fn checksum(message: &Message) -> u32 {
     let client = crc32c::crc32c(&message.client.0.to_be_bytes());
-    crc32c::crc32c_append(crc32c::crc32c_append(client, &message.seq.to_be_bytes()), &message.payload)
+    let contents = crc32c::crc32c_append(crc32c::crc32c_append(client, &message.seq.to_be_bytes()), &message.payload);
+    message.source.map_or(contents, |source| crc32c::crc32c_append(contents, source.as_bytes()))
 }
 
 impl Stream for Reader {

@@ -21,7 +21,7 @@ impl Frame {
     pub fn not_from_client(buffer: &[u8], may_store: bool) -> Option<u8> {
         let kind = *buffer.get(PREFIX)?;
         let fits = match kind {
-            kind::STORE => may_store,
+            kind::STORE | kind::STORE_AS => may_store,
             kind::HELLO | kind::STATUS_QUERY | kind::PING | kind::PONG | kind::READ | kind::DRAIN | kind::COPIES => {
                 true
             }
@@ -55,7 +55,7 @@ impl Frame {
         }
         buffer.advance(PREFIX);
         match kind {
-            kind::STORE | kind::PUT | kind::ACKED | kind::STATUS_REPORT => {
+            kind::STORE | kind::STORE_AS | kind::PUT | kind::ACKED | kind::STATUS_REPORT => {
                 let mut body = buffer.split_to(length).freeze();
                 body.advance(1);
                 decode_shared(kind, body).map(Some)
@@ -80,7 +80,7 @@ impl Frame {
 const fn bytes_max(kind: u8) -> Result<usize, FrameError> {
     match kind {
         kind::RECORDS | kind::PAGE | kind::FETCHED | kind::PUSHED => Ok(LINES_FRAME_BYTES_MAX),
-        kind::HELLO..=kind::COPIES => Ok(FRAME_BYTES_MAX),
+        kind::HELLO..=kind::STORE_AS => Ok(FRAME_BYTES_MAX),
         _ => Err(FrameError::Kind(kind)),
     }
 }
@@ -123,6 +123,7 @@ fn decode_shared(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
         kind::PUT => return decode_put(body),
         _ => {}
     }
+    let source = if kind == kind::STORE_AS { Some(fields.source()?) } else { None };
     let first_seq = fields.u64()?;
     if kind == kind::ACKED {
         let (count, first) = (fields.u32()?, fields.id()?);
@@ -142,7 +143,7 @@ fn decode_shared(kind: u8, mut body: Bytes) -> Result<Frame, FrameError> {
     let count = fields.u16()?;
     check_seqs(first_seq, u64::from(count))?;
     let at = body.len() - fields.rest.len();
-    Ok(Frame::Store { first_seq, messages: Messages::new(count, body.split_off(at))? })
+    Ok(Frame::Store { source, first_seq, messages: Messages::new(count, body.split_off(at))? })
 }
 
 /// A Put, whose checksum says that nothing of it was changed on its way.
@@ -155,13 +156,13 @@ fn decode_put(mut body: Bytes) -> Result<Frame, FrameError> {
     }
     let (first, client, first_seq) = (fields.id()?, fields.client()?, fields.u64()?);
     let place = Place { number: fields.u32()?, entry: fields.u32()? };
-    let (members, count) = (fields.nodes()?, fields.u16()?);
+    let ((members, source), count) = (fields.members_of_put()?, fields.u16()?);
     check_seqs(first_seq, u64::from(count))?;
     check_id(first.plus(u64::from(count)))?;
     check_entries(place, count)?;
     let at = body.len() - fields.rest.len();
     let messages = Messages::new(count, body.split_off(at))?;
-    Ok(Frame::Put { first, client, first_seq, place, members, messages })
+    Ok(Frame::Put { first, client, first_seq, place, members, source, messages })
 }
 
 fn decode_small(fields: &mut Fields<'_>) -> Result<Frame, FrameError> {

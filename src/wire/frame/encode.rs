@@ -5,14 +5,18 @@ use std::ops::Range;
 use bytes::{BufMut, BytesMut};
 
 use super::decode::{check_client, check_id, check_seqs};
-use super::ledgers::{check_span, put_held, put_ledger, put_members, put_node, put_numbers, put_place, put_roster};
+use super::ledgers::{
+    PUT_HAS_SOURCE, check_span, put_held, put_ledger, put_members, put_node, put_numbers, put_place, put_roster,
+};
 use super::{Copies, Frame, FrameError, Messages, NodeReport, PREFIX, SyncMode, kind, messages};
 use crate::limits::{
-    FRAME_BYTES_MAX, HOLDS_MAX, LINES_FRAME_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX, TOKEN_BYTES_MAX,
+    FRAME_BYTES_MAX, HOLDS_MAX, LINES_FRAME_BYTES_MAX, REPLICAS_MAX, SOURCE_NAME_BYTES_MAX, STATUS_BYTES_MAX,
+    TEXT_BYTES_MAX, TOKEN_BYTES_MAX,
 };
 use crate::wire::error::{Code, Refusal};
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::ledger::{LedgerId, NUMBER_END, NodeId, Place};
+use crate::wire::source::SourceName;
 
 type Result<T = (), E = FrameError> = std::result::Result<T, E>;
 
@@ -115,13 +119,17 @@ fn block_fields(out: &mut BytesMut, messages: &Messages) -> Result {
     Ok(())
 }
 
-/// A Store of these messages, copied once.
+/// A Store of these messages, or a StoreAs, copied once.
 ///
 /// # Errors
 /// Sequence numbers out of bounds, or no messages.
-pub fn store(out: &mut BytesMut, first_seq: u64, messages: &Messages) -> Result {
-    out.reserve(STORE_FIELDS + messages.block().len());
-    frame(out, kind::STORE, |out| message_fields(out, first_seq, messages))
+pub fn store(out: &mut BytesMut, source: Option<&SourceName>, first_seq: u64, messages: &Messages) -> Result {
+    out.reserve(STORE_FIELDS + 2 + SOURCE_NAME_BYTES_MAX + messages.block().len());
+    let kind = if source.is_some() { kind::STORE_AS } else { kind::STORE };
+    frame(out, kind, |out| {
+        source.map_or(Ok(()), |source| text(out, source.as_str()))?;
+        message_fields(out, first_seq, messages)
+    })
 }
 
 /// What a Put says before its messages.
@@ -137,6 +145,8 @@ pub struct PutFields<'a> {
     pub place: Place,
     /// The members of the ledger, with entry 0.
     pub members: &'a [NodeId],
+    /// The source of all of them, if their sender said its name.
+    pub source: Option<&'a SourceName>,
 }
 
 /// A Put of these messages, copied once.
@@ -145,7 +155,7 @@ pub struct PutFields<'a> {
 /// An id, client, sequence number, entry or member out of bounds, or no messages.
 pub fn put(out: &mut BytesMut, fields: PutFields<'_>, messages: &Messages) -> Result {
     out.reserve(PREFIX + super::PUT_FIELDS + messages.block().len());
-    let PutFields { first, client, first_seq, place, members } = fields;
+    let PutFields { first, client, first_seq, place, members, source } = fields;
     frame(out, kind::PUT, |out| {
         let at = out.len();
         out.put_u32(0);
@@ -157,12 +167,24 @@ pub fn put(out: &mut BytesMut, fields: PutFields<'_>, messages: &Messages) -> Re
         check_entries(place, messages.count())?;
         out.put_u32(place.number);
         out.put_u32(place.entry);
-        put_members(out, members)?;
+        put_members_of_put(out, members, source)?;
         block_fields(out, messages)?;
         let crc = crc32c::crc32c(out.get(at + 4..).unwrap_or_default());
         patch(out, at, &crc.to_be_bytes());
         Ok(())
     })
+}
+
+/// The members that a Put names, and the name of its source: the count of the members tells whether there is one, so that
+/// none takes no room.
+fn put_members_of_put(out: &mut BytesMut, members: &[NodeId], source: Option<&SourceName>) -> Result {
+    let at = out.len();
+    put_members(out, members)?;
+    if let Some(source) = source {
+        patch(out, at, &[members.len() as u8 | PUT_HAS_SOURCE]);
+        text(out, source.as_str())?;
+    }
+    Ok(())
 }
 
 /// Entries of a Put are numbers that there are.
@@ -390,7 +412,7 @@ impl Frame {
                 out.put_u32(*window_bytes);
                 text(out, cluster)
             }),
-            Self::Store { first_seq, messages } => store(out, *first_seq, messages),
+            Self::Store { source, first_seq, messages } => store(out, source.as_ref(), *first_seq, messages),
             Self::Acked { first_seq, count, first, sync, copies } => {
                 acked(out, *first_seq, *count, *first, *sync, Copies::iter(copies))
             }
@@ -420,9 +442,9 @@ impl Frame {
                 text(out, cluster)?;
                 explanation(out, &report.reason)
             }),
-            Self::Put { first, client, first_seq, place, members, messages } => {
+            Self::Put { first, client, first_seq, place, members, source, messages } => {
                 let (first, client, first_seq, place) = (*first, *client, *first_seq, *place);
-                put(out, PutFields { first, client, first_seq, place, members }, messages)
+                put(out, PutFields { first, client, first_seq, place, members, source: source.as_ref() }, messages)
             }
             Self::PutAck { up_to, sync } => {
                 put_ack(out, *up_to, *sync);
@@ -557,6 +579,9 @@ fn u64_only(out: &mut BytesMut, n: u64) -> Result {
 #[derive(Debug)]
 pub struct StoreBuilder {
     start: usize,
+    /// Where the messages begin.
+    block: usize,
+    source: Option<SourceName>,
     first_seq: u64,
     count: u16,
 }
@@ -565,12 +590,28 @@ impl StoreBuilder {
     /// Begins a Store whose first message has this sequence number.
     #[must_use]
     pub fn begin(out: &mut BytesMut, first_seq: u64) -> Self {
+        Self::begin_as(out, None, first_seq)
+    }
+
+    /// Begins a StoreAs of this source, if there is one.
+    #[must_use]
+    pub fn begin_as(out: &mut BytesMut, source: Option<SourceName>, first_seq: u64) -> Self {
         let start = out.len();
         out.put_u32(0);
-        out.put_u8(kind::STORE);
+        out.put_u8(if source.is_some() { kind::STORE_AS } else { kind::STORE });
+        if let Some(source) = &source {
+            out.put_u16(source.as_bytes().len() as u16);
+            out.put_slice(source.as_bytes());
+        }
         out.put_u64(first_seq);
         out.put_u16(0);
-        Self { start, first_seq, count: 0 }
+        Self { start, block: out.len(), source, first_seq, count: 0 }
+    }
+
+    /// The source that it is begun with.
+    #[must_use]
+    pub const fn source(&self) -> Option<SourceName> {
+        self.source
     }
 
     /// Messages so far.
@@ -582,7 +623,7 @@ impl StoreBuilder {
     /// Payload bytes so far.
     #[must_use]
     pub fn payload_bytes(&self, out: &BytesMut) -> usize {
-        out.len().saturating_sub(self.start + STORE_FIELDS + 4 * usize::from(self.count))
+        out.len().saturating_sub(self.block + 4 * usize::from(self.count))
     }
 
     /// Appends one message.
@@ -591,7 +632,7 @@ impl StoreBuilder {
     /// A message above its bound, or a frame that is full; nothing is appended then.
     pub fn push(&mut self, out: &mut BytesMut, payload: &[u8]) -> Result {
         check_seqs(self.first_seq, u64::from(self.count) + 1)?;
-        let used = out.len().saturating_sub(self.start + STORE_FIELDS);
+        let used = out.len().saturating_sub(self.block);
         messages::push(out, usize::from(self.count), used, &[payload])?;
         self.count += 1;
         Ok(())
@@ -604,7 +645,7 @@ impl StoreBuilder {
         } else {
             let length = out.len().saturating_sub(self.start + PREFIX);
             patch(out, self.start, &(length as u32).to_be_bytes());
-            patch(out, self.start + STORE_FIELDS - 2, &self.count.to_be_bytes());
+            patch(out, self.block - 2, &self.count.to_be_bytes());
         }
         self.count
     }

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::super::error::{Code, Refusal, UnknownCode};
+use super::super::source::{Flaw, RULE};
 use super::{BLOCK_BYTES_MAX, SEQ_END};
 use crate::limits::{
     FRAME_BYTES_MAX, FRAME_MESSAGES_MAX, MESSAGE_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX,
@@ -69,6 +70,9 @@ pub enum FrameError {
     /// A text that is not UTF-8.
     #[error("a text is not UTF-8 from byte {0} on; send UTF-8")]
     Utf8(usize),
+    /// A text that is no name of a source.
+    #[error("what stands for a source's name is none: {0}; {RULE}")]
+    Source(Flaw),
     /// Unknown flags, or a truth value that is neither 0 nor 1.
     #[error("a flags byte is {0:#04x}; only bit 0 is defined, so leave the others 0")]
     Flags(u8),

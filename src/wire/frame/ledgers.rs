@@ -11,6 +11,7 @@ use super::decode::{Fields, check_node};
 use super::encode::text;
 use crate::limits::{FOLLOW_CURSORS_MAX, FOUNDINGS_MAX, HOLDS_MAX, LACKING_MAX, REPLICAS_MAX, ROSTER_MAX};
 use crate::wire::ledger::{Incarnation, LedgerId, NUMBER_END, NodeId};
+use crate::wire::source::SourceName;
 
 type Result<T = (), E = FrameError> = std::result::Result<T, E>;
 
@@ -111,6 +112,9 @@ pub struct Cursor {
     /// The first entry that is not known.
     pub next: u32,
 }
+
+/// Beside the count of a Put's members: the name of its source follows them.
+pub(super) const PUT_HAS_SOURCE: u8 = 0x80;
 
 /// Stands for no copies on the wire.
 const NO_COPIES: Copies = Copies { replicas: 0, least: 0, before: 0, generation: 0 };
@@ -223,9 +227,25 @@ impl Fields<'_> {
     }
 
     pub(super) fn nodes(&mut self) -> Result<Vec<NodeId>> {
-        let count = usize::from(self.u8()?);
-        check_count(count, REPLICAS_MAX)?;
+        let count = self.u8()?;
+        self.so_many_nodes(count)
+    }
+
+    fn so_many_nodes(&mut self, count: u8) -> Result<Vec<NodeId>> {
+        check_count(count.into(), REPLICAS_MAX)?;
         (0..count).map(|_| self.node()).collect()
+    }
+
+    /// The members that a Put names, and the name of its source.
+    pub(super) fn members_of_put(&mut self) -> Result<(Vec<NodeId>, Option<SourceName>)> {
+        let count = self.u8()?;
+        let members = self.so_many_nodes(count & !PUT_HAS_SOURCE)?;
+        let source = if count & PUT_HAS_SOURCE == 0 { None } else { Some(self.source()?) };
+        Ok((members, source))
+    }
+
+    pub(super) fn source(&mut self) -> Result<SourceName> {
+        SourceName::from_bytes(self.text()?.as_bytes()).map_err(FrameError::Source)
     }
 
     pub(super) fn span(&mut self) -> Result<Range<u32>> {
@@ -310,4 +330,5 @@ impl Fields<'_> {
     }
 }
 
+const _: () = assert!(REPLICAS_MAX < PUT_HAS_SOURCE as usize);
 const _: () = assert!(LACKING_MAX <= u8::MAX as usize && FOLLOW_CURSORS_MAX <= u16::MAX as usize);

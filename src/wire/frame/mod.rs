@@ -22,13 +22,14 @@ pub use self::messages::{Messages, MessagesBuilder};
 use super::error::Refusal;
 use super::id::{ClientId, RecordId};
 use super::ledger::{LedgerId, NodeId, Place};
-use crate::limits::{FRAME_BYTES_MAX, REPLICAS_MAX};
+use super::source::SourceName;
+use crate::limits::{FRAME_BYTES_MAX, REPLICAS_MAX, SOURCE_NAME_BYTES_MAX};
 
 /// Bytes of the length prefix.
 const PREFIX: usize = 4;
 
-/// Bytes of a [`Frame::Put`] before its block, kind included: the most of the two frames that carry one.
-const PUT_FIELDS: usize = 1 + 4 + 12 + 8 + 8 + 4 + 4 + 1 + 8 * REPLICAS_MAX + 2;
+/// Bytes of a [`Frame::Put`] before its block, kind included: the most of the frames that carry one.
+const PUT_FIELDS: usize = 1 + 4 + 12 + 8 + 8 + 4 + 4 + 1 + 8 * REPLICAS_MAX + (2 + SOURCE_NAME_BYTES_MAX) + 2;
 
 /// Greatest block of messages, bytes: what is stored fits the frame it is put with.
 pub const BLOCK_BYTES_MAX: usize = FRAME_BYTES_MAX - PUT_FIELDS;
@@ -73,6 +74,7 @@ pub(crate) mod kind {
     pub(crate) const PUSHED: u8 = 0x21;
     pub(crate) const TOKEN: u8 = 0x22;
     pub(crate) const COPIES: u8 = 0x23;
+    pub(crate) const STORE_AS: u8 = 0x24;
 }
 
 /// Under which sync setting something is kept.
@@ -160,8 +162,10 @@ pub enum Frame {
         /// Name of the cluster.
         cluster: String,
     },
-    /// Client to head: message k has sequence number `first_seq + k`.
+    /// Client to head: message k has sequence number `first_seq + k`. A Store, or with a source a StoreAs.
     Store {
+        /// The source of all of them, if it is not what the client said of itself.
+        source: Option<SourceName>,
         /// Sequence number of the first message.
         first_seq: u64,
         /// The messages.
@@ -287,6 +291,8 @@ pub enum Frame {
         place: Place,
         /// For entry 0, which opens the ledger: its members. Else empty.
         members: Vec<NodeId>,
+        /// The source of all of them, if their sender said its name.
+        source: Option<SourceName>,
         /// The messages.
         messages: Messages,
     },
@@ -431,7 +437,8 @@ impl Frame {
         match self {
             Self::Hello { .. } => kind::HELLO,
             Self::Welcome { .. } => kind::WELCOME,
-            Self::Store { .. } => kind::STORE,
+            Self::Store { source: None, .. } => kind::STORE,
+            Self::Store { source: Some(_), .. } => kind::STORE_AS,
             Self::Acked { .. } => kind::ACKED,
             Self::Refused { .. } => kind::REFUSED,
             Self::StatusQuery { .. } => kind::STATUS_QUERY,

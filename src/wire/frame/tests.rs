@@ -10,6 +10,7 @@ use crate::limits::{
 };
 use crate::wire::error::Code;
 use crate::wire::ledger::{Incarnation, NUMBER_END};
+use crate::wire::source::{Flaw, tests::name as source_name};
 
 fn id(time_ns: u64) -> RecordId {
     RecordId { time_ns, incarnation: 7 }
@@ -23,7 +24,8 @@ fn messages(payloads: &[&[u8]]) -> Messages {
 
 const fn put_fields() -> PutFields<'static> {
     let first = RecordId { time_ns: 1, incarnation: 7 };
-    PutFields { first, client: ClientId(1), first_seq: 1, place: Place { number: 3, entry: 0 }, members: &[NodeId(5)] }
+    let place = Place { number: 3, entry: 0 };
+    PutFields { first, client: ClientId(1), first_seq: 1, place, members: &[NodeId(5)], source: None }
 }
 
 fn bytes(frame: &Frame) -> BytesMut {
@@ -58,7 +60,7 @@ fn the_bytes_are_those_of_the_contract() {
     let mut out = BytesMut::new();
     put_ack(&mut out, 3, SyncMode::Interval);
     assert_eq!(out.as_ref(), b"\0\0\0\x0a\x12\0\0\0\0\0\0\0\x03\x01");
-    let store = Frame::Store { first_seq: 1, messages: messages(&[b"hola", b""]) };
+    let store = Frame::Store { source: None, first_seq: 1, messages: messages(&[b"hola", b""]) };
     assert_eq!(bytes(&store).as_ref(), b"\0\0\0\x17\x03\0\0\0\0\0\0\0\x01\0\x02\0\0\0\x04hola\0\0\0\0");
     let mut out = BytesMut::new();
     acked(&mut out, 1, 2, id(9), SyncMode::Always, ["127.0.0.2"]).unwrap();
@@ -87,6 +89,14 @@ fn a_length_out_of_bounds_is_refused_before_room_is_made() {
     assert!(buffer.capacity() >= FRAME_BYTES_MAX);
     let mut unknown = BytesMut::from(b"\0\x0f\0\0\x7f".as_slice());
     assert_eq!(Frame::decode(&mut unknown), Err(FrameError::Kind(0x7f)), "known from its first byte");
+}
+
+#[test]
+fn a_store_as_without_a_name_that_is_one_is_refused() {
+    for (name, flaw) in [(&b"\0\0"[..], Flaw::Empty), (b"\0\x02a/", Flaw::Slash), (b"\0\x08acopio/2", Flaw::Reserved)] {
+        let body = [name, &[0; 8], &[0, 1], &[0, 0, 0, 1, b'x']].concat();
+        assert_eq!(error(kind::STORE_AS, &body), FrameError::Source(flaw));
+    }
 }
 
 #[test]
@@ -132,6 +142,26 @@ fn fields_out_of_bounds_are_named() {
     );
 }
 
+#[test]
+fn the_name_of_a_source_in_a_put_takes_room_only_where_there_is_one() {
+    let encoded = |source: Option<&SourceName>| {
+        let mut out = BytesMut::new();
+        put(&mut out, PutFields { source, ..put_fields() }, &messages(&[b"hola"])).unwrap();
+        out
+    };
+    let (without, with) = (encoded(None), encoded(Some(&source_name("esp7"))));
+    assert_eq!(with.len(), without.len() + 2 + 4);
+    let Ok(Some(Frame::Put { source, members, .. })) = Frame::decode(&mut with.clone()) else { panic!("no Put") };
+    assert_eq!((source, members), (Some(source_name("esp7")), vec![NodeId(5)]));
+    // A name that is none, under a right checksum.
+    let mut wrong = with.clone();
+    let at = wrong.windows(4).position(|four| four == b"esp7").unwrap();
+    wrong[at] = b' ';
+    let crc = crc32c::crc32c(&wrong[PREFIX + 5..]).to_be_bytes();
+    wrong[PREFIX + 1..PREFIX + 5].copy_from_slice(&crc);
+    assert_eq!(Frame::decode(&mut wrong), Err(FrameError::Source(Flaw::Byte(b' '))));
+}
+
 /// A byte that changes on the road is no record with a right checksum: the frame is refused.
 #[test]
 fn a_changed_byte_of_a_put_is_refused() {
@@ -152,9 +182,9 @@ fn encoders_refuse_what_decoders_do_and_leave_the_buffer() {
     let wrong = ClientId(1 << 60);
     let fields = put_fields();
     let results = [
-        store(&mut out, SEQ_END, &one),
-        store(&mut out, u64::MAX, &one),
-        store(&mut out, 1, &Messages::default()),
+        store(&mut out, None, SEQ_END, &one),
+        store(&mut out, None, u64::MAX, &one),
+        store(&mut out, None, 1, &Messages::default()),
         put(&mut out, PutFields { first: wrong_id, ..fields }, &one),
         put(&mut out, PutFields { client: wrong, ..fields }, &one),
         put(&mut out, PutFields { place: Place { number: NUMBER_END, entry: 0 }, ..fields }, &one),
@@ -198,13 +228,22 @@ fn builders_stop_at_the_bounds() {
     assert_eq!(frame.payload_bytes(&out), FRAME_MESSAGES_MAX);
     frame.end(&mut out);
     let built = builder.take().unwrap();
-    assert_eq!(Frame::decode(&mut out), Ok(Some(Frame::Store { first_seq: 5, messages: built.clone() })));
+    assert_eq!(Frame::decode(&mut out), Ok(Some(Frame::Store { source: None, first_seq: 5, messages: built.clone() })));
     // What fills a Store fits a Put as well.
     builder.push(&[&long[1..]]).unwrap();
     while builder.push(&[b""]).is_ok() {}
     let members = [NodeId(1); REPLICAS_MAX];
-    put(&mut out, PutFields { members: &members, ..put_fields() }, &builder.take().unwrap()).unwrap();
+    let source = Some(&source_name(&"x".repeat(32)));
+    put(&mut out, PutFields { members: &members, source, ..put_fields() }, &builder.take().unwrap()).unwrap();
     assert!(Frame::decode(&mut out).unwrap().is_some());
+    let mut named = StoreBuilder::begin_as(&mut out, Some(source_name("taller/esp7")), 5);
+    (0..3).for_each(|_| named.push(&mut out, b"xy").unwrap());
+    assert_eq!((named.payload_bytes(&out), named.source()), (6, Some(source_name("taller/esp7"))));
+    named.end(&mut out);
+    let source = Some(source_name("taller/esp7"));
+    let wanted = Frame::Store { source, first_seq: 5, messages: messages(&[b"xy".as_slice(); 3]) };
+    assert_eq!(Frame::decode(&mut out.clone()), Ok(Some(wanted.clone())));
+    assert_eq!(out.split(), bytes(&wanted));
     let empty = StoreBuilder::begin(&mut out, 1);
     assert_eq!((empty.end(&mut out), out.len()), (0, 0));
 }
@@ -257,7 +296,11 @@ fn any_frame() -> impl Strategy<Value = Frame> {
                 cluster
             }
         ),
-        (seq(), any_messages()).prop_map(|(first_seq, messages)| Frame::Store { first_seq, messages }),
+        (source(), seq(), any_messages()).prop_map(|(source, first_seq, messages)| Frame::Store {
+            source,
+            first_seq,
+            messages
+        }),
         (seq(), 1..100_u32, record(), sync_mode(), copies).prop_map(|(first_seq, count, first, sync, ips)| {
             let mut out = BytesMut::new();
             acked(&mut out, first_seq, count, first, sync, ips.iter().map(String::as_str)).unwrap();
@@ -287,13 +330,14 @@ fn any_frame() -> impl Strategy<Value = Frame> {
                 report
             }
         ),
-        (record(), client(), seq(), (0..NUMBER_END, 0..NUMBER_END - 100), nodes(), any_messages()).prop_map(
-            |(first, client, first_seq, (number, entry), members, messages)| Frame::Put {
+        (record(), client(), seq(), (0..NUMBER_END, 0..NUMBER_END - 100), nodes(), source(), any_messages()).prop_map(
+            |(first, client, first_seq, (number, entry), members, source, messages)| Frame::Put {
                 first,
                 client,
                 first_seq,
                 place: Place { number, entry },
                 members,
+                source,
                 messages
             }
         ),
@@ -305,6 +349,10 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         reading_frame(),
         ledger_frame(),
     ]
+}
+
+fn source() -> impl Strategy<Value = Option<SourceName>> {
+    prop::option::of(crate::wire::source::tests::any_name())
 }
 
 fn node() -> impl Strategy<Value = NodeId> {

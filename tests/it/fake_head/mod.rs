@@ -25,7 +25,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A record of the tests: its id tells its place in time.
 pub(crate) fn line(ms: u64, client: ClientId, seq: u64, payload: &[u8]) -> Bytes {
     let mut line = Vec::new();
-    record::encode(&mut line, Fields { id: id(ms), client, seq, place: None }, payload).unwrap();
+    record::encode(&mut line, Fields { id: id(ms), client, seq, place: None, source: None }, payload).unwrap();
     line.into()
 }
 

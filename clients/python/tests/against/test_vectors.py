@@ -23,8 +23,8 @@ def said(one: "dict[str, Any]") -> bytes:
     kind = one["kind"]
     if kind == "Hello":
         return frames.hello(client_number(one["client"]), one["text"])
-    if kind == "Store":
-        return frames.store(one["first_seq"], [bytes.fromhex(message) for message in one["messages"]])
+    if kind in ("Store", "StoreAs"):
+        return frames.store(one["first_seq"], [bytes.fromhex(message) for message in one["messages"]], one["source"])
     if kind == "Read":
         client = None if one["client"] is None else client_number(one["client"])
         since, until, token = RecordId(one["from"]), RecordId(one["until"]), one["token"].encode()
@@ -65,7 +65,7 @@ class Vectors(unittest.TestCase):
     def test_what_a_client_says_is_the_same_bytes(self) -> None:
         for one in VECTORS["client"]:
             self.assertEqual(said(one).hex(), one["hex"], one)
-        kinds = {"Hello", "Store", "Read", "StatusQuery", "Ping", "Pong"}
+        kinds = {"Hello", "Store", "StoreAs", "Read", "StatusQuery", "Ping", "Pong"}
         self.assertEqual({one["kind"] for one in VECTORS["client"]}, kinds)
 
     def test_what_a_head_says_is_understood(self) -> None:
@@ -93,10 +93,10 @@ class Vectors(unittest.TestCase):
             line = bytes.fromhex(one["line"])
             self.assertEqual(line[-1:], b"\n")
             payload = bytes.fromhex(one["payload"])
-            wanted = Record(RecordId(one["id"]), one["client"], one["seq"], one["place"], payload)
+            record, client, seq, place = RecordId(one["id"]), one["client"], one["seq"], one["place"]
+            wanted = Record(record, client, seq, place, payload, source=one["source"])
             self.assertEqual(decode(line[:-1]), wanted)
             self.assertEqual((wanted.ledger, wanted.entry), (one["ledger"], one["entry"]))
-            record = RecordId(one["id"])
             self.assertEqual((record.time_ns, record.incarnation), (one["time_ns"], one["incarnation"]))
             self.assertEqual(RecordId.of(one["time_ns"], one["incarnation"]), record)
         self.assertGreater(len(VECTORS["lines"]), 100)

@@ -61,8 +61,10 @@ class Lines(unittest.TestCase):
             payload = bytes(rng.choice((rng.randrange(256), 0x5C, 0x0A, 0x41)) for _ in range(rng.randrange(60)))
             seq = rng.randrange(1 << rng.randrange(1, 61))
             place = rng.choice((":-.-", ":0.2", ":zzzzz.2----"))
-            record = decode(line(at(5), LIBRARY, seq, payload, place)[:-1])
-            wanted = (at(5), LIBRARY, seq, place[1:], payload, False)
+            source = rng.choice((None, "esp7", "taller/horno.1"))
+            place_and_source = ("" if source is None else f"@{source}") + place
+            record = decode(line(at(5), LIBRARY, seq, payload, place_and_source)[:-1])
+            wanted = (at(5), LIBRARY, seq, place[1:], payload, False, source)
             self.assertEqual(tuple(record), wanted)
             self.assertIs(type(record.id), RecordId)
 
@@ -102,6 +104,12 @@ class Lines(unittest.TestCase):
             ":-.-~",
             "@:-.-",
             "@a-.-",
+            "@a/:-.-",
+            "@/a:-.-",
+            "@a//b:-.-",
+            "@a b:-.-",
+            "@acopio/2:-.-",
+            "@" + "x" * 33 + ":-.-",
             "+",
         ):
             with self.assertRaises(LineError) as caught:
