@@ -135,7 +135,10 @@ mod tests {
         let reading = || Reading::new(None, b"temp=85.0C hum=40", UnixNs(0), &Rules::default());
         let mut notes = Notes::default();
         notes.add(note(1, Change::Hide));
-        notes.add(note(2, Change::Set(vec![("TEMP".to_owned(), "21,6".to_owned()), ("ok".to_owned(), "no".to_owned())])));
+        notes.add(note(
+            2,
+            Change::Set(vec![("TEMP".to_owned(), "21,6".to_owned()), ("ok".to_owned(), "no".to_owned())]),
+        ));
         notes.add(note(3, Change::Hide));
         notes.add(note(3, Change::Undo));
         let heeded = |n| {
@@ -144,7 +147,10 @@ mod tests {
         };
         assert_eq!((heeded(1).0, heeded(1).1.fields.len()), (Heeded::Hidden, 0));
         let (two, corrected) = heeded(2);
-        assert_eq!((two, corrected.number("temp"), corrected.number("hum")), (Heeded::Corrected, Some(21.6), Some(40.0)));
+        assert_eq!(
+            (two, corrected.number("temp"), corrected.number("hum")),
+            (Heeded::Corrected, Some(21.6), Some(40.0))
+        );
         assert_eq!(corrected.fields[0].unit.as_deref(), Some("C"));
         assert_eq!(corrected.field("ok").unwrap().value, Value::Text("no".to_owned()));
         for n in [3, 4] {

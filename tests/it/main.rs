@@ -40,6 +40,7 @@ mod identity;
 mod ledgers;
 mod line_dialect;
 mod mend;
+mod numbers;
 mod patience;
 mod places;
 mod printing;

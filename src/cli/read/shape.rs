@@ -386,7 +386,9 @@ fn columns(what: &What, wanted: &Wanted) -> Vec<Column> {
 /// What each row of a reading begins with.
 fn head(message: &Message, reading: &Reading, brief: bool) -> Vec<Cell> {
     let id = (!brief).then(|| Cell::Text(message.id.to_string()));
-    id.into_iter().chain([Cell::Time(reading.time()), Cell::text(reading.source.as_ref().map(SourceName::as_str))]).collect()
+    id.into_iter()
+        .chain([Cell::Time(reading.time()), Cell::text(reading.source.as_ref().map(SourceName::as_str))])
+        .collect()
 }
 
 fn message_row(message: &Message, zone: &Zone) -> Vec<Cell> {

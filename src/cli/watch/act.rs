@@ -3,6 +3,7 @@
 
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
@@ -102,9 +103,24 @@ impl Doing {
         });
     }
 
-    /// Waits for what is being done, which has a bound.
-    pub(super) async fn end(mut self) {
-        while self.running.join_next().await.is_some() {}
+    /// Waits for what is being done, so long at most; what is not done by then is killed.
+    pub(super) async fn end(mut self, patience: Duration) {
+        let all = async { while self.running.join_next().await.is_some() {} };
+        if timeout(patience, all).await.is_err() {
+            say("ended before --exec or --webhook were done with the last events");
+        }
+    }
+}
+
+/// A command that runs, with what it has started: all of it is killed with this.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // Who is gone already is no error.
+            kill_process_group(group, Signal::KILL).unwrap_or_default();
+        }
     }
 }
 
@@ -116,18 +132,16 @@ async fn exec(command: String, told: Told) -> Result<()> {
     shell.env("ACOPIO_FIELD", told.field.unwrap_or_default()).env("ACOPIO_TEXT", &told.text);
     shell.env("ACOPIO_VALUE", told.value.map(|value| value.to_string()).unwrap_or_default());
     let mut child = shell.spawn().context("cannot start /bin/sh")?;
-    let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let mut group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
     if let Ok(ended) = timeout(limits::WATCH_EXEC_TIME_MAX, child.wait()).await {
+        group.0 = None;
         let ended: ExitStatus = ended.context("cannot wait for the command")?;
         if !ended.success() {
             bail!("{command:?} ended with {ended}");
         }
         return Ok(());
     }
-    // With what it has started; who is gone already is no error.
-    if let Some(group) = group {
-        kill_process_group(group, Signal::KILL).unwrap_or_default();
-    }
+    drop(group);
     drop(child.wait().await);
     bail!("{command:?} took longer than {:?} and was killed", limits::WATCH_EXEC_TIME_MAX)
 }
@@ -245,6 +259,6 @@ mod tests {
             doing.begin(&told());
         }
         assert_eq!(doing.left_out, 5);
-        doing.end().await;
+        doing.end(Duration::from_secs(60)).await;
     }
 }

@@ -131,9 +131,7 @@ impl Watch {
             print::err("acopio: folders do not change while they are watched; add --once, or name a cluster");
             return Ok(Outcome::Unusable);
         }
-        // What is being done about an event has its time at the end, too.
-        let stop_time = limits::STOP_TIME_MAX + limits::WATCH_EXEC_TIME_MAX;
-        runtime::run_role(stop_time, runtime::EndsWith::Terminal, async |shutdown| {
+        runtime::run_role(limits::STOP_TIME_MAX, runtime::EndsWith::Terminal, async |shutdown| {
             let Some(heads) = self.asked.heads.followed(&shutdown).await? else { return Ok(Outcome::Done) };
             let config = Config { retry_for: self.asked.retry_for, ..Config::following(heads) };
             watching.follow(&config, query, &shutdown).await
@@ -165,7 +163,8 @@ impl Watching {
         for event in out.into_iter().chain(self.devices.tick(now)) {
             self.tell(&event, &mut doing)?;
         }
-        doing.end().await;
+        // A command has its own bound, and a request has its tries.
+        doing.end(Duration::MAX).await;
         Ok(if self.devices.is_anything_wrong() { Outcome::Failed } else { Outcome::Done })
     }
 
@@ -196,7 +195,7 @@ impl Watching {
             () = shutdown.cancelled() => Ok(()),
             watched = self.watch(config, query, &mut doing) => watched,
         };
-        doing.end().await;
+        doing.end(limits::CLOSE_TIME_MAX).await;
         watched.map(|()| Outcome::Done)
     }
 
