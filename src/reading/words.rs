@@ -71,7 +71,7 @@ pub(super) fn named_columns(text: &str, separator: Option<char>) -> Vec<Pair> {
     }
     let pairs: Vec<(&String, &String)> = cells.iter().zip(cells.iter().skip(1)).step_by(2).collect();
     let alternate =
-        cells.len() % 2 == 0 && pairs.iter().all(|(name, value)| !number::is_number(name) && number::is_number(value));
+        cells.len().is_multiple_of(2) && pairs.iter().all(|(name, value)| !number::is_number(name) && number::is_number(value));
     if !alternate {
         return Vec::new();
     }

@@ -72,6 +72,12 @@ enum Writer {
     Parquet(Box<Parquet>),
 }
 
+/// A bucket that is over.
+struct Over {
+    start: u64,
+    said: Vec<(Series, Option<f64>)>,
+}
+
 /// What is told in the end.
 #[derive(Debug, Default)]
 struct Told {
@@ -190,7 +196,7 @@ impl Shape {
                     buckets.add(reading.time(), Series { source: source.clone(), field }, value);
                 }
                 let mut closed = Vec::new();
-                let mut each = |start: u64, said: Said<'_>| closed.push((start, said.to_vec()));
+                let mut each = |start: u64, said: Said<'_>| closed.push(Over { start, said: said.to_vec() });
                 // Who follows wants a bucket when it is over.
                 if *follow {
                     buckets.close_before(buckets.start(reading.taken), &mut each);
@@ -240,7 +246,7 @@ impl Shape {
     pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<()> {
         if let What::Buckets { buckets, .. } = &mut self.what {
             let mut closed = Vec::new();
-            buckets.finish(&mut |start, said| closed.push((start, said.to_vec())));
+            buckets.finish(&mut |start, said| closed.push(Over { start, said: said.to_vec() }));
             self.closed(out, closed)?;
         }
         #[cfg(feature = "parquet")]
@@ -251,9 +257,9 @@ impl Shape {
     }
 
     /// Rows of buckets that are over.
-    fn closed(&mut self, out: &mut Vec<u8>, closed: Vec<(u64, Vec<(Series, Option<f64>)>)>) -> Result<()> {
+    fn closed(&mut self, out: &mut Vec<u8>, closed: Vec<Over>) -> Result<()> {
         let What::Buckets { by_device, .. } = self.what else { return Ok(()) };
-        for (start, said) in closed {
+        for Over { start, said } in closed {
             let head = |source: &str| {
                 let source = by_device.then(|| Cell::Text(source.to_owned()));
                 [Cell::Time(UnixNs(start))].into_iter().chain(source).collect::<Vec<_>>()
