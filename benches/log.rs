@@ -7,6 +7,7 @@ use acopio::internals::Summary;
 use acopio::internals::scan;
 use acopio::internals::{Log, Settings, SyncPolicy};
 use acopio::internals::{Query, ScanBounds, Scanner};
+use acopio::wire::filter::SourceFilter;
 use acopio::wire::id::{ClientId, RecordId};
 use acopio::wire::ledger::Place;
 use acopio::wire::record::{Fields, decode, encode};
@@ -108,7 +109,13 @@ fn pages(c: &mut Criterion) {
     group.bench_function("440,000 sorted records in pages of 256 KiB", |b| {
         b.iter(|| {
             let mut scanner = Scanner::new(Disk::open(dir.path()).unwrap(), ScanBounds::default());
-            let mut query = Query { from: RecordId::ZERO, until: RecordId::MAX, client: None, bytes_max: 256 << 10 };
+            let mut query = Query {
+                from: RecordId::ZERO,
+                until: RecordId::MAX,
+                client: None,
+                sources: SourceFilter::default(),
+                bytes_max: 256 << 10,
+            };
             let mut records = 0;
             while query.from < query.until {
                 let page = scanner.page(&view, &query).unwrap();

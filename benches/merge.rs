@@ -41,7 +41,7 @@ fn merge(c: &mut Criterion) {
             for (node, page) in (0..).zip(&pages) {
                 merge.add(node);
                 merge.asked(node, true);
-                merge.page(node, START.plus(RECORDS), (page.clone(), usize::MAX)).unwrap();
+                merge.page(node, START.plus(RECORDS), page.clone(), usize::MAX).unwrap();
             }
             merge
         };

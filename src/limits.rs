@@ -60,6 +60,9 @@ pub const NODE_NAME_BYTES_MAX: usize = 63;
 /// Greatest name of a source, bytes: it stands in each of its records.
 pub const SOURCE_NAME_BYTES_MAX: usize = 32;
 
+/// Names and groups in one question for records: all of them fit a frame many times over.
+pub const FILTER_NAMES_MAX: usize = 256;
+
 /// Greatest handshake line, bytes: the longest legal one takes less than 64.
 pub const HANDSHAKE_BYTES_MAX: usize = 256;
 
@@ -99,6 +102,65 @@ pub(crate) const IDLE_LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// Time that a client which lost its place has to read its answers and the reason; then it is cut.
 pub(crate) const PLACE_LEAVE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Times that a name may be taken over at once: more than the power flickers in a row.
+pub(crate) const TAKEOVERS_FREE: u32 = 8;
+
+/// Time after which one more is free.
+pub(crate) const TAKEOVER_REST: Duration = Duration::from_secs(10);
+
+/// Time between two that are not free: two devices of one name are not to do anything else.
+pub(crate) const TAKEOVER_EVERY: Duration = Duration::from_secs(1);
+
+/// The longest that one waits which takes a name over.
+pub(crate) const TAKEOVER_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Names of which it is known how often they were taken over.
+pub(crate) const TAKEOVERS_NOTED_MAX: usize = 4096;
+
+/// Greatest `nombres.txt` that is read, bytes, and most names in it.
+pub(crate) const BOOK_BYTES_MAX: u64 = 1024 * 1024;
+pub(crate) const BOOK_LINES_MAX: usize = 10_000;
+
+/// Wrong lines of it that are told.
+pub(crate) const BOOK_WRONG_TOLD_MAX: usize = 16;
+
+/// Time between two looks at it.
+pub(crate) const BOOK_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Connections of one visitor that `clientes.log` lists in an hour; the others are summed up.
+pub(crate) const VISITS_LISTED_MAX: u32 = 10;
+
+/// That hour.
+pub(crate) const VISITS_SUMMED_EVERY: Duration = Duration::from_secs(3600);
+
+/// Visitors that are counted apart.
+pub(crate) const VISITORS_MAX: usize = 4096;
+
+/// Ports of a head that take lines without a handshake.
+pub(crate) const PLAIN_PORTS_MAX: usize = 64;
+
+/// Sources in one page of them: all of their fields fit a report and a frame.
+pub(crate) const SOURCES_PAGE_MAX: usize = 2048;
+
+/// Time that data nodes have to tell of their sources.
+pub(crate) const DEVICES_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Such questions that are open at one data node.
+pub(crate) const DEVICES_ASKED_MAX: usize = 64;
+
+/// Sources of which a head remembers what came by it.
+pub(crate) const DEVICES_LIVE_MAX: usize = 16 * 1024;
+
+/// Times between two messages of a device that are remembered, and how many there have to be before they tell anything.
+pub(crate) const DEVICE_GAPS: usize = 9;
+pub(crate) const DEVICE_GAPS_LEAST: usize = 3;
+
+/// A shorter time is none between two messages, but one within a burst.
+pub(crate) const DEVICE_GAP_MIN: Duration = Duration::from_millis(10);
+
+/// A device is silent after so many of its own periods.
+pub(crate) const DEVICE_SILENT_PERIODS: f64 = 3.0;
 
 /// Ledgers that one report lists.
 pub(crate) const STATUS_LEDGERS_MAX: usize = 4096;
@@ -240,6 +302,13 @@ pub(crate) const HANDSHAKE_DOUBT_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Time between two heartbeats of a head, as in the original.
 pub const HEARTBEAT_DEFAULT: Duration = Duration::from_secs(5);
+
+/// Time for which each heartbeat that a node answers is written down, after it came or something changed.
+pub(crate) const HEARTBEAT_SAID_EACH: Duration = Duration::from_secs(60);
+
+/// Time after which one line tells of the heartbeats that were answered meanwhile: nothing else is written while nothing
+/// comes, and each write is a commit of the file system's journal.
+pub(crate) const HEARTBEAT_SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// Time an ICMP echo may take; less than a heartbeat, so that probes never pile up.
 pub(crate) const ICMP_TIME_MAX: Duration = Duration::from_secs(1);
@@ -442,8 +511,9 @@ pub const READER_HOLD_TIME: Duration = Duration::from_secs(30);
 /// message of a lost data node to others.
 pub(crate) const READER_TEXT_HOLD_TIME: Duration = Duration::from_secs(5);
 
-/// How long the first message that who follows ever meets of a client waits: what comes together may come in disorder.
-pub(crate) const READER_MEET_TIME: Duration = Duration::from_millis(250);
+/// How long the first message that who follows ever meets of a client waits: what comes together may come in disorder, one
+/// data node's disk being slower than another's. Who sends once a minute is shown so much later, once.
+pub(crate) const READER_MEET_TIME: Duration = Duration::from_secs(1);
 
 /// Bytes of records that a reader holds back while one before them is missing; past it the oldest is let go first.
 pub(crate) const READER_HELD_BYTES_MAX: usize = 32 * 1024 * 1024;

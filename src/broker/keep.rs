@@ -343,7 +343,12 @@ impl Shared {
                 continue;
             };
             // Refused is only what is too long, and that was seen to.
-            if sender.send_all(lengths.into_iter().map(|length| bytes.split_to(length).freeze())).await.is_err() {
+            if {
+                let each = lengths.into_iter().map(|length| bytes.split_to(length).freeze());
+                sender.send_all(each.map(|payload| (kept::source(&payload), payload))).await
+            }
+            .is_err()
+            {
                 return;
             }
         }

@@ -6,6 +6,8 @@
 
 use bytes::{BufMut, Bytes};
 
+use crate::wire::source::SourceName;
+
 /// The word a kept message begins with.
 pub(crate) const WORD: &str = "zmq";
 
@@ -46,6 +48,17 @@ pub(crate) fn encode<'a>(out: &mut impl BufMut, frames: impl Iterator<Item = &'a
         out.put_u8(b' ');
         out.put_slice(frame);
     }
+}
+
+/// The source of a kept message: its topic, which is its first frame, where that is a name.
+#[must_use]
+pub(crate) fn source(payload: &[u8]) -> Option<SourceName> {
+    let rest = payload.strip_prefix(WORD.as_bytes())?.strip_prefix(b" ")?;
+    let lengths_end = memchr::memchr(b' ', rest)?;
+    let first = rest.get(..lengths_end)?.split(|byte| *byte == b',').next()?;
+    let length: usize = std::str::from_utf8(first).ok()?.parse().ok()?;
+    let topic = rest.get(lengths_end + 1..)?.get(..length)?;
+    SourceName::from_bytes(topic).ok()
 }
 
 /// The frames of a kept message; none if it is something else. They share its memory.
@@ -89,6 +102,17 @@ mod tests {
         assert_eq!(encoded(&[b"calc.request.1", b"12"]), "zmq 14,2 calc.request.1 12");
         assert_eq!(encoded(&[b"t", b"", b"two words"]), "zmq 1,0,9 t  two words");
         assert_eq!(encoded(&[b""]), "zmq 0 ");
+    }
+
+    #[test]
+    fn a_topic_that_is_a_name_is_the_source() {
+        let source_of = |frames: &[&[u8]]| source(&encoded(frames)).map(|name| name.to_string());
+        assert_eq!(source_of(&[b"calc.request.1", b"12"]).as_deref(), Some("calc.request.1"));
+        assert_eq!(source_of(&[b"taller/t"]).as_deref(), Some("taller/t"));
+        for frames in [&[&b""[..], b"x"], &[b"two words", b"x"], &[&[b'x'; 33], b"x"], &[b"\xff", b"x"]] {
+            assert_eq!(source_of(frames), None);
+        }
+        assert_eq!(source(b"zmq 99 a"), None);
     }
 
     #[test]

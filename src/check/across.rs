@@ -202,12 +202,12 @@ pub(crate) fn verify(
         folders.push(copies::read_folder(number, dir, progress, &mut each)?);
     }
     let together = Complete::of(folders.iter().map(|folder| &folder.node));
-    let copies = compare((copied, placed), &dirs).map_err(verify::Error::Sort)?;
+    let copies = compare(copied, placed, &dirs).map_err(verify::Error::Sort)?;
     let several = dirs.len() > 1 || copies.unequal != Unequal::default();
     Ok(Report { folders, together, copies: several.then_some(copies) })
 }
 
-fn compare((copied, placed): (Sorter<Copied>, Sorter<Placed>), dirs: &[PathBuf]) -> Result<Copies, sort::Error> {
+fn compare(copied: Sorter<Copied>, placed: Sorter<Placed>, dirs: &[PathBuf]) -> Result<Copies, sort::Error> {
     let (mut all, mut group) = (Copies::default(), Group::default());
     let mut groups = Groups::new(copied.finish()?);
     while groups.next(&mut group, || {})? {

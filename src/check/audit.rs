@@ -218,7 +218,7 @@ pub(crate) fn audit(settings: &Settings, progress: &mut Progress<'_>) -> Result<
         }
     };
     let let_go = LetGo { lines_until: until.map_or(0, nanos), nodes };
-    report.compare(promises, copied, (&dirs, let_go), &mut tick)?;
+    report.compare(promises, copied, &dirs, &let_go, &mut tick)?;
     report.unequal.take_places(placed, &dirs, &mut tick)?;
     copies::numbers(sent, &mut tick, |number| report.number(number))?;
     Ok(report)
@@ -316,7 +316,8 @@ impl Report {
         &mut self,
         promises: Sorted<Promise>,
         copied: Sorted<Copied>,
-        (dirs, let_go): (&[PathBuf], LetGo),
+        dirs: &[PathBuf],
+        let_go: &LetGo,
         tick: &mut dyn FnMut(),
     ) -> Result<(), Error> {
         let (mut promises, mut promised) = (promises::Groups::new(promises), promises::Group::default());
@@ -333,8 +334,8 @@ impl Report {
                 self.kept(&kept, dirs);
             }
             match order {
-                Ordering::Less => self.promised(&promised, &[], (dirs, &let_go.nodes)),
-                Ordering::Equal => self.promised(&promised, &kept.folders, (dirs, &let_go.nodes)),
+                Ordering::Less => self.promised(&promised, &[], dirs, &let_go.nodes),
+                Ordering::Equal => self.promised(&promised, &kept.folders, dirs, &let_go.nodes),
                 Ordering::Greater if kept.id.time_ns <= let_go.lines_until => self.not_judged += 1,
                 Ordering::Greater => self.unacknowledged += 1,
             }
@@ -368,7 +369,7 @@ impl Report {
     }
 
     /// Takes an acknowledged id and the folders that hold it.
-    fn promised(&mut self, promised: &promises::Group, folders: &[u16], (dirs, nodes): (&[PathBuf], &[Node])) {
+    fn promised(&mut self, promised: &promises::Group, folders: &[u16], dirs: &[PathBuf], nodes: &[Node]) {
         self.acknowledged += 1;
         self.found += u64::from(!folders.is_empty());
         let lacking = promised.nodes.len().saturating_sub(folders.len());

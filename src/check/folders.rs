@@ -15,6 +15,7 @@ use crate::data::index::BlockSizes;
 use crate::data::scan::{self, Absent, ScanBounds, Scanner};
 use crate::data::segments::{CURRENT, INDEX, Segment, parse_index, sealed_id};
 use crate::data::sidecar;
+use crate::data::sources::{Marks, Sources};
 use crate::data::storage::{Disk, Storage as _};
 use crate::data::view::{CurrentFile, Sealed, SealedFile, View};
 use crate::head::merge::Merge;
@@ -49,7 +50,7 @@ fn read(folders: &[PathBuf], query: &Query, send: &mut dyn FnMut(RecordId, Bytes
             while let Some(from) = merge.wants(node, query.until) {
                 let (next, lines) = folder.page(from, query)?;
                 let failed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
-                merge.page(node, next, (lines, PAGE_BYTES_MAX)).map_err(failed).map_err(disk(&folder.path))?;
+                merge.page(node, next, lines, PAGE_BYTES_MAX).map_err(failed).map_err(disk(&folder.path))?;
             }
         }
         let mut lines = BytesMut::new();
@@ -73,7 +74,13 @@ impl Folder {
     }
 
     fn page(&mut self, from: RecordId, query: &Query) -> Result<(RecordId, Bytes), Error> {
-        let wanted = scan::Query { from, until: query.until, client: query.client, bytes_max: PAGE_BYTES_MAX };
+        let wanted = scan::Query {
+            from,
+            until: query.until,
+            client: query.client,
+            sources: query.sources.clone(),
+            bytes_max: PAGE_BYTES_MAX,
+        };
         let page = self.scanner.page_with(&self.view, &wanted, Absent::IsLost);
         let page = page.map_err(io::Error::other).map_err(disk(&self.path))?;
         self.bad += u64::from(page.rotten);
@@ -95,8 +102,12 @@ fn look(path: &Path) -> io::Result<(View, Disk)> {
         let bytes = disk.look(&name)?.map_or(0, |seen| seen.bytes);
         let known = listed.iter().find(|segment| segment.file == name && segment.bytes == bytes).cloned();
         let (least, greatest) = (RecordId::ZERO, RecordId::MAX);
+        // A file without any of the sources that are asked for is not touched.
+        let index = sidecar::read(&disk, &name, bytes);
+        let marks = index.map_or_else(Marks::default, |index| Marks::of(&index.sources));
         let segment = known.unwrap_or(Segment { file: name, records: 1, bytes, least, greatest });
-        sealed.push(Arc::new(SealedFile { serial, segment, ledgers: Arc::default() }));
+        let file = SealedFile { serial, segment, ledgers: Arc::default(), marks };
+        sealed.push(Arc::new(file), &Sources::default());
     }
     Ok((View::new(Arc::new(sealed), current), disk))
 }
@@ -119,6 +130,7 @@ fn current(disk: &Disk) -> io::Result<Option<CurrentFile>> {
         full: index.full_blocks(),
         open: index.open_block(),
         ledgers: Arc::default(),
+        sources: index.sources().clone(),
     }))
 }
 

@@ -16,6 +16,7 @@ use crate::client::reader::{Config, Query};
 use crate::files;
 use crate::limits::{RULES_BYTES_MAX, SEND_REFUSALS_SHOWN_MAX};
 use crate::reading::Rules;
+use crate::wire::filter::SourceFilter;
 use crate::wire::id::RecordId;
 
 /// Where to read, and what.
@@ -32,6 +33,9 @@ pub(crate) struct Asked {
     /// Only messages before this: as --since
     #[arg(long, env = "ACOPIO_UNTIL", value_name = "TIME", value_parser = moment::moment)]
     until: Option<Moment>,
+    /// Only messages of these sources: names with commas between them; one that ends in / is a group, with all that is in it
+    #[arg(long, env = "ACOPIO_FROM", value_name = "NAMES")]
+    from: Option<SourceFilter>,
     /// Read and print times as they are where this machine is, not in UTC
     #[arg(long, env = "ACOPIO_LOCAL", value_parser = BoolishValueParser::new())]
     local: bool,
@@ -53,6 +57,7 @@ impl Asked {
         Query {
             from: self.since.map_or(RecordId::ZERO, |since| since.id(now, zone)),
             until: self.until.map_or(RecordId::MAX, |until| until.id(now, zone)),
+            sources: self.from.clone().unwrap_or_default(),
             partial: self.partial,
             ..Query::default()
         }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::wire::source::SourceName;
 use crate::{client, limits};
 use anyhow::Result;
 use clap::Args;
@@ -27,6 +28,9 @@ The answers are in client.log in the folder of the logs, as `Servidor recibio:
 pub(crate) struct Client {
     #[command(flatten)]
     pub(super) heads: Heads,
+    /// The name of the source whose messages these are: 1 to 32 of A-Za-z0-9._-, and / inside for groups
+    #[arg(long = "as", env = "ACOPIO_AS", value_name = "NAME")]
+    name: Option<SourceName>,
     /// Time between two messages
     #[arg(long, env = "ACOPIO_EVERY", value_name = "TIME", default_value = "3s", value_parser = values::duration)]
     every: Duration,
@@ -54,10 +58,11 @@ impl Client {
         let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
         runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| {
             let Some(heads) = self.heads.followed(&shutdown).await? else { return Ok(()) };
-            let Self { every, count, retry_for, .. } = self;
+            let Self { name, every, count, retry_for, .. } = self;
             let config =
                 client::numbers::Config { heads: heads.now().to_vec(), every, count, retry_for, seed: rand::random() };
-            Ok(client::numbers::run_as(client::Config::following(heads), config, shutdown).await?)
+            let client = client::Config { name, ..client::Config::following(heads) };
+            Ok(client::numbers::run_as(client, config, shutdown).await?)
         })
         .map(runtime::done)
     }

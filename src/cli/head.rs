@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "coord")]
 use super::announced;
-use super::logging::{self, HEARTBEAT, LogFile, Takes};
+use super::logging::{self, CLIENTES, HEARTBEAT, LogFile, Takes};
+use super::plain::Plain;
 use super::upkeep::{KeepRegistro, RepairAfter};
-use super::{Global, Outcome, runtime, values};
+use super::{Global, Outcome, plain, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -24,12 +25,15 @@ Examples:
       a head on port 5000; data nodes dial it
   acopio head --listen 127.0.0.1:5001 --logs /tmp/h
       elsewhere
+  acopio head --plain 5001=plc39,cr,callado --plain 5514=syslog,varios
+      and lines without a handshake from a PLC on port 5001, and from syslog
   acopio head --solo
       no data nodes: it keeps the messages itself, and echoes them
 
 Files in the folder of the logs: registro.log (who keeps what), heartbeat.log
-(the state of the nodes), head.log, head.state (the data nodes of its
-cluster).";
+(the state of the nodes), clientes.log (who connects), head.log, head.state
+(the data nodes of its cluster). nombres.txt may lie there: names for devices
+that say none, by their addresses.";
 
 /// A headNode: takes messages from clients and has data nodes keep them
 #[derive(Debug, Args)]
@@ -39,6 +43,10 @@ pub(crate) struct Head {
     #[arg(long, env = "ACOPIO_LISTEN", value_name = "HOST:PORT", default_value = "0.0.0.0:5000",
         value_parser = values::listen)]
     listen: String,
+    /// A port that takes lines without a handshake, for devices that can't shake hands, and the name of what sends there;
+    /// behind it callado, cr, numerado or varios. Such as 5001=plc39,cr,callado; several times for several ports
+    #[arg(long, env = "ACOPIO_PLAIN", value_name = "[IP:]PORT=NAME[,OPTION...]", value_delimiter = ' ')]
+    plain: Vec<Plain>,
     /// Clients served at the same time; one more is told that the head is full
     #[arg(long, env = "ACOPIO_MAX_CLIENTS", value_name = "N", default_value_t = limits::CLIENTS_MAX_DEFAULT as u64,
         value_parser = clap::value_parser!(u64).range(1..=10_000))]
@@ -137,7 +145,13 @@ impl Head {
             global.verbose || self.show_heartbeats,
             &[
                 LogFile { dir: &self.logs, name: "heartbeat", takes: Takes::Only(HEARTBEAT), beside_data: false },
-                LogFile { dir: &self.logs, name: "head", takes: Takes::AllBut(HEARTBEAT), beside_data: false },
+                LogFile { dir: &self.logs, name: "clientes", takes: Takes::Only(CLIENTES), beside_data: false },
+                LogFile {
+                    dir: &self.logs,
+                    name: "head",
+                    takes: Takes::AllBut(&[HEARTBEAT, CLIENTES]),
+                    beside_data: false,
+                },
             ],
         )?;
         let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
@@ -194,21 +208,24 @@ impl Head {
         shutdown: CancellationToken,
     ) -> Result<()> {
         let mut config = self.config();
+        let plain = plain::open(&self.plain, address.ip()).await?;
+        let doors = head::Doors { main: listener, plain };
         if !self.solo {
             tracing::info!("{}{address}", cluster::LISTENING);
-            return Ok(head::run(config, listener, shutdown).await?);
+            return Ok(head::run(config, doors, shutdown).await?);
         }
         let mut node = self.embedded();
         let identity = Arc::new(OnceLock::new());
         config.solo = Some(Arc::clone(&identity));
         node.identity = Some(identity);
         tracing::info!("{}{address}, solo: messages are kept in {}", cluster::LISTENING, node.dir.display());
-        Ok(cluster::solo::run(config, node, listener, shutdown).await?)
+        Ok(cluster::solo::run(config, node, doors, shutdown).await?)
     }
 
     fn config(&self) -> head::Config {
         head::Config {
             logs: self.logs.clone(),
+            names: Some(self.logs.join(head::NAMES_FILE)),
             keep_registro: self.registro.keep(),
             clients: head::Rules {
                 most: usize::try_from(self.max_clients).unwrap_or(usize::MAX),

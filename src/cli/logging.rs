@@ -29,6 +29,9 @@ use super::Global;
 /// Target of the heartbeat's events.
 pub(crate) const HEARTBEAT: &str = "acopio::heartbeat";
 
+/// Target of what goes to `clientes.log`.
+pub(crate) const CLIENTES: &str = "acopio::clientes";
+
 /// Target of the heartbeat's routine: every node, every few seconds.
 const BEAT: &str = "acopio::heartbeat::beat";
 
@@ -43,8 +46,8 @@ pub(crate) const CLIENT: &str = "acopio::client";
 pub(crate) enum Takes {
     /// Those of this target and the ones below it.
     Only(&'static str),
-    /// All but those of this target and the ones below it.
-    AllBut(&'static str),
+    /// All but those of these targets and the ones below them.
+    AllBut(&'static [&'static str]),
     /// All of them.
     All,
 }
@@ -53,7 +56,7 @@ impl Takes {
     fn takes(self, target: &str) -> bool {
         match self {
             Self::Only(one) => is_below(target, one),
-            Self::AllBut(one) => !is_below(target, one),
+            Self::AllBut(some) => !some.iter().any(|one| is_below(target, one)),
             Self::All => true,
         }
     }
@@ -100,7 +103,8 @@ pub(crate) fn start_with(global: Global, routine: bool, files: &[LogFile<'_>]) -
     let own = if global.quiet { Level::ERROR } else { own };
     // The heartbeat's routine is for its file; the screen gets it only when asked.
     let wanted = filter_fn(move |meta| {
-        interesting(meta, own) && (routine || !is_below(meta.target(), BEAT)) && meta.target() != SAID
+        let is_routine = is_below(meta.target(), BEAT) || is_below(meta.target(), CLIENTES);
+        interesting(meta, own) && (routine || !is_routine) && meta.target() != SAID
     });
     layers.push(layer(io::stderr, io::stderr().is_terminal()).with_filter(wanted).boxed());
     let most = LevelFilter::DEBUG;
@@ -239,7 +243,7 @@ mod tests {
     fn targets_match_whole_words() {
         assert!(Takes::Only(CLIENT).takes("acopio::client::numbers"));
         assert!(!Takes::Only(CLIENT).takes("acopio::clients"));
-        assert!(Takes::AllBut(HEARTBEAT).takes("acopio::head"));
+        assert!(Takes::AllBut(&[HEARTBEAT]).takes("acopio::head"));
         assert!(Takes::All.takes("tokio"));
     }
 }

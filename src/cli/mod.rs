@@ -27,6 +27,7 @@ mod data;
 mod demo;
 #[cfg(feature = "device")]
 mod device;
+mod devices;
 mod drain;
 mod events;
 mod head;
@@ -35,6 +36,7 @@ mod health;
 mod logging;
 mod moment;
 mod note;
+mod plain;
 mod plot;
 mod print;
 mod read;
@@ -98,6 +100,8 @@ Examples:
       the last ten messages, then what comes
   acopio status --head 127.0.0.1:5000
       who is there, and what they keep
+  acopio devices --silent
+      which device has not been heard for long
   acopio verify logs/data*
       check every record on disk
   acopio audit --registro logs --data logs
@@ -176,6 +180,7 @@ enum Command {
     Note(note::NoteArgs),
     Watch(watch::Watch),
     Status(status::Status),
+    Devices(devices::Devices),
     Health(health::Health),
     Drain(drain::Drain),
     Copies(copies::Copies),
@@ -273,6 +278,7 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Note(args) => args.run(cli.global),
         Command::Watch(args) => args.run(cli.global),
         Command::Status(args) => args.run(cli.global),
+        Command::Devices(args) => args.run(cli.global),
         Command::Health(args) => args.run(cli.global),
         Command::Drain(args) => args.run(cli.global),
         Command::Copies(args) => args.run(cli.global),

@@ -23,13 +23,14 @@ impl Readings {
         Self { rules, ..Self::default() }
     }
 
-    /// Looks for the corrections of what a query asks for: they come behind what they correct, so all of that time is looked at
-    /// first.
+    /// Looks for the corrections of what a query asks for: they come behind what they correct, so they are read first. A
+    /// file without any is not touched.
     ///
     /// # Errors
     /// Those of a read.
     pub(crate) async fn look_for_notes(&mut self, config: &Config, query: &Query, quiet: bool) -> Result<()> {
-        let query = Query { until: RecordId::MAX, client: None, follow: false, ..query.clone() };
+        let sources = NOTES.parse().unwrap_or_default();
+        let query = Query { until: RecordId::MAX, client: None, sources, follow: false, ..query.clone() };
         each(config, query, &mut Teller::new(quiet, config, false), |message| {
             if is_note(message)
                 && let Some(note) = Note::parse(&message.payload)

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::client;
 use crate::limits;
 use crate::printable;
+use crate::wire::source::SourceName;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use clap::Args;
@@ -30,6 +31,8 @@ Examples:
       with a progress bar on a terminal
   acopio send --head 127.0.0.1:5000 --acks hola
       prints the record's id and who keeps it
+  acopio send --as taller/horno 21.4
+      a message of that source: 'acopio read' tells it
   acopio send -5.2 -- --help
       numbers below zero are messages; after -- everything is
 
@@ -44,6 +47,9 @@ a head had it and did not answer may be kept.";
 pub(crate) struct Send {
     #[command(flatten)]
     heads: Heads,
+    /// The name of the source whose messages these are: 1 to 32 of A-Za-z0-9._-, and / inside for groups
+    #[arg(long = "as", env = "ACOPIO_AS", value_name = "NAME")]
+    name: Option<SourceName>,
     /// Messages; without any, standard input line by line
     #[arg(value_name = "TEXT", conflicts_with = "file", allow_negative_numbers = true)]
     text: Vec<String>,
@@ -70,7 +76,9 @@ impl Send {
             None => (ProgressBar::hidden(), Box::new(io::empty())),
         };
         let lines = read(self.text, input, bar.clone())?;
-        let config = client::Config { retry_for: self.retry_for, ..client::Config::new(heads) };
+        // Two of them may run at the same time.
+        let (name, shares_name) = (self.name, true);
+        let config = client::Config { name, shares_name, retry_for: self.retry_for, ..client::Config::new(heads) };
         let report = runtime::run_short(send(config, lines, Report::new(self.acks, bar.clone())))?;
         bar.finish_and_clear();
         report.finish()

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::cluster;
 use crate::limits;
 use crate::web::{self, Target};
+use crate::wire::source::SourceName;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use clap::builder::BoolishValueParser;
@@ -53,6 +54,9 @@ pub(crate) struct Web {
     #[arg(long, env = "ACOPIO_WEB_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:8080",
         value_parser = values::listen)]
     listen: String,
+    /// The name of the source under which values are kept, as `acopio read --from NAME` finds them
+    #[arg(long = "as", env = "ACOPIO_WEB_AS", value_name = "NAME", default_value = "web")]
+    name: SourceName,
     /// Time in which a value has to be kept; then the answer is 503
     #[arg(long, env = "ACOPIO_KEEP_FOR", value_name = "TIME", default_value = "5s", value_parser = values::duration)]
     keep_for: Duration,
@@ -89,6 +93,7 @@ impl Web {
         let config = web::Config {
             heads,
             host: gethostname::gethostname().to_string_lossy().into_owned(),
+            name: Some(self.name),
             keep_for: self.keep_for,
             values: usize::try_from(self.values).unwrap_or(usize::MAX),
             redis,

@@ -6,6 +6,8 @@ use std::time::Duration;
 use crate::limits;
 use crate::net::{self, Net};
 use crate::wire::id::ClientId;
+use crate::wire::said::Said;
+use crate::wire::source::SourceName;
 
 /// Settings of a [`Client`](super::Client).
 #[derive(Clone, Debug)]
@@ -15,6 +17,11 @@ pub struct Config {
     /// The client's identity: a retry repeats it, so that a reader can drop a second copy, and looks for one
     /// only if the id [`may_retry`](ClientId::may_retry).
     pub id: ClientId,
+    /// The name of the source whose messages it sends, where it is one.
+    pub name: Option<SourceName>,
+    /// Whether other connections may have that name at the same time. Else whoever says it last has it, and the head ends the
+    /// connection before: right for a device, wrong for a command that may run twice.
+    pub shares_name: bool,
     /// Whether messages are stored as those of text clients are, with `mensaje: ` in front.
     pub text: bool,
     /// Time to go on trying while no head keeps anything, waits for answers included; then what waits is given up.
@@ -39,6 +46,8 @@ impl Config {
         Self {
             heads,
             id: ClientId::of_library(rand::random()),
+            name: None,
+            shares_name: false,
             text: false,
             retry_for: limits::CLIENT_RETRY_TIME_DEFAULT,
             window_messages: limits::CLIENT_IN_FLIGHT_MESSAGES_MAX,
@@ -53,6 +62,12 @@ impl Config {
     #[must_use]
     pub(crate) fn following(heads: net::Heads) -> Self {
         Self { followed: Some(heads), ..Self::new(Vec::new()) }
+    }
+
+    /// What it says of itself.
+    pub(super) fn said(&self) -> Option<Said> {
+        let several = self.shares_name;
+        self.name.map(|name| Said { several, ..Said::only(name) })
     }
 
     /// The heads of now.

@@ -11,13 +11,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::troubles::Troubles;
+use super::unsettled::Unsettled;
 use super::{Ack, Config, Shared};
 use crate::limits;
 use crate::net::framed::{self, Ended, next_frame};
 use crate::net::{Backoff, Net, Stream};
-use crate::wire::error::Code;
+use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame};
-use crate::wire::text::FRAMED_CLIENT_OPENING;
+use crate::wire::said::Said;
+use crate::wire::text::{FRAMED_CLIENT_OPENING, framed_client_opening};
 
 /// Runs until the sender is gone and everything is settled, or the receipts are gone.
 pub(super) async fn run(shared: Arc<Shared>, config: Arc<Config>) {
@@ -127,10 +129,13 @@ async fn wait_for_work(shared: &Shared) -> bool {
 }
 
 /// A framed connection to a head, after the handshake.
-pub(super) async fn open(net: &Net, head: &str) -> Result<(Stream, BytesMut), Ended> {
+pub(super) async fn open(net: &Net, head: &str, said: Option<Said>) -> Result<(Stream, BytesMut), Ended> {
     let mut socket = net.dial(head, None).await?;
     let mut buffer = BytesMut::with_capacity(limits::READ_BUFFER_BYTES);
-    framed::open(&mut socket, FRAMED_CLIENT_OPENING, &mut buffer).await?;
+    match said {
+        None => framed::open(&mut socket, FRAMED_CLIENT_OPENING, &mut buffer).await?,
+        Some(said) => framed::open(&mut socket, &framed_client_opening(&said), &mut buffer).await?,
+    }
     tracing::debug!(target: "acopio::client", "{head}: peticion acopio/2, confirmacion");
     Ok((socket, buffer))
 }
@@ -147,7 +152,7 @@ async fn converse(
 ) -> Result<(), Ended> {
     let silence_max = silence_max(heads.len());
     let open_max = open_max(heads.len(), config.retry_for);
-    let opened = timeout(open_max, open(&config.net, head)).await;
+    let opened = timeout(open_max, open(&config.net, head, config.said())).await;
     let (mut socket, mut buffer) = opened.unwrap_or(Err(Ended::Silent(open_max)))?;
     let mut out = BytesMut::new();
     let hello = Frame::Hello { client: config.id, text: config.text };
@@ -267,34 +272,10 @@ async fn receive(
     place: usize,
     troubles: &mut Troubles,
 ) -> Result<Option<u64>, Ended> {
-    let mut ping = None;
-    let mut settled = false;
-    let mut refused = None;
-    {
-        let mut state = shared.lock();
-        // What one read brought came at one time.
-        let now = Instant::now();
-        while let Some(frame) = Frame::decode(buffer)? {
-            match frame {
-                Frame::Acked { first_seq, count, first, sync, copies } => {
-                    let nodes = copies.iter().map(ToOwned::to_owned).collect();
-                    state.unsettled.acked(Ack { first_seq, count, first, sync, nodes }, now);
-                    settled = true;
-                }
-                Frame::Refused { first_seq, count, refusal } => {
-                    let again = now + limits::BACKOFF_MIN * 2;
-                    // What is refused for good says nothing about the others.
-                    refused = refusal.retry.then(|| refusal.clone()).or(refused);
-                    settled |= !refusal.retry;
-                    state.unsettled.refused(first_seq, count, refusal, again);
-                }
-                Frame::Ping(n) => ping = Some(n),
-                Frame::Pong(_) | Frame::Welcome { .. } => {}
-                Frame::Failure(refusal) => return Err(Ended::Refused(refusal)),
-                other => return Err(Ended::OutOfPlace(other.kind())),
-            }
-        }
-    }
+    let mut taken = Taken::default();
+    // A head that stops says so right behind its last answers: these count, whatever comes after them.
+    let ended = take(buffer, &mut shared.lock().unsettled, &mut taken);
+    let Taken { ping, settled, refused } = taken;
     if settled {
         backoff.reset();
         troubles.served(place);
@@ -302,6 +283,7 @@ async fn receive(
         shared.room.notify_waiters();
         shared.work.notify_one();
     }
+    ended?;
     if let Some(refusal) = refused {
         // The next head may keep what this one cannot.
         if heads > 1 {
@@ -314,4 +296,90 @@ async fn receive(
         return Err(Ended::Closed);
     }
     Ok(ping)
+}
+
+/// What the frames of one read say.
+#[derive(Default)]
+struct Taken {
+    /// The number of a ping to answer.
+    ping: Option<u64>,
+    /// Something was settled.
+    settled: bool,
+    /// The last refusal of something that may be tried again.
+    refused: Option<Refusal>,
+}
+
+/// Takes every whole frame that was read. Before an error `taken` says what came before it.
+fn take(buffer: &mut BytesMut, unsettled: &mut Unsettled, taken: &mut Taken) -> Result<(), Ended> {
+    // What one read brought came at one time.
+    let now = Instant::now();
+    while let Some(frame) = Frame::decode(buffer)? {
+        match frame {
+            Frame::Acked { first_seq, count, first, sync, copies } => {
+                let nodes = copies.iter().map(ToOwned::to_owned).collect();
+                unsettled.acked(Ack { first_seq, count, first, sync, nodes }, now);
+                taken.settled = true;
+            }
+            Frame::Refused { first_seq, count, refusal } => {
+                let again = now + limits::BACKOFF_MIN * 2;
+                // What is refused for good says nothing about the others.
+                taken.refused = refusal.retry.then(|| refusal.clone()).or(taken.refused.take());
+                taken.settled |= !refusal.retry;
+                unsettled.refused(first_seq, count, refusal, again);
+            }
+            Frame::Ping(n) => taken.ping = Some(n),
+            Frame::Pong(_) | Frame::Welcome { .. } => {}
+            Frame::Failure(refusal) => return Err(Ended::Refused(refusal)),
+            other => return Err(Ended::OutOfPlace(other.kind())),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{Client, Config};
+    use crate::wire::frame::SyncMode;
+    use crate::wire::id::RecordId;
+    use tokio::net::{TcpListener, TcpStream};
+
+    async fn said(socket: &mut TcpStream, buffer: &mut BytesMut) -> Frame {
+        loop {
+            if let Some(frame) = Frame::decode(buffer).unwrap() {
+                return frame;
+            }
+            assert!(socket.read_buf(buffer).await.unwrap() > 0);
+        }
+    }
+
+    /// The last words of a head that stops come in one packet with its last answers.
+    #[tokio::test(flavor = "current_thread")]
+    async fn an_answer_right_before_a_failure_is_told_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = Client::new(Config::new(vec![listener.local_addr().unwrap().to_string()]));
+        let head = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut buffer = BytesMut::new();
+            while !buffer.ends_with(FRAMED_CLIENT_OPENING) {
+                assert!(socket.read_buf(&mut buffer).await.unwrap() > 0);
+            }
+            buffer.clear();
+            socket.write_all(b"confirmacion acopio/2\n").await.unwrap();
+            assert!(matches!(said(&mut socket, &mut buffer).await, Frame::Hello { .. }));
+            let mut out = BytesMut::new();
+            let welcome =
+                Frame::Welcome { incarnation: 1, window_messages: 9, window_bytes: 999, cluster: "acopio".to_owned() };
+            welcome.encode(&mut out).unwrap();
+            socket.write_all(&out).await.unwrap();
+            assert!(matches!(said(&mut socket, &mut buffer).await, Frame::Store { .. }));
+            out.clear();
+            frame::acked(&mut out, 1, 1, RecordId::ZERO, SyncMode::Always, ["127.0.0.2"]).unwrap();
+            frame::failure(&mut out, &Refusal::new(Code::Stopping, "the head stops"));
+            socket.write_all(&out).await.unwrap();
+            socket
+        };
+        let (stored, _socket) = tokio::join!(timeout(Duration::from_secs(20), client.store("uno".into())), head);
+        assert_eq!(stored.expect("who waits is told").unwrap().first_seq, 1);
+    }
 }

@@ -59,7 +59,7 @@ impl Keeper {
     /// # Errors
     /// Why it is not kept, as far as the client knows.
     pub async fn keep(&self, payload: Bytes) -> Result<Kept, Error> {
-        self.request(None, payload).await
+        self.keep_of(None, payload).await
     }
 
     /// The same for a message of this source.
@@ -67,10 +67,11 @@ impl Keeper {
     /// # Errors
     /// As [`Keeper::keep`].
     pub async fn keep_as(&self, source: SourceName, payload: Bytes) -> Result<Kept, Error> {
-        self.request(Some(source), payload).await
+        self.keep_of(Some(source), payload).await
     }
 
-    async fn request(&self, source: Option<SourceName>, payload: Bytes) -> Result<Kept, Error> {
+    /// The same, of a source or of none.
+    pub(crate) async fn keep_of(&self, source: Option<SourceName>, payload: Bytes) -> Result<Kept, Error> {
         let (told, result) = oneshot::channel();
         self.requests.send(Request { source, payload, told }).await.map_err(|_| Error::Closed)?;
         result.await.unwrap_or(Err(Error::Closed))

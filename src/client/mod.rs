@@ -5,6 +5,7 @@
 //! lost, and repeats what is not settled under the same client id and sequence number. [`Client`] is the simple form for
 //! one message at a time, [`Keeper`] the one for many callers, and [`reader`] reads back. This module stores nothing on disk: what is not acknowledged when the process ends is unknown.
 
+mod builder;
 mod config;
 mod connection;
 mod keeper;
@@ -20,11 +21,12 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+pub use builder::Builder;
 pub use config::Config;
 pub use keeper::{Keeper, Kept};
-pub use status::{Leaving, drain, set_copies, status, status_with_clients, status_with_ledgers};
+pub use status::{Leaving, devices, drain, set_copies, status, status_with_clients, status_with_ledgers};
 #[cfg(feature = "simulation")]
-pub(crate) use status::{drain_on, status_on};
+pub(crate) use status::{drain_on, set_copies_on, status_on};
 pub use troubles::Trouble;
 
 use crate::limits;
@@ -187,8 +189,11 @@ impl Sender {
     ///
     /// # Errors
     /// As [`Sender::send`]; those before it are accepted.
-    pub(crate) async fn send_all(&self, payloads: impl IntoIterator<Item = Bytes>) -> Result<(), Error> {
-        let mut payloads = payloads.into_iter().peekable();
+    pub(crate) async fn send_all(
+        &self,
+        messages: impl IntoIterator<Item = (Option<SourceName>, Bytes)>,
+    ) -> Result<(), Error> {
+        let mut messages = messages.into_iter().peekable();
         loop {
             let room = self.shared.room.notified();
             {
@@ -197,14 +202,14 @@ impl Sender {
                     return Err(Error::Closed);
                 }
                 let now = Instant::now();
-                while let Some(payload) = payloads.next_if(|payload| self.has_room(&state, payload)) {
-                    state.unsettled.push(payload, None, now);
+                while let Some((source, payload)) = messages.next_if(|(_, payload)| self.has_room(&state, payload)) {
+                    state.unsettled.push(payload, source, now);
                 }
             }
             self.shared.work.notify_one();
-            match payloads.peek() {
+            match messages.peek() {
                 None => return Ok(()),
-                Some(payload) if payload.len() > limits::MESSAGE_BYTES_MAX => {
+                Some((_, payload)) if payload.len() > limits::MESSAGE_BYTES_MAX => {
                     return Err(Error::TooLong(payload.len()));
                 }
                 Some(_) => room.await,
@@ -267,6 +272,12 @@ pub struct Client {
 }
 
 impl Client {
+    /// Begins with the settings of a client.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
     /// A client with these settings; see [`connect`].
     #[must_use]
     pub fn new(config: Config) -> Self {
@@ -308,8 +319,8 @@ impl Client {
 mod tests {
     use super::*;
 
-    fn messages(lengths: &[usize]) -> Vec<Bytes> {
-        lengths.iter().map(|&length| vec![b'x'; length].into()).collect()
+    fn messages(lengths: &[usize]) -> Vec<(Option<SourceName>, Bytes)> {
+        lengths.iter().map(|&length| (None, vec![b'x'; length].into())).collect()
     }
 
     #[tokio::test]

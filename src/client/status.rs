@@ -9,7 +9,8 @@ use crate::limits;
 use crate::net::Net;
 use crate::net::framed::{Ended, next_frame};
 use crate::wire::frame::Frame;
-use crate::wire::status::StatusReport;
+use crate::wire::source::SourceName;
+use crate::wire::status::{DevicesReport, StatusReport};
 
 /// What a head says of itself and its data nodes.
 ///
@@ -53,6 +54,33 @@ async fn query(net: &Net, head: &str, clients: bool, ledgers: bool) -> Result<St
         .map_err(|error| failed(format!("its status makes no sense: {error}; use the same version")))
 }
 
+/// Which sources there are, which of them are connected to this head, and when each was heard last.
+///
+/// # Errors
+/// It can't be reached, or is no head of this version.
+pub async fn devices(head: &str) -> Result<DevicesReport, Error> {
+    let failed = |cause: String| Error::Head { head: head.to_owned(), cause, is_lost: true };
+    let mut all = DevicesReport::default();
+    let mut behind = None;
+    loop {
+        let question = Frame::DevicesQuery { behind, most: limits::SOURCES_PAGE_MAX as u16 };
+        let json = timeout(limits::DIAL_TIME_MAX, ask(&Net::Tcp, head, question))
+            .await
+            .unwrap_or(Err(Ended::Silent(limits::DIAL_TIME_MAX)))
+            .map_err(|ended| failed(format!("{ended}; see that a head runs there")))?;
+        let page: DevicesReport = serde_json::from_slice(&json).map_err(|error| {
+            failed(format!("what it says of devices makes no sense: {error}; use the same version"))
+        })?;
+        all.devices.extend(page.devices);
+        all.unlisted |= page.unlisted;
+        (all.missing, all.copies) = (page.missing, page.copies);
+        match page.next.as_deref().map(str::parse::<SourceName>) {
+            Some(Ok(next)) if behind.is_none_or(|behind| behind < next) => behind = Some(next),
+            _ => return Ok(all),
+        }
+    }
+}
+
 /// What is to become of a data node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Leaving {
@@ -87,7 +115,15 @@ pub(crate) async fn drain_on(net: &Net, head: &str, name: &str, leaving: Leaving
 /// # Errors
 /// The head can't be reached, the numbers make no sense, or the change before is not through.
 pub async fn set_copies(head: &str, replicas: u8, least: u8) -> Result<(), Error> {
-    tell(&Net::Tcp, head, Frame::Copies { replicas, least }).await
+    set_copies_on(&Net::Tcp, head, replicas, least).await
+}
+
+/// As [`set_copies`], on this network.
+///
+/// # Errors
+/// The same.
+pub(crate) async fn set_copies_on(net: &Net, head: &str, replicas: u8, least: u8) -> Result<(), Error> {
+    tell(net, head, Frame::Copies { replicas, least }).await
 }
 
 /// Sends a frame that changes something.
@@ -111,7 +147,7 @@ async fn ask(net: &Net, head: &str, question: Frame) -> Result<bytes::Bytes, End
 
 /// Sends one frame that is answered with a status report.
 async fn send(net: &Net, head: &str, out: &[u8]) -> Result<bytes::Bytes, Ended> {
-    let (mut socket, mut buffer) = open(net, head).await?;
+    let (mut socket, mut buffer) = open(net, head, None).await?;
     socket.write_all(out).await?;
     loop {
         match next_frame(&mut socket, &mut buffer).await? {

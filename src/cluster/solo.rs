@@ -9,7 +9,6 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
-use crate::net::Listener;
 use crate::{data, head};
 use tokio_util::sync::CancellationToken;
 
@@ -38,10 +37,10 @@ pub(crate) enum Error {
 pub(crate) async fn run(
     head: head::Config,
     mut node: data::Config,
-    listener: Listener,
+    doors: head::Doors,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    node.heads = vec![dialled(listener.local_addr().map_err(Error::Start)?).to_string()].into();
+    node.heads = vec![dialled(doors.main.local_addr().map_err(Error::Start)?).to_string()].into();
     let head_shutdown = CancellationToken::new();
     let node_shutdown = CancellationToken::new();
     // The node ends in order, too, if this is given up.
@@ -54,7 +53,7 @@ pub(crate) async fn run(
             move || drop(ended.send(run_node(node, shutdown)))
         })
         .map_err(Error::Start)?;
-    let mut head = std::pin::pin!(head::run(head, listener, head_shutdown.clone()));
+    let mut head = std::pin::pin!(head::run(head, doors, head_shutdown.clone()));
     tokio::select! {
         result = &mut head => {
             node_shutdown.cancel();

@@ -16,6 +16,7 @@ use super::index::{Piece, Summary};
 use super::log::{Foreign, LogError};
 use super::record::{self, Fields};
 use super::retention::{Keeper, Policy, Retained};
+use super::sources::Heard;
 use super::storage::Storage;
 use super::strangers::Strangers;
 use super::view::{SealedFile, View};
@@ -372,6 +373,9 @@ impl Commit {
             (place.ledger(first.id), place.entry..place.entry.saturating_add(u32::from(messages.count())))
         });
         lines.summary.add(first.id, Piece { bytes, records, least: first.id, greatest }, entries);
+        if let Some(source) = first.source {
+            lines.summary.of_source(source, Heard::of(records, first.id, greatest));
+        }
         self.mark(lines, put, was_empty);
         Ok(())
     }

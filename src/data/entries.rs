@@ -10,6 +10,7 @@ use super::ledgers::Ledgers;
 use super::record;
 use super::scan::ScanError;
 use crate::limits;
+use crate::wire::filter::SourceFilter;
 use crate::wire::id::ClientId;
 use crate::wire::ledger::LedgerId;
 
@@ -22,6 +23,8 @@ pub(crate) struct Wanted {
     pub(crate) entries: Range<u32>,
     /// Only records of this client.
     pub(crate) client: Option<ClientId>,
+    /// Only records of these sources.
+    pub(crate) sources: SourceFilter,
     /// Most bytes of lines; a longer line comes alone.
     pub(crate) bytes_max: usize,
 }
@@ -127,7 +130,7 @@ pub(crate) fn find<'v>(
 
 /// A line that was met.
 struct Met {
-    /// Empty if it is of another client.
+    /// Empty if it is not wanted.
     text: Vec<u8>,
     /// Where it begins.
     offset: u64,
@@ -199,7 +202,8 @@ impl<'a> Search<'a> {
             self.leave(offset);
             return false;
         }
-        let is_wanted = self.wanted.client.is_none_or(|client| client == line.client);
+        let is_wanted = self.wanted.client.is_none_or(|client| client == line.client)
+            && self.wanted.sources.matches(line.source.as_ref());
         let text = if is_wanted { whole.to_vec() } else { Vec::new() };
         self.held += text.len();
         self.found.insert(entry, Met { text, offset });

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::super::record::Fields;
 use super::*;
+use crate::wire::filter::SourceFilter;
 use crate::wire::id::RecordId;
 use crate::wire::ledger::{Incarnation, Place};
 
@@ -88,7 +89,7 @@ impl Files {
 }
 
 fn wanted(entries: Range<u32>, bytes_max: usize) -> Wanted {
-    Wanted { ledger: LEDGER, entries, client: None, bytes_max }
+    Wanted { ledger: LEDGER, entries, client: None, sources: SourceFilter::default(), bytes_max }
 }
 
 #[test]

@@ -19,6 +19,7 @@ use super::scans::Scans;
 use crate::ledger::entries::EntrySet;
 use crate::limits;
 use crate::net::Outbox;
+use crate::wire::filter::SourceFilter;
 use crate::wire::frame;
 use crate::wire::id::ClientId;
 use crate::wire::ledger::{Incarnation, LedgerId};
@@ -27,6 +28,7 @@ use crate::wire::ledger::{Incarnation, LedgerId};
 pub(crate) struct Feed {
     request: u32,
     client: Option<ClientId>,
+    sources: SourceFilter,
     /// Ledgers of which nothing is wanted.
     done: BTreeMap<Incarnation, EntrySet>,
     /// What was sent, or is known.
@@ -48,14 +50,14 @@ pub(crate) struct Place {
 impl Feed {
     /// A feed that goes on behind a place.
     #[must_use]
-    pub(crate) fn new(request: u32, client: Option<ClientId>, place: Place) -> Self {
+    pub(crate) fn new(request: u32, client: Option<ClientId>, sources: SourceFilter, place: Place) -> Self {
         let mut done = BTreeMap::<_, EntrySet>::new();
         for frame::Numbers { incarnation, numbers } in place.done {
             done.entry(incarnation).or_default().insert_range(numbers);
         }
         let sent = place.cursors.into_iter().map(|cursor| (cursor.ledger, EntrySet::from(0..cursor.next)));
         let sent = RefCell::new(sent.collect());
-        Self { request, client, done, sent, credit: Cell::new(0), more: Notify::new(), over: Cell::new(false) }
+        Self { request, client, sources, done, sent, credit: Cell::new(0), more: Notify::new(), over: Cell::new(false) }
     }
 
     /// So many more bytes may be sent; none ends the feed.
@@ -107,7 +109,13 @@ impl Feed {
             };
             outbox.room(limits::NODE_PAGES_BYTES_MAX).await;
             let bytes_max = usize::try_from(self.credit.get()).unwrap_or(usize::MAX).min(limits::FETCH_BYTES_MAX);
-            let wanted = Wanted { ledger, entries: entries.clone(), client: self.client, bytes_max };
+            let wanted = Wanted {
+                ledger,
+                entries: entries.clone(),
+                client: self.client,
+                sources: self.sources.clone(),
+                bytes_max,
+            };
             match scans.entries(wanted).await {
                 Ok(run) if run.met == 0 && !run.lost.is_empty() => rot.missed(ledger, entries.start, &run).await,
                 Ok(run) => {

@@ -1,4 +1,5 @@
-//! The index of one file of records: which runs of lines hold which ids, and which entries of which ledgers are in it.
+//! The index of one file of records: which runs of lines hold which ids, and which entries of which ledgers and which
+//! sources are in it.
 //!
 //! Files are nearly sorted, so a file is described by blocks of some 256 KiB with the least and the greatest id of
 //! each. A block ends early where the order jumps, so that a run of old copies between new records does not widen the
@@ -7,9 +8,11 @@
 use super::ledgers::Ledgers;
 use super::record::{self, Line};
 use super::recover::Place;
+use super::sources::{Heard, Shared};
 use crate::limits;
 use crate::wire::id::RecordId;
 use crate::wire::ledger::LedgerId;
+use crate::wire::source::SourceName;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -57,6 +60,8 @@ pub struct Summary {
     records: u64,
     pieces: Vec<Piece>,
     ledgers: Ledgers,
+    /// Sources in the order in which they came; one that follows itself is one.
+    sources: Vec<(SourceName, Heard)>,
 }
 
 impl Summary {
@@ -86,6 +91,14 @@ impl Summary {
         }
     }
 
+    /// Notes the source of records that were added.
+    pub(crate) fn of_source(&mut self, name: SourceName, heard: Heard) {
+        match self.sources.last_mut().filter(|(last, _)| *last == name) {
+            Some((_, known)) => known.add(heard),
+            None => self.sources.push((name, heard)),
+        }
+    }
+
     /// What these lines hold, by decoding them; lines that are no records are left out.
     #[must_use]
     pub fn of(lines: &[u8]) -> Self {
@@ -100,6 +113,9 @@ impl Summary {
             if let Some(Ok(line)) = whole.strip_suffix(b"\n").map(record::decode) {
                 let piece = Piece::line(whole.len() as u64, line.id);
                 self.add(line.id, piece, line.entry().map(|(ledger, entry)| (ledger, entry..entry + 1)));
+                if let Some(source) = line.source {
+                    self.of_source(source, Heard::of(1, line.id, line.id));
+                }
             }
         }
     }
@@ -111,6 +127,7 @@ impl Summary {
         self.records = 0;
         self.pieces.clear();
         self.ledgers.clear();
+        self.sources.clear();
     }
 
     /// Id of the first record.
@@ -187,6 +204,7 @@ pub(crate) struct Indexer {
     record_bytes: u64,
     records: u64,
     ledgers: Arc<Ledgers>,
+    sources: Shared,
 }
 
 impl Indexer {
@@ -200,6 +218,10 @@ impl Indexer {
     pub(crate) fn append(&mut self, summary: &Summary) {
         summary.pieces.iter().for_each(|piece| self.add(*piece));
         Arc::make_mut(&mut self.ledgers).merge(&summary.ledgers);
+        if !summary.sources.is_empty() {
+            let mut sources = self.sources.write();
+            summary.sources.iter().for_each(|(name, heard)| sources.add(*name, *heard));
+        }
     }
 
     /// Takes one good line and where it stands; what lies between it and the line before is rot.
@@ -208,6 +230,9 @@ impl Indexer {
         self.add(Piece::line(place.len, line.id));
         if let Some((ledger, entry)) = line.entry() {
             Arc::make_mut(&mut self.ledgers).add(ledger, entry..entry + 1);
+        }
+        if let Some(source) = line.source {
+            self.sources.write().add(source, Heard::of(1, line.id, line.id));
         }
     }
 
@@ -310,6 +335,12 @@ impl Indexer {
     #[must_use]
     pub(crate) fn greatest(&self) -> Option<RecordId> {
         self.before.max(self.open.map(|open| open.greatest))
+    }
+
+    /// Which sources; the table grows with the index.
+    #[must_use]
+    pub(crate) const fn sources(&self) -> &Shared {
+        &self.sources
     }
 
     /// Which entries of which ledgers.

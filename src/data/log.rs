@@ -15,6 +15,7 @@ use super::opening::{self, OpenError, OpenReport};
 use super::recover::TornTail;
 use super::segments::{CURRENT, INDEX, Segment, sealed_id, sealed_name};
 use super::sidecar::{FileIndex, sidecar_name};
+use super::sources::Marks;
 use super::standing::Standing;
 use super::storage::{FileId, LogFile, ReadAt, Room, Storage};
 use super::view::{CurrentFile, Sealed, SealedFile, View};
@@ -230,7 +231,7 @@ impl<S: Storage> Log<S> {
             block_sizes,
             current: opened.current,
             serial: opened.sealed.len() as u64,
-            sealed: Arc::new(Sealed::new(opened.sealed)),
+            sealed: Arc::new(Sealed::new(opened.sealed, opened.sources)),
             index: None,
             index_whole: opened.index_whole,
             unsynced: false,
@@ -411,6 +412,7 @@ impl<S: Storage> Log<S> {
             full: current.index.full_blocks(),
             open: current.index.open_block(),
             ledgers: Arc::clone(current.index.ledgers()),
+            sources: current.index.sources().clone(),
         });
         View::new(Arc::clone(&self.sealed), current)
     }
@@ -441,8 +443,9 @@ impl<S: Storage> Log<S> {
             return Err(self.poison("sync the folder", &error));
         }
         let (line, sidecar) = (segment.to_line(), sidecar_name(&segment.file));
-        let ledgers = Arc::clone(&index.ledgers);
-        Arc::make_mut(&mut self.sealed).push(Arc::new(SealedFile { serial: self.serial, segment, ledgers }));
+        let (ledgers, marks) = (Arc::clone(&index.ledgers), Marks::of(&index.sources));
+        let file = Arc::new(SealedFile { serial: self.serial, segment, ledgers, marks });
+        Arc::make_mut(&mut self.sealed).push(file, &index.sources);
         self.serial += 1;
         self.add_to_index(&line)?;
         match index.to_text().map_or(Ok(()), |text| self.storage.write_small(&sidecar, text.as_bytes())) {
@@ -569,7 +572,12 @@ mod tests {
             assert_eq!(file, sealed_name(id, copy));
             // A record with a lesser id may follow the first one.
             let segment = Segment { file, records: 1, bytes: 1, least: RecordId::ZERO, greatest: id };
-            sealed.push(Arc::new(SealedFile { serial: u64::from(copy), segment, ledgers: Arc::default() }));
+            sealed.push(Arc::new(SealedFile {
+                serial: u64::from(copy),
+                segment,
+                ledgers: Arc::default(),
+                marks: Marks::default(),
+            }));
         }
     }
 }

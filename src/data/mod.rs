@@ -33,6 +33,7 @@ pub(crate) mod scans;
 pub(crate) mod segments;
 mod session;
 pub(crate) mod sidecar;
+pub(crate) mod sources;
 mod standing;
 pub(crate) mod start;
 pub(crate) mod state_lines;

@@ -11,6 +11,7 @@ use super::segments::{CURRENT, INDEX, sealed_id};
 use super::simulated::{Lie, SimDisk};
 use super::storage::{LogFile, Storage};
 use crate::limits::DISK_RESUME_BYTES_MIN;
+use crate::wire::filter::SourceFilter;
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::ledger::{Incarnation, LedgerId, Place};
 use rand::rngs::SmallRng;
@@ -93,7 +94,13 @@ impl Model {
         if log.records() != found.len() as u64 {
             return Err(format!("the log counts {} records and there are {}", log.records(), found.len()));
         }
-        let query = Query { from: RecordId::ZERO, until: RecordId::MAX, client: None, bytes_max: usize::MAX };
+        let query = Query {
+            from: RecordId::ZERO,
+            until: RecordId::MAX,
+            client: None,
+            sources: SourceFilter::default(),
+            bytes_max: usize::MAX,
+        };
         let page = Scanner::new(disk.clone(), ScanBounds::default()).page(&log.view(), &query);
         let page = page.map_err(|error| error.to_string())?;
         let lines =
@@ -374,7 +381,13 @@ impl Handled {
 
     /// What a reader gets, once each.
     fn read(&self) -> Vec<u64> {
-        let query = Query { from: RecordId::ZERO, until: RecordId::MAX, client: None, bytes_max: usize::MAX };
+        let query = Query {
+            from: RecordId::ZERO,
+            until: RecordId::MAX,
+            client: None,
+            sources: SourceFilter::default(),
+            bytes_max: usize::MAX,
+        };
         let page = Scanner::new(self.disk.clone(), ScanBounds::default()).page(&self.log.view(), &query).unwrap();
         assert_eq!(page.lost, 0);
         let lines = page.lines.split_inclusive(|b| *b == b'\n');
@@ -498,7 +511,13 @@ fn a_file_that_was_cut_is_not_gone_on_with_and_not_hidden() {
             "{said}"
         );
         assert_eq!(handled.disk.contents(CURRENT).len(), cut, "what was refused is not there");
-        let query = Query { from: RecordId::ZERO, until: RecordId::MAX, client: None, bytes_max: usize::MAX };
+        let query = Query {
+            from: RecordId::ZERO,
+            until: RecordId::MAX,
+            client: None,
+            sources: SourceFilter::default(),
+            bytes_max: usize::MAX,
+        };
         let page = Scanner::new(handled.disk.clone(), ScanBounds::default()).page(&handled.log.view(), &query).unwrap();
         assert!(page.rotten > 0 && page.lost > 0, "{page:?}");
         // What it was is not known to be what it is.
@@ -531,7 +550,13 @@ fn sealed_files_are_missed_and_welcome_back() {
     }
     let file = handled.log.sealed()[1].segment.file.clone();
     let whole = handled.disk.contents(&file);
-    let query = Query { from: RecordId::ZERO, until: RecordId::MAX, client: None, bytes_max: usize::MAX };
+    let query = Query {
+        from: RecordId::ZERO,
+        until: RecordId::MAX,
+        client: None,
+        sources: SourceFilter::default(),
+        bytes_max: usize::MAX,
+    };
     let taken = handled.disk.take_away(&file).unwrap();
     assert!(handled.log.look(false).unwrap() && !handled.log.look(true).unwrap());
     assert!(altered(&mut handled).contains(&format!("{file} is gone")));

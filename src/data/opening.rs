@@ -8,10 +8,11 @@ use super::log::{Before, Current, LogError};
 use super::recover::{self, BadPlace, Scan, TornTail};
 use super::segments::{CURRENT, INDEX, Segment, parse_index, sealed_id};
 use super::sidecar::{self, FileIndex, sidecar_name};
+use super::sources::{Marks, Sources};
 use super::storage::{LogFile, Storage};
 use super::view::SealedFile;
 use crate::files::is_full;
-use crate::limits::{SCAN_CHUNK_BYTES, SEGMENTS_BYTES_MAX};
+use crate::limits::{NODE_SOURCES_MAX, SCAN_CHUNK_BYTES, SEGMENTS_BYTES_MAX};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
@@ -87,6 +88,8 @@ pub struct OpenReport {
 pub(super) struct Opened<F> {
     pub(super) current: Option<Current<F>>,
     pub(super) sealed: Vec<Arc<SealedFile>>,
+    /// The sources in those.
+    pub(super) sources: Sources,
     pub(super) index_whole: bool,
     pub(super) report: OpenReport,
 }
@@ -100,19 +103,19 @@ pub(super) fn open<S: Storage>(storage: &S, sizes: BlockSizes, before: &Before) 
     let mut report = OpenReport::default();
     let names = storage.list().map_err(failed("list", "the folder"))?;
     let current = if names.iter().any(|name| name == CURRENT) { Some(scan_current(storage, sizes)?) } else { None };
-    let (sealed, index_whole) = open_sealed(storage, sizes, &names, &mut report)?;
+    let (sealed, sources, index_whole) = open_sealed(storage, sizes, &names, &mut report)?;
     let current = match current {
         Some(scanned) => {
             let last = before.last.as_ref().filter(|last| !names.contains(&last.file));
             let synced = last.map_or(0, |last| last.bytes);
             let scanned = if before.always { torn_at_bad(scanned, synced) } else { scanned };
-            Some(open_current(storage, scanned, &names, (synced, sizes), &mut report)?)
+            Some(open_current(storage, scanned, &names, synced, sizes, &mut report)?)
         }
         None => None,
     };
     // Names that a killed process left unsynced are relied on from here on.
     storage.sync_dir().map_err(failed("sync", "the folder"))?;
-    Ok(Opened { current, sealed, index_whole, report })
+    Ok(Opened { current, sealed, sources, index_whole, report })
 }
 
 /// `data.txt`, and what is in it.
@@ -154,7 +157,8 @@ fn open_current<S: Storage>(
     storage: &S,
     Scanned { mut file, mut index, found }: Scanned<S::File>,
     names: &[String],
-    (synced, sizes): (u64, BlockSizes),
+    synced: u64,
+    sizes: BlockSizes,
     report: &mut OpenReport,
 ) -> Result<Current<S::File>, OpenError> {
     tell_rot(CURRENT, &found, report);
@@ -234,11 +238,11 @@ fn open_sealed<S: Storage>(
     sizes: BlockSizes,
     names: &[String],
     report: &mut OpenReport,
-) -> Result<(Vec<Arc<SealedFile>>, bool), OpenError> {
+) -> Result<(Vec<Arc<SealedFile>>, Sources, bool), OpenError> {
     let mut files: Vec<_> = names.iter().filter_map(|name| Some((sealed_id(name)?, name))).collect();
     let (mut known, mut whole) = read_index(storage, names)?;
     files.sort_unstable_by_key(|(id, name)| (known.get(*name).map_or(usize::MAX, |(place, _)| *place), *id));
-    let mut sealed = Vec::with_capacity(files.len());
+    let (mut sealed, mut sources) = (Vec::with_capacity(files.len()), Sources::of_at_most(NODE_SOURCES_MAX));
     for (serial, ((id, _), name)) in (0..).zip(files) {
         let file = storage.open_append(name).map_err(failed("open", name))?;
         let len = file.len().map_err(failed("look at", name))?;
@@ -251,8 +255,9 @@ fn open_sealed<S: Storage>(
         if let (Some(segment), Some(index)) = (&known, index)
             && segment.records == index.records()
         {
-            let ledgers = index.ledgers;
-            sealed.push(Arc::new(SealedFile { serial, segment: segment.clone(), ledgers }));
+            let (ledgers, marks) = (index.ledgers, Marks::of(&index.sources));
+            sources.merge(&index.sources);
+            sealed.push(Arc::new(SealedFile { serial, segment: segment.clone(), ledgers, marks }));
             continue;
         }
         let (index, mut found) = scan(&file, name, sizes)?;
@@ -277,7 +282,9 @@ fn open_sealed<S: Storage>(
             greatest: index.blocks.iter().map(|block| block.greatest).max().unwrap_or(id),
         };
         whole &= known.as_ref() == Some(&segment);
-        sealed.push(Arc::new(SealedFile { serial, segment, ledgers: index.ledgers }));
+        sources.merge(&index.sources);
+        let marks = Marks::of(&index.sources);
+        sealed.push(Arc::new(SealedFile { serial, segment, ledgers: index.ledgers, marks }));
     }
     for (file, (_, segment)) in &known {
         report.lost.push(format!("{file} is gone, and segments.txt lists it with {} records", segment.records));
@@ -288,7 +295,7 @@ fn open_sealed<S: Storage>(
         storage.sync_dir().map_err(failed("sync", "the folder"))?;
         whole = write_down(storage.write_small(INDEX, text.as_bytes()), INDEX, report)?;
     }
-    Ok((sealed, whole))
+    Ok((sealed, sources, whole))
 }
 
 /// Which files `segments.txt` lists, and at which place; and whether it is whole.

@@ -2,12 +2,14 @@
 //!
 //! Everything after the last good record is the torn tail: the end of a write that a crash interrupted, be it a short
 //! line, zeros or garbage. A bad place *before* a good record is rot: it was whole once, or lay in a hole that a crash
-//! left, and it is listed and never cut. Reads only, in chunks, with flat memory whatever the file holds.
+//! left, and it is listed and never cut. Reads only, in chunks, with flat memory whatever the file holds. Two threads check
+//! the lines of a chunk; who is shown them sees them in their order.
 
 use super::record::{self, Line, LineError};
-use crate::limits::{QUARANTINE_PLACES_MAX, RECORD_LINE_BYTES_MAX, SCAN_CHUNK_BYTES};
+use crate::limits::{QUARANTINE_PLACES_MAX, RECORD_LINE_BYTES_MAX, SCAN_CHUNK_BYTES, SCAN_SHARED_BYTES_MIN};
 use crate::wire::id::RecordId;
 use std::io;
+use std::{panic, thread};
 
 /// Where a line stands in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +113,14 @@ pub fn scan(
     Ok(state.finish(kept as u64))
 }
 
+/// Each of these lines without its newline, and what it is.
+fn judged(lines: &[u8]) -> impl Iterator<Item = (&[u8], Result<Line<'_>, LineError>)> {
+    lines.split_inclusive(|&b| b == b'\n').map(|line| {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        (line, record::decode(line))
+    })
+}
+
 /// What the scan carries from chunk to chunk.
 struct State<'v, V> {
     visit: &'v mut V,
@@ -136,17 +146,25 @@ struct Pending {
 impl<V: FnMut(Place, &Line<'_>)> State<'_, V> {
     /// Takes the complete lines of `chunk`, whose first `known` bytes hold no newline; answers how many bytes it used.
     fn take(&mut self, chunk: &[u8], known: usize) -> usize {
-        let mut start = 0;
-        for newline in memchr::memchr_iter(b'\n', chunk.get(known..).unwrap_or_default()) {
-            let end = known + newline;
-            self.end_line(chunk.get(start..end).unwrap_or_default());
-            start = end + 1;
+        let used = memchr::memrchr(b'\n', chunk.get(known..).unwrap_or_default()).map_or(0, |at| known + at + 1);
+        let lines = chunk.get(..used).unwrap_or_default();
+        let half = memchr::memchr(b'\n', lines.get(used / 2..).unwrap_or_default()).map_or(0, |at| used / 2 + at + 1);
+        let (first, second) = lines.split_at_checked(half).unwrap_or_default();
+        if second.len() < SCAN_SHARED_BYTES_MIN {
+            judged(lines).for_each(|(line, judged)| self.end_line(line, judged));
+            return used;
         }
-        start
+        thread::scope(|scope| {
+            let other = scope.spawn(|| judged(second).collect::<Vec<_>>());
+            judged(first).for_each(|(line, judged)| self.end_line(line, judged));
+            let second = other.join().unwrap_or_else(|fault| panic::resume_unwind(fault));
+            second.into_iter().for_each(|(line, judged)| self.end_line(line, judged));
+        });
+        used
     }
 
-    /// Judges the line that ends here; `line` is all of it, or its last part if it was too long to keep.
-    fn end_line(&mut self, line: &[u8]) {
+    /// Takes the line that ends here; `line` is all of it, or its last part if it was too long to keep.
+    fn end_line(&mut self, line: &[u8], judged: Result<Line<'_>, LineError>) {
         let len = line.len() as u64 + 1;
         let place = Place { offset: self.offset, len, line: self.line };
         self.offset += len;
@@ -155,7 +173,7 @@ impl<V: FnMut(Place, &Line<'_>)> State<'_, V> {
             self.lengthen(len);
             return;
         }
-        match record::decode(line) {
+        match judged {
             Ok(record) => self.good(place, &record),
             Err(reason) => self.bad(BadPlace { place, reason }),
         }
@@ -316,6 +334,31 @@ mod tests {
         let found = scan_bytes(&bytes);
         assert_eq!((found.rot.len(), found.rot_lines), (QUARANTINE_PLACES_MAX, QUARANTINE_PLACES_MAX as u64 + 7));
         assert_eq!(found.records, 1);
+    }
+
+    #[test]
+    fn lines_that_two_threads_check_come_in_their_order() {
+        let count = 9 * SCAN_SHARED_BYTES_MIN as u64 / line(1).len() as u64;
+        let mut bytes = Vec::new();
+        for n in 0..count {
+            bytes.extend_from_slice(if n % 1000 == 7 { b"rot\n" } else { &[] });
+            bytes.extend_from_slice(&line(n));
+        }
+        let read = |buffer: &mut [u8], at: u64| {
+            let rest = &bytes[at as usize..];
+            let len = rest.len().min(buffer.len());
+            buffer[..len].copy_from_slice(&rest[..len]);
+            Ok(len)
+        };
+        let (mut next, mut end) = (0, 0);
+        let found = scan(bytes.len() as u64, read, |place, line| {
+            assert_eq!(line.seq, next);
+            assert!(place.offset == end || place.offset == end + 4, "{place:?} behind {end}");
+            (next, end) = (next + 1, place.offset + place.len);
+        });
+        let found = found.unwrap();
+        assert_eq!((found.records, found.valid_len, next), (count, bytes.len() as u64, count));
+        assert_eq!(found.rot_lines, count.div_ceil(1000));
     }
 
     proptest! {

@@ -123,6 +123,7 @@ impl Keeper {
 mod tests {
     use super::*;
     use crate::data::segments::sealed_name;
+    use crate::data::sources::{Marks, Sources};
     use crate::data::view::Sealed;
 
     const DAY: u64 = 24 * 3_600_000_000_000;
@@ -134,9 +135,9 @@ mod tests {
         let file = |(serial, age): (u64, &u64)| {
             let (least, greatest) = (id(age + 1), id(*age));
             let segment = Segment { file: sealed_name(least, 1), records: 1, bytes: 100, least, greatest };
-            Arc::new(SealedFile { serial, segment, ledgers: Arc::default() })
+            Arc::new(SealedFile { serial, segment, ledgers: Arc::default(), marks: Marks::default() })
         };
-        View::new(Arc::new(Sealed::new((0..).zip(ages).map(file).collect())), None)
+        View::new(Arc::new(Sealed::new((0..).zip(ages).map(file).collect(), Sources::default())), None)
     }
 
     fn days(days: u64) -> Policy {

@@ -14,6 +14,7 @@ use super::storage::{ReadAt, Storage};
 use super::view::{SealedFile, View};
 use super::window::Window;
 use crate::limits;
+use crate::wire::filter::SourceFilter;
 use crate::wire::id::{ClientId, RecordId};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What a reader wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     /// The least id.
     pub from: RecordId,
@@ -31,6 +32,8 @@ pub struct Query {
     pub until: RecordId,
     /// Only records of this client.
     pub client: Option<ClientId>,
+    /// Only records of these sources.
+    pub sources: SourceFilter,
     /// Most bytes of lines in a page; a longer line is a page of its own.
     pub bytes_max: usize,
 }
@@ -152,15 +155,20 @@ fn plan_block(plan: &mut Plan, window: &Window, until: RecordId, serial: u64, bl
     }
 }
 
-fn plan(view: &View, window: &Window, until: RecordId) -> Plan {
-    let mut plan = Plan::new();
+/// What has to be looked at: no file that has none of the sources that are wanted.
+fn plan(view: &View, window: &Window, query: &Query) -> Plan {
+    let (mut plan, until) = (Plan::new(), query.until);
     for (number, file) in view.sealed().iter().enumerate() {
         let segment = &file.segment;
-        if segment.records > 0 && segment.greatest >= window.at() && segment.least < until {
+        if file.marks.may_have(&query.sources)
+            && segment.records > 0
+            && segment.greatest >= window.at()
+            && segment.least < until
+        {
             plan.push(Reverse(Source { least: segment.least, serial: file.serial, what: What::File(number) }));
         }
     }
-    if let Some(current) = view.current() {
+    if let Some(current) = view.current().filter(|current| current.sources.read().may_have(&query.sources)) {
         current.blocks().for_each(|block| plan_block(&mut plan, window, until, current.serial, block));
     }
     plan
@@ -237,9 +245,8 @@ impl<S: Storage> Scanner<S> {
             return Ok(job.page);
         }
         self.files.keep(view);
-        let known = self.cursors.iter().position(|window| window.is_at(query.from, query.client));
-        let mut window =
-            known.map_or_else(|| Window::new(query.from, query.client), |known| self.cursors.remove(known));
+        let known = self.cursors.iter().position(|window| window.is_at(query));
+        let mut window = known.map_or_else(|| Window::new(query), |known| self.cursors.remove(known));
         job.page.next = self.fill(&mut job, &mut window)?;
         let open = view.current().and_then(|current| Some((current.serial, current.open?.offset)));
         window.rest(job.page.next, open);
@@ -319,7 +326,7 @@ impl<S: Storage> Scanner<S> {
         if let Some(horizon) = window.horizon().filter(|horizon| *horizon <= window.at()) {
             window.restart(horizon.max(window.at()));
         }
-        let mut todo = plan(job.view, window, until);
+        let mut todo = plan(job.view, window, job.query);
         loop {
             let end = window.horizon().map_or(until, |horizon| horizon.min(until));
             let first = window.peek().filter(|(id, _)| *id < end);
@@ -342,7 +349,7 @@ impl<S: Storage> Scanner<S> {
                 return Ok(end);
             } else {
                 window.restart(end);
-                todo = plan(job.view, window, until);
+                todo = plan(job.view, window, job.query);
             }
         }
     }

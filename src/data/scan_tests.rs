@@ -16,6 +16,7 @@ use super::simulated::SimDisk;
 use super::storage::{Disk, Storage};
 use super::view::View;
 use crate::limits;
+use crate::wire::filter::SourceFilter;
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::ledger::Place;
 use rand::rngs::SmallRng;
@@ -59,7 +60,7 @@ fn open<S: Storage>(storage: S) -> Log<S> {
 }
 
 fn all(bytes_max: usize) -> Query {
-    Query { from: RecordId::ZERO, until: RecordId::MAX, client: None, bytes_max }
+    Query { from: RecordId::ZERO, until: RecordId::MAX, client: None, sources: SourceFilter::default(), bytes_max }
 }
 
 fn numbers(page: &Page) -> Vec<u64> {
@@ -106,7 +107,7 @@ fn random_query(rng: &mut SmallRng, end: u64) -> Query {
     let (a, b) = (rng.random_range(0..end + 2), rng.random_range(0..end + 2));
     let until = if rng.random_bool(0.5) { RecordId::MAX } else { id(a.max(b)).next() };
     let client = rng.random_bool(0.3).then(|| ClientId(rng.random_range(0..4)));
-    Query { from: id(a.min(b)), until, client, bytes_max: rng.random_range(0..800) }
+    Query { from: id(a.min(b)), until, client, sources: SourceFilter::default(), bytes_max: rng.random_range(0..800) }
 }
 
 /// Damages or removes the sidecar of a sealed file.

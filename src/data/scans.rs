@@ -121,7 +121,7 @@ impl Scans {
     pub(crate) async fn page(&self, query: Query) -> Result<Page, ScanError> {
         let mut absent = Absent::Fails;
         loop {
-            match self.ask(self.commit.view(), Question::Page(query, absent)).await {
+            match self.ask(self.commit.view(), Question::Page(query.clone(), absent)).await {
                 // A file that retention removed is not in the newest snapshot any more; one that is was lost.
                 Err(ScanError::Gone { file }) if absent == Absent::Fails => {
                     if lists(&self.commit.view(), &file) {
@@ -205,11 +205,15 @@ mod tests {
     use crate::data::record::Fields;
     use crate::data::simulated::SimDisk;
     use crate::data::writer::Writer;
+    use crate::wire::filter::SourceFilter;
     use crate::wire::frame::MessagesBuilder;
     use crate::wire::id::{ClientId, RecordId};
     use std::cell::Cell;
 
-    const QUERY: Query = Query { from: RecordId::ZERO, until: RecordId::MAX, client: None, bytes_max: 1 << 20 };
+    fn everything() -> Query {
+        let sources = SourceFilter::default();
+        Query { from: RecordId::ZERO, until: RecordId::MAX, client: None, sources, bytes_max: 1 << 20 }
+    }
 
     fn id(n: u64) -> RecordId {
         RecordId { time_ns: n, incarnation: 1 }
@@ -276,7 +280,7 @@ mod tests {
                     commit.until_settled(n).await;
                     assert_eq!((commit.settled(), witness.seen.get()), (n, n));
                     for scans in &way {
-                        assert_eq!(u64::from(scans.page(QUERY).await.unwrap().records), n.min(24));
+                        assert_eq!(u64::from(scans.page(everything()).await.unwrap().records), n.min(24));
                     }
                 }
                 assert_eq!(witness.refused.get(), 6);
@@ -292,7 +296,8 @@ mod tests {
             let (_writer, commit) = commit(&disk);
             let (requests, taken) = mpsc::sync_channel(2);
             let scans = Scans { commit, way: Way::Thread(requests) };
-            let asks = async { tokio::join!(scans.page(QUERY), scans.page(QUERY), scans.page(QUERY)) };
+            let asks =
+                async { tokio::join!(scans.page(everything()), scans.page(everything()), scans.page(everything())) };
             let answers = async {
                 let first = taken.recv().unwrap();
                 first.answer.send(Err(ScanError::Gone { file: "x".to_owned() })).unwrap();

@@ -23,14 +23,17 @@ use super::membership::Doubt;
 use super::node::Node;
 use super::record::Fields;
 use super::scan::{Query, ScanError};
+use super::sources::Heard;
 use crate::ledger::frames;
 use crate::ledger::kept::{NotTaken, Put};
 use crate::limits;
 use crate::net::framed::{self, Ended};
 use crate::net::{Backoff, Outbox, ReadHalf, Stream, Turn, read_some};
 use crate::wire::error::{Code, Refusal};
-use crate::wire::frame::{self, Frame, NodeReport, SyncMode};
+use crate::wire::filter::SourceFilter;
+use crate::wire::frame::{self, Frame, NodeReport, SourceCount, SyncMode};
 use crate::wire::ledger::{Incarnation, LedgerId};
+use crate::wire::source::SourceName;
 use crate::wire::text::FRAMED_NODE_OPENING;
 use tokio_util::sync::CancellationToken;
 
@@ -191,7 +194,7 @@ pub(crate) async fn keep(head: &str, me: &Rc<Node>, shutdown: &CancellationToken
     let mut said = String::new();
     let mut doubt = Doubt::default();
     while !shutdown.is_cancelled() && me.commit.poisoned().is_none() {
-        let ended = once(head, me, shutdown, (&mut backoff, &mut doubt)).await;
+        let ended = once(head, me, shutdown, &mut backoff, &mut doubt).await;
         if shutdown.is_cancelled() {
             return;
         }
@@ -253,7 +256,8 @@ async fn once(
     head: &str,
     me: &Rc<Node>,
     shutdown: &CancellationToken,
-    (backoff, doubt): (&mut Backoff, &mut Doubt),
+    backoff: &mut Backoff,
+    doubt: &mut Doubt,
 ) -> Result<(), Ended> {
     let mut socket = tokio::select! {
         biased;
@@ -424,19 +428,23 @@ impl Answering<'_> {
             Frame::Scan { request, .. } if self.pages.len() >= limits::NODE_SCANS_MAX => {
                 refuse_scan(&sender.outbox, request);
             }
-            Frame::Scan { request, from, until, client, bytes_max } => {
+            Frame::Scan { request, from, until, client, sources, bytes_max } => {
                 let bytes_max = (bytes_max as usize).min(limits::PAGE_BYTES_MAX);
-                let query = Query { from, until, client, bytes_max };
+                let query = Query { from, until, client, sources, bytes_max };
                 self.pages.spawn_local(async move { page(&me, &sender, request, query).await });
+            }
+            Frame::SourcesQuery { request, behind, most } => {
+                let page = sources_page(&me, request, behind, most.into());
+                sender.outbox.answer(|out| page.encode(out)).map_err(|error| Ended::Refused(error.refusal()))?;
             }
             Frame::Fetch { request, ledger, from, to } => {
                 self.pages.spawn_local(async move { fetch(&me, &sender, request, ledger, from..to).await });
             }
-            Frame::Follow { request, client, done, cursors } => {
+            Frame::Follow { request, client, sources, done, cursors } => {
                 if self.feeds.len() >= limits::NODE_FEEDS_MAX {
                     return Err(protocol(format!("more than {} readers follow", limits::NODE_FEEDS_MAX)));
                 }
-                let feed = Rc::new(Feed::new(request, client, Place { done, cursors }));
+                let feed = Rc::new(Feed::new(request, client, sources, Place { done, cursors }));
                 self.feeds.insert(request, Rc::clone(&feed));
                 self.pages.spawn_local(async move {
                     feed.run(&me.desk, &me.scans, &me.rot, &sender.outbox).await;
@@ -467,6 +475,19 @@ fn refuse_scan(outbox: &Outbox, request: u32) {
     outbox.answer(|out| Frame::ScanFailed { request, refusal }.encode(out)).unwrap_or_default();
 }
 
+/// Which sources this node has.
+fn sources_page(me: &Node, request: u32, behind: Option<SourceName>, most: usize) -> Frame {
+    let most = most.clamp(1, limits::SOURCES_PAGE_MAX);
+    let (mut some, unlisted) = me.commit.view().sources(behind, most + 1);
+    let more = some.len() > most;
+    some.truncate(most);
+    let count = |(name, heard): (SourceName, Heard)| {
+        let Heard { records, first, last } = heard;
+        SourceCount { name, records, first, last }
+    };
+    Frame::SourcesPage { request, more, unlisted, sources: some.into_iter().map(count).collect() }
+}
+
 /// Answers a Scan. What is lacking by it is told before.
 async fn page(me: &Rc<Node>, sender: &HeadSender, request: u32, query: Query) {
     let outbox = &sender.outbox;
@@ -480,14 +501,14 @@ async fn page(me: &Rc<Node>, sender: &HeadSender, request: u32, query: Query) {
     let sent = match found {
         Ok(page) => {
             let rotten = if me.desk.identity().old { page.rotten } else { 0 };
-            let ends = (page.next, me.commit.view().greatest().unwrap_or_default());
+            let greatest = me.commit.view().greatest().unwrap_or_default();
             sender.tell_news().map_err(drop).unwrap_or_default();
             if page.lost > 0 {
                 // Why, before the reader has to be told.
                 let state = Frame::NodeState(report(me));
                 outbox.with(|out| state.encode(out)).unwrap_or_default();
             }
-            outbox.with(|out| frame::page(out, request, ends, rotten, &page.lines))
+            outbox.with(|out| frame::page(out, request, page.next, greatest, rotten, &page.lines))
         }
         Err(error) => {
             let code = if error == ScanError::Busy { Code::Busy } else { Code::Storage };
@@ -510,7 +531,8 @@ async fn fetch(me: &Node, sender: &HeadSender, request: u32, ledger: LedgerId, e
         Vec::new()
     } else {
         let first = entries.start;
-        let wanted = Wanted { ledger, entries, client: None, bytes_max: limits::FETCH_BYTES_MAX };
+        let (sources, bytes_max) = (SourceFilter::default(), limits::FETCH_BYTES_MAX);
+        let wanted = Wanted { ledger, entries, client: None, sources, bytes_max };
         let run = me.scans.entries(wanted).await.unwrap_or_default();
         me.rot.missed(ledger, first, &run).await;
         run.lines

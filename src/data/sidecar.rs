@@ -6,6 +6,7 @@
 use super::index::{Block, BlockSizes, Indexer};
 use super::ledgers::Ledgers;
 use super::recover::{self, Scan};
+use super::sources::Sources;
 use super::storage::{ReadAt, Storage};
 use crate::limits::{BLOCK_BYTES, SIDECAR_BYTES_MAX};
 use crate::wire::record::text_checksum as checksum;
@@ -14,7 +15,7 @@ use std::io;
 use std::sync::Arc;
 
 /// First words of a sidecar; the number is the version of its format.
-const FORMAT: &str = "acopio-index 2";
+const FORMAT: &str = "acopio-index 3";
 
 /// What a sidecar says of its file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,6 +26,8 @@ pub(crate) struct FileIndex {
     pub(crate) blocks: Vec<Block>,
     /// Which entries of which ledgers are in it.
     pub(crate) ledgers: Arc<Ledgers>,
+    /// Which sources.
+    pub(crate) sources: Sources,
 }
 
 /// The name of a sealed file's sidecar.
@@ -42,7 +45,7 @@ impl FileIndex {
         if let Some(last) = blocks.last_mut() {
             last.bytes += bytes.saturating_sub(last.offset + last.bytes).min(BLOCK_BYTES);
         }
-        Self { bytes, blocks, ledgers: Arc::clone(index.ledgers()) }
+        Self { bytes, blocks, ledgers: Arc::clone(index.ledgers()), sources: index.sources().read().clone() }
     }
 
     /// Good records of the file.
@@ -62,6 +65,7 @@ impl FileIndex {
         for line in self.ledgers.to_lines()? {
             writeln!(text, "{line}").unwrap_or_default();
         }
+        self.sources.write_lines(&mut text);
         let crc = checksum(&text);
         writeln!(text, "crc {crc}").unwrap_or_default();
         Some(text)
@@ -79,18 +83,20 @@ impl FileIndex {
         let mut lines = covered.lines();
         let (bytes, records) = lines.next()?.strip_prefix(FORMAT)?.strip_prefix(' ')?.split_once(' ')?;
         let (bytes, records): (u64, u64) = (bytes.parse().ok()?, records.parse().ok()?);
-        let (mut blocks, mut ledgers) = (Vec::new(), Ledgers::default());
+        let (mut blocks, mut ledgers, mut sources) = (Vec::new(), Ledgers::default(), Sources::default());
         let mut end = 0;
         for line in lines {
             if let Some(fields) = line.strip_prefix("block ") {
                 let block = parse_block(fields).filter(|block| block.offset >= end)?;
                 end = block.offset.checked_add(block.bytes).filter(|end| *end <= bytes)?;
                 blocks.push(block);
+            } else if let Some(fields) = line.strip_prefix("source ") {
+                sources.take_line(fields)?;
             } else {
                 ledgers.take_line(line.strip_prefix("ledger ")?)?;
             }
         }
-        let index = Self { bytes, blocks, ledgers: Arc::new(ledgers) };
+        let index = Self { bytes, blocks, ledgers: Arc::new(ledgers), sources };
         (index.records() == records).then_some(index)
     }
 }
@@ -132,7 +138,8 @@ mod tests {
         for n in 0..10 {
             let id = RecordId { time_ns: 1_795_234_260_000_000_000 + n, incarnation: 7 };
             let place = (n % 3 > 0).then_some(ledger::Place { number: n as u32 % 3, entry: n as u32 });
-            let line = super::super::record::Line { id, client: ClientId(1), seq: n, place, source: None, text: "" };
+            let source = place.filter(|_| n % 2 == 0).map(|_| format!("taller/esp{}", n % 4).parse().unwrap());
+            let line = super::super::record::Line { id, client: ClientId(1), seq: n, place, source, text: "" };
             index.line(Place { offset: n * 60, len: 60, line: n + 1 }, &line);
         }
         FileIndex::of(&index, 600)
@@ -143,8 +150,12 @@ mod tests {
         let index = index();
         let text = index.to_text().unwrap();
         assert_eq!((index.blocks.len(), index.records()), (4, 10));
-        assert_eq!(text.lines().next(), Some("acopio-index 2 600 10"));
+        assert_eq!(text.lines().next(), Some("acopio-index 3 600 10"));
         assert!(text.contains("\nledger ----6.0 0..1,"), "{text}");
+        assert!(
+            text.contains("\nsource taller/esp0 2 1795234260----3----6 1795234260----7----6\nsource taller/esp2 1 "),
+            "{text}"
+        );
         assert_eq!(FileIndex::parse(text.as_bytes()), Some(index));
         let empty = FileIndex::default();
         assert_eq!(FileIndex::parse(empty.to_text().unwrap().as_bytes()), Some(empty));

@@ -237,7 +237,7 @@ impl SimDisk {
     }
 
     /// Flips one bit of a file, on the disk and in the cache; nothing if it is shorter than that.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "simulation"))]
     pub(crate) fn flip(&self, name: &str, bit: usize) {
         let mut inner = self.inner();
         let node = inner.names.get(name).copied();

@@ -6,8 +6,10 @@
 use super::index::{Block, Blocks};
 use super::ledgers::Ledgers;
 use super::segments::Segment;
+use super::sources::{Heard, Marks, Shared, Sources};
 use super::storage::ReadAt;
 use crate::wire::id::RecordId;
+use crate::wire::source::SourceName;
 use std::fmt;
 use std::sync::Arc;
 
@@ -20,6 +22,8 @@ pub(crate) struct SealedFile {
     pub(crate) segment: Segment,
     /// Which entries of which ledgers are in it.
     pub(crate) ledgers: Arc<Ledgers>,
+    /// Which sources may be in it.
+    pub(crate) marks: Marks,
 }
 
 /// All sealed files, and what they hold together.
@@ -29,19 +33,25 @@ pub(crate) struct Sealed {
     records: u64,
     bytes: u64,
     greatest: Option<RecordId>,
+    sources: Sources,
 }
 
 impl Sealed {
-    /// These files, by ascending serial.
+    /// These files, by ascending serial, and the sources in them.
     #[must_use]
-    pub(crate) fn new(files: Vec<Arc<SealedFile>>) -> Self {
-        let mut sealed = Self::default();
-        files.into_iter().for_each(|file| sealed.push(file));
+    pub(crate) fn new(files: Vec<Arc<SealedFile>>, sources: Sources) -> Self {
+        let mut sealed = Self { sources, ..Self::default() };
+        files.into_iter().for_each(|file| sealed.add(file));
         sealed
     }
 
-    /// Adds a file.
-    pub(crate) fn push(&mut self, file: Arc<SealedFile>) {
+    /// Adds a file, and the sources in it.
+    pub(crate) fn push(&mut self, file: Arc<SealedFile>, sources: &Sources) {
+        self.sources.merge(sources);
+        self.add(file);
+    }
+
+    fn add(&mut self, file: Arc<SealedFile>) {
         self.records += file.segment.records;
         self.bytes += file.segment.bytes;
         if file.segment.records > 0 {
@@ -54,6 +64,12 @@ impl Sealed {
     #[must_use]
     pub(crate) fn files(&self) -> &[Arc<SealedFile>] {
         &self.files
+    }
+
+    /// The sources in them.
+    #[must_use]
+    pub(crate) const fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// Good records in them.
@@ -90,6 +106,8 @@ pub(crate) struct CurrentFile {
     pub(crate) open: Option<Block>,
     /// Which entries of which ledgers are in it.
     pub(crate) ledgers: Arc<Ledgers>,
+    /// Which sources are in it: those that came later, too.
+    pub(crate) sources: Shared,
 }
 
 impl CurrentFile {
@@ -119,6 +137,21 @@ impl View {
     #[must_use]
     pub(crate) const fn new(sealed: Arc<Sealed>, current: Option<CurrentFile>) -> Self {
         Self { sealed, current }
+    }
+
+    /// Some of the sources, those behind a name in the order of names; and whether there are more than are known.
+    #[must_use]
+    pub(crate) fn sources(&self, behind: Option<SourceName>, most: usize) -> (Vec<(SourceName, Heard)>, bool) {
+        let sealed = self.sealed.sources();
+        let mut some = Sources::of_at_most(usize::MAX);
+        sealed.behind(behind).take(most).for_each(|(name, heard)| some.add(*name, *heard));
+        let mut more = sealed.more();
+        if let Some(current) = self.current() {
+            let current = current.sources.read();
+            current.behind(behind).take(most).for_each(|(name, heard)| some.add(*name, *heard));
+            more |= current.more();
+        }
+        (some.iter().take(most).map(|(name, heard)| (*name, *heard)).collect(), more)
     }
 
     /// The sealed files.

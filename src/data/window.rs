@@ -4,6 +4,8 @@
 //! the far end: the window then knows its horizon, and beyond it the scan begins a new window. Pure: it is given bytes.
 
 use super::record;
+use super::scan::Query;
+use crate::wire::filter::SourceFilter;
 use crate::wire::id::{ClientId, RecordId};
 use std::cmp::Ordering;
 use std::collections::binary_heap::PeekMut;
@@ -88,6 +90,7 @@ struct Loaded {
 #[derive(Debug)]
 pub(super) struct Window {
     client: Option<ClientId>,
+    sources: SourceFilter,
     at: RecordId,
     /// Records from here on were dropped, or never kept: blocks count as loaded only below it.
     horizon: Option<RecordId>,
@@ -98,14 +101,18 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// The place at `at`, for one client's records or for all.
-    pub(super) fn new(at: RecordId, client: Option<ClientId>) -> Self {
-        Self { client, at, horizon: None, runs: BinaryHeap::new(), held: 0, loaded: HashMap::new() }
+    /// The place where a question begins.
+    pub(super) fn new(query: &Query) -> Self {
+        Self::at_place(query.from, query.client, query.sources.clone())
     }
 
-    /// Whether this is the place of a reader that goes on at `from` and asks for `client`.
-    pub(super) fn is_at(&self, from: RecordId, client: Option<ClientId>) -> bool {
-        self.at == from && self.client == client
+    fn at_place(at: RecordId, client: Option<ClientId>, sources: SourceFilter) -> Self {
+        Self { client, sources, at, horizon: None, runs: BinaryHeap::new(), held: 0, loaded: HashMap::new() }
+    }
+
+    /// Whether this is the place of a reader that goes on with this question.
+    pub(super) fn is_at(&self, query: &Query) -> bool {
+        self.at == query.from && self.client == query.client && self.sources == query.sources
     }
 
     /// Everything below it was taken.
@@ -143,7 +150,7 @@ impl Window {
         let mut good = 0;
         self.loaded.insert(key, Loaded { bytes, greatest });
         let mut run = Run::default();
-        if self.client.is_none() {
+        if self.client.is_none() && self.sources.is_all() {
             run.bytes.reserve(lines.len());
         }
         let mut start = 0;
@@ -154,7 +161,8 @@ impl Window {
             match whole.strip_suffix(b"\n").map(record::decode) {
                 Some(Ok(line)) => {
                     good += 1;
-                    let wanted = self.client.is_none_or(|client| client == line.client);
+                    let wanted = self.client.is_none_or(|client| client == line.client)
+                        && self.sources.matches(line.source.as_ref());
                     if wanted && line.id >= self.at && self.horizon.is_none_or(|horizon| line.id < horizon) {
                         run.push(line.id, whole);
                     }
@@ -231,7 +239,7 @@ impl Window {
 
     /// Begins anew at the horizon.
     pub(super) fn restart(&mut self, at: RecordId) {
-        *self = Self::new(at, self.client);
+        *self = Self::at_place(at, self.client, std::mem::take(&mut self.sources));
     }
 
     /// Rests at `at`, below which nothing is left. Forgets blocks that end before it, but not the one at `open`: it

@@ -28,6 +28,7 @@ use crate::ledger::held::State;
 use crate::ledger::kept::Put;
 use crate::limits;
 use crate::net::Outbox;
+use crate::wire::filter::SourceFilter;
 use crate::wire::frame::{Cursor, Frame, Numbers};
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::ledger::{self, Incarnation, LedgerId};
@@ -126,7 +127,7 @@ impl Node {
 
     fn follow(&self, client: Option<ClientId>, place: Place) -> (Rc<Feed>, Heard) {
         let (outbox, heard) = self.outbox();
-        let feed = Rc::new(Feed::new(9, client, place));
+        let feed = Rc::new(Feed::new(9, client, SourceFilter::default(), place));
         let (runs, desk, scans, rot) =
             (Rc::clone(&feed), Rc::clone(&self.desk), Rc::clone(&self.scans), Rc::clone(&self.rot));
         tokio::task::spawn_local(async move { runs.run(&desk, &scans, &rot, &outbox).await });

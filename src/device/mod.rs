@@ -134,7 +134,7 @@ pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(
         opened = Session::open(config.zookeeper.clone()) => opened,
     };
     let session = opened?;
-    let (records, storing) = record::open(config.heads.clone());
+    let (records, storing) = record::open(config.heads.clone(), &config.id);
     let result = tokio::select! {
         biased;
         () = shutdown.cancelled() => Ok(()),

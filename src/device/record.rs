@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::round::Outcome;
 use super::value::Value;
 use crate::client::{Config, Error, Keeper};
+use crate::wire::source::SourceName;
 use crate::{limits, net};
 
 /// Takes records; without a cluster it takes them and does nothing.
@@ -33,21 +34,21 @@ pub(crate) enum Sent {
     Not(String),
 }
 
-/// Opens the queue, to these heads if there are any.
+/// Opens the queue, to these heads if there are any. Records are kept as those of the device, where its id is a source's name.
 #[must_use]
-pub(crate) fn open(heads: Option<net::Heads>) -> (Records, Storing) {
+pub(crate) fn open(heads: Option<net::Heads>, id: &str) -> (Records, Storing) {
     let Some(heads) = heads else { return (Records(None), Storing(None)) };
     let (sender, receiver) = mpsc::channel(limits::DEVICE_RECORDS_MAX);
-    (Records(Some(sender)), Storing(Some(tokio::spawn(store(heads, receiver)))))
+    (Records(Some(sender)), Storing(Some(tokio::spawn(store(heads, id.parse().ok(), receiver)))))
 }
 
-async fn store(heads: net::Heads, mut records: mpsc::Receiver<String>) {
+async fn store(heads: net::Heads, source: Option<SourceName>, mut records: mpsc::Receiver<String>) {
     // A client that gives up and one that begins anew could keep a record twice: this one goes on under its numbers.
     let keeper = Keeper::new(Config { retry_for: Duration::MAX, ..Config::following(heads) });
     let mut said = String::new();
     while let Some(record) = records.recv().await {
         loop {
-            let mut keeping = pin!(keeper.keep(record.clone().into()));
+            let mut keeping = pin!(keeper.keep_of(source, record.clone().into()));
             let kept = match timeout(limits::DEVICE_KEPT_WITHIN, &mut keeping).await {
                 Ok(kept) => kept,
                 Err(_) => {

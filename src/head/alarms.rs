@@ -79,6 +79,7 @@ pub(crate) async fn run(head: &Head) {
     loop {
         ticks.tick().await;
         head.tick_registro();
+        head.sum_visits(false);
         let (ids, able, short) = head.core(|core| (core.clock_ns(), core.able(), core.counters().short));
         let mut alarms = head.alarms.borrow_mut();
         let due = alarms.peers.due(Instant::now());

@@ -14,6 +14,8 @@ use crate::wire::ledger::NodeId;
 pub(crate) struct Config {
     /// Folder for `registro.log`; created if it is missing.
     pub(crate) logs: PathBuf,
+    /// Names for addresses, if there may be a file of them.
+    pub(crate) names: Option<PathBuf>,
     /// How long the files of the registro are kept.
     pub(crate) keep_registro: Keep,
     /// Client connections served at the same time.

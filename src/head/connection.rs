@@ -9,13 +9,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::alarms::Log;
-use super::places::{Exit, Place};
+use super::places::{Exit, Newcomer, Place};
 use super::registered::word;
 use super::state::Head;
 use super::{framed_client, node, text_client, text_node};
 use crate::limits;
 use crate::net::{ReadHalf, Stream, WriteHalf};
-use crate::wire::text::{self, DATANODE, Dialect, Handshake, Opening, Role, Step};
+use crate::wire::handshake::{Handshake, Opening, Role, Step};
+use crate::wire::said::Said;
+use crate::wire::text::{self, DATANODE, Dialect};
 use tokio_util::sync::CancellationToken;
 
 /// Serves one connection to its end. `stopping` ends clients, `finished` ends data nodes, later.
@@ -28,6 +30,42 @@ pub(crate) async fn serve(
 ) {
     let exit = Exit::new(&stopping);
     let session = converse(&head, &mut socket, peer, &exit, &finished);
+    tokio::select! {
+        biased;
+        () = exit.overdue() => {
+            let ip = peer.ip();
+            head.say(ip, Log::Info, &format!("the client at {ip} does not read; it is cut"));
+        }
+        () = session => {}
+    }
+}
+
+/// Serves a device that came by a plain port: it sends lines from the start, and the port says who it is.
+pub(crate) async fn serve_plain(
+    head: Rc<Head>,
+    mut socket: Stream,
+    peer: SocketAddr,
+    said: Said,
+    stopping: CancellationToken,
+) {
+    let exit = Exit::new(&stopping);
+    let session = async {
+        let (mut read_half, mut write_half) = socket.split();
+        head.claim(said, peer, None).await;
+        let place = match Place::take(&head, peer, word(Dialect::Line), &exit) {
+            Ok(place) => place,
+            Err(refusal) => {
+                let words = if said.quiet { Vec::new() } else { text::lleno(&refusal).into_bytes() };
+                head.say(peer.ip(), Log::Warn, &format!("{} at {}: {refusal}", said.who, peer.ip()));
+                return part(&mut read_half, &mut write_half, &words).await;
+            }
+        };
+        place.guest.said.set(Some(said));
+        head.note_came(&place.guest);
+        head.solo_ready().await;
+        let buffer = BytesMut::with_capacity(limits::READ_BUFFER_BYTES_MIN);
+        text_client::serve(&head, &place.guest, read_half, write_half, buffer, Dialect::Line, &exit).await;
+    };
     tokio::select! {
         biased;
         () = exit.overdue() => {
@@ -63,7 +101,8 @@ async fn converse(
     };
     match (opening.role, opening.dialect) {
         (Role::Client, Dialect::Framed) => {
-            framed_client::serve(head, peer, read_half, write_half, buffer, exit).await;
+            let newcomer = Newcomer { peer, said: opening.said };
+            framed_client::serve(head, newcomer, read_half, write_half, buffer, exit).await;
         }
         (Role::Client, dialect) => {
             let place = match place.map_or_else(|| Place::take(head, peer, word(dialect), exit), Ok) {
@@ -74,7 +113,11 @@ async fn converse(
                 }
             };
             place.guest.dialect.set(word(dialect));
+            if place.guest.said.get().is_none() {
+                place.guest.said.set(head.book.borrow().said_of(place.guest.peer.ip()));
+            }
             place.guest.hear();
+            head.note_came(&place.guest);
             head.solo_ready().await;
             text_client::serve(head, &place.guest, read_half, write_half, buffer, dialect, exit).await;
         }
@@ -108,9 +151,15 @@ async fn handshake<'a>(
             Step::Done(opening) => return Ok(Some((opening, place))),
             Step::Send(answer) => {
                 let node_follows = buffer.starts_with(DATANODE.as_bytes());
+                if let Some(said) = handshake.said() {
+                    head.claim(said, peer, place.as_ref().map(|place: &Place<'_>| &*place.guest)).await;
+                }
                 if handshake.may_stay_silent() && place.is_none() && !node_follows {
                     let taken = Place::take(head, peer, "text", exit);
                     place = Some(taken.map_err(|refusal| text::lleno(&refusal).into_bytes())?);
+                }
+                if let Some(place) = &place {
+                    place.guest.said.set(handshake.said());
                 }
                 if let Err(error) = write_half.write_all(answer).await {
                     // What it has sent before counts all the same.

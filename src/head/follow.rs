@@ -331,7 +331,8 @@ impl Follow<'_> {
             }
             let request = node.feeds.open(serial, &self.inbox);
             let (done, cursors) = self.spot.to_frame();
-            node.tell(&Frame::Follow { request, client: self.wanted.client, done, cursors });
+            let (client, sources) = (self.wanted.client, self.wanted.sources.clone());
+            node.tell(&Frame::Follow { request, client, sources, done, cursors });
             node.tell(&Frame::Credit { request, bytes: limits::FOLLOW_CREDIT_BYTES as u32 });
             self.sources.insert(serial, Source { node, request, owed: 0 });
         }

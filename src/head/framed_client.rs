@@ -1,6 +1,5 @@
 //! A client session in frames: Store in, Acked and Refused out, in any order, many in flight.
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -11,19 +10,18 @@ use super::alarms::Log;
 use super::core::{Author, Batch, Core, Origin};
 use super::drain::Asked;
 use super::flow::{Flow, LastWords, drive};
-use super::places::{Exit, Place};
+use super::places::{Exit, Newcomer, Place};
 use super::reads::{self, Wanted};
 use super::registered::word;
 use super::state::{Client, Head, Outcome};
 use super::status::Parts;
 use super::{status, text_client};
 use crate::limits;
-use crate::net::{Outbox, ReadHalf, Turn, WriteHalf, read_some};
+use crate::net::{Outbox, Read, ReadHalf, Turn, WriteHalf, read_some};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, Messages};
 use crate::wire::id::ClientId;
 use crate::wire::text::Dialect;
-use tokio_util::sync::CancellationToken;
 
 struct FramedClient {
     outbox: Rc<Outbox>,
@@ -65,19 +63,19 @@ impl Client for FramedClient {
 /// Serves the session until the client has gone or the head stops.
 pub(crate) async fn serve(
     head: &Rc<Head>,
-    peer: SocketAddr,
+    newcomer: Newcomer,
     mut read_half: ReadHalf<'_>,
     write_half: WriteHalf<'_>,
     mut buffer: BytesMut,
     exit: &Rc<Exit>,
 ) {
-    let shutdown = &exit.token;
+    let (shutdown, peer) = (&exit.token, newcomer.peer);
     let session = head.next_session();
     let client = Rc::new(FramedClient { outbox: Rc::default(), flow: Flow::default() });
     let _entered = head.enter(session, peer.ip(), Rc::clone(&client) as Rc<dyn Client>);
     let reader = async {
-        let words = match read_frames(head, peer, &client, session, &mut read_half, &mut buffer, exit).await {
-            Ok(()) if shutdown.is_cancelled() => failure(&exit.words()),
+        let words = match read_frames(head, newcomer, &client, session, &mut read_half, &mut buffer, exit).await {
+            Ok(()) if exit.is_told() => failure(&exit.words()),
             Ok(()) => LastWords::new(),
             Err(refusal) => {
                 let line = format!("a framed client at {} is closed: {refusal}", peer.ip());
@@ -101,14 +99,15 @@ pub(crate) async fn serve(
 /// The reader: every whole frame of a read, then the next read.
 async fn read_frames(
     head: &Head,
-    peer: SocketAddr,
+    newcomer: Newcomer,
     client: &FramedClient,
     session: u64,
     socket: &mut ReadHalf<'_>,
     buffer: &mut BytesMut,
     exit: &Rc<Exit>,
 ) -> Result<(), Refusal> {
-    let shutdown = &exit.token;
+    let Newcomer { peer, said } = newcomer;
+    let name = said.and_then(|said| said.source());
     let mut hello: Option<(ClientId, bool, Place<'_>)> = None;
     let mut deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;
     let mut turn = Turn::default();
@@ -117,9 +116,14 @@ async fn read_frames(
             turn.spend(0).await;
             match (frame, &hello) {
                 (Frame::Hello { client: id, text }, None) => {
-                    // Who only asks for the status takes no client's place.
+                    // Who only asks for the status takes no client's place, and no name.
+                    if let Some(said) = said {
+                        head.claim(said, peer, None).await;
+                    }
                     let place = Place::take(head, peer, word(Dialect::Framed), exit)?;
                     place.guest.client.set(Some(id));
+                    place.guest.said.set(said);
+                    head.note_came(&place.guest);
                     hello = Some((id, text, place));
                     head.solo_ready().await;
                     let window =
@@ -130,6 +134,12 @@ async fn read_frames(
                 (Frame::StatusQuery { clients, ledgers }, _) => {
                     client.flow.room(&client.outbox).await;
                     client.report(head, Parts { clients, ledgers })?;
+                    turn.end().await;
+                }
+                (Frame::DevicesQuery { behind, most }, _) => {
+                    client.flow.room(&client.outbox).await;
+                    let report = head.devices_report(behind, most).await;
+                    client.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())?;
                     turn.end().await;
                 }
                 (Frame::Drain { gone, lose, name }, _) => {
@@ -152,21 +162,24 @@ async fn read_frames(
                 (Frame::Pong(_), _) => {}
                 (Frame::Store { source, first_seq, messages }, Some((id, text, place))) => {
                     place.guest.add(messages.count());
-                    let author = Author { client: *id, source };
+                    if let Some(source) = source.or(name) {
+                        head.devices.borrow_mut().heard(source, peer, messages.count(), Instant::now());
+                    }
+                    let author = Author { client: *id, source: source.or(name) };
                     let writer = Writer { head, client, session, author, text: *text };
                     let mut stored = pin!(writer.store(first_seq, messages, &mut turn));
                     while timeout(limits::CLIENT_WORD_EVERY, &mut stored).await.is_err() {
                         client.say_a_word();
                     }
                 }
-                (Frame::Read { from, until, client: of, follow, partial, token }, _) => {
+                (Frame::Read { from, until, client: of, sources, follow, partial, token }, _) => {
                     client.flow.room(&client.outbox).await;
-                    let wanted = Wanted { from, until, client: of, follow, partial, token };
+                    let wanted = Wanted { from, until, client: of, sources, follow, partial, token };
                     let reads = |busy| hello.iter().for_each(|(_, _, place)| place.guest.busy.set(busy));
                     reads(true);
                     tokio::select! {
                         biased;
-                        ended = beside_read(head, client, socket, buffer, shutdown) => return ended,
+                        ended = beside_read(head, client, socket, buffer, exit) => return ended,
                         answered = reads::run(head, peer.ip(), &client.outbox, wanted) => answered?,
                     }
                     reads(false);
@@ -177,11 +190,11 @@ async fn read_frames(
             }
         }
         let more = if hello.is_some() {
-            read_some(socket, buffer, shutdown).await
+            exit.read(socket, buffer).await == Read::Some
         } else {
             let patience = limits::HANDSHAKE_TIME_MAX;
             let late = |_| Refusal::new(Code::Timeout, format!("no Hello within {patience:?}; send it first"));
-            timeout_at(deadline, read_some(socket, buffer, shutdown)).await.map_err(late)?
+            timeout_at(deadline, read_some(socket, buffer, &exit.token)).await.map_err(late)?
         };
         if !more {
             return Ok(());
@@ -197,7 +210,7 @@ async fn beside_read(
     client: &FramedClient,
     socket: &mut ReadHalf<'_>,
     buffer: &mut BytesMut,
-    shutdown: &CancellationToken,
+    exit: &Exit,
 ) -> Result<(), Refusal> {
     let mut turn = Turn::default();
     loop {
@@ -216,10 +229,10 @@ async fn beside_read(
                 None => break,
             }
         }
-        if !read_some(socket, buffer, shutdown).await {
+        if exit.read(socket, buffer).await != Read::Some {
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => {}
+                () = exit.told() => {}
                 () = client.outbox.unheard() => {}
             }
             return Ok(());

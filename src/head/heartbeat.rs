@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use super::faults::Fault;
 use super::registered::NodeEntry;
 use super::state::Head;
+use super::steady::Steady;
 use crate::limits;
 use crate::wire::text::NO_HAY_DATANODES;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,8 @@ pub(crate) struct Pulse {
     pub(crate) icmp: Option<bool>,
     /// ICMP echoes in a row without an answer.
     pub(crate) icmp_misses: u8,
+    /// Its heartbeats that are alike.
+    pub(crate) steady: Steady,
 }
 
 /// What is known of a node when a heartbeat begins.
@@ -164,28 +167,29 @@ async fn wait_for_pongs(head: &Head, beat: u64, deadline: Instant) {
     }
 }
 
-/// A line for each node that is there.
+/// A line for each node of which there is something to say.
 fn report(head: &Head, beat: u64, hosts: &HashMap<IpAddr, bool>) {
     for node in head.nodes() {
+        let mut pulse = node.pulse.borrow_mut();
         let icmp = hosts.get(&node.ip).copied();
-        let pulse = {
-            let mut pulse = node.pulse.borrow_mut();
-            pulse.icmp = icmp;
-            pulse.icmp_misses = if icmp == Some(false) { pulse.icmp_misses.saturating_add(1) } else { 0 };
-            pulse.clone()
-        };
+        pulse.icmp = icmp;
+        pulse.icmp_misses = if icmp == Some(false) { pulse.icmp_misses.saturating_add(1) } else { 0 };
         let word = match icmp {
             None => "off",
             Some(true) => "ok",
             Some(false) => "silent",
         };
-        let (ip, name) = (node.ip, &node.name);
-        if pulse.sent == 0 && icmp != Some(false) {
-            tracing::info!(target: BEAT, "{ip} disponible name={name} icmp={word}");
-        } else if pulse.sent > 0 && pulse.answered >= beat {
-            let ms = pulse.took.unwrap_or_default().as_secs_f64() * 1000.0;
-            tracing::info!(target: BEAT, "{ip} disponible name={name} ping={ms:.1}ms icmp={word}");
-        } else if pulse.sent == 0 || pulse.sent == beat {
+        let (ip, name, is_text) = (node.ip, &node.name, pulse.sent == 0);
+        let answers = if is_text { icmp != Some(false) } else { pulse.answered >= beat };
+        if answers {
+            let took = pulse.took.unwrap_or_default();
+            let Some(beats) = pulse.steady.answered(Instant::now(), word, took) else { continue };
+            let ms = beats.longest.as_secs_f64() * 1000.0;
+            let ping = if is_text { String::new() } else { format!(" ping={ms:.1}ms") };
+            let many = if beats.count == 1 { String::new() } else { format!(" veces={}", beats.count) };
+            tracing::info!(target: BEAT, "{ip} disponible name={name}{ping} icmp={word}{many}");
+        } else if is_text || pulse.sent == beat {
+            pulse.steady.silent();
             tracing::info!(target: BEAT, "{ip} sin respuesta name={name} icmp={word}; evicted if it stays so");
         }
     }

@@ -136,7 +136,7 @@ impl Merge {
     ///
     /// # Errors
     /// A page that is not what it says or was to be; nothing of it is taken.
-    pub fn page(&mut self, node: u64, next: RecordId, (lines, asked): (Bytes, usize)) -> Result<(), BadPage> {
+    pub fn page(&mut self, node: u64, next: RecordId, lines: Bytes, asked: usize) -> Result<(), BadPage> {
         let Some(cursor) = self.cursors.iter_mut().find(|cursor| cursor.here && cursor.node == node) else {
             return Ok(());
         };

@@ -34,9 +34,9 @@ fn only_what_all_have_goes_out() {
     let mut merge = Merge::new(RecordId::ZERO);
     merge.add(1);
     merge.add(2);
-    merge.page(1, id(10), (lines([1, 4, 9]), usize::MAX)).unwrap();
+    merge.page(1, id(10), lines([1, 4, 9]), usize::MAX).unwrap();
     assert_eq!(taken(&mut merge, 1000), (vec![], RecordId::ZERO));
-    merge.page(2, id(5), (lines([1, 3]), usize::MAX)).unwrap();
+    merge.page(2, id(5), lines([1, 3]), usize::MAX).unwrap();
     assert_eq!(taken(&mut merge, 1000), (vec![1, 3, 4], id(5)));
     merge.remove(2);
     assert_eq!(taken(&mut merge, 1000), (vec![9], id(10)));
@@ -49,15 +49,15 @@ fn a_node_that_leaves_keeps_its_part_and_one_that_comes_joins_where_the_answer_i
     let mut merge = Merge::new(RecordId::ZERO);
     merge.add(1);
     merge.add(2);
-    merge.page(1, id(10), (lines([7, 8]), usize::MAX)).unwrap();
-    merge.page(2, id(3), (lines([2]), usize::MAX)).unwrap();
+    merge.page(1, id(10), lines([7, 8]), usize::MAX).unwrap();
+    merge.page(2, id(3), lines([2]), usize::MAX).unwrap();
     merge.remove(1);
     assert_eq!(taken(&mut merge, 1000), (vec![2], id(3)));
     merge.add(1);
     assert_eq!(merge.wants(1, id(20)), Some(id(3)));
-    merge.page(2, id(20), (lines([15]), usize::MAX)).unwrap();
+    merge.page(2, id(20), lines([15]), usize::MAX).unwrap();
     assert_eq!(taken(&mut merge, 1000), (vec![], id(3)));
-    merge.page(1, id(9), (lines([7, 8]), usize::MAX)).unwrap();
+    merge.page(1, id(9), lines([7, 8]), usize::MAX).unwrap();
     assert_eq!(taken(&mut merge, 1000), (vec![7, 8], id(9)), "once each");
 }
 
@@ -65,7 +65,7 @@ fn a_node_that_leaves_keeps_its_part_and_one_that_comes_joins_where_the_answer_i
 fn a_chunk_ends_where_it_is_full_and_a_long_line_goes_alone() {
     let mut merge = Merge::new(RecordId::ZERO);
     merge.add(1);
-    merge.page(1, id(10), (lines([1, 2, 3]), usize::MAX)).unwrap();
+    merge.page(1, id(10), lines([1, 2, 3]), usize::MAX).unwrap();
     assert_eq!(taken(&mut merge, 50), (vec![1, 2], id(2).next()));
     assert_eq!(taken(&mut merge, 5), (vec![3], id(10)));
 }
@@ -88,7 +88,7 @@ fn what_another_node_keeps_under_the_same_id_goes_out_too() {
         for (node, (ledger, payload)) in (1..).zip(pages) {
             merge.add(node);
             let page = [record_of(3, ledger, "x"), record_of(5, ledger, payload), record_of(9, ledger, "y")].concat();
-            merge.page(node, id(10), (page.into(), usize::MAX)).unwrap();
+            merge.page(node, id(10), page.into(), usize::MAX).unwrap();
         }
         let (mut out, mut ends) = (BytesMut::new(), Vec::new());
         while merge.emitted() < id(10) {
@@ -112,7 +112,7 @@ fn one_page_is_on_its_way_and_few_wait() {
     while let Some(from) = merge.wants(1, id(100)) {
         merge.asked(1, true);
         assert_eq!(merge.wants(1, id(100)), None);
-        merge.page(1, from.plus(5), (lines([from.time_ns + 1]), usize::MAX)).unwrap();
+        merge.page(1, from.plus(5), lines([from.time_ns + 1]), usize::MAX).unwrap();
         wanted += 1;
     }
     assert_eq!(wanted, READ_PAGES_MAX);
@@ -124,12 +124,12 @@ fn one_page_is_on_its_way_and_few_wait() {
 fn a_page_that_is_not_what_it_says_is_refused() {
     let mut merge = Merge::new(id(5));
     merge.add(1);
-    assert!(matches!(merge.page(1, id(4), (Bytes::new(), 0)), Err(BadPage::Backwards { .. })));
+    assert!(matches!(merge.page(1, id(4), Bytes::new(), 0), Err(BadPage::Backwards { .. })));
     for bad in
         [lines([4]), lines([7, 7]), lines([8, 7]), lines([10]), Bytes::from_static(b"x\n"), Bytes::from_static(b"x")]
     {
         assert_eq!(
-            merge.page(1, id(10), (bad.clone(), usize::MAX)),
+            merge.page(1, id(10), bad.clone(), usize::MAX),
             Err(BadPage::Line(1 + usize::from(bad.len() > 40))),
             "{bad:?}"
         );
@@ -178,7 +178,7 @@ proptest! {
                         if let Some(from) = merge.wants(node, end) {
                             merge.asked(node, true);
                             let to = from.plus(amount).min(end);
-                            prop_assert_eq!(merge.page(node, to, (page(node, from, to), usize::MAX)), Ok(()));
+                            prop_assert_eq!(merge.page(node, to, page(node, from, to), usize::MAX), Ok(()));
                         }
                     }
                 }
@@ -191,7 +191,7 @@ proptest! {
         while merge.emitted() < end {
             for node in here.keys() {
                 if let Some(from) = merge.wants(*node, end) {
-                    merge.page(*node, end, (page(*node, from, end), usize::MAX)).unwrap();
+                    merge.page(*node, end, page(*node, from, end), usize::MAX).unwrap();
                 }
             }
             out.extend(taken(&mut merge, 1000).0);

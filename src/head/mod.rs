@@ -2,18 +2,21 @@
 //! kept.
 //!
 //! This page is the contents: [`run`] accepts, `connection` shakes hands, `text_client`, `framed_client`, `node` and
-//! `text_node` are the four kinds of session, `core` decides (`placement`: which ledger a batch goes to, `open`: one that is
+//! `text_node` are the four kinds of session (`cutter`: text in batches, `names`: who has which name), `core` decides (`placement`: which ledger a batch goes to, `open`: one that is
 //! written, `window`: how much a node may have), `heartbeat` watches, `registro` remembers, `status` tells. `reads` answers
 //! readers with what is there, put together by `merge`, and `follow` with what comes (`readers`: what they share). `cluster`
 //! is what this head has heard, `rounds` carries out what is decided about it, `relay` passes copies on, `drain` lets nodes
 //! go; `alarms` says what is wrong. A head keeps no messages: data nodes do.
 
 mod alarms;
+mod book;
 mod clock;
 mod cluster;
 mod config;
 mod connection;
 pub(crate) mod core;
+mod cutter;
+mod devices;
 mod drain;
 mod faults;
 mod flow;
@@ -21,6 +24,7 @@ mod follow;
 mod framed_client;
 mod heartbeat;
 pub(crate) mod merge;
+mod names;
 mod node;
 mod noted;
 mod open;
@@ -34,26 +38,32 @@ mod rounds;
 pub(crate) mod shelf;
 mod state;
 mod status;
+mod steady;
 mod text_client;
 mod text_node;
 mod unread;
+mod visits;
 mod window;
 
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+pub(crate) use book::FILE as NAMES_FILE;
 pub(crate) use config::Config;
 pub(crate) use places::Rules;
 
 use crate::limits;
 use crate::lock::{Lock, Role};
 use crate::net::{Listener, Stream, Turn};
+use crate::wire::said::Said;
 use registro::Registro;
 use shelf::Shelf;
 use state::Head;
@@ -70,25 +80,40 @@ pub(crate) enum Error {
     InUse(#[from] crate::lock::Error),
 }
 
-/// Runs a head on this listener until it is asked to stop, then finishes what it accepted. Call it inside a
+/// Where a head listens.
+pub(crate) struct Doors {
+    /// For clients and data nodes, which shake hands.
+    pub(crate) main: Listener,
+    /// For devices that send lines and nothing else: what they would say of themselves.
+    pub(crate) plain: Vec<(Listener, Said)>,
+}
+
+impl From<Listener> for Doors {
+    fn from(main: Listener) -> Self {
+        Self { main, plain: Vec::new() }
+    }
+}
+
+/// Runs a head on these doors until it is asked to stop, then finishes what it accepted. Call it inside a
 /// [`LocalSet`](tokio::task::LocalSet): its tasks share one thread.
 ///
 /// # Errors
 /// The registro can't be opened.
-pub(crate) async fn run(config: Config, listener: Listener, shutdown: CancellationToken) -> Result<(), Error> {
+pub(crate) async fn run(config: Config, doors: Doors, shutdown: CancellationToken) -> Result<(), Error> {
     // Two heads in one registro could not be told apart; and whoever comes second removes nothing of the first one's.
     let _lock = Lock::take(&config.logs, Role::Head, "head")?;
     let registro = Registro::open(&config.logs, config.keep_registro, config.clock.clone())?;
     let shelf = Shelf::Path(config.logs.join(cluster::FILE));
-    run_on(config, (registro, shelf), listener, shutdown).await;
+    run_on(config, registro, shelf, doors, shutdown).await;
     Ok(())
 }
 
 /// As [`run`], with a registro that is open and locked already, and a place for `head.state`.
 pub(crate) async fn run_on(
     config: Config,
-    (registro, shelf): (Registro, Shelf),
-    listener: Listener,
+    registro: Registro,
+    shelf: Shelf,
+    doors: Doors,
     shutdown: CancellationToken,
 ) {
     let head = Rc::new(Head::new(config, registro, shelf));
@@ -104,6 +129,7 @@ pub(crate) async fn run_on(
     let watched = Rc::clone(&head);
     chores.spawn_local(async move { alarms::run(&watched).await });
     chores.spawn_local(places::close_idle(Rc::clone(&head)));
+    chores.spawn_local(book::follow(Rc::clone(&head)));
     let places = Arc::new(Semaphore::new(head.config.clients.most + limits::CONNECTIONS_EXTRA));
     let (mut failing, mut turn) = (false, Turn::default());
     loop {
@@ -111,15 +137,18 @@ pub(crate) async fn run_on(
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            accepted = accept(&listener, &places, head.config.peer_silence) => accepted,
+            accepted = accept(&doors, &places, head.config.peer_silence) => accepted,
         };
         match accepted {
-            Ok((socket, peer, place)) => {
+            Ok(Arrival { socket, peer, said, place }) => {
                 failing = false;
                 turn.spend(limits::TURN_BYTES / limits::TURN_ACCEPTS).await;
-                let session = connection::serve(Rc::clone(&head), socket, peer, shutdown.clone(), finished.clone());
+                let (head, stopping, finished) = (Rc::clone(&head), shutdown.clone(), finished.clone());
                 connections.spawn_local(async move {
-                    session.await;
+                    match said {
+                        None => connection::serve(head, socket, peer, stopping, finished).await,
+                        Some(said) => connection::serve_plain(head, socket, peer, said, stopping).await,
+                    }
                     drop(place);
                 });
             }
@@ -134,7 +163,7 @@ pub(crate) async fn run_on(
             }
         }
     }
-    drop(listener);
+    drop(doors);
     tracing::info!("stopping: no new messages, finishing {} in flight", head.core(|core| core.counters().in_flight));
     let idle = async {
         while head.places.taken() > 0 {
@@ -157,15 +186,32 @@ pub(crate) async fn run_on(
     chores.shutdown().await;
     head.close_registro();
     head.say_last();
+    head.sum_visits(true);
     tracing::info!("stopped");
 }
 
-async fn accept(
-    listener: &Listener,
-    places: &Arc<Semaphore>,
-    silence: Duration,
-) -> io::Result<(Stream, std::net::SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+/// Who has come in.
+struct Arrival {
+    socket: Stream,
+    peer: std::net::SocketAddr,
+    /// It came by a plain port: what that says of it.
+    said: Option<Said>,
+    place: tokio::sync::OwnedSemaphorePermit,
+}
+
+async fn accept(doors: &Doors, places: &Arc<Semaphore>, silence: Duration) -> io::Result<Arrival> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-    let (socket, peer) = listener.accept(silence).await?;
-    Ok((socket, peer, place))
+    let main = (&doors.main, None);
+    let all = std::iter::once(main).chain(doors.plain.iter().map(|(listener, said)| (listener, Some(*said))));
+    let mut all: Vec<_> = all.map(|(listener, said)| (Box::pin(listener.accept(silence)), said)).collect();
+    let (accepted, said) = poll_fn(|cx| {
+        let first = all.iter_mut().find_map(|(accept, said)| match accept.as_mut().poll(cx) {
+            Poll::Ready(accepted) => Some((accepted, *said)),
+            Poll::Pending => None,
+        });
+        first.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await;
+    let (socket, peer) = accepted?;
+    Ok(Arrival { socket, peer, said, place })
 }

@@ -11,11 +11,11 @@ use tokio::time::{Instant, timeout};
 use super::alarms::Log;
 use super::faults::Fault;
 use super::follow::Pushed;
-use super::heartbeat;
 use super::reads::Answer;
 use super::registered::{Candidate, FramedSink, NodeEntry, NodeLog, NodeSink};
 use super::state::{Head, LEAVING, STOPPING};
 use super::window::Window;
+use super::{devices, heartbeat};
 use crate::limits;
 use crate::net::{Outbox, ReadHalf, Turn, WriteHalf, read_some};
 use crate::wire::error::{Code, Refusal};
@@ -197,6 +197,9 @@ async fn follow(
                 Frame::Fetched { request, lines } => head.fetched(entry, request, lines),
                 Frame::Pushed { request, ledger, first, next, lines } => {
                     entry.feeds.pushed(request, Pushed { ledger, entries: first..next, lines });
+                }
+                Frame::SourcesPage { request, more, unlisted, sources } => {
+                    entry.questions.answered(request, devices::Page { more, unlisted, sources });
                 }
                 Frame::Leave => leaving = true,
                 Frame::Page { request, next, greatest, rotten, lines } => {

@@ -127,18 +127,12 @@ impl Core {
                 open.flights.push_back(at);
                 let members = if placed.opens() { Rc::clone(&open.members) } else { Rc::new([]) };
                 let places = open.places.clone();
-                self.put_entries(at, (ledger, placed), &members, &places);
+                self.put_entries(at, ledger, placed, &members, &places);
             }
         }
     }
 
-    fn put_entries(
-        &mut self,
-        at: usize,
-        (ledger, placed): (LedgerId, Placed),
-        members: &Rc<[NodeId]>,
-        places: &[usize],
-    ) {
+    fn put_entries(&mut self, at: usize, ledger: LedgerId, placed: Placed, members: &Rc<[NodeId]>, places: &[usize]) {
         let Some(flight) = self.flights.get_mut(at) else { return };
         let end = placed.first.saturating_add(placed.count);
         (flight.target, flight.end) = (Some(Target::Ledger(ledger)), end);

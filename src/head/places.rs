@@ -9,15 +9,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
+use bytes::BytesMut;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::alarms::Log;
 use super::flow::stopping;
 use super::state::Head;
+use super::visits::{Visit, Visitor};
 use crate::limits;
+use crate::net::{self, Read, ReadHalf};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::id::ClientId;
+use crate::wire::said::Said;
 use crate::wire::text::{full_at_address_text, full_text};
 
 /// What clients may have.
@@ -87,6 +91,8 @@ const fn is_idle(stay: Stay, idle_after: Duration) -> bool {
 pub(crate) struct Exit {
     /// Told when the connection has to end: by this, or because the head stops.
     pub(crate) token: CancellationToken,
+    /// Told when it has to end once what has come already is read.
+    soft: CancellationToken,
     why: RefCell<Option<Refusal>>,
 }
 
@@ -94,12 +100,36 @@ impl Exit {
     /// For a connection that ends when `stopping` is told, at the latest.
     #[must_use]
     pub(crate) fn new(stopping: &CancellationToken) -> Rc<Self> {
-        Rc::new(Self { token: stopping.child_token(), why: RefCell::default() })
+        Rc::new(Self { token: stopping.child_token(), soft: CancellationToken::new(), why: RefCell::default() })
     }
 
     fn end(&self, why: Refusal) {
         self.why.replace(Some(why));
         self.token.cancel();
+    }
+
+    /// Whether the connection has to end.
+    #[must_use]
+    pub(crate) fn is_told(&self) -> bool {
+        self.token.is_cancelled() || self.soft.is_cancelled()
+    }
+
+    /// Resolves when the connection has to end.
+    pub(crate) async fn told(&self) {
+        tokio::select! {
+            biased;
+            () = self.token.cancelled() => {}
+            () = self.soft.cancelled() => {}
+        }
+    }
+
+    /// Reads once, unless the connection has to end.
+    pub(crate) async fn read(&self, socket: &mut ReadHalf<'_>, buffer: &mut BytesMut) -> Read {
+        tokio::select! {
+            biased;
+            read = net::read(socket, buffer, &self.token) => read,
+            () = self.soft.cancelled() => Read::Stopping,
+        }
     }
 
     /// What the peer is told.
@@ -110,13 +140,22 @@ impl Exit {
 
     /// Resolves when a connection that had to end has had time enough for it: a peer that does not read is not waited for.
     pub(crate) async fn overdue(&self) {
-        self.token.cancelled().await;
+        self.told().await;
         if self.why.borrow().is_none() {
             // The head stops, and waits for its connections itself.
             std::future::pending::<()>().await;
         }
         sleep(limits::PLACE_LEAVE_TIME_MAX).await;
     }
+}
+
+/// Who has just shaken hands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Newcomer {
+    /// Where it comes from.
+    pub(crate) peer: SocketAddr,
+    /// What it said of itself.
+    pub(crate) said: Option<Said>,
 }
 
 /// A client that has a place.
@@ -128,6 +167,8 @@ pub(crate) struct Guest {
     pub(crate) dialect: Cell<&'static str>,
     /// Its id, for one that has said Hello.
     pub(crate) client: Cell<Option<ClientId>>,
+    /// What it said of itself.
+    pub(crate) said: Cell<Option<Said>>,
     /// Since when.
     pub(crate) since: SystemTime,
     /// When it was heard last.
@@ -136,6 +177,8 @@ pub(crate) struct Guest {
     pub(crate) messages: Cell<u64>,
     /// It reads, and need not say anything.
     pub(crate) busy: Cell<bool>,
+    /// As whom it was noted in `clientes.log`, and whether with a line.
+    visit: Cell<Option<(Visitor, bool)>>,
     exit: Rc<Exit>,
 }
 
@@ -154,6 +197,12 @@ impl Guest {
     /// Messages came from it.
     pub(crate) fn add(&self, messages: u16) {
         self.messages.set(self.messages.get() + u64::from(messages));
+    }
+
+    /// Who it is, for people.
+    fn shown(&self) -> String {
+        let who = self.said.get().map_or_else(|| "-".to_owned(), |said| said.who.to_string());
+        format!("{who} {} {}", self.peer, self.dialect.get())
     }
 
     fn stay(&self) -> Stay {
@@ -189,6 +238,17 @@ fn leave(head: &Head, serial: u64, why: Refusal) {
         let ip = guest.peer.ip();
         head.say(ip, Log::Info, &format!("a client at {ip} is closed: {why}"));
         guest.exit.end(why);
+    }
+}
+
+/// Another connection has this client's name from now on: it loses its place, and ends once what has come from it is read.
+pub(super) fn supersede(head: &Head, guest: &Guest, why: Refusal) {
+    let guest = head.places.guests.borrow_mut().remove(&guest.serial);
+    if let Some(guest) = guest {
+        let ip = guest.peer.ip();
+        head.say(ip, Log::Info, &format!("a client at {ip} is closed: {why}"));
+        guest.exit.why.replace(Some(why));
+        guest.exit.soft.cancel();
     }
 }
 
@@ -235,10 +295,12 @@ impl<'a> Place<'a> {
             peer,
             dialect: Cell::new(dialect),
             client: Cell::default(),
+            said: Cell::default(),
             since: head.config.clock.now(),
             heard: Cell::new(Instant::now()),
             messages: Cell::default(),
             busy: Cell::default(),
+            visit: Cell::default(),
             exit: Rc::clone(exit),
         });
         places.guests.borrow_mut().insert(serial, Rc::clone(&guest));
@@ -249,8 +311,42 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.head.places.guests.borrow_mut().remove(&self.guest.serial);
+        self.head.note_left(&self.guest);
     }
 }
+
+impl Head {
+    /// A line in `clientes.log`: a client is connected, and it is known who it is.
+    pub(crate) fn note_came(&self, guest: &Guest) {
+        let visitor = guest.said.get().map_or(Visitor::From(guest.peer.ip()), |said| Visitor::Named(said.who));
+        let noted = self.visits.borrow_mut().came(visitor, Instant::now());
+        guest.visit.set(Some(noted));
+        if noted.1 {
+            tracing::info!(target: CLIENTES, "{} conectado", guest.shown());
+        }
+    }
+
+    fn note_left(&self, guest: &Guest) {
+        let Some((visitor, listed)) = guest.visit.get() else { return };
+        let messages = guest.messages.get();
+        self.visits.borrow_mut().left(&Visit { visitor, listed, messages });
+        if listed {
+            let client = guest.client.get().map(|id| id.to_string()).unwrap_or_default();
+            let cause = if guest.exit.is_told() { guest.exit.words().text } else { "it closed".to_owned() };
+            let shown = guest.shown();
+            tracing::info!(target: CLIENTES, "{shown} desconectado cliente={client} mensajes={messages}: {cause}");
+        }
+    }
+
+    /// Lines in `clientes.log` for those that connect for each reading.
+    pub(crate) fn sum_visits(&self, last: bool) {
+        let lines = self.visits.borrow_mut().due(Instant::now(), last);
+        lines.iter().for_each(|line| tracing::info!(target: CLIENTES, "{line}"));
+    }
+}
+
+/// Target of what goes to `clientes.log`.
+const CLIENTES: &str = "acopio::clientes";
 
 /// Closes clients that say nothing for too long, until the head is dropped.
 pub(crate) async fn close_idle(head: Rc<Head>) {

@@ -95,7 +95,8 @@ impl<'a> Place<'a> {
     pub(crate) fn take(
         readers: &'a Readers,
         outbox: &Rc<Outbox>,
-        (ip, per_address): (IpAddr, Option<usize>),
+        ip: IpAddr,
+        per_address: Option<usize>,
     ) -> Result<Self, Refusal> {
         if readers.now() >= limits::READERS_MAX {
             let text = format!("{} reads are under way on this head; try again later", limits::READERS_MAX);
@@ -140,28 +141,26 @@ mod tests {
 
     use super::*;
 
-    const HERE: (IpAddr, Option<usize>) = (IpAddr::V4(Ipv4Addr::LOCALHOST), None);
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     #[test]
     fn an_address_has_so_many_reads_at_most() {
         let (readers, outbox) = (Readers::default(), Rc::default());
-        let (here, there) = ((HERE.0, Some(2)), (IpAddr::from([10, 0, 0, 9]), Some(2)));
-        let take = |who| Place::take(&readers, &outbox, who);
-        let (one, _two) = (take(here).unwrap(), take(here).unwrap());
-        let refused = take(here).unwrap_err();
+        let take = |who| Place::take(&readers, &outbox, who, Some(2));
+        let (one, _two) = (take(HERE).unwrap(), take(HERE).unwrap());
+        let refused = take(HERE).unwrap_err();
         assert!(refused.code == Code::Busy && refused.text.contains("2 reads from 127.0.0.1"), "{refused}");
-        let mapped = (Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), Some(2));
-        assert!(take(mapped).is_err(), "it is the same address");
-        let _other = take(there).unwrap();
+        assert!(take(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into()).is_err(), "it is the same address");
+        let _other = take(IpAddr::from([10, 0, 0, 9])).unwrap();
         drop(one);
-        take(here).unwrap();
+        take(HERE).unwrap();
     }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
     async fn memory_is_shared_and_who_does_not_read_makes_room() {
         let readers = Readers::default();
         let outboxes = [(); 3].map(|()| Rc::new(Outbox::default()));
-        let [one, two, three] = outboxes.each_ref().map(|outbox| Place::take(&readers, outbox, HERE).unwrap());
+        let [one, two, three] = outboxes.each_ref().map(|outbox| Place::take(&readers, outbox, HERE, None).unwrap());
         assert!(one.has_room(2 * limits::READERS_BYTES_MAX), "whatever one alone needs");
         one.holds(limits::READERS_BYTES_MAX);
         assert!(!two.has_room(1) && one.has_room(1));

@@ -25,6 +25,7 @@ use crate::ledger::roster::Copies;
 use crate::limits;
 use crate::net::Outbox;
 use crate::wire::error::{Code, Refusal};
+use crate::wire::filter::SourceFilter;
 use crate::wire::frame::{self, Frame};
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::ledger::{LedgerId, NodeId};
@@ -40,6 +41,8 @@ pub(crate) struct Wanted {
     pub(crate) until: RecordId,
     /// Only records of this client.
     pub(crate) client: Option<ClientId>,
+    /// Only records of these sources.
+    pub(crate) sources: SourceFilter,
     /// Go on with what comes.
     pub(crate) follow: bool,
     /// Leave out nodes that are away.
@@ -192,7 +195,7 @@ enum Step {
 /// # Errors
 /// The read cannot be answered: tell the reader.
 pub(crate) async fn run(head: &Head, peer: IpAddr, outbox: &Rc<Outbox>, wanted: Wanted) -> Result<(), Refusal> {
-    let place = Place::take(&head.readers, outbox, (peer, head.config.clients.per_address))?;
+    let place = Place::take(&head.readers, outbox, peer, head.config.clients.per_address)?;
     head.solo_ready().await;
     if !wanted.follow {
         return pull(head, outbox, &wanted, &place).await;
@@ -371,7 +374,7 @@ impl Pull<'_> {
                 Answer::Page { next, rotten, lines, .. } => {
                     let len = lines.len();
                     self.head.readers.page_came(len);
-                    if let Err(bad) = self.merge.page(key, next, (lines, asked.bytes)) {
+                    if let Err(bad) = self.merge.page(key, next, lines, asked.bytes) {
                         self.head.say(source.node.ip, Log::Warn, &format!("dataNode {}: {bad}", source.node.name));
                         source.cause = bad.to_string();
                         fail(source, now);
@@ -504,8 +507,8 @@ impl Pull<'_> {
                 source.ask_at = now + limits::READ_POLL_MAX;
                 continue;
             };
-            let client = self.wanted.client;
-            source.node.tell(&Frame::Scan { request, from, until, client, bytes_max: bytes as u32 });
+            let (client, sources) = (self.wanted.client, self.wanted.sources.clone());
+            source.node.tell(&Frame::Scan { request, from, until, client, sources, bytes_max: bytes as u32 });
             let expected = if bytes > 0 { expected } else { 0 };
             source.asked = Some(Asked { at: now, bytes, expected });
             if bytes > 0 {

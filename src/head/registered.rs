@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::core::{Batch, NodeKey};
+use super::devices::Questions;
 use super::follow::Feeds;
 use super::reads::Open;
 use super::window::Window;
@@ -76,6 +77,8 @@ pub(crate) struct NodeEntry {
     pub(crate) telling: RefCell<Option<Vec<Report>>>,
     /// Feeds of readers that follow.
     pub(crate) feeds: Feeds,
+    /// Who wants to know which sources it has.
+    pub(crate) questions: Questions,
     /// Where its Puts go.
     pub(super) sink: Rc<dyn NodeSink>,
 }

@@ -15,11 +15,14 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::alarms::Log;
+use super::book::Book;
 use super::cluster::Cluster;
 use super::config::Config;
 use super::core::{Author, Batch, Core, Effect, Label, NotTaken, Origin};
+use super::devices::{Live, Questions};
 use super::faults::Fault;
 use super::follow::Feeds;
+use super::names::Takeovers;
 use super::places::Places;
 use super::readers::Readers;
 use super::reads::Open;
@@ -27,6 +30,7 @@ use super::registered::{Candidate, NodeEntry, NodeLog, NodeSink, word};
 use super::registro::Registro;
 use super::relay::Relay;
 use super::shelf::Shelf;
+use super::visits::Visits;
 use crate::ledger::frames;
 use crate::ledger::heard::Registered;
 use crate::ledger::held::{Report, State};
@@ -76,6 +80,14 @@ pub(crate) struct Head {
     nodes: RefCell<Vec<Rc<NodeEntry>>>,
     /// Places for clients.
     pub(crate) places: Places,
+    /// What came by this head of each source.
+    pub(super) devices: RefCell<Live>,
+    /// Names for addresses.
+    pub(super) book: RefCell<Book>,
+    /// Who connected of late.
+    pub(super) visits: RefCell<Visits>,
+    /// Names that were taken over of late.
+    pub(super) takeovers: RefCell<Takeovers>,
     next_session: Cell<u64>,
     room: Notify,
     /// Told at every change of the list of nodes, every pong and every settled queue.
@@ -107,6 +119,10 @@ impl Head {
             clients: RefCell::default(),
             nodes: RefCell::default(),
             places: Places::default(),
+            devices: RefCell::default(),
+            book: RefCell::default(),
+            visits: RefCell::default(),
+            takeovers: RefCell::default(),
             next_session: Cell::new(1),
             room: Notify::new(),
             changed: Notify::new(),
@@ -308,6 +324,7 @@ impl Head {
             scans: Open::default(),
             telling: RefCell::new(Some(Vec::new())),
             feeds: Feeds::default(),
+            questions: Questions::default(),
             sink,
         });
         entry.sink.accepted(self.incarnation());

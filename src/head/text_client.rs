@@ -8,19 +8,21 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bytes::{BufMut, BytesMut};
+use tokio::time::Instant;
 
 use super::alarms::Log;
 use super::core::{Author, Batch, Core, Origin};
+use super::cutter::{Cutter, Piece};
 use super::flow::{Flow, LastWords, drive};
 use super::places::{Exit, Guest};
 use super::state::{Client, Head, Outcome};
 use crate::limits;
-use crate::net::{self, Outbox, Read, ReadHalf, Turn, WriteHalf};
+use crate::net::{Outbox, Read, ReadHalf, Turn, WriteHalf};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{FrameError, Messages, MessagesBuilder};
 use crate::wire::id::ClientId;
+use crate::wire::source::SourceName;
 use crate::wire::text::{self, Dialect, Lines, MENSAJE_PREFIX};
-use tokio_util::sync::CancellationToken;
 
 /// A batch whose answers are not all written.
 struct Pending {
@@ -36,6 +38,8 @@ struct TextClient {
     outbox: Outbox,
     flow: Flow,
     dialect: Dialect,
+    /// It wants no answers.
+    quiet: bool,
     /// Batches in the order in which they came, which is the order of their answers.
     pending: RefCell<(u64, VecDeque<Pending>)>,
 }
@@ -67,6 +71,9 @@ impl TextClient {
     }
 
     fn write(&self, out: &mut BytesMut, pending: &Pending) {
+        if self.quiet {
+            return;
+        }
         let newline: &[u8] = if self.dialect == Dialect::Line { b"\n" } else { b"" };
         if let Some(messages) = &pending.echo {
             for message in messages.iter() {
@@ -104,22 +111,23 @@ pub(crate) async fn serve(
     dialect: Dialect,
     exit: &Exit,
 ) {
-    let shutdown = &exit.token;
+    let said = guest.said.get();
+    let (shutdown, quiet) = (&exit.token, said.is_some_and(|said| said.quiet));
     let session = head.next_session();
     let outbox = Outbox::default();
-    let client = Rc::new(TextClient { outbox, flow: Flow::default(), dialect, pending: RefCell::default() });
+    let client = Rc::new(TextClient { outbox, flow: Flow::default(), dialect, quiet, pending: RefCell::default() });
     let _entered = head.enter(session, guest.peer.ip(), Rc::clone(&client) as Rc<dyn Client>);
     let reader = async {
         let (id, turn) = (ClientId::of_connection(head.random()), Turn::default());
         guest.client.set(Some(id));
-        let author = Author { client: id, source: None };
-        let writer = Writer { head, guest, client: &client, session, author, next_seq: 1, turn };
+        let cutter = Cutter::new(said.map(|said| said.who));
+        let writer = Writer { head, guest, client: &client, session, id, next_seq: 1, turn, cutter };
         let ended = match dialect {
-            Dialect::Raw => writer.read_raw(&mut read_half, &mut buffer, shutdown).await,
-            Dialect::Line | Dialect::Framed => writer.read_lines(&mut read_half, &mut buffer, shutdown).await,
+            Dialect::Raw => writer.read_raw(&mut read_half, &mut buffer, exit).await,
+            Dialect::Line | Dialect::Framed => writer.read_lines(&mut read_half, &mut buffer, exit).await,
         };
         let words = match ended {
-            Ok(()) if shutdown.is_cancelled() => (text::refusal_line(&exit.words()) + "\n").into_bytes(),
+            Ok(()) if exit.is_told() => (text::refusal_line(&exit.words()) + "\n").into_bytes(),
             Ok(()) => LastWords::new(),
             Err(refusal) => {
                 let ip = guest.peer.ip();
@@ -127,7 +135,7 @@ pub(crate) async fn serve(
                 (text::refusal_line(&refusal) + "\n").into_bytes()
             }
         };
-        (read_half, words)
+        (read_half, if quiet { LastWords::new() } else { words })
     };
     if let Err(error) = drive(&client.outbox, &client.flow, shutdown, write_half, reader).await {
         match client.outbox.given_up() {
@@ -146,28 +154,23 @@ struct Writer<'a> {
     guest: &'a Guest,
     client: &'a TextClient,
     session: u64,
-    author: Author,
+    id: ClientId,
     next_seq: u64,
     turn: Turn,
+    cutter: Cutter,
 }
 
 impl Writer<'_> {
     /// One read is one message; the next is read when the answer is on its way.
-    async fn read_raw(
-        mut self,
-        socket: &mut ReadHalf<'_>,
-        buffer: &mut BytesMut,
-        shutdown: &CancellationToken,
-    ) -> Result<(), Refusal> {
-        let mut batch = MessagesBuilder::new();
+    async fn read_raw(mut self, socket: &mut ReadHalf<'_>, buffer: &mut BytesMut, exit: &Exit) -> Result<(), Refusal> {
         loop {
             if !buffer.is_empty() {
-                push_text(&mut batch, buffer)?;
+                self.cutter.push(buffer)?;
                 buffer.clear();
-                self.place(&mut batch).await;
+                self.place().await;
                 self.client.flow.idle().await;
             }
-            if !read_raw_some(socket, buffer, shutdown).await {
+            if !read_raw_some(socket, buffer, exit).await {
                 return Ok(());
             }
             self.guest.hear();
@@ -179,17 +182,17 @@ impl Writer<'_> {
         mut self,
         socket: &mut ReadHalf<'_>,
         buffer: &mut BytesMut,
-        shutdown: &CancellationToken,
+        exit: &Exit,
     ) -> Result<(), Refusal> {
-        let mut lines = Lines::new();
-        let mut batch = MessagesBuilder::new();
+        let ends_in_cr = self.guest.said.get().is_some_and(|said| said.cr);
+        let mut lines = if ends_in_cr { Lines::ending_in_cr() } else { Lines::new() };
         loop {
             let mut refused = None;
             let most = self.head.core(Core::batch_messages);
             let drained = lines.drain(buffer, most, |line| {
-                refused = push_text(&mut batch, line).err().or(refused.take());
+                refused = self.cutter.push(line).err().or(refused.take());
             });
-            self.place(&mut batch).await;
+            self.place().await;
             if let Some(refused) = refused {
                 return Err(refused);
             }
@@ -197,7 +200,7 @@ impl Writer<'_> {
             if count == most {
                 continue;
             }
-            match net::read(socket, buffer, shutdown).await {
+            match exit.read(socket, buffer).await {
                 Read::Some => self.guest.hear(),
                 Read::End => break,
                 // What has no newline yet may be half a line: it is not a message.
@@ -206,15 +209,35 @@ impl Writer<'_> {
         }
         if !buffer.is_empty() {
             let line = buffer.strip_suffix(b"\r").unwrap_or(buffer);
-            push_text(&mut batch, line)?;
-            self.place(&mut batch).await;
+            self.cutter.push(line)?;
+            self.place().await;
         }
         Ok(())
     }
 
-    async fn place(&mut self, batch: &mut MessagesBuilder) {
-        let Some(messages) = batch.take() else { return };
+    /// Places what was cut.
+    async fn place(&mut self) {
+        let mut cutter = std::mem::replace(&mut self.cutter, Cutter::new(None));
+        for piece in cutter.drain() {
+            match piece {
+                Piece::Batch { source, messages } => self.place_batch(source, messages).await,
+                Piece::Nobodys(refusal) => {
+                    self.guest.add(1);
+                    self.head.core_mut(|core| core.count_refused(1));
+                    self.client.flow.room(&self.client.outbox).await;
+                    let ticket = self.client.expect(1, 0, None);
+                    self.client.answer(ticket, text::refusal_line(&refusal), false);
+                }
+            }
+        }
+        self.cutter = cutter;
+    }
+
+    async fn place_batch(&mut self, source: Option<SourceName>, messages: Messages) {
         let count = messages.count();
+        if let Some(source) = source {
+            self.head.devices.borrow_mut().heard(source, self.guest.peer, count, Instant::now());
+        }
         self.guest.add(count);
         self.turn.spend(messages.block().len()).await;
         self.client.flow.room(&self.client.outbox).await;
@@ -223,26 +246,26 @@ impl Writer<'_> {
         let first_seq = self.next_seq;
         self.next_seq += u64::from(count);
         let origin = Origin { session: self.session, ticket };
-        if let Err(refusal) = self.head.store(self.author, first_seq, &messages, origin).await {
+        let author = Author { client: self.id, source };
+        if let Err(refusal) = self.head.store(author, first_seq, &messages, origin).await {
             self.client.answer(ticket, text::refusal_line(&refusal), false);
         }
     }
 }
 
 /// One read of at most [`limits::RAW_READ_BYTES_MAX`] bytes: one message.
-async fn read_raw_some(socket: &mut ReadHalf<'_>, buffer: &mut BytesMut, shutdown: &CancellationToken) -> bool {
+async fn read_raw_some(socket: &mut ReadHalf<'_>, buffer: &mut BytesMut, exit: &Exit) -> bool {
+    // What the head is not asked to leave unread counts, however much there is.
+    if exit.token.is_cancelled() {
+        return false;
+    }
     buffer.reserve(limits::RAW_READ_BYTES_MAX);
     let mut limited = buffer.limit(limits::RAW_READ_BYTES_MAX);
     tokio::select! {
         biased;
-        () = shutdown.cancelled() => false,
         read = tokio::io::AsyncReadExt::read_buf(socket, &mut limited) => matches!(read, Ok(n) if n > 0),
+        () = exit.told() => false,
     }
-}
-
-/// Appends a text message as it is stored: with the original's `mensaje: ` in front.
-fn push_text(batch: &mut MessagesBuilder, text: &[u8]) -> Result<(), Refusal> {
-    batch.push(&[MENSAJE_PREFIX.as_bytes(), text]).map_err(|error| error.refusal())
 }
 
 /// The messages of a framed client that asked to be stored as text.

@@ -94,6 +94,9 @@ pub(crate) const RECORD_LINE_BYTES_MAX: usize = 4 * (MESSAGE_BYTES_MAX + TEXT_BY
 /// Read size of a scan over a log, bytes.
 pub(crate) const SCAN_CHUNK_BYTES: usize = 1024 * 1024;
 
+/// Part of a chunk that is worth a thread, bytes: it takes some 200 µs to check, and a thread 20 to begin.
+pub(crate) const SCAN_SHARED_BYTES_MIN: usize = 256 * 1024;
+
 /// Quarantined places that recovery lists for one file; more than this and the file is past mending line by line.
 pub(crate) const QUARANTINE_PLACES_MAX: usize = 10_000;
 
@@ -149,6 +152,12 @@ pub(crate) const BLOCKS_SHARED: usize = 512;
 /// Neighbouring Puts of a batch become one entry for the index up to this size, bytes: a batch of single messages
 /// shall not need an entry for each.
 pub(crate) const PIECE_BYTES_MAX: u64 = 4 * 1024;
+
+/// Sources that the sidecar of one file tells of: a file of the default size has some hundred records of each then.
+pub(crate) const FILE_SOURCES_MAX: usize = 16 * 1024;
+
+/// Sources that a node tells of.
+pub(crate) const NODE_SOURCES_MAX: usize = 128 * 1024;
 
 /// Greatest sidecar that is read, bytes: that of a sealed file of some 200 GiB. The index of a larger file is made by
 /// reading it.

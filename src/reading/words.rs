@@ -70,8 +70,8 @@ pub(super) fn named_columns(text: &str, separator: Option<char>) -> Vec<Pair> {
         return each.into_iter().flatten().collect();
     }
     let pairs: Vec<(&String, &String)> = cells.iter().zip(cells.iter().skip(1)).step_by(2).collect();
-    let alternate =
-        cells.len().is_multiple_of(2) && pairs.iter().all(|(name, value)| !number::is_number(name) && number::is_number(value));
+    let alternate = cells.len().is_multiple_of(2)
+        && pairs.iter().all(|(name, value)| !number::is_number(name) && number::is_number(value));
     if !alternate {
         return Vec::new();
     }

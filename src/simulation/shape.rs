@@ -74,6 +74,19 @@ pub(crate) enum Fault {
     Restore(usize, Duration),
     /// A head loses its `head.state`.
     Forget(usize, Duration),
+    /// A person changes how many copies the cluster keeps.
+    Copies(Copies),
+    /// A bit of a node's records flips on its disk.
+    Rot(usize),
+}
+
+/// How many copies a cluster keeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Copies {
+    /// Copies that are asked for.
+    pub(crate) replicas: usize,
+    /// Copies without which a message is refused.
+    pub(crate) least: usize,
 }
 
 /// Under which names a client sends.
@@ -241,6 +254,7 @@ impl Shape {
             let count = if rng.random_bool(0.7) { rng.random_range(1..=12) } else { rng.random_range(12..=40) };
             shape.faults = (0..count).map(|_| (shape.moment(rng), shape.fault(rng))).collect();
             shape.rare_faults(rng);
+            shape.later_faults(&mut SmallRng::seed_from_u64(!seed));
             shape.faults.sort_by_key(|(at, _)| *at);
             let reads = rng.random_range(0..=READS_MAX);
             shape.reads = (0..reads).map(|_| (shape.moment(rng), rng.random_bool(0.7))).collect();
@@ -300,6 +314,48 @@ impl Shape {
         if rng.random_bool(RARE_SHARE) {
             self.faults.push((self.moment(rng), Fault::Jump(head, rng.random_range(-10 * YEAR_NS..10 * YEAR_NS))));
         }
+    }
+
+    /// The same, drawn from numbers of their own.
+    fn later_faults(&mut self, rng: &mut SmallRng) {
+        if rng.random_bool(RARE_SHARE) {
+            // Who drains waits until there are others enough.
+            let drains = self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Drain(_)));
+            let most = (self.nodes - usize::from(drains)).clamp(1, 3);
+            let replicas = rng.random_range(1..=most);
+            let copies = Copies { replicas, least: rng.random_range(1..=replicas) };
+            self.faults.push((self.moment(rng), Fault::Copies(copies)));
+        }
+        // What rots is on another disk: nothing but rot takes a copy away, and no change lets go of one.
+        let is_safe = self.copies_min > 1 && self.sync == SyncPolicy::Always && !self.takes_copies();
+        if is_safe && rng.random_bool(2.0 * RARE_SHARE) {
+            let node = rng.random_range(0..self.nodes);
+            for _ in 0..rng.random_range(1..4) {
+                self.faults.push((self.moment(rng), Fault::Rot(node)));
+            }
+        }
+    }
+
+    /// Whether a fault takes copies away, or lets the cluster have fewer of them.
+    fn takes_copies(&self) -> bool {
+        self.faults.iter().any(|(_, fault)| {
+            matches!(fault, Fault::Wipe(..) | Fault::Restore(..) | Fault::Copies(_) | Fault::Drain(_))
+        })
+    }
+
+    /// Whether records rot.
+    #[must_use]
+    pub(crate) fn rots(&self) -> bool {
+        self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Rot(_)))
+    }
+
+    /// The copies that the cluster is told to keep at last.
+    #[must_use]
+    pub(crate) fn copies_at_last(&self) -> Option<Copies> {
+        self.faults.iter().rev().find_map(|(_, fault)| match fault {
+            Fault::Copies(copies) => Some(*copies),
+            _ => None,
+        })
     }
 
     fn fault(&self, rng: &mut SmallRng) -> Fault {

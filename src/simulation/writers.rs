@@ -81,8 +81,8 @@ impl Writer {
     /// The source of message `k`.
     fn source(&self, k: u64) -> Option<SourceName> {
         match self.writing.naming {
-            Naming::Sources(count) if !self.writing.lines => format!("w{}/{}", self.number, k % count).parse().ok(),
-            _ => None,
+            Naming::Sources(count) => format!("w{}/{}", self.number, k % count).parse().ok(),
+            Naming::Nobody => None,
         }
     }
 
@@ -97,6 +97,8 @@ impl Writer {
             heads: self.heads.clone(),
             followed: None,
             id,
+            name: None,
+            shares_name: false,
             text: self.writing.text,
             retry_for: self.writing.retry_for,
             window_messages: self.writing.window,
@@ -202,7 +204,13 @@ impl Writer {
         under_way: &RefCell<Vec<Vec<u8>>>,
     ) -> std::io::Result<()> {
         let mut buffer = BytesMut::new();
-        stream.write_all(b"peticion\n").await?;
+        // One name of its own, or that of a group: each line begins with the rest then.
+        let opening = match self.writing.naming {
+            Naming::Nobody => "peticion\n".to_owned(),
+            Naming::Sources(1) => format!("peticion w{}/0\n", self.number),
+            Naming::Sources(_) => format!("peticion w{}/\n", self.number),
+        };
+        stream.write_all(opening.as_bytes()).await?;
         if read_line(&mut stream, &mut buffer).await? != "confirmacion" {
             return Ok(());
         }
@@ -211,6 +219,9 @@ impl Writer {
             let mut waiting = Vec::new();
             for _ in 0..self.writing.burst.min(self.writing.messages - *k) {
                 let payload = self.payload(rng, *k);
+                if let Naming::Sources(count @ 2..) = self.writing.naming {
+                    lines.extend_from_slice(format!("{} ", *k % count).as_bytes());
+                }
                 *k += 1;
                 lines.extend_from_slice(&payload);
                 lines.push(b'\n');

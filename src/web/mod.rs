@@ -35,6 +35,7 @@ pub(crate) use self::redis::Target;
 use crate::client::reader;
 use crate::client::{self, Keeper};
 use crate::peer_log::PeerLog;
+use crate::wire::source::SourceName;
 use crate::wire::status::StatusReport;
 use crate::{limits, net};
 use dato::{Dato, Value};
@@ -47,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) heads: net::Heads,
     /// The name under which it shows itself.
     pub(crate) host: String,
+    /// The name of the source under which values are kept.
+    pub(crate) name: Option<SourceName>,
     /// Time a value has to be kept; then the answer is 503.
     pub(crate) keep_for: Duration,
     /// Values that are listed.
@@ -60,6 +63,7 @@ struct Web {
     host: String,
     heads: net::Heads,
     keeper: Keeper,
+    name: Option<SourceName>,
     values: Values,
     redis: Option<(Target, redis::State)>,
     asked: tokio::sync::Mutex<Option<Asked>>,
@@ -74,7 +78,7 @@ struct Asked {
 impl Web {
     /// Stores a value; returns when it is kept.
     async fn store(&self, dato: Dato) -> Result<Value, client::Error> {
-        let kept = self.keeper.keep(dato.record().into()).await?;
+        let kept = self.keeper.keep_of(self.name, dato.record().into()).await?;
         let value = Value { id: kept.id, from: (kept.client, kept.seq), dato: Ok(dato) };
         self.values.insert(value.clone());
         Ok(value)
@@ -123,6 +127,7 @@ pub(crate) async fn run(config: Config, listener: TcpListener, shutdown: Cancell
         host: config.host,
         heads: config.heads.clone(),
         keeper: Keeper::new(client),
+        name: config.name,
         values: Values::new(config.values),
         redis: config.redis.map(|target| (target, redis::State::default())),
         asked: tokio::sync::Mutex::default(),
@@ -163,7 +168,7 @@ async fn serve(router: &Router, time: Duration, listener: &TcpListener, shutdown
             Ok(((socket, peer), place)) => {
                 failing = false;
                 let log = Arc::clone(&log);
-                let connection = connection(socket, peer, (router.clone(), log), time, shutdown.clone());
+                let connection = connection(socket, peer, router.clone(), log, time, shutdown.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -189,7 +194,8 @@ async fn serve(router: &Router, time: Duration, listener: &TcpListener, shutdown
 async fn connection(
     socket: TcpStream,
     peer: SocketAddr,
-    (router, log): (Router, Arc<PeerLog>),
+    router: Router,
+    log: Arc<PeerLog>,
     time: Duration,
     shutdown: CancellationToken,
 ) {

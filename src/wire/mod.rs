@@ -2,11 +2,14 @@
 //! that of [`record`] is `docs/data-log.md`.
 
 pub mod error;
+pub mod filter;
 pub mod frame;
+pub mod handshake;
 pub mod id;
 pub mod ledger;
 pub mod peer;
 pub mod record;
+pub mod said;
 pub mod source;
 pub mod status;
 pub mod text;

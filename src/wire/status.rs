@@ -100,12 +100,65 @@ pub struct ClientStatus {
     pub dialect: String,
     /// Its client id, as it stands in records; empty before its first message.
     pub id: String,
+    /// What it said of itself: the name of its source, or of a group with a slash behind it, and how it speaks.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
     /// Since when it is connected, RFC 3339, UTC.
     pub since: String,
     /// Seconds since something was heard of it.
     pub heard_s: u64,
     /// Messages that came from it on this connection.
     pub messages: u64,
+}
+
+/// A source, as nodes and a head know it.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// Its name; one that ends in a slash is a group that is connected.
+    pub name: String,
+    /// Somebody is connected to this head as it.
+    pub connected: bool,
+    /// Where it was seen last by this head.
+    pub address: Option<SocketAddr>,
+    /// How it speaks; empty if it is not connected.
+    pub dialect: String,
+    /// Its messages that are kept. With several copies it is their number divided by that of the copies.
+    pub records: u64,
+    /// When the first of them was taken, RFC 3339, UTC; empty if there is none.
+    pub first: String,
+    /// Its id.
+    pub first_id: String,
+    /// When the last of them was taken.
+    pub last: String,
+    /// Its id.
+    pub last_id: String,
+    /// The same times in ns since 1970.
+    pub first_ns: u64,
+    /// The same of the last one.
+    pub last_ns: u64,
+    /// Seconds since something was heard of it.
+    pub heard_s: Option<u64>,
+    /// Messages that came by this head since it started.
+    pub messages: u64,
+    /// How often it speaks, seconds: the median of the last times, as far as they came by this head; else the mean.
+    pub period_s: Option<f64>,
+    /// It was heard last more than three of its periods ago.
+    pub silent: bool,
+}
+
+/// Some of the sources.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct DevicesReport {
+    /// In the order of names.
+    pub devices: Vec<DeviceStatus>,
+    /// The name behind which there are more.
+    pub next: Option<String>,
+    /// There are more sources than nodes count.
+    pub unlisted: bool,
+    /// Nodes that did not answer.
+    pub missing: Vec<String>,
+    /// Copies of each message.
+    pub copies: usize,
 }
 
 /// A data node that a head has known and that is away.

@@ -40,6 +40,7 @@ mod identity;
 mod ledgers;
 mod line_dialect;
 mod mend;
+mod names;
 mod numbers;
 mod patience;
 mod places;

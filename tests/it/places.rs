@@ -8,6 +8,7 @@ use socket2::{Domain, Socket, Type};
 use crate::common::frames::Frames;
 use crate::common::{Head, LineClient, PATIENCE, acopio, eventually, ran};
 use acopio::wire::error::Code;
+use acopio::wire::filter::SourceFilter;
 use acopio::wire::frame::Frame;
 use acopio::wire::id::{ClientId, RecordId};
 use bytes::Bytes;
@@ -99,7 +100,15 @@ fn who_says_nothing_for_too_long_is_closed_and_who_pings_or_reads_is_not() {
     let _node = head.node(dir.path(), 1, &[]);
     let mut reads = hello(&head);
     let (from, until) = (RecordId::ZERO, RecordId::MAX);
-    reads.say(&Frame::Read { from, until, client: None, follow: true, partial: false, token: Bytes::new() });
+    reads.say(&Frame::Read {
+        from,
+        until,
+        client: None,
+        sources: SourceFilter::default(),
+        follow: true,
+        partial: false,
+        token: Bytes::new(),
+    });
     let mut pings = hello(&head);
     // One that got no further than its first word, and one that has sent something.
     let (mut mute, _) = open_from(&head, 7);

@@ -3,6 +3,7 @@
 
 use acopio::limits;
 use acopio::wire::error::{Code, Refusal};
+use acopio::wire::filter::SourceFilter;
 use acopio::wire::frame::{Frame, MessagesBuilder, SyncMode, acked};
 use acopio::wire::id::{ClientId, RecordId};
 use acopio::wire::ledger::Place;
@@ -57,10 +58,11 @@ fn client() -> Vec<Value> {
             let who = client.map(|client| client.to_string());
             let says = json!({
                 "kind": "Read", "from": from.to_string(), "until": until.to_string(), "client": who, "follow": follow,
-                "partial": partial, "token": token,
+                "partial": partial, "token": token, "sources": if follow { json!(["esp7", "taller/"]) } else { json!([]) },
             });
+            let sources = if follow { "esp7,taller/".parse().unwrap() } else { SourceFilter::default() };
             let token = Bytes::from_static(token.as_bytes());
-            all.push(with_bytes(&Frame::Read { from, until, client, follow, partial, token }, says));
+            all.push(with_bytes(&Frame::Read { from, until, client, sources, follow, partial, token }, says));
         }
     }
     for (clients, ledgers) in [(false, false), (true, false), (false, true), (true, true)] {
@@ -210,6 +212,8 @@ fn bounds() -> Value {
         "FRAME_BYTES_MAX": limits::FRAME_BYTES_MAX,
         "LINES_FRAME_BYTES_MAX": limits::LINES_FRAME_BYTES_MAX,
         "TEXT_BYTES_MAX": limits::TEXT_BYTES_MAX,
+        "FILTER_NAMES_MAX": limits::FILTER_NAMES_MAX,
+        "SOURCE_NAME_BYTES_MAX": limits::SOURCE_NAME_BYTES_MAX,
         "REPLICAS_MAX": limits::REPLICAS_MAX,
         "STATUS_BYTES_MAX": limits::STATUS_BYTES_MAX,
         "TOKEN_BYTES_MAX": limits::TOKEN_BYTES_MAX,

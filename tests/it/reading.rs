@@ -10,6 +10,7 @@ use crate::common::frames::Frames;
 use crate::common::{self, Head, Process, Signal, acopio, eventually, payloads, sending};
 use acopio::limits;
 use acopio::wire::error::Code;
+use acopio::wire::filter::SourceFilter;
 use acopio::wire::frame::Frame;
 use acopio::wire::id::RecordId;
 use bytes::Bytes;
@@ -45,7 +46,15 @@ impl Reader {
 
     fn ask(&mut self, wanted: Wanted) {
         let Wanted { from, until, follow, partial } = wanted;
-        self.frames.say(&Frame::Read { from, until, client: None, follow, partial, token: Bytes::new() });
+        self.frames.say(&Frame::Read {
+            from,
+            until,
+            client: None,
+            sources: SourceFilter::default(),
+            follow,
+            partial,
+            token: Bytes::new(),
+        });
         self.next = from;
     }
 

@@ -245,6 +245,7 @@ fn reader(head: &Head) -> Frames {
         from: RecordId::ZERO,
         until,
         client: None,
+        sources: acopio::wire::filter::SourceFilter::default(),
         follow: false,
         partial: false,
         token: Bytes::new(),

@@ -7,6 +7,7 @@ use std::process::Command;
 use crate::common::{Head, payloads, verify_clean};
 use acopio::limits;
 use acopio::wire::error::{Code, Refusal};
+use acopio::wire::filter::SourceFilter;
 use acopio::wire::frame::{Copies, Frame, Messages, NodeReport, Roster, SyncMode};
 use acopio::wire::id::{ClientId, RecordId};
 use acopio::wire::ledger::{LedgerId, NodeId, Place};
@@ -59,10 +60,16 @@ fn the_line_client_stores_and_prints_what_the_page_says() {
 }
 
 #[test]
-fn the_framed_client_stores_and_prints_what_the_page_says() {
+fn the_client_with_a_name_stores_and_prints_what_the_page_says() {
     let (program, prints) = examples()[1];
+    assert_eq!(run(program, prints), once_each(&["mensaje: 21.4", "mensaje: 21.5"]));
+}
+
+#[test]
+fn the_framed_client_stores_and_prints_what_the_page_says() {
+    let (program, prints) = examples()[2];
     assert_eq!(run(program, prints), once_each(&["uno", "dos", "tres"]));
-    assert_eq!(examples().len(), 2, "a new example needs a test");
+    assert_eq!(examples().len(), 3, "a new example needs a test");
 }
 
 /// The rows below the header that begins so, as cells without backticks.
@@ -96,7 +103,7 @@ fn frames() -> Vec<Frame> {
     let report = NodeReport { writable: true, records: 0, bytes: 0, syncs: 0, written: 0, reason: String::new() };
     let (first, client, sync) = (RecordId::default(), ClientId(1), SyncMode::Always);
     let (from, until, next, lines, name) = (first, first, first, Bytes::new(), String::new());
-    let store_as = messages.clone();
+    let (store_as, sources) = (messages.clone(), SourceFilter::default());
     let (request, ledger, node, token) = (1, LedgerId::default(), NodeId(1), Bytes::new());
     vec![
         Frame::Hello { client, text: false },
@@ -109,7 +116,15 @@ fn frames() -> Vec<Frame> {
         Frame::Failure(refusal.clone()),
         Frame::Ping(1),
         Frame::Pong(1),
-        Frame::Read { from, until, client: None, follow: false, partial: false, token: token.clone() },
+        Frame::Read {
+            from,
+            until,
+            client: None,
+            sources: sources.clone(),
+            follow: false,
+            partial: false,
+            token: token.clone(),
+        },
         Frame::Records { next, lines: lines.clone() },
         Frame::ReadEnd { next, missing: name.clone() },
         Frame::Waiting { nodes: name.clone() },
@@ -136,7 +151,7 @@ fn frames() -> Vec<Frame> {
         Frame::PutRefused { number: 1, refusal: refusal.clone() },
         Frame::NodeState(report),
         Frame::Leave,
-        Frame::Scan { request, from, until, client: None, bytes_max: 1 },
+        Frame::Scan { request, from, until, client: None, sources: sources.clone(), bytes_max: 1 },
         Frame::Page { request, next, greatest: first, rotten: 0, lines: lines.clone() },
         Frame::ScanFailed { request, refusal },
         Frame::Close { ledger, end: 1, settled: true },
@@ -145,12 +160,15 @@ fn frames() -> Vec<Frame> {
         Frame::Fetch { request, ledger, from: 0, to: 1 },
         Frame::Fetched { request, lines: lines.clone() },
         Frame::Roster(Roster::default()),
-        Frame::Follow { request, client: None, done: Vec::new(), cursors: Vec::new() },
+        Frame::Follow { request, client: None, sources, done: Vec::new(), cursors: Vec::new() },
         Frame::Credit { request, bytes: 1 },
         Frame::Pushed { request, ledger, first: 0, next: 1, lines },
         Frame::Token(token),
         Frame::Copies { replicas: 1, least: 1 },
         Frame::Store { source: "esp7".parse().ok(), first_seq: 1, messages: store_as },
+        Frame::DevicesQuery { behind: None, most: 1 },
+        Frame::SourcesQuery { request, behind: None, most: 1 },
+        Frame::SourcesPage { request, more: false, unlisted: false, sources: Vec::new() },
     ]
 }
 
@@ -181,6 +199,7 @@ fn the_bounds_are_those_of_the_code() {
         ("TEXT_BYTES_MAX", limits::TEXT_BYTES_MAX),
         ("NODE_NAME_BYTES_MAX", limits::NODE_NAME_BYTES_MAX),
         ("SOURCE_NAME_BYTES_MAX", limits::SOURCE_NAME_BYTES_MAX),
+        ("FILTER_NAMES_MAX", limits::FILTER_NAMES_MAX),
         ("REPLICAS_MAX", limits::REPLICAS_MAX),
         ("STATUS_BYTES_MAX", limits::STATUS_BYTES_MAX),
         ("HANDSHAKE_BYTES_MAX", limits::HANDSHAKE_BYTES_MAX),

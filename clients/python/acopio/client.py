@@ -30,6 +30,7 @@ from typing import Deque, Iterable, Iterator, Optional, Union
 from .connection import head_list
 from .errors import BadArgument, ClientClosed, MessageTooLong, TimedOut, WindowFull, not_kept
 from .ledger import Entry, Failed, Receipt
+from .names import source_name
 from .protocol import MESSAGE_BYTES_MAX, RETRY_FOR, TEXT_PREFIX, WINDOW_BYTES, WINDOW_MESSAGES
 from .sender import Sender
 
@@ -73,6 +74,7 @@ class Client:
         self,
         heads: Heads,
         *,
+        name: Optional[str] = None,
         text: bool = False,
         retry_for: float = RETRY_FOR,
         window: int = WINDOW_MESSAGES,
@@ -81,6 +83,7 @@ class Client:
         """A client of these heads, ``host:port`` each, as one text with commas or as a list. The first that answers is
         used, the next when it is lost. Nothing is dialled before there is a message.
 
+        ``name``: the source whose messages these are, such as ``esp7`` or ``taller/horno``; others may have it, too.
         ``text``: messages are stored as those of text clients are, with ``mensaje: `` in front.
         ``retry_for``: seconds to go on trying while no head keeps anything, ``math.inf`` for ever; what waits is then
         given up, each message with NotKept.
@@ -89,6 +92,7 @@ class Client:
         if window < 1 or window_bytes < 1 or not retry_for > 0:
             raise BadArgument("a client", "a window or a time that is not above 0", "give a positive number")
         self._pid = os.getpid()
+        self._name = None if name is None else source_name(name)
         self._window, self._window_bytes = window, window_bytes
         self._bytes_max = MESSAGE_BYTES_MAX - (len(TEXT_PREFIX) if text else 0)
         self._sender = Sender(head_list(heads), text, retry_for)
@@ -104,14 +108,14 @@ class Client:
         """Messages that were accepted and are not settled, and those that are settled behind the first of them."""
         return len(self._sender.ledger)
 
-    def send(self, message: Message, timeout: Optional[float] = None) -> Receipt:
-        """Stores one message; returns when it is kept.
+    def send(self, message: Message, timeout: Optional[float] = None, *, source: Optional[str] = None) -> Receipt:
+        """Stores one message; returns when it is kept. ``source`` is whose it is, if not this client's.
 
         NotKept if it is not, as far as the client knows. TimedOut after ``timeout`` seconds; the error says whether the
         message is under way, and then ``flush`` waits for it.
         """
         begun = time.monotonic()
-        pending = self._hand_over(message, True, timeout, True)
+        pending = self._hand_over(message, True, timeout, True, source)
         left = None if timeout is None else max(timeout - (time.monotonic() - begun), 0.0)
         try:
             return pending.result(left)
@@ -119,7 +123,14 @@ class Client:
             self._disown(pending)
             raise
 
-    def send_nowait(self, message: Message, *, wait_for_room: bool = True, timeout: Optional[float] = None) -> Pending:
+    def send_nowait(
+        self,
+        message: Message,
+        *,
+        wait_for_room: bool = True,
+        timeout: Optional[float] = None,
+        source: Optional[str] = None,
+    ) -> Pending:
         """Hands a message over and does not wait for its answer: ``flush`` does, or ``result`` of what is returned.
 
         It waits for room while the window is full, up to ``timeout`` seconds (TimedOut); with ``wait_for_room=False`` a
@@ -133,7 +144,7 @@ class Client:
         ...     pending.done(), pending.result().seq
         (True, 3)
         """
-        return self._hand_over(message, wait_for_room, timeout, False)
+        return self._hand_over(message, wait_for_room, timeout, False, source)
 
     def send_many(self, messages: Iterable[Message]) -> Iterator[Receipt]:
         """Stores messages as they come, up to a window of them at a time; an iterator of their receipts, in order.
@@ -208,13 +219,15 @@ class Client:
             raise ClientClosed("the client", "it belongs to another process", "open one in this process")
         return self._sender
 
-    def _hand_over(self, message: Message, may_wait: bool, timeout: Optional[float], is_own: bool) -> Pending:
+    def _hand_over(
+        self, message: Message, may_wait: bool, timeout: Optional[float], is_own: bool, source: Optional[str] = None
+    ) -> Pending:
         sender = self._of_this_process()
         payload = _payload(message)
         size = len(payload)
         if size > self._bytes_max:
             raise MessageTooLong(f"a message of {size} bytes", f"above the limit of {self._bytes_max}", "split it")
-        entry = Entry(payload, is_own)
+        entry = Entry(payload, is_own, self._name if source is None else source_name(source))
         with sender.lock:
             if not self._has_room(size):
                 if not may_wait:
@@ -242,7 +255,14 @@ class Client:
         return in_flight < self._window and ledger.bytes + size <= self._window_bytes
 
 
-def send(heads: Heads, message: Message, *, text: bool = False, retry_for: float = RETRY_FOR) -> Receipt:
+def send(
+    heads: Heads,
+    message: Message,
+    *,
+    name: Optional[str] = None,
+    text: bool = False,
+    retry_for: float = RETRY_FOR,
+) -> Receipt:
     """Stores one message over a connection of its own; returns when it is kept.
 
     >>> import acopio
@@ -250,7 +270,7 @@ def send(heads: Heads, message: Message, *, text: bool = False, retry_for: float
     >>> print(receipt.id.time.tzinfo, receipt.nodes)
     UTC ('127.0.0.2',)
     """
-    client = Client(heads, text=text, retry_for=retry_for)
+    client = Client(heads, name=name, text=text, retry_for=retry_for)
     try:
         return client.send(message)
     finally:

@@ -163,11 +163,19 @@ def store(first_seq: int, messages: Sequence[bytes], source: Optional[str] = Non
 
 
 def read(
-    since: RecordId, until: RecordId, client: Optional[int], follow: bool, partial: bool, token: bytes = b""
+    since: RecordId,
+    until: RecordId,
+    client: Optional[int],
+    follow: bool,
+    partial: bool,
+    token: bytes = b"",
+    sources: Sequence[str] = (),
 ) -> bytes:
-    """A Read; with a token one that goes on behind what that covers."""
+    """A Read, of these sources and groups if there are any; with a token one that goes on behind what that covers."""
     who = _NOBODY if client is None else client
-    return _frame(Kind.READ, _id(since) + _id(until) + struct.pack(">Q??", who, follow, partial) + token)
+    names = [name.encode("ascii") for name in sources]
+    filters = struct.pack(">H", len(names)) + b"".join(struct.pack(">H", len(name)) + name for name in names)
+    return _frame(Kind.READ, _id(since) + _id(until) + struct.pack(">Q??", who, follow, partial) + filters + token)
 
 
 def ping(number: int) -> bytes:

@@ -42,12 +42,13 @@ class Failed(NamedTuple):
 class Entry:
     """One message."""
 
-    __slots__ = ("seq", "payload", "is_sent", "was_sent", "outcome", "event", "is_own", "client")
+    __slots__ = ("seq", "payload", "source", "is_sent", "was_sent", "outcome", "event", "is_own", "client")
 
-    def __init__(self, payload: bytes, is_own: bool) -> None:
+    def __init__(self, payload: bytes, is_own: bool, source: Optional[str] = None) -> None:
         self.seq = 0
         self.client = ""
         self.payload = payload
+        self.source = source
         self.is_sent = False
         #: Some head may have got it.
         self.was_sent = False
@@ -117,11 +118,12 @@ class Ledger:
         size, seq, entries = 0, self._cursor, self._entries
         while size < bytes_max and seq < self._next:
             batch: list[bytes] = []
-            batch_bytes, first = 0, seq
+            batch_bytes, first, source = 0, seq, None
             while len(batch) < BATCH_MESSAGES_MAX:
                 entry = entries.get(seq)
-                if entry is None or entry.is_sent:
+                if entry is None or entry.is_sent or (batch and entry.source != source):
                     break
+                source = entry.source
                 batch_bytes += len(entry.payload)
                 if batch and batch_bytes > BATCH_BYTES_MAX:
                     break
@@ -129,7 +131,7 @@ class Ledger:
                 entry.is_sent = entry.was_sent = True
                 seq += 1
             if batch:
-                out.append(frames.store(first, batch))
+                out.append(frames.store(first, batch, source))
                 size += len(out[-1])
                 self.sent += len(batch)
             else:

@@ -35,6 +35,8 @@ class Query(NamedTuple):
     client: Optional[int]
     follow: bool
     partial: bool
+    #: Names of sources and of groups; none for everything.
+    sources: tuple[str, ...] = ()
 
 
 class HeadLost(NamedTuple):
@@ -164,7 +166,7 @@ class Link:
         token, live = self._token, _is_live(self._token)
         # What comes has no order: a head whose clock is behind gives ids that were passed long ago.
         since = query.since if live else self._reached
-        asks = frames.read(since, query.until, query.client, query.follow, query.partial, token)
+        asks = frames.read(since, query.until, query.client, query.follow, query.partial, token, query.sources)
         connection = yield from open_connection(head, patience, asks)
         try:
             self._connections += 1

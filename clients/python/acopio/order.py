@@ -64,14 +64,21 @@ class _Client:
 class Order:
     """The stage between what heads send and what is delivered."""
 
-    def __init__(self, since: RecordId, held_bytes_max: int = HELD_BYTES_MAX, follows: bool = False) -> None:
+    def __init__(
+        self,
+        since: RecordId,
+        held_bytes_max: int = HELD_BYTES_MAX,
+        follows: bool = False,
+        lacks_numbers: bool = False,
+    ) -> None:
         """A stage that delivers records from ``since`` on; it wants those from :func:`warm_up` on. Who ``follows`` may meet
-        a record twice, so second copies of everybody are looked for."""
+        a record twice, so second copies of everybody are looked for. Where numbers of a client may be missing for good,
+        because only some of its messages are read, what comes is not held."""
         self._since = since
         self._clients: dict[str, _Client] = {}
         #: Everything that is held and until when, the first first; what has gone out meanwhile is passed over.
         self._oldest: list[tuple[int, RecordId, str, int]] = []
-        self._follows = follows
+        self._follows, self._lacks_numbers = follows, lacks_numbers
         #: Time since what comes is delivered, ns; none while what is there is.
         self._live: Optional[int] = None
         #: Until then what comes may have been there before, ns: another head sends it, from every node as it can.
@@ -95,6 +102,9 @@ class Order:
         if self._live is not None:
             return
         self._live, self._follows = 0, True
+        if self._lacks_numbers:
+            self.finish()
+            return
         self._oldest = []
         for name, client in self._clients.items():
             for seq, (_, record) in client.held.items():
@@ -146,7 +156,7 @@ class Order:
         # for. A number below the turn was given up as missing, or is its client's first: late is better than never.
         if in_text:
             client.turn = seq if is_met else max(client.turn, seq)
-        if seq > client.turn:
+        if seq > client.turn and not (live and self._lacks_numbers):
             self._hold(client, record, is_met)
         else:
             client.turn += seq == client.turn

@@ -38,7 +38,7 @@ class Kind(enum.IntEnum):
 
 
 #: The last kind there is; the others are between heads and data nodes, or for commands.
-KIND_LAST = 0x24
+KIND_LAST = 0x27
 
 
 class Code(enum.IntEnum):
@@ -79,6 +79,9 @@ MESSAGE_BYTES_MAX = 1024 * 1024
 FRAME_BYTES_MAX = MESSAGE_BYTES_MAX + 1024
 LINES_FRAME_BYTES_MAX = 4_198_400
 TEXT_BYTES_MAX = 512
+SOURCE_NAME_BYTES_MAX = 32
+#: Names and groups in one question.
+FILTER_NAMES_MAX = 256
 REPLICAS_MAX = 8
 STATUS_BYTES_MAX = MESSAGE_BYTES_MAX
 #: What a reader that follows has read, as heads write it.
@@ -125,7 +128,7 @@ HOLD_NS = 30 * 1_000_000_000
 #: How long a message of a connection in text waits while what comes is delivered: nothing of it is ever sent again.
 TEXT_HOLD_NS = 5 * 1_000_000_000
 #: The same for the first message of a client that comes then: what comes together may come in disorder.
-MEET_NS = 250_000_000
+MEET_NS = 1_000_000_000
 HELD_BYTES_MAX = 32 * 1024 * 1024
 HELD_EXTRA_BYTES = 256
 CLIENTS_MAX = 4096

@@ -31,7 +31,7 @@ import math
 import threading
 import time
 from datetime import datetime, timezone
-from typing import Callable, Iterator, Optional, Union
+from typing import Callable, Iterator, Optional, Sequence, Union
 
 from .client import Heads
 from .connection import Waker, Want, head_list, wait
@@ -40,6 +40,7 @@ from .errors import missing as nodes_missing
 from .ids import MAX, ZERO, RecordId, client_number
 from .link import End, HeadLost, Lines, Link, Live, Query, WaitingFor
 from .moments import Moment, moment_id
+from .names import source_names
 from .order import Order, warm_up
 from .protocol import CLIENT_RETRIES, RETRY_FOR
 from .records import LineError, Record, decode_all
@@ -47,6 +48,7 @@ from .records import LineError, Record, decode_all
 log = logging.getLogger("acopio")
 
 Event = Union[HeadLost, WaitingFor]
+Sources = Union[str, Sequence[str]]
 _ID_CHARS = 20
 
 
@@ -60,7 +62,7 @@ class Reader(Iterator[Record]):
         # Second copies of what is before the beginning are known by what was before it.
         may_be_twice = query.client is None or query.client >= CLIENT_RETRIES
         since = warm_up(query.since) if may_be_twice else query.since
-        self._order = Order(query.since, follows=query.follow)
+        self._order = Order(query.since, follows=query.follow, lacks_numbers=bool(query.sources))
         self._partial, self._on_event = query.partial, on_event
         self._link = Link(heads, query._replace(since=since), retry_for)
         self._steps = self._link.run()
@@ -269,6 +271,7 @@ def read(
     since: Optional[Moment] = None,
     until: Optional[Moment] = None,
     client: Optional[str] = None,
+    sources: Sources = (),
     partial: bool = False,
     retry_for: float = RETRY_FOR,
     on_event: Optional[Callable[[Event], None]] = None,
@@ -277,6 +280,7 @@ def read(
 
     ``since``, ``until``: from when on, and before when: a record id, a datetime, a timedelta ago, or text such as
     ``"10m"`` or ``"2026-11-21"``. ``client``: only this client's.
+    ``sources``: only these sources' and groups', as ``"esp7"`` or ``["esp7", "taller/"]``.
     ``partial``: go on without data nodes that are away; ``missing`` of the reader names them at the end. Without it the
     read waits for them, and ends with NodesMissing if they do not come.
     ``retry_for``: seconds to go on trying while no head brings the read further.
@@ -289,7 +293,7 @@ def read(
     >>> [record.text for record in acopio.read("127.0.0.1:5000", client=writer.identity)]
     ['uno', 'dos']
     """
-    return _begin(heads, since, until, client, False, partial, retry_for, on_event)
+    return _begin(heads, since, until, client, sources, False, partial, retry_for, on_event)
 
 
 def follow(
@@ -298,6 +302,7 @@ def follow(
     since: Optional[Moment] = None,
     until: Optional[Moment] = None,
     client: Optional[str] = None,
+    sources: Sources = (),
     partial: bool = False,
     on_event: Optional[Callable[[Event], None]] = None,
 ) -> Reader:
@@ -312,7 +317,7 @@ def follow(
     ...     print(next(reader).text)
     hola
     """
-    return _begin(heads, since, until, client, True, partial, math.inf, on_event)
+    return _begin(heads, since, until, client, sources, True, partial, math.inf, on_event)
 
 
 def _begin(
@@ -320,6 +325,7 @@ def _begin(
     since: Optional[Moment],
     until: Optional[Moment],
     client: Optional[str],
+    sources: Sources,
     follow: bool,
     partial: bool,
     retry_for: float,
@@ -334,7 +340,7 @@ def _begin(
         raise BadArgument("the client to read", str(error), "take it from a record or a receipt") from None
     if not retry_for > 0:
         raise BadArgument("a read", f"retry_for is {retry_for}", "give a number of seconds above 0")
-    return Reader(head_list(heads), Query(begin, end, who, follow, partial), retry_for, on_event)
+    return Reader(head_list(heads), Query(begin, end, who, follow, partial, source_names(sources)), retry_for, on_event)
 
 
 def _differ(one: Record, other: Record) -> bool:

@@ -9,7 +9,7 @@ from .client import Heads
 from .errors import AcopioError
 from .moments import Moment
 from .protocol import RETRY_FOR
-from .reader import read
+from .reader import Sources, read
 
 if TYPE_CHECKING:
     # Any: pandas need not be there, and its types are not part of it.
@@ -26,6 +26,7 @@ def read_frame(
     since: Optional[Moment] = None,
     until: Optional[Moment] = None,
     client: Optional[str] = None,
+    sources: Sources = (),
     partial: bool = False,
     encoding: Optional[str] = "utf-8",
     retry_for: float = RETRY_FOR,
@@ -45,7 +46,7 @@ def read_frame(
     columns: dict[str, list[Any]] = {"id": [], "time": [], "client": [], "seq": [], "source": []}
     columns.update(ledger=[], entry=[], payload=[])
     append = [columns[name].append for name in columns]
-    with read(heads, since=since, until=until, client=client, partial=partial, retry_for=retry_for) as reader:
+    with read(heads, since=since, until=until, client=client, sources=sources, partial=partial, retry_for=retry_for) as reader:
         for record in reader:
             payload = record.payload if encoding is None else record.payload.decode(encoding, "replace")
             row = (str(record.id), record.id.time_ns, record.client, record.seq, record.source)

@@ -19,6 +19,7 @@ use crate::client::{self, Outcome};
 use crate::limits;
 use crate::net::{Net, Stream};
 use crate::wire::id::ClientId;
+use crate::wire::source::SourceName;
 use crate::wire::text::RECIBIDO;
 use tokio_util::sync::CancellationToken;
 
@@ -142,7 +143,8 @@ impl Us {
         let mut turn = 0;
         while !self.shutdown.is_cancelled() {
             let Some(head) = self.heads.get(turn % self.heads.len().max(1)) else { return };
-            let opened = timeout(limits::TORTURE_STATUS_TIME_MAX, open(head)).await;
+            let name = self.history.borrow().expected.next(self.writer).source();
+            let opened = timeout(limits::TORTURE_STATUS_TIME_MAX, open(head, name)).await;
             if let Ok(Ok(socket)) = opened {
                 let waiting = RefCell::new(VecDeque::new());
                 let ended = self.converse(socket, &waiting).await;
@@ -220,9 +222,10 @@ impl Us {
 }
 
 /// A line client's connection, after its handshake.
-async fn open(head: &str) -> std::io::Result<BufReader<Stream>> {
+async fn open(head: &str, name: Option<SourceName>) -> std::io::Result<BufReader<Stream>> {
     let mut socket = BufReader::new(Net::default().dial(head, None).await?);
-    socket.write_all(b"peticion\n").await?;
+    let opening = name.map_or_else(|| "peticion\n".to_owned(), |name| format!("peticion {name}\n"));
+    socket.write_all(opening.as_bytes()).await?;
     let mut answer = String::new();
     socket.read_line(&mut answer).await?;
     if answer == "confirmacion\n" { Ok(socket) } else { Err(std::io::Error::other(answer)) }

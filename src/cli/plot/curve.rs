@@ -52,9 +52,9 @@ impl Canvas {
             let x = if values.len() > 1 { k * width.saturating_sub(1) / (values.len() - 1) } else { width / 2 };
             let y = value.map(|value| range.row(value, height));
             if let Some(y) = y {
-                grid.stroke(before, (x, y).into());
+                grid.stroke(before, Dot { x, y });
             }
-            before = y.map(|y| (x, y).into());
+            before = y.map(|y| Dot { x, y });
         }
         let mut lines: Vec<String> = (0..self.rows)
             .map(|row| {
@@ -92,12 +92,6 @@ impl Ink {
 struct Dot {
     x: usize,
     y: usize,
-}
-
-impl From<(usize, usize)> for Dot {
-    fn from((x, y): (usize, usize)) -> Self {
-        Self { x, y }
-    }
 }
 
 /// Dots that are set, a byte for each character as braille counts them.

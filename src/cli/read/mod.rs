@@ -38,6 +38,8 @@ Examples:
       everything, the oldest first
   acopio read --head 127.0.0.1:5000 --since 10m --grep temp
       of the last ten minutes, what mentions temp
+  acopio read --head 127.0.0.1:5000 --from esp7,taller/
+      what esp7 sent, and all of the group taller
   acopio read --head 127.0.0.1:5000 --last 10 --follow
       the last ten, then what comes, until Ctrl-C
   acopio read --head 127.0.0.1:5000 --last 0 --follow

@@ -290,6 +290,7 @@ mod tests {
             address: "255.255.255.255:65535".parse().unwrap(),
             dialect: "framed".to_owned(),
             id: "K4wpXXWq-X".to_owned(),
+            name: "esp7".to_owned(),
             since: "2026-11-21T09:20:07Z".to_owned(),
             heard_s: 7199,
             messages: 1_234_567_890,

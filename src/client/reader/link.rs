@@ -208,7 +208,7 @@ impl Link {
         self.waiting = None;
         let patience = if self.query.follow { Duration::MAX } else { self.config.retry_for };
         let patience = open_max(self.heads.len(), patience).min(self.left());
-        let opened = timeout(patience, open(&self.config.net, head)).await;
+        let opened = timeout(patience, open(&self.config.net, head, None)).await;
         let (mut socket, mut buffer) = opened.unwrap_or(Err(Ended::Silent(patience)))?;
         let mut out = BytesMut::new();
         let token = self.token.clone().unwrap_or_default();

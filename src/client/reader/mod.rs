@@ -33,7 +33,8 @@
 //!
 //! A read that [follows](Query::follow) delivers what is there like that, and then what comes, in the order in which it was
 //! kept: there is none among clients, and each client's messages come in the order of their numbers. What is missing before a
-//! message is waited for, [`limits::READER_HOLD_TIME`] at most.
+//! message is waited for, [`limits::READER_HOLD_TIME`] at most; but not where only some [sources](Query::sources) are read, for
+//! a client may send for several and nobody knows what is missing.
 
 mod error;
 mod last;
@@ -64,6 +65,7 @@ pub use message::Message;
 
 use crate::limits;
 use crate::net::{self, Net};
+use crate::wire::filter::SourceFilter;
 use crate::wire::frame::Frame;
 use crate::wire::id::{ClientId, ID_CHARS, RecordId};
 use link::{Delivery, Link, Source};
@@ -137,6 +139,8 @@ pub struct Query {
     pub until: RecordId,
     /// Only messages of this client.
     pub client: Option<ClientId>,
+    /// Only messages of these sources.
+    pub sources: SourceFilter,
     /// Go on with what comes.
     pub follow: bool,
     /// Leave out data nodes that are away in place of waiting for them; they are named at the end.
@@ -145,14 +149,15 @@ pub struct Query {
 
 impl Default for Query {
     fn default() -> Self {
-        Self { from: RecordId::ZERO, until: RecordId::MAX, client: None, follow: false, partial: false }
+        let sources = SourceFilter::default();
+        Self { from: RecordId::ZERO, until: RecordId::MAX, client: None, sources, follow: false, partial: false }
     }
 }
 
 impl Query {
-    const fn frame(&self, token: Bytes) -> Frame {
-        let Self { from, until, client, follow, partial } = *self;
-        Frame::Read { from, until, client, follow, partial, token }
+    fn frame(&self, token: Bytes) -> Frame {
+        let Self { from, until, client, follow, partial, .. } = *self;
+        Frame::Read { from, until, client, sources: self.sources.clone(), follow, partial, token }
     }
 }
 
@@ -188,7 +193,7 @@ pub fn read(config: impl Into<Config>, query: Query) -> Reader {
     let (sender, deliveries) = mpsc::channel(limits::READER_FRAMES_AHEAD);
     let may_retry = query.client.is_none_or(ClientId::may_retry);
     let from = if may_retry { order::warm_up(query.from) } else { query.from };
-    let order = Order::new(query.from).follows(query.follow);
+    let order = Order::new(query.from).follows(query.follow).lacks_numbers(!query.sources.is_all());
     let (partial, lull) = (query.partial, Lull::default());
     let task = spawn(config.into(), Query { from, ..query }, sender, lull.clone());
     Reader {

@@ -71,6 +71,8 @@ pub(super) struct Order {
     records: u64,
     /// Second copies go out, too, and everything in the order of ids.
     as_kept: bool,
+    /// Numbers of a client may be missing for good: what comes is not held.
+    lacks_numbers: bool,
     out: VecDeque<Message>,
 }
 
@@ -91,6 +93,7 @@ impl Order {
             payloads: 0,
             records: 0,
             as_kept: false,
+            lacks_numbers: false,
             out: VecDeque::new(),
         }
     }
@@ -101,6 +104,9 @@ impl Order {
             return;
         }
         (self.live, self.follows) = (Some(0), true);
+        if self.lacks_numbers {
+            return self.finish();
+        }
         let held: Vec<_> = std::mem::take(&mut self.oldest).into_iter().collect();
         for (_, client, seq) in held {
             if let Some(entry) = self.clients.get_mut(&client).and_then(|client| client.held.get_mut(&seq)) {
@@ -119,6 +125,12 @@ impl Order {
     /// From the start second copies of everybody are looked for.
     pub(super) const fn follows(mut self, follows: bool) -> Self {
         self.follows = follows;
+        self
+    }
+
+    /// Only some messages of each client come in.
+    pub(super) const fn lacks_numbers(mut self, lacks: bool) -> Self {
+        self.lacks_numbers = lacks;
         self
     }
 
@@ -180,7 +192,7 @@ impl Order {
             }
         }
         // A number below the turn was given up as missing, or is its client's first: late is better than never.
-        let is_due = seq <= client.turn;
+        let is_due = seq <= client.turn || (self.lacks_numbers && self.live.is_some());
         if seq == client.turn {
             client.turn += 1;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Log, LogError};
 use crate::data::retention::Retained;
-use crate::data::sidecar::sidecar_name;
+use crate::data::sidecar::{self, sidecar_name};
 use crate::data::storage::Storage;
 use crate::data::view::{Sealed, SealedFile};
 
@@ -23,9 +23,16 @@ impl<S: Storage> Log<S> {
         let goes = |file: &SealedFile| files.iter().any(|other| other.serial == file.serial);
         let mut rest: Vec<_> = self.sealed.files().iter().filter(|file| !goes(file)).map(Arc::clone).collect();
         self.forget(&rest)?;
+        let least = rest.iter().map(|file| file.segment.least).min();
+        let mut sources = self.sealed.sources().clone();
         for file in &files {
+            // What it had is in its sidecar, which goes with it.
+            let had = sidecar::read(&self.storage, &file.segment.file, file.segment.bytes);
             match remove_both(&self.storage, &file.segment.file) {
-                Ok(()) => retained.removed.push(file.segment.clone()),
+                Ok(()) => {
+                    had.iter().for_each(|had| sources.let_go(&had.sources, least.unwrap_or(file.segment.greatest)));
+                    retained.removed.push(file.segment.clone());
+                }
                 Err(error) => {
                     retained.failed = Some(format!("cannot remove {}: {error}", file.segment.file));
                     rest.push(Arc::clone(file));
@@ -33,7 +40,7 @@ impl<S: Storage> Log<S> {
             }
         }
         rest.sort_by_key(|file| file.serial);
-        self.sealed = Arc::new(Sealed::new(rest));
+        self.sealed = Arc::new(Sealed::new(rest, sources));
         self.storage.sync_dir().map_err(|error| self.poison("sync the folder", &error))?;
         Ok(retained)
     }

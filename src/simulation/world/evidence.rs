@@ -62,7 +62,10 @@ impl World {
             wiped: self.wiped.clone(),
             left: self.left.clone(),
             registro,
-            copies_min: self.shape.copies_min,
+            copies_min: self
+                .shape
+                .copies_at_last()
+                .map_or(self.shape.copies_min, |copies| copies.least.min(self.shape.copies_min)),
             ordered,
         };
         (evidence, digest)

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::hosts::IN_ORDER;
-use super::{Step, WATCH_EVERY, World, ip};
+use super::hosts::{IN_ORDER, set_copies};
+use super::{PORT, Step, WATCH_EVERY, World, ip};
 use crate::limits;
 use crate::net::simulated::Down;
 use crate::simulation::process::Process;
@@ -68,6 +68,11 @@ impl World {
                     && left
                 {
                     self.leave(n);
+                }
+                if let Host::Node(n) = host
+                    && ended.contains("--new-id")
+                {
+                    self.start_anew(n);
                 }
                 let time = Duration::from_millis(self.rng.random_range(0..5_000));
                 self.after(time, Step::Start(host));
@@ -151,6 +156,12 @@ impl World {
                     self.after(time, Step::Start(Host::Head(n)));
                 }
             }
+            Fault::Copies(copies) => {
+                let net = self.asker();
+                let head = format!("{}:{PORT}", ip(Host::Head(self.rng.random_range(0..self.heads.len()))));
+                tokio::task::spawn_local(async move { set_copies(&net, &head, copies).await });
+            }
+            Fault::Rot(n) => self.rot(n),
             Fault::Jump(n, ns) => {
                 if let Some(head) = self.heads.get(n) {
                     head.clock.jump(ns);

@@ -14,7 +14,9 @@ use crate::clock::Clock;
 use crate::daily::Keep;
 use crate::data;
 use crate::data::retention::Policy;
+use crate::data::segments;
 use crate::data::simulated::SimDisk;
+use crate::data::storage::Storage as _;
 use crate::data::worker::{Executor, Latency};
 use crate::head::{self, registro::Registro, shelf::Shelf};
 use crate::limits;
@@ -22,7 +24,7 @@ use crate::net::simulated::Down;
 use crate::net::{Listener, Net};
 use crate::simulation::Planted;
 use crate::simulation::process::Process;
-use crate::simulation::shape::Host;
+use crate::simulation::shape::{Copies, Host};
 
 impl World {
     pub(super) fn start(&mut self, host: Host) {
@@ -33,6 +35,7 @@ impl World {
                 let Some(head) = self.heads.get_mut(n).filter(|head| head.process.is_none()) else { return };
                 let config = head::Config {
                     logs: PathBuf::new(),
+                    names: None,
                     keep_registro: Keep::default(),
                     clients: head::Rules {
                         most: limits::CLIENTS_MAX_DEFAULT,
@@ -58,7 +61,8 @@ impl World {
                 head.process = Some(Process::start(|shutdown| async move {
                     match listener {
                         Ok(listener) => {
-                            head::run_on(config, (registro, shelf), Listener::Simulated(listener), shutdown).await;
+                            let doors = Listener::Simulated(listener).into();
+                            head::run_on(config, registro, shelf, doors, shutdown).await;
                             IN_ORDER.to_owned()
                         }
                         Err(error) => format!("it cannot listen: {error}"),
@@ -165,6 +169,35 @@ impl World {
         });
     }
 
+    /// A bit flips somewhere in a node's records.
+    pub(super) fn rot(&mut self, n: usize) {
+        let Some(disk) = self.nodes.get(n).map(|node| node.disk.clone()) else { return };
+        let names = disk.list().unwrap_or_default();
+        let files: Vec<(String, usize)> = names
+            .into_iter()
+            .filter(|name| segments::is_data(name))
+            .map(|name| (name.clone(), 8 * disk.contents(&name).len()))
+            .filter(|(_, bits)| *bits > 0)
+            .collect();
+        if files.is_empty() {
+            return;
+        }
+        if let Some((name, bits)) = files.get(self.rng.random_range(0..files.len())) {
+            let bit = self.rng.random_range(0..*bits);
+            self.note(&format!("bit {bit} of {name} of Node({n}) flips"));
+            disk.flip(name, bit);
+        }
+    }
+
+    /// A node says that its folder is not whole: whoever runs it does what it says, and starts it as another identity.
+    pub(super) fn start_anew(&mut self, n: usize) {
+        self.note(&format!("Node({n}) is to start as another identity"));
+        if let Some(node) = self.nodes.get_mut(n) {
+            node.new_id = Some(Arc::default());
+            self.wiped.insert(node.ip);
+        }
+    }
+
     /// A node has left the cluster in order: a new one, whose disk is empty, comes in its place.
     pub(super) fn leave(&mut self, n: usize) {
         self.note(&format!("Node({n}) has left, and is replaced"));
@@ -202,6 +235,14 @@ impl World {
         }
         self.after(time, Step::Start(host));
     }
+}
+
+/// Asks a head to have so many copies kept.
+pub(super) async fn set_copies(net: &Net, head: &str, Copies { replicas, least }: Copies) -> Result<(), client::Error> {
+    let (replicas, least) = (u8::try_from(replicas).unwrap_or(1), u8::try_from(least).unwrap_or(1));
+    let asked = client::set_copies_on(net, head, replicas, least).await;
+    tracing::info!(target: "acopio::simulation", "{head} is asked for {replicas} copies, {least} at least: {asked:?}");
+    asked
 }
 
 /// How a process ended that was asked to, or that was let go.

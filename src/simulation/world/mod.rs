@@ -360,7 +360,8 @@ impl World {
     /// Everything is read back and has its copies.
     async fn recover(&mut self, writers: &mut JoinSet<()>, follower: Option<Reading>) -> Vec<String> {
         let mut problems = Vec::new();
-        if self.shape.reads_first {
+        // Rot is met by who reads.
+        if self.shape.reads_first || self.shape.rots() {
             // Nobody has said yet that lost disks are lost: a reader is told who is missing, and gets the rest.
             problems.extend(self.read_back(self.may_lose()).await);
         }
@@ -368,6 +369,7 @@ impl World {
         // While lost nodes are missed, messages may wait for them.
         problems.extend(self.settle(writers).await);
         problems.extend(self.probe_all().await);
+        problems.extend(self.settled_copies().await);
         problems.extend(self.repaired().await);
         problems.extend(self.read_back(false).await);
         if let Some(follower) = follower {

@@ -7,6 +7,7 @@ use rand::RngExt;
 use tokio::time::Instant;
 
 use super::evidence::stored_in;
+use super::hosts::set_copies;
 use super::{MENDED_TIME_MAX, PORT, WATCH_EVERY, World, ip};
 use crate::client::{self, reader};
 use crate::data::segments;
@@ -170,13 +171,28 @@ impl World {
         reports
     }
 
+    /// A person asks for the copies that are to be kept at last, until a head has taken that in.
+    pub(super) async fn settled_copies(&mut self) -> Vec<String> {
+        let Some(copies) = self.shape.copies_at_last() else { return Vec::new() };
+        let (net, end) = (self.asker(), Instant::now() + MENDED_TIME_MAX);
+        loop {
+            let (net, head) = (net.clone(), format!("{}:{PORT}", ip(Host::Head(0))));
+            match self.ask(async move { set_copies(&net, &head, copies).await }).await {
+                Ok(()) => return Vec::new(),
+                Err(error) if Instant::now() >= end => return vec![format!("{copies:?} cannot be asked for: {error}")],
+                Err(_) => self.steps_until(Instant::now() + 2 * WATCH_EVERY).await,
+            }
+        }
+    }
+
     /// Waits until no node says that a record is short of copies, and looks whether that is so.
     pub(super) async fn repaired(&mut self) -> Vec<String> {
         let mut problems = Vec::new();
-        let wanted = self.shape.replicas.min(self.shape.nodes);
+        let replicas = self.shape.copies_at_last().map_or(self.shape.replicas, |copies| copies.replicas);
+        let wanted = replicas.min(self.shape.nodes);
         let synced = self.shape.sync == crate::data::log::SyncPolicy::Always;
         // With fewer nodes than copies some record is always short: the disks alone can say when all is done.
-        let full = self.shape.nodes >= self.shape.replicas;
+        let full = self.shape.nodes >= replicas;
         let end = Instant::now() + self.shape.repair_after + REPAIR_TIME_MAX;
         let mut calm_since = Instant::now();
         loop {

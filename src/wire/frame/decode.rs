@@ -8,11 +8,14 @@ use super::encode::check_entries;
 use super::ledgers::check_span;
 use super::{Copies, Frame, FrameError, Messages, NodeReport, PREFIX, SEQ_END, SyncMode, kind};
 use crate::limits::{
-    FRAME_BYTES_MAX, LINES_FRAME_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX, TOKEN_BYTES_MAX,
+    FILTER_NAMES_MAX, FRAME_BYTES_MAX, LINES_FRAME_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX,
+    TOKEN_BYTES_MAX,
 };
 use crate::wire::error::{Code, Refusal};
+use crate::wire::filter::SourceFilter;
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::ledger::{NodeId, Place};
+use crate::wire::said::Who;
 
 impl Frame {
     /// The kind of the frame that begins here, if it is one that no client says, or that `may_store` forbids. One of an
@@ -22,9 +25,14 @@ impl Frame {
         let kind = *buffer.get(PREFIX)?;
         let fits = match kind {
             kind::STORE | kind::STORE_AS => may_store,
-            kind::HELLO | kind::STATUS_QUERY | kind::PING | kind::PONG | kind::READ | kind::DRAIN | kind::COPIES => {
-                true
-            }
+            kind::HELLO
+            | kind::STATUS_QUERY
+            | kind::PING
+            | kind::PONG
+            | kind::READ
+            | kind::DRAIN
+            | kind::COPIES
+            | kind::DEVICES_QUERY => true,
             _ => bytes_max(kind).is_err(),
         };
         (!fits).then_some(kind)
@@ -80,7 +88,7 @@ impl Frame {
 const fn bytes_max(kind: u8) -> Result<usize, FrameError> {
     match kind {
         kind::RECORDS | kind::PAGE | kind::FETCHED | kind::PUSHED => Ok(LINES_FRAME_BYTES_MAX),
-        kind::HELLO..=kind::STORE_AS => Ok(FRAME_BYTES_MAX),
+        kind::HELLO..=kind::SOURCES_PAGE => Ok(FRAME_BYTES_MAX),
         _ => Err(FrameError::Kind(kind)),
     }
 }
@@ -214,8 +222,8 @@ fn decode_small(fields: &mut Fields<'_>) -> Result<Frame, FrameError> {
         kind::LEAVE => Frame::Leave,
         kind::READ => {
             let (from, until, client) = (fields.id()?, fields.id()?, fields.maybe_client()?);
-            let (follow, partial, token) = (fields.bool()?, fields.bool()?, fields.token()?);
-            Frame::Read { from, until, client, follow, partial, token }
+            let (follow, partial, sources) = (fields.bool()?, fields.bool()?, fields.filter()?);
+            Frame::Read { from, until, client, sources, follow, partial, token: fields.token()? }
         }
         kind::READ_END => Frame::ReadEnd { next: fields.id()?, missing: fields.text()?.to_owned() },
         kind::WAITING => Frame::Waiting { nodes: fields.text()?.to_owned() },
@@ -224,7 +232,8 @@ fn decode_small(fields: &mut Fields<'_>) -> Result<Frame, FrameError> {
         kind::COPIES => Frame::Copies { replicas: fields.u8()?, least: fields.u8()? },
         kind::SCAN => {
             let (request, from, until) = (fields.u32()?, fields.id()?, fields.id()?);
-            Frame::Scan { request, from, until, client: fields.maybe_client()?, bytes_max: fields.u32()? }
+            let (client, bytes_max) = (fields.maybe_client()?, fields.u32()?);
+            Frame::Scan { request, from, until, client, sources: fields.filter()?, bytes_max }
         }
         kind::SCAN_FAILED => Frame::ScanFailed { request: fields.u32()?, refusal: fields.refusal()? },
         kind::CLOSE => {
@@ -243,8 +252,17 @@ fn decode_small(fields: &mut Fields<'_>) -> Result<Frame, FrameError> {
         }
         kind::ROSTER => Frame::Roster(fields.roster()?),
         kind::FOLLOW => {
-            let (request, client, (done, cursors)) = (fields.u32()?, fields.maybe_client()?, fields.place()?);
-            Frame::Follow { request, client, done, cursors }
+            let (request, client, sources) = (fields.u32()?, fields.maybe_client()?, fields.filter()?);
+            let (done, cursors) = fields.place()?;
+            Frame::Follow { request, client, sources, done, cursors }
+        }
+        kind::DEVICES_QUERY => Frame::DevicesQuery { behind: fields.behind()?, most: fields.u16()? },
+        kind::SOURCES_QUERY => {
+            Frame::SourcesQuery { request: fields.u32()?, behind: fields.behind()?, most: fields.u16()? }
+        }
+        kind::SOURCES_PAGE => {
+            let (request, more, unlisted) = (fields.u32()?, fields.bool()?, fields.bool()?);
+            Frame::SourcesPage { request, more, unlisted, sources: fields.sources()? }
         }
         kind::CREDIT => Frame::Credit { request: fields.u32()?, bytes: fields.u32()? },
         other => return Err(FrameError::Kind(other)),
@@ -311,7 +329,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn id(&mut self) -> Result<RecordId, FrameError> {
+    pub(super) fn id(&mut self) -> Result<RecordId, FrameError> {
         let id = RecordId { time_ns: self.u64()?, incarnation: self.u32()? };
         check_id(id).map(|()| id)
     }
@@ -338,6 +356,20 @@ impl<'a> Fields<'a> {
             written: self.u64()?,
             reason: String::new(),
         })
+    }
+
+    /// The sources that are wanted.
+    fn filter(&mut self) -> Result<SourceFilter, FrameError> {
+        let count = usize::from(self.u16()?);
+        if count > FILTER_NAMES_MAX {
+            return Err(FrameError::Entries { count, most: FILTER_NAMES_MAX });
+        }
+        let mut names = Vec::new();
+        for _ in 0..count {
+            let name = self.text()?;
+            names.push(Who::from_bytes(name.as_bytes()).map_err(|error| FrameError::Source(error.flaw))?);
+        }
+        SourceFilter::new(names).map_err(|_| FrameError::Entries { count, most: FILTER_NAMES_MAX })
     }
 
     fn token(&mut self) -> Result<Bytes, FrameError> {

@@ -8,12 +8,14 @@ use super::decode::{check_client, check_id, check_seqs};
 use super::ledgers::{
     PUT_HAS_SOURCE, check_span, put_held, put_ledger, put_members, put_node, put_numbers, put_place, put_roster,
 };
+use super::sources::{put_behind, put_sources};
 use super::{Copies, Frame, FrameError, Messages, NodeReport, PREFIX, SyncMode, kind, messages};
 use crate::limits::{
     FRAME_BYTES_MAX, HOLDS_MAX, LINES_FRAME_BYTES_MAX, REPLICAS_MAX, SOURCE_NAME_BYTES_MAX, STATUS_BYTES_MAX,
     TEXT_BYTES_MAX, TOKEN_BYTES_MAX,
 };
 use crate::wire::error::{Code, Refusal};
+use crate::wire::filter::SourceFilter;
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::ledger::{LedgerId, NUMBER_END, NodeId, Place};
 use crate::wire::source::SourceName;
@@ -351,13 +353,7 @@ pub fn records_of(out: &mut BytesMut, empty: bool, take: impl FnOnce(&mut BytesM
 ///
 /// # Errors
 /// An id out of bounds, lines that do not end in a newline or are too many.
-pub fn page(
-    out: &mut BytesMut,
-    request: u32,
-    (next, greatest): (RecordId, RecordId),
-    rotten: u32,
-    lines: &[u8],
-) -> Result {
+pub fn page(out: &mut BytesMut, request: u32, next: RecordId, greatest: RecordId, rotten: u32, lines: &[u8]) -> Result {
     lines_frame(out, kind::PAGE, lines, |out| {
         out.put_u32(request);
         id(out, next)?;
@@ -466,11 +462,12 @@ impl Frame {
     /// The frames of reading.
     fn encode_reading(&self, out: &mut BytesMut) -> Result {
         match self {
-            Self::Read { from, until, client, follow, partial, token } => frame(out, kind::READ, |out| {
+            Self::Read { from, until, client, sources, follow, partial, token } => frame(out, kind::READ, |out| {
                 id(out, *from)?;
                 id(out, *until)?;
                 maybe_client(out, *client)?;
                 out.put_slice(&[(*follow).into(), (*partial).into()]);
+                put_filter(out, sources)?;
                 put_token(out, token)
             }),
             Self::Token(token) => frame(out, kind::TOKEN, |out| put_token(out, token)),
@@ -488,16 +485,32 @@ impl Frame {
                 out.put_slice(&[*replicas, *least]);
                 Ok(())
             }),
-            Self::Scan { request, from, until, client, bytes_max } => frame(out, kind::SCAN, |out| {
+            Self::DevicesQuery { behind, most } => frame(out, kind::DEVICES_QUERY, |out| {
+                put_behind(out, behind.as_ref())?;
+                out.put_u16(*most);
+                Ok(())
+            }),
+            Self::SourcesQuery { request, behind, most } => frame(out, kind::SOURCES_QUERY, |out| {
+                out.put_u32(*request);
+                put_behind(out, behind.as_ref())?;
+                out.put_u16(*most);
+                Ok(())
+            }),
+            Self::SourcesPage { request, more, unlisted, sources } => frame(out, kind::SOURCES_PAGE, |out| {
+                out.put_u32(*request);
+                out.put_slice(&[(*more).into(), (*unlisted).into()]);
+                put_sources(out, sources)
+            }),
+            Self::Scan { request, from, until, client, sources, bytes_max } => frame(out, kind::SCAN, |out| {
                 out.put_u32(*request);
                 id(out, *from)?;
                 id(out, *until)?;
                 maybe_client(out, *client)?;
                 out.put_u32(*bytes_max);
-                Ok(())
+                put_filter(out, sources)
             }),
             Self::Page { request, next, greatest, rotten, lines } => {
-                page(out, *request, (*next, *greatest), *rotten, lines)
+                page(out, *request, *next, *greatest, *rotten, lines)
             }
             Self::ScanFailed { request, refusal } => frame(out, kind::SCAN_FAILED, |out| {
                 out.put_u32(*request);
@@ -541,9 +554,10 @@ impl Frame {
             }),
             Self::Fetched { request, lines } => fetched(out, *request, lines),
             Self::Roster(roster) => frame(out, kind::ROSTER, |out| put_roster(out, roster)),
-            Self::Follow { request, client, done, cursors } => frame(out, kind::FOLLOW, |out| {
+            Self::Follow { request, client, sources, done, cursors } => frame(out, kind::FOLLOW, |out| {
                 out.put_u32(*request);
                 maybe_client(out, *client)?;
+                put_filter(out, sources)?;
                 put_place(out, done, cursors)
             }),
             Self::Credit { request, bytes } => frame(out, kind::CREDIT, |out| {
@@ -558,6 +572,12 @@ impl Frame {
             other => Err(FrameError::Kind(other.kind())),
         }
     }
+}
+
+/// The sources that are wanted: how many names, none for everything, and the names.
+fn put_filter(out: &mut BytesMut, sources: &SourceFilter) -> Result {
+    out.put_u16(sources.iter().len() as u16);
+    sources.iter().try_for_each(|who| text(out, &who.to_string()))
 }
 
 fn put_token(out: &mut BytesMut, token: &[u8]) -> Result {

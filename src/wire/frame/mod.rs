@@ -9,6 +9,7 @@ mod encode;
 mod error;
 mod ledgers;
 mod messages;
+mod sources;
 
 use bytes::Bytes;
 
@@ -19,7 +20,9 @@ pub use self::encode::{
 pub use self::error::FrameError;
 pub use self::ledgers::{Copies as CopiesWanted, Cursor, Founding, Held, HoldState, Member, Numbers, Roster};
 pub use self::messages::{Messages, MessagesBuilder};
+pub use self::sources::SourceCount;
 use super::error::Refusal;
+use super::filter::SourceFilter;
 use super::id::{ClientId, RecordId};
 use super::ledger::{LedgerId, NodeId, Place};
 use super::source::SourceName;
@@ -75,6 +78,9 @@ pub(crate) mod kind {
     pub(crate) const TOKEN: u8 = 0x22;
     pub(crate) const COPIES: u8 = 0x23;
     pub(crate) const STORE_AS: u8 = 0x24;
+    pub(crate) const DEVICES_QUERY: u8 = 0x25;
+    pub(crate) const SOURCES_QUERY: u8 = 0x26;
+    pub(crate) const SOURCES_PAGE: u8 = 0x27;
 }
 
 /// Under which sync setting something is kept.
@@ -216,6 +222,8 @@ pub enum Frame {
         until: RecordId,
         /// Only records of this client.
         client: Option<ClientId>,
+        /// Only records of these sources.
+        sources: SourceFilter,
         /// Go on with what comes.
         follow: bool,
         /// Leave out what is on nodes that are away in place of waiting for them.
@@ -324,6 +332,8 @@ pub enum Frame {
         until: RecordId,
         /// Only records of this client.
         client: Option<ClientId>,
+        /// Only records of these sources.
+        sources: SourceFilter,
         /// Bytes of lines wanted at most, unless one line is longer.
         bytes_max: u32,
     },
@@ -403,6 +413,8 @@ pub enum Frame {
         request: u32,
         /// Only records of this client.
         client: Option<ClientId>,
+        /// Only records of these sources.
+        sources: SourceFilter,
         /// Ledgers of which everything is known.
         done: Vec<Numbers>,
         /// Ledgers that are known in part.
@@ -427,6 +439,33 @@ pub enum Frame {
         next: u32,
         /// Whole lines of `data.txt`.
         lines: Bytes,
+    },
+    /// Client to head: which sources are there, and which of them are connected? Answered with a StatusReport.
+    DevicesQuery {
+        /// Those behind this name; from the beginning without one.
+        behind: Option<SourceName>,
+        /// How many of them, at most.
+        most: u16,
+    },
+    /// Head to node: which sources have records there?
+    SourcesQuery {
+        /// The answer has the same number.
+        request: u32,
+        /// Those behind this name.
+        behind: Option<SourceName>,
+        /// How many of them, at most.
+        most: u16,
+    },
+    /// Node to head: the answer to a SourcesQuery.
+    SourcesPage {
+        /// The question's.
+        request: u32,
+        /// There are more behind these.
+        more: bool,
+        /// The node has more sources than it counts.
+        unlisted: bool,
+        /// In the order of names.
+        sources: Vec<SourceCount>,
     },
 }
 
@@ -471,6 +510,9 @@ impl Frame {
             Self::Pushed { .. } => kind::PUSHED,
             Self::Token(_) => kind::TOKEN,
             Self::Copies { .. } => kind::COPIES,
+            Self::DevicesQuery { .. } => kind::DEVICES_QUERY,
+            Self::SourcesQuery { .. } => kind::SOURCES_QUERY,
+            Self::SourcesPage { .. } => kind::SOURCES_PAGE,
         }
     }
 }

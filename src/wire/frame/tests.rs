@@ -9,6 +9,7 @@ use crate::limits::{
     FRAME_MESSAGES_MAX, LINES_FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX,
 };
 use crate::wire::error::Code;
+use crate::wire::filter::tests::any_filter;
 use crate::wire::ledger::{Incarnation, NUMBER_END};
 use crate::wire::source::{Flaw, tests::name as source_name};
 
@@ -346,6 +347,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             .prop_map(|(number, code, text)| Frame::PutRefused { number, refusal: Refusal::new(code, text) }),
         report().prop_map(Frame::NodeState),
         Just(Frame::Leave),
+        sources_frame(),
         reading_frame(),
         ledger_frame(),
     ]
@@ -353,6 +355,24 @@ fn any_frame() -> impl Strategy<Value = Frame> {
 
 fn source() -> impl Strategy<Value = Option<SourceName>> {
     prop::option::of(crate::wire::source::tests::any_name())
+}
+
+/// The frames about sources.
+fn sources_frame() -> impl Strategy<Value = Frame> {
+    let record =
+        || (0..1_u64 << 62, 0..1_u32 << 30).prop_map(|(time_ns, incarnation)| RecordId { time_ns, incarnation });
+    let count = (crate::wire::source::tests::any_name(), any::<u64>(), record(), record())
+        .prop_map(|(name, records, first, last)| SourceCount { name, records, first, last });
+    prop_oneof![
+        (source(), any::<u16>()).prop_map(|(behind, most)| Frame::DevicesQuery { behind, most }),
+        (any::<u32>(), source(), any::<u16>()).prop_map(|(request, behind, most)| Frame::SourcesQuery {
+            request,
+            behind,
+            most
+        }),
+        (any::<u32>(), any::<[bool; 2]>(), prop::collection::vec(count, 0..4))
+            .prop_map(|(request, [more, unlisted], sources)| Frame::SourcesPage { request, more, unlisted, sources }),
+    ]
 }
 
 fn node() -> impl Strategy<Value = NodeId> {
@@ -423,8 +443,20 @@ fn ledger_frame() -> impl Strategy<Value = Frame> {
         }),
         (any::<u32>(), lines()).prop_map(|(request, lines)| Frame::Fetched { request, lines }),
         roster.prop_map(Frame::Roster),
-        (any::<u32>(), client, prop::collection::vec(numbers(), 0..4), prop::collection::vec(cursor, 0..4))
-            .prop_map(|(request, client, done, cursors)| Frame::Follow { request, client, done, cursors }),
+        (
+            any::<u32>(),
+            client,
+            any_filter(),
+            prop::collection::vec(numbers(), 0..4),
+            prop::collection::vec(cursor, 0..4)
+        )
+            .prop_map(|(request, client, sources, done, cursors)| Frame::Follow {
+                request,
+                client,
+                sources,
+                done,
+                cursors
+            }),
         any::<[u32; 2]>().prop_map(|[request, bytes]| Frame::Credit { request, bytes }),
         (any::<u32>(), ledger(), span(), lines()).prop_map(|(request, ledger, span, lines)| Frame::Pushed {
             request,
@@ -452,8 +484,16 @@ fn reading_frame() -> impl Strategy<Value = Frame> {
         })
     };
     prop_oneof![
-        (record(), record(), client(), any::<bool>(), any::<bool>(), token()).prop_map(
-            |(from, until, client, follow, partial, token)| Frame::Read { from, until, client, follow, partial, token }
+        (record(), record(), client(), any_filter(), any::<[bool; 2]>(), token()).prop_map(
+            |(from, until, client, sources, [follow, partial], token)| Frame::Read {
+                from,
+                until,
+                client,
+                sources,
+                follow,
+                partial,
+                token
+            }
         ),
         token().prop_map(Frame::Token),
         (record(), lines()).prop_map(|(next, lines)| Frame::Records { next, lines }),
@@ -461,8 +501,15 @@ fn reading_frame() -> impl Strategy<Value = Frame> {
         text().prop_map(|nodes| Frame::Waiting { nodes }),
         (any::<[bool; 2]>(), text()).prop_map(|([gone, lose], name)| Frame::Drain { gone, lose, name }),
         any::<[u8; 2]>().prop_map(|[replicas, least]| Frame::Copies { replicas, least }),
-        (any::<u32>(), record(), record(), client(), any::<u32>()).prop_map(
-            |(request, from, until, client, bytes_max)| Frame::Scan { request, from, until, client, bytes_max }
+        (any::<u32>(), record(), record(), client(), any_filter(), any::<u32>()).prop_map(
+            |(request, from, until, client, sources, bytes_max)| Frame::Scan {
+                request,
+                from,
+                until,
+                client,
+                sources,
+                bytes_max
+            }
         ),
         (any::<u32>(), record(), record(), any::<u32>(), lines()).prop_map(
             |(request, next, greatest, rotten, lines)| Frame::Page { request, next, greatest, rotten, lines }

@@ -104,8 +104,8 @@ impl Asked {
         let mut asked = Self { socket, buffer, query: Query::default() };
         asked.raw(b"confirmacion acopio/2\n").ok()?;
         match asked.frame()? {
-            Frame::Read { from, until, client, follow, partial, .. } => {
-                asked.query = Query { from, until, client, follow, partial };
+            Frame::Read { from, until, client, sources, follow, partial, .. } => {
+                asked.query = Query { from, until, client, sources, follow, partial };
                 Some(asked)
             }
             other => panic!("a reader said {other:?}"),

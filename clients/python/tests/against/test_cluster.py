@@ -49,6 +49,28 @@ class Cluster(unittest.TestCase):
         wanted = [f"nowait {k}" for k in range(2000)] + [f"many {k}" for k in range(2000)] + ["thread"] * 20
         self.assertEqual([record.text for record in got], wanted)
 
+    def test_a_record_has_the_name_of_its_source(self) -> None:
+        with acopio.Client(HEADS, name="taller/horno") as client:
+            client.send_nowait("210")
+            client.send_nowait("21", source="esp7")
+            client.send("211", PATIENCE)
+        got = [(record.source, record.text) for record in acopio.read(HEADS, client=client.identity)]
+        self.assertEqual(got, [("taller/horno", "210"), ("esp7", "21"), ("taller/horno", "211")])
+        only = acopio.read(HEADS, client=client.identity, sources="taller/")
+        self.assertEqual([record.text for record in only], ["210", "211"])
+        with acopio.follow(HEADS, since="now", sources=["taller/horno"]) as reader:
+            with acopio.Client(HEADS) as other:
+                for k in range(4):
+                    other.send(str(k), PATIENCE, source="taller/horno" if k % 2 else None)
+            self.assertEqual([reader.get(PATIENCE / 2).text for _ in range(2)], ["1", "3"])
+        receipt = acopio.send(HEADS, "x")
+        one = acopio.read(HEADS, since=receipt.id, until=receipt.id.next())
+        self.assertEqual([record.source for record in one], [None])
+        for name in ("", "a b", "/a", "a/", "acopio/x", "ñ", "x" * 33):
+            with self.assertRaises(acopio.BadArgument) as caught:
+                acopio.Client(HEADS, name=name)
+            self.assertIn("take 1 to 32", caught.exception.remedy)
+
     def test_text_is_stored_as_that_of_text_clients(self) -> None:
         receipt = acopio.send(HEADS, "hola", text=True)
         self.assertEqual(

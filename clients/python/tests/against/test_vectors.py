@@ -28,7 +28,7 @@ def said(one: "dict[str, Any]") -> bytes:
     if kind == "Read":
         client = None if one["client"] is None else client_number(one["client"])
         since, until, token = RecordId(one["from"]), RecordId(one["until"]), one["token"].encode()
-        return frames.read(since, until, client, one["follow"], one["partial"], token)
+        return frames.read(since, until, client, one["follow"], one["partial"], token, one["sources"])
     if kind == "StatusQuery":
         return frames.status_query(one["clients"], one["ledgers"])
     if kind == "Ping":

@@ -30,6 +30,7 @@ class Asked(NamedTuple):
     follow: bool
     partial: bool
     token: bytes = b""
+    sources: tuple[str, ...] = ()
 
 
 class Peer:
@@ -91,7 +92,13 @@ class Peer:
         kind, body = self.frame()
         assert kind == Kind.READ, kind
         a, b, c, d, client, follow, partial = struct.unpack_from(">QIQIQ??", body)
-        return Asked((a, b), (c, d), client, follow, partial, body[34:])
+        (count,), at = struct.unpack_from(">H", body, 34), 36
+        sources = []
+        for _ in range(count):
+            (length,) = struct.unpack_from(">H", body, at)
+            sources.append(body[at + 2 : at + 2 + length].decode())
+            at += 2 + length
+        return Asked((a, b), (c, d), client, follow, partial, body[at:], tuple(sources))
 
     def raw(self, data: bytes) -> None:
         """Bytes as they are."""

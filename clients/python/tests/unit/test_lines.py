@@ -107,7 +107,6 @@ class Lines(unittest.TestCase):
             "@a/:-.-",
             "@/a:-.-",
             "@a//b:-.-",
-            "@a b:-.-",
             "@acopio/2:-.-",
             "@" + "x" * 33 + ":-.-",
             "+",

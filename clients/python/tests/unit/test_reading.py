@@ -75,7 +75,7 @@ class Reading(unittest.TestCase):
         def script() -> None:
             peer = self.one.accept()
             asked = peer.asked()
-            self.assertEqual(asked, (time_of(at(1000)), time_of(at(9000)), 5, False, False, b""))
+            self.assertEqual(asked[:6], (time_of(at(1000)), time_of(at(9000)), 5, False, False, b""))
             peer.records(at(2001), lines(TEXT, 1000, 2000))
             peer.records(at(3000), [])
             peer.records(at(8000), lines(TEXT, 5000))
@@ -94,12 +94,27 @@ class Reading(unittest.TestCase):
         def script() -> None:
             peer = self.one.accept()
             asked = peer.asked()
-            self.assertEqual(asked, (time_of(ZERO), time_of(MAX), (1 << 64) - 1, False, True, b""))
+            self.assertEqual(asked[:6], (time_of(ZERO), time_of(MAX), (1 << 64) - 1, False, True, b""))
             peer.end(at(1))
             peer.closed()
 
         with Script(script):
             self.assertEqual(list(acopio.read(self.one.at, partial=True)), [])
+
+    def test_sources_are_asked_for_by_their_names(self) -> None:
+        def script() -> None:
+            peer = self.one.accept()
+            self.assertEqual(peer.asked().sources, ("esp7", "taller/"))
+            peer.records(at(31), [line(at(30), LIBRARY, 7, b"21.4", "@taller/horno:-.-")])
+            peer.end(at(31))
+            peer.closed()
+
+        with Script(script):
+            got = list(acopio.read(self.one.at, sources=["esp7", "taller/"]))
+        self.assertEqual([(one.source, one.text) for one in got], [("taller/horno", "21.4")])
+        for wrong in ("a b", "", ["ok", "/"], ["x" * 33]):
+            with self.assertRaises(acopio.BadArgument):
+                acopio.read(self.one.at, sources=wrong)
 
     # ---- heads that are lost ---------------------------------------------------------------------
 
@@ -573,7 +588,7 @@ class Tables(unittest.TestCase):
         )
         with Script(script), mock.patch.dict(sys.modules, pandas=stand_in):
             frame = acopio.read_frame(head.at, partial=True)
-        self.assertEqual(list(frame), ["id", "time", "client", "seq", "ledger", "entry", "payload"])
+        self.assertEqual(list(frame), ["id", "time", "client", "seq", "source", "ledger", "entry", "payload"])
         self.assertEqual(frame["payload"], ["m10", "m20", "\ufffd"])
         self.assertEqual(frame["time"][0], f"{at(10).time_ns} ns True")
         self.assertEqual((frame["ledger"], frame["entry"]), (["----6.-", "----6.-", ""], [1, 2, None]))

@@ -1,0 +1,201 @@
+//! `nombres.txt` beside a head's logs: names for devices that say none, by the address or the network that they come from.
+//!
+//! [`Book`] reads it and is pure; [`follow`] reads it again when it changes. A wrong line is told with its number, and the
+//! others count.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::SystemTime;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::state::Head;
+use crate::limits;
+use crate::wire::said::{Said, Who};
+use crate::wire::source::SourceName;
+use crate::wire::text::Dialect;
+
+/// Its name.
+pub(crate) const FILE: &str = "nombres.txt";
+
+/// Names by address.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Book {
+    /// The narrowest network first.
+    lines: Vec<(Network, Said)>,
+}
+
+/// Addresses that begin with the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Network {
+    address: IpAddr,
+    bits: u32,
+}
+
+impl Network {
+    fn parse(text: &str) -> Option<Self> {
+        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let address: IpAddr = address.parse().ok()?;
+        let all = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Some(all), |bits| bits.parse().ok().filter(|bits| *bits <= all))?;
+        Some(Self { address, bits })
+    }
+
+    fn has(&self, ip: IpAddr) -> bool {
+        match (self.address, ip) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => (net.to_bits() ^ ip.to_bits()).leading_zeros() >= self.bits,
+            (IpAddr::V6(net), IpAddr::V6(ip)) => (net.to_bits() ^ ip.to_bits()).leading_zeros() >= self.bits,
+            _ => false,
+        }
+    }
+}
+
+/// What is wrong with a line.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct WrongLine {
+    line: usize,
+    cause: String,
+}
+
+impl fmt::Display for WrongLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {} of {FILE}: {}; it is passed over", self.line, self.cause)
+    }
+}
+
+impl Book {
+    /// Reads it: an address or a network, a name and options on each line, and remarks behind a `#`.
+    pub(crate) fn parse(text: &str) -> (Self, Vec<WrongLine>) {
+        let (mut lines, mut wrong) = (Vec::new(), Vec::new());
+        for (number, line) in (1..).zip(text.lines()) {
+            let line = line.split('#').next().unwrap_or_default().trim();
+            if line.is_empty() {
+                continue;
+            }
+            match Self::parse_line(line) {
+                Ok(_) if lines.len() >= limits::BOOK_LINES_MAX => {
+                    let cause = format!("there are more than {} names; name networks", limits::BOOK_LINES_MAX);
+                    wrong.push(WrongLine { line: number, cause });
+                    break;
+                }
+                Ok(entry) => lines.push(entry),
+                Err(cause) => wrong.push(WrongLine { line: number, cause }),
+            }
+        }
+        lines.sort_by_key(|(network, _)| std::cmp::Reverse(network.bits));
+        (Self { lines }, wrong)
+    }
+
+    fn parse_line(line: &str) -> Result<(Network, Said), String> {
+        let (network, words) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+        let network = Network::parse(network).ok_or_else(|| {
+            format!("\"{}\" is neither an address nor a network such as 10.0.7.0/24", network.escape_debug())
+        })?;
+        let said = Said::parse(words.as_bytes(), Dialect::Line).map_err(|error| error.to_string())?;
+        // An address is not a device: nobody's connection ends for another's.
+        Ok((network, Said { several: true, ..said }))
+    }
+
+    /// What a peer from there says of itself by this. In a group, its address is the rest of its name.
+    pub(crate) fn said_of(&self, ip: IpAddr) -> Option<Said> {
+        let (_, said) = self.lines.iter().find(|(network, _)| network.has(ip))?;
+        match said.who {
+            Who::Source(_) => Some(*said),
+            Who::Group(group) => {
+                let rest = ip.to_string().replace(':', "-");
+                let source = SourceName::join(&group, rest.as_bytes()).ok()?;
+                Some(Said { who: Who::Source(source), ..*said })
+            }
+        }
+    }
+}
+
+/// When a file was changed, and how long it was.
+type Seen = Option<(SystemTime, u64)>;
+
+/// Reads the file now and whenever it changes, until the head is dropped.
+pub(crate) async fn follow(head: Rc<Head>) {
+    let Some(path) = head.config.names.clone() else { return };
+    let mut seen: Seen = None;
+    let mut ticks = interval(limits::BOOK_LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let now = tokio::fs::metadata(&path).await.ok().and_then(|meta| Some((meta.modified().ok()?, meta.len())));
+        if now == seen {
+            continue;
+        }
+        seen = now;
+        match read(&path).await {
+            Ok(text) => {
+                let (book, wrong) = Book::parse(&text);
+                wrong.iter().take(limits::BOOK_WRONG_TOLD_MAX).for_each(|wrong| tracing::warn!("{wrong}"));
+                tracing::info!("{} names for addresses in {}", book.lines.len(), path.display());
+                head.book.replace(book);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                head.book.replace(Book::default());
+            }
+            Err(error) => tracing::warn!("cannot read {}: {error}; the names of before count", path.display()),
+        }
+    }
+}
+
+async fn read(path: &PathBuf) -> std::io::Result<String> {
+    let file = tokio::fs::File::open(path).await?;
+    let mut text = Vec::new();
+    file.take(limits::BOOK_BYTES_MAX).read_to_end(&mut text).await?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(book: &Book, ip: &str) -> Option<String> {
+        book.said_of(ip.parse().unwrap()).map(|said| said.to_string())
+    }
+
+    #[test]
+    fn the_narrowest_network_gives_the_name() {
+        let text = "# devices that say nothing\n10.0.0.7 esp7\n10.0.0.0/8\tnave callado cr # all others\n\n\
+                    10.0.7.0/24 taller/\nfe80::7 csv29\n0.0.0.0/0 otros\n";
+        let (book, wrong) = Book::parse(text);
+        assert_eq!(wrong, []);
+        for (ip, wanted) in [
+            ("10.0.0.7", Some("esp7 varios")),
+            ("10.0.0.8", Some("nave callado cr varios")),
+            ("10.0.7.12", Some("taller/10.0.7.12 varios")),
+            ("192.168.1.1", Some("otros varios")),
+            ("fe80::7", Some("csv29 varios")),
+            ("fe80::8", None),
+        ] {
+            assert_eq!(said(&book, ip).as_deref(), wanted, "{ip}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_line_is_named_and_the_others_count() {
+        let (book, wrong) = Book::parse("10.0.0.7 esp@7\nhola\n10.0.0.8 esp8\n10.0.0.0/33 x\n10.0.0.9\n");
+        let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+        assert_eq!(wrong.len(), 4, "{wrong:?}");
+        assert!(wrong[0].starts_with("line 1 of nombres.txt: \"esp@7\" is not a source's name: '@'"), "{wrong:?}");
+        assert!(
+            wrong[1].starts_with("line 2 of nombres.txt: \"hola\" is neither an address nor a network"),
+            "{wrong:?}"
+        );
+        assert!(wrong[2].starts_with("line 4 ") && wrong[3].contains("it is empty"), "{wrong:?}");
+        assert_eq!(said(&book, "10.0.0.8").as_deref(), Some("esp8 varios"));
+        assert_eq!(said(&book, "10.0.0.7"), None);
+    }
+
+    #[test]
+    fn a_name_that_would_be_too_long_is_none() {
+        let (book, _) = Book::parse("::/0 un-grupo-de-veinte-letras/\n");
+        assert_eq!(said(&book, "2001:db8:85a3:1111:2222:8a2e:370:7334"), None);
+        assert_eq!(said(&book, "::1").as_deref(), Some("un-grupo-de-veinte-letras/--1 varios"));
+    }
+}

@@ -1,0 +1,285 @@
+//! What a client says of itself: the name of its source, or of a group of sources that it speaks for, and how it speaks.
+//!
+//! Words in, meaning out. Where these words stand in a handshake is in [`handshake`](super::handshake); they stand in a head's
+//! settings, too, for peers that can't say them.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use super::source::{Flaw, NotASource, SourceName};
+use super::text::{Dialect, quote};
+
+/// No answers at all.
+pub const CALLADO: &str = "callado";
+/// A carriage return ends a line, too.
+pub const CR: &str = "cr";
+/// Each message begins with the device's own counter.
+pub const NUMERADO: &str = "numerado";
+/// Several connections may have the name at a time.
+pub const VARIOS: &str = "varios";
+
+/// Whose messages a client sends.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Who {
+    /// Those of this source.
+    Source(SourceName),
+    /// Those of the sources of this group: each begins with the rest of its source's name.
+    Group(SourceName),
+}
+
+/// A name that ends in a slash is a group's.
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(name) => write!(f, "{name}"),
+            Self::Group(name) => write!(f, "{name}/"),
+        }
+    }
+}
+
+impl Who {
+    /// Reads a name.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_bytes(text: &[u8]) -> Result<Self, NotASource> {
+        let (name, is_group) = text.strip_suffix(b"/").map_or((text, false), |group| (group, true));
+        let wrong = |flaw| NotASource::of(text, flaw);
+        match SourceName::from_bytes(name) {
+            Ok(group) if is_group => {
+                // It has to leave room for what follows.
+                SourceName::join(&group, b"x").map_err(wrong)?;
+                Ok(Self::Group(group))
+            }
+            Ok(name) => Ok(Self::Source(name)),
+            Err(Flaw::Empty) if is_group => Err(wrong(Flaw::Slash)),
+            Err(flaw) => Err(wrong(flaw)),
+        }
+    }
+
+    /// The source of a message, and the message without the part of the name in front of it.
+    ///
+    /// # Errors
+    /// A message of a group does not begin with the rest of a name.
+    pub fn split<'a>(&self, message: &'a [u8]) -> Result<(SourceName, &'a [u8]), NotASource> {
+        match self {
+            Self::Source(name) => Ok((*name, message)),
+            Self::Group(group) => {
+                let end = message.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(message.len());
+                let rest = message.get(..end).unwrap_or_default();
+                let source = SourceName::join(group, rest).map_err(|flaw| NotASource::of(rest, flaw))?;
+                Ok((source, message.get(end + 1..).unwrap_or_default()))
+            }
+        }
+    }
+}
+
+/// What a client said of itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Said {
+    /// Whose messages it sends.
+    pub who: Who,
+    /// It is answered nothing.
+    pub quiet: bool,
+    /// A carriage return ends a line, too.
+    pub cr: bool,
+    /// Each message begins with the device's own counter.
+    pub numbered: bool,
+    /// Other connections may have the same name.
+    pub several: bool,
+}
+
+/// Why the words of a client are not understood.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum NotSaid {
+    /// The name is none.
+    #[error(transparent)]
+    Name(#[from] NotASource),
+    /// A word behind the name is no option.
+    #[error("\"{0}\" is not an option; say {CALLADO}, {CR}, {NUMERADO} or {VARIOS} after the name")]
+    Option(String),
+    /// An option that means nothing on this dialect.
+    #[error("{0} has no meaning here; leave it out, or speak in lines")]
+    Unfit(&'static str),
+    /// The name of a group where each message is to have one of its own.
+    #[error("{0}/ is the name of a group; say StoreAs for each source of it")]
+    Group(SourceName),
+}
+
+impl Said {
+    /// A source that says nothing but its name.
+    #[must_use]
+    pub const fn only(name: SourceName) -> Self {
+        Self { who: Who::Source(name), quiet: false, cr: false, numbered: false, several: false }
+    }
+
+    /// Reads a name and the options behind it.
+    ///
+    /// # Errors
+    /// What is wrong with the first word that is not understood.
+    pub fn parse(words: &[u8], dialect: Dialect) -> Result<Self, NotSaid> {
+        let mut words = words.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
+        let name = words.next().ok_or_else(|| NotASource::of(b"", Flaw::Empty))?;
+        let mut said = Self { who: Who::from_bytes(name)?, quiet: false, cr: false, numbered: false, several: false };
+        for word in words {
+            said.option(word, dialect)?;
+        }
+        match said.who {
+            Who::Group(name) if dialect == Dialect::Framed => Err(NotSaid::Group(name)),
+            _ => Ok(said),
+        }
+    }
+
+    /// The one source whose messages it sends.
+    #[must_use]
+    pub const fn source(&self) -> Option<SourceName> {
+        match self.who {
+            Who::Source(name) => Some(name),
+            Who::Group(_) => None,
+        }
+    }
+
+    fn option(&mut self, word: &[u8], dialect: Dialect) -> Result<(), NotSaid> {
+        let known = [CALLADO, CR, NUMERADO, VARIOS].into_iter().find(|option| option.as_bytes() == word);
+        match known {
+            None => return Err(NotSaid::Option(quote(word))),
+            Some(option) if dialect == Dialect::Framed && option != VARIOS => return Err(NotSaid::Unfit(option)),
+            Some(CR) if dialect == Dialect::Raw => return Err(NotSaid::Unfit(CR)),
+            Some(CALLADO) => self.quiet = true,
+            Some(CR) => self.cr = true,
+            Some(NUMERADO) => self.numbered = true,
+            Some(_) => self.several = true,
+        }
+        Ok(())
+    }
+
+    /// What words say that come after a bare `peticion` was answered; none if they are a message. A name begins with a letter
+    /// there: numbers with a space in front are readings.
+    #[must_use]
+    pub fn parse_late(words: &[u8]) -> Option<Self> {
+        let is_name = words.first().is_some_and(u8::is_ascii_alphabetic);
+        if is_name { Self::parse(words, Dialect::Line).ok() } else { None }
+    }
+
+    /// What the words of a raw client say; none if they are a message.
+    ///
+    /// # Errors
+    /// It is one word, and no name.
+    pub fn parse_exact(words: &[u8]) -> Result<Option<Self>, NotSaid> {
+        match Self::parse(words, Dialect::Raw) {
+            Ok(said) => Ok(Some(said)),
+            Err(_) if words.iter().any(|byte| matches!(byte, b' ' | b'\t' | b'\n')) || words.is_empty() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whether these words say that a carriage return ends a line.
+pub(super) fn ends_in_cr(words: &[u8]) -> bool {
+    words.split(|byte| matches!(byte, b' ' | b'\t')).skip(1).any(|word| word == CR.as_bytes())
+}
+
+/// As it is said in a handshake.
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options = [(self.quiet, CALLADO), (self.cr, CR), (self.numbered, NUMERADO), (self.several, VARIOS)];
+        write!(f, "{}", self.who)?;
+        options.iter().filter(|(is_set, _)| *is_set).try_for_each(|(_, option)| write!(f, " {option}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::source::tests::{any_name, name};
+    use proptest::prelude::*;
+
+    fn parsed(words: &str, dialect: Dialect) -> String {
+        Said::parse(words.as_bytes(), dialect).map_or_else(|error| error.to_string(), |said| said.to_string())
+    }
+
+    #[test]
+    fn a_name_may_have_options_behind_it() {
+        for words in
+            ["esp7", "taller/horno", "lora/", "plc callado cr", "d numerado varios", "d callado cr numerado varios"]
+        {
+            assert_eq!(parsed(words, Dialect::Line), words);
+        }
+        assert_eq!(parsed(" esp7\t varios  callado ", Dialect::Line), "esp7 callado varios");
+        assert_eq!(parsed("esp7 varios", Dialect::Framed), "esp7 varios");
+        assert_eq!(parsed("esp7 callado", Dialect::Raw), "esp7 callado");
+    }
+
+    #[test]
+    fn what_is_not_understood_says_what_would_be() {
+        assert!(parsed("", Dialect::Line).starts_with("\"\" is not a source's name: it is empty; take 1 to 32"));
+        assert!(parsed("esp@7", Dialect::Line).contains("'@' is not in a name"));
+        assert!(parsed("/", Dialect::Line).contains("a / stands between"));
+        assert!(parsed("a//", Dialect::Line).contains("a / stands between"));
+        assert!(parsed(&("x".repeat(31) + "/"), Dialect::Line).contains("it has 33 bytes"), "no room for the rest");
+        assert_eq!(
+            parsed("esp7 calado", Dialect::Line),
+            "\"calado\" is not an option; say callado, cr, numerado or varios after the name"
+        );
+        assert!(parsed("esp7 cr", Dialect::Raw).starts_with("cr has no meaning here"));
+        assert!(parsed("esp7 callado", Dialect::Framed).starts_with("callado has no meaning here"));
+        assert!(parsed("lora/", Dialect::Framed).starts_with("lora/ is the name of a group; say StoreAs"));
+    }
+
+    #[test]
+    fn what_comes_late_is_a_name_only_if_it_looks_like_one() {
+        for (words, said) in [
+            ("esp7", Some("esp7")),
+            ("esp7 varios", Some("esp7 varios")),
+            ("21.5", None),
+            ("-3", None),
+            ("hola que tal", None),
+            ("", None),
+        ] {
+            assert_eq!(Said::parse_late(words.as_bytes()).map(|said| said.to_string()).as_deref(), said, "{words}");
+        }
+        let exact = |words: &str| Said::parse_exact(words.as_bytes()).map(|said| said.map(|said| said.to_string()));
+        assert_eq!(exact("esp7"), Ok(Some("esp7".to_owned())));
+        assert_eq!(exact("esp7 varios"), Ok(Some("esp7 varios".to_owned())));
+        assert_eq!((exact("42 dice hola"), exact("")), (Ok(None), Ok(None)));
+        assert!(exact("esp+7").is_err());
+    }
+
+    #[test]
+    fn a_message_of_a_group_begins_with_the_rest_of_its_sources_name() {
+        let group = Who::from_bytes(b"lora/").unwrap();
+        let split =
+            |message: &'static str| group.split(message.as_bytes()).map(|(source, rest)| (source.to_string(), rest));
+        assert_eq!(split("s12 21.4"), Ok(("lora/s12".to_owned(), &b"21.4"[..])));
+        assert_eq!(split("s12\t21.4 V"), Ok(("lora/s12".to_owned(), &b"21.4 V"[..])));
+        assert_eq!(split("s12"), Ok(("lora/s12".to_owned(), &b""[..])));
+        assert_eq!(split("a/b  x"), Ok(("lora/a/b".to_owned(), &b" x"[..])));
+        for wrong in ["", " 21.4", "s@12 21.4", "/s 1", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx 1"] {
+            assert!(group.split(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        let alone = Who::Source(name("esp7"));
+        assert_eq!(alone.split(b"a b"), Ok((name("esp7"), &b"a b"[..])));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_said_is_understood(
+            name in any_name(), group: bool, quiet: bool, cr: bool, numbered: bool, several: bool,
+        ) {
+            let who = if group { Who::Group(name) } else { Who::Source(name) };
+            let said = Said { who, quiet, cr, numbered, several };
+            let room = !group || name.as_bytes().len() <= 30;
+            prop_assert_eq!(Said::parse(said.to_string().as_bytes(), Dialect::Line).ok(), room.then_some(said));
+        }
+
+        #[test]
+        fn any_words_are_understood_or_refused(words in prop::collection::vec(any::<u8>(), 0..60)) {
+            for dialect in [Dialect::Line, Dialect::Raw, Dialect::Framed] {
+                if let Ok(said) = Said::parse(&words, dialect) {
+                    prop_assert_eq!(Said::parse(said.to_string().as_bytes(), dialect), Ok(said));
+                }
+            }
+        }
+    }
+}
