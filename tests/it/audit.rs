@@ -300,7 +300,7 @@ fn what_cannot_be_audited_is_exit_code_2_and_a_remedy() {
     }
     let (code, _, err) = run(&["audit", "--registro", registro]);
     assert_eq!(code, Some(2), "{err}");
-    let (code, _, err) = run(&["audit", "--registro", registro, "--data", data, "--since", "ayer"]);
+    let (code, _, err) = run(&["audit", "--registro", registro, "--data", data, "--since", "pronto"]);
     assert_eq!(code, Some(2), "{err}");
 }
 
