@@ -4,7 +4,8 @@
 //! node* appends what it is sent to a readable `data.txt`, syncs it, and acknowledges. A *client* is anything with a
 //! socket; [`client`] is the library that also goes on when a head is lost.
 //!
-//! What others build on is [`client`], [`wire`] (the words on the wire, and how a record stands in a file), `coord`
+//! What others build on is [`client`], [`reading`] (numbers and times out of payloads), [`wire`] (the words on the wire, and
+//! how a record stands in a file), `coord`
 //! (recipes over ZooKeeper) and [`limits`]. Heads and data nodes are run by the command `acopio`.
 //!
 //! # A message's way
@@ -60,6 +61,8 @@ mod net;
 #[cfg(any(feature = "web", feature = "broker"))]
 mod peer_log;
 mod printable;
+#[cfg(feature = "client")]
+pub mod reading;
 #[cfg(any(feature = "server", feature = "web", feature = "broker"))]
 mod repeats;
 #[cfg(feature = "simulation")]
@@ -75,8 +78,9 @@ pub mod internals {
     pub use crate::cluster::docker::engine::{Engine, Found};
     pub use crate::data::index::Summary;
     pub use crate::data::log::{Log, Settings, SyncPolicy};
+    pub use crate::data::query::Query;
     pub use crate::data::recover::scan;
-    pub use crate::data::scan::{Query, ScanBounds, Scanner};
+    pub use crate::data::scan::{ScanBounds, Scanner};
     pub use crate::data::storage::Disk;
     pub use crate::head::merge::Merge;
 }

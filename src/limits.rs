@@ -3,7 +3,7 @@
 //! A bound that is not here does not exist: queues, buffers, tables, waits and messages all name a constant of this
 //! page. Those of a data node's disk are in `limits/data.rs`, those of the checks in `limits/check.rs`, those of
 //! containers in `limits/docker.rs`, those of ZooKeeper in `limits/coord.rs`, those of the web role in `limits/web.rs`, those
-//! of devices in `limits/device.rs`, those of topics in `limits/broker.rs`.
+//! of devices in `limits/device.rs`, those of topics in `limits/broker.rs`, those of what payloads say in `limits/reading.rs`.
 //! Relations between bounds are asserted at compile time at the end. Nothing here is logic.
 
 mod broker;
@@ -12,6 +12,7 @@ mod coord;
 mod data;
 mod device;
 mod docker;
+mod reading;
 mod web;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub use coord::*;
 pub(crate) use data::*;
 pub(crate) use device::*;
 pub(crate) use docker::*;
+pub use reading::*;
 pub(crate) use web::*;
 
 // ---- messages and frames ------------------------------------------------------------------------------------------

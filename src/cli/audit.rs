@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::moment::{self, Moment};
+use super::moment::{self, Moment, Zone};
 use super::status::Format;
 use super::{Global, Outcome, logging, print, runtime};
 
@@ -94,7 +94,7 @@ impl Audit {
         let settings = audit::Settings {
             registros: self.registro,
             data: self.data,
-            since: self.since.map(|since| since.id(SystemTime::now())).unwrap_or_default(),
+            since: self.since.map(|since| since.id(SystemTime::now(), &Zone::utc())).unwrap_or_default(),
             temp: self.temp.unwrap_or_else(std::env::temp_dir),
         };
         let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };

@@ -10,13 +10,16 @@ use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
 #[cfg(feature = "coord")]
 mod announced;
+mod asked;
 mod audit;
 #[cfg(feature = "lab")]
 mod bench;
 #[cfg(feature = "broker")]
 mod broker;
+mod buckets;
 #[cfg(feature = "broker")]
 mod calc;
+mod check;
 mod client;
 mod copies;
 mod data;
@@ -26,14 +29,18 @@ mod demo;
 mod device;
 mod devices;
 mod drain;
+mod events;
 mod head;
 mod heads;
 mod health;
 mod logging;
 mod moment;
+mod note;
 mod plain;
+mod plot;
 mod print;
 mod read;
+mod readings;
 #[cfg(feature = "broker")]
 mod replay;
 mod runtime;
@@ -47,6 +54,7 @@ mod up_devices;
 mod upkeep;
 mod values;
 mod verify;
+mod watch;
 #[cfg(feature = "web")]
 mod web;
 #[cfg(feature = "coord")]
@@ -167,6 +175,10 @@ enum Command {
     Device(device::Device),
     Send(send::Send),
     Read(read::Read),
+    Plot(plot::Plot),
+    Check(check::Check),
+    Note(note::NoteArgs),
+    Watch(watch::Watch),
     Status(status::Status),
     Devices(devices::Devices),
     Health(health::Health),
@@ -261,6 +273,10 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Device(args) => args.run(cli.global),
         Command::Send(args) => args.run(cli.global),
         Command::Read(args) => args.run(cli.global),
+        Command::Plot(args) => args.run(cli.global),
+        Command::Check(args) => args.run(cli.global),
+        Command::Note(args) => args.run(cli.global),
+        Command::Watch(args) => args.run(cli.global),
         Command::Status(args) => args.run(cli.global),
         Command::Devices(args) => args.run(cli.global),
         Command::Health(args) => args.run(cli.global),

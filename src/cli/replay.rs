@@ -12,7 +12,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::heads::Heads;
-use super::moment::{self, Moment};
+use super::moment::{self, Moment, Zone};
 use super::{Global, Outcome, logging, runtime, values};
 
 const AFTER_HELP: &str = "\
@@ -90,8 +90,8 @@ impl Replay {
         let curve = self.curve.as_deref().map(keys::public).transpose()?.map(Curve::Client);
         let config = replay::Config {
             reader: reader::Config { retry_for: self.retry_for, ..heads.into() },
-            from: self.since.map_or(RecordId::ZERO, |since| since.id(now)),
-            until: self.until.map_or(RecordId::MAX, |until| until.id(now)),
+            from: self.since.map_or(RecordId::ZERO, |since| since.id(now, &Zone::utc())),
+            until: self.until.map_or(RecordId::MAX, |until| until.id(now, &Zone::utc())),
             prefixes: self.topic.into_iter().map(String::into_bytes).collect(),
             to: self.to,
             bounds: Bounds { curve, message_bytes_max: limits::TOPIC_MESSAGE_BYTES_MAX, ..Bounds::default() },

@@ -7,53 +7,58 @@ use crate::printable;
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::cli::moment;
+use crate::cli::moment::Zone;
+use crate::reading::UnixNs;
 
 /// How messages are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// Time, source if it has one, and payload, one line each; what could move a cursor or hide is escaped
+    #[default]
     Text,
-    /// An object a line: id, time, client, seq, ledger, source if it has one, and text or, where it is no UTF-8, base64; reused where another
-    /// message had the number before
+    /// An object a line: id, time, client, seq, ledger, source if it has one, and text or, where it is no UTF-8, base64;
+    /// reused where another message had the number before
     Json,
-    /// RFC 4180 with a header: id, time, client, seq, ledger, source, text, base64; an apostrophe before what is a formula to a
-    /// spreadsheet
+    /// RFC 4180 with a header: id, time, client, seq, ledger, source, text, base64, or the fields; an apostrophe before what
+    /// is a formula to a spreadsheet
     Csv,
     /// The bytes as they were sent, and a newline
     Raw,
     /// The line of data.txt, with its checksum
     Line,
+    /// The fields in InfluxDB's line protocol
+    Influx,
+    /// A Parquet file of the messages or their fields
+    #[cfg(feature = "parquet")]
+    Parquet,
 }
 
-/// The header of CSV, with its end of line.
-const CSV_HEADER: &[u8] = b"id,time,client,seq,ledger,source,text,base64\r\n";
-
+/// What a message is, field by field.
 #[derive(Serialize)]
-struct Object<'a> {
-    id: String,
-    time: String,
-    client: String,
-    seq: u64,
+pub(super) struct Object<'a> {
+    pub(super) id: String,
+    pub(super) time: String,
+    pub(super) client: String,
+    pub(super) seq: u64,
     /// Its ledger and its entry in it; empty for records of format 1.
-    ledger: String,
+    pub(super) ledger: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<String>,
+    pub(super) source: Option<String>,
     /// Said only where it is so.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    reused: bool,
+    pub(super) reused: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<&'a str>,
+    pub(super) text: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    base64: Option<String>,
+    pub(super) base64: Option<String>,
 }
 
-impl<'a> From<&'a Message> for Object<'a> {
-    fn from(message: &'a Message) -> Self {
+impl<'a> Object<'a> {
+    pub(super) fn new(message: &'a Message, zone: &Zone) -> Self {
         let text = std::str::from_utf8(&message.payload).ok();
         Self {
             id: message.id.to_string(),
-            time: moment::show(message.id),
+            time: zone.show(UnixNs(message.id.time_ns), 6),
             client: message.client.to_string(),
             seq: message.seq,
             ledger: message.place(),
@@ -66,78 +71,30 @@ impl<'a> From<&'a Message> for Object<'a> {
 }
 
 impl Format {
-    /// What stands before the first message.
-    pub(crate) const fn header(self) -> &'static [u8] {
-        match self {
-            Self::Csv => CSV_HEADER,
-            Self::Text | Self::Json | Self::Raw | Self::Line => b"",
-        }
-    }
-
-    /// Appends a message.
+    /// Appends a message, as a line of its own. What has columns is written elsewhere.
     ///
     /// # Errors
     /// None that is known of: memory takes every byte.
-    pub(crate) fn write(self, out: &mut Vec<u8>, message: &Message) -> std::io::Result<()> {
+    pub(super) fn write(self, out: &mut Vec<u8>, message: &Message, zone: &Zone) -> std::io::Result<()> {
         match self {
-            Self::Text => {
-                write!(out, "{} ", moment::show(message.id))?;
-                if let Some(source) = message.source {
-                    write!(out, "{source}: ")?;
-                }
-                writeln!(out, "{}", printable::visible(message.text()))
-            }
             Self::Line => out.write_all(&message.line),
             Self::Raw => {
                 out.extend_from_slice(&message.payload);
                 out.write_all(b"\n")
             }
             Self::Json => {
-                let json = serde_json::to_string(&Object::from(message))?;
+                let json = serde_json::to_string(&Object::new(message, zone))?;
                 writeln!(out, "{}", printable::visible_json(&json))
             }
-            Self::Csv => {
-                let Object { id, time, client, seq, ledger, source, text, base64, reused: _ } = Object::from(message);
-                write!(out, "{id},{time},")?;
-                field(out, &client);
-                write!(out, ",{seq},")?;
-                for cell in [ledger.as_str(), &source.unwrap_or_default(), text.unwrap_or_default()] {
-                    field(out, cell);
-                    out.push(b',');
+            _ => {
+                write!(out, "{} ", zone.show(UnixNs(message.id.time_ns), 6))?;
+                if let Some(source) = message.source {
+                    write!(out, "{source}: ")?;
                 }
-                field(out, &base64.unwrap_or_default());
-                out.write_all(b"\r\n")
+                writeln!(out, "{}", printable::visible(message.text()))
             }
         }
     }
-}
-
-/// A field of CSV: quoted where it has to be, with an apostrophe before what a spreadsheet would calculate.
-fn field(out: &mut Vec<u8>, text: &str) {
-    let guarded;
-    let text = if is_formula(text) {
-        guarded = format!("'{text}");
-        &guarded
-    } else {
-        text
-    };
-    if !text.contains(['"', ',', '\r', '\n']) {
-        return out.extend_from_slice(text.as_bytes());
-    }
-    out.push(b'"');
-    for part in text.split_inclusive('"') {
-        out.extend_from_slice(part.as_bytes());
-        if part.ends_with('"') {
-            out.push(b'"');
-        }
-    }
-    out.push(b'"');
-}
-
-/// Whether a spreadsheet takes the text for a formula; a number is none.
-fn is_formula(text: &str) -> bool {
-    let is_number = || text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b)) && text.parse::<f64>().is_ok();
-    text.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_number()
 }
 
 /// Base 64 of RFC 4648, with its padding.
@@ -168,6 +125,7 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::read::shape::{Shape, Wanted};
     use crate::wire::id::{ClientId, RecordId};
     use crate::wire::ledger::Place;
     use crate::wire::record::{self, Fields};
@@ -178,22 +136,30 @@ mod tests {
         let id = RecordId { time_ns: 1_795_234_260_123_456_789, incarnation: 7 };
         let (mut line, mut out) = (Vec::new(), Vec::new());
         record::encode(&mut line, Fields { id, client: ClientId(5), seq: 70, place, source: None }, payload).unwrap();
-        format.write(&mut out, &Message::decode(line.into()).unwrap()).unwrap();
+        let rules = crate::reading::Rules::default();
+        let mut shape = Shape::new(Wanted { format, rules, ..Wanted::default() }).unwrap();
+        shape.header(&mut out);
+        shape.message(&mut out, &Message::decode(line.into()).unwrap()).unwrap();
         String::from_utf8_lossy(&out).into_owned()
     }
 
     #[test]
     fn a_message_is_printed_in_every_format() {
         let all = |payload: &[u8]| {
-            Format::value_variants().iter().map(|format| written(*format, Some(PLACE), payload)).collect::<Vec<_>>()
+            [Format::Text, Format::Json, Format::Csv, Format::Raw, Format::Line]
+                .map(|format| written(format, Some(PLACE), payload))
         };
-        let [text, json, csv, raw, line] = &all(b"x,\"y\"\n")[..] else { panic!("five formats") };
+        let [text, json, csv, raw, line] = &all(b"x,\"y\"\n");
         assert_eq!(text, "2026-11-21T04:11:00.123456Z x,\"y\"\\n\n");
         let fields = r#""time":"2026-11-21T04:11:00.123456Z","client":"---------4","seq":70,"ledger":"----6.0.0-""#;
         assert_eq!(json, &format!("{{\"id\":\"{}\",{fields},\"text\":\"x,\\\"y\\\"\\n\"}}\n", &line[..20]));
         assert_eq!(
             csv,
-            &format!("{},2026-11-21T04:11:00.123456Z,'---------4,70,'----6.0.0-,,\"x,\"\"y\"\"\n\",\r\n", &line[..20])
+            &format!(
+                "id,time,client,seq,ledger,source,text,base64\r\n\
+                 {},2026-11-21T04:11:00.123456Z,'---------4,70,'----6.0.0-,,\"x,\"\"y\"\"\n\",\r\n",
+                &line[..20]
+            )
         );
         assert_eq!(raw, "x,\"y\"\n\n");
         assert!(line.ends_with(" x,\"y\"\\n\n") && line.contains(":0.0- "), "{line}");
@@ -207,14 +173,15 @@ mod tests {
         record::encode(&mut line, fields, b"21.4").unwrap();
         let message = Message::decode(line.into()).unwrap();
         let written = |format: Format| {
-            let mut out = Vec::new();
-            format.write(&mut out, &message).unwrap();
+            let (mut out, mut shape) = (Vec::new(), Shape::new(Wanted { format, ..Wanted::default() }).unwrap());
+            shape.message(&mut out, &message).unwrap();
             String::from_utf8(out).unwrap()
         };
         assert_eq!(written(Format::Text), "2026-11-21T04:11:00.123456Z taller/esp7: 21.4\n");
         assert!(written(Format::Json).contains(r#""ledger":"----6.0.0-","source":"taller/esp7","text":"21.4""#));
         assert!(written(Format::Csv).ends_with(",'----6.0.0-,taller/esp7,21.4,\r\n"));
         assert_eq!(written(Format::Raw), "21.4\n");
+        assert!(written(Format::Influx).starts_with("acopio,source=taller/esp7 value=21.4 "));
     }
 
     #[test]

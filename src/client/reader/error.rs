@@ -48,6 +48,12 @@ pub enum ReadError {
         /// What is wrong with it.
         cause: LineError,
     },
+    /// Files could not be read.
+    #[error("{cause}")]
+    Local {
+        /// Which, and why.
+        cause: String,
+    },
     /// A head sent records in another order than that of their ids.
     #[error("head {head} sent record {id} out of order; use the same version on both sides")]
     Disorder {

@@ -39,6 +39,8 @@
 mod error;
 mod last;
 mod link;
+#[cfg(feature = "server")]
+mod local;
 mod lull;
 mod message;
 mod order;
@@ -67,6 +69,8 @@ use crate::wire::filter::SourceFilter;
 use crate::wire::frame::Frame;
 use crate::wire::id::{ClientId, ID_CHARS, RecordId};
 use link::{Delivery, Link, Source};
+#[cfg(feature = "server")]
+pub(crate) use local::{Local, LocalEnd};
 use lull::Lull;
 use order::Order;
 #[cfg(feature = "simulation")]
@@ -82,6 +86,9 @@ pub struct Config {
     pub retry_for: Duration,
     /// A list that whoever made it keeps up to date; it goes before `heads`.
     pub(crate) followed: Option<net::Heads>,
+    /// What is read in place of heads.
+    #[cfg(feature = "server")]
+    pub(crate) local: Option<Local>,
     /// How it dials.
     pub(crate) net: Net,
     /// Seed of the jitter of its waits.
@@ -91,7 +98,22 @@ pub struct Config {
 impl From<Vec<String>> for Config {
     fn from(heads: Vec<String>) -> Self {
         let (retry_for, net, seed) = (limits::READER_RETRY_TIME_DEFAULT, Net::default(), rand::random());
-        Self { heads, retry_for, followed: None, net, seed }
+        Self {
+            heads,
+            retry_for,
+            followed: None,
+            #[cfg(feature = "server")]
+            local: None,
+            net,
+            seed,
+        }
+    }
+}
+
+#[cfg(feature = "server")]
+impl From<Local> for Config {
+    fn from(local: Local) -> Self {
+        Self { local: Some(local), ..Vec::new().into() }
     }
 }
 
@@ -173,7 +195,7 @@ pub fn read(config: impl Into<Config>, query: Query) -> Reader {
     let from = if may_retry { order::warm_up(query.from) } else { query.from };
     let order = Order::new(query.from).follows(query.follow).lacks_numbers(!query.sources.is_all());
     let (partial, lull) = (query.partial, Lull::default());
-    let task = tokio::spawn(Link::new(config.into(), Query { from, ..query }, sender, lull.clone()).run());
+    let task = spawn(config.into(), Query { from, ..query }, sender, lull.clone());
     Reader {
         deliveries,
         task,
@@ -188,6 +210,14 @@ pub fn read(config: impl Into<Config>, query: Query) -> Reader {
         timer: None,
         over: false,
     }
+}
+
+fn spawn(config: Config, query: Query, sender: mpsc::Sender<Delivery>, lull: Lull) -> JoinHandle<()> {
+    #[cfg(feature = "server")]
+    if let Some(local) = config.local.clone() {
+        return tokio::task::spawn_blocking(move || local.run(&query, &sender));
+    }
+    tokio::spawn(Link::new(config, query, sender, lull).run())
 }
 
 /// As [`read`], of all records that are kept: second copies come, too, and nothing is put in another order. For checks, which

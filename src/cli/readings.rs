@@ -1,0 +1,77 @@
+//! What messages say, by the rules and with the corrections that were noted, for all commands that read numbers.
+
+use anyhow::Result;
+
+use super::events::{Teller, each};
+use crate::client::reader::{Config, Message, Query};
+use crate::reading::notes::{Heeded, NOTES, Note, Notes};
+use crate::reading::{Reading, Rules};
+use crate::wire::id::RecordId;
+use crate::wire::source::SourceName;
+
+/// Reads messages.
+#[derive(Debug, Default)]
+pub(crate) struct Readings {
+    rules: Rules,
+    notes: Notes,
+    hidden: u64,
+    corrected: u64,
+}
+
+impl Readings {
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self { rules, ..Self::default() }
+    }
+
+    /// Looks for the corrections of what a query asks for: they come behind what they correct, so they are read first. A
+    /// file without any is not touched.
+    ///
+    /// # Errors
+    /// Those of a read.
+    pub(crate) async fn look_for_notes(&mut self, config: &Config, query: &Query, quiet: bool) -> Result<()> {
+        let sources = NOTES.parse().unwrap_or_default();
+        let query = Query { until: RecordId::MAX, client: None, sources, follow: false, ..query.clone() };
+        each(config, query, &mut Teller::new(quiet, config, false), |message| {
+            if is_note(message)
+                && let Some(note) = Note::parse(&message.payload)
+            {
+                self.notes.add(note);
+            }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// What a message says; nothing if it is a note, or hidden by one.
+    pub(crate) fn read(&mut self, message: &Message) -> Option<Reading> {
+        if is_note(message) {
+            return None;
+        }
+        let mut reading = Reading::of(message, &self.rules);
+        match self.notes.heed(message.id, &mut reading) {
+            Heeded::AsItIs => {}
+            Heeded::Corrected => self.corrected += 1,
+            Heeded::Hidden => {
+                self.hidden += 1;
+                return None;
+            }
+        }
+        Some(reading)
+    }
+
+    /// What is to be said of corrections in the end.
+    pub(crate) fn told(&self) -> Vec<String> {
+        let seen = "; 'acopio read --grep \"^acopio note\"' shows why";
+        let counts = [
+            (self.hidden, format!("messages are left out, as notes say{seen}")),
+            (self.corrected, format!("messages are corrected, as notes say{seen}")),
+            (self.notes.beyond, "notes are too many and not heeded; name a shorter time".to_owned()),
+        ];
+        counts.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect()
+    }
+}
+
+/// Whether a message was sent as a note.
+fn is_note(message: &Message) -> bool {
+    message.source.as_ref().map(SourceName::as_str) == Some(NOTES)
+}
