@@ -36,7 +36,7 @@ pub(crate) struct Devices {
     /// Only those that were heard last more than three of their own periods ago
     #[arg(long, env = "ACOPIO_DEVICES_SILENT", value_parser = BoolishValueParser::new())]
     silent: bool,
-    /// How to print them
+    /// How to print the report
     #[arg(long, env = "ACOPIO_FORMAT", value_name = "FORMAT", value_enum, default_value = "table")]
     format: Format,
 }
