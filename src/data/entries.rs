@@ -8,7 +8,6 @@ use std::ops::Range;
 
 use super::ledgers::Ledgers;
 use super::record;
-use super::scan::ScanError;
 use crate::limits;
 use crate::wire::filter::SourceFilter;
 use crate::wire::id::ClientId;
@@ -82,21 +81,21 @@ impl Spots {
 }
 
 /// Reads part of a file: from an offset into the buffer; how many bytes, fewer only at its end.
-pub(crate) type Read<'a> = dyn FnMut(u64, u64, &mut [u8]) -> Result<usize, ScanError> + 'a;
+pub(crate) type Read<'a, E> = dyn FnMut(u64, u64, &mut [u8]) -> Result<usize, E> + 'a;
 
 /// Reads part of the one file that is searched.
-type ReadFile<'a> = dyn FnMut(u64, &mut [u8]) -> Result<usize, ScanError> + 'a;
+type ReadFile<'a, E> = dyn FnMut(u64, &mut [u8]) -> Result<usize, E> + 'a;
 
 /// Finds entries. `files` are those of the snapshot with what is in each, by serial and with its length; `read` reads one.
 ///
 /// # Errors
 /// Those of `read`.
-pub(crate) fn find<'v>(
+pub(crate) fn find<'v, E>(
     wanted: &Wanted,
     files: impl Iterator<Item = (u64, u64, &'v Ledgers)>,
     spots: &mut Spots,
-    read: &mut Read<'_>,
-) -> Result<Run, ScanError> {
+    read: &mut Read<'_, E>,
+) -> Result<Run, E> {
     let first = wanted.entries.start;
     // Those in a file that follow each other without a gap.
     let in_file = |ledgers: &Ledgers| {
@@ -157,7 +156,7 @@ impl<'a> Search<'a> {
     }
 
     /// Reads from `start` up to `bytes`, until everything is found or there is enough of it; answers where it stopped.
-    fn through(&mut self, start: u64, bytes: u64, read: &mut ReadFile<'_>) -> Result<u64, ScanError> {
+    fn through<E>(&mut self, start: u64, bytes: u64, read: &mut ReadFile<'_, E>) -> Result<u64, E> {
         let (mut at, mut kept) = (start, 0_usize);
         let mut buffer = vec![0; limits::ENTRIES_CHUNK_BYTES];
         while at < bytes {

@@ -58,7 +58,7 @@ impl Files {
             let got = rest.len().min(buffer.len());
             buffer[..got].copy_from_slice(&rest[..got]);
             bytes_read += got as u64;
-            Ok(got)
+            Ok::<_, std::convert::Infallible>(got)
         };
         let run = find(wanted, files, spots, &mut read).unwrap();
         (run, bytes_read)

@@ -1,17 +1,18 @@
 //! A data node: registers with the heads, keeps what they send in `data.txt`, answers when it is synced.
 //!
 //! This page is the contents. [`run`] opens the folder and starts the sessions. On the disk: `folder` is the lock,
-//! `storage` the disk, `log` appends and seals, `opening` and `recover` mend after a crash, `start` says as whom a folder
+//! `storage` the disk, `log` appends and seals (`current`: the file that is written), `opening` and `recover` mend after a crash, `start` says as whom a folder
 //! starts, `node_state` and `state_lines` are what its identity has noted, `standing` judges whether files are what they
 //! were left as, `strangers` tells what others wrote into them, `retention` says what has been kept long enough.
 //! What is where: `index`, `ledgers` and `sidecar`, `view` is a snapshot of that, `scan`, `window` and `entries` read it, `scans`
 //! is their thread. At work: `session` talks to one head, `desk` is what this identity keeps and promises, `commit` groups
-//! and `writer` writes, `fetching` gets what is lacking at the pace of `pace`, `feed` serves readers that follow, `rot`
+//! and `writer` writes (`orders`: what passes between them), `fetching` gets what is lacking at the pace of `pace`, `feed` serves readers that follow, `rot`
 //! counts again what rotted, `membership` is what the node is to its cluster, `worker` the thread that waits for a disk.
 //! A data node decides nothing about placement: heads do.
 
 pub(crate) mod commit;
 mod config;
+pub(crate) mod current;
 mod desk;
 mod entries;
 mod feed;
@@ -24,6 +25,7 @@ pub(crate) mod membership;
 mod node;
 pub(crate) mod node_state;
 pub(crate) mod opening;
+mod orders;
 mod pace;
 pub(crate) mod recover;
 pub(crate) mod retention;
@@ -74,10 +76,11 @@ pub(crate) use start::boot_id;
 
 use crate::limits;
 use commit::Commit;
+use current::LogError;
 use desk::Desk;
 use fetching::Fetching;
 use folder::{Folder, FolderError};
-use log::{LogError, Settings};
+use log::Settings;
 use membership::Membership;
 use node::Node;
 use opening::{OpenError, OpenReport};

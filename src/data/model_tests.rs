@@ -3,8 +3,9 @@
 //! The checker asks of every reopened log: what was synced is there, whole and in order; nothing is there that was not
 //! appended; no batch is split; the totals are right; and the log goes on. Planted faults show that it can fail.
 
+use super::current::LogError;
 use super::index::Summary;
-use super::log::{Log, LogError, Settings, SyncPolicy};
+use super::log::{Log, Settings, SyncPolicy};
 use super::record::{Fields, decode, encode};
 use super::scan::{Absent, Query, ScanBounds, Scanner};
 use super::segments::{CURRENT, INDEX, sealed_id};

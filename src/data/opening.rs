@@ -3,8 +3,8 @@
 //! Nothing is ever deleted: the torn tail goes to a `.torn` file before it is cut off, rot stays where it is. What was
 //! synced before is no torn tail, whatever is there now. Crashing anywhere in here and opening again comes to the same end.
 
+use super::current::{Before, Current, LogError};
 use super::index::{BlockSizes, Indexer};
-use super::log::{Before, Current, LogError};
 use super::recover::{self, BadPlace, Scan, TornTail};
 use super::segments::{CURRENT, INDEX, Segment, parse_index, sealed_id};
 use super::sidecar::{self, FileIndex, sidecar_name};

@@ -1,6 +1,6 @@
 //! What a data node has kept long enough: which sealed files go, and when it is time to look.
 //!
-//! [`plan`] decides and is pure; [`Log::remove`](super::log::Log::remove) removes; [`Keeper`] is the commit front's part.
+//! [`plan`] decides and is pure; `Log::remove` removes; [`Keeper`] is the commit front's part.
 //! Files go whole, and `data.txt` never goes. What one holder let go nobody owes: it does not wait for copies.
 
 use super::segments::Segment;

@@ -3,8 +3,9 @@
 //! The checker asks of every folder that was cut short: no file that `segments.txt` lists is missing, every record that
 //! was synced and not to go is there, and the log that is opened on it counts right and comes to the same end.
 
+use super::current::LogError;
 use super::index::Summary;
-use super::log::{Log, LogError, Settings, SyncPolicy};
+use super::log::{Log, Settings, SyncPolicy};
 use super::record::{Fields, decode, encode};
 use super::retention::{Policy, Retained, plan};
 use super::segments::{INDEX, is_data, parse_index};

@@ -19,6 +19,7 @@ use crate::limits;
 use crate::wire::filter::SourceFilter;
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::ledger::Place;
+use crate::wire::source::SourceName;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::BTreeSet;
@@ -42,11 +43,18 @@ fn client(n: u64) -> ClientId {
     ClientId(n % 3)
 }
 
+/// Whose record `n` is: neighbours mostly are of one source.
+fn source(n: u64) -> Option<SourceName> {
+    let names = ["", "a", "g/x", "g/y", "", "rare"];
+    let at = if n.is_multiple_of(500) { 5 } else { (n / 40) as usize % 5 };
+    names[at].parse().ok().filter(|_| !n.is_multiple_of(3))
+}
+
 /// The line of record `n`, the same every time.
 fn line(out: &mut Vec<u8>, n: u64) {
     let place = [None, Some(1), Some(2)][n as usize % 3].map(|number| Place { number, entry: n as u32 / 3 });
     let payload = "mensaje ".repeat(n as usize % 7);
-    encode(out, Fields { id: id(n), client: client(n), seq: n, place, source: None }, payload.as_bytes()).unwrap();
+    encode(out, Fields { id: id(n), client: client(n), seq: n, place, source: source(n) }, payload.as_bytes()).unwrap();
 }
 
 fn append<S: Storage>(log: &mut Log<S>, numbers: impl IntoIterator<Item = u64>) {
@@ -94,8 +102,12 @@ fn read<S: Storage>(scanner: &mut Scanner<S>, view: &View, mut query: Query) -> 
 fn check<S: Storage>(scanner: &mut Scanner<S>, view: &View, model: &BTreeSet<u64>, query: &Query) -> RecordId {
     let page = scanner.page(view, query).unwrap();
     assert!(page.next > query.from && page.next <= query.until, "{query:?} {page:?}");
-    let fits =
-        |n: &u64| id(*n) >= query.from && id(*n) < page.next && query.client.is_none_or(|wanted| wanted == client(*n));
+    let fits = |n: &u64| {
+        id(*n) >= query.from
+            && id(*n) < page.next
+            && query.client.is_none_or(|wanted| wanted == client(*n))
+            && query.sources.matches(source(*n).as_ref())
+    };
     let expected: Vec<u64> = model.iter().copied().filter(fits).collect();
     assert_eq!(numbers(&page), expected, "{query:?}");
     assert_eq!((page.records as usize, page.rotten), (expected.len(), 0));
@@ -107,7 +119,15 @@ fn random_query(rng: &mut SmallRng, end: u64) -> Query {
     let (a, b) = (rng.random_range(0..end + 2), rng.random_range(0..end + 2));
     let until = if rng.random_bool(0.5) { RecordId::MAX } else { id(a.max(b)).next() };
     let client = rng.random_bool(0.3).then(|| ClientId(rng.random_range(0..4)));
-    Query { from: id(a.min(b)), until, client, sources: SourceFilter::default(), bytes_max: rng.random_range(0..800) }
+    let sources = match rng.random_range(0..8) {
+        0 => "a",
+        1 => "g/",
+        2 => "rare,g/y",
+        3 => "nobody",
+        _ => "",
+    };
+    let sources = sources.parse().unwrap_or_default();
+    Query { from: id(a.min(b)), until, client, sources, bytes_max: rng.random_range(0..800) }
 }
 
 /// Damages or removes the sidecar of a sealed file.
@@ -162,6 +182,9 @@ fn history<S: Storage + Clone>(storage: &S, seed: u64, mut damage: impl FnMut(&V
     }
     let view = log.view();
     assert_eq!(entries(&view), model.iter().filter(|n| *n % 3 > 0).count() as u64);
+    let names: BTreeSet<SourceName> = model.iter().filter_map(|n| source(*n)).collect();
+    let (told, more) = view.sources(None, 100);
+    assert_eq!((told.iter().map(|(name, _)| *name).collect::<BTreeSet<_>>(), more), (names, false));
     damage(&view, &mut rng);
     for mut query in [all(300), all(0), random_query(&mut rng, end), random_query(&mut rng, end)] {
         while query.from < query.until {
@@ -373,6 +396,84 @@ fn a_file_that_the_log_gave_up_is_closed() {
     let without = View::new(Arc::default(), log.view().current().cloned());
     read(&mut scanner, &without, all(200));
     assert_eq!(open_files(dir.path()).iter().filter(|name| name.ends_with("(deleted)")).count(), 0);
+}
+
+/// More names than a table holds: a file is read for each, and nothing is passed over.
+#[test]
+fn a_hundred_thousand_names_are_read_and_right() {
+    let disk = SimDisk::default();
+    let settings = Settings { segment_bytes: 2 << 20, sync: SyncPolicy::Always };
+    let mut log = Log::open(disk.clone(), settings).unwrap().0;
+    for batch in 0..100_u64 {
+        let mut lines = Vec::new();
+        for n in batch * 1000..batch * 1000 + 1000 {
+            let place = Some(Place { number: 0, entry: n as u32 });
+            let source = format!("d{n}").parse().ok();
+            encode(&mut lines, Fields { id: id(n), client: client(n), seq: n, place, source }, b"x").unwrap();
+        }
+        log.append(&lines, &Summary::of(&lines)).unwrap();
+    }
+    log.sync().unwrap();
+    let of = |log: &Log<SimDisk>, name: &str| {
+        let query = Query { sources: name.parse().unwrap(), ..all(1000) };
+        read(&mut Scanner::new(disk.clone(), ScanBounds::default()), &log.view(), query).0
+    };
+    assert!(log.sealed().len() > 1, "{}", log.sealed().len());
+    let (told, more) = log.view().sources(None, usize::MAX);
+    assert!(more && told.len() >= limits::FILE_SOURCES_MAX && told.len() < 100_000, "{}", told.len());
+    for n in [0, 16_383, 16_384, 16_385, 99_999] {
+        assert_eq!(of(&log, &format!("d{n}")), [n]);
+    }
+    assert_eq!(of(&log, "nobody"), [0; 0]);
+    drop(log);
+    let (log, report) = Log::open(disk.clone(), settings).unwrap();
+    assert!(report.rescanned.is_empty());
+    assert_eq!(
+        (of(&log, "d99999"), of(&log, "d20000"), log.view().sources(None, 9).1),
+        (vec![99_999], vec![20_000], true)
+    );
+}
+
+/// A source that was silent for long: nothing of the files is read that came since.
+#[test]
+fn no_file_is_touched_that_has_none_of_a_source() {
+    let disk = SimDisk::default();
+    let mut log = open(disk.clone());
+    for n in 0..400 {
+        append(&mut log, n * 5..n * 5 + 5);
+    }
+    let view = log.view();
+    let mut scanner = Scanner::new(disk.clone(), BOUNDS);
+    let before = disk.bytes_read();
+    let query = |names: &str| Query { sources: names.parse().unwrap(), ..all(100_000) };
+    assert_eq!(read(&mut scanner, &view, query("nobody")).0, [0; 0]);
+    assert_eq!(disk.bytes_read(), before, "not a byte");
+    let expected: Vec<u64> = (0..2000).filter(|n| source(*n).is_some_and(|name| name.as_str() == "rare")).collect();
+    assert_eq!(read(&mut scanner, &view, query("rare")).0, expected);
+    assert!(disk.bytes_read() - before < view.bytes() / 5, "{} of {}", disk.bytes_read() - before, view.bytes());
+}
+
+#[test]
+fn what_retention_let_go_is_told_no_more() {
+    let disk = SimDisk::default();
+    let mut log = open(disk.clone());
+    for n in 0..100 {
+        append(&mut log, n * 5..n * 5 + 5);
+    }
+    let told = |log: &Log<SimDisk>| log.view().sources(None, 100).0;
+    let before = told(&log);
+    let gone: Vec<_> = log.sealed().iter().take(3).cloned().collect();
+    log.remove(gone).unwrap();
+    let after = told(&log);
+    drop(log);
+    let again = told(&open(disk.clone()));
+    let records = |all: &[(SourceName, super::sources::Heard)]| all.iter().map(|(_, heard)| heard.records).sum::<u64>();
+    assert!(records(&after) < records(&before));
+    assert_eq!(records(&after), records(&again));
+    for ((name, heard), (other, fresh)) in after.iter().zip(&again) {
+        assert_eq!((name, heard.records, heard.last), (other, fresh.records, fresh.last));
+        assert!(heard.first <= fresh.first, "{name}: never later than it was");
+    }
 }
 
 #[test]

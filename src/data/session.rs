@@ -15,10 +15,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::commit::{PutNumber, Sender, Verdict};
+use super::current::LogError;
 use super::desk::Desk;
 use super::entries::Wanted;
 use super::feed::{Feed, Place};
-use super::log::{LogError, SyncPolicy};
+use super::log::SyncPolicy;
 use super::membership::Doubt;
 use super::node::Node;
 use super::record::Fields;

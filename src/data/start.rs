@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::log::{Before, Last, Log, Settings, SyncPolicy};
+use super::current::{Before, Last};
+use super::log::{Log, Settings, SyncPolicy};
 use super::node_state::{self, As, Found, OLD_IDENTITY, Said, StateFile, Why};
 use super::opening::{OpenError, OpenReport};
 use super::state_lines::{Identity, Line, Run, State};

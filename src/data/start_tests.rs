@@ -1,8 +1,8 @@
 //! As whom folders start, and what is promised of them: new ones, old ones, those that lost something, and after crashes.
 
-use super::super::commit::{self, Order};
 use super::super::index::Summary;
 use super::super::node_state::{RESERVE, STATE};
+use super::super::orders::{Lines, Order};
 use super::super::record::{Fields, encode};
 use super::super::segments::{CURRENT, sealed_id};
 use super::super::simulated::SimDisk;
@@ -47,8 +47,8 @@ impl Running {
         Self { writer: Writer::new(log, Some(state)), kept, identity }
     }
 
-    fn write(&mut self, bytes: Vec<u8>, notes: &[Note]) -> Result<(), super::super::log::LogError> {
-        let mut order = commit::Lines::default();
+    fn write(&mut self, bytes: Vec<u8>, notes: &[Note]) -> Result<(), super::super::current::LogError> {
+        let mut order = Lines::default();
         (order.summary, order.bytes) = (Summary::of(&bytes), bytes);
         order.notes.text = state_lines::of_notes(notes);
         order.notes.urgent = notes.iter().any(Note::is_urgent);
@@ -92,7 +92,7 @@ fn a_new_folder_gets_an_identity_and_keeps_it() {
     assert!(disk.list().unwrap().contains(&RESERVE.to_owned()));
     let mut node = Running::of(first);
     node.identity.cluster = "casa".to_owned();
-    let mut order = commit::Lines::default();
+    let mut order = Lines::default();
     order.notes.text = joined(&node.identity);
     node.writer.carry_out(Order::Write(order)).result.unwrap();
     node.put(0..3);

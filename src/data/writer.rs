@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::commit::{Done, Files, Lines, LogState, Notes, Order};
-use super::log::{Log, LogError, Reaches, SyncPolicy};
+use super::current::LogError;
+use super::log::{Log, Reaches, SyncPolicy};
 use super::node_state::{StateFile, synced_line};
+use super::orders::{Done, Files, Lines, LogState, Notes, Order};
 use super::state_lines::{self, Line, Synced};
 use super::storage::Storage;
 use super::view::SealedFile;

@@ -1,15 +1,10 @@
 //! What is wrong with a cluster and does not mend itself, said once when it begins and once when it is over.
 //!
-//! [`Drift`] and [`Shortfall`] decide what is news, and are pure; [`run`] looks every second and writes to the head's log.
-//! What peers can cause to be logged goes through [`Head::say`]. Nothing here changes what the head does.
+//! [`Drift`] and [`Shortfall`] decide what is news. Pure: `said` looks every second and writes to the head's log.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
-
-use super::state::Head;
 use crate::limits;
 use crate::repeats::Repeats;
 
@@ -25,9 +20,9 @@ pub(crate) enum News {
 /// What was said already.
 #[derive(Debug)]
 pub(crate) struct Alarms {
-    drift: Drift,
-    shortfall: Shortfall,
-    peers: Repeats<Log>,
+    pub(super) drift: Drift,
+    pub(super) shortfall: Shortfall,
+    pub(super) peers: Repeats<Log>,
 }
 
 impl Default for Alarms {
@@ -48,51 +43,11 @@ pub(crate) enum Log {
 }
 
 impl Log {
-    fn write(self, line: &impl fmt::Display) {
+    pub(super) fn write(self, line: &impl fmt::Display) {
         match self {
             Self::Heartbeat => tracing::info!(target: "acopio::heartbeat", "{line}"),
             Self::Info => tracing::info!("{line}"),
             Self::Warn => tracing::warn!("{line}"),
-        }
-    }
-}
-
-impl Head {
-    /// Logs something that a peer can cause as often as it likes: the same again is counted.
-    pub(crate) fn say(&self, peer: IpAddr, log: Log, line: &str) {
-        if let Some(saying) = self.alarms.borrow_mut().peers.note(Some(peer), line, log, Instant::now()) {
-            log.write(&saying);
-        }
-    }
-
-    /// Logs what was only counted: the head ends.
-    pub(crate) fn say_last(&self) {
-        let last = self.alarms.borrow_mut().peers.last_words();
-        last.iter().for_each(|saying| saying.detail.write(saying));
-    }
-}
-
-/// Looks at the clock and the copies until the head is dropped.
-pub(crate) async fn run(head: &Head) {
-    let mut ticks = interval(limits::ALARM_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        head.tick_registro();
-        head.sum_visits(false);
-        let (ids, able, short) = head.core(|core| (core.clock_ns(), core.able(), core.counters().short));
-        let mut alarms = head.alarms.borrow_mut();
-        let due = alarms.peers.due(Instant::now());
-        due.iter().for_each(|saying| saying.detail.write(saying));
-        let news = [
-            alarms.drift.look(head.config.clock.wall_ns(), ids),
-            alarms.shortfall.look(able, head.config.replicas, short),
-        ];
-        for news in news.into_iter().flatten() {
-            match news {
-                News::Begins(text) => tracing::warn!("{text}"),
-                News::Over(text) => tracing::info!("{text}"),
-            }
         }
     }
 }

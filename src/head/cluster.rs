@@ -11,14 +11,12 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::registered::NodeEntry;
 use super::shelf::{Shelf, Stamp};
-use super::state::Head;
-use super::unread::{self, Growth, Unread};
+use super::unread::{self, Unread};
 use crate::ledger::heard::Heard;
 use crate::ledger::note::{Folded, Note};
 use crate::ledger::plan::Backoff;
-use crate::ledger::roster::{Roster, Standing};
+use crate::ledger::roster::Roster;
 use crate::ledger::text;
 use crate::limits;
 use crate::wire::ledger::NodeId;
@@ -33,7 +31,7 @@ const FORMAT: &str = "acopio-head 2";
 pub(crate) struct Cluster {
     pub(super) heard: RefCell<Heard>,
     pub(super) backoff: RefCell<Backoff>,
-    unread: RefCell<Unread>,
+    pub(super) unread: RefCell<Unread>,
     shelf: Shelf,
     /// What is written down.
     saved: RefCell<String>,
@@ -52,8 +50,8 @@ pub(crate) struct Cluster {
     /// Nodes that left in order on the connection that they have: they are not taken in again on it.
     pub(super) left: RefCell<BTreeSet<NodeId>>,
     /// Since when a node is away.
-    since: RefCell<BTreeMap<NodeId, SystemTime>>,
-    started: SystemTime,
+    pub(super) since: RefCell<BTreeMap<NodeId, SystemTime>>,
+    pub(super) started: SystemTime,
     /// Since when ledgers are to be opened and can't be.
     pub(super) waits: Cell<Option<Instant>>,
     /// The flags differ from what the cluster says, which was said once.
@@ -163,101 +161,4 @@ fn take(line: &str, noted: &mut Folded, unread: &mut Unread) -> Option<()> {
     let mut words = text::Words::new(words);
     let note = text::parse(words.next()?, &mut words)?;
     noted.add(note).ok()
-}
-
-impl Head {
-    /// Something is to be decided.
-    pub(crate) fn decide(&self) {
-        self.cluster.dirty.notify_one();
-    }
-
-    /// Reads what was heard.
-    pub(crate) fn heard<T>(&self, read: impl FnOnce(&Heard) -> T) -> T {
-        read(&self.cluster.heard.borrow())
-    }
-
-    /// A node is gone: since when is remembered.
-    pub(super) fn note_away(&self, node: NodeId) {
-        self.cluster.since.borrow_mut().insert(node, self.config.clock.now());
-        self.cluster.told.borrow_mut().remove(&node);
-        self.cluster.left.borrow_mut().remove(&node);
-    }
-
-    /// Since when a node is away that is not here.
-    pub(super) fn away_since(&self, node: NodeId) -> SystemTime {
-        self.cluster.since.borrow().get(&node).copied().unwrap_or(self.cluster.started)
-    }
-
-    /// The nodes that count and are not here.
-    #[must_use]
-    pub(crate) fn members_away(&self) -> Vec<Away> {
-        let here: Vec<NodeId> = self.nodes().iter().filter_map(|node| node.id).collect();
-        let heard = self.cluster.heard.borrow();
-        let roster = heard.roster();
-        let counts = roster.identities().filter(|(_, record)| record.generation.counts());
-        let away = counts.filter(|(node, _)| !here.contains(node));
-        let away = away.map(|(node, record)| (node, record.name.to_string())).collect::<Vec<_>>();
-        drop(heard);
-        away.into_iter().map(|(node, name)| Away { node, name, since: self.away_since(node) }).collect()
-    }
-
-    /// Why a node that is here gets no messages though it could keep them: others have to note first that it came in, and those
-    /// are away. None where that is a matter of moments.
-    #[must_use]
-    pub(crate) fn waits_to_come_in(&self, node: NodeId) -> Option<String> {
-        let standing = |node| self.heard(|heard| heard.roster().generation(node).standing());
-        let waits = self.heard(|heard| heard.roster().generation(node).promoted().is_some());
-        let away = self.members_away().into_iter().filter(|away| standing(away.node) != Standing::GivenUp);
-        let away: Vec<String> =
-            away.take(limits::AWAITED_NAMED_MAX).map(|away| format!("{} ({})", away.name, away.node)).collect();
-        (waits && !away.is_empty()).then(|| {
-            format!(
-                "it is new, and too few others are here that would miss it; start what is away, or give it up with \
-                 'acopio drain --gone': {}",
-                away.join(", ")
-            )
-        })
-    }
-
-    /// The name of a node.
-    #[must_use]
-    pub(crate) fn name_of(&self, node: NodeId) -> String {
-        let registered = self.nodes().iter().find(|entry| entry.id == Some(node)).map(|entry| entry.name.clone());
-        let known = || {
-            self.heard(|heard| {
-                heard.roster().identities().find(|(id, _)| *id == node).map(|(_, record)| record.name.to_string())
-            })
-        };
-        registered.or_else(known).filter(|name| !name.is_empty()).unwrap_or_else(|| node.to_string())
-    }
-
-    // ---- nodes that speak text ----
-
-    /// A node that speaks text keeps so many more.
-    pub(crate) fn text_node_keeps(&self, node: &NodeEntry, records: u64) {
-        let growth = self.cluster.unread.borrow_mut().add(&unread::name(node.dialect, node.ip), records);
-        if growth != Growth::Little {
-            self.decide();
-        }
-    }
-
-    /// A node that speaks text is gone: what is known of it is written down.
-    pub(crate) fn text_node_left(&self) {
-        self.decide();
-    }
-
-    /// The nodes that speak text and keep records, and how many each keeps. No read has them.
-    #[must_use]
-    pub(crate) fn unread(&self) -> Vec<(String, u64)> {
-        self.cluster.unread.borrow().iter().map(|(name, records)| (name.to_owned(), records)).collect()
-    }
-
-    /// Nobody asks for what a node that speaks text keeps any more. False if no such node is known.
-    pub(crate) fn forget_unread(&self, name: &str) -> bool {
-        let known = self.cluster.unread.borrow_mut().forget(name);
-        if known {
-            self.decide();
-        }
-        known
-    }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::places::Rules;
+use super::guests::Rules;
 use crate::clock::Clock;
 use crate::daily::Keep;
 use crate::wire::ledger::NodeId;

@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::alarms::Log;
-use super::places::{Exit, Newcomer, Place};
+use super::guests::{Exit, Newcomer};
+use super::places::Place;
 use super::registered::word;
 use super::state::Head;
 use super::{framed_client, node, text_client, text_node};

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::core::Core;
-use super::places::Guest;
+use super::guests::Guest;
 use super::state::Head;
 use crate::limits;
 use crate::wire::frame::{Frame, SourceCount};

@@ -3,7 +3,6 @@
 //!
 //! The decisions are in `ledger`: the node itself notes that it leaves, so a head that starts anew does not forget it.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::alarms::Log;
@@ -16,15 +15,6 @@ use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::Frame;
 use crate::wire::ledger::NodeId;
 
-/// What persons asked for and what is not through yet.
-#[derive(Debug, Default)]
-pub(crate) struct Drains {
-    /// The nodes that are being drained.
-    drained: BTreeSet<NodeId>,
-    /// Those of which is given up what only they have, once enough of the others know that they are given up.
-    lost: BTreeSet<NodeId>,
-}
-
 /// What a person asks for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked<'a> {
@@ -36,13 +26,6 @@ pub(crate) struct Asked<'a> {
     pub(crate) lose: bool,
     /// Who asks.
     pub(crate) peer: SocketAddr,
-}
-
-impl Drains {
-    /// Whether this node is being drained.
-    pub(super) fn contains(&self, node: NodeId) -> bool {
-        self.drained.contains(&node)
-    }
 }
 
 impl Head {

@@ -4,16 +4,15 @@
 //! token, what it has. There is no order among ledgers: the reader puts each client's messages in order. Nothing here waits
 //! for a node that is away: it sends what it has once it is back.
 
-use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::reads::Wanted;
+use super::feeds::{Inbox, Pushed};
+use super::pages::Wanted;
 use super::registered::NodeEntry;
 use super::state::Head;
 use crate::ledger::entries::EntrySet;
@@ -26,54 +25,6 @@ use crate::wire::frame::{self, Cursor, Frame, Numbers};
 use crate::wire::id::{ID_CHARS, RecordId};
 use crate::wire::ledger::{Digits, Incarnation, LedgerId};
 use crate::wire::record;
-
-/// Entries that a node sent.
-pub(crate) struct Pushed {
-    /// The ledger.
-    pub(crate) ledger: LedgerId,
-    /// The entries that it answers for.
-    pub(crate) entries: Range<u32>,
-    /// The lines of those that it has.
-    pub(crate) lines: Bytes,
-}
-
-/// Where what nodes send waits for one reader. Credit bounds it.
-#[derive(Default)]
-struct Inbox {
-    pushed: RefCell<Vec<(u64, Pushed)>>,
-    wake: Notify,
-}
-
-/// The feeds that one node has open here.
-#[derive(Default)]
-pub(crate) struct Feeds {
-    next: Cell<u32>,
-    open: RefCell<BTreeMap<u32, (u64, Weak<Inbox>)>>,
-}
-
-impl Feeds {
-    fn open(&self, serial: u64, inbox: &Rc<Inbox>) -> u32 {
-        let request = self.next.get();
-        self.next.set(request.wrapping_add(1));
-        self.open.borrow_mut().insert(request, (serial, Rc::downgrade(inbox)));
-        request
-    }
-
-    fn close(&self, request: u32) {
-        self.open.borrow_mut().remove(&request);
-    }
-
-    /// A node sent entries for a reader.
-    pub(crate) fn pushed(&self, request: u32, pushed: Pushed) {
-        let open = self.open.borrow().get(&request).cloned();
-        if let Some((serial, inbox)) = open
-            && let Some(inbox) = inbox.upgrade()
-        {
-            inbox.pushed.borrow_mut().push((serial, pushed));
-            inbox.wake.notify_one();
-        }
-    }
-}
 
 /// What a reader knows.
 #[derive(Clone, Debug, Default)]

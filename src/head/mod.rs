@@ -5,8 +5,11 @@
 //! `text_node` are the four kinds of session (`cutter`: text in batches, `names`: who has which name), `core` decides (`placement`: which ledger a batch goes to, `open`: one that is
 //! written, `window`: how much a node may have), `heartbeat` watches, `registro` remembers, `status` tells. `reads` answers
 //! readers with what is there, put together by `merge`, and `follow` with what comes (`readers`: what they share). `cluster`
-//! is what this head has heard, `rounds` carries out what is decided about it, `relay` passes copies on, `drain` lets nodes
-//! go; `alarms` says what is wrong. A head keeps no messages: data nodes do.
+//! is what this head has heard, `known` answers out of that, `rounds` carries out what is decided about it, `relay` passes
+//! copies on, `drain` lets nodes go; `said` tells what is wrong. A head keeps no messages: data nodes do.
+//!
+//! `state` is what all of them share. Its tables stand in files of their own, which know nothing of it: `alarms`, `cluster`,
+//! `drains`, `feeds`, `guests`, `pages`, `pulse`, `rates`, `relayed`.
 
 mod alarms;
 mod book;
@@ -18,23 +21,32 @@ pub(crate) mod core;
 mod cutter;
 mod devices;
 mod drain;
+mod drains;
 mod faults;
+mod feeds;
 mod flow;
 mod follow;
 mod framed_client;
+mod guests;
 mod heartbeat;
+mod known;
 pub(crate) mod merge;
 mod names;
 mod node;
 mod noted;
 mod open;
+mod pages;
 mod places;
+mod pulse;
+mod rates;
 mod readers;
 mod reads;
 mod registered;
 pub(crate) mod registro;
 mod relay;
+mod relayed;
 mod rounds;
+mod said;
 pub(crate) mod shelf;
 mod state;
 mod status;
@@ -58,7 +70,7 @@ use tokio::time::{sleep, timeout};
 
 pub(crate) use book::FILE as NAMES_FILE;
 pub(crate) use config::Config;
-pub(crate) use places::Rules;
+pub(crate) use guests::Rules;
 
 use crate::limits;
 use crate::lock::{Lock, Role};
@@ -127,7 +139,7 @@ pub(crate) async fn run_on(
     let sampled = Rc::clone(&head);
     chores.spawn_local(async move { status::sample(&sampled).await });
     let watched = Rc::clone(&head);
-    chores.spawn_local(async move { alarms::run(&watched).await });
+    chores.spawn_local(async move { said::run(&watched).await });
     chores.spawn_local(places::close_idle(Rc::clone(&head)));
     chores.spawn_local(book::follow(Rc::clone(&head)));
     let places = Arc::new(Semaphore::new(head.config.clients.most + limits::CONNECTIONS_EXTRA));

@@ -10,7 +10,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::alarms::Log;
-use super::places::{Guest, supersede};
+use super::guests::Guest;
+use super::places::supersede;
 use super::state::Head;
 use crate::limits;
 use crate::wire::error::{Code, Refusal};

@@ -10,8 +10,8 @@ use tokio::time::{Instant, timeout};
 
 use super::alarms::Log;
 use super::faults::Fault;
-use super::follow::Pushed;
-use super::reads::Answer;
+use super::feeds::Pushed;
+use super::pages::Answer;
 use super::registered::{Candidate, FramedSink, NodeEntry, NodeLog, NodeSink};
 use super::state::{Head, LEAVING, STOPPING};
 use super::window::Window;

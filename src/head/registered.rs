@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use super::core::{Batch, NodeKey};
 use super::devices::Questions;
-use super::follow::Feeds;
-use super::reads::Open;
+use super::feeds::Feeds;
+use super::pages::Open;
 use super::window::Window;
 use crate::ledger::held::Report;
 use crate::limits;
@@ -68,7 +68,7 @@ pub(crate) struct NodeEntry {
     /// What it said of its log last.
     pub(crate) report: RefCell<NodeLog>,
     /// Heartbeat state.
-    pub(crate) pulse: RefCell<super::heartbeat::Pulse>,
+    pub(crate) pulse: RefCell<super::pulse::Pulse>,
     /// When it settled something last, or was given something to settle after it had nothing.
     pub(crate) progress: Cell<Instant>,
     /// Scans that it has to answer.

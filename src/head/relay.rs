@@ -1,32 +1,18 @@
 //! Copies on their way from a node that has them to one that lacks them, through this head.
 //!
-//! The table says who asked; the head looks into no line.
+//! [`super::relayed`] says who asked; the head looks into no line.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
 use bytes::Bytes;
 
 use super::registered::NodeEntry;
+use super::relayed::Asker;
 use super::state::Head;
 use crate::limits;
 use crate::wire::frame::Frame;
 use crate::wire::ledger::LedgerId;
-
-/// A question that was passed on: to whom the answer goes, and under which number.
-#[derive(Clone, Copy, Debug)]
-struct Asker {
-    serial: u64,
-    request: u32,
-}
-
-/// Questions that were passed on, by the node that was asked and the number of the question there.
-#[derive(Debug, Default)]
-pub(crate) struct Relay {
-    next: u32,
-    open: BTreeMap<(u64, u32), Asker>,
-}
 
 impl Head {
     /// A node asks for entries: whoever has them is asked, or it hears at once that nobody has.

@@ -21,14 +21,14 @@ use super::config::Config;
 use super::core::{Author, Batch, Core, Effect, Label, NotTaken, Origin};
 use super::devices::{Live, Questions};
 use super::faults::Fault;
-use super::follow::Feeds;
+use super::feeds::Feeds;
+use super::guests::Places;
 use super::names::Takeovers;
-use super::places::Places;
+use super::pages::Open;
 use super::readers::Readers;
-use super::reads::Open;
 use super::registered::{Candidate, NodeEntry, NodeLog, NodeSink, word};
 use super::registro::Registro;
-use super::relay::Relay;
+use super::relayed::Relay;
 use super::shelf::Shelf;
 use super::visits::Visits;
 use crate::ledger::frames;
@@ -96,9 +96,9 @@ pub(crate) struct Head {
     /// Copies on their way between data nodes.
     pub(super) relay: RefCell<Relay>,
     /// Nodes that are being drained.
-    pub(crate) drains: RefCell<super::drain::Drains>,
+    pub(crate) drains: RefCell<super::drains::Drains>,
     /// Rates for `status`.
-    pub(crate) rates: RefCell<super::status::Rates>,
+    pub(crate) rates: RefCell<super::rates::Rates>,
     /// The cluster as it knows it.
     pub(super) cluster: Cluster,
     /// What all readers share.

@@ -14,7 +14,7 @@ use super::alarms::Log;
 use super::core::{Author, Batch, Core, Origin};
 use super::cutter::{Cutter, Piece};
 use super::flow::{Flow, LastWords, drive};
-use super::places::{Exit, Guest};
+use super::guests::{Exit, Guest};
 use super::state::{Client, Head, Outcome};
 use crate::limits;
 use crate::net::{Outbox, Read, ReadHalf, Turn, WriteHalf};

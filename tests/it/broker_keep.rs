@@ -38,9 +38,12 @@ fn what_is_kept_is_read_back_whole_and_in_order_and_published_once_more() {
     publisher.send(&["temp.bytes", "@@1"]);
     publisher.tell("load temp.n 500 100000");
     wait_kept(&head, 503);
-    let lines: Vec<String> = read(&head, &[]).iter().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect();
+    // Behind the time and the topic, which is the source of the record.
+    let text = |line: &String| format!("zmq {}", line.split_once(" zmq ").unwrap().1);
+    let lines: Vec<String> = read(&head, &[]).iter().map(text).collect();
     assert_eq!(lines[0], "zmq 11,4 temp.cellar 21.5");
     assert_eq!(lines[1], "zmq 14,2,0,3 calc.request.1 12  xxx");
+    assert_eq!(read(&head, &["--from", "calc.request.1", "--format", "raw"]), [lines[1].clone()]);
     let numbers = lines.iter().filter(|line| line.contains("temp.n "));
     let wanted: Vec<String> = (0..500).map(|k| format!("zmq 6,{} temp.n {k}", k.to_string().len())).collect();
     assert_eq!(numbers.cloned().collect::<Vec<_>>(), wanted);

@@ -453,7 +453,7 @@ fn the_cluster_keeps_each_measurement_and_how_each_mean_came_about() {
     one.process.wait_for("device roto does not count: \"ochenta\" is no number");
     let records = |kind: &str| -> Vec<Value> {
         let mut read = acopio();
-        read.args(["read", "--head", &head.at(), "--format", "raw"]);
+        read.args(["read", "--head", &head.at(), "--format", "raw", "--from", "1"]);
         let (code, out, err) = ran(read);
         assert_eq!(code, Some(0), "{err}");
         let records = out.lines().filter_map(|line| serde_json::from_str(line).ok());
