@@ -78,8 +78,9 @@ pub mod internals {
     pub use crate::cluster::docker::engine::{Engine, Found};
     pub use crate::data::index::Summary;
     pub use crate::data::log::{Log, Settings, SyncPolicy};
+    pub use crate::data::query::Query;
     pub use crate::data::recover::scan;
-    pub use crate::data::scan::{Query, ScanBounds, Scanner};
+    pub use crate::data::scan::{ScanBounds, Scanner};
     pub use crate::data::storage::Disk;
     pub use crate::head::merge::Merge;
 }

@@ -12,7 +12,8 @@ use bytes::{Bytes, BytesMut};
 use super::sources::{self, Error};
 use crate::client::reader::{Local, LocalEnd, Query};
 use crate::data::index::BlockSizes;
-use crate::data::scan::{self, Absent, ScanBounds, Scanner};
+use crate::data::query;
+use crate::data::scan::{Absent, ScanBounds, Scanner};
 use crate::data::segments::{CURRENT, INDEX, Segment, parse_index, sealed_id};
 use crate::data::sidecar;
 use crate::data::sources::{Marks, Sources};
@@ -74,7 +75,7 @@ impl Folder {
     }
 
     fn page(&mut self, from: RecordId, query: &Query) -> Result<(RecordId, Bytes), Error> {
-        let wanted = scan::Query {
+        let wanted = query::Query {
             from,
             until: query.until,
             client: query.client,

@@ -27,6 +27,7 @@ pub(crate) mod node_state;
 pub(crate) mod opening;
 mod orders;
 mod pace;
+pub(crate) mod query;
 pub(crate) mod recover;
 pub(crate) mod retention;
 mod rot;

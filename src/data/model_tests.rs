@@ -6,8 +6,9 @@
 use super::current::LogError;
 use super::index::Summary;
 use super::log::{Log, Settings, SyncPolicy};
+use super::query::Query;
 use super::record::{Fields, decode, encode};
-use super::scan::{Absent, Query, ScanBounds, Scanner};
+use super::scan::{Absent, ScanBounds, Scanner};
 use super::segments::{CURRENT, INDEX, sealed_id};
 use super::simulated::{Lie, SimDisk};
 use super::storage::{LogFile, Storage};

@@ -8,35 +8,20 @@
 use super::entries::{self, Run, Spots, Wanted};
 use super::index::{Block, BlockSizes};
 use super::ledgers::Ledgers;
+use super::query::Query;
 use super::segments::CURRENT;
 use super::sidecar::{self, FileIndex};
 use super::storage::{ReadAt, Storage};
 use super::view::{SealedFile, View};
 use super::window::Window;
 use crate::limits;
-use crate::wire::filter::SourceFilter;
-use crate::wire::id::{ClientId, RecordId};
+use crate::wire::id::RecordId;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What a reader wants.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Query {
-    /// The least id.
-    pub from: RecordId,
-    /// The first id that is not wanted.
-    pub until: RecordId,
-    /// Only records of this client.
-    pub client: Option<ClientId>,
-    /// Only records of these sources.
-    pub sources: SourceFilter,
-    /// Most bytes of lines in a page; a longer line is a page of its own.
-    pub bytes_max: usize,
-}
 
 /// A part of the answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

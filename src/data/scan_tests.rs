@@ -8,8 +8,9 @@
 use super::index::{BlockSizes, Summary};
 use super::ledgers::Ledgers;
 use super::log::{Log, Settings, SyncPolicy};
+use super::query::Query;
 use super::record::{Fields, decode, encode};
-use super::scan::{Page, Query, ScanBounds, ScanError, Scanner};
+use super::scan::{Page, ScanBounds, ScanError, Scanner};
 use super::segments::{CURRENT, INDEX};
 use super::sidecar::{self, sidecar_name};
 use super::simulated::SimDisk;

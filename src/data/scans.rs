@@ -6,7 +6,8 @@
 use super::commit::Commit;
 use super::entries::{Run, Wanted};
 use super::ledgers::Ledgers;
-use super::scan::{Absent, Page, Query, ScanBounds, ScanError, Scanner};
+use super::query::Query;
+use super::scan::{Absent, Page, ScanBounds, ScanError, Scanner};
 use super::segments::CURRENT;
 use super::storage::Storage;
 use super::view::View;

@@ -3,8 +3,8 @@
 //! Blocks are loaded into a window in any order and leave it as records in id order. What does not fit is dropped from
 //! the far end: the window then knows its horizon, and beyond it the scan begins a new window. Pure: it is given bytes.
 
+use super::query::Query;
 use super::record;
-use super::scan::Query;
 use crate::wire::filter::SourceFilter;
 use crate::wire::id::{ClientId, RecordId};
 use std::cmp::Ordering;

@@ -1,18 +1,10 @@
 //! `nombres.txt` beside a head's logs: names for devices that say none, by the address or the network that they come from.
 //!
-//! [`Book`] reads it and is pure; [`follow`] reads it again when it changes. A wrong line is told with its number, and the
-//! others count.
+//! A wrong line is told with its number, and the others count. Pure: `names` reads the file.
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
-use std::rc::Rc;
-use std::time::SystemTime;
 
-use tokio::io::AsyncReadExt as _;
-use tokio::time::{MissedTickBehavior, interval};
-
-use super::state::Head;
 use crate::limits;
 use crate::wire::said::{Said, Who};
 use crate::wire::source::SourceName;
@@ -67,6 +59,12 @@ impl fmt::Display for WrongLine {
 }
 
 impl Book {
+    /// How many names it has.
+    #[must_use]
+    pub(crate) const fn len(&self) -> usize {
+        self.lines.len()
+    }
+
     /// Reads it: an address or a network, a name and options on each line, and remarks behind a `#`.
     pub(crate) fn parse(text: &str) -> (Self, Vec<WrongLine>) {
         let (mut lines, mut wrong) = (Vec::new(), Vec::new());
@@ -111,44 +109,6 @@ impl Book {
             }
         }
     }
-}
-
-/// When a file was changed, and how long it was.
-type Seen = Option<(SystemTime, u64)>;
-
-/// Reads the file now and whenever it changes, until the head is dropped.
-pub(crate) async fn follow(head: Rc<Head>) {
-    let Some(path) = head.config.names.clone() else { return };
-    let mut seen: Seen = None;
-    let mut ticks = interval(limits::BOOK_LOOK_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let now = tokio::fs::metadata(&path).await.ok().and_then(|meta| Some((meta.modified().ok()?, meta.len())));
-        if now == seen {
-            continue;
-        }
-        seen = now;
-        match read(&path).await {
-            Ok(text) => {
-                let (book, wrong) = Book::parse(&text);
-                wrong.iter().take(limits::BOOK_WRONG_TOLD_MAX).for_each(|wrong| tracing::warn!("{wrong}"));
-                tracing::info!("{} names for addresses in {}", book.lines.len(), path.display());
-                head.book.replace(book);
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                head.book.replace(Book::default());
-            }
-            Err(error) => tracing::warn!("cannot read {}: {error}; the names of before count", path.display()),
-        }
-    }
-}
-
-async fn read(path: &PathBuf) -> std::io::Result<String> {
-    let file = tokio::fs::File::open(path).await?;
-    let mut text = Vec::new();
-    file.take(limits::BOOK_BYTES_MAX).read_to_end(&mut text).await?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //! copies on, `drain` lets nodes go; `said` tells what is wrong. A head keeps no messages: data nodes do.
 //!
 //! `state` is what all of them share. Its tables stand in files of their own, which know nothing of it: `alarms`, `cluster`,
-//! `drains`, `feeds`, `guests`, `pages`, `pulse`, `rates`, `relayed`.
+//! `book`, `drains`, `feeds`, `guests`, `live`, `pages`, `pulse`, `rates`, `relayed`, `takeovers`, `visits`.
 
 mod alarms;
 mod book;
@@ -30,6 +30,7 @@ mod framed_client;
 mod guests;
 mod heartbeat;
 mod known;
+mod live;
 pub(crate) mod merge;
 mod names;
 mod node;
@@ -51,6 +52,7 @@ pub(crate) mod shelf;
 mod state;
 mod status;
 mod steady;
+mod takeovers;
 mod text_client;
 mod text_node;
 mod unread;
@@ -141,7 +143,7 @@ pub(crate) async fn run_on(
     let watched = Rc::clone(&head);
     chores.spawn_local(async move { said::run(&watched).await });
     chores.spawn_local(places::close_idle(Rc::clone(&head)));
-    chores.spawn_local(book::follow(Rc::clone(&head)));
+    chores.spawn_local(names::follow(Rc::clone(&head)));
     let places = Arc::new(Semaphore::new(head.config.clients.most + limits::CONNECTIONS_EXTRA));
     let (mut failing, mut turn) = (false, Turn::default());
     loop {

@@ -15,7 +15,7 @@ use super::pages::Answer;
 use super::registered::{Candidate, FramedSink, NodeEntry, NodeLog, NodeSink};
 use super::state::{Head, LEAVING, STOPPING};
 use super::window::Window;
-use super::{devices, heartbeat};
+use super::{heartbeat, live};
 use crate::limits;
 use crate::net::{Outbox, ReadHalf, Turn, WriteHalf, read_some};
 use crate::wire::error::{Code, Refusal};
@@ -199,7 +199,7 @@ async fn follow(
                     entry.feeds.pushed(request, Pushed { ledger, entries: first..next, lines });
                 }
                 Frame::SourcesPage { request, more, unlisted, sources } => {
-                    entry.questions.answered(request, devices::Page { more, unlisted, sources });
+                    entry.questions.answered(request, live::Page { more, unlisted, sources });
                 }
                 Frame::Leave => leaving = true,
                 Frame::Page { request, next, greatest, rotten, lines } => {

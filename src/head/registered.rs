@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::core::{Batch, NodeKey};
-use super::devices::Questions;
 use super::feeds::Feeds;
+use super::live::Questions;
 use super::pages::Open;
 use super::window::Window;
 use crate::ledger::held::Report;
