@@ -25,7 +25,7 @@ pub(crate) struct Asked {
     #[command(flatten)]
     pub(crate) heads: Heads,
     /// Read these data folders, or the folders in these, in place of a cluster; nothing is written there
-    #[arg(long, env = "ACOPIO_DIR", value_name = "FOLDER", num_args = 1.., conflicts_with = "head")]
+    #[arg(long, env = "ACOPIO_DIR", value_name = "FOLDER", num_args = 1..)]
     dir: Vec<PathBuf>,
     /// Leave out what is older: than a time ago (10m, '1 hour ago'), a time (today, 08:00, '2026-11-21 10:00'), or a record id
     #[arg(long, env = "ACOPIO_SINCE", value_name = "TIME", value_parser = moment::moment)]

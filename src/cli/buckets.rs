@@ -51,6 +51,7 @@ pub(crate) type Said<'a> = &'a [(Series, Option<f64>)];
 #[derive(Debug, Default)]
 struct Values {
     count: u64,
+    sum: f64,
     mean: f64,
     min: f64,
     max: f64,
@@ -165,7 +166,8 @@ impl Values {
     fn add(&mut self, time: UnixNs, value: f64, aggregate: Aggregate) {
         let is_first = self.count == 0;
         self.count += 1;
-        // Not by the sum, which may be infinite where no value is.
+        self.sum += value;
+        // For sums that are infinite where no value is.
         let n = self.count as f64;
         self.mean += value / n - self.mean / n;
         self.min = if is_first { value } else { self.min.min(value) };
@@ -193,6 +195,7 @@ impl Values {
 
     fn said(mut self, aggregate: Aggregate) -> f64 {
         match aggregate {
+            Aggregate::Mean if self.sum.is_finite() => plain(self.sum / self.count as f64),
             Aggregate::Mean => self.mean,
             Aggregate::Min => self.min,
             Aggregate::Max => self.max,
@@ -202,10 +205,20 @@ impl Values {
                 self.all.sort_by(f64::total_cmp);
                 let at = |k: usize| self.all.get(k).copied().unwrap_or_default();
                 let (half, len) = (self.all.len() / 2, self.all.len());
-                if len % 2 == 1 { at(half) } else { at(half.saturating_sub(1)) / 2.0 + at(half) / 2.0 }
+                let (low, high) = (at(half.saturating_sub(1)), at(half));
+                match len % 2 {
+                    1 => high,
+                    _ if (low + high).is_finite() => plain((low + high) / 2.0),
+                    _ => low / 2.0 + high / 2.0,
+                }
             }
         }
     }
+}
+
+/// A number without the last digits that only adding up made: nobody measures to twelve.
+fn plain(value: f64) -> f64 {
+    format!("{value:.11e}").parse().unwrap_or(value)
 }
 
 #[cfg(test)]
@@ -249,6 +262,22 @@ mod tests {
             }
             assert_eq!(told(&mut buckets, u64::MAX), wanted, "{aggregate:?}");
             assert_eq!(buckets.held, 0);
+        }
+    }
+
+    #[test]
+    fn adding_up_makes_no_digits_and_nothing_infinite() {
+        for (values, wanted) in [
+            (&[21.7, 21.9][..], 21.8),
+            (&[21.1, 22.2, 21.3, 22.4], 21.75),
+            (&[f64::MAX, f64::MAX], f64::MAX),
+            (&[f64::MAX, -f64::MAX], 0.0),
+        ] {
+            for aggregate in [Aggregate::Mean, Aggregate::Median] {
+                let mut buckets = buckets(60, aggregate);
+                values.iter().for_each(|value| buckets.add(UnixNs(1), series("t"), *value));
+                buckets.finish(&mut |_, said| assert_eq!(said[0].1, Some(wanted), "{values:?}"));
+            }
         }
     }
 

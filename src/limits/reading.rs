@@ -99,3 +99,6 @@ pub(crate) const NOTES_MAX: usize = 100_000;
 
 /// Greatest reason for a correction, bytes: a line.
 pub(crate) const NOTE_WHY_BYTES_MAX: usize = 1000;
+
+/// Messages that are closer to each other came together: their time says nothing of their device's period.
+pub(crate) const MESSAGES_TOGETHER: Duration = Duration::from_millis(1);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::limits::MESSAGES_TOGETHER;
+
 /// A gap is one if it is longer than so many periods, in halves: a message that is late is not missing.
 const GAP_HALF_PERIODS: u64 = 5;
 
@@ -10,6 +12,8 @@ const BACK_MAX: u64 = 64;
 
 /// How far a counter may step ahead without having started again at random.
 const AHEAD_MAX: u64 = 1_000_000;
+
+const TOGETHER_NS: u64 = MESSAGES_TOGETHER.as_nanos() as u64;
 
 /// Least intervals that a period is learnt from.
 const INTERVALS_MIN: usize = 3;
@@ -82,9 +86,10 @@ pub(super) fn kept(mut heard: Vec<Heard>, until_ns: u64) -> Kept {
     kept
 }
 
+/// When messages came, those that came together once: a head gives what one read delivers ids that follow each other.
 fn distinct_times(heard: &[Heard]) -> Vec<u64> {
     let mut times: Vec<u64> = heard.iter().map(|heard| heard.time_ns).collect();
-    times.dedup();
+    times.dedup_by(|next, before| *next - *before < TOGETHER_NS);
     times
 }
 
@@ -160,6 +165,15 @@ mod tests {
         let few = kept(vec![at(0, None), at(900, None)], 5000 * S);
         assert_eq!((few.kept, few.due, few.missing, few.period), (2, 2, 0, None));
         assert_eq!(kept(Vec::new(), 0), Kept::default());
+    }
+
+    #[test]
+    fn what_one_read_delivered_came_at_one_time() {
+        let burst = |second: u64| (0..5).map(move |k| Heard { time_ns: second * S + k, ..at(second, None) });
+        let all = kept(burst(7).collect(), 9000 * S);
+        assert_eq!((all.missing, all.period), (0, None));
+        let hourly = kept((0..5).flat_map(|hour| burst(hour * 3600)).collect(), 5 * 3600 * S);
+        assert_eq!((hourly.missing, hourly.period), (0, Some(Duration::from_secs(3600))));
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::limits::{WATCH_DEVICES_MAX, WATCH_INTERVALS_MAX, WATCH_INTERVALS_MIN};
+use crate::limits::{MESSAGES_TOGETHER, WATCH_DEVICES_MAX, WATCH_INTERVALS_MAX, WATCH_INTERVALS_MIN};
 use crate::reading::Reading;
+
+const TOGETHER_NS: u64 = MESSAGES_TOGETHER.as_nanos() as u64;
 
 /// After what a device is silent.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -148,7 +150,8 @@ impl Devices {
 impl Device {
     /// Learns from the time since the message before, unless a burst of old ones says nothing of its period.
     fn learn(&mut self, said_ns: u64) {
-        let Some(interval) = said_ns.checked_sub(self.said_ns).filter(|interval| *interval > 0 && self.said_ns > 0)
+        let Some(interval) =
+            said_ns.checked_sub(self.said_ns).filter(|interval| *interval >= TOGETHER_NS && self.said_ns > 0)
         else {
             return;
         };
