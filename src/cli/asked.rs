@@ -18,6 +18,7 @@ use crate::limits::{RULES_BYTES_MAX, SEND_REFUSALS_SHOWN_MAX};
 use crate::reading::Rules;
 use crate::wire::filter::SourceFilter;
 use crate::wire::id::RecordId;
+use crate::wire::said::Who;
 
 /// Where to read, and what.
 #[derive(Debug, Args)]
@@ -88,6 +89,23 @@ impl Asked {
     /// What payloads mean; wrong lines are told, and the others hold.
     pub(crate) fn rules(&self) -> Result<Rules> {
         self.rules.as_deref().map_or_else(|| Ok(Rules::default()), rules)
+    }
+}
+
+/// The names and groups that were asked for and of which nothing was heard.
+pub(crate) fn unheard<'a>(filter: &SourceFilter, heard: impl Iterator<Item = &'a str> + Clone) -> Vec<String> {
+    let is_of = |who: &Who, name: &str| {
+        let one = SourceFilter::new(vec![*who]).unwrap_or_default();
+        name.parse().is_ok_and(|name| one.matches(Some(&name)))
+    };
+    filter.iter().filter(|who| !heard.clone().any(|name| is_of(who, name))).map(ToString::to_string).collect()
+}
+
+/// Says of whom nothing was heard.
+pub(crate) fn tell_unheard(unheard: &[String]) {
+    if !unheard.is_empty() {
+        let names = unheard.join(", ");
+        print::err(&format!("acopio: nothing was heard of {names} in this time; 'acopio devices' has the names"));
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::cli::moment::Zone;
-use crate::limits::{BUCKET_SERIES_MAX, BUCKET_VALUES_MAX, BUCKETS_OPEN_MAX, MEDIAN_VALUES_MAX};
+use crate::limits::{BUCKET_SERIES_MAX, BUCKET_VALUES_MAX, BUCKETS_EMPTY_MAX, BUCKETS_OPEN_MAX, MEDIAN_VALUES_MAX};
 use crate::reading::UnixNs;
 
 const WEEK_NS: i128 = 7 * 86_400 * 1_000_000_000;
@@ -77,6 +77,8 @@ pub(crate) struct Buckets {
     pub(crate) late: u64,
     /// Values of series past the bound.
     pub(crate) beyond: u64,
+    /// Empty buckets that were left out, as they were too many in a row.
+    pub(crate) skipped: u64,
 }
 
 impl Buckets {
@@ -84,7 +86,7 @@ impl Buckets {
     pub(crate) fn new(every: Duration, aggregate: Aggregate, zone: Zone) -> Self {
         let every_ns = i128::try_from(every.as_nanos()).unwrap_or(i128::MAX).max(1);
         let (series, open) = (BTreeSet::new(), BTreeMap::new());
-        Self { every_ns, aggregate, zone, series, open, next: None, held: 0, late: 0, beyond: 0 }
+        Self { every_ns, aggregate, zone, series, open, next: None, held: 0, late: 0, beyond: 0, skipped: 0 }
     }
 
     /// Where the bucket of this time begins.
@@ -135,6 +137,11 @@ impl Buckets {
         let first = self.open.first_key_value().map(|(start, _)| *start);
         let Some(mut start) = self.next.or(first) else { return };
         while start < end && !self.open.is_empty() {
+            if let Some((behind, count)) = self.silence(start, end) {
+                self.skipped += count;
+                (start, self.next) = (behind, Some(behind));
+                continue;
+            }
             let mut bucket = self.open.remove(&start).unwrap_or_default();
             self.held -= bucket.values().map(|values| values.all.len()).sum::<usize>();
             let (aggregate, nothing) = (self.aggregate, self.nothing());
@@ -146,6 +153,13 @@ impl Buckets {
             start = self.behind(start);
             self.next = Some(start);
         }
+    }
+
+    /// Where a silence ends that begins with this bucket, and how many buckets it has, if they are too many to be shown.
+    fn silence(&self, start: u64, end: u64) -> Option<(u64, u64)> {
+        let behind = self.open.first_key_value().map_or(end, |(first, _)| (*first).min(end));
+        let count = u64::try_from(i128::from(behind.saturating_sub(start)) / self.every_ns).unwrap_or(u64::MAX);
+        (count > BUCKETS_EMPTY_MAX).then_some((behind, count))
     }
 
     /// Gives out all that is left.
@@ -318,6 +332,20 @@ mod tests {
         assert_eq!(day.start(UnixNs(1_795_234_260 * S)), 1_795_219_200 * S);
         // The Monday of that week.
         assert_eq!(buckets(7 * 86_400, Aggregate::Mean).start(UnixNs(1_795_234_260 * S)), 1_794_787_200 * S);
+    }
+
+    #[test]
+    fn a_clock_that_is_a_year_behind_makes_no_year_of_empty_buckets() {
+        let mut buckets = Buckets::new(Duration::from_secs(1), Aggregate::Median, Zone::utc());
+        let series = || Series { source: "a".to_owned(), field: "t".to_owned() };
+        let year = 365 * 86_400;
+        for at in [0, 3, year] {
+            buckets.add(UnixNs(at * S), series(), 1.0);
+        }
+        let mut starts = Vec::new();
+        buckets.finish(&mut |start, _| starts.push(start / S));
+        assert_eq!(starts, [0, 1, 2, 3, year]);
+        assert_eq!(buckets.skipped, year - 4);
     }
 
     proptest! {

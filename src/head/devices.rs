@@ -94,7 +94,8 @@ impl Head {
             (device.records >= limits::DEVICE_GAPS_LEAST as u64 && span > 0.0)
                 .then(|| span / (device.records - 1) as f64)
         };
-        device.period_s = learnt.or_else(mean);
+        // What came in one packet tells nothing of how often a device speaks.
+        device.period_s = learnt.or_else(mean).filter(|period| *period >= limits::DEVICE_GAP_MIN.as_secs_f64());
         device.silent = device
             .period_s
             .zip(device.heard_s)

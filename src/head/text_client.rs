@@ -224,6 +224,7 @@ impl Writer<'_> {
                 Piece::Nobodys(refusal) => {
                     self.guest.add(1);
                     self.head.core_mut(|core| core.count_refused(1));
+                    self.head.note_refused(self.session, self.id, self.next_seq, 1, &refusal);
                     self.client.flow.room(&self.client.outbox).await;
                     let ticket = self.client.expect(1, 0, None);
                     self.client.answer(ticket, text::refusal_line(&refusal), false);

@@ -31,6 +31,9 @@ pub const RULES_BYTES_MAX: u64 = 1024 * 1024;
 /// Buckets that are open at the same time, for values that come late: two months of minutes. Past it the oldest go out.
 pub(crate) const BUCKETS_OPEN_MAX: usize = 100_000;
 
+/// Empty buckets in a row that are shown: behind a longer silence, or a clock that is a year behind, the next one follows.
+pub(crate) const BUCKETS_EMPTY_MAX: u64 = 10_000;
+
 /// Values that all open buckets hold for their medians, of eight bytes each. Past it the oldest buckets go out.
 pub(crate) const BUCKET_VALUES_MAX: usize = 4_000_000;
 

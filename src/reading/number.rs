@@ -54,6 +54,24 @@ fn ends_as_list(bytes: &[u8], end: usize) -> bool {
     next && matches!(bytes.get(end), Some(b',' | b'.'))
 }
 
+/// Bytes of digits in groups, by commas and then a point or the other way round: `1,234.5`, `1.234,5`. Who wrote them is not
+/// known, so they are no number.
+#[must_use]
+pub(super) fn grouped(text: &str) -> Option<usize> {
+    let sign = usize::from(text.starts_with(['+', '-']));
+    let digits = text.get(sign..)?;
+    let len = digits.find(|c: char| !c.is_ascii_digit() && c != ',' && c != '.').unwrap_or(digits.len());
+    let run = digits.get(..len)?.trim_end_matches([',', '.']);
+    let is_grouped = |group: char, point: char| {
+        let (whole, fraction) = run.split_once(point)?;
+        let mut groups = whole.split(group);
+        let first = groups.next()?;
+        let is_whole = (1..=3).contains(&first.len()) && whole.contains(group) && groups.all(|part| part.len() == 3);
+        (is_whole && !fraction.is_empty() && !fraction.contains([group, point])).then_some(())
+    };
+    is_grouped(',', '.').or_else(|| is_grouped('.', ',')).map(|()| sign + run.len())
+}
+
 /// Whether a word behind a number can be its unit.
 #[must_use]
 pub(super) fn is_unit(word: &str) -> bool {
@@ -161,6 +179,23 @@ mod tests {
             ("e5", "\"e5\""),
         ] {
             assert_eq!(shown(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn groups_of_thousands_are_known_as_such() {
+        for (text, wanted) in [
+            ("1,234.5", Some(7)),
+            ("-1.234,5 kg", Some(8)),
+            ("12,345,678.9", Some(12)),
+            ("1,2345.6", None),
+            ("1234,567.8", None),
+            ("21,4", None),
+            ("12.34.56", None),
+            ("1,234", None),
+            ("1,234.5,6", None),
+        ] {
+            assert_eq!(grouped(text), wanted, "{text}");
         }
     }
 

@@ -113,6 +113,9 @@ fn value_of(after: &str, to_the_end: bool) -> Found<'_> {
         let end = inner.find(quote).unwrap_or(inner.len());
         return found(inner.get(..end).unwrap_or_default(), (end + 2).min(text.len()), false);
     }
+    if let Some(end) = number::grouped(text) {
+        return found(text.get(..end).unwrap_or_default(), end, false);
+    }
     if let Some(end) = number_end(text) {
         return found(text.get(..end).unwrap_or_default(), end, true);
     }

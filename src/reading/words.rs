@@ -88,7 +88,7 @@ pub(super) fn separator(text: &str) -> Option<char> {
 
 fn has_decimal_commas(text: &str) -> bool {
     let mut words = text.split_whitespace().filter(|word| word.contains(',')).peekable();
-    words.peek().is_some() && words.all(number::is_number)
+    words.peek().is_some() && words.all(|word| number::is_number(word) || number::grouped(word) == Some(word.len()))
 }
 
 fn cells(text: &str, separator: char) -> Vec<String> {

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use self::due::{Gap, Heard, Kept, kept};
-use super::asked::Asked;
+use super::asked::{Asked, tell_unheard, unheard};
 use super::events::{Teller, each};
 use super::moment::Zone;
 use super::readings::Readings;
@@ -36,7 +36,8 @@ backlog closes its gap.
 
 Exit codes:
   0    nothing is missing
-  1    something is missing, or could not be read
+  1    something is missing, could not be read, or nothing was heard of a
+       name in --from
   2    bad usage";
 
 /// Tells whether each device's messages are all there: due, kept, missing, doubled
@@ -82,7 +83,7 @@ impl Check {
         let query = self.asked.query(&zone);
         let now =
             u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(0);
-        let until_ns = query.until.time_ns.min(now);
+        let (until_ns, sources) = (query.until.time_ns.min(now), query.sources.clone());
         let mut teller = Teller::new(global.quiet, &config, false);
         runtime::run_short(async {
             let (mut devices, mut count) = (BTreeMap::<Option<String>, Vec<Heard>>::new(), 0_usize);
@@ -105,6 +106,7 @@ impl Check {
             if count > CHECK_MESSAGES_MAX {
                 bail!("more than {CHECK_MESSAGES_MAX} messages; name a shorter time with --since and --until");
             }
+            let unheard = unheard(&sources, devices.keys().flatten().map(String::as_str));
             let lines: Vec<Line> =
                 devices.into_iter().map(|(source, heard)| line(source, kept(heard, until_ns), &zone)).collect();
             let text = match self.format {
@@ -112,7 +114,8 @@ impl Check {
                 Format::Json => print::json(&lines)?,
             };
             print::out("the report", &text)?;
-            let is_whole = teller.damaged == 0 && lines.iter().all(|line| line.missing == 0);
+            tell_unheard(&unheard);
+            let is_whole = teller.damaged == 0 && unheard.is_empty() && lines.iter().all(|line| line.missing == 0);
             Ok(if is_whole { Outcome::Done } else { Outcome::Failed })
         })
     }

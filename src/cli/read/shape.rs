@@ -312,6 +312,9 @@ impl Shape {
             if buckets.late > 0 {
                 lines.push(format!("{} values came too late for their buckets, which were printed", buckets.late));
             }
+            if buckets.skipped > 0 {
+                lines.push(format!("{} empty buckets were left out: nothing came for long", buckets.skipped));
+            }
             if buckets.beyond > 0 {
                 lines.push(format!(
                     "{} values are of too many fields and devices; name some with --fields",

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::act::{Acts, Doing, Told, Webhook};
 use self::silence::{Devices, Event, Silent, Wanted, What};
-use super::asked::Asked;
+use super::asked::{Asked, tell_unheard, unheard};
 use super::events::{Teller, each, say};
 use super::moment::Zone;
 use super::readings::Readings;
@@ -35,14 +35,16 @@ Examples:
       for cron: what is so now
 
 A device's period is the median of its last intervals, learnt from what came
-since --since (an hour ago) and from what comes. A command has 30 seconds, and
+since --since (an hour ago) and from what comes; who said nothing since then is
+not known, unless --from names it. A command has 30 seconds, and
 the event in ACOPIO_EVENT (silent, back, out, in), ACOPIO_SOURCE, ACOPIO_TIME,
 ACOPIO_FIELD, ACOPIO_VALUE and ACOPIO_TEXT; a request has 10 seconds, three
 times. Four of them run at the same time, 64 wait.
 
 Exit codes:
   0    ended by Ctrl-C; with --once: no device is silent or out of its range
-  1    it failed; with --once: some device is
+  1    it failed; with --once: some device is, or nothing was heard of a name
+       in --from
   2    bad usage";
 
 /// Tells when a device falls silent, comes back, or leaves its range
@@ -158,14 +160,16 @@ impl Watching {
     /// What is so now.
     async fn once(mut self, config: &Config, query: Query) -> Result<Outcome> {
         let mut doing = Doing::new(self.acts.clone());
-        let now = query.until.time_ns.min(now_ns());
+        let (now, sources) = (query.until.time_ns.min(now_ns()), query.sources.clone());
         let out = self.learn(config, query).await?.1;
         for event in out.into_iter().chain(self.devices.tick(now)) {
             self.tell(&event, &mut doing)?;
         }
         // A command has its own bound, and a request has its tries.
         doing.end(Duration::MAX).await;
-        Ok(if self.devices.is_anything_wrong() { Outcome::Failed } else { Outcome::Done })
+        let unheard = unheard(&sources, self.devices.names());
+        tell_unheard(&unheard);
+        Ok(if self.devices.is_anything_wrong() || !unheard.is_empty() { Outcome::Failed } else { Outcome::Done })
     }
 
     /// Learns from what there is: up to where, and which values are out of their ranges by then.

@@ -122,6 +122,11 @@ impl Devices {
         events.into_iter().map(|what| Event { source: source.clone(), time_ns, what }).collect()
     }
 
+    /// Who was heard.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.devices.keys().map(String::as_str)
+    }
+
     /// So late it is: who is silent by now.
     pub(super) fn tick(&mut self, now_ns: u64) -> Vec<Event> {
         let silent = self.silent;
