@@ -44,9 +44,11 @@ pub(crate) const MEDIAN_VALUES_MAX: usize = 64 * 1024;
 pub(crate) const BUCKET_SERIES_MAX: usize = 10_000;
 
 /// Rows of one group of a Parquet file: all of them are in memory until it is written.
+#[cfg(feature = "parquet")]
 pub(crate) const PARQUET_GROUP_ROWS_MAX: usize = 64 * 1024;
 
 /// Bytes of one group of a Parquet file, about, before compression.
+#[cfg(feature = "parquet")]
 pub(crate) const PARQUET_GROUP_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Time between two looks at what came, for a read that goes on where it stopped.
