@@ -20,7 +20,7 @@ use crate::ledger::entries::EntrySet;
 use crate::limits;
 use crate::net::Outbox;
 use crate::wire::filter::SourceFilter;
-use crate::wire::frame;
+use crate::wire::frame::{self, Frame};
 use crate::wire::id::ClientId;
 use crate::wire::ledger::{Incarnation, LedgerId};
 
@@ -126,8 +126,9 @@ impl Feed {
                         continue;
                     }
                     self.credit.set(self.credit.get().saturating_sub(run.lines.len() as u64));
-                    let (request, which) = (self.request, entries.start..next);
-                    if let Err(error) = outbox.with(|out| frame::pushed(out, request, ledger, which, &run.lines)) {
+                    let (request, entries) = (self.request, entries.start..next);
+                    let pushed = Frame::Pushed { request, ledger, entries, lines: run.lines.into() };
+                    if let Err(error) = outbox.with(|out| pushed.encode(out)) {
                         tracing::error!("entries cannot be sent: {error}");
                     }
                 }

@@ -165,10 +165,10 @@ impl Fetching {
         let Some((session, outbox)) = self.head(ledger) else { return };
         let request = self.next.get();
         self.next.set(request.wrapping_add(1));
-        let (from, to) = (range.start, range.end.min(range.start.saturating_add(limits::FETCH_ENTRIES_MAX)));
-        let sent = outbox.with(|out| Frame::Fetch { request, ledger, from, to }.encode(out));
-        if sent.is_ok() {
-            let asked = Asked { ledger, entries: from..to, at: Instant::now(), session };
+        let entries = range.start..range.end.min(range.start.saturating_add(limits::FETCH_ENTRIES_MAX));
+        let wanted = Frame::Fetch { request, ledger, entries: entries.clone() };
+        if outbox.with(|out| wanted.encode(out)).is_ok() {
+            let asked = Asked { ledger, entries, at: Instant::now(), session };
             self.asked.borrow_mut().insert(request, asked);
         }
     }

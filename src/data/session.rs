@@ -408,7 +408,7 @@ impl Answering<'_> {
                     ))
                 })?;
             }
-            Frame::Adopt { ledger, from, end, settled } => me.desk.adopt(ledger, from..end, settled),
+            Frame::Adopt { ledger, entries, settled } => me.desk.adopt(ledger, entries, settled),
             Frame::Roster(roster) => {
                 let roster = frames::of_roster(roster).map_err(|error| protocol(error.to_string()))?;
                 me.desk.noted(&roster).map_err(|error| protocol(error.to_string()))?;
@@ -439,8 +439,8 @@ impl Answering<'_> {
                 let page = sources_page(&me, request, behind, most.into());
                 sender.outbox.answer(|out| page.encode(out)).map_err(|error| Ended::Refused(error.refusal()))?;
             }
-            Frame::Fetch { request, ledger, from, to } => {
-                self.pages.spawn_local(async move { fetch(&me, &sender, request, ledger, from..to).await });
+            Frame::Fetch { request, ledger, entries } => {
+                self.pages.spawn_local(async move { fetch(&me, &sender, request, ledger, entries).await });
             }
             Frame::Follow { request, client, sources, done, cursors } => {
                 if self.feeds.len() >= limits::NODE_FEEDS_MAX {
@@ -510,7 +510,8 @@ async fn page(me: &Rc<Node>, sender: &HeadSender, request: u32, query: Query) {
                 let state = Frame::NodeState(report(me));
                 outbox.with(|out| state.encode(out)).unwrap_or_default();
             }
-            outbox.with(|out| frame::page(out, request, page.next, greatest, rotten, &page.lines))
+            let page = Frame::Page { request, next: page.next, greatest, rotten, lines: page.lines.into() };
+            outbox.with(|out| page.encode(out))
         }
         Err(error) => {
             let code = if error == ScanError::Busy { Code::Busy } else { Code::Storage };
@@ -539,22 +540,22 @@ async fn fetch(me: &Node, sender: &HeadSender, request: u32, ledger: LedgerId, e
         me.rot.missed(ledger, first, &run).await;
         run.lines
     };
-    if let Err(error) = sender.outbox.with(|out| frame::fetched(out, request, &lines)) {
+    let answer = Frame::Fetched { request, lines: lines.into() };
+    if let Err(error) = sender.outbox.with(|out| answer.encode(out)) {
         tracing::error!("entries cannot be sent: {error}");
     }
 }
 
-/// What a head hears of this node's log; the reason is cut to what fits.
+/// What a head hears of this node's log.
 fn report(me: &Node) -> NodeReport {
     let state = me.commit.state();
-    let end = state.reason.floor_char_boundary(limits::TEXT_BYTES_MAX);
     NodeReport {
         writable: state.reason.is_empty(),
         records: state.records,
         bytes: state.bytes,
         syncs: state.syncs,
         written: state.written,
-        reason: state.reason.get(..end).unwrap_or_default().to_owned(),
+        reason: state.reason,
     }
 }
 

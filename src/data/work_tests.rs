@@ -80,14 +80,14 @@ impl Heard {
 
     /// The entries that are pushed next.
     async fn pushed(&mut self) -> Option<(LedgerId, Range<u32>, usize)> {
-        let Frame::Pushed { request: 9, ledger, first, next, lines } = self.frame().await? else { panic!("no Pushed") };
-        Some((ledger, first..next, lines.split(|byte| *byte == b'\n').count() - 1))
+        let Frame::Pushed { request: 9, ledger, entries, lines } = self.frame().await? else { panic!("no Pushed") };
+        Some((ledger, entries, lines.split(|byte| *byte == b'\n').count() - 1))
     }
 
     /// The entries that are asked for next, and the number of the question.
     async fn fetch(&mut self) -> (u32, LedgerId, Range<u32>) {
-        let Some(Frame::Fetch { request, ledger, from, to }) = self.frame().await else { panic!("no Fetch") };
-        (request, ledger, from..to)
+        let Some(Frame::Fetch { request, ledger, entries }) = self.frame().await else { panic!("no Fetch") };
+        (request, ledger, entries)
     }
 }
 

@@ -33,8 +33,11 @@ struct FramedClient {
 impl FramedClient {
     /// Answers with the state of the head.
     fn report(&self, head: &Head, parts: Parts) -> Result<(), Refusal> {
-        let report = status::report(head, parts);
-        self.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())
+        self.send(&Frame::StatusReport(status::report(head, parts).into()))
+    }
+
+    fn send(&self, frame: &Frame) -> Result<(), Refusal> {
+        self.outbox.with(|out| frame.encode(out)).map_err(|error| error.refusal())
     }
 
     /// Has a client that is kept waiting know that this head is there.
@@ -52,7 +55,7 @@ impl Client for FramedClient {
             Outcome::Kept { first, sync, nodes } => {
                 frame::acked(buffer, batch.first_seq, count, *first, *sync, nodes.iter().map(|ip| &**ip))
             }
-            Outcome::Refused(refusal) => frame::refused(buffer, batch.first_seq, count, refusal),
+            Outcome::Refused(refusal) => refused(batch.first_seq, count, refusal.clone()).encode(buffer),
         });
         if let Err(error) = written {
             // The numbers came out of our own decoder, so they fit; the client's retry would find out otherwise.
@@ -130,8 +133,7 @@ async fn read_frames(
                     head.solo_ready().await;
                     let window =
                         (limits::CLIENT_IN_FLIGHT_MESSAGES_MAX as u32, limits::CLIENT_IN_FLIGHT_BYTES_MAX as u32);
-                    let welcome = head.welcome(window);
-                    client.outbox.with(|out| welcome.encode(out)).map_err(|error| error.refusal())?;
+                    client.send(&head.welcome(window))?;
                 }
                 (Frame::StatusQuery { clients, ledgers }, _) => {
                     client.flow.room(&client.outbox).await;
@@ -141,7 +143,7 @@ async fn read_frames(
                 (Frame::DevicesQuery { behind, most }, _) => {
                     client.flow.room(&client.outbox).await;
                     let report = head.devices_report(behind, most).await;
-                    client.outbox.with(|out| frame::status_report(out, &report)).map_err(|error| error.refusal())?;
+                    client.send(&Frame::StatusReport(report.into()))?;
                     turn.end().await;
                 }
                 (Frame::Drain { gone, lose, name }, _) => {
@@ -274,7 +276,7 @@ impl Writer<'_> {
                 }
             };
             if let Err(refusal) = placed
-                && let Err(error) = self.client.outbox.with(|out| frame::refused(out, first_seq, count, &refusal))
+                && let Err(error) = self.client.send(&refused(first_seq, count, refusal))
             {
                 tracing::error!("a refusal cannot be sent: {error}");
             }
@@ -292,6 +294,10 @@ impl Writer<'_> {
         }
         placed
     }
+}
+
+const fn refused(first_seq: u64, count: u32, refusal: Refusal) -> Frame {
+    Frame::Refused { first_seq, count, refusal }
 }
 
 fn failure(refusal: &Refusal) -> LastWords {

@@ -184,7 +184,9 @@ async fn follow(
             }
             match frame {
                 Frame::PutAck { up_to, sync } => head.node_acked(entry, up_to, sync)?,
-                Frame::PutRefused { number, refusal } => head.node_refused(entry, number, &refusal)?,
+                Frame::PutRefused { number, code, why } => {
+                    head.node_refused(entry, number, &Refusal::new(code, why))?
+                }
                 Frame::Pong(n) => heartbeat::pong(head, entry, n),
                 Frame::Ping(n) => sink.outbox.answer(|out| frame::pong(out, n)),
                 Frame::NodeState(report) => {
@@ -193,10 +195,10 @@ async fn follow(
                 }
                 Frame::Roster(roster) => head.node_noted(entry, roster)?,
                 Frame::Holds { more, gone, held } => head.node_holds(entry, more, gone, held)?,
-                Frame::Fetch { request, ledger, from, to } => head.fetch(entry, request, ledger, from..to),
+                Frame::Fetch { request, ledger, entries } => head.fetch(entry, request, ledger, entries),
                 Frame::Fetched { request, lines } => head.fetched(entry, request, lines),
-                Frame::Pushed { request, ledger, first, next, lines } => {
-                    entry.feeds.pushed(request, Pushed { ledger, entries: first..next, lines });
+                Frame::Pushed { request, ledger, entries, lines } => {
+                    entry.feeds.pushed(request, Pushed { ledger, entries, lines });
                 }
                 Frame::SourcesPage { request, more, unlisted, sources } => {
                     entry.questions.answered(request, live::Page { more, unlisted, sources });

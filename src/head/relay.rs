@@ -34,7 +34,7 @@ impl Head {
         let number = relay.next;
         relay.next = relay.next.wrapping_add(1);
         relay.open.insert((source.key.serial(), number), Asker { serial, request });
-        source.tell(&Frame::Fetch { request: number, ledger, from: entries.start, to: entries.end });
+        source.tell(&Frame::Fetch { request: number, ledger, entries });
     }
 
     /// A node answers what another one asked for.

@@ -87,7 +87,7 @@ impl Head {
             }
             Order::Adopt { node, ledger, from, end, settled } => {
                 if let Some(entry) = self.entry_of(node) {
-                    entry.tell(&Frame::Adopt { ledger, from, end, settled });
+                    entry.tell(&Frame::Adopt { ledger, entries: from..end, settled });
                 }
             }
             Order::Refuse { node, ledger, count, settled } => {

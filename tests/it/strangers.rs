@@ -54,7 +54,7 @@ fn a_node_that_asks_and_never_reads_is_read_no_further() {
     let head = Head::start(dir.path(), &[]);
     let before = head.process.peak_kib();
     let questions =
-        [("ping", Frame::Ping(7)), ("fetch", Frame::Fetch { request: 1, ledger: LedgerId::default(), from: 0, to: 1 })];
+        [("ping", Frame::Ping(7)), ("fetch", Frame::Fetch { request: 1, ledger: LedgerId::default(), entries: 0..1 })];
     for (k, (name, question)) in (1..).zip(questions) {
         let mut node = Frames::open(head.connect(), NODE_OPENING);
         node.say(&register(k, name));

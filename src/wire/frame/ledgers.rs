@@ -4,16 +4,12 @@
 
 use std::ops::Range;
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 
 use super::FrameError;
-use super::decode::{Fields, check_node};
-use super::encode::text;
-use crate::limits::{FOLLOW_CURSORS_MAX, FOUNDINGS_MAX, HOLDS_MAX, LACKING_MAX, REPLICAS_MAX, ROSTER_MAX};
-use crate::wire::ledger::{Incarnation, LedgerId, NUMBER_END, NodeId};
-use crate::wire::source::SourceName;
-
-type Result<T = (), E = FrameError> = std::result::Result<T, E>;
+use super::field::{Field, Fields, Result, check_count, check_span, choice, list, sequence};
+use crate::limits::{FOLLOW_CURSORS_MAX, FOUNDINGS_MAX, HOLDS_MAX, LACKING_MAX, ROSTER_MAX};
+use crate::wire::ledger::{Incarnation, LedgerId, NodeId};
 
 /// How a node has a ledger.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -113,222 +109,62 @@ pub struct Cursor {
     pub next: u32,
 }
 
-/// Beside the count of a Put's members: the name of its source follows them.
-pub(super) const PUT_HAS_SOURCE: u8 = 0x80;
-
 /// Stands for no copies on the wire.
 const NO_COPIES: Copies = Copies { replicas: 0, least: 0, before: 0, generation: 0 };
 
-fn check_ledger(ledger: LedgerId) -> Result {
-    if ledger.is_valid() { Ok(()) } else { Err(FrameError::Ledger(ledger.incarnation.0, ledger.number)) }
-}
-
-fn check_range(range: &Range<u32>) -> Result {
-    let fits = range.start < range.end && range.end <= NUMBER_END;
-    if fits { Ok(()) } else { Err(FrameError::Range(range.start, range.end)) }
-}
-
-pub(super) fn check_span(from: u32, end: u32) -> Result {
-    if from <= end && end <= NUMBER_END { Ok(()) } else { Err(FrameError::Range(from, end)) }
-}
-
-fn check_count(count: usize, most: usize) -> Result {
-    if count <= most { Ok(()) } else { Err(FrameError::Entries { count, most }) }
-}
-
-pub(super) fn put_ledger(out: &mut BytesMut, ledger: LedgerId) -> Result {
-    check_ledger(ledger)?;
-    out.put_u32(ledger.incarnation.0);
-    out.put_u32(ledger.number);
-    Ok(())
-}
-
-pub(super) fn put_node(out: &mut BytesMut, node: NodeId) -> Result {
-    check_node(node)?;
-    out.put_u64(node.0);
-    Ok(())
-}
-
-pub(super) fn put_members(out: &mut BytesMut, members: &[NodeId]) -> Result {
-    check_count(members.len(), REPLICAS_MAX)?;
-    out.put_u8(members.len() as u8);
-    members.iter().try_for_each(|node| put_node(out, *node))
-}
-
-pub(super) fn put_held(out: &mut BytesMut, held: &Held) -> Result {
-    put_ledger(out, held.ledger)?;
-    put_members(out, &held.members)?;
-    out.put_u8(held.member.into());
-    out.put_u8(held.state as u8);
-    for entry in [held.from, held.end, held.count] {
-        check_span(0, entry)?;
-        out.put_u32(entry);
-    }
-    check_count(held.lacking.len(), LACKING_MAX)?;
-    out.put_u8(held.lacking.len() as u8);
-    for range in &held.lacking {
-        check_range(range)?;
-        out.put_u32(range.start);
-        out.put_u32(range.end);
-    }
-    Ok(())
-}
-
-pub(super) fn put_roster(out: &mut BytesMut, roster: &Roster) -> Result {
-    check_count(roster.members.len(), ROSTER_MAX)?;
-    check_count(roster.foundings.len(), FOUNDINGS_MAX)?;
-    let Copies { replicas, least, before, generation } = roster.copies.unwrap_or(NO_COPIES);
-    out.put_slice(&[replicas, least, before]);
-    out.put_u32(generation);
-    out.put_u8(roster.foundings.len() as u8);
-    for founding in &roster.foundings {
-        out.put_u64(founding.time_ns);
-        out.put_u32(founding.head.0);
-    }
-    for member in &roster.members {
-        put_node(out, member.node)?;
-        out.put_u32(member.generation);
-        text(out, &member.name)?;
-    }
-    Ok(())
-}
-
-pub(super) fn put_numbers(out: &mut BytesMut, all: &[Numbers]) -> Result {
-    check_count(all.len(), FOLLOW_CURSORS_MAX)?;
-    out.put_u16(all.len() as u16);
-    for Numbers { incarnation, numbers } in all {
-        check_range(numbers)?;
-        put_ledger(out, LedgerId { incarnation: *incarnation, number: numbers.start })?;
-        out.put_u32(numbers.end);
-    }
-    Ok(())
-}
-
-pub(super) fn put_place(out: &mut BytesMut, done: &[Numbers], cursors: &[Cursor]) -> Result {
-    put_numbers(out, done)?;
-    check_count(cursors.len(), FOLLOW_CURSORS_MAX)?;
-    for Cursor { ledger, next } in cursors {
-        put_ledger(out, *ledger)?;
-        check_span(0, *next)?;
-        out.put_u32(*next);
-    }
-    Ok(())
-}
-
-impl Fields<'_> {
-    pub(super) fn ledger(&mut self) -> Result<LedgerId> {
-        let ledger = LedgerId { incarnation: Incarnation(self.u32()?), number: self.u32()? };
-        check_ledger(ledger).map(|()| ledger)
-    }
-
-    pub(super) fn node(&mut self) -> Result<NodeId> {
-        let node = NodeId(self.u64()?);
-        check_node(node).map(|()| node)
-    }
-
-    pub(super) fn nodes(&mut self) -> Result<Vec<NodeId>> {
-        let count = self.u8()?;
-        self.so_many_nodes(count)
-    }
-
-    fn so_many_nodes(&mut self, count: u8) -> Result<Vec<NodeId>> {
-        check_count(count.into(), REPLICAS_MAX)?;
-        (0..count).map(|_| self.node()).collect()
-    }
-
-    /// The members that a Put names, and the name of its source.
-    pub(super) fn members_of_put(&mut self) -> Result<(Vec<NodeId>, Option<SourceName>)> {
-        let count = self.u8()?;
-        let members = self.so_many_nodes(count & !PUT_HAS_SOURCE)?;
-        let source = if count & PUT_HAS_SOURCE == 0 { None } else { Some(self.source()?) };
-        Ok((members, source))
-    }
-
-    pub(super) fn source(&mut self) -> Result<SourceName> {
-        SourceName::from_bytes(self.text()?.as_bytes()).map_err(FrameError::Source)
-    }
-
-    pub(super) fn span(&mut self) -> Result<Range<u32>> {
-        let (from, end) = (self.u32()?, self.u32()?);
-        check_span(from, end).map(|()| from..end)
-    }
-
-    fn entry(&mut self) -> Result<u32> {
-        let entry = self.u32()?;
-        check_span(0, entry).map(|()| entry)
-    }
-
-    fn range(&mut self) -> Result<Range<u32>> {
-        let range = self.u32()?..self.u32()?;
-        check_range(&range).map(|()| range)
-    }
-
-    fn hold_state(&mut self) -> Result<HoldState> {
-        match self.u8()? {
-            0 => Ok(HoldState::Open),
-            1 => Ok(HoldState::Over),
-            2 => Ok(HoldState::Settled),
-            3 => Ok(HoldState::Part),
-            other => Err(FrameError::Flags(other)),
-        }
-    }
-
-    pub(super) fn holds(&mut self) -> Result<Vec<Held>> {
-        let mut all = Vec::new();
-        while !self.rest.is_empty() {
-            check_count(all.len() + 1, HOLDS_MAX)?;
-            let (ledger, members, member, state) = (self.ledger()?, self.nodes()?, self.bool()?, self.hold_state()?);
-            let (from, end, count) = (self.entry()?, self.entry()?, self.entry()?);
-            let ranges = self.u8()?;
-            check_count(ranges.into(), LACKING_MAX)?;
-            let lacking = (0..ranges).map(|_| self.range()).collect::<Result<_>>()?;
-            all.push(Held { ledger, members, member, state, from, end, count, lacking });
-        }
-        Ok(all)
-    }
-
-    pub(super) fn roster(&mut self) -> Result<Roster> {
-        let (replicas, least, before, generation) = (self.u8()?, self.u8()?, self.u8()?, self.u32()?);
-        let copies = Copies { replicas, least, before, generation };
-        let mut roster = Roster { copies: (copies != NO_COPIES).then_some(copies), ..Roster::default() };
-        let foundings = self.u8()?;
-        check_count(foundings.into(), FOUNDINGS_MAX)?;
-        for _ in 0..foundings {
-            let (time_ns, head) = (self.u64()?, Incarnation(self.u32()?));
-            roster.foundings.push(Founding { time_ns, head });
-        }
-        while !self.rest.is_empty() {
-            check_count(roster.members.len() + 1, ROSTER_MAX)?;
-            let (node, generation, name) = (self.node()?, self.u32()?, self.text()?.to_owned());
-            roster.members.push(Member { node, generation, name });
-        }
-        Ok(roster)
-    }
-
-    pub(super) fn numbers(&mut self) -> Result<Vec<Numbers>> {
-        let count = usize::from(self.u16()?);
-        check_count(count, FOLLOW_CURSORS_MAX)?;
-        let mut all = Vec::new();
-        for _ in 0..count {
-            let (first, end) = (self.ledger()?, self.u32()?);
-            let numbers = first.number..end;
-            check_range(&numbers)?;
-            all.push(Numbers { incarnation: first.incarnation, numbers });
-        }
-        Ok(all)
-    }
-
-    pub(super) fn place(&mut self) -> Result<(Vec<Numbers>, Vec<Cursor>)> {
-        let (done, mut cursors) = (self.numbers()?, Vec::new());
-        while !self.rest.is_empty() {
-            check_count(cursors.len() + 1, FOLLOW_CURSORS_MAX)?;
-            let (ledger, next) = (self.ledger()?, self.u32()?);
-            check_span(0, next)?;
-            cursors.push(Cursor { ledger, next });
-        }
-        Ok((done, cursors))
-    }
-}
-
-const _: () = assert!(REPLICAS_MAX < PUT_HAS_SOURCE as usize);
 const _: () = assert!(LACKING_MAX <= u8::MAX as usize && FOLLOW_CURSORS_MAX <= u16::MAX as usize);
+
+choice!(HoldState { Open, Over, Settled, Part }, FrameError::Flags);
+sequence!(Held { ledger, members, member, state, from, end, count, lacking }, check_held);
+sequence!(Copies { replicas, least, before, generation });
+sequence!(Founding { time_ns, head });
+sequence!(Member { node, generation, name });
+sequence!(Roster { copies, foundings, members });
+sequence!(Cursor { ledger, next }, check_cursor);
+list!(Held, HOLDS_MAX, to the end);
+list!(Range<u32>, LACKING_MAX, counted in u8);
+list!(Founding, FOUNDINGS_MAX, counted in u8);
+list!(Member, ROSTER_MAX, to the end);
+list!(Numbers, FOLLOW_CURSORS_MAX, counted in u16);
+list!(Cursor, FOLLOW_CURSORS_MAX, to the end);
+
+impl Field for Option<Copies> {
+    fn put(&self, out: &mut BytesMut) -> Result {
+        self.unwrap_or(NO_COPIES).put(out)
+    }
+
+    fn take(fields: &mut Fields<'_>) -> Result<Self> {
+        let copies = Copies::take(fields)?;
+        Ok((copies != NO_COPIES).then_some(copies))
+    }
+}
+
+/// Its first ledger, and the first number behind.
+impl Field for Numbers {
+    fn put(&self, out: &mut BytesMut) -> Result {
+        check_range(&self.numbers)?;
+        LedgerId { incarnation: self.incarnation, number: self.numbers.start }.put(out)?;
+        self.numbers.end.put(out)
+    }
+
+    fn take(fields: &mut Fields<'_>) -> Result<Self> {
+        let (first, end) = (LedgerId::take(fields)?, u32::take(fields)?);
+        let numbers = first.number..end;
+        check_range(&numbers)?;
+        Ok(Self { incarnation: first.incarnation, numbers })
+    }
+}
+
+fn check_held(held: &Held) -> Result {
+    [held.from, held.end, held.count].into_iter().try_for_each(|entry| check_span(0, entry))?;
+    held.lacking.iter().try_for_each(check_range)
+}
+
+fn check_cursor(cursor: &Cursor) -> Result {
+    check_span(0, cursor.next)
+}
+
+/// A range that has something in it.
+fn check_range(range: &Range<u32>) -> Result {
+    if range.is_empty() { Err(FrameError::Range(range.start, range.end)) } else { check_span(range.start, range.end) }
+}

@@ -2,16 +2,18 @@
 
 use proptest::prelude::*;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
+use super::table::kind;
 use super::*;
 use crate::limits::{
     FRAME_MESSAGES_MAX, LINES_FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, REPLICAS_MAX, STATUS_BYTES_MAX, TEXT_BYTES_MAX,
 };
-use crate::wire::error::Code;
+use crate::wire::error::{Code, Refusal};
 use crate::wire::filter::tests::any_filter;
-use crate::wire::ledger::{Incarnation, NUMBER_END};
-use crate::wire::source::{Flaw, tests::name as source_name};
+use crate::wire::id::{ClientId, RecordId};
+use crate::wire::ledger::{Incarnation, LedgerId, NUMBER_END, NodeId, Place};
+use crate::wire::source::{Flaw, SourceName, tests::name as source_name};
 
 fn id(time_ns: u64) -> RecordId {
     RecordId { time_ns, incarnation: 7 }
@@ -103,7 +105,7 @@ fn a_store_as_without_a_name_that_is_one_is_refused() {
 #[test]
 fn counts_and_lengths_that_lie_are_named() {
     let store = |count: u16, block: &[u8]| error(kind::STORE, &[&[0; 8], &count.to_be_bytes()[..], block].concat());
-    assert_eq!(store(0, b""), FrameError::Empty);
+    assert_eq!(store(0, b""), FrameError::Count(0));
     assert_eq!(store(1025, b""), FrameError::Count(1025));
     assert_eq!(store(2, b"\0\0\0\x01a"), FrameError::BlockShort { count: 2, at: 2 });
     assert_eq!(store(1, b"\0\0\0\x05a"), FrameError::BlockShort { count: 1, at: 1 });
@@ -129,7 +131,8 @@ fn fields_out_of_bounds_are_named() {
     assert_eq!(error(kind::FAILURE, &[0, 1, 0, 2, 1]), FrameError::TextLong(513));
     assert_eq!(error(kind::FAILURE, &[0, 1, 0, 0, 9]), FrameError::Short { kind: kind::FAILURE, wanted: 9, left: 0 });
     assert!(matches!(error(kind::PUT, &ones), FrameError::Checksum { .. }));
-    assert!(matches!(error(kind::STORE, &ones[..10]), FrameError::Sequence { .. }));
+    let late = [&ones[..8], &[0, 1], &[0, 0, 0, 0]].concat();
+    assert!(matches!(error(kind::STORE, &late), FrameError::Sequence { .. }));
     let acked = |count: u8, copies: u8| {
         let (zeros, one) = ([0_u8; 11], [count]);
         error(kind::ACKED, &[&zeros[..], &one, &[0; 12], &[0, copies]].concat())
@@ -194,8 +197,8 @@ fn encoders_refuse_what_decoders_do_and_leave_the_buffer() {
         acked(&mut out, 1, 0, id(1), SyncMode::Always, []),
         acked(&mut out, 1, 1, id(1), SyncMode::Always, ["x"; REPLICAS_MAX + 1]),
         acked(&mut out, 1, 1, id(1), SyncMode::Always, ["x".repeat(TEXT_BYTES_MAX + 1).as_str()]),
-        refused(&mut out, SEQ_END, 1, &Refusal::new(Code::Full, "")),
-        status_report(&mut out, &vec![0; STATUS_BYTES_MAX + 1]),
+        Frame::Refused { first_seq: SEQ_END, count: 1, refusal: Refusal::new(Code::Full, "") }.encode(&mut out),
+        Frame::StatusReport(vec![0; STATUS_BYTES_MAX + 1].into()).encode(&mut out),
         Frame::Hello { client: wrong, text: false }.encode(&mut out),
     ];
     for (i, result) in results.into_iter().enumerate() {
@@ -343,8 +346,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             }
         ),
         (any::<u64>(), sync_mode()).prop_map(|(up_to, sync)| Frame::PutAck { up_to, sync }),
-        (any::<u64>(), code(), text())
-            .prop_map(|(number, code, text)| Frame::PutRefused { number, refusal: Refusal::new(code, text) }),
+        (any::<u64>(), code(), text()).prop_map(|(number, code, why)| Frame::PutRefused { number, code, why }),
         report().prop_map(Frame::NodeState),
         Just(Frame::Leave),
         sources_frame(),
@@ -429,17 +431,15 @@ fn ledger_frame() -> impl Strategy<Value = Frame> {
         }),
         (any::<bool>(), prop::collection::vec(numbers(), 0..3), prop::collection::vec(held, 0..4))
             .prop_map(|(more, gone, held)| Frame::Holds { more, gone, held }),
-        (ledger(), span(), any::<bool>()).prop_map(|(ledger, span, settled)| Frame::Adopt {
+        (ledger(), span(), any::<bool>()).prop_map(|(ledger, entries, settled)| Frame::Adopt {
             ledger,
-            from: span.start,
-            end: span.end,
+            entries,
             settled
         }),
-        (any::<u32>(), ledger(), span()).prop_map(|(request, ledger, span)| Frame::Fetch {
+        (any::<u32>(), ledger(), span()).prop_map(|(request, ledger, entries)| Frame::Fetch {
             request,
             ledger,
-            from: span.start,
-            to: span.end
+            entries
         }),
         (any::<u32>(), lines()).prop_map(|(request, lines)| Frame::Fetched { request, lines }),
         roster.prop_map(Frame::Roster),
@@ -458,11 +458,10 @@ fn ledger_frame() -> impl Strategy<Value = Frame> {
                 cursors
             }),
         any::<[u32; 2]>().prop_map(|[request, bytes]| Frame::Credit { request, bytes }),
-        (any::<u32>(), ledger(), span(), lines()).prop_map(|(request, ledger, span, lines)| Frame::Pushed {
+        (any::<u32>(), ledger(), span(), lines()).prop_map(|(request, ledger, entries, lines)| Frame::Pushed {
             request,
             ledger,
-            first: span.start,
-            next: span.end,
+            entries,
             lines
         }),
     ]
