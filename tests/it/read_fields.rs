@@ -1,11 +1,13 @@
 //! `acopio read` with the numbers of payloads: columns, buckets, formats for other programs, folders without a cluster, and a
 //! read that goes on where it stopped.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead as _, Read as _};
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::{acopio, ran};
+use crate::common::{Head, Process, Signal, acopio, ran};
 use crate::fake_head::{FakeHead, id, line};
 use acopio::wire::id::ClientId;
 use bytes::Bytes;
@@ -194,6 +196,39 @@ fn a_read_goes_on_where_the_last_one_stopped() {
     let (code, _, err) = ran(read(&["--head", &head, "--state", &state]));
     assert_eq!(code, Some(1));
     assert!(err.contains("does not say where a read stopped"), "{err}");
+}
+
+#[test]
+fn a_read_that_follows_and_is_told_to_end_finishes_its_look_so_that_nothing_comes_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let _node = head.node(dir.path(), 1, &[]);
+    // More than a pipe holds, so that the look is under way until it is read.
+    let lines: Vec<String> = (0..5000).map(|k| format!("linea {k} {}", "x".repeat(60))).collect();
+    let file = dir.path().join("lines");
+    fs::write(&file, lines.join("\n")).unwrap();
+    let mut send = acopio();
+    send.args(["send", "--head", &head.at(), "--file"]).arg(&file);
+    assert_eq!(ran(send).0, Some(0));
+    let state = dir.path().join("state").display().to_string();
+    let more = ["--head", &head.at(), "--state", &state, "--format", "raw", "--follow"];
+    let mut first = Process::start(read(&more));
+    let mut out = first.stdout();
+    let mut printed = String::new();
+    out.read_line(&mut printed).unwrap();
+    first.signal(Signal::TERM);
+    out.read_to_string(&mut printed).unwrap();
+    assert_eq!(first.wait().code(), Some(0), "{}", first.all());
+    let mut second = Process::start(read(&more));
+    let mut out = second.stdout();
+    let mut send = acopio();
+    send.args(["send", "--head", &head.at(), "the end"]);
+    assert_eq!(ran(send).0, Some(0));
+    while !printed.ends_with("the end\n") {
+        assert!(out.read_line(&mut printed).unwrap() > 0);
+    }
+    assert_eq!(printed.lines().count(), lines.len() + 1);
+    assert_eq!(printed.lines().collect::<BTreeSet<_>>().len(), lines.len() + 1);
 }
 
 #[test]

@@ -87,7 +87,8 @@ pub(crate) struct Read {
     #[arg(long, env = "ACOPIO_AFTER", value_name = "ID", allow_hyphen_values = true, conflicts_with_all = ["since", "state"],
         value_parser = record_id)]
     after: Option<RecordId>,
-    /// Go on where the last read with this file stopped, and note there how far this one came: each message is printed once
+    /// Go on where the last read with this file stopped, and note there how far this one came: each message is printed once,
+    /// and again only where a read was killed before it could note that
     #[arg(long, env = "ACOPIO_STATE", value_name = "FILE", conflicts_with_all = ["last", "partial", "count"])]
     state: Option<PathBuf>,
     /// Only the last N of what the other flags leave; without N, the last value of each bucket of --every

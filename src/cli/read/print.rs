@@ -1,8 +1,10 @@
 //! The loop of a read: events of a reader become what is printed, and what happens to heads and nodes is told.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use regex::bytes::Regex;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::output::{Output, Stop};
@@ -44,16 +46,16 @@ impl Print {
         query: Query,
         shutdown: Option<&CancellationToken>,
     ) -> Result<Outcome> {
+        // What a round has printed is noted at its end: one that is cut off is printed again by the next read.
+        let patience = if self.state.is_some() { limits::CLOSE_TIME_MAX } else { Duration::ZERO };
         let stopping = async {
-            match shutdown {
-                Some(shutdown) => shutdown.cancelled().await,
-                None => std::future::pending().await,
-            }
+            asked_to_end(shutdown).await;
+            sleep(patience).await;
         };
         let printed = tokio::select! {
             biased;
             () = stopping => Err(Stop::Enough),
-            printed = self.print(config, query) => printed,
+            printed = self.print(config, query, shutdown) => printed,
         };
         let printed = self.finish(printed);
         // Who reads the output may have stopped reading, which must not hold up the end.
@@ -102,7 +104,12 @@ impl Print {
 
     /// Prints what is asked for; with a state to keep, round by round: what is kept by then in the order of ids, so that
     /// nothing comes twice or is passed over when it goes on later.
-    async fn print(&mut self, config: &Config, mut query: Query) -> Result<RecordId, Stop> {
+    async fn print(
+        &mut self,
+        config: &Config,
+        mut query: Query,
+        shutdown: Option<&CancellationToken>,
+    ) -> Result<RecordId, Stop> {
         if let Some(shape) = &mut self.shape {
             if let Some(readings) = shape.readings() {
                 readings.look_for_notes(config, &query, self.quiet).await?;
@@ -119,7 +126,11 @@ impl Print {
             self.output.flush().await?;
             self.note(next)?;
             query.from = next;
-            tokio::time::sleep(limits::READ_STATE_EVERY).await;
+            tokio::select! {
+                biased;
+                () = asked_to_end(shutdown) => return Ok(next),
+                () = sleep(limits::READ_STATE_EVERY) => {}
+            }
         }
     }
 
@@ -187,6 +198,14 @@ impl Print {
         let Some(shape) = &mut self.shape else { return Ok(()) };
         shape.message(&mut self.output.buffer, message)?;
         if self.output.buffer.len() >= limits::READ_OUTPUT_BYTES { self.output.flush().await } else { Ok(()) }
+    }
+}
+
+/// Resolves when the end is asked for; never, where a signal simply ends it.
+async fn asked_to_end(shutdown: Option<&CancellationToken>) {
+    match shutdown {
+        Some(shutdown) => shutdown.cancelled().await,
+        None => std::future::pending().await,
     }
 }
 
