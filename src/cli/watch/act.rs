@@ -45,7 +45,10 @@ pub(crate) fn webhook(text: &str) -> Result<Webhook, String> {
     let uri: Uri = text.parse().map_err(|error| format!("{error}; write http://HOST:PORT/PATH"))?;
     match uri.scheme_str() {
         Some("http") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(Webhook(uri)),
-        Some("https") => Err("only http is spoken; write --exec 'curl …' for https".to_owned()),
+        Some("https") => {
+            Err("https is not spoken; write --exec 'curl -d \"$ACOPIO_TEXT\" https://…', or name an http:// URL"
+                .to_owned())
+        }
         _ => Err("write http://HOST:PORT/PATH".to_owned()),
     }
 }

@@ -63,7 +63,7 @@ pub(crate) struct Watch {
     /// Run this by a shell for each event
     #[arg(long, env = "ACOPIO_EXEC", value_name = "CMD")]
     exec: Option<String>,
-    /// Post each event there, as JSON
+    /// Post each event there, as JSON: http://HOST:PORT/PATH; for https, --exec 'curl …' does it
     #[arg(long, env = "ACOPIO_WEBHOOK", value_name = "URL", value_parser = act::webhook)]
     webhook: Option<Webhook>,
     /// Tell what is so now, and end
