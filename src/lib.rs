@@ -17,8 +17,8 @@
 //! # The modules
 //!
 //! `wire` imports nobody: no socket, no clock, no file. `head`, `data` and `client` speak it and never import each other;
-//! `net`, `clock`, `daily`, `lock`, `files` and `printable` are the small things they share. `web`, `device` and `broker`
-//! use the client library alone. `check` reads what data nodes wrote, offline; `cluster` runs whole clusters on one
+//! `net`, `clock`, `daily`, `lock`, `files` and `printable` are the small things they share. `web`, `device`, `broker` and
+//! `collect` use the client library alone. `check` reads what data nodes wrote, offline; `cluster` runs whole clusters on one
 //! machine, as processes or in containers. `cli` is the command line: nothing else reads flags or the environment.
 //! `ARCHITECTURE.md`, `docs/wire.md`, `docs/data-log.md` and `docs/logs.md` are the pages beside this one.
 
@@ -39,6 +39,8 @@ pub mod client;
 mod clock;
 #[cfg(feature = "server")]
 mod cluster;
+#[cfg(feature = "server")]
+mod collect;
 #[cfg(feature = "coord")]
 pub mod coord;
 #[cfg(feature = "server")]

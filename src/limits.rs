@@ -3,11 +3,13 @@
 //! A bound that is not here does not exist: queues, buffers, tables, waits and messages all name a constant of this
 //! page. Those of a data node's disk are in `limits/data.rs`, those of the checks in `limits/check.rs`, those of
 //! containers in `limits/docker.rs`, those of ZooKeeper in `limits/coord.rs`, those of the web role in `limits/web.rs`, those
-//! of devices in `limits/device.rs`, those of topics in `limits/broker.rs`, those of what payloads say in `limits/reading.rs`.
+//! of devices in `limits/device.rs`, those of topics in `limits/broker.rs`, those of what payloads say in `limits/reading.rs`, those of what collects from
+//! instruments in `limits/collect.rs`.
 //! Relations between bounds are asserted at compile time at the end. Nothing here is logic.
 
 mod broker;
 mod check;
+mod collect;
 mod coord;
 mod data;
 mod device;
@@ -19,6 +21,7 @@ use std::time::Duration;
 
 pub(crate) use broker::*;
 pub(crate) use check::*;
+pub(crate) use collect::*;
 pub use coord::*;
 pub(crate) use data::*;
 pub(crate) use device::*;

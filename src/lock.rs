@@ -23,10 +23,12 @@ pub(crate) enum Role {
     Head,
     /// What runs a cluster.
     Cluster,
+    /// What collects from instruments.
+    Collector,
 }
 
 impl Role {
-    const ALL: [Self; 3] = [Self::Data, Self::Head, Self::Cluster];
+    const ALL: [Self; 4] = [Self::Data, Self::Head, Self::Cluster, Self::Collector];
 
     /// The file.
     #[must_use]
@@ -35,6 +37,7 @@ impl Role {
             Self::Data => "lock",
             Self::Head => "head.lock",
             Self::Cluster => "up.lock",
+            Self::Collector => "collect.lock",
         }
     }
 

@@ -21,6 +21,7 @@ mod buckets;
 mod calc;
 mod check;
 mod client;
+mod collect;
 mod copies;
 mod data;
 #[cfg(feature = "docker")]
@@ -174,6 +175,7 @@ enum Command {
     #[cfg(feature = "device")]
     Device(device::Device),
     Send(send::Send),
+    Collect(collect::Collect),
     Read(read::Read),
     Plot(plot::Plot),
     Check(check::Check),
@@ -272,6 +274,7 @@ fn run(cli: Cli) -> Result<Outcome> {
         #[cfg(feature = "device")]
         Command::Device(args) => args.run(cli.global),
         Command::Send(args) => args.run(cli.global),
+        Command::Collect(args) => args.run(cli.global),
         Command::Read(args) => args.run(cli.global),
         Command::Plot(args) => args.run(cli.global),
         Command::Check(args) => args.run(cli.global),

@@ -17,6 +17,9 @@ pub struct Config {
     /// The client's identity: a retry repeats it, so that a reader can drop a second copy, and looks for one
     /// only if the id [`may_retry`](ClientId::may_retry).
     pub id: ClientId,
+    /// The number of its first message: 1, or what follows the last one that is known to be kept, for a program that keeps
+    /// messages on a disk of its own and goes on under the same identity.
+    pub first_seq: u64,
     /// The name of the source whose messages it sends, where it is one.
     pub name: Option<SourceName>,
     /// Whether other connections may have that name at the same time. Else whoever says it last has it, and the head ends the
@@ -46,6 +49,7 @@ impl Config {
         Self {
             heads,
             id: ClientId::of_library(rand::random()),
+            first_seq: 1,
             name: None,
             shares_name: false,
             text: false,

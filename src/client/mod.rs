@@ -137,7 +137,7 @@ pub struct Receipts {
 /// Opens a client. It must be called on a tokio runtime: a task of it dials the heads when there is something to send.
 #[must_use]
 pub fn connect(config: Config) -> (Sender, Receipts) {
-    let state = State { unsettled: Unsettled::new(), closing: false, ended: false };
+    let state = State { unsettled: Unsettled::from(config.first_seq), closing: false, ended: false };
     let shared =
         Arc::new(Shared { state: Mutex::new(state), work: Notify::new(), room: Notify::new(), told: Notify::new() });
     let config = Arc::new(config);
@@ -163,25 +163,34 @@ impl Sender {
     }
 
     async fn accept(&self, source: Option<SourceName>, payload: Bytes) -> Result<u64, Error> {
-        if payload.len() > limits::MESSAGE_BYTES_MAX {
-            return Err(Error::TooLong(payload.len()));
-        }
         loop {
             let room = self.shared.room.notified();
-            {
-                let mut state = self.shared.lock();
-                if state.ended {
-                    return Err(Error::Closed);
-                }
-                if self.has_room(&state, &payload) {
-                    let seq = state.unsettled.push(payload, source, Instant::now());
-                    drop(state);
-                    self.shared.work.notify_one();
-                    return Ok(seq);
-                }
+            if let Some(seq) = self.try_accept(source, &payload)? {
+                return Ok(seq);
             }
             room.await;
         }
+    }
+
+    /// Accepts a message if the window has room for it now; else none.
+    ///
+    /// # Errors
+    /// As [`Sender::send`].
+    pub(crate) fn try_accept(&self, source: Option<SourceName>, payload: &Bytes) -> Result<Option<u64>, Error> {
+        if payload.len() > limits::MESSAGE_BYTES_MAX {
+            return Err(Error::TooLong(payload.len()));
+        }
+        let mut state = self.shared.lock();
+        if state.ended {
+            return Err(Error::Closed);
+        }
+        if !self.has_room(&state, payload) {
+            return Ok(None);
+        }
+        let seq = state.unsettled.push(payload.clone(), source, Instant::now());
+        drop(state);
+        self.shared.work.notify_one();
+        Ok(Some(seq))
     }
 
     /// Accepts messages in their order, as many at a time as the window has room for: the lock, the clock and the task behind

@@ -47,11 +47,11 @@ pub(super) struct Unsettled {
 }
 
 impl Unsettled {
-    /// An empty unsettled; sequence numbers begin at 1.
+    /// An empty unsettled; sequence numbers begin at this one.
     #[must_use]
-    pub(super) const fn new() -> Self {
+    pub(super) const fn from(first_seq: u64) -> Self {
         Self {
-            first_seq: 1,
+            first_seq,
             entries: VecDeque::new(),
             cursor: 0,
             sent: 0,
@@ -260,7 +260,7 @@ mod tests {
     use crate::wire::id::RecordId;
 
     fn unsettled(messages: usize, now: Instant) -> Unsettled {
-        let mut unsettled = Unsettled::new();
+        let mut unsettled = Unsettled::from(1);
         for k in 0..messages {
             assert_eq!(unsettled.push(format!("m{k}").into(), None, now), k as u64 + 1);
         }
@@ -293,9 +293,19 @@ mod tests {
     }
 
     #[test]
+    fn who_goes_on_begins_with_the_next_number() {
+        let now = Instant::now();
+        let mut unsettled = Unsettled::from(5);
+        assert_eq!((unsettled.push("a".into(), None, now), unsettled.push("b".into(), None, now)), (5, 6));
+        assert_eq!(sent(&mut unsettled, now), [[5, 6]]);
+        unsettled.acked(ack(5, 2), now);
+        assert!(unsettled.is_empty());
+    }
+
+    #[test]
     fn messages_of_different_sources_go_out_in_frames_of_their_own() {
         let now = Instant::now();
-        let (mut unsettled, mut out) = (Unsettled::new(), BytesMut::new());
+        let (mut unsettled, mut out) = (Unsettled::from(1), BytesMut::new());
         for source in ["a", "a", "b", "", "", "a"] {
             unsettled.push("m".into(), source.parse().ok(), now);
         }

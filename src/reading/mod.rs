@@ -45,6 +45,8 @@
 //! - **Device time** is in a key `ts`, `t`, `time`, `timestamp` or `hora`, or the first or last word: RFC 3339 (UTC, if it has no
 //!   offset), or Unix time in s, ms, µs or ns by its size. One that is more than 400 days before or a day after the record's is
 //!   ignored: [`Reading::time_ignored`] says so, and the field stays. A number below 100,000,000 under `t` is a value.
+//! - **A stamp**, `@2026-11-21T04:11:00.250Z ` in front of everything, is the time at which `acopio collect` read the line. It is
+//!   the device time where the rest says none, and changes nothing else.
 //! - **The counter** is in a key `n`, `seq`, `sequence`, `counter`, `contador`, `cnt` or `fcnt`; it stays a field, too.
 //! - **A name that comes twice** in a payload is two fields; [`Reading::field`] gives the first.
 //! - **What is too long** is not looked at: [`Reading::is_cut`] says so. The bounds are in [`limits`](crate::limits).
@@ -59,6 +61,7 @@ mod number;
 mod pairs;
 mod pattern;
 mod rules;
+pub(crate) mod stamp;
 #[cfg(test)]
 mod tests;
 pub(crate) mod time;
@@ -150,6 +153,7 @@ impl Reading {
             reading.is_cut = true;
             return reading;
         }
+        let (stamp, payload) = stamp::split(payload);
         let text = String::from_utf8_lossy(payload);
         let text = guess::clean(&text);
         let rules = rules.of(source.as_ref().map(SourceName::as_str));
@@ -159,6 +163,8 @@ impl Reading {
         }
         reading.set_time(guess.said);
         guess.pairs.into_iter().for_each(|pair| reading.add(pair));
+        // The device's own time counts before the time at which it was read.
+        reading.device_time = reading.device_time.or_else(|| stamp.and_then(|said| said.of(taken)));
         rules.annotate(&mut reading.fields);
         reading
     }

@@ -97,6 +97,7 @@ impl Writer {
             heads: self.heads.clone(),
             followed: None,
             id,
+            first_seq: 1,
             name: None,
             shares_name: false,
             text: self.writing.text,

@@ -4,9 +4,9 @@ use std::process::Output;
 
 use crate::common::{self, Port};
 
-const SUBCOMMANDS: [&str; 21] = [
-    "up", "demo", "health", "head", "data", "client", "send", "read", "status", "devices", "drain", "verify", "audit",
-    "torture", "bench", "web", "zk", "device", "broker", "calc", "replay",
+const SUBCOMMANDS: [&str; 22] = [
+    "up", "demo", "health", "head", "data", "client", "send", "collect", "read", "status", "devices", "drain",
+    "verify", "audit", "torture", "bench", "web", "zk", "device", "broker", "calc", "replay",
 ];
 
 fn acopio(args: &[&str]) -> Output {
@@ -36,7 +36,7 @@ fn every_subcommand_has_help_with_examples_and_variables() {
 
 #[test]
 fn bad_usage_is_exit_code_2_with_what_would_be_right() {
-    let cases: [(&[&str], &str); 10] = [
+    let cases: [(&[&str], &str); 12] = [
         (&["data", "--head", "nowhere"], "write HOST:PORT"),
         (&["data", "--head", "h:1", "--name", "two words"], "one word"),
         (&["data", "--head", "h:1", "--sync", "often"], "or never"),
@@ -47,6 +47,8 @@ fn bad_usage_is_exit_code_2_with_what_would_be_right() {
         (&["up", "--port", "0"], "1..=65535"),
         (&["torture", "--faults", "kill,sleep"], "no such fault; write kill, stop,"),
         (&["torture", "--copies-within", "soon"], "or never"),
+        (&["watch", "--webhook", "https://h/x"], "--exec 'curl -d"),
+        (&["watch", "--webhook", "h/x"], "http://HOST:PORT/PATH"),
     ];
     for (args, wanted) in cases {
         let output = acopio(args);
