@@ -1,10 +1,11 @@
-//! Two devices and a gateway say whose readings these are, and one of them is read back: names of sources in a page.
+//! A device and a gateway say whose readings these are, and some of them are read back as numbers: names of sources in a page.
 //!
 //! With `acopio up` running: `cargo run --no-default-features --features client --example names`. Another head: give its
 //! address as an argument.
 
 use acopio::client::reader::{Event, Query, read};
 use acopio::client::{Client, devices};
+use acopio::reading::{Reading, Rules};
 
 type Anything = Box<dyn std::error::Error>;
 
@@ -28,7 +29,10 @@ async fn main() -> Result<(), Anything> {
     while let Some(event) = reader.next().await {
         if let Event::Message(message) = event? {
             let source = message.source.map(|name| name.to_string()).unwrap_or_default();
-            println!("{source}: {}", message.text());
+            // What it says is found out when it is read; the record keeps what was sent.
+            let reading = Reading::of(&message, &Rules::default());
+            let numbers: Vec<f64> = reading.fields.iter().filter_map(|field| field.number()).collect();
+            println!("{source} at {}: {numbers:?} of {:?}", reading.time(), message.text());
         }
     }
 

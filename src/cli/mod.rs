@@ -97,6 +97,8 @@ Examples:
       store a message from any shell
   acopio send --head 127.0.0.1:5000 hola
       the same, and exit 0 only if it is kept
+  acopio collect /dev/ttyUSB0 --as balanza
+      what an instrument says at a serial line
   acopio read --head 127.0.0.1:5000 --last 10 --follow
       the last ten messages, then what comes
   acopio status --head 127.0.0.1:5000
@@ -120,9 +122,9 @@ flag wins over its variable.
 Exit codes:
   0    done
   1    something failed: the reason is on standard error (for verify: damage;
-       for send: not all is kept; for read: something is missing; for audit:
-       something acknowledged is missing; for torture: a promise was broken;
-       for health: not healthy)
+       for send: not all is kept; for collect: something is lost; for read:
+       something is missing; for audit: something acknowledged is missing; for
+       torture: a promise was broken; for health: not healthy)
   2    bad usage; for audit also input that cannot be read
   130  forced to end by a second signal; as pid 1 of a container also ended by
        Ctrl-C, and 143 by SIGTERM";
