@@ -24,7 +24,7 @@ Examples:
       every line that the instrument at that port says
   acopio collect /dev/ttyUSB0 --as gps --baud 4800
       the same from a serial line, 8N1 unless --mode says otherwise
-  acopio collect horno=tcp://plc:502 balanza=/dev/ttyS0 --spool /var/lib/acopio
+  acopio collect horno=tcp://plc:4001 gps=/dev/ttyS0 --spool /var/lib/acopio
       two at once; what the cluster does not keep yet waits on this disk
   acopio collect tcp://dmm:5025 --as dmm --send 'MEAS?\\n' --every 5s
       an instrument that has to be asked

@@ -388,6 +388,23 @@ fn without_a_spool_what_waits_is_lost_at_the_end_and_that_is_told() {
 }
 
 #[test]
+#[cfg(feature = "coord")]
+fn instruments_are_read_before_any_head_is_known() {
+    let (dir, nowhere) = (tempfile::tempdir().unwrap(), Port::reserve());
+    let spool = dir.path().join("spool");
+    let instrument = Instrument::new();
+    let heads = format!("zk://{}/acopio", nowhere.at());
+    let collector = Process::start(collect(&heads, &[&instrument.at(), "--spool", spool.to_str().unwrap()]));
+    let mut socket = instrument.accept();
+    say(&mut socket, 0, 3);
+    eventually("the lines are in the spool", || (spooled(&spool) >= 3).then_some(()));
+    collector.signal(Signal::TERM);
+    let (code, _, err) = collector.finish();
+    assert_eq!(code, Some(0), "{err}");
+    assert!(err.contains("3 lines were read; 0 are kept, 3 wait in the spool"), "{err}");
+}
+
+#[test]
 fn bad_arguments_are_told_with_what_would_be_right() {
     let cases: [(&[&str], &str); 14] = [
         (&[], "nothing to collect from"),
