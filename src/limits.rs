@@ -143,8 +143,15 @@ pub(crate) const VISITORS_MAX: usize = 4096;
 /// Ports of a head that take lines without a handshake.
 pub(crate) const PLAIN_PORTS_MAX: usize = 64;
 
-/// Sources in one page of them: all of their fields fit a report and a frame.
-pub(crate) const SOURCES_PAGE_MAX: usize = 2048;
+/// Clients that are let in though all places are taken, for they may be about to say a name that is theirs already: a raw client
+/// says it only once it is confirmed.
+pub(crate) const TRIAL_PLACES_MAX: usize = 16;
+
+/// Time in which they have to say it.
+pub(crate) const TRIAL_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Sources in one page of them: all of their fields fit a report and a frame, however their last messages are escaped.
+pub(crate) const SOURCES_PAGE_MAX: usize = 512;
 
 /// Time that data nodes have to tell of their sources.
 pub(crate) const DEVICES_TIME_MAX: Duration = Duration::from_secs(2);
@@ -154,6 +161,25 @@ pub(crate) const DEVICES_ASKED_MAX: usize = 64;
 
 /// Sources of which a head remembers what came by it.
 pub(crate) const DEVICES_LIVE_MAX: usize = 16 * 1024;
+
+/// Greatest last message of a device that a head remembers, bytes: all of a reading, or nothing of it, for half a number is
+/// another one.
+pub(crate) const DEVICE_LAST_BYTES_MAX: usize = 256;
+
+/// Pages of sources that are counted for a status.
+pub(crate) const SUMMARY_PAGES_MAX: usize = 64;
+
+/// Time that data nodes have for each of them: a status is asked for when something is wrong, and must not wait for that.
+pub(crate) const SUMMARY_PAGE_TIME_MAX: Duration = Duration::from_millis(250);
+
+/// For so long the count is not made again.
+pub(crate) const SUMMARY_EVERY: Duration = Duration::from_secs(1);
+
+/// Silent devices that a status names.
+pub(crate) const SUMMARY_SILENT_MAX: usize = 8;
+
+/// Last messages that `acopio devices` reads, of devices that did not speak since the head started.
+pub(crate) const DEVICES_LAST_READ_MAX: usize = 64;
 
 /// Times between two messages of a device that are remembered, and how many there have to be before they tell anything.
 pub(crate) const DEVICE_GAPS: usize = 9;

@@ -58,7 +58,7 @@ pub(crate) fn source(payload: &[u8]) -> Option<SourceName> {
     let first = rest.get(..lengths_end)?.split(|byte| *byte == b',').next()?;
     let length: usize = std::str::from_utf8(first).ok()?.parse().ok()?;
     let topic = rest.get(lengths_end + 1..)?.get(..length)?;
-    SourceName::from_bytes(topic).ok()
+    SourceName::from_bytes(topic).ok().filter(|name| !name.is_of_notes())
 }
 
 /// The frames of a kept message; none if it is something else. They share its memory.

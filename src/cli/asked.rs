@@ -86,7 +86,7 @@ impl Asked {
         Ok(Config { retry_for: self.retry_for, ..config })
     }
 
-    /// What payloads mean; wrong lines are told, and the others hold.
+    /// What payloads mean.
     pub(crate) fn rules(&self) -> Result<Rules> {
         self.rules.as_deref().map_or_else(|| Ok(Rules::default()), rules)
     }
@@ -109,7 +109,11 @@ pub(crate) fn tell_unheard(unheard: &[String]) {
     }
 }
 
-fn rules(path: &Path) -> Result<Rules> {
+/// What a file of rules says; wrong lines are told, and the others hold.
+///
+/// # Errors
+/// It can't be read, or is too long.
+pub(crate) fn rules(path: &Path) -> Result<Rules> {
     let read = || {
         let mut bytes = Vec::new();
         files::read(path)?.take(RULES_BYTES_MAX + 1).read_to_end(&mut bytes)?;

@@ -124,6 +124,11 @@ impl Buckets {
         self.held += values.all.len();
     }
 
+    /// When the first bucket that is open is over; none if none is.
+    pub(crate) fn due(&self) -> Option<u64> {
+        self.open.first_key_value().map(|(start, _)| self.behind(*start))
+    }
+
     /// Gives out the oldest buckets while there are more than there is room for.
     pub(crate) fn make_room(&mut self, each: &mut dyn FnMut(u64, Said<'_>)) {
         while self.held > BUCKET_VALUES_MAX || self.open.len() > BUCKETS_OPEN_MAX {
@@ -324,6 +329,17 @@ mod tests {
             many.make_room(&mut |_, _| gone += 1);
         }
         assert_eq!((many.open.len(), gone), (BUCKETS_OPEN_MAX, 10));
+    }
+
+    #[test]
+    fn a_bucket_is_due_where_the_next_one_begins() {
+        let mut buckets = buckets(60, Aggregate::Median);
+        assert_eq!(buckets.due(), None);
+        buckets.add(UnixNs(70 * S), series("t"), 1.0);
+        buckets.add(UnixNs(190 * S), series("t"), 2.0);
+        assert_eq!(buckets.due(), Some(120 * S));
+        assert_eq!(told(&mut buckets, 120 * S), "60:1");
+        assert_eq!(buckets.due(), Some(240 * S));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(crate) struct Client {
     #[command(flatten)]
     pub(super) heads: Heads,
     /// The name of the source whose messages these are: 1 to 32 of A-Za-z0-9._-, and / inside for groups
-    #[arg(long = "as", env = "ACOPIO_AS", value_name = "NAME")]
+    #[arg(long = "as", env = "ACOPIO_AS", value_name = "NAME", value_parser = values::source)]
     name: Option<SourceName>,
     /// Time between two messages
     #[arg(long, env = "ACOPIO_EVERY", value_name = "TIME", default_value = "3s", value_parser = values::duration)]

@@ -62,7 +62,7 @@ pub(crate) struct Collect {
     #[arg(value_name = "[NAME=]SOURCE", value_parser = source)]
     sources: Vec<Source>,
     /// The name of the source whose messages these are: 1 to 32 of A-Za-z0-9._-, and / inside for groups
-    #[arg(long = "as", env = "ACOPIO_AS", value_name = "NAME")]
+    #[arg(long = "as", env = "ACOPIO_AS", value_name = "NAME", value_parser = values::source)]
     name: Option<SourceName>,
     /// A carriage return ends a line, too
     #[arg(long, env = "ACOPIO_CR", value_parser = BoolishValueParser::new())]
@@ -104,7 +104,7 @@ fn source(text: &str) -> Result<Source, String> {
         return Ok(Source { name: None, place: place(text)? });
     }
     let (name, rest) = text.split_once('=').ok_or_else(|| WHERE.to_owned())?;
-    let name = name.parse::<SourceName>().map_err(|error| error.to_string())?;
+    let name = values::source(name)?;
     Ok(Source { name: Some(name), place: place(rest)? })
 }
 

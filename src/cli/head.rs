@@ -169,8 +169,9 @@ impl Head {
         if self.solo && self.replicas > 1 {
             anyhow::bail!("a solo head keeps one copy; leave out --replicas, or --solo");
         }
-        let listener =
-            Listener::bind(&self.listen).await.map_err(|error| values::cannot_listen(&self.listen, &error))?;
+        let listener = Listener::bind(&self.listen)
+            .await
+            .map_err(|error| values::cannot_listen(&self.listen, "--listen", &error))?;
         let address = listener.local_addr().context("cannot tell the address listened on; start the head again")?;
         #[cfg(feature = "coord")]
         let announcing = shutdown.child_token();

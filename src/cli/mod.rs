@@ -34,6 +34,7 @@ mod events;
 mod head;
 mod heads;
 mod health;
+mod known;
 mod logging;
 mod moment;
 mod note;

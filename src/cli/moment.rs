@@ -97,11 +97,21 @@ impl Moment {
                     Day::Date(date) => date,
                     Day::Before(days) => today(now, zone).saturating_sub(days.days()),
                 };
-                let at = zone.0.to_timestamp(date.to_datetime(time)).unwrap_or(Timestamp::UNIX_EPOCH);
-                first_id(at.into())
+                first_id(in_zone(date.to_datetime(time), &zone.0).into())
             }
         }
     }
+}
+
+/// What time it is, ns since 1970.
+pub(crate) fn now_ns() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A date and a time there. What is past the end of the calendar is behind all records, and none of them is before 1970.
+fn in_zone(time: DateTime, zone: &TimeZone) -> Timestamp {
+    let beyond = if time.year() < 1970 { Timestamp::UNIX_EPOCH } else { Timestamp::MAX };
+    zone.to_timestamp(time).unwrap_or(beyond)
 }
 
 fn today(now: SystemTime, zone: &Zone) -> Date {
@@ -166,9 +176,8 @@ fn clock(text: &str) -> Option<Moment> {
     if offset.is_empty() {
         return Some(Moment::Clock(Day::Date(date), time));
     }
-    let utc = DateTime::from_parts(date, time).checked_sub(offset_minutes(offset)?.minutes()).ok()?;
-    let at = TimeZone::UTC.to_timestamp(utc).ok()?;
-    Some(Moment::At(first_id(at.into())))
+    let utc = DateTime::from_parts(date, time).saturating_sub(offset_minutes(offset)?.minutes());
+    Some(Moment::At(first_id(in_zone(utc, &TimeZone::UTC).into())))
 }
 
 /// `08:00`, `08:00:30`, `08:00:30.5`.
@@ -179,12 +188,16 @@ fn time_of_day(text: &str) -> Option<Time> {
 
 /// `10m`, `1h30m`, `1 hour ago`, `hace una hora`, `2y`.
 fn ago(text: &str) -> Result<Duration, String> {
-    let lower = text.to_lowercase();
+    // Of units in capitals only this one has two meanings.
+    let lower = if text.split(|c: char| !c.is_alphabetic()).any(|unit| unit == "M") {
+        text.to_owned()
+    } else {
+        text.to_lowercase()
+    };
     let said = lower.strip_suffix(" ago").or_else(|| lower.strip_prefix("hace ")).unwrap_or(&lower);
     let words: Vec<&str> =
         said.split_whitespace().filter(|word| !matches!(*word, "y" | "and")).map(in_english).collect();
-    let value = humantime::parse_duration(&words.join(" "))
-        .map_err(|error| format!("{error}; write a number and a unit, such as 10m, 1h30m or '1 hour ago'"))?;
+    let value = values::spelled(&words.join(" "), "10m, 1h30m or '1 hour ago'")?;
     if value > MOMENT_AGO_MAX {
         return Err(format!("more than {} ago is too long; write 10m or 2y", values::show(MOMENT_AGO_MAX)));
     }
@@ -295,6 +308,25 @@ mod tests {
         let id = moment("10m").unwrap().id(now(), &Zone::utc());
         assert_eq!(id, RecordId { time_ns: (NOW_S - 600) * 1_000_000_000, incarnation: 0 });
         assert_eq!(Moment::Ago(Duration::from_secs(u64::MAX)).id(now(), &Zone::utc()), RecordId::ZERO);
+    }
+
+    #[test]
+    fn what_is_past_the_calendar_is_behind_all_records() {
+        let last = RecordId { incarnation: 0, ..RecordId::MAX };
+        for text in ["9999-12-31", "9999-12-31 23:59", "9999-12-31T23:59-05:00", "2400-01-01"] {
+            assert_eq!(moment(text).unwrap().id(now(), &zone("<-03>3")), last, "{text}");
+        }
+        for text in ["0001-01-01", "0000-01-01T00:00+05:00", "1969-12-31"] {
+            assert_eq!(moment(text).unwrap().id(now(), &Zone::utc()), RecordId::ZERO, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_capital_m_alone_has_two_meanings() {
+        assert_eq!(at("1H", &Zone::utc()), at("1h", &Zone::utc()));
+        for text in ["1M", "1 M ago", "hace 2 M"] {
+            assert!(moment(text).unwrap_err().contains("minutes or months"), "{text}");
+        }
     }
 
     #[test]

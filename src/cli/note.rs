@@ -7,13 +7,16 @@ use std::time::Duration;
 
 use super::events::{Teller, each};
 use super::heads::Heads;
+use super::readings::is_note;
 use super::{Global, Outcome, logging, print, runtime, values};
 use crate::client::reader::{Config, Message, Query};
 use crate::client::{self, Client};
 use crate::limits::NOTE_WHY_BYTES_MAX;
-use crate::reading::notes::{Change, NOTES, Note, Notes};
+use crate::reading::notes::{Change, Note, Notes};
+use crate::reading::value_of;
 use crate::reading::{Field, Reading, Rules, UnixNs, Value};
 use crate::wire::id::RecordId;
+use crate::wire::source::NOTES;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -26,9 +29,11 @@ Examples:
   acopio note 1795234260----0----6 --undo --why 'it was right'
       what was noted before does not hold
 
-The note is a record of the source notes. Reads of numbers, curves and buckets
-heed it and tell how many they heeded; the record itself stays as it is, and a
-read without --fields, verify and audit see both.
+The note is a record of the source acopio.notes. What reads numbers heeds it:
+read --fields, --long, --every and --format influx, plot, watch, and devices
+--mean. The record itself stays as it is: a read without fields, check, verify
+and audit see both. A note can't be noted; --undo takes back what was noted of
+a record.
 
 Exit codes:
   0    the note is kept
@@ -72,6 +77,10 @@ struct Setting {
 fn setting(text: &str) -> Result<Setting, String> {
     let parts = text.split_once('=').map(|(field, value)| (field.trim(), value.trim()));
     match parts.filter(|(field, value)| !field.is_empty() && !value.is_empty()) {
+        // What other programs take for a number and readings for a text.
+        Some((_, value)) if value.parse::<f64>().is_ok() && matches!(value_of(value), Value::Text(_)) => {
+            Err(format!("{value} is no number that counts; write one such as 21.6, or hide the record with --hide"))
+        }
         Some((field, value)) => Ok(Setting { field: field.to_owned(), value: value.to_owned() }),
         None => Err("write a field and what it should say: temp=21.6".to_owned()),
     }
@@ -102,6 +111,12 @@ impl NoteArgs {
             let Some(message) = found else {
                 bail!("no record has the id {}; see its id with 'acopio read --format json'", note.of);
             };
+            if is_note(&message) {
+                bail!("{} is a note itself; name the record that it is of, with --undo to take it back", note.of);
+            }
+            if let Some(wrong) = no_number(&message, &note.change) {
+                bail!("{wrong}");
+            }
             let mut client = Client::new(client::Config { retry_for: self.retry_for, ..client::Config::new(heads) });
             let source = NOTES.parse().context("the name of notes is none")?;
             let kept = client.store_as(source, note.to_payload().into()).await?;
@@ -109,6 +124,16 @@ impl NoteArgs {
             Ok(Outcome::Done)
         })
     }
+}
+
+/// What is wrong with a note that puts a text where the record has a number.
+fn no_number(message: &Message, change: &Change) -> Option<String> {
+    let Change::Set(settings) = change else { return None };
+    let reading = Reading::of(message, &Rules::default());
+    settings.iter().find_map(|(name, text)| {
+        let is_number = reading.number(name).is_some() && matches!(value_of(text), Value::Text(_));
+        is_number.then(|| format!("{name} is a number in this record, and {text:?} is none; write one such as 21.6"))
+    })
 }
 
 async fn find(config: &Config, id: RecordId, quiet: bool) -> Result<Option<Message>> {
@@ -147,7 +172,8 @@ mod tests {
     #[test]
     fn a_setting_has_a_field_and_a_value_and_a_reason_is_a_line() {
         assert_eq!(setting("temp=21.6"), Ok(Setting { field: "temp".to_owned(), value: "21.6".to_owned() }));
-        for text in ["", "temp", "=21", "temp="] {
+        assert!(setting("estado=apagado").is_ok() && setting("temp=21,6 C").is_ok());
+        for text in ["", "temp", "=21", "temp=", "temp=NaN", "temp=inf", "temp=-Infinity", "temp=1e999"] {
             assert!(setting(text).is_err(), "{text}");
         }
         assert!(why("unplugged").is_ok() && why(" ").is_err() && why(&"x".repeat(1001)).is_err());

@@ -42,7 +42,8 @@ pub(crate) async fn open(all: &[Plain], ip: IpAddr) -> Result<Vec<(Listener, Sai
     let mut open = Vec::new();
     for Plain { ip: own, port, said } in all {
         let address = SocketAddr::new(own.unwrap_or(ip), *port).to_string();
-        let listener = Listener::bind(&address).await.map_err(|error| values::cannot_listen(&address, &error))?;
+        let listener =
+            Listener::bind(&address).await.map_err(|error| values::cannot_listen(&address, "--plain", &error))?;
         let at = listener.local_addr().context("cannot tell a plain port; start the head again")?;
         tracing::info!("lines of {said} are taken on {at}");
         open.push((listener, *said));

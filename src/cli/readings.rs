@@ -4,10 +4,10 @@ use anyhow::Result;
 
 use super::events::{Teller, each};
 use crate::client::reader::{Config, Message, Query};
-use crate::reading::notes::{Heeded, NOTES, Note, Notes};
+use crate::reading::notes::{Heeded, Note, Notes};
 use crate::reading::{Reading, Rules};
 use crate::wire::id::RecordId;
-use crate::wire::source::SourceName;
+use crate::wire::source::{NOTES, SourceName};
 
 /// Reads messages.
 #[derive(Debug, Default)]
@@ -44,19 +44,22 @@ impl Readings {
 
     /// What a message says; nothing if it is a note, or hidden by one.
     pub(crate) fn read(&mut self, message: &Message) -> Option<Reading> {
+        self.hear(message).filter(|(_, heeded)| *heeded != Heeded::Hidden).map(|(reading, _)| reading)
+    }
+
+    /// What a message says, for who wants to know that it came, too: a hidden one has no fields. Nothing if it is a note.
+    pub(crate) fn hear(&mut self, message: &Message) -> Option<(Reading, Heeded)> {
         if is_note(message) {
             return None;
         }
         let mut reading = Reading::of(message, &self.rules);
-        match self.notes.heed(message.id, &mut reading) {
+        let heeded = self.notes.heed(message.id, &mut reading);
+        match heeded {
             Heeded::AsItIs => {}
             Heeded::Corrected => self.corrected += 1,
-            Heeded::Hidden => {
-                self.hidden += 1;
-                return None;
-            }
+            Heeded::Hidden => self.hidden += 1,
         }
-        Some(reading)
+        Some((reading, heeded))
     }
 
     /// What is to be said of corrections in the end.
@@ -72,6 +75,6 @@ impl Readings {
 }
 
 /// Whether a message was sent as a note.
-fn is_note(message: &Message) -> bool {
-    message.source.as_ref().map(SourceName::as_str) == Some(NOTES)
+pub(crate) fn is_note(message: &Message) -> bool {
+    message.source.as_ref().is_some_and(SourceName::is_of_notes)
 }

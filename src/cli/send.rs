@@ -48,7 +48,7 @@ pub(crate) struct Send {
     #[command(flatten)]
     heads: Heads,
     /// The name of the source whose messages these are: 1 to 32 of A-Za-z0-9._-, and / inside for groups
-    #[arg(long = "as", env = "ACOPIO_AS", value_name = "NAME")]
+    #[arg(long = "as", env = "ACOPIO_AS", value_name = "NAME", value_parser = values::source)]
     name: Option<SourceName>,
     /// Messages; without any, standard input line by line
     #[arg(value_name = "TEXT", conflicts_with = "file", allow_negative_numbers = true)]

@@ -7,14 +7,14 @@ use std::time::Duration;
 use crate::limits;
 use crate::printable;
 use crate::wire::peer::is_name;
+use crate::wire::source::{NotASource, SourceName};
 
 /// A refusal, in the words that clap prints after the flag's name.
 type Refused = String;
 
 /// A duration such as `5s`, `250ms` or `1h 30m`: more than nothing, less than a year.
 pub(crate) fn duration(text: &str) -> Result<Duration, Refused> {
-    let value = humantime::parse_duration(text)
-        .map_err(|e| format!("{e}; write a number and a unit, such as 250ms, 5s or 2m"))?;
+    let value = spelled(text, "250ms, 5s or 2m")?;
     if value < limits::DURATION_FLAG_MIN {
         return Err(format!("less than {} is too short; write 250ms or 5s", show(limits::DURATION_FLAG_MIN)));
     }
@@ -24,6 +24,14 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Refused> {
     Ok(value)
 }
 
+/// A duration as it is spelled everywhere: numbers and units. `M` alone is refused, for some read minutes there and some months.
+pub(crate) fn spelled(text: &str, such_as: &str) -> Result<Duration, Refused> {
+    if text.split(|c: char| !c.is_alphabetic()).any(|unit| unit == "M") {
+        return Err("M may mean minutes or months; write m for minutes, as in 1m, or 1month".to_owned());
+    }
+    humantime::parse_duration(text).map_err(|e| format!("{e}; write a number and a unit, such as {such_as}"))
+}
+
 /// A duration, or `forever`.
 pub(crate) fn or_forever(text: &str) -> Result<Duration, Refused> {
     if text == "forever" { Ok(Duration::MAX) } else { duration(text).map_err(|e| format!("{e}, or forever")) }
@@ -31,8 +39,7 @@ pub(crate) fn or_forever(text: &str) -> Result<Duration, Refused> {
 
 /// The time for which records are kept: more than a second, and as long as anybody likes.
 pub(crate) fn keep(text: &str) -> Result<Duration, Refused> {
-    let value =
-        humantime::parse_duration(text).map_err(|e| format!("{e}; write a number and a unit, such as 30d or 1year"))?;
+    let value = spelled(text, "30d or 1year")?;
     if value < limits::KEEP_MIN {
         return Err(format!("less than {} is too short; write 30d or 12h", show(limits::KEEP_MIN)));
     }
@@ -199,6 +206,15 @@ pub(crate) fn name(text: &str) -> Result<String, Refused> {
     Ok(text.to_owned())
 }
 
+/// The name of a source that its user gives itself.
+pub(crate) fn source(text: &str) -> Result<SourceName, Refused> {
+    let name: SourceName = text.parse().map_err(|error: NotASource| error.to_string())?;
+    if name.is_of_notes() {
+        return Err(format!("{name} is the name of notes, which 'acopio note' sends; choose another"));
+    }
+    Ok(name)
+}
+
 /// A cluster's name: a word in the logs and the last one of `node.id`.
 pub(crate) fn cluster(text: &str) -> Result<String, Refused> {
     if !is_name(text, limits::CLUSTER_NAME_BYTES_MAX) {
@@ -220,15 +236,15 @@ pub(crate) fn host_name() -> String {
     if fit.is_empty() { "data".to_owned() } else { fit }
 }
 
-/// What is said of an address that cannot be listened on.
-pub(crate) fn cannot_listen(listen: &str, error: &io::Error) -> anyhow::Error {
+/// What is said of an address that this flag named and that cannot be listened on.
+pub(crate) fn cannot_listen(listen: &str, flag: &str, error: &io::Error) -> anyhow::Error {
     let remedy = match error.kind() {
-        io::ErrorKind::AddrInUse => "stop what listens there, or choose another port with --listen",
-        io::ErrorKind::PermissionDenied => "choose a port above 1023 with --listen",
-        io::ErrorKind::AddrNotAvailable => "this machine has no such address; choose one with --listen",
-        _ => "choose another address with --listen",
+        io::ErrorKind::AddrInUse => "stop what listens there, or choose another port with",
+        io::ErrorKind::PermissionDenied => "choose a port above 1023 with",
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address; choose one with",
+        _ => "choose another address with",
     };
-    anyhow::anyhow!("cannot listen on {listen}: {error}; {remedy}")
+    anyhow::anyhow!("cannot listen on {listen}: {error}; {remedy} {flag}")
 }
 
 #[cfg(test)]
@@ -244,6 +260,11 @@ mod tests {
         }
         assert_eq!(keep("10years").map(show).as_deref(), Ok("10years"));
         assert!(keep("0s").is_err() && keep("30").is_err());
+        for text in ["1M", "1 M", "2h 30M"] {
+            let errors = [duration(text).unwrap_err(), keep(text).unwrap_err()];
+            assert!(errors.iter().all(|error| error.contains("minutes or months")), "{text}: {errors:?}");
+        }
+        assert_eq!((keep("1m"), keep("1month")), (duration("60s"), duration("2630016s")));
         assert_eq!((or_forever("forever"), or_forever("5s")), (Ok(Duration::MAX), Ok(Duration::from_secs(5))));
         assert!(or_forever("never").unwrap_err().contains("or forever"));
         assert!(duration("0s").unwrap_err().contains("too short"));
@@ -298,5 +319,6 @@ mod tests {
         }
         assert!(name(&host_name()).is_ok());
         assert!(cluster("casa").is_ok() && cluster("two words").is_err());
+        assert!(source("esp7").is_ok() && source("a b").is_err() && source("acopio.notes").is_err());
     }
 }

@@ -55,7 +55,8 @@ pub(crate) struct Web {
         value_parser = values::listen)]
     listen: String,
     /// The name of the source under which values are kept, as `acopio read --from NAME` finds them
-    #[arg(long = "as", env = "ACOPIO_WEB_AS", value_name = "NAME", default_value = "web")]
+    #[arg(long = "as", env = "ACOPIO_WEB_AS", value_name = "NAME", default_value = "web",
+        value_parser = values::source)]
     name: SourceName,
     /// Time in which a value has to be kept; then the answer is 503
     #[arg(long, env = "ACOPIO_KEEP_FOR", value_name = "TIME", default_value = "5s", value_parser = values::duration)]
@@ -99,7 +100,7 @@ impl Web {
             redis,
         };
         let listener = TcpListener::bind(&self.listen);
-        let listener = listener.await.map_err(|error| values::cannot_listen(&self.listen, &error))?;
+        let listener = listener.await.map_err(|error| values::cannot_listen(&self.listen, "--listen", &error))?;
         let address = listener.local_addr().context("cannot tell the address listened on; start it again")?;
         tracing::info!("{}http://{address}/", cluster::LISTENING);
         web::run(config, listener, shutdown).await;

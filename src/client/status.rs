@@ -73,7 +73,7 @@ pub async fn devices(head: &str) -> Result<DevicesReport, Error> {
         })?;
         all.devices.extend(page.devices);
         all.unlisted |= page.unlisted;
-        (all.missing, all.copies) = (page.missing, page.copies);
+        (all.missing, all.copies, all.today_since) = (page.missing, page.copies, page.today_since);
         match page.next.as_deref().map(str::parse::<SourceName>) {
             Some(Ok(next)) if behind.is_none_or(|behind| behind < next) => behind = Some(next),
             _ => return Ok(all),

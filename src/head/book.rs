@@ -2,8 +2,10 @@
 //!
 //! A wrong line is told with its number, and the others count. Pure: `names` reads the file.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::limits;
 use crate::wire::said::{Said, Who};
@@ -20,8 +22,8 @@ pub(crate) struct Book {
     lines: Vec<(Network, Said)>,
 }
 
-/// Addresses that begin with the same bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Addresses that begin with the same bits; the others of its own address are zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Network {
     address: IpAddr,
     bits: u32,
@@ -32,7 +34,16 @@ impl Network {
         let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let address: IpAddr = address.parse().ok()?;
         let all = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Some(all), |bits| bits.parse().ok().filter(|bits| *bits <= all))?;
+        let bits: u32 = bits.map_or(Some(all), |bits| bits.parse().ok().filter(|bits| *bits <= all))?;
+        if bits == all {
+            // A peer of IPv4 is one, whatever the socket that it came by.
+            let address = address.to_canonical();
+            return Some(Self { address, bits: if address.is_ipv4() { 32 } else { 128 } });
+        }
+        let address = match address {
+            IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & u32::MAX.checked_shl(32 - bits).unwrap_or(0)).into(),
+            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & u128::MAX.checked_shl(128 - bits).unwrap_or(0)).into(),
+        };
         Some(Self { address, bits })
     }
 
@@ -68,6 +79,7 @@ impl Book {
     /// Reads it: an address or a network, a name and options on each line, and remarks behind a `#`.
     pub(crate) fn parse(text: &str) -> (Self, Vec<WrongLine>) {
         let (mut lines, mut wrong) = (Vec::new(), Vec::new());
+        let mut first: HashMap<Network, usize> = HashMap::new();
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.split('#').next().unwrap_or_default().trim();
             if line.is_empty() {
@@ -79,7 +91,16 @@ impl Book {
                     wrong.push(WrongLine { line: number, cause });
                     break;
                 }
-                Ok(entry) => lines.push(entry),
+                Ok((network, said)) => match first.entry(network) {
+                    Entry::Vacant(place) => {
+                        place.insert(number);
+                        lines.push((network, said));
+                    }
+                    Entry::Occupied(before) => {
+                        let cause = format!("it is for the same addresses as line {}", before.get());
+                        wrong.push(WrongLine { line: number, cause });
+                    }
+                },
                 Err(cause) => wrong.push(WrongLine { line: number, cause }),
             }
         }
@@ -150,6 +171,20 @@ mod tests {
         assert!(wrong[2].starts_with("line 4 ") && wrong[3].contains("it is empty"), "{wrong:?}");
         assert_eq!(said(&book, "10.0.0.8").as_deref(), Some("esp8 varios"));
         assert_eq!(said(&book, "10.0.0.7"), None);
+    }
+
+    #[test]
+    fn a_second_line_for_the_same_addresses_is_told() {
+        let text = "10.0.0.7 uno\n10.0.7.0/24 a/\n10.0.0.7/32 dos\n::ffff:10.0.0.7 tres\n10.0.7.9/24 b/\n0.0.0.0/0 c\n";
+        let (book, wrong) = Book::parse(text);
+        let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+        let wanted = [(3, 1), (4, 1), (5, 2)].map(|(line, first)| {
+            format!("line {line} of nombres.txt: it is for the same addresses as line {first}; it is passed over")
+        });
+        assert_eq!(wrong, wanted);
+        assert_eq!(said(&book, "10.0.0.7").as_deref(), Some("uno varios"));
+        assert_eq!(said(&book, "10.0.7.9").as_deref(), Some("a/10.0.7.9 varios"));
+        assert_eq!(said(&book, "192.168.0.1").as_deref(), Some("c varios"));
     }
 
     #[test]

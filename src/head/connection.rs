@@ -16,6 +16,7 @@ use super::state::Head;
 use super::{framed_client, node, text_client, text_node};
 use crate::limits;
 use crate::net::{ReadHalf, Stream, WriteHalf};
+use crate::wire::error::Refusal;
 use crate::wire::handshake::{Handshake, Opening, Role, Step};
 use crate::wire::said::Said;
 use crate::wire::text::{self, DATANODE, Dialect};
@@ -113,6 +114,9 @@ async fn converse(
                     return part(&mut read_half, &mut write_half, &words).await;
                 }
             };
+            if dialect == Dialect::Raw {
+                doubt_name(head, peer, &buffer);
+            }
             place.guest.dialect.set(word(dialect));
             if place.guest.said.get().is_none() {
                 place.guest.said.set(head.book.borrow().said_of(place.guest.peer.ip()));
@@ -132,6 +136,20 @@ async fn converse(
     }
 }
 
+/// Says of a raw client's first message that it may have been meant for a name: it is kept as it is.
+fn doubt_name(head: &Head, peer: SocketAddr, message: &[u8]) {
+    let Some(line) = message.strip_prefix(b" ").and_then(|rest| rest.strip_suffix(b"\n")) else { return };
+    if line.first().is_some_and(u8::is_ascii_alphabetic) {
+        let words = text::quote(line.trim_ascii_end());
+        let line = format!(
+            "{}: \"{words}\" came behind peticion and is kept as a message; was it to be a name? Say peticion, a name and \
+             options on one line",
+            peer.ip()
+        );
+        head.say(peer.ip(), Log::Info, &line);
+    }
+}
+
 /// The handshake. `Ok(None)` if the peer left; an error is what to tell it before closing.
 ///
 /// A text peer counts as a client as soon as it is confirmed: the head learns only from its first message that it is
@@ -145,19 +163,30 @@ async fn handshake<'a>(
     buffer: &mut BytesMut,
 ) -> Result<Option<(Opening, Option<Place<'a>>)>, Vec<u8>> {
     let mut handshake = Handshake::new();
-    let mut place = None;
+    let mut place: Option<Place<'_>> = None;
+    // Until when it has to say a name that is taken over, where all places are taken.
+    let mut trial: Option<Instant> = None;
     let deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;
     loop {
         match handshake.feed(buffer).map_err(|error| error.line().into_bytes())? {
-            Step::Done(opening) => return Ok(Some((opening, place))),
+            Step::Done(opening) => return tried(Some(opening), place, trial),
             Step::Send(answer) => {
                 let node_follows = buffer.starts_with(DATANODE.as_bytes());
                 if let Some(said) = handshake.said() {
                     head.claim(said, peer, place.as_ref().map(|place: &Place<'_>| &*place.guest)).await;
                 }
                 if handshake.may_stay_silent() && place.is_none() && !node_follows {
-                    let taken = Place::take(head, peer, "text", exit);
-                    place = Some(taken.map_err(|refusal| text::lleno(&refusal).into_bytes())?);
+                    let taken = Place::take(head, peer, "text", exit).or_else(|refusal| {
+                        let tried = Some(()).filter(|()| handshake.may_be_named());
+                        let tried = tried.and_then(|()| Place::try_out(head, peer, "text", exit)).ok_or(refusal)?;
+                        trial = Some(Instant::now() + limits::TRIAL_TIME_MAX);
+                        Ok(tried)
+                    });
+                    place = Some(taken.map_err(full)?);
+                }
+                if let Some(place) = place.as_ref().filter(|_| trial.is_some() && !handshake.may_be_named()) {
+                    place.keep().map_err(full)?;
+                    trial = None;
                 }
                 if let Some(place) = &place {
                     place.guest.said.set(handshake.said());
@@ -174,6 +203,7 @@ async fn handshake<'a>(
                     true => Instant::now() + limits::HANDSHAKE_DOUBT_TIME_MAX,
                     false => deadline,
                 };
+                let until = trial.map_or(until, |trial| trial.min(until));
                 if silent {
                     // It may be the first message of a raw client, and what one read brings is one message.
                     buffer.reserve(limits::RAW_READ_BYTES_MAX);
@@ -183,17 +213,32 @@ async fn handshake<'a>(
                     biased;
                     read = read_half.read_buf(buffer) => read,
                     // What is there is no word of the handshake, or it would have gone on: it is the first message.
-                    () = sleep_until(until), if silent => {
-                        return Ok(handshake.settle(buffer).map(|opening| (opening, place)));
-                    }
+                    () = sleep_until(until), if silent => return tried(handshake.settle(buffer), place, trial),
                     () = sleep_until(until), if !silent => return Err(too_slow()),
                 };
                 if !matches!(read, Ok(n) if n > 0) {
-                    return Ok(handshake.settle(buffer).map(|opening| (opening, place)));
+                    return tried(handshake.settle(buffer), place, trial);
                 }
             }
         }
     }
+}
+
+/// The end of a handshake: who was let in to say a name and said none needs a place as everybody does.
+fn tried<'a>(
+    opening: Option<Opening>,
+    place: Option<Place<'a>>,
+    trial: Option<Instant>,
+) -> Result<Option<(Opening, Option<Place<'a>>)>, Vec<u8>> {
+    let is_node = opening.is_some_and(|opening| opening.role == Role::DataNode);
+    if let Some(place) = place.as_ref().filter(|_| trial.is_some() && !is_node) {
+        place.keep().map_err(full)?;
+    }
+    Ok(opening.map(|opening| (opening, place)))
+}
+
+fn full(refusal: Refusal) -> Vec<u8> {
+    text::lleno(&refusal).into_bytes()
 }
 
 fn too_slow() -> Vec<u8> {

@@ -20,9 +20,11 @@ use super::status::Parts;
 use super::{status, text_client};
 use crate::limits;
 use crate::net::{Outbox, Read, ReadHalf, Turn, WriteHalf, read_some};
+use crate::reading::notes::WORDS;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, Messages};
 use crate::wire::id::ClientId;
+use crate::wire::source::NOTES;
 use crate::wire::text::Dialect;
 
 struct FramedClient {
@@ -137,6 +139,7 @@ async fn read_frames(
                 }
                 (Frame::StatusQuery { clients, ledgers }, _) => {
                     client.flow.room(&client.outbox).await;
+                    head.sum_devices().await;
                     client.report(head, Parts { clients, ledgers })?;
                     turn.end().await;
                 }
@@ -166,8 +169,16 @@ async fn read_frames(
                 (Frame::Pong(_), _) => {}
                 (Frame::Store { source, first_seq, messages }, Some((id, text, place))) => {
                     place.guest.add(messages.count());
+                    if source.is_some_and(|source| source.is_of_notes()) && (*text || !are_notes(&messages)) {
+                        let (count, refusal) = (messages.count(), no_notes());
+                        head.core_mut(|core| core.count_refused(count));
+                        head.note_refused(session, *id, first_seq, count.into(), &refusal);
+                        client.flow.room(&client.outbox).await;
+                        client.send(&refused(first_seq, count.into(), refusal))?;
+                        continue;
+                    }
                     if let Some(source) = source.or(name) {
-                        head.devices.borrow_mut().heard(source, peer, messages.count(), Instant::now());
+                        head.heard_source(source, peer, &messages);
                     }
                     let author = Author { client: *id, source: source.or(name) };
                     let writer = Writer { head, client, session, author, text: *text };
@@ -298,6 +309,16 @@ impl Writer<'_> {
 
 const fn refused(first_seq: u64, count: u32, refusal: Refusal) -> Frame {
     Frame::Refused { first_seq, count, refusal }
+}
+
+/// Whether all of these begin as notes do.
+fn are_notes(messages: &Messages) -> bool {
+    messages.iter().all(|message| message.starts_with(WORDS.as_bytes()))
+}
+
+/// Readings of a device of that name would not be read.
+fn no_notes() -> Refusal {
+    Refusal::new(Code::Protocol, format!("{NOTES} is the name of notes, which 'acopio note' sends; say another one"))
 }
 
 fn failure(refusal: &Refusal) -> LastWords {

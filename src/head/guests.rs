@@ -174,6 +174,8 @@ pub(crate) struct Guest {
     pub(crate) messages: Cell<u64>,
     /// It reads, and need not say anything.
     pub(crate) busy: Cell<bool>,
+    /// It was let in beside the places that there are, and has none yet.
+    pub(super) is_tried: Cell<bool>,
     /// As whom it was noted in `clientes.log`, and whether with a line.
     pub(super) visit: Cell<Option<(Visitor, bool)>>,
     pub(super) exit: Rc<Exit>,

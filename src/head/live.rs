@@ -9,8 +9,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::limits;
-use crate::wire::frame::SourceCount;
+use crate::wire::frame::{Messages, SourceCount};
 use crate::wire::source::SourceName;
+
+/// A day of UTC.
+pub(super) const DAY_NS: u64 = 86_400 * 1_000_000_000;
 
 /// A node's answer.
 #[derive(Debug, Clone, Default)]
@@ -59,9 +62,37 @@ pub(super) struct Seen {
     pub(super) address: SocketAddr,
     pub(super) messages: u64,
     pub(super) heard: Instant,
+    /// The same by the wall clock.
+    pub(super) heard_ns: u64,
+    /// Messages of the day on which it was heard last.
+    today: u64,
+    /// The last message; nothing if it is too long.
+    pub(super) last: Vec<u8>,
     /// The last times between two messages.
     gaps: [Duration; limits::DEVICE_GAPS],
     count: usize,
+}
+
+/// When it is, by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    pub(crate) now: Instant,
+    pub(crate) wall_ns: u64,
+}
+
+impl Seen {
+    /// Messages of the day that it is now, UTC.
+    pub(super) const fn today(&self, wall_ns: u64) -> u64 {
+        if self.heard_ns / DAY_NS == wall_ns / DAY_NS { self.today } else { 0 }
+    }
+
+    fn remember(&mut self, messages: &Messages) {
+        let last = messages.iter().last().unwrap_or_default();
+        self.last.clear();
+        if last.len() <= limits::DEVICE_LAST_BYTES_MAX {
+            self.last.extend_from_slice(last);
+        }
+    }
 }
 
 /// What came by this head.
@@ -70,7 +101,9 @@ pub(crate) struct Live(pub(super) BTreeMap<SourceName, Seen>);
 
 impl Live {
     /// Messages of a source came.
-    pub(crate) fn heard(&mut self, name: SourceName, address: SocketAddr, messages: u16, now: Instant) {
+    pub(crate) fn heard(&mut self, name: SourceName, address: SocketAddr, messages: &Messages, at: Now) {
+        let Now { now, wall_ns } = at;
+        let count = u64::from(messages.count());
         if let Some(seen) = self.0.get_mut(&name) {
             let gap = now.duration_since(seen.heard);
             // What comes in pieces of one burst tells nothing of how often a device speaks.
@@ -80,10 +113,16 @@ impl Live {
                 }
                 seen.count += 1;
             }
-            (seen.address, seen.heard, seen.messages) = (address, now, seen.messages + u64::from(messages));
+            seen.today = seen.today(wall_ns) + count;
+            (seen.address, seen.heard, seen.messages) = (address, now, seen.messages + count);
+            seen.heard_ns = wall_ns;
+            seen.remember(messages);
         } else if self.0.len() < limits::DEVICES_LIVE_MAX {
-            let (gaps, count) = ([Duration::ZERO; limits::DEVICE_GAPS], 0);
-            self.0.insert(name, Seen { address, messages: messages.into(), heard: now, gaps, count });
+            let gaps = [Duration::ZERO; limits::DEVICE_GAPS];
+            let (heard, heard_ns, last) = (now, wall_ns, Vec::new());
+            let mut seen = Seen { address, messages: count, heard, heard_ns, today: count, last, gaps, count: 0 };
+            seen.remember(messages);
+            self.0.insert(name, seen);
         }
     }
 
@@ -118,6 +157,7 @@ pub(super) fn merge(pages: &[Page], most: usize) -> (Vec<SourceCount>, Option<So
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::frame::MessagesBuilder;
     use crate::wire::id::RecordId;
     use crate::wire::source::tests::name;
 
@@ -149,21 +189,44 @@ mod tests {
     fn a_period_is_the_median_of_the_last_gaps() {
         let (mut live, mut now) = (Live::default(), Instant::now());
         let address = "127.0.0.1:7".parse().unwrap();
+        let one = one(b"1");
+        let at = |now| Now { now, wall_ns: 0 };
         let period = |live: &Live| Live::period(&live.0[&name("esp7")]);
         for gap in [60, 60, 60, 3600, 60, 60] {
-            live.heard(name("esp7"), address, 1, now);
+            live.heard(name("esp7"), address, &one, at(now));
             // The rest of one line.
-            live.heard(name("esp7"), address, 1, now + Duration::from_micros(50));
+            live.heard(name("esp7"), address, &one, at(now + Duration::from_micros(50)));
             now += Duration::from_secs(gap);
         }
         assert_eq!(period(&live).map(|period| period.as_secs()), Some(59), "less the microseconds, and no hour");
         let mut few = Live::default();
-        few.heard(name("esp7"), address, 1, now);
-        few.heard(name("esp7"), address, 1, now + Duration::from_secs(60));
+        few.heard(name("esp7"), address, &one, at(now));
+        few.heard(name("esp7"), address, &one, at(now + Duration::from_secs(60)));
         assert_eq!(period(&few), None);
         for n in 0..limits::DEVICES_LIVE_MAX + 10 {
-            few.heard(name(&format!("d{n}")), address, 1, now);
+            few.heard(name(&format!("d{n}")), address, &one, at(now));
         }
         assert_eq!(few.0.len(), limits::DEVICES_LIVE_MAX);
+    }
+
+    fn one(text: &[u8]) -> Messages {
+        let mut messages = MessagesBuilder::new();
+        messages.push(&[text]).unwrap();
+        messages.take().unwrap()
+    }
+
+    #[test]
+    fn messages_of_today_begin_anew_at_midnight_and_the_last_one_is_remembered_up_to_a_bound() {
+        let (mut live, address, now) = (Live::default(), "127.0.0.1:7".parse().unwrap(), Instant::now());
+        let mut hear = |text: &[u8], wall_ns| {
+            live.heard(name("esp7"), address, &one(text), Now { now, wall_ns });
+            live.0[&name("esp7")].clone()
+        };
+        assert_eq!(hear(b"1", 5 * DAY_NS).today(5 * DAY_NS), 1);
+        let seen = hear(b"2", 6 * DAY_NS - 1);
+        assert_eq!((seen.today(6 * DAY_NS - 1), seen.today(6 * DAY_NS), seen.messages), (2, 0, 2));
+        assert_eq!(seen.last, b"2");
+        let seen = hear(&[b'x'; limits::DEVICE_LAST_BYTES_MAX + 1], 6 * DAY_NS);
+        assert_eq!((seen.today(6 * DAY_NS), seen.messages, seen.last.len()), (1, 3, 0), "no part of a message");
     }
 }

@@ -1,13 +1,13 @@
 //! Takes places for clients, and has those leave that have to: the rules are in [`super::guests`].
 
 use std::cell::Cell;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use tokio::time::{Instant, sleep};
 
 use super::alarms::Log;
-use super::guests::{Admission, Exit, Guest, admit, is_idle};
+use super::guests::{Admission, Exit, Guest, Stay, admit, is_idle};
 use super::state::Head;
 use super::visits::{Visit, Visitor};
 use crate::limits;
@@ -53,29 +53,38 @@ impl<'a> Place<'a> {
         dialect: &'static str,
         exit: &Rc<Exit>,
     ) -> Result<Self, Refusal> {
-        let (rules, places) = (&head.config.clients, &head.places);
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let admission = admit(rules, peer.ip(), places.guests.borrow().values().map(|guest| guest.stay()));
-        match admission {
-            Admission::Free => {}
-            Admission::Full => return Err(Refusal::new(Code::Full, full_text(rules.most))),
-            Admission::AddressFull => {
-                let text = full_at_address_text(rules.per_address.unwrap_or_default(), peer.ip());
-                return Err(Refusal::new(Code::Full, text));
-            }
-            Admission::InPlaceOf(serial) => {
-                let text = format!(
-                    "nothing was heard here for longer than {:?}, and another client of this address needs the place; connect again",
-                    rules.silent_after
-                );
-                leave(head, serial, Refusal::new(Code::Timeout, text));
-            }
-        }
+        make_room(head, peer.ip().to_canonical())?;
+        Ok(Self::sit(head, peer, dialect, exit))
+    }
+
+    /// A place beside those that there are, where a client of this address has a name that the newcomer may be about to say: it
+    /// lost its power, and what it had open holds its place. It has to be kept with [`keep`](Self::keep).
+    pub(crate) fn try_out(head: &'a Head, peer: SocketAddr, dialect: &'static str, exit: &Rc<Exit>) -> Option<Self> {
+        let (guests, ip) = (head.places.guests(), peer.ip().to_canonical());
+        let is_named = |guest: &Rc<Guest>| guest.peer.ip() == ip && guest.said.get().is_some_and(|said| !said.several);
+        let has_room = guests.iter().filter(|guest| guest.is_tried.get()).count() < limits::TRIAL_PLACES_MAX;
+        let place = (has_room && guests.iter().any(is_named)).then(|| Self::sit(head, peer, dialect, exit))?;
+        place.guest.is_tried.set(true);
+        Some(place)
+    }
+
+    /// Keeps a place that was tried out, if there is one by now.
+    ///
+    /// # Errors
+    /// There is none: tell the client.
+    pub(crate) fn keep(&self) -> Result<(), Refusal> {
+        make_room(self.head, self.guest.peer.ip())?;
+        self.guest.is_tried.set(false);
+        Ok(())
+    }
+
+    fn sit(head: &'a Head, peer: SocketAddr, dialect: &'static str, exit: &Rc<Exit>) -> Self {
+        let places = &head.places;
         let serial = places.next.get();
         places.next.set(serial + 1);
         let guest = Rc::new(Guest {
             serial,
-            peer,
+            peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
             dialect: Cell::new(dialect),
             client: Cell::default(),
             said: Cell::default(),
@@ -83,11 +92,34 @@ impl<'a> Place<'a> {
             heard: Cell::new(Instant::now()),
             messages: Cell::default(),
             busy: Cell::default(),
+            is_tried: Cell::default(),
             visit: Cell::default(),
             exit: Rc::clone(exit),
         });
         places.guests.borrow_mut().insert(serial, Rc::clone(&guest));
-        Ok(Self { head, guest })
+        Self { head, guest }
+    }
+}
+
+/// Sees to it that there is a place for a client from there. Who is tried out has none.
+fn make_room(head: &Head, ip: IpAddr) -> Result<(), Refusal> {
+    let rules = &head.config.clients;
+    let guests = head.places.guests();
+    let others: Vec<Stay> = guests.iter().filter(|guest| !guest.is_tried.get()).map(|guest| guest.stay()).collect();
+    match admit(rules, ip, others.into_iter()) {
+        Admission::Free => Ok(()),
+        Admission::Full => Err(Refusal::new(Code::Full, full_text(rules.most))),
+        Admission::AddressFull => {
+            Err(Refusal::new(Code::Full, full_at_address_text(rules.per_address.unwrap_or_default(), ip)))
+        }
+        Admission::InPlaceOf(serial) => {
+            let text = format!(
+                "nothing was heard here for longer than {:?}, and another client of this address needs the place; connect again",
+                rules.silent_after
+            );
+            leave(head, serial, Refusal::new(Code::Timeout, text));
+            Ok(())
+        }
     }
 }
 

@@ -40,6 +40,7 @@ use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, Messages, Numbers, SyncMode};
 use crate::wire::id::RecordId;
 use crate::wire::ledger::LedgerId;
+use crate::wire::status::DevicesSummary;
 use crate::wire::text::{DESCONECTADO, NO_DISPONIBLE, NO_HAY_DATANODES};
 
 /// The outcome of one batch, for the session that sent it.
@@ -82,6 +83,8 @@ pub(crate) struct Head {
     pub(crate) places: Places,
     /// What came by this head of each source.
     pub(super) devices: RefCell<Live>,
+    /// The devices as they were counted for a status, and when.
+    pub(super) summary: RefCell<Option<(Instant, DevicesSummary)>>,
     /// Names for addresses.
     pub(super) book: RefCell<Book>,
     /// Who connected of late.
@@ -120,6 +123,7 @@ impl Head {
             nodes: RefCell::default(),
             places: Places::default(),
             devices: RefCell::default(),
+            summary: RefCell::default(),
             book: RefCell::default(),
             visits: RefCell::default(),
             takeovers: RefCell::default(),

@@ -60,6 +60,7 @@ pub(crate) fn report(head: &Head, parts: Parts) -> Vec<u8> {
         short_of_copies: head.heard(crate::ledger::heard::Heard::short),
         lacking: lacking(head),
         foundings: head.heard(|heard| foundings(heard.roster())),
+        devices: head.devices_summary().filter(|devices| devices.known > 0),
         problems: head.registro_refusal().map(|refusal| refusal.text).into_iter().collect(),
         rate_1s: rates.over(1),
         rate_10s: rates.over(10),

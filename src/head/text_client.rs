@@ -8,7 +8,6 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use bytes::{BufMut, BytesMut};
-use tokio::time::Instant;
 
 use super::alarms::Log;
 use super::core::{Author, Batch, Core, Origin};
@@ -237,7 +236,7 @@ impl Writer<'_> {
     async fn place_batch(&mut self, source: Option<SourceName>, messages: Messages) {
         let count = messages.count();
         if let Some(source) = source {
-            self.head.devices.borrow_mut().heard(source, self.guest.peer, count, Instant::now());
+            self.head.heard_source(source, self.guest.peer, &messages);
         }
         self.guest.add(count);
         self.turn.spend(messages.block().len()).await;

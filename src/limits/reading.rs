@@ -31,6 +31,9 @@ pub const RULES_BYTES_MAX: u64 = 1024 * 1024;
 /// Buckets that are open at the same time, for values that come late: two months of minutes. Past it the oldest go out.
 pub(crate) const BUCKETS_OPEN_MAX: usize = 100_000;
 
+/// Time behind its end in which a bucket of a read that follows still takes what is under way.
+pub(crate) const BUCKET_LATE_MAX: Duration = Duration::from_secs(1);
+
 /// Empty buckets in a row that are shown: behind a longer silence, or a clock that is a year behind, the next one follows.
 pub(crate) const BUCKETS_EMPTY_MAX: u64 = 10_000;
 

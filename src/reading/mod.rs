@@ -225,6 +225,12 @@ impl Reading {
     }
 }
 
+/// What a text says where a field's value stands.
+#[cfg(feature = "server")]
+pub(crate) fn value_of(text: &str) -> Value {
+    number::value(text).0
+}
+
 impl Field {
     /// Its number, if it is one.
     #[must_use]

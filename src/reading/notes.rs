@@ -9,11 +9,8 @@ use super::{Field, Reading, Value, number};
 use crate::limits::NOTES_MAX;
 use crate::wire::id::RecordId;
 
-/// The name of whoever says so: only what it said is a note.
-pub(crate) const NOTES: &str = "notes";
-
 /// What the payload of a note begins with.
-const WORDS: &str = "acopio note ";
+pub(crate) const WORDS: &str = "acopio note ";
 
 /// What is said of a record.
 #[derive(Clone, Debug, PartialEq)]

@@ -78,7 +78,7 @@ fn equals_name(before: &str) -> &str {
     word.map(|word| word.trim_matches(['"', '\''])).next().unwrap_or_default()
 }
 
-/// The name at the end of what stands before a colon: up to four words, none of which begins as a number does.
+/// The name at the end of what stands before a colon: up to four words, none of which begins as a number does but the last.
 fn colon_name(before: &str) -> &str {
     let part = before.rsplit(|c: char| BETWEEN.contains(&c) || "()[]{}".contains(c)).next().unwrap_or_default();
     let part = part.trim_end();
@@ -89,12 +89,19 @@ fn colon_name(before: &str) -> &str {
             .rfind(char::is_whitespace)
             .map_or(0, |at| at + left.get(at..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8));
         let word = left.get(at..).unwrap_or_default();
-        if word.is_empty() || word.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c)) {
+        // `sensor 1: 21.4` has a name that ends in a whole number.
+        let is_last_number = start == part.len() && !word.is_empty() && word.bytes().all(|b| b.is_ascii_digit());
+        let begins_a_number = word.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
+        if word.is_empty() || (begins_a_number && !is_last_number) {
             break;
         }
         start = at;
     }
-    part.get(start..).unwrap_or_default().trim().trim_matches(['"', '\''])
+    let name = part.get(start..).unwrap_or_default().trim();
+    if name.bytes().all(|b| b.is_ascii_digit()) {
+        return "";
+    }
+    name.trim_matches(['"', '\''])
 }
 
 /// A value, and the bytes that it takes with what is around it.

@@ -16,6 +16,8 @@ use super::guess::{self, Guess, Pair};
 use super::pattern::Pattern;
 use super::{Field, number, words};
 use crate::limits::{READING_NAME_BYTES_MAX, RULE_BYTES_MAX, RULES_MAX};
+use crate::wire::said::Who;
+use crate::wire::source::NotASource;
 
 /// What a file of rules says.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +44,9 @@ pub enum WrongRule {
     /// There is no colon behind a name.
     #[error("no rule; write a device or a group, a colon, and the names of its columns: esp7: temp °C 5..45")]
     NoSource,
+    /// What stands before the colon is neither a device nor a group, nor `*`.
+    #[error("{0}; write a device, a group with a slash at its end, or * for all")]
+    Source(NotASource),
     /// Nothing follows.
     #[error("{0} has no columns; write their names behind the colon, and - for one that is not wanted")]
     NoColumns(String),
@@ -57,6 +62,11 @@ pub enum WrongRule {
     /// It is none, or too large.
     #[error("the regular expression cannot be used: {0}")]
     Pattern(String),
+    /// It has none of the groups that values are taken from.
+    #[error(
+        "the regular expression has no group; put what is a value between ( and ), and its name behind the last slash"
+    )]
+    NoGroups,
     /// It has other groups than there are names.
     #[error("the regular expression has {groups} groups for {names} names; give each (group) a name")]
     Groups {
@@ -68,6 +78,12 @@ pub enum WrongRule {
     /// This program has no regular expressions.
     #[error("this program was built without the feature `patterns`, which regular expressions need")]
     NoPatterns,
+    /// Two of its columns have one name.
+    #[error("{0} stands there twice; give each column a name of its own, and - to one that is not wanted")]
+    Twice(String),
+    /// A column has two ranges.
+    #[error("{0} is the second range of one column; write one")]
+    TwoRanges(String),
     /// It is longer than a rule may be.
     #[error("longer than {RULE_BYTES_MAX} bytes")]
     Long,
@@ -123,6 +139,9 @@ impl Rules {
         let source = source.trim();
         if source.is_empty() || source.contains(char::is_whitespace) {
             return Err(WrongRule::NoSource);
+        }
+        if source != "*" {
+            Who::from_bytes(source.as_bytes()).map_err(WrongRule::Source)?;
         }
         let rule = Rule::parse(source, rest.trim())?;
         self.by_source.entry(source.to_owned()).or_default().push(self.rules.len());
@@ -201,6 +220,7 @@ impl Rule {
         };
         let columns = columns(rest)?;
         match &pattern {
+            Some(pattern) if pattern.groups() == 0 => return Err(WrongRule::NoGroups),
             Some(pattern) if pattern.groups() != columns.len() && !(columns.is_empty() && pattern.says_names()) => {
                 return Err(WrongRule::Groups { groups: pattern.groups(), names: columns.len() });
             }
@@ -227,7 +247,10 @@ fn columns(text: &str) -> Result<Vec<Column>, WrongRule> {
     let mut columns: Vec<Column> = Vec::new();
     for word in text.split_whitespace() {
         if let Some(range) = range(word)? {
-            columns.last_mut().ok_or_else(|| WrongRule::NoName(word.to_owned()))?.range = Some(range);
+            let last = columns.last_mut().ok_or_else(|| WrongRule::NoName(word.to_owned()))?;
+            if last.range.replace(range).is_some() {
+                return Err(WrongRule::TwoRanges(word.to_owned()));
+            }
             continue;
         }
         match columns.last_mut() {
@@ -239,7 +262,13 @@ fn columns(text: &str) -> Result<Vec<Column>, WrongRule> {
             {
                 last.unit = Some(word.to_owned());
             }
-            _ => columns.push(Column::named(word)?),
+            _ => {
+                let column = Column::named(word)?;
+                if column.name.is_some() && columns.iter().any(|known| known.name == column.name) {
+                    return Err(WrongRule::Twice(word.to_owned()));
+                }
+                columns.push(column);
+            }
         }
     }
     Ok(columns)

@@ -50,6 +50,10 @@ fn real_payloads_are_read_without_any_settings() {
         ("acc 0.1 0.2 9.8", "acc=0.1, acc.2=0.2, acc.3=9.8"),
         ("n=17 temp=21.4", "n=17, temp=21.4, #17"),
         ("T1:21.4 T2:22.5", "T1=21.4, T2=22.5"),
+        ("sensor 1: 21.4", "sensor 1=21.4"),
+        ("sensor 1: 21.4, sensor 2: 22.5 C", "sensor 1=21.4, sensor 2=22.5 C"),
+        ("nivel 1.5: 3", "nivel 1.5=3"),
+        ("10 20 : ok", "c1=10, c2=20, c3=\":\", c4=\"ok\""),
         // Tasmota.
         (
             r#"{"Time":"2026-11-21T04:10:58","DS18B20":{"Id":"0316A2","Temperature":21.4},"TempUnit":"C"}"#,
@@ -170,6 +174,22 @@ fn a_wrong_rule_is_named_and_the_others_hold() {
         assert!(told[line].starts_with(begin), "{:?}", told[line]);
     }
     assert_eq!(told.len(), 10);
+    let (_, wrong) = Rules::parse(
+        "esp@: x\n/: x\nr3: /x/\nr4: temp °C temp\nr5: temp 1..2 3..4\na//b: x\nacopio/x: y\n*: - -\ntaller/: x\nr6: /x/ y",
+    );
+    let told: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    let wanted = [
+        "line 1: \"esp@\" is not a source's name: '@' is not in a name",
+        "line 2: \"/\" is not a source's name: a / stands between",
+        "line 3: the regular expression has no group; put",
+        "line 4: temp stands there twice",
+        "line 5: 3..4 is the second range of one column",
+        "line 6: \"a//b\" is not a source's name",
+        "line 7: \"acopio/x\" is not a source's name",
+        "line 10: the regular expression has no group",
+    ];
+    assert_eq!(told.len(), wanted.len(), "{told:?}");
+    wanted.iter().zip(&told).for_each(|(begin, told)| assert!(told.starts_with(begin), "{told}"));
     assert_eq!(shown(&Reading::new("g".parse().ok(), b"5", TAKEN, &rules)), "ok=5");
     let many: String = (0..=RULES_MAX_FOR_TEST).map(|k| format!("d{k}: x\n")).collect();
     assert!(matches!(Rules::parse(&many).1.as_slice(), [RuleError { line: 1001, wrong: WrongRule::TooMany }]));

@@ -16,7 +16,8 @@ pub(super) fn named(text: &str) -> Vec<Pair> {
     while let Some(word) = words.get(k).filter(|_| found.len() <= READING_FIELDS_MAX) {
         k += 1;
         if !number::is_number(word) {
-            name.push(*word);
+            // The sign that ends a name is no part of it.
+            name.push(word.trim_end_matches(':'));
             continue;
         }
         // A unit is one unless the next number is its own: `t 20 h 40`.

@@ -126,6 +126,12 @@ impl Handshake {
         matches!(self.state, State::Raw | State::Line | State::Named(_))
     }
 
+    /// Whether the peer is confirmed and may still say a name.
+    #[must_use]
+    pub const fn may_be_named(&self) -> bool {
+        matches!(self.state, State::Raw)
+    }
+
     /// What the peer has said of itself by now.
     #[must_use]
     pub const fn said(&self) -> Option<Said> {
@@ -192,7 +198,7 @@ impl Handshake {
             Ok(After::Part | After::Nothing) => return Ok(Step::More),
             Ok(After::Newline(n)) => (State::Line, n, NEWLINE),
             Ok(After::Version(n)) => (State::Framed, n, LATE_VERSION),
-            Ok(After::Words(n, words)) => match Said::parse_late(words) {
+            Ok(After::Words(n, words)) => match Said::parse_late(words)? {
                 Some(said) => {
                     self.said = Some(said);
                     (State::Named(Dialect::Line), n, if said.quiet { b"" } else { NEWLINE })

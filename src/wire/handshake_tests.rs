@@ -45,6 +45,9 @@ fn a_raw_client_is_confirmed_without_newline_and_its_first_read_is_its_message()
     opened(&[b"peticion", b"hola"], Dialect::Raw, Role::Client, "confirmacion", b"hola");
     opened(&[b"petic", b"ion", b"hola"], Dialect::Raw, Role::Client, "confirmacion", b"hola");
     opened(&[b"peticion", b" hola que tal\n"], Dialect::Raw, Role::Client, "confirmacion", b" hola que tal\n");
+    opened(&[b"peticion", b" temp=21.5\r\n"], Dialect::Raw, Role::Client, "confirmacion", b" temp=21.5\r\n");
+    assert!(failed(&[b"peticion", b" ", b"esp7 calado", b"\r\n"]).contains("\"calado\" is not an option"));
+    assert!(failed(&[b"peticion", b" esp@7\n"]).contains("'@' is not in a name"));
     opened(&[b"peticion", b" 21.5\r\n"], Dialect::Raw, Role::Client, "confirmacion", b" 21.5\r\n");
     opened(
         &[b"peticion", b"cliente 42 dice hola"],

@@ -7,7 +7,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::source::{Flaw, NotASource, SourceName};
+use super::source::{Flaw, NOTES, NotASource, SourceName};
 use super::text::{Dialect, quote};
 
 /// No answers at all.
@@ -102,6 +102,9 @@ pub enum NotSaid {
     /// An option that means nothing on this dialect.
     #[error("{0} has no meaning here; leave it out, or speak in lines")]
     Unfit(&'static str),
+    /// The name of notes.
+    #[error("{NOTES} is the name of notes, which 'acopio note' sends; say another one")]
+    Notes,
     /// The name of a group where each message is to have one of its own.
     #[error("{0}/ is the name of a group; say StoreAs for each source of it")]
     Group(SourceName),
@@ -127,6 +130,7 @@ impl Said {
         }
         match said.who {
             Who::Group(name) if dialect == Dialect::Framed => Err(NotSaid::Group(name)),
+            Who::Source(name) if name.is_of_notes() => Err(NotSaid::Notes),
             _ => Ok(said),
         }
     }
@@ -156,10 +160,24 @@ impl Said {
 
     /// What words say that come after a bare `peticion` was answered; none if they are a message. A name begins with a letter
     /// there: numbers with a space in front are readings.
-    #[must_use]
-    pub fn parse_late(words: &[u8]) -> Option<Self> {
-        let is_name = words.first().is_some_and(u8::is_ascii_alphabetic);
-        if is_name { Self::parse(words, Dialect::Line).ok() } else { None }
+    ///
+    /// # Errors
+    /// It is certain that they were to be a name: it stands alone and a sign or two in it are wrong, or what is behind it looks
+    /// like options.
+    pub fn parse_late(words: &[u8]) -> Result<Option<Self>, NotSaid> {
+        if !words.first().is_some_and(u8::is_ascii_alphabetic) {
+            return Ok(None);
+        }
+        let error = match Self::parse(words, Dialect::Line) {
+            Ok(said) => return Ok(Some(said)),
+            Err(error) => error,
+        };
+        let mut words = words.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
+        let name = words.next().unwrap_or_default();
+        // A reading has an equals sign, a colon, a comma or a brace.
+        let is_near_name = name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"._-/@#+~*".contains(byte));
+        let are_near_options = words.all(is_near_option);
+        if is_near_name && are_near_options { Err(error) } else { Ok(None) }
     }
 
     /// What the words of a raw client say; none if they are a message.
@@ -173,6 +191,20 @@ impl Said {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether a word is an option, or one with a letter too many, too few or wrong.
+fn is_near_option(word: &[u8]) -> bool {
+    [CALLADO, CR, NUMERADO, VARIOS].iter().any(|option| {
+        let (word, option) = (word.to_ascii_lowercase(), option.as_bytes());
+        let same = |pair: &(&u8, &u8)| pair.0 == pair.1;
+        let before = word.iter().zip(option).take_while(same).count();
+        let rest = word.len().min(option.len()) - before;
+        let behind = word.iter().rev().zip(option.iter().rev()).take(rest).take_while(same).count();
+        let wrong = word.len().max(option.len()) - before - behind;
+        // Any two letters are near to `cr`.
+        wrong == 0 || (wrong == 1 && option.len() > CR.len())
+    })
 }
 
 /// Whether these words say that a carriage return ends a line.
@@ -225,6 +257,7 @@ mod tests {
         assert!(parsed("esp7 cr", Dialect::Raw).starts_with("cr has no meaning here"));
         assert!(parsed("esp7 callado", Dialect::Framed).starts_with("callado has no meaning here"));
         assert!(parsed("lora/", Dialect::Framed).starts_with("lora/ is the name of a group; say StoreAs"));
+        assert!(parsed("acopio.notes cr", Dialect::Line).starts_with("acopio.notes is the name of notes"));
     }
 
     #[test]
@@ -237,7 +270,18 @@ mod tests {
             ("hola que tal", None),
             ("", None),
         ] {
-            assert_eq!(Said::parse_late(words.as_bytes()).map(|said| said.to_string()).as_deref(), said, "{words}");
+            let late = Said::parse_late(words.as_bytes()).map(|said| said.map(|said| said.to_string()));
+            assert_eq!(late, Ok(said.map(ToOwned::to_owned)), "{words}");
+        }
+        for words in
+            ["esp7 calado", "esp7 CALLADO cr", "esp7 callado varioss", "esp@7", "sala#2 cr", "a//b", "acopio.notes"]
+        {
+            assert!(Said::parse_late(words.as_bytes()).is_err(), "{words}");
+        }
+        for words in
+            ["temp=21.4", "T:21", "ok!", "esp7 callado 21.4", "no or", "hola varios amigos", "{\"t\":1}", "h,40"]
+        {
+            assert_eq!(Said::parse_late(words.as_bytes()), Ok(None), "{words}");
         }
         let exact = |words: &str| Said::parse_exact(words.as_bytes()).map(|said| said.map(|said| said.to_string()));
         assert_eq!(exact("esp7"), Ok(Some("esp7".to_owned())));

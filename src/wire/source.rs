@@ -12,6 +12,9 @@ use crate::limits::SOURCE_NAME_BYTES_MAX;
 /// No name begins with it: it would be taken for a version of the framed dialect.
 const RESERVED: &str = "acopio/";
 
+/// The source of notes that correct readings. A device that had the name would not be read: only `acopio note` says it.
+pub(crate) const NOTES: &str = "acopio.notes";
+
 /// What a name is, for whoever gave one that is none.
 pub(crate) const RULE: &str = "take 1 to 32 of A-Za-z0-9._-, and / inside for groups";
 
@@ -89,6 +92,12 @@ impl SourceName {
     #[must_use]
     pub fn is_in(&self, group: &Self) -> bool {
         self.as_bytes().strip_prefix(group.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"))
+    }
+
+    /// Whether it is that of notes, which no device may have.
+    #[must_use]
+    pub(crate) fn is_of_notes(&self) -> bool {
+        self.as_bytes() == NOTES.as_bytes()
     }
 
     /// Its bytes.

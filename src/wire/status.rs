@@ -54,6 +54,9 @@ pub struct StatusReport {
     /// The ledgers, if that was asked for, up to a bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledgers: Option<Vec<LedgerStatus>>,
+    /// Which devices there are; none from a head that has not yet heard of any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<DevicesSummary>,
     /// Why it takes no messages, each with what to do; empty while it does.
     #[serde(default)]
     pub problems: Vec<String>,
@@ -140,10 +143,40 @@ pub struct DeviceStatus {
     pub heard_s: Option<u64>,
     /// Messages that came by this head since it started.
     pub messages: u64,
+    /// Its messages that came by this head today, UTC, or since it started.
+    #[serde(default)]
+    pub today: u64,
+    /// Its last message, if that came by this head and is short.
+    #[serde(default)]
+    pub last_text: Option<String>,
     /// How often it speaks, seconds: the median of the last times, as far as they came by this head; else the mean.
     pub period_s: Option<f64>,
     /// It was heard last more than three of its periods ago.
     pub silent: bool,
+}
+
+/// How many devices there are, and who is silent.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct DevicesSummary {
+    /// All that have said a name.
+    pub known: u64,
+    /// Those of them that are connected to this head.
+    pub here: u64,
+    /// Those that were heard last more than three of their periods ago.
+    pub silent: u64,
+    /// The last of these to fall silent, who has been so longest first.
+    pub last_silent: Vec<SilentDevice>,
+    /// There are more than are counted here, or a data node did not answer in time.
+    pub is_partial: bool,
+}
+
+/// A device that is silent.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SilentDevice {
+    /// Its name.
+    pub name: String,
+    /// Seconds since something was heard of it.
+    pub heard_s: u64,
 }
 
 /// Some of the sources.
@@ -157,6 +190,9 @@ pub struct DevicesReport {
     pub unlisted: bool,
     /// Nodes that did not answer.
     pub missing: Vec<String>,
+    /// Since when `today` counts, RFC 3339, UTC.
+    #[serde(default)]
+    pub today_since: String,
     /// Copies of each message.
     pub copies: usize,
 }

@@ -350,6 +350,13 @@ impl Head {
         client
     }
 
+    /// A line client that has said this name.
+    pub(crate) fn named(&self, name: &str) -> LineClient {
+        let mut client = LineClient(BufReader::new(self.connect()));
+        assert_eq!(client.ask(&format!("peticion {name}")), "confirmacion");
+        client
+    }
+
     /// Sends all of it, half-closes, and reads to the end: what `nc -N` does.
     pub(crate) fn nc(&self, input: &[u8]) -> String {
         let mut socket = self.connect();

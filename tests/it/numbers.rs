@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::BufRead;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::common::{Head, Process, Signal, acopio, eventually, ran};
 
@@ -40,12 +41,23 @@ fn a_wrong_reading_is_corrected_and_the_record_stays() {
     assert_eq!(note(&["--undo"]).0, Some(0));
     assert_eq!(temps(""), "21 85 23");
     let (code, out, _) = ran(command("read", &at, &["--grep", "^acopio note", "--format", "text"]));
-    assert_eq!((code, out.matches("notes: acopio note {").count()), (Some(0), 3), "{out}");
+    assert_eq!((code, out.matches("acopio.notes: acopio note {").count()), (Some(0), 3), "{out}");
     assert!(ran(command("read", &at, &["--format", "line"])).1.starts_with(&all), "nothing is changed");
     let (code, _, err) = ran(command("note", &at, &["1795234260----0----6", "--hide", "--why", "x"]));
     assert_eq!(code, Some(1));
     assert!(err.contains("no record has the id 1795234260----0----6"), "{err}");
     assert_eq!(note(&[]).0, Some(2));
+    let (code, _, err) = note(&["--set", "temp=NaN"]);
+    assert!(code == Some(2) && err.contains("NaN is no number that counts"), "{err}");
+    let (code, _, err) = note(&["--set", "temp=21.6.5"]);
+    assert!(code == Some(1) && err.contains("temp is a number in this record, and \"21.6.5\" is none"), "{err}");
+    let notes = ran(command("read", &at, &["--from", "acopio.notes", "--format", "line"])).1;
+    assert_eq!(notes.lines().count(), 3);
+    let (code, out, err) = ran(command("note", &at, &[&notes[..20], "--hide", "--why", "x"]));
+    assert!(
+        code == Some(1) && out.is_empty() && err.contains("is a note itself; name the record that it is of"),
+        "{err}"
+    );
     // The check counts what came, by the device's own numbers.
     let (code, out, err) = ran(command("check", &at, &[]));
     assert_eq!(code, Some(1), "one is missing: {err}");
@@ -124,4 +136,84 @@ fn a_command_that_never_ends_holds_up_neither_the_watch_nor_its_end() {
             (state.is_empty() || state.contains(") Z ")).then_some(())
         });
     }
+}
+
+#[test]
+fn who_said_nothing_in_the_time_that_is_looked_at_is_told_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let _node = head.node(dir.path(), 1, &[]);
+    let mut gone = head.named("gone");
+    for k in 0..5 {
+        assert!(gone.ask(&format!("temp={k}")).ends_with("recibido"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let since = humantime::format_rfc3339_nanos(std::time::SystemTime::now()).to_string();
+    let mut here = head.named("here");
+    assert!(here.ask("temp=85").ends_with("recibido"));
+    eventually("it is silent", || {
+        let report = ran(command("devices", &head.at(), &["--silent", "--format", "json"])).1;
+        report.contains("\"gone\"").then_some(())
+    });
+    let (code, out, err) = ran(command("watch", &head.at(), &["--once", "--since", &since]));
+    assert_eq!(code, Some(1), "{err}");
+    assert!(
+        out.contains("  gone is silent for ") && out.contains(", and speaks every ") && !out.contains("here"),
+        "{out}"
+    );
+    let (code, out, err) = ran(command("check", &head.at(), &["--since", &since, "--format", "json"]));
+    assert_eq!(code, Some(1), "{err}");
+    let lines: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&lines[0]["source"], &lines[0]["kept"]), (&"gone".into(), &0.into()), "{out}");
+    assert!(lines[0]["missing"].as_u64() > Some(0) && lines[1]["missing"] == 0, "{out}");
+    let more = ["--once", "--since", &since, "--out", "nope:5..6", "--from", "here"];
+    let (code, _, err) = ran(command("watch", &head.at(), &more));
+    assert_eq!(code, Some(1), "{err}");
+    assert_eq!(err, "acopio: no message in this time has a field nope; there are: temp\n");
+    // What is hidden is out of no range, and was heard.
+    let watch = |more: &[&str]| ran(command("watch", &head.at(), &[&["--once", "--from", "here"], more].concat()));
+    assert_eq!(watch(&["--out", "temp:5..45"]).0, Some(1));
+    let id = ran(command("read", &head.at(), &["--from", "here", "--format", "line"])).1[..20].to_owned();
+    assert_eq!(ran(command("note", &head.at(), &[&id, "--set", "temp=21", "--why", "x"])).0, Some(0));
+    let (code, out, err) = watch(&["--out", "temp:5..45"]);
+    assert_eq!((code, out.as_str()), (Some(0), ""), "{err}");
+    let (_, out, err) = ran(command("devices", &head.at(), &["--mean", "temp", "--from", "here"]));
+    assert!(out.lines().nth(1).unwrap().ends_with("  21"), "{out}");
+    assert!(err.contains("1 messages are corrected"), "{err}");
+    let (code, out, _) = ran(command("status", &head.at(), &[]));
+    assert!(code == Some(0) && out.contains("\ndevices    2 known, 2 here, 1 silent (gone "), "{out}");
+}
+
+#[test]
+fn who_follows_gets_a_bucket_when_its_time_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let _node = head.node(dir.path(), 1, &[]);
+    let more = ["--follow", "--every", "1s", "--fields", "temp", "--format", "csv"];
+    let mut read = Process::start(command("read", &head.at(), &more));
+    let mut out = read.stdout().lines();
+    assert_eq!(out.next().unwrap().unwrap(), "time,temp");
+    assert!(head.named("esp7").ask("temp=21.5").ends_with("recibido"));
+    // Nothing comes behind it.
+    assert!(out.next().unwrap().unwrap().ends_with("Z,21.5"));
+    read.signal(Signal::INT);
+    assert_eq!(read.wait().code(), Some(0));
+}
+
+#[test]
+fn a_time_has_one_meaning_wherever_it_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let _node = head.node(dir.path(), 1, &[]);
+    assert!(head.line().ask("temp=21").ends_with("recibido"));
+    for more in [&["--since", "1M"][..], &["--every", "1M", "--fields", "temp"], &["--since", "hace 1 M"]] {
+        let (code, _, err) = ran(command("read", &head.at(), more));
+        assert!(code == Some(2) && err.contains("M may mean minutes or months"), "{more:?}: {err}");
+    }
+    for (since, count) in [("9999-12-31", "0\n"), ("2400-01-01", "0\n"), ("1m", "1\n"), ("1month", "1\n")] {
+        let (code, out, err) = ran(command("read", &head.at(), &["--since", since, "--count"]));
+        assert_eq!((code, out.as_str()), (Some(0), count), "{since}: {err}");
+    }
+    let (_, out, _) = ran(command("read", &head.at(), &["--until", "9999-12-31", "--count"]));
+    assert_eq!(out, "1\n");
 }

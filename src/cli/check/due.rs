@@ -15,6 +15,9 @@ const AHEAD_MAX: u64 = 1_000_000;
 
 const TOGETHER_NS: u64 = MESSAGES_TOGETHER.as_nanos() as u64;
 
+/// Least messages whose first numbers can be told to be a counter.
+const LEADING_MIN: usize = 8;
+
 /// Least intervals that a period is learnt from.
 const INTERVALS_MIN: usize = 3;
 
@@ -24,6 +27,8 @@ pub(super) struct Heard {
     /// When it was, by its device's clock where that is known, ns.
     pub(super) time_ns: u64,
     pub(super) counter: Option<u64>,
+    /// A whole number that it begins with: a counter, if it goes up by one from message to message.
+    pub(super) leading: Option<u64>,
     /// A checksum of what it says.
     pub(super) payload: u32,
     /// Its device says when it was.
@@ -54,19 +59,32 @@ pub(super) struct Gap {
     pub(super) long_ns: u64,
 }
 
+/// What is known of a device from before its messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Before {
+    /// From when on it owes messages; none if it may be new.
+    pub(super) since_ns: Option<u64>,
+    /// Its period as a head knows it, for where there are too few messages.
+    pub(super) period_ns: Option<u64>,
+}
+
 /// What became of messages, in any order, up to this time.
-pub(super) fn kept(mut heard: Vec<Heard>, until_ns: u64) -> Kept {
+pub(super) fn kept(mut heard: Vec<Heard>, before: Before, until_ns: u64) -> Kept {
     heard.sort_unstable();
     let mut kept = Kept { kept: heard.len() as u64, ..Kept::default() };
     let times = distinct_times(&heard);
     let intervals = || times.iter().zip(times.iter().skip(1)).map(|(from, to)| (*from, to - from));
-    let period_ns = median(intervals().map(|(_, long)| long).collect());
+    let period_ns = median(intervals().map(|(_, long)| long).collect()).or(before.period_ns);
     let mut by_gaps = 0;
     if let Some(period) = period_ns.filter(|period| *period > 0) {
         kept.period = Some(Duration::from_nanos(period));
+        let first = before.since_ns.map(|since| (since, times.first().unwrap_or(&until_ns).saturating_sub(since)));
         let last = times.last().map(|last| (*last, until_ns.saturating_sub(*last)));
-        for (from_ns, long_ns) in
-            intervals().chain(last).filter(|(_, long)| *long > period.saturating_mul(GAP_HALF_PERIODS) / 2)
+        for (from_ns, long_ns) in first
+            .into_iter()
+            .chain(intervals())
+            .chain(last)
+            .filter(|(_, long)| *long > period.saturating_mul(GAP_HALF_PERIODS) / 2)
         {
             by_gaps += (long_ns.saturating_add(period / 2)) / period - 1;
             if kept.gap.is_none_or(|gap| gap.long_ns < long_ns) {
@@ -74,16 +92,26 @@ pub(super) fn kept(mut heard: Vec<Heard>, until_ns: u64) -> Kept {
             }
         }
     }
-    let counters: Vec<u64> = heard.iter().filter_map(|heard| heard.counter).collect();
-    // A device that counts sometimes is judged by its period.
-    kept.by_counter = !counters.is_empty() && counters.len() == heard.len();
-    if kept.by_counter {
+    if let Some(counters) = counters(&heard) {
+        kept.by_counter = true;
         (kept.missing, kept.doubled) = by_counter(&counters);
     } else {
         (kept.missing, kept.doubled) = (by_gaps, doubled(&heard, period_ns));
     }
     kept.due = (kept.kept - kept.doubled) + kept.missing;
     kept
+}
+
+/// The device's own numbers, if all messages have one: a device that counts sometimes is judged by its period. Numbers that
+/// messages begin with are a counter if more than half of them follow the one before: no value that is measured does that.
+fn counters(heard: &[Heard]) -> Option<Vec<u64>> {
+    let all = |of: fn(&Heard) -> Option<u64>| heard.iter().map(of).collect::<Option<Vec<u64>>>();
+    let said = all(|heard| heard.counter).filter(|counters| !counters.is_empty());
+    said.or_else(|| {
+        let leading = all(|heard| heard.leading).filter(|leading| leading.len() >= LEADING_MIN)?;
+        let next = leading.iter().zip(leading.iter().skip(1)).filter(|(one, next)| one.checked_add(1) == Some(**next));
+        (next.count() * 2 > leading.len()).then_some(leading)
+    })
 }
 
 /// When messages came, those that came together once: a head gives what one read delivers ids that follow each other.
@@ -150,7 +178,40 @@ mod tests {
     const S: u64 = 1_000_000_000;
 
     fn at(second: u64, counter: Option<u64>) -> Heard {
-        Heard { time_ns: second * S, counter, payload: second as u32, is_dated: false }
+        Heard { time_ns: second * S, counter, leading: None, payload: second as u32, is_dated: false }
+    }
+
+    fn kept(heard: Vec<Heard>, until_ns: u64) -> Kept {
+        super::kept(heard, Before::default(), until_ns)
+    }
+
+    #[test]
+    fn who_was_silent_all_the_time_owes_what_its_period_says() {
+        let before = Before { since_ns: Some(100 * S), period_ns: Some(10 * S) };
+        let all = super::kept(Vec::new(), before, 200 * S);
+        assert_eq!((all.kept, all.due, all.missing), (0, 9, 9));
+        assert_eq!(all.gap, Some(Gap { from_ns: 100 * S, long_ns: 100 * S }));
+        let late = super::kept([180, 190, 200].map(|second| at(second, None)).to_vec(), before, 200 * S);
+        assert_eq!((late.kept, late.missing, late.gap.unwrap().from_ns), (3, 7, 100 * S));
+        let unclear = super::kept(Vec::new(), Before { period_ns: None, ..before }, 200 * S);
+        assert_eq!((unclear.due, unclear.gap), (0, None));
+    }
+
+    #[test]
+    fn a_number_that_messages_begin_with_is_a_counter_if_it_counts() {
+        let of = |numbers: &[u64]| {
+            let heard =
+                numbers.iter().zip(0..).map(|(number, second)| Heard { leading: Some(*number), ..at(second, None) });
+            let all = kept(heard.collect(), 0);
+            (all.by_counter, all.missing, all.doubled)
+        };
+        assert_eq!(of(&[1, 2, 3, 5, 6, 6, 7, 8, 9, 10]), (true, 1, 1));
+        assert_eq!(of(&[7, 8, 9, 10, 0, 1, 2, 3, 4]), (true, 0, 0), "it started again");
+        assert!(!of(&[21, 22, 21, 20, 21, 22, 22, 23, 22]).0, "a temperature");
+        assert!(!of(&[1, 2, 3]).0, "too few to tell");
+        let mut mixed: Vec<Heard> = (0..20).map(|k| Heard { leading: Some(k), ..at(k, None) }).collect();
+        mixed[7].leading = None;
+        assert!(!kept(mixed, 0).by_counter);
     }
 
     #[test]
@@ -197,7 +258,7 @@ mod tests {
 
     #[test]
     fn what_is_sent_twice_is_told_from_what_does_not_change() {
-        let same = |ms: u64, is_dated| Heard { time_ns: ms * 1_000_000, counter: None, payload: 7, is_dated };
+        let same = |ms: u64, is_dated| Heard { time_ns: ms * 1_000_000, payload: 7, is_dated, ..at(0, None) };
         let steady = kept((0..10).map(|k| same(k * 1000, false)).collect(), 0);
         assert_eq!(steady.doubled, 0);
         let twice = kept((0..10).flat_map(|k| [same(k * 1000, false), same(k * 1000 + 20, false)]).collect(), 0);
@@ -214,7 +275,10 @@ mod tests {
             heard in prop::collection::vec((0..5000_u64, prop::option::of(prop_oneof![any::<u64>(), 0..100_u64]), 0..3_u32, any::<bool>()), 0..60),
             until in any::<u64>(),
         ) {
-            let heard = heard.into_iter().map(|(s, counter, payload, is_dated)| Heard { time_ns: s * S, counter, payload, is_dated });
+            let heard = heard.into_iter().map(|(s, counter, payload, is_dated)| {
+                let leading = counter.filter(|n| n % 2 == 0);
+                Heard { time_ns: s * S, counter, leading, payload, is_dated }
+            });
             let all = kept(heard.collect(), until);
             prop_assert!(all.doubled <= all.kept);
             prop_assert_eq!(all.due, all.kept - all.doubled + all.missing);

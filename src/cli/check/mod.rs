@@ -4,20 +4,22 @@ mod due;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use self::due::{Gap, Heard, Kept, kept};
+use self::due::{Before, Gap, Heard, Kept, kept};
 use super::asked::{Asked, tell_unheard, unheard};
 use super::events::{Teller, each};
-use super::moment::Zone;
+use super::known::{Known, known};
+use super::moment::{Zone, now_ns};
 use super::readings::Readings;
 use super::{Global, Outcome, logging, print, runtime, values};
 use crate::limits::CHECK_MESSAGES_MAX;
 use crate::reading::UnixNs;
+use crate::wire::text::MENSAJE_PREFIX;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -29,10 +31,13 @@ Examples:
       out of a backup
 
 Where each message of a device has a counter (n=17, \"seq\": 17), numbers tell
-what is missing or came twice; a counter may start again. Else the device's
-own period does, which is the median of its intervals: a silence of more than
-2.5 periods is a gap. Times are the device's where it says them, so that a
-backlog closes its gap.
+what is missing or came twice; a counter may start again. So do numbers that
+all messages begin with, as those of numerado, if they count up by one. Else the
+device's own period does, which is the median of its intervals: a silence of
+more than 2.5 periods is a gap. Times are the device's where it says them, so
+that a backlog closes its gap. A device that was there before --since owes from
+then on, also if it said nothing at all. What notes hide or correct came, and
+counts.
 
 Exit codes:
   0    nothing is missing
@@ -81,9 +86,8 @@ impl Check {
         let (zone, config) = (self.asked.zone()?, self.asked.config()?);
         let mut readings = Readings::new(self.asked.rules()?);
         let query = self.asked.query(&zone);
-        let now =
-            u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(0);
-        let (until_ns, sources) = (query.until.time_ns.min(now), query.sources.clone());
+        let (since_ns, until_ns, sources) =
+            (query.from.time_ns, query.until.time_ns.min(now_ns()), query.sources.clone());
         let mut teller = Teller::new(global.quiet, &config, false);
         runtime::run_short(async {
             let (mut devices, mut count) = (BTreeMap::<Option<String>, Vec<Heard>>::new(), 0_usize);
@@ -97,6 +101,7 @@ impl Check {
                 let heard = Heard {
                     time_ns: reading.time().0,
                     counter: reading.counter,
+                    leading: leading(&message.payload).filter(|_| reading.device_time.is_none()),
                     payload: crc32c::crc32c(&message.payload),
                     is_dated: reading.device_time.is_some(),
                 };
@@ -107,8 +112,19 @@ impl Check {
                 bail!("more than {CHECK_MESSAGES_MAX} messages; name a shorter time with --since and --until");
             }
             let unheard = unheard(&sources, devices.keys().flatten().map(String::as_str));
-            let lines: Vec<Line> =
-                devices.into_iter().map(|(source, heard)| line(source, kept(heard, until_ns), &zone)).collect();
+            let mut before = BTreeMap::<String, Before>::new();
+            for Known { name, first_ns, period_ns, .. } in known(&config, &sources).await? {
+                if first_ns < since_ns {
+                    devices.entry(Some(name.clone())).or_default();
+                    before.insert(name, Before { since_ns: Some(since_ns), period_ns });
+                }
+            }
+            let before = |source: &Option<String>| source.as_ref().and_then(|source| before.get(source).copied());
+            let lines = devices.into_iter().map(|(source, heard)| {
+                let kept = kept(heard, before(&source).unwrap_or_default(), until_ns);
+                line(source, kept, &zone)
+            });
+            let lines: Vec<Line> = lines.collect();
             let text = match self.format {
                 Format::Table => table(&lines),
                 Format::Json => print::json(&lines)?,
@@ -121,6 +137,14 @@ impl Check {
     }
 }
 
+/// A whole number that a message begins with, if more follows.
+fn leading(payload: &[u8]) -> Option<u64> {
+    let text = payload.strip_prefix(MENSAJE_PREFIX.as_bytes()).unwrap_or(payload).trim_ascii();
+    let end = text.iter().position(|byte| matches!(byte, b' ' | b'\t' | b',' | b';'))?;
+    let digits = text.get(..end).filter(|digits| digits.iter().all(u8::is_ascii_digit))?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 fn line(source: Option<String>, kept: Kept, zone: &Zone) -> Line {
     let Kept { kept, due, missing, doubled, by_counter, period, gap } = kept;
     let by = match period {
@@ -128,9 +152,12 @@ fn line(source: Option<String>, kept: Kept, zone: &Zone) -> Line {
         Some(_) => "period",
         None => "",
     };
-    // To the second where it is longer: nobody's period is so exact.
-    let shown =
-        |time: Duration| values::show(if time.as_secs() > 0 { Duration::from_secs(time.as_secs()) } else { time });
+    // To the second, or to the millisecond where it is shorter than one: nobody's period is so exact.
+    let exact = |time: Duration| match time.as_secs() {
+        0 => Duration::from_millis(u64::from(time.subsec_millis())),
+        seconds => Duration::from_secs(seconds),
+    };
+    let shown = |time: Duration| values::show(exact(time));
     Line {
         source,
         due,
@@ -170,4 +197,26 @@ fn table(lines: &[Line]) -> String {
         text += "# counted by the device's own numbers\n";
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_begins_with_a_number_if_more_follows() {
+        for (payload, number) in [
+            ("mensaje: 17 21.4", Some(17)),
+            ("17,21.4", Some(17)),
+            ("0 x", Some(0)),
+            ("17", None),
+            ("21.4 40", None),
+            ("-3 40", None),
+            (" 5", None),
+            ("", None),
+            ("99999999999999999999999 1", None),
+        ] {
+            assert_eq!(leading(payload.as_bytes()), number, "{payload}");
+        }
+    }
 }

@@ -7,13 +7,16 @@ use crate::reading::{Field, Reading, Value};
 /// What all lines are of.
 const MEASUREMENT: &str = "acopio";
 
+/// What the name of a text ends in.
+const TEXT: &str = "_text";
+
 /// Appends a line; `false` if the reading has none of these fields, of which all are wanted if none is named.
 pub(super) fn line(out: &mut Vec<u8>, reading: &Reading, wanted: &[String]) -> bool {
     let is_wanted =
         |field: &&Field| wanted.is_empty() || wanted.iter().any(|name| name.eq_ignore_ascii_case(&field.name));
     let mut members: Vec<(String, String)> = Vec::new();
     for field in reading.fields.iter().filter(is_wanted) {
-        let name = word(&field.name);
+        let name = key(&field.name, &field.value);
         // Of two fields of one name InfluxDB would take the last.
         if members.iter().all(|(known, _)| *known != name) {
             members.push((name, value(&field.value)));
@@ -33,6 +36,18 @@ pub(super) fn line(out: &mut Vec<u8>, reading: &Reading, wanted: &[String]) -> b
     writeln!(line, " {}", reading.time().0).unwrap_or_default();
     out.extend_from_slice(line.as_bytes());
     true
+}
+
+/// The name of a field that has one type for ever, for a database refuses a number where it has seen text: who says `temp=21.4`
+/// and then `temp=ERR` has two fields. `time` is not a field's there.
+fn key(name: &str, value: &Value) -> String {
+    let name = word(name);
+    let is_of_texts = name.ends_with(TEXT);
+    match value {
+        Value::Text(_) => name + TEXT,
+        Value::Number(_) if is_of_texts || name == "time" => name + "_number",
+        Value::Number(_) => name,
+    }
 }
 
 /// A name. What the protocol has no way to write (an end of line, a backslash, which escapes what
@@ -82,7 +97,10 @@ mod tests {
             ("esp7", "temp=21.5C hum=40", "acopio,source=esp7 temp=21.5,hum=40 1795234260000000001\n"),
             ("", "5", "acopio value=5 1795234260000000001\n"),
             ("x", "{\"a b,c=d\\\\\":5}", "acopio,source=x a\\ b\\,c\\=d/=5 1795234260000000001\n"),
-            ("x", "{\"a b\":\"q\\\"\\\\\\n\"}", "acopio,source=x a\\ b=\"q\\\"\\\\\" 1795234260000000001\n"),
+            ("x", "{\"a b\":\"q\\\"\\\\\\n\"}", "acopio,source=x a\\ b_text=\"q\\\"\\\\\" 1795234260000000001\n"),
+            ("x", "temp=ERR", "acopio,source=x temp_text=\"ERR\" 1795234260000000001\n"),
+            ("x", "a_text=5 b_text=on", "acopio,source=x a_text_number=5,b_text_text=\"on\" 1795234260000000001\n"),
+            ("x", "time=5", "acopio,source=x time_number=5 1795234260000000001\n"),
             ("x", "T=1 T=2", "acopio,source=x T=1 1795234260000000001\n"),
             ("x", "temp=1 ts=1795234200", "acopio,source=x temp=1 1795234200000000000\n"),
             ("x", "hola mundo", ""),
@@ -115,7 +133,7 @@ mod tests {
             let rest = line.strip_prefix("acopio,source=taller/esp7 ").unwrap();
             let (key, rest) = up_to(rest, &['=']).unwrap();
             let (value, rest) = up_to(rest.strip_prefix('"').unwrap(), &['"']).unwrap();
-            prop_assert_eq!((key, value), (said(&name), text.trim().to_owned()));
+            prop_assert_eq!((key, value), (said(&name) + TEXT, text.trim().to_owned()));
             prop_assert_eq!(rest, " 1795234260000000001\n");
         }
     }

@@ -12,8 +12,10 @@ use super::shape::Shape;
 use super::state::State;
 use crate::cli::Outcome;
 use crate::cli::events::{Teller, in_words, say};
+use crate::cli::moment::now_ns;
 use crate::client::reader::{self, Config, Event, Message, Query};
 use crate::limits;
+use crate::reading::UnixNs;
 use crate::wire::id::RecordId;
 
 /// What is printed where.
@@ -123,6 +125,7 @@ impl Print {
             if !follows || self.state.is_none() || next >= query.until {
                 return Ok(next);
             }
+            self.tick()?;
             self.output.flush().await?;
             self.note(next)?;
             query.from = next;
@@ -157,12 +160,17 @@ impl Print {
         let mut end = query.from;
         let mut reader = reader::read(config.clone(), query);
         loop {
+            let over = over(self.shape.as_ref().and_then(Shape::due));
             // What is written waits for more only while there is more at once.
             let event = tokio::select! {
                 biased;
                 event = reader.next() => event,
                 () = std::future::ready(()), if !self.output.buffer.is_empty() => {
                     self.output.flush().await?;
+                    continue;
+                }
+                () = over => {
+                    self.tick()?;
                     continue;
                 }
             };
@@ -192,6 +200,12 @@ impl Print {
         }
     }
 
+    /// Prints the buckets that are over.
+    fn tick(&mut self) -> Result<()> {
+        let now = UnixNs(now_ns().saturating_sub(limits::BUCKET_LATE_MAX.as_nanos() as u64));
+        self.shape.as_mut().map_or(Ok(()), |shape| shape.tick(&mut self.output.buffer, now))
+    }
+
     async fn message(&mut self, message: &Message) -> Result<(), Stop> {
         self.seen.printed += 1;
         self.seen.reused += u64::from(message.reused);
@@ -205,6 +219,17 @@ impl Print {
 async fn asked_to_end(shutdown: Option<&CancellationToken>) {
     match shutdown {
         Some(shutdown) => shutdown.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves when the bucket that is over at this time takes nothing more; never if there is none.
+async fn over(due: Option<UnixNs>) {
+    match due {
+        Some(UnixNs(due)) => {
+            let left = Duration::from_nanos(due.saturating_sub(now_ns()));
+            tokio::time::sleep(left + limits::BUCKET_LATE_MAX).await;
+        }
         None => std::future::pending().await,
     }
 }

@@ -239,6 +239,26 @@ impl Shape {
         }
     }
 
+    /// When a bucket is over that is still open, for who follows.
+    pub(super) fn due(&self) -> Option<UnixNs> {
+        match &self.what {
+            What::Buckets { buckets, follow: true, .. } => buckets.due().map(UnixNs),
+            _ => None,
+        }
+    }
+
+    /// Appends the buckets that are over at this time.
+    ///
+    /// # Errors
+    /// Memory that takes no byte.
+    pub(super) fn tick(&mut self, out: &mut Vec<u8>, now: UnixNs) -> Result<()> {
+        let What::Buckets { buckets, follow: true, .. } = &mut self.what else { return Ok(()) };
+        let mut closed = Vec::new();
+        let end = buckets.start(now);
+        buckets.close_before(end, &mut |start, said| closed.push(Over { start, said: said.to_vec() }));
+        self.closed(out, closed)
+    }
+
     /// Appends what is still to be written.
     ///
     /// # Errors

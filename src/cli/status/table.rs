@@ -2,7 +2,7 @@
 
 use crate::limits;
 use crate::printable;
-use crate::wire::status::{ClientStatus, LedgerStatus, NodeStatus, StatusReport, TextNode};
+use crate::wire::status::{ClientStatus, DevicesSummary, LedgerStatus, NodeStatus, StatusReport, TextNode};
 
 /// Characters of a node's name that a table shows; JSON has all of it.
 const NAME_SHOWN: usize = 16;
@@ -54,6 +54,7 @@ fn summary(head: &str, report: &StatusReport) -> String {
         let foundings: Vec<String> = report.foundings.iter().map(|founding| plain(founding)).collect();
         text.push_str(&format!("clusters   {} met that began apart: {}\n", foundings.len(), foundings.join("; ")));
     }
+    text.extend(report.devices.as_ref().map(devices));
     for lacking in &report.lacking {
         let (ledger, last) = (plain(&lacking.ledger), lacking.end.saturating_sub(1));
         text.push_str(&format!(
@@ -65,6 +66,21 @@ fn summary(head: &str, report: &StatusReport) -> String {
         text.push_str(&format!("problem    it takes no messages: {}\n", plain(problem)));
     }
     text
+}
+
+/// The line of devices: who fell silent last, who has been so longest first.
+fn devices(devices: &DevicesSummary) -> String {
+    let DevicesSummary { known, here, silent, last_silent, is_partial } = devices;
+    let least = if *is_partial { "at least " } else { "" };
+    let mut text = format!("devices    {least}{known} known, {here} here");
+    if *silent > 0 {
+        let named = last_silent.iter().map(|device| format!("{} {}", plain(&device.name), short(device.heard_s)));
+        let mut named: Vec<String> = named.collect();
+        let more = silent.saturating_sub(last_silent.len() as u64);
+        named.extend((more > 0).then(|| format!("and {more} for longer")));
+        text.push_str(&format!(", {silent} silent ({})", named.join(", ")));
+    }
+    text + "\n"
 }
 
 /// The data nodes by name, and below them whatever is not as usual.
@@ -223,7 +239,7 @@ pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::status::NodeDialect;
+    use crate::wire::status::{NodeDialect, SilentDevice};
 
     #[test]
     fn columns_are_as_wide_as_their_longest_text() {
@@ -274,6 +290,25 @@ mod tests {
         let notes: Vec<&str> = text.lines().rev().take(2).collect();
         let lost = "data2 runs with --sync never: a power cut may take what it acknowledged";
         assert_eq!(notes, [lost, "data1 takes no messages: its disk is full"], "{text}");
+    }
+
+    #[test]
+    fn a_line_tells_of_devices_and_who_is_silent() {
+        let silent = |name: &str, heard_s| SilentDevice { name: name.to_owned(), heard_s };
+        let last_silent = vec![silent("esp13", 4 * 3600), silent("plc39", 720)];
+        let summary = DevicesSummary { known: 41, here: 38, silent: 2, last_silent, is_partial: false };
+        let report = StatusReport { devices: Some(summary.clone()), ..StatusReport::default() };
+        let text = table("h:1", &report);
+        assert!(text.contains("\ndevices    41 known, 38 here, 2 silent (esp13 4h, plc39 12m)\n"), "{text}");
+        let more = DevicesSummary { silent: 9, is_partial: true, ..summary };
+        assert_eq!(
+            devices(&more),
+            "devices    at least 41 known, 38 here, 9 silent (esp13 4h, plc39 12m, and 7 for longer)\n"
+        );
+        assert_eq!(
+            devices(&DevicesSummary { known: 3, here: 3, ..DevicesSummary::default() }),
+            "devices    3 known, 3 here\n"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod act;
 mod silence;
 
 use std::collections::VecDeque;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::builder::BoolishValueParser;
@@ -15,12 +15,14 @@ use self::act::{Acts, Doing, Told, Webhook};
 use self::silence::{Devices, Event, Silent, Wanted, What};
 use super::asked::{Asked, tell_unheard, unheard};
 use super::events::{Teller, each, say};
-use super::moment::Zone;
+use super::known::known;
+use super::moment::{Zone, now_ns};
 use super::readings::Readings;
 use super::{Global, Outcome, logging, print, runtime, values};
 use crate::client::reader::{self, Config, Event as ReaderEvent, Query};
 use crate::limits::{self, WATCH_LEARN_TIME};
 use crate::reading::UnixNs;
+use crate::wire::filter::SourceFilter;
 use crate::wire::id::RecordId;
 
 const AFTER_HELP: &str = "\
@@ -35,16 +37,18 @@ Examples:
       for cron: what is so now
 
 A device's period is the median of its last intervals, learnt from what came
-since --since (an hour ago) and from what comes; who said nothing since then is
-not known, unless --from names it. A command has 30 seconds, and
+since --since (an hour ago) and from what comes. Of who said nothing since then
+the heads know when it was heard last, and its period. Name devices with --from
+where one is silent for good. Readings that notes hide leave no range; notes
+that come while it watches are not heeded. A command has 30 seconds, and
 the event in ACOPIO_EVENT (silent, back, out, in), ACOPIO_SOURCE, ACOPIO_TIME,
 ACOPIO_FIELD, ACOPIO_VALUE and ACOPIO_TEXT; a request has 10 seconds, three
 times. Four of them run at the same time, 64 wait.
 
 Exit codes:
   0    ended by Ctrl-C; with --once: no device is silent or out of its range
-  1    it failed; with --once: some device is, or nothing was heard of a name
-       in --from
+  1    it failed; with --once: some device is, nothing was heard of a name in
+       --from, or no message has a field of --out
   2    bad usage";
 
 /// Tells when a device falls silent, comes back, or leaves its range
@@ -141,10 +145,6 @@ impl Watch {
     }
 }
 
-fn now_ns() -> u64 {
-    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(0)
-}
-
 /// A watch under way.
 struct Watching {
     devices: Devices,
@@ -162,22 +162,47 @@ impl Watching {
         let mut doing = Doing::new(self.acts.clone());
         let (now, sources) = (query.until.time_ns.min(now_ns()), query.sources.clone());
         let out = self.learn(config, query).await?.1;
+        let unheard = unheard(&sources, self.devices.names());
+        self.know(config, &sources, now).await?;
         for event in out.into_iter().chain(self.devices.tick(now)) {
             self.tell(&event, &mut doing)?;
         }
         // A command has its own bound, and a request has its tries.
         doing.end(Duration::MAX).await;
-        let unheard = unheard(&sources, self.devices.names());
         tell_unheard(&unheard);
-        Ok(if self.devices.is_anything_wrong() || !unheard.is_empty() { Outcome::Failed } else { Outcome::Done })
+        let is_unseen = self.tell_unseen();
+        let is_wrong = self.devices.is_anything_wrong() || !unheard.is_empty() || is_unseen;
+        Ok(if is_wrong { Outcome::Failed } else { Outcome::Done })
+    }
+
+    /// Takes in who said nothing in this time, as the heads know it.
+    async fn know(&mut self, config: &Config, sources: &SourceFilter, until_ns: u64) -> Result<()> {
+        for device in known(config, sources).await?.into_iter().filter(|device| device.last_ns < until_ns) {
+            self.devices.know(device);
+        }
+        Ok(())
+    }
+
+    /// Says of which fields nothing was heard. Whether there are some.
+    fn tell_unseen(&self) -> bool {
+        let unseen = self.devices.unseen();
+        if unseen.is_empty() {
+            return false;
+        }
+        let names: Vec<&str> = self.devices.fields().collect();
+        let there =
+            if names.is_empty() { "none was read".to_owned() } else { format!("there are: {}", names.join(", ")) };
+        say(&format!("no message in this time has a field {}; {there}", unseen.join(" or ")));
+        true
     }
 
     /// Learns from what there is: up to where, and which values are out of their ranges by then.
     async fn learn(&mut self, config: &Config, query: Query) -> Result<(RecordId, Vec<Event>)> {
+        self.readings.look_for_notes(config, &query, self.quiet).await?;
         let mut teller = Teller::new(self.quiet, config, false);
         let mut out: Vec<Event> = Vec::new();
         let end = each(config, Query { follow: false, ..query }, &mut teller, |message| {
-            let Some(reading) = self.readings.read(message) else { return };
+            let Some((reading, _)) = self.readings.hear(message) else { return };
             for event in self.devices.heard(&reading) {
                 match &event.what {
                     What::Out { .. } => out.push(event),
@@ -207,6 +232,11 @@ impl Watching {
         let until = query.until;
         let now = RecordId { time_ns: now_ns(), incarnation: 0 };
         let (end, out) = self.learn(config, Query { until: until.min(now), ..query.clone() }).await?;
+        // Who is asked and away is told of by the reader.
+        if let Err(error) = self.know(config, &query.sources, now.time_ns).await {
+            say(&format!("{error:#}; who was silent before --since is not watched"));
+        }
+        self.tell_unseen();
         let mut events: VecDeque<Event> = out.into();
         let mut teller = Teller::new(self.quiet, config, true);
         let mut reader = reader::read(config.clone(), Query { from: end, follow: true, ..query });
@@ -226,8 +256,8 @@ impl Watching {
                 biased;
                 event = reader.next() => match event {
                     Some(Ok(ReaderEvent::Message(message))) => {
-                        let reading = self.readings.read(&message);
-                        events.extend(reading.iter().flat_map(|reading| self.devices.heard(reading)));
+                        let heard = self.readings.hear(&message);
+                        events.extend(heard.iter().flat_map(|(reading, _)| self.devices.heard(reading)));
                     }
                     Some(Ok(event)) => teller.tell(&event),
                     Some(Err(error)) => teller.failed(error)?,

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::limits::{MESSAGES_TOGETHER, WATCH_DEVICES_MAX, WATCH_INTERVALS_MAX, WATCH_INTERVALS_MIN};
+use crate::cli::known::Known;
+use crate::limits::{FIELDS_TOLD_MAX, MESSAGES_TOGETHER, WATCH_DEVICES_MAX, WATCH_INTERVALS_MAX, WATCH_INTERVALS_MIN};
 use crate::reading::Reading;
 
 const TOGETHER_NS: u64 = MESSAGES_TOGETHER.as_nanos() as u64;
@@ -62,6 +63,10 @@ pub(super) struct Devices {
     silent: Silent,
     wanted: Vec<Wanted>,
     devices: BTreeMap<String, Device>,
+    /// Names of fields that came, up to a bound.
+    fields: BTreeSet<String>,
+    /// Those with a range that came, as they are wanted.
+    seen: BTreeSet<String>,
     /// Messages of devices past the bound.
     pub(super) beyond: u64,
 }
@@ -73,13 +78,15 @@ struct Device {
     /// When that was by its own clock, if it says so.
     said_ns: u64,
     intervals: VecDeque<u64>,
+    /// Its period as a head knows it, for as long as there are too few intervals.
+    known_ns: Option<u64>,
     is_silent: bool,
     out: BTreeSet<String>,
 }
 
 impl Devices {
     pub(super) const fn new(silent: Silent, wanted: Vec<Wanted>) -> Self {
-        Self { silent, wanted, devices: BTreeMap::new(), beyond: 0 }
+        Self { silent, wanted, devices: BTreeMap::new(), fields: BTreeSet::new(), seen: BTreeSet::new(), beyond: 0 }
     }
 
     /// A message came.
@@ -100,10 +107,18 @@ impl Devices {
         device.said_ns = reading.time().0;
         device.heard_ns = device.heard_ns.max(time_ns);
         for field in &reading.fields {
+            if self.fields.len() < FIELDS_TOLD_MAX && !self.fields.contains(&field.name) {
+                self.fields.insert(field.name.clone());
+            }
             let Some(value) = field.number() else { continue };
             let is_of = |wanted: &&Wanted| wanted.field.eq_ignore_ascii_case(&field.name);
             let is_out = match self.wanted.iter().find(is_of) {
-                Some(wanted) => !wanted.range.contains(&value),
+                Some(wanted) => {
+                    if !self.seen.contains(&wanted.field) {
+                        self.seen.insert(wanted.field.clone());
+                    }
+                    !wanted.range.contains(&value)
+                }
                 None => field.is_out,
             };
             let (field, was_out) = (field.name.clone(), device.out.contains(&field.name));
@@ -120,6 +135,28 @@ impl Devices {
             }
         }
         events.into_iter().map(|what| Event { source: source.clone(), time_ns, what }).collect()
+    }
+
+    /// A device of which a head knows when it was heard last.
+    pub(super) fn know(&mut self, known: Known) {
+        if !self.devices.contains_key(&known.name) && self.devices.len() >= WATCH_DEVICES_MAX {
+            self.beyond += 1;
+            return;
+        }
+        let device = self.devices.entry(known.name).or_default();
+        device.heard_ns = device.heard_ns.max(known.last_ns);
+        device.known_ns = known.period_ns;
+    }
+
+    /// Fields with a range of which no number came.
+    pub(super) fn unseen(&self) -> Vec<&str> {
+        let fields = self.wanted.iter().map(|wanted| wanted.field.as_str());
+        fields.filter(|field| !self.seen.contains(*field)).collect()
+    }
+
+    /// Names of fields that came, some of them if they are many.
+    pub(super) fn fields(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(String::as_str)
     }
 
     /// Who was heard.
@@ -169,11 +206,12 @@ impl Device {
         self.intervals.push_back(interval);
     }
 
-    /// The median of its last intervals; none of too few.
+    /// The median of its last intervals; of too few, what a head knows.
     fn period(&self) -> Option<u64> {
         let mut intervals: Vec<u64> = self.intervals.iter().copied().collect();
         let half = intervals.len() / 2;
-        (intervals.len() >= WATCH_INTERVALS_MIN).then(|| *intervals.select_nth_unstable(half).1)
+        let learnt = (intervals.len() >= WATCH_INTERVALS_MIN).then(|| *intervals.select_nth_unstable(half).1);
+        learnt.or(self.known_ns)
     }
 
     /// When it is silent.
@@ -252,6 +290,35 @@ mod tests {
         assert_eq!(told(&mut devices, &[reading("x", 5, "temp=20")], 5), "x in temp 20");
         assert!(!devices.is_anything_wrong());
         assert_eq!(told(&mut devices, &[], 65), "x silent 60 of Some(1)");
+    }
+
+    #[test]
+    fn who_said_nothing_at_all_is_silent_as_a_head_knows_it() {
+        let known = |name: &str, second: u64, period_s: Option<u64>| Known {
+            name: name.to_owned(),
+            first_ns: BEGIN,
+            last_ns: BEGIN + second * S,
+            period_ns: period_s.map(|period| period * S),
+        };
+        let mut devices = Devices::new(Silent::Periods(3.0), Vec::new());
+        devices.heard(&reading("here", 1000, "1"));
+        [known("here", 1000, Some(10)), known("gone", 100, Some(60)), known("once", 5, None)]
+            .into_iter()
+            .for_each(|known| devices.know(known));
+        assert_eq!(told(&mut devices, &[], 1020), "gone silent 920 of Some(60)");
+        assert_eq!(
+            told(&mut devices, &[reading("gone", 1025, "1")], 1031),
+            "gone back 925, here silent 31 of Some(10)"
+        );
+    }
+
+    #[test]
+    fn a_range_of_a_field_that_nobody_has_is_told() {
+        let wanted = ["nope", "TEMP"].map(|field| Wanted { field: field.to_owned(), range: 5.0..=6.0 });
+        let mut devices = Devices::new(Silent::Periods(3.0), wanted.to_vec());
+        devices.heard(&reading("x", 1, "temp=5.5 estado=on nope=mal"));
+        assert_eq!(devices.unseen(), ["nope"]);
+        assert_eq!(devices.fields().collect::<Vec<_>>(), ["estado", "nope", "temp"]);
     }
 
     #[test]
