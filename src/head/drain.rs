@@ -9,7 +9,7 @@ use super::alarms::Log;
 use super::state::Head;
 use super::unread;
 use crate::ledger::frames;
-use crate::ledger::heard::NotChanged;
+use crate::ledger::heard::{NotChanged, WaitsFor};
 use crate::ledger::roster::Standing;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::Frame;
@@ -234,19 +234,47 @@ impl Head {
         }
     }
 
+    /// What a change of the copies waits for, and what to do about it.
+    fn waits_for(&self) -> String {
+        self.heard(|heard| {
+            let name = |node: NodeId| {
+                let known = heard.roster().identities().find(|(id, _)| *id == node);
+                known.map_or_else(|| node.to_string(), |(_, record)| record.name.to_string())
+            };
+            match heard.change_waits_for() {
+                Some(WaitsFor::Nodes(nodes)) if nodes.is_empty() => {
+                    "there are not enough dataNodes; start more of them, then ask again".to_owned()
+                }
+                Some(WaitsFor::Nodes(nodes)) => {
+                    let names: Vec<String> = nodes.into_iter().map(name).collect();
+                    format!(
+                        "{} did not note it; start what is away, or give up what never comes back with 'acopio drain \
+                         NAME --gone', then ask again",
+                        names.join(", ")
+                    )
+                }
+                Some(WaitsFor::Ledger(ledger)) => {
+                    format!(
+                        "ledger {ledger} has not as many copies yet; ask again when 'acopio status' shows none short"
+                    )
+                }
+                None => "it is about to be; ask again".to_owned(),
+            }
+        })
+    }
+
     /// Changes how many copies the cluster keeps.
     ///
     /// # Errors
     /// They make no sense, or the change before is not through.
     pub(crate) fn change_copies(&self, replicas: u8, least: u8, peer: SocketAddr) -> Result<(), Refusal> {
-        self.cluster.heard.borrow_mut().change_copies(replicas, least).map_err(|why| {
+        let changed = self.cluster.heard.borrow_mut().change_copies(replicas, least);
+        changed.map_err(|why| {
             let text = match why {
                 NotChanged::Copies => format!(
                     "{replicas} copies, at least {least}, make no sense: say 1 to 8, and no more at least than in all"
                 ),
-                NotChanged::NotThrough => {
-                    "the change before this one is not through: some dataNodes have not noted it; ask again".to_owned()
-                }
+                NotChanged::NotThrough => format!("the change before this one is not through: {}", self.waits_for()),
                 NotChanged::TooFew { .. } => {
                     "nothing was kept in this cluster yet: start heads with --replicas and --min-copies".to_owned()
                 }

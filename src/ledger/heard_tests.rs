@@ -212,14 +212,18 @@ fn a_change_of_m_is_counted_with_the_lesser_until_it_is_through() {
     tells(&mut heard, 2, held(State::Over, 5));
     heard.change_copies(3, 3).unwrap();
     assert_eq!(heard.change_copies(2, 2), Err(NotChanged::NotThrough));
+    assert_eq!(heard.change_copies(3, 3), Ok(()), "it is asked for already");
+    assert_eq!(heard.change_waits_for(), Some(WaitsFor::Nodes([1, 2, 3].map(NodeId).to_vec())));
     let copies = heard.roster().copies().unwrap();
     assert_eq!((copies.read_least(), copies.noted_least()), (2, 3));
     all_note(&mut heard);
     round(&mut heard);
     assert_eq!(heard.roster().copies().unwrap().read_least(), 2, "a ledger has two holders");
+    assert!(matches!(heard.change_waits_for(), Some(WaitsFor::Ledger(_))));
     tells(&mut heard, 3, held(State::Over, 5));
     round(&mut heard);
     assert_eq!(heard.roster().copies().unwrap(), Copies { replicas: 3, least: 3, before: 3, generation: 3 });
+    assert_eq!(heard.change_waits_for(), None);
 }
 
 #[test]

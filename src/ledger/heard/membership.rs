@@ -36,6 +36,15 @@ pub(crate) enum NotChanged {
     TooMany(TooMany),
 }
 
+/// What a change of R and M waits for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum WaitsFor {
+    /// These have not noted it; none if there are not as many as M.
+    Nodes(Vec<NodeId>),
+    /// Fewer than M promise this ledger.
+    Ledger(LedgerId),
+}
+
 impl From<TooMany> for NotChanged {
     fn from(error: TooMany) -> Self {
         Self::TooMany(error)
@@ -116,7 +125,7 @@ impl Heard {
         Ok(self.set(node, next)?)
     }
 
-    /// Changes R and M.
+    /// Changes R and M; nothing happens where that is asked for already.
     ///
     /// # Errors
     /// They make no sense, or the change before is not through.
@@ -124,6 +133,9 @@ impl Heard {
         let old = self.roster.copies().ok_or(NotChanged::TooFew { least: least.into() })?;
         if least == 0 || least > replicas {
             return Err(NotChanged::Copies);
+        }
+        if (old.replicas, old.least) == (replicas, least) {
+            return Ok(());
         }
         if old.before != old.least {
             return Err(NotChanged::NotThrough);
@@ -332,14 +344,27 @@ impl Heard {
         self.present_holds(known).all(|(_, held)| held.state == super::State::Part && held.count == 0 && held.end == 0)
     }
 
-    /// A change of M is through, once all of the roster but fewer than M have noted it, and each ledger that they have is
-    /// promised by M, or open on as many. Reads count with it from then on.
+    /// A change of M is through, once nothing stands in its way. Reads count with it from then on.
     fn finish_copies(&mut self) {
         let Some(copies) = self.roster.copies().filter(|copies| copies.before != copies.least) else { return };
+        if self.copies_wait_for(copies).is_none() {
+            let generation = copies.generation.saturating_add(1);
+            self.set_copies(Copies { before: copies.least, generation, ..copies });
+        }
+    }
+
+    /// What a change of R and M waits for; none if it is through.
+    pub(crate) fn change_waits_for(&self) -> Option<WaitsFor> {
+        self.copies_wait_for(self.roster.copies().filter(|copies| copies.before != copies.least)?)
+    }
+
+    /// All of the roster but fewer than M have to note it, and each ledger that they have is to be promised by M, or open on as
+    /// many.
+    fn copies_wait_for(&self, copies: Copies) -> Option<WaitsFor> {
         let (noters, least) = (self.noters(), copies.noted_least());
-        let rest = self.roster.who_counts().filter(|node| !noters.contains(node)).count();
-        if noters.len() < least || rest >= usize::from(copies.least.min(copies.before)) {
-            return;
+        let rest: Vec<NodeId> = self.roster.who_counts().filter(|node| !noters.contains(node)).collect();
+        if noters.len() < least || rest.len() >= copies.read_least() {
+            return Some(WaitsFor::Nodes(rest));
         }
         let lacks = |(&ledger, known): (&LedgerId, &super::Known)| {
             let many = |members: &[NodeId]| members.len() >= copies.least.into();
@@ -356,9 +381,6 @@ impl Heard {
             let few = heads.end.map_or(!self.is_nothing(known), |end| holders(end) < copies.least.into());
             !self.is_gone(ledger) && !open && few && self.present_holds(known).next().is_some()
         };
-        if !self.ledgers.iter().any(lacks) {
-            let generation = copies.generation.saturating_add(1);
-            self.set_copies(Copies { before: copies.least, generation, ..copies });
-        }
+        self.ledgers.iter().find(|ledger| lacks(*ledger)).map(|(&ledger, _)| WaitsFor::Ledger(ledger))
     }
 }

@@ -18,7 +18,10 @@ use super::planted::{self, Planted};
 use super::roster::{Changes, Roster, Standing, TooMany};
 
 #[allow(unused_imports, reason = "its callers are the head")]
-pub(crate) use self::{membership::NotChanged, repair::Source};
+pub(crate) use self::{
+    membership::{NotChanged, WaitsFor},
+    repair::Source,
+};
 
 /// What a node says when it registers. Its roster and Holds follow.
 #[derive(Clone, Debug)]

@@ -106,6 +106,8 @@ struct World {
     nodes: Vec<NodeHost>,
     /// Nodes whose disks were lost, or replaced by older ones.
     wiped: BTreeSet<IpAddr>,
+    /// Nodes that were started as another identity, because a line had rotted at the end of a file.
+    renamed: BTreeSet<usize>,
     /// Nodes that left in order: what they had is elsewhere.
     left: BTreeSet<IpAddr>,
     /// Reads in the middle of the run.
@@ -171,6 +173,7 @@ impl World {
             heads,
             nodes,
             wiped: BTreeSet::new(),
+            renamed: BTreeSet::new(),
             left: BTreeSet::new(),
             claims: Claims::default(),
             steps: BTreeMap::new(),
@@ -233,7 +236,8 @@ impl World {
         self.steps_until(Instant::now() + self.shape.trouble).await;
         self.mend();
         let unsettled = self.settle(&mut writers).await;
-        if self.wiped.is_empty() {
+        // Clients may wait for a node that has rotted, and that nobody has started as another one yet.
+        if self.wiped.is_empty() && !self.shape.rots() {
             problems.extend(unsettled);
         }
         problems.extend(self.recover(&mut writers, follower).await);
@@ -365,7 +369,9 @@ impl World {
             // Nobody has said yet that lost disks are lost: a reader is told who is missing, and gets the rest.
             problems.extend(self.read_back(self.may_lose()).await);
         }
+        self.start_rotted_anew().await;
         self.give_up_wiped().await;
+        problems.extend(self.give_up_lowered().await);
         // While lost nodes are missed, messages may wait for them.
         problems.extend(self.settle(writers).await);
         problems.extend(self.probe_all().await);
@@ -375,6 +381,7 @@ impl World {
         if let Some(follower) = follower {
             problems.extend(self.followed(&follower).await);
         }
+        problems.extend(self.copies_are_through().await);
         problems
     }
 

@@ -14,9 +14,10 @@ use crate::data::segments;
 use crate::data::storage::Storage as _;
 use crate::limits;
 use crate::net::Net;
+use crate::net::simulated::Down;
 use crate::simulation::readers::Reading;
 use crate::simulation::reading::{self, Expected};
-use crate::simulation::shape::Host;
+use crate::simulation::shape::{Copies, Host};
 use crate::simulation::verdict::Stored;
 use crate::wire::frame::SyncMode;
 use crate::wire::status::StatusReport;
@@ -74,7 +75,9 @@ impl World {
     /// is given up by its name while it is on its way back is not waited for either.
     pub(super) async fn give_up_wiped(&mut self) {
         let wiped: Vec<usize> = (0..self.nodes.len())
-            .filter(|n| self.nodes.get(*n).is_some_and(|node| self.wiped.contains(&node.ip)))
+            .filter(|n| {
+                self.renamed.contains(n) || self.nodes.get(*n).is_some_and(|node| self.wiped.contains(&node.ip))
+            })
             .collect();
         if !wiped.is_empty() {
             self.all_registered().await;
@@ -90,6 +93,31 @@ impl World {
                     // A head that has not known the old one has nothing to give up.
                     self.note(&format!("data{n}: {error}"));
                 }
+            }
+        }
+    }
+
+    /// Where a line rotted at the end of a file, the head says that the node lost what it acknowledged: whoever runs it does
+    /// what it says, and starts it as another identity. Others have what it had, since nothing else takes copies there.
+    pub(super) async fn start_rotted_anew(&mut self) {
+        if !self.shape.rots() {
+            return;
+        }
+        self.all_registered().await;
+        let reports = self.statuses().await;
+        let here = |n: usize| {
+            let name = format!("data{n}");
+            reports.iter().flatten().any(|report| report.nodes.iter().any(|node| node.name == name))
+        };
+        for n in (0..self.nodes.len()).filter(|n| !here(*n)) {
+            self.kill(Host::Node(n), Down::Killed);
+            self.start_anew(n);
+            self.start(Host::Node(n));
+            if let Some(node) = self.nodes.get(n) {
+                // It is no disk that was lost: what it had has to be elsewhere.
+                self.wiped.remove(&node.ip);
+                self.left.insert(node.ip);
+                self.renamed.insert(n);
             }
         }
     }
@@ -126,6 +154,23 @@ impl World {
             self.steps_until(Instant::now() + 4 * WATCH_EVERY).await;
         }
         problems
+    }
+
+    /// Where M was lowered to as many as were lost, one of those may have been all that had a ledger: a person has to say that
+    /// it is lost before messages are taken again.
+    pub(super) async fn give_up_lowered(&mut self) -> Vec<String> {
+        if self.shape.copies_at_last().is_none() || !self.may_lose() {
+            return Vec::new();
+        }
+        let end = Instant::now() + self.shape.repair_after + MENDED_TIME_MAX;
+        let none_away = |report: &Option<StatusReport>| report.as_ref().is_some_and(|r| r.members_away.is_empty());
+        while !self.statuses().await.iter().all(none_away) {
+            if Instant::now() >= end {
+                return self.give_up_lost().await;
+            }
+            self.steps_until(Instant::now() + 2 * WATCH_EVERY).await;
+        }
+        Vec::new()
     }
 
     /// Waits until nobody is missed, and who is drained has left.
@@ -180,6 +225,21 @@ impl World {
             match self.ask(async move { set_copies(&net, &head, copies).await }).await {
                 Ok(()) => return Vec::new(),
                 Err(error) if Instant::now() >= end => return vec![format!("{copies:?} cannot be asked for: {error}")],
+                Err(_) => self.steps_until(Instant::now() + 2 * WATCH_EVERY).await,
+            }
+        }
+    }
+
+    /// A change of the copies is through once all is repaired: the next one is taken.
+    pub(super) async fn copies_are_through(&mut self) -> Vec<String> {
+        let Some(copies) = self.shape.copies_at_last() else { return Vec::new() };
+        let next = Copies { least: if copies.least > 1 { copies.least - 1 } else { copies.replicas }, ..copies };
+        let (net, end) = (self.asker(), Instant::now() + MENDED_TIME_MAX);
+        loop {
+            let (net, head) = (net.clone(), format!("{}:{PORT}", ip(Host::Head(0))));
+            match self.ask(async move { set_copies(&net, &head, next).await }).await {
+                Ok(()) => return Vec::new(),
+                Err(error) if Instant::now() >= end => return vec![format!("{copies:?} do not get through: {error}")],
                 Err(_) => self.steps_until(Instant::now() + 2 * WATCH_EVERY).await,
             }
         }
