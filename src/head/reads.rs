@@ -189,7 +189,12 @@ impl Pull<'_> {
         self.head.heard(|heard| self.reading.roster_changed(heard.roster()));
         self.follow_nodes(now);
         self.take_answers(now);
-        let missing = self.missing(now);
+        let mut missing = self.missing(now);
+        if !missing.is_empty() && self.waits_in_vain() {
+            self.reading = self.head.heard(|heard| Reading::new(heard.roster()));
+            self.read_again(now);
+            missing = self.missing(now);
+        }
         let waited = self.waiting.is_some();
         let ready = self.ready(&missing, now)?;
         if ready == waited {
@@ -346,6 +351,12 @@ impl Pull<'_> {
         let mut names: Vec<String> = unanswered.into_iter().map(name).collect();
         names.sort();
         names
+    }
+
+    /// Whether somebody who would have to answer is out by now: nobody comes back as that. What has gone out was complete; what
+    /// has not is asked for anew, of the roster of now.
+    fn waits_in_vain(&self) -> bool {
+        self.head.heard(|heard| self.reading.unanswered().any(|node| !heard.roster().generation(node).counts()))
     }
 
     /// Whether the read can go on with the nodes that are there; tells the reader when that changes.
