@@ -53,6 +53,8 @@ mod device;
 mod files;
 #[cfg(feature = "server")]
 mod head;
+#[cfg(feature = "keys")]
+pub mod key;
 #[cfg(feature = "server")]
 mod ledger;
 pub mod limits;

@@ -1,11 +1,12 @@
 //! `acopio copies`: how many copies a cluster keeps of each message, changed while it runs.
 
-use crate::client;
+use crate::client::Change;
 use crate::limits;
 use anyhow::{Result, bail};
 use clap::Args;
 
 use super::heads::Heads;
+use super::key::KeyArg;
 use super::{Global, Outcome, logging, runtime};
 
 const AFTER_HELP: &str = "\
@@ -31,6 +32,8 @@ pub(crate) struct Copies {
     least: Option<u8>,
     #[command(flatten)]
     heads: Heads,
+    #[command(flatten)]
+    key: KeyArg,
 }
 
 impl Copies {
@@ -42,10 +45,11 @@ impl Copies {
             bail!("{least} copies at least are more than {copies}; lower the second number");
         }
         let heads = self.heads.checked()?;
+        let change = self.key.given_to(Change::copies(copies, least))?;
         runtime::run_short(async {
             let mut troubles = Vec::new();
             for head in &heads {
-                match client::set_copies(head, copies, least).await {
+                match change.ask(head).await {
                     Ok(()) => {
                         tracing::info!("{copies} copies of each message from now on, {least} at least");
                         return Ok(Outcome::Done);

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::data::log::SyncPolicy;
+use crate::key::Nonces;
 use crate::net::Net;
 use crate::{data, limits};
 use anyhow::Result;
@@ -11,6 +12,7 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 
 use super::heads::Heads;
+use super::key::KeyArg;
 use super::logging::{self, LogFile, Takes};
 use super::upkeep::Upkeep;
 use super::{Global, Outcome, runtime, values};
@@ -23,6 +25,9 @@ Examples:
   acopio data --head h1:5000 --keep 30d --keep-bytes 100GB
   acopio data --head h1:5000 --sync 50ms
       faster on a slow disk; up to 50 ms can be lost with the power
+
+  acopio data --head h1:5000 --name cellar --key cellar.key
+      where the head asks for the cluster's key
 
 A lost head is dialled again until it is back. Files in the folder: data.txt,
 data-<first id>.txt, node.state, node.log.";
@@ -39,6 +44,8 @@ pub(crate) struct Data {
     /// Name in the logs and in status [default: this machine's name]
     #[arg(long, env = "ACOPIO_NAME", value_name = "NAME", value_parser = values::name)]
     name: Option<String>,
+    #[command(flatten)]
+    key: KeyArg,
     /// When to sync: always (before every answer), an interval such as 50ms, or never
     #[arg(long, env = "ACOPIO_SYNC", value_name = "WHEN", default_value = "always", value_parser = values::sync)]
     sync: values::Sync,
@@ -70,11 +77,14 @@ impl Data {
         let name = self.name();
         logging::start(global, &[LogFile { dir: &self.dir, name: "node", takes: Takes::All, beside_data: true }])?;
         let heads = self.heads;
+        let key = self.key.for_node(&name)?;
         let mut config = data::Config {
             dir: self.dir,
             name,
             heads: Vec::new().into(),
             bind: self.bind,
+            key,
+            nonces: Nonces::System,
             net: Net::Tcp,
             sync: policy(self.sync),
             segment_bytes: self.segment_bytes,

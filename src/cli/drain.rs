@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::client::{self, Leaving};
+use crate::client::{self, Change, Leaving};
 use crate::limits;
 use crate::wire::status::{NodeStatus, StatusReport};
 use anyhow::{Context as _, Result, bail};
@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::heads::{self, Heads};
+use super::key::KeyArg;
 use super::{Global, Outcome, logging, runtime, values};
 
 const AFTER_HELP: &str = "\
@@ -24,6 +25,9 @@ Examples:
       data3 never comes back: do not wait for it
   acopio drain data3 --head 127.0.0.1:5000 --gone --lose
       and give up what it alone kept
+
+  acopio drain data2 --head h1:5000 --key cluster.key
+      from another machine
 
 Ctrl-C ends the waiting, not the drain. A drain is noted by the data nodes: it
 goes on whatever is started anew. Without --lose, what a node that is given up
@@ -38,6 +42,8 @@ pub(crate) struct Drain {
     node: String,
     #[command(flatten)]
     heads: Heads,
+    #[command(flatten)]
+    key: KeyArg,
     /// Give up a node that is away for good
     #[arg(long, env = "ACOPIO_GONE", value_parser = BoolishValueParser::new())]
     gone: bool,
@@ -54,8 +60,9 @@ impl Drain {
     pub(crate) fn run(mut self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
         self.heads.head = heads::resolve(self.heads.head)?;
+        let change = self.key.given_to(Change::drain(&self.node, self.leaving()))?;
         runtime::run_short(async {
-            self.ask().await?;
+            self.ask(&change).await?;
             if self.gone && !self.lose {
                 tracing::info!("{} is given up", self.node);
             } else if self.gone {
@@ -80,10 +87,10 @@ impl Drain {
 
     /// All heads have to know, or one would go on sending messages there. They are told at the same time, so that one that
     /// is away keeps it from no other.
-    async fn ask(&self) -> Result<()> {
+    async fn ask(&self, change: &Change) -> Result<()> {
         let mut telling = JoinSet::new();
         for head in self.heads.head.clone() {
-            telling.spawn(tell(head, self.node.clone(), self.leaving(), self.retry_for));
+            telling.spawn(tell(head, change.clone(), self.retry_for));
         }
         let mut troubles = Vec::new();
         while let Some(told) = telling.join_next().await {
@@ -150,11 +157,11 @@ impl Drain {
 }
 
 /// Tells one head, trying again while it cannot be reached; what is wrong if it was not told.
-async fn tell(head: String, node: String, leaving: Leaving, retry_for: Duration) -> Result<(), String> {
+async fn tell(head: String, change: Change, retry_for: Duration) -> Result<(), String> {
     let begun = Instant::now();
     loop {
         let left = retry_for.saturating_sub(begun.elapsed());
-        let error = match tokio::time::timeout(left, client::drain(&head, &node, leaving)).await {
+        let error = match tokio::time::timeout(left, change.ask(&head)).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error,
             Err(_) => return Err(format!("head {head} did not answer within {}", values::show(retry_for))),

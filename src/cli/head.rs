@@ -5,6 +5,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::head::{Gate, Network};
+use crate::key::file::{self as key, KeyFile};
+use crate::key::{Nonces, PeerKey};
 use crate::net::{Listener, Net};
 use crate::{cluster, data, head, limits};
 use anyhow::{Context as _, Result};
@@ -27,13 +30,19 @@ Examples:
       elsewhere
   acopio head --plain 5001=plc39,cr,callado --plain 5514=syslog,varios
       and lines without a handshake from a PLC on port 5001, and from syslog
+  acopio head --key /etc/acopio/cluster.key --text-nodes 10.0.7.0/24
+      data nodes have to have this key; those that speak text come from there
   acopio head --solo
       no data nodes: it keeps the messages itself, and echoes them
 
 Files in the folder of the logs: registro.log (who keeps what), heartbeat.log
 (the state of the nodes), clientes.log (who connects), head.log, head.state
-(the data nodes of its cluster). nombres.txt may lie there: names for devices
+(the data nodes of its cluster), cluster.key (what data nodes of other
+machines have to have, unless --key names another). nombres.txt may lie there: names for devices
 that say none, by their addresses.";
+
+/// Name of the data node of a solo head.
+const SOLO: &str = "solo";
 
 /// A headNode: takes messages from clients and has data nodes keep them
 #[derive(Debug, Args)]
@@ -65,6 +74,18 @@ pub(crate) struct Head {
     #[arg(long, env = "ACOPIO_CLUSTER", value_name = "NAME", default_value = limits::CLUSTER_DEFAULT,
         value_parser = values::cluster)]
     cluster: String,
+    /// File with the cluster's key, which is then asked of everybody who registers as a data node or changes the cluster;
+    /// without it, the head makes a key of its own and asks only peers that come from other machines
+    #[arg(long, env = "ACOPIO_KEY_FILE", value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// Where the key lies that the head makes itself [default: cluster.key in the folder of the logs]
+    #[arg(long, env = "ACOPIO_OWN_KEY", value_name = "FILE", conflicts_with = "key")]
+    own_key: Option<PathBuf>,
+    /// Addresses and networks of data nodes that speak text (raw or line), which can't have a key; without --key, those of
+    /// this machine are let in, too
+    #[arg(long, env = "ACOPIO_TEXT_NODES", value_name = "IP[/BITS]", value_delimiter = ',',
+        value_parser = text_nodes)]
+    text_nodes: Vec<Network>,
     /// Copies of each message, each on another data node, drawn at random; with fewer nodes there are fewer copies
     #[arg(long, env = "ACOPIO_REPLICAS", value_name = "N", default_value_t = 1,
         value_parser = clap::value_parser!(u64).range(1..=limits::REPLICAS_MAX as u64))]
@@ -208,14 +229,16 @@ impl Head {
         address: std::net::SocketAddr,
         shutdown: CancellationToken,
     ) -> Result<()> {
-        let mut config = self.config();
+        let gate = self.gate(address)?;
+        let node_key = gate.key.as_ref().map(|key| key.node(SOLO));
+        let mut config = self.config(gate);
         let plain = plain::open(&self.plain, address.ip()).await?;
         let doors = head::Doors { main: listener, plain };
         if !self.solo {
             tracing::info!("{}{address}", cluster::LISTENING);
             return Ok(head::run(config, doors, shutdown).await?);
         }
-        let mut node = self.embedded();
+        let mut node = self.embedded(node_key);
         let identity = Arc::new(OnceLock::new());
         config.solo = Some(Arc::clone(&identity));
         node.identity = Some(identity);
@@ -223,7 +246,32 @@ impl Head {
         Ok(cluster::solo::run(config, node, doors, shutdown).await?)
     }
 
-    fn config(&self) -> head::Config {
+    /// Whom it lets in: with the key that was given, or one of its own.
+    fn gate(&self, address: std::net::SocketAddr) -> Result<Gate> {
+        if self.text_nodes.len() > limits::TEXT_NODE_NETWORKS_MAX {
+            let most = limits::TEXT_NODE_NETWORKS_MAX;
+            anyhow::bail!("--text-nodes names more than {most} addresses and networks; name larger networks");
+        }
+        let (key, everybody) = match &self.key {
+            Some(path) => {
+                tracing::info!("data nodes and who changes the cluster have to have the key in {}", path.display());
+                (KeyFile::read_cluster(path)?, true)
+            }
+            None => {
+                let path = self.own_key.clone().unwrap_or_else(|| self.logs.join(key::CLUSTER_FILE));
+                let (key, made) = key::read_or_make(&path)?;
+                if made {
+                    tracing::info!("{}", key::of_a_new_one(&path));
+                } else if !address.ip().is_loopback() {
+                    tracing::info!("data nodes of other machines have to have the key in {}", path.display());
+                }
+                (key, false)
+            }
+        };
+        Ok(Gate { key: Some(key), everybody, text_nodes: self.text_nodes.clone(), nonces: Nonces::System })
+    }
+
+    fn config(&self, gate: Gate) -> head::Config {
         head::Config {
             logs: self.logs.clone(),
             names: Some(self.logs.join(head::NAMES_FILE)),
@@ -238,6 +286,7 @@ impl Head {
             heartbeat: self.heartbeat,
             icmp: !self.no_icmp,
             solo: None,
+            gate,
             cluster: self.cluster.clone(),
             replicas: usize::try_from(self.replicas).unwrap_or(usize::MAX),
             text_node_bytes: usize::try_from(self.node_bytes).unwrap_or(usize::MAX),
@@ -249,12 +298,14 @@ impl Head {
     }
 
     /// The data node of a solo head; whom it dials is set by who starts it.
-    fn embedded(&self) -> data::Config {
+    fn embedded(&self, key: Option<PeerKey>) -> data::Config {
         data::Config {
             dir: self.dir.clone(),
-            name: "solo".to_owned(),
+            name: SOLO.to_owned(),
             heads: Vec::new().into(),
             bind: None,
+            key,
+            nonces: Nonces::System,
             net: Net::Tcp,
             sync: super::data::policy(self.sync),
             segment_bytes: limits::SEGMENT_BYTES_DEFAULT,
@@ -267,4 +318,9 @@ impl Head {
             seed: rand::random(),
         }
     }
+}
+
+/// One of `--text-nodes`.
+fn text_nodes(text: &str) -> Result<Network, String> {
+    text.parse().map_err(|error: head::NoNetwork| error.to_string())
 }

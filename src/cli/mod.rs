@@ -35,6 +35,7 @@ mod head;
 mod heads;
 mod health;
 mod known;
+mod key;
 mod logging;
 mod moment;
 mod note;
@@ -106,6 +107,8 @@ Examples:
       who is there, and what they keep
   acopio devices --silent
       which device has not been heard for long
+  acopio key new cluster.key
+      a key without which nobody is let in as a data node
   acopio verify logs/data*
       check every record on disk
   acopio audit --registro logs --data logs
@@ -189,6 +192,7 @@ enum Command {
     Health(health::Health),
     Drain(drain::Drain),
     Copies(copies::Copies),
+    Key(key::Key),
     Verify(verify::Verify),
     Audit(audit::Audit),
     #[cfg(feature = "lab")]
@@ -288,6 +292,7 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Health(args) => args.run(cli.global),
         Command::Drain(args) => args.run(cli.global),
         Command::Copies(args) => args.run(cli.global),
+        Command::Key(args) => args.run(cli.global),
         Command::Verify(args) => args.run(cli.global),
         Command::Audit(args) => args.run(cli.global),
         #[cfg(feature = "lab")]
@@ -362,8 +367,10 @@ mod tests {
                 let plain = long.replace('-', "_").to_uppercase();
                 let own = format!("ACOPIO_{}_{plain}", name.to_uppercase());
                 let variable = arg.get_env().and_then(|env| env.to_str()).unwrap_or_default();
+                // What stands in it is the name of a file, not a key.
+                let names_key = long == "key" && variable == "ACOPIO_KEY_FILE";
                 assert!(
-                    variable == format!("ACOPIO_{plain}") || variable == own,
+                    variable == format!("ACOPIO_{plain}") || variable == own || names_key,
                     "{own} or without the command, not {variable}"
                 );
                 assert!(arg.get_help().is_some(), "{} --{long} has no help", command.get_name());

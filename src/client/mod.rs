@@ -24,9 +24,9 @@ use tokio::time::Instant;
 pub use builder::Builder;
 pub use config::Config;
 pub use keeper::{Keeper, Kept};
-pub use status::{Leaving, devices, drain, set_copies, status, status_with_clients, status_with_ledgers};
 #[cfg(feature = "simulation")]
-pub(crate) use status::{drain_on, set_copies_on, status_on};
+pub(crate) use status::status_on;
+pub use status::{Change, Leaving, devices, drain, set_copies, status, status_with_clients, status_with_ledgers};
 pub use troubles::Trouble;
 
 use crate::limits;

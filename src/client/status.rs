@@ -1,4 +1,4 @@
-//! Asks a head for its status: one connection, one question.
+//! Asks a head for its status, or to change the cluster: one connection, one question.
 
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
@@ -6,8 +6,8 @@ use tokio::time::timeout;
 use super::Error;
 use super::connection::open;
 use crate::limits;
-use crate::net::Net;
 use crate::net::framed::{Ended, next_frame};
+use crate::net::{Net, Stream};
 use crate::wire::frame::Frame;
 use crate::wire::source::SourceName;
 use crate::wire::status::{DevicesReport, StatusReport};
@@ -46,7 +46,7 @@ pub(crate) async fn status_on(net: &Net, head: &str) -> Result<StatusReport, Err
 
 async fn query(net: &Net, head: &str, clients: bool, ledgers: bool) -> Result<StatusReport, Error> {
     let failed = |cause: String| Error::Head { head: head.to_owned(), cause, is_lost: true };
-    let json = timeout(limits::DIAL_TIME_MAX, ask(net, head, Frame::StatusQuery { clients, ledgers }))
+    let json = timeout(limits::DIAL_TIME_MAX, ask(net, head, &Frame::StatusQuery { clients, ledgers }))
         .await
         .unwrap_or(Err(Ended::Silent(limits::DIAL_TIME_MAX)))
         .map_err(|ended| failed(format!("{ended}; see that a head runs there")))?;
@@ -64,7 +64,7 @@ pub async fn devices(head: &str) -> Result<DevicesReport, Error> {
     let mut behind = None;
     loop {
         let question = Frame::DevicesQuery { behind, most: limits::SOURCES_PAGE_MAX as u16 };
-        let json = timeout(limits::DIAL_TIME_MAX, ask(&Net::Tcp, head, question))
+        let json = timeout(limits::DIAL_TIME_MAX, ask(&Net::Tcp, head, &question))
             .await
             .unwrap_or(Err(Ended::Silent(limits::DIAL_TIME_MAX)))
             .map_err(|ended| failed(format!("{ended}; see that a head runs there")))?;
@@ -95,62 +95,119 @@ pub enum Leaving {
 /// Asks a head to let a data node go. It is under way when this returns; [`status`] shows how it goes.
 ///
 /// # Errors
-/// The head can't be reached, or has no such node, or none that could take its records.
+/// The head can't be reached, has no such node, none that could take its records, or asks for the cluster's key.
 pub async fn drain(head: &str, name: &str, leaving: Leaving) -> Result<(), Error> {
-    drain_on(&Net::Tcp, head, name, leaving).await
-}
-
-/// As [`drain`], on this network.
-///
-/// # Errors
-/// The same.
-pub(crate) async fn drain_on(net: &Net, head: &str, name: &str, leaving: Leaving) -> Result<(), Error> {
-    let (gone, lose) = (leaving != Leaving::Drained, leaving == Leaving::GoneWithItsRecords);
-    tell(net, head, Frame::Drain { gone, lose, name: name.to_owned() }).await
+    Change::drain(name, leaving).ask(head).await
 }
 
 /// Asks a head to have the cluster keep so many copies of each message from now on, and to refuse those of which there would
 /// be fewer than `least`.
 ///
 /// # Errors
-/// The head can't be reached, the numbers make no sense, or the change before is not through.
+/// The head can't be reached, the numbers make no sense, the change before is not through, or the head asks for the cluster's
+/// key.
 pub async fn set_copies(head: &str, replicas: u8, least: u8) -> Result<(), Error> {
-    set_copies_on(&Net::Tcp, head, replicas, least).await
+    Change::copies(replicas, least).ask(head).await
 }
 
-/// As [`set_copies`], on this network.
+/// A change of the cluster, and the right to make it.
 ///
-/// # Errors
-/// The same.
-pub(crate) async fn set_copies_on(net: &Net, head: &str, replicas: u8, least: u8) -> Result<(), Error> {
-    tell(net, head, Frame::Copies { replicas, least }).await
+/// A head asks for the cluster's key of who comes from another machine, and of everybody if it was started with `--key`.
+#[derive(Clone, Debug)]
+pub struct Change {
+    frame: Frame,
+    net: Net,
+    #[cfg(feature = "keys")]
+    key: Option<crate::key::PeerKey>,
+    #[cfg(feature = "keys")]
+    nonces: crate::key::Nonces,
 }
 
-/// Sends a frame that changes something.
-async fn tell(net: &Net, head: &str, frame: Frame) -> Result<(), Error> {
-    let failed = |cause: String, is_lost| Error::Head { head: head.to_owned(), cause, is_lost };
-    let mut out = bytes::BytesMut::new();
-    frame.encode(&mut out).map_err(|error| failed(error.to_string(), false))?;
-    let silent = Err(Ended::Silent(limits::DIAL_TIME_MAX));
-    match timeout(limits::DIAL_TIME_MAX, send(net, head, &out)).await.unwrap_or(silent) {
-        Ok(_report) => Ok(()),
-        Err(Ended::Refused(refusal)) => Err(failed(refusal.text, false)),
-        Err(ended) => Err(failed(format!("{ended}; see that a head runs there"), true)),
+impl Change {
+    fn new(frame: Frame) -> Self {
+        Self {
+            frame,
+            net: Net::Tcp,
+            #[cfg(feature = "keys")]
+            key: None,
+            #[cfg(feature = "keys")]
+            nonces: crate::key::Nonces::default(),
+        }
+    }
+
+    /// As [`drain`] asks for.
+    #[must_use]
+    pub fn drain(name: &str, leaving: Leaving) -> Self {
+        let (gone, lose) = (leaving != Leaving::Drained, leaving == Leaving::GoneWithItsRecords);
+        Self::new(Frame::Drain { gone, lose, name: name.to_owned() })
+    }
+
+    /// As [`set_copies`] asks for.
+    #[must_use]
+    pub fn copies(replicas: u8, least: u8) -> Self {
+        Self::new(Frame::Copies { replicas, least })
+    }
+
+    /// Proves that it may be made with this key; a head that does not prove that it has the same one is told nothing.
+    #[cfg(feature = "keys")]
+    #[must_use]
+    pub fn with_key(self, key: &crate::key::ClusterKey) -> Self {
+        Self { key: Some(key.holder()), ..self }
+    }
+
+    /// The same on a simulated network.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub(crate) fn on(self, net: &Net, nonces: &crate::key::Nonces) -> Self {
+        Self { net: net.clone(), nonces: nonces.clone(), ..self }
+    }
+
+    /// Asks a head for it.
+    ///
+    /// # Errors
+    /// The head can't be reached, refuses, or does not prove what it has to.
+    pub async fn ask(&self, head: &str) -> Result<(), Error> {
+        let failed = |cause: String, is_lost| Error::Head { head: head.to_owned(), cause, is_lost };
+        let silent = Err(Ended::Silent(limits::DIAL_TIME_MAX));
+        match timeout(limits::DIAL_TIME_MAX, self.say(head)).await.unwrap_or(silent) {
+            Ok(_report) => Ok(()),
+            Err(Ended::Refused(refusal)) => Err(failed(refusal.text, false)),
+            Err(Ended::Unfit(cause)) => Err(failed(cause, false)),
+            Err(Ended::Garbled(error)) => Err(failed(error.to_string(), false)),
+            Err(ended) => Err(failed(format!("{ended}; see that a head runs there"), true)),
+        }
+    }
+
+    #[cfg(feature = "keys")]
+    async fn say(&self, head: &str) -> Result<bytes::Bytes, Ended> {
+        use crate::net::proof;
+        let Some(key) = &self.key else { return ask(&self.net, head, &self.frame).await };
+        let (mut socket, mut buffer) = open(&self.net, head, None).await?;
+        let (mut out, nonce) = (bytes::BytesMut::new(), self.nonces.draw());
+        proof::knock(&mut out, key, nonce, &self.frame)?;
+        socket.write_all(&out).await?;
+        proof::prove(&mut socket, &mut buffer, key, nonce, &self.frame).await?;
+        answer(&mut socket, &mut buffer).await
+    }
+
+    #[cfg(not(feature = "keys"))]
+    async fn say(&self, head: &str) -> Result<bytes::Bytes, Ended> {
+        ask(&self.net, head, &self.frame).await
     }
 }
 
-async fn ask(net: &Net, head: &str, question: Frame) -> Result<bytes::Bytes, Ended> {
+/// Says one frame that is answered with a status report.
+async fn ask(net: &Net, head: &str, question: &Frame) -> Result<bytes::Bytes, Ended> {
     let mut out = bytes::BytesMut::new();
     question.encode(&mut out)?;
-    send(net, head, &out).await
+    let (mut socket, mut buffer) = open(net, head, None).await?;
+    socket.write_all(&out).await?;
+    answer(&mut socket, &mut buffer).await
 }
 
-/// Sends one frame that is answered with a status report.
-async fn send(net: &Net, head: &str, out: &[u8]) -> Result<bytes::Bytes, Ended> {
-    let (mut socket, mut buffer) = open(net, head, None).await?;
-    socket.write_all(out).await?;
+async fn answer(socket: &mut Stream, buffer: &mut bytes::BytesMut) -> Result<bytes::Bytes, Ended> {
     loop {
-        match next_frame(&mut socket, &mut buffer).await? {
+        match next_frame(socket, buffer).await? {
             Frame::StatusReport(json) => return Ok(json),
             Frame::Failure(refusal) => return Err(Ended::Refused(refusal)),
             Frame::Ping(_) => {}

@@ -9,6 +9,7 @@ pub(crate) mod devices;
 #[cfg(feature = "docker")]
 pub(crate) mod docker;
 pub(crate) mod files;
+pub(crate) mod keys;
 pub(crate) mod plan;
 pub(crate) mod said;
 pub(crate) mod screen;

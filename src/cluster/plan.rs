@@ -5,9 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::daily::Keep;
+use crate::key::file::NODE_FILE;
 
 /// Where each container has its member's folder.
 pub(crate) const CONTAINER_DIR: &str = "/data";
+
+/// Where an image has room for a volume with the cluster's key, as `docker/compose.yml` uses it.
+pub(crate) const CONTAINER_KEYS: &str = "/keys";
 
 /// The settings of a ZooKeeper, in its folder.
 pub(crate) const ZOO_CFG: &str = "zoo.cfg";
@@ -298,6 +302,8 @@ impl Settings {
             member = member.flag("--name", name);
         }
         member = self.folder(member.flag("--sync", &self.sync), "--dir");
+        let key = self.seen_at(&member).join(NODE_FILE);
+        member = member.flag("--key", key);
         if let Some(keep) = &self.keep {
             member = member.flag("--keep", keep);
         }
@@ -332,11 +338,15 @@ impl Settings {
 
     /// Its folder, under the path at which it finds it.
     fn folder(&self, member: Member, flag: &str) -> Member {
-        let dir = match self.place {
+        let dir = self.seen_at(&member);
+        member.flag(flag, dir)
+    }
+
+    fn seen_at(&self, member: &Member) -> PathBuf {
+        match self.place {
             Place::Machine { .. } => member.dir.clone(),
             Place::Containers => CONTAINER_DIR.into(),
-        };
-        member.flag(flag, dir)
+        }
     }
 }
 
@@ -416,6 +426,7 @@ mod tests {
         );
         assert!(text(&members[0]).contains("--cluster acopio"));
         assert!(text(&members[2]).contains("--head 127.0.0.1:5000 --name data2 --sync always --dir logs/data2"));
+        assert!(text(&members[2]).contains(" --key logs/data2/node.key "));
         assert!(text(&members[2]).ends_with("--bind 127.0.0.3"));
         assert!(text(&members[2]).contains(" --repair-rate 10000000 "));
         assert!(text(&members[4]).ends_with("--every 3s --logs logs/client1"));
@@ -503,7 +514,9 @@ mod tests {
             text(&members[0]),
             "head --show-heartbeats --cluster acopio --listen 0.0.0.0:5000 --heartbeat 5s --replicas 1 --repair-after 60s --logs /data"
         );
-        assert!(text(&members[2]).ends_with("--head head1:5000,head2:5000 --sync always --dir /data"));
+        assert!(
+            text(&members[2]).ends_with("--head head1:5000,head2:5000 --sync always --dir /data --key /data/node.key")
+        );
         assert_eq!(text(&members[5]), "client --head head1:5000,head2:5000 --every 3s --logs /data");
         assert_eq!(members[2].dir, PathBuf::from("logs/data1"));
     }

@@ -16,7 +16,8 @@ use super::child::{self, End, Running};
 use super::files;
 use super::plan::{self, Kind, Member};
 use super::screen::Screen;
-use super::{tail, typed};
+use super::{keys, tail, typed};
+use crate::key::file::of_a_new_one;
 use crate::limits;
 use crate::lock::{Lock, Role};
 use tokio_util::sync::CancellationToken;
@@ -70,6 +71,9 @@ pub(crate) enum Error {
     #[cfg(feature = "device")]
     #[error(transparent)]
     Devices(#[from] super::devices::Error),
+    /// The keys can't be handed out.
+    #[error(transparent)]
+    Keys(#[from] keys::Error),
     /// Another cluster runs in the folder.
     #[error(transparent)]
     InUse(#[from] crate::lock::Error),
@@ -120,6 +124,7 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
         super::devices::prepare(devices, dir)?;
     }
     let members = settings.plan.members(has_address);
+    let new_key = keys::hand_out(&members)?;
     let shared = Rc::new(Shared {
         program: settings.program.clone(),
         verbose: settings.verbose,
@@ -136,6 +141,9 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
             tokio::task::spawn_local(tail::show(member.clone(), screen.clone(), shown.clone()));
         }
         introduce(&settings, &members, &shared);
+        if let Some(path) = new_key {
+            screen.say(of_a_new_one(&path));
+        }
         let mut typed = typed::lines();
         let mut over = pin!(after(settings.run_for));
         loop {

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use super::log::SyncPolicy;
 use super::retention::Policy;
 use crate::clock::Clock;
+use crate::key::{Nonces, PeerKey};
 use crate::net::{Heads, Net};
 use crate::wire::ledger::NodeId;
 
@@ -21,6 +22,10 @@ pub(crate) struct Config {
     pub(crate) heads: Heads,
     /// Local address to dial from.
     pub(crate) bind: Option<IpAddr>,
+    /// What it proves to heads that it belongs to their cluster with, and asks them to prove; nothing if there is none.
+    pub(crate) key: Option<PeerKey>,
+    /// Where its nonces come from.
+    pub(crate) nonces: Nonces,
     /// How it dials.
     pub(crate) net: Net,
     /// When records are synced.

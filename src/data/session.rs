@@ -30,7 +30,7 @@ use crate::ledger::frames;
 use crate::ledger::kept::{NotTaken, Put};
 use crate::limits;
 use crate::net::framed::{self, Ended};
-use crate::net::{Backoff, Outbox, ReadHalf, Stream, Turn, read_some};
+use crate::net::{Backoff, Outbox, ReadHalf, Stream, Turn, proof, read_some};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::filter::SourceFilter;
 use crate::wire::frame::{self, Frame, NodeReport, SourceCount, SyncMode};
@@ -327,9 +327,21 @@ async fn register(socket: &mut Stream, me: &Node, buffer: &mut BytesMut) -> Resu
         sync,
         report: report(me),
     };
-    hello.encode(&mut out).map_err(|error| Ended::Refused(error.refusal()))?;
+    let nonce = me.config.nonces.draw();
+    let encoded = match &me.config.key {
+        Some(key) => proof::knock(&mut out, key, nonce, &hello),
+        None => hello.encode(&mut out),
+    };
+    encoded.map_err(|error| Ended::Refused(error.refusal()))?;
     framed::open(socket, &out, buffer).await?;
+    let proved = match &me.config.key {
+        Some(key) => Some(proof::prove(socket, buffer, key, nonce, &hello).await?),
+        None => None,
+    };
     match framed::next_frame(socket, buffer).await? {
+        Frame::Welcome { cluster, .. } if proved.is_some_and(|proved| proved != cluster) => {
+            Err(Ended::Unfit("it names another cluster than the one that it proved to be of; see its log".to_owned()))
+        }
         Frame::Welcome { cluster, incarnation, .. } => {
             me.membership.join(&cluster).map_err(|error| Ended::Unfit(error.to_string()))?;
             Ok(Incarnation(incarnation))

@@ -5,8 +5,9 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
+use super::network::{Network, NoNetwork};
 use crate::limits;
 use crate::wire::said::{Said, Who};
 use crate::wire::source::SourceName;
@@ -20,40 +21,6 @@ pub(crate) const FILE: &str = "nombres.txt";
 pub(crate) struct Book {
     /// The narrowest network first.
     lines: Vec<(Network, Said)>,
-}
-
-/// Addresses that begin with the same bits; the others of its own address are zeros.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Network {
-    address: IpAddr,
-    bits: u32,
-}
-
-impl Network {
-    fn parse(text: &str) -> Option<Self> {
-        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
-        let address: IpAddr = address.parse().ok()?;
-        let all = if address.is_ipv4() { 32 } else { 128 };
-        let bits: u32 = bits.map_or(Some(all), |bits| bits.parse().ok().filter(|bits| *bits <= all))?;
-        if bits == all {
-            // A peer of IPv4 is one, whatever the socket that it came by.
-            let address = address.to_canonical();
-            return Some(Self { address, bits: if address.is_ipv4() { 32 } else { 128 } });
-        }
-        let address = match address {
-            IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & u32::MAX.checked_shl(32 - bits).unwrap_or(0)).into(),
-            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & u128::MAX.checked_shl(128 - bits).unwrap_or(0)).into(),
-        };
-        Some(Self { address, bits })
-    }
-
-    fn has(&self, ip: IpAddr) -> bool {
-        match (self.address, ip) {
-            (IpAddr::V4(net), IpAddr::V4(ip)) => (net.to_bits() ^ ip.to_bits()).leading_zeros() >= self.bits,
-            (IpAddr::V6(net), IpAddr::V6(ip)) => (net.to_bits() ^ ip.to_bits()).leading_zeros() >= self.bits,
-            _ => false,
-        }
-    }
 }
 
 /// What is wrong with a line.
@@ -110,9 +77,7 @@ impl Book {
 
     fn parse_line(line: &str) -> Result<(Network, Said), String> {
         let (network, words) = line.split_once([' ', '\t']).unwrap_or((line, ""));
-        let network = Network::parse(network).ok_or_else(|| {
-            format!("\"{}\" is neither an address nor a network such as 10.0.7.0/24", network.escape_debug())
-        })?;
+        let network: Network = network.parse().map_err(|error: NoNetwork| error.to_string())?;
         let said = Said::parse(words.as_bytes(), Dialect::Line).map_err(|error| error.to_string())?;
         // An address is not a device: nobody's connection ends for another's.
         Ok((network, Said { several: true, ..said }))

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::gate::Gate;
 use super::guests::Rules;
 use crate::clock::Clock;
 use crate::daily::Keep;
@@ -29,6 +30,8 @@ pub(crate) struct Config {
     /// A solo head: the identity of its embedded data node, the only one it takes, once that is known. It echoes text
     /// messages.
     pub(crate) solo: Option<Arc<OnceLock<NodeId>>>,
+    /// Who has to prove that it has the cluster's key.
+    pub(crate) gate: Gate,
     /// Name of the cluster, which its data nodes keep with their records.
     pub(crate) cluster: String,
     /// Copies that each message is to have, on as many nodes.

@@ -50,7 +50,7 @@ impl Head {
         }
         for (node, answer) in asked {
             match timeout_at(deadline, answer).await {
-                Ok(Ok(page)) => pages.push(page),
+                Ok(Ok(page)) if page.answers(behind, most) => pages.push(page),
                 _ => missing.push(node.name.clone()),
             }
         }

@@ -303,14 +303,17 @@ impl Follow<'_> {
         if news.is_empty() {
             return Ok(());
         }
-        let all = news.covers(pushed.entries.clone());
+        // With a filter each line is looked into: a node may not push what nobody asked for.
+        let all = news.covers(pushed.entries.clone()) && self.wanted.client.is_none() && self.wanted.sources.is_all();
         let (from, until) = (self.wanted.from.to_text(), self.wanted.until.to_text());
         let mut lines = BytesMut::with_capacity(pushed.lines.len());
         for line in pushed.lines.split_inclusive(|byte| *byte == b'\n') {
             let Some(id) = line.first_chunk::<ID_CHARS>() else { continue };
             let is_news = all
-                || record::decode(line.strip_suffix(b"\n").unwrap_or(line))
-                    .is_ok_and(|line| line.entry().is_some_and(|(_, entry)| news.contains(entry)));
+                || record::decode(line.strip_suffix(b"\n").unwrap_or(line)).is_ok_and(|line| {
+                    let is_news = |(ledger, entry)| ledger == pushed.ledger && news.contains(entry);
+                    line.entry().is_some_and(is_news) && self.wanted.has(&line)
+                });
             if is_news && *id >= from && *id < until {
                 lines.extend_from_slice(line);
             }

@@ -1,5 +1,6 @@
 //! A client session in frames: Store in, Acked and Refused out, in any order, many in flight.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -10,6 +11,7 @@ use super::alarms::Log;
 use super::core::{Author, Batch, Core, Origin};
 use super::drain::Asked;
 use super::flow::{Flow, LastWords, drive};
+use super::gate::{Awaited, Claim};
 use super::guests::{Exit, Newcomer};
 use super::pages::Wanted;
 use super::places::Place;
@@ -25,6 +27,7 @@ use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, Messages};
 use crate::wire::id::ClientId;
 use crate::wire::source::NOTES;
+use crate::wire::proof::{Knock, Proof};
 use crate::wire::text::Dialect;
 
 struct FramedClient {
@@ -118,6 +121,7 @@ async fn read_frames(
     let mut hello: Option<(ClientId, bool, Place<'_>)> = None;
     let mut deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;
     let mut turn = Turn::default();
+    let mut changes = Changes::default();
     loop {
         while let Some(frame) = decode(buffer, hello.is_some())? {
             turn.spend(0).await;
@@ -149,14 +153,16 @@ async fn read_frames(
                     client.send(&Frame::StatusReport(report.into()))?;
                     turn.end().await;
                 }
-                (Frame::Drain { gone, lose, name }, _) => {
-                    head.drain(Asked { name: &name, gone, lose, peer })?;
-                    client.flow.room(&client.outbox).await;
-                    client.report(head, Parts::default())?;
+                (Frame::Knock(knock), _) => changes.knock = Some(knock),
+                (change @ (Frame::Drain { .. } | Frame::Copies { .. }), _) => {
+                    if changes.may(head, peer, change, client)? {
+                        client.flow.room(&client.outbox).await;
+                        client.report(head, Parts::default())?;
+                    }
                     turn.end().await;
                 }
-                (Frame::Copies { replicas, least }, _) => {
-                    head.change_copies(replicas, least, peer)?;
+                (Frame::Proof(proof), _) => {
+                    changes.proved(head, peer, &proof)?;
                     client.flow.room(&client.outbox).await;
                     client.report(head, Parts::default())?;
                     turn.end().await;
@@ -215,6 +221,46 @@ async fn read_frames(
             return Ok(());
         }
         hello.iter().for_each(|(_, _, place)| place.guest.hear());
+    }
+}
+
+/// Changes of the cluster that a client asks for: what it has to prove first.
+#[derive(Default)]
+struct Changes {
+    knock: Option<Knock>,
+    /// What is done once it is proved.
+    awaited: Option<(Awaited, Frame)>,
+}
+
+impl Changes {
+    /// Does it, if nothing has to be proved; else the client hears what.
+    fn may(&mut self, head: &Head, peer: SocketAddr, change: Frame, client: &FramedClient) -> Result<bool, Refusal> {
+        let (gate, cluster) = (&head.config.gate, &head.config.cluster);
+        match gate.challenge(peer.ip(), self.knock.take(), Claim::Change, cluster, &change)? {
+            None => make(head, peer, &change).map(|()| true),
+            Some(awaited) => {
+                let challenge = awaited.challenge();
+                client.outbox.with(|out| challenge.encode(out)).map_err(|error| error.refusal())?;
+                self.awaited = Some((awaited, change));
+                Ok(false)
+            }
+        }
+    }
+
+    /// Does what was asked for, if the proof is right.
+    fn proved(&mut self, head: &Head, peer: SocketAddr, proof: &Proof) -> Result<(), Refusal> {
+        let (awaited, change) = self.awaited.take().ok_or_else(|| out_of_place(Frame::Proof(*proof).kind()))?;
+        awaited.check(proof)?;
+        make(head, peer, &change)
+    }
+}
+
+/// Changes the cluster.
+fn make(head: &Head, peer: SocketAddr, change: &Frame) -> Result<(), Refusal> {
+    match change {
+        Frame::Drain { gone, lose, name } => head.drain(Asked { name, gone: *gone, lose: *lose, peer }),
+        Frame::Copies { replicas, least } => head.change_copies(*replicas, *least, peer),
+        other => Err(out_of_place(other.kind())),
     }
 }
 

@@ -26,6 +26,15 @@ pub(crate) struct Page {
     pub(crate) sources: Vec<SourceCount>,
 }
 
+impl Page {
+    /// Whether it is an answer to the question for so many names behind one: in their order, no more, and none of before.
+    pub(super) fn answers(&self, behind: Option<SourceName>, most: usize) -> bool {
+        let names = self.sources.iter().map(|source| Some(source.name));
+        let ordered = std::iter::once(behind).chain(names).is_sorted_by(|one, next| one < next);
+        ordered && self.sources.len() <= most && !(self.more && self.sources.is_empty())
+    }
+}
+
 /// Questions that are open at one node.
 #[derive(Default)]
 pub(crate) struct Questions {
@@ -142,7 +151,7 @@ pub(super) fn merge(pages: &[Page], most: usize) -> (Vec<SourceCount>, Option<So
     {
         all.entry(source.name)
             .and_modify(|known| {
-                known.records += source.records;
+                known.records = known.records.saturating_add(source.records);
                 known.first = known.first.min(source.first);
                 known.last = known.last.max(source.last);
             })
@@ -183,6 +192,23 @@ mod tests {
         let (all, next) = merge(&[two], 10);
         assert_eq!((names(&all), next), (vec!["a", "b", "d"], None));
         assert_eq!(merge(&[], 10), (vec![], None));
+    }
+
+    #[test]
+    fn what_is_no_answer_to_the_question_is_not_taken() {
+        let page = |names: &[&str], more| {
+            let sources = names.iter().map(|name| count(name, u64::MAX, 1, 1)).collect();
+            Page { more, sources, ..Page::default() }
+        };
+        assert!(page(&["b", "c"], true).answers(Some(name("a")), 2) && page(&[], false).answers(None, 2));
+        for (names, more) in
+            [(&["a", "b"][..], false), (&["c", "b"], false), (&["b", "b"], false), (&["b", "c", "d"], false)]
+        {
+            assert!(!page(names, more).answers(Some(name("a")), 2), "{names:?}");
+        }
+        assert!(!page(&[], true).answers(None, 2), "it would be asked for ever");
+        let (all, _) = merge(&[page(&["a"], false), page(&["a"], false)], 9);
+        assert_eq!(all[0].records, u64::MAX, "whatever nodes say, it is counted");
     }
 
     #[test]

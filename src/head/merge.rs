@@ -31,6 +31,9 @@ pub enum BadPage {
     /// More than one line, and more than was asked for.
     #[error("a page has {0} bytes, and {1} were asked for; it cannot be used")]
     Long(usize, usize),
+    /// Records of others than were asked for.
+    #[error("a page has records that nobody asked for; it cannot be used")]
+    Unasked,
     /// A line without an id, out of order, or outside of the page.
     #[error("line {0} of a page is out of place; it cannot be used")]
     Line(usize),

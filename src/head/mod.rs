@@ -2,7 +2,7 @@
 //! kept.
 //!
 //! This page is the contents: [`run`] accepts, `connection` shakes hands, `text_client`, `framed_client`, `node` and
-//! `text_node` are the four kinds of session (`cutter`: text in batches, `names`: who has which name), `core` decides (`placement`: which ledger a batch goes to, `open`: one that is
+//! `text_node` are the four kinds of session (`cutter`: text in batches, `names`: who has which name), `gate` says who has to prove what, `core` decides (`placement`: which ledger a batch goes to, `open`: one that is
 //! written, `window`: how much a node may have), `heartbeat` watches, `registro` remembers, `status` tells. `reads` answers
 //! readers with what is there, put together by `merge`, and `follow` with what comes (`readers`: what they share). `cluster`
 //! is what this head has heard, `known` answers out of that, `rounds` carries out what is decided about it, `relay` passes
@@ -27,12 +27,14 @@ mod feeds;
 mod flow;
 mod follow;
 mod framed_client;
+mod gate;
 mod guests;
 mod heartbeat;
 mod known;
 mod live;
 pub(crate) mod merge;
 mod names;
+mod network;
 mod node;
 mod noted;
 mod open;
@@ -72,7 +74,9 @@ use tokio::time::{sleep, timeout};
 
 pub(crate) use book::FILE as NAMES_FILE;
 pub(crate) use config::Config;
+pub(crate) use gate::Gate;
 pub(crate) use guests::Rules;
+pub(crate) use network::{Network, NoNetwork};
 
 use crate::limits;
 use crate::lock::{Lock, Role};

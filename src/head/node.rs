@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 use super::alarms::Log;
 use super::faults::Fault;
 use super::feeds::Pushed;
+use super::gate::{self, Claim};
 use super::pages::Answer;
 use super::registered::{Candidate, FramedSink, NodeEntry, NodeLog, NodeSink};
 use super::state::{Head, LEAVING, STOPPING};
@@ -21,6 +22,7 @@ use crate::net::{Outbox, ReadHalf, Turn, WriteHalf, read_some};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, NodeReport, SyncMode};
 use crate::wire::peer::is_name;
+use crate::wire::proof::Holder;
 use crate::wire::text::{Dialect, quote};
 use tokio_util::sync::CancellationToken;
 
@@ -93,7 +95,22 @@ fn refuse(head: &Head, sink: &FramedSink, peer: SocketAddr, refusal: &Refusal) {
     sink.outbox.with(|out| frame::failure(out, refusal));
 }
 
-/// Reads the Register frame and takes the node in; none if the connection ended first.
+/// The next frame; none if the connection ended first.
+async fn next(
+    socket: &mut ReadHalf<'_>,
+    buffer: &mut BytesMut,
+    finished: &CancellationToken,
+) -> Result<Option<Frame>, Refusal> {
+    loop {
+        match Frame::decode(buffer).map_err(|error| error.refusal())? {
+            Some(frame) => return Ok(Some(frame)),
+            None if read_some(socket, buffer, finished).await => {}
+            None => return Ok(None),
+        }
+    }
+}
+
+/// Reads the Register frame and takes the node in, once it has proved what it has to; none if the connection ended first.
 async fn register(
     head: &Rc<Head>,
     peer: SocketAddr,
@@ -102,37 +119,42 @@ async fn register(
     buffer: &mut BytesMut,
     finished: &CancellationToken,
 ) -> Result<Option<Rc<NodeEntry>>, Refusal> {
-    let frame = loop {
-        match Frame::decode(buffer).map_err(|error| error.refusal())? {
-            Some(frame) => break frame,
-            None if read_some(socket, buffer, finished).await => {}
+    let Some(mut frame) = next(socket, buffer, finished).await? else { return Ok(None) };
+    let mut knock = None;
+    if let Frame::Knock(knocked) = frame {
+        knock = Some(knocked);
+        match next(socket, buffer, finished).await? {
+            Some(registers) => frame = registers,
             None => return Ok(None),
         }
-    };
-    let Frame::Register { node: id, replaces, old, name, cluster, sync, report } = frame else {
+    }
+    let Frame::Register { name, cluster, .. } = &frame else {
         let text = format!("frame {:#04x} is out of place from a dataNode; say Register first", frame.kind());
         return Err(Refusal::new(Code::Protocol, text));
     };
-    if !is_name(&name, limits::NODE_NAME_BYTES_MAX) {
-        let text = format!(
-            "a dataNode's name takes 1 to {} bytes without blanks, commas and plus signs; give it another --name",
-            limits::NODE_NAME_BYTES_MAX
-        );
-        return Err(Refusal::new(Code::Protocol, text));
+    check_names(head, name, cluster)?;
+    let awaited = head.config.gate.challenge(peer.ip(), knock, Claim::Node(name), &head.config.cluster, &frame)?;
+    if let Some(awaited) = &awaited {
+        sink.outbox.with(|out| awaited.challenge().encode(out)).map_err(|error| error.refusal())?;
+        match next(socket, buffer, finished).await? {
+            Some(Frame::Proof(proof)) => awaited.check(&proof)?,
+            Some(other) => {
+                let text = format!("frame {:#04x} is out of place from a dataNode; say Proof first", other.kind());
+                return Err(Refusal::new(Code::Protocol, text));
+            }
+            None => {
+                let name = quote(name.as_bytes());
+                let text = format!("dataNode {name} left before it proved anything; its key may be another cluster's");
+                return Err(gate::unproven(text));
+            }
+        }
     }
-    let ours = &head.config.cluster;
-    if !cluster.is_empty() && cluster != *ours {
-        let text = format!(
-            "the records of dataNode {name} belong to cluster {} and this head to cluster {ours}; give the node the \
-             heads of its cluster with --head, or a folder of its own with --dir",
-            quote(cluster.as_bytes())
-        );
-        return Err(Refusal::new(Code::Role, text));
-    }
+    let Frame::Register { node: id, replaces, old, name, sync, report, .. } = frame else { return Ok(None) };
     let (messages, bytes_max) = (limits::NODE_WINDOW_MESSAGES_MAX, limits::NODE_WINDOW_BYTES_MAX);
     let who = Candidate {
         name,
         id: Some(id),
+        bound: awaited.is_some_and(|awaited| awaited.holder() == Holder::Node),
         peer,
         dialect: Dialect::Framed,
         writable: report.writable,
@@ -143,6 +165,27 @@ async fn register(
         report: from_wire(report, sync),
     };
     head.register(who, Rc::clone(sink) as Rc<dyn NodeSink>).map(Some)
+}
+
+/// Looks at what a node calls itself and its cluster.
+fn check_names(head: &Head, name: &str, cluster: &str) -> Result<(), Refusal> {
+    if !is_name(name, limits::NODE_NAME_BYTES_MAX) {
+        let text = format!(
+            "a dataNode's name takes 1 to {} bytes without blanks, commas and plus signs; give it another --name",
+            limits::NODE_NAME_BYTES_MAX
+        );
+        return Err(Refusal::new(Code::Protocol, text));
+    }
+    let ours = &head.config.cluster;
+    if !cluster.is_empty() && cluster != ours {
+        let text = format!(
+            "the records of dataNode {name} belong to cluster {} and this head to cluster {ours}; give the node the \
+             heads of its cluster with --head, or a folder of its own with --dir",
+            quote(cluster.as_bytes())
+        );
+        return Err(Refusal::new(Code::Role, text));
+    }
+    Ok(())
 }
 
 fn from_wire(report: NodeReport, sync: SyncMode) -> NodeLog {

@@ -11,6 +11,7 @@ use crate::limits;
 use crate::wire::error::Refusal;
 use crate::wire::filter::SourceFilter;
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::record;
 
 /// What a reader asked for.
 #[derive(Clone, Debug)]
@@ -29,6 +30,23 @@ pub(crate) struct Wanted {
     pub(crate) partial: bool,
     /// Go on behind what this token covers; empty to begin.
     pub(crate) token: Bytes,
+}
+
+impl Wanted {
+    /// Whether these lines are records of whom was asked for. Where everybody was, nobody looks into them.
+    pub(super) fn is_answered_by(&self, lines: &[u8]) -> bool {
+        if self.client.is_none() && self.sources.is_all() {
+            return true;
+        }
+        lines
+            .split_inclusive(|byte| *byte == b'\n')
+            .all(|line| record::decode(line.strip_suffix(b"\n").unwrap_or(line)).is_ok_and(|line| self.has(&line)))
+    }
+
+    /// Whether a record is of whom was asked for.
+    pub(super) fn has(&self, line: &record::Line<'_>) -> bool {
+        self.client.is_none_or(|client| line.client == client) && self.sources.matches(line.source.as_ref())
+    }
 }
 
 /// A node's answer to a Scan.
@@ -85,5 +103,40 @@ impl Open {
             inbox.answers.borrow_mut().push((source, answer));
             inbox.wake.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::record::Fields;
+
+    #[test]
+    fn records_of_others_than_were_asked_for_are_no_answer() {
+        let line = |client: u64, source: Option<&str>| {
+            let id = RecordId { time_ns: 1, incarnation: 1 };
+            let source = source.map(|source| source.parse().unwrap());
+            let fields = Fields { id, client: ClientId(client), seq: 1, place: None, source };
+            let mut out = Vec::new();
+            record::encode(&mut out, fields, b"hola").unwrap();
+            out
+        };
+        let wanted = |client, sources: &str| Wanted {
+            from: RecordId::ZERO,
+            until: RecordId::MAX,
+            client,
+            sources: if sources.is_empty() { SourceFilter::default() } else { sources.parse().unwrap() },
+            follow: false,
+            partial: false,
+            token: Bytes::new(),
+        };
+        let both = [line(7, Some("esp7")), line(7, None)].concat();
+        assert!(wanted(None, "").is_answered_by(&both) && wanted(Some(ClientId(7)), "").is_answered_by(&both));
+        assert!(wanted(None, "").is_answered_by(b"whatever, its reader looks into it\n"));
+        assert!(!wanted(Some(ClientId(8)), "").is_answered_by(&both));
+        assert!(
+            !wanted(None, "esp7").is_answered_by(&both) && wanted(None, "esp7").is_answered_by(&line(1, Some("esp7")))
+        );
+        assert!(!wanted(None, "esp7").is_answered_by(b"no record\n") && wanted(None, "esp7").is_answered_by(b""));
     }
 }

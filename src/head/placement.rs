@@ -211,6 +211,13 @@ impl Core {
         self.wake();
     }
 
+    /// Whether a node says of a ledger that is written here what can't be: that it takes its entries and is no member, or that
+    /// it has more of them than were placed.
+    pub(crate) fn contradicts(&self, node: NodeId, ledger: LedgerId, open: bool, count: u32) -> bool {
+        let written = self.open.iter().find(|open| open.writing.ledger() == ledger);
+        written.is_some_and(|written| open && !written.writing.has(node) || count > written.writing.placed())
+    }
+
     /// Opens ledgers on these nodes, so that each is in as many as there are to be copies, and lets those end that stand in
     /// the way of that. None are opened for `usable` nodes that are too few: what has no ledger then waits, until it is said
     /// whether others [are about to come](Self::set_opens_soon).

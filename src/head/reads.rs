@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use tokio::time::{Instant, sleep_until};
 
 use super::alarms::Log;
-use super::merge::Merge;
+use super::merge::{BadPage, Merge};
 use super::pages::{Answer, Inbox, Wanted};
 use super::readers::{Place, is_resting};
 use super::registered::NodeEntry;
@@ -301,7 +301,9 @@ impl Pull<'_> {
                 Answer::Page { next, rotten, lines, .. } => {
                     let len = lines.len();
                     self.head.readers.page_came(len);
-                    if let Err(bad) = self.merge.page(key, next, lines, asked.bytes) {
+                    let wanted = if self.wanted.is_answered_by(&lines) { Ok(()) } else { Err(BadPage::Unasked) };
+                    if let Err(bad) = wanted.and_then(|()| self.merge.page(key, next, lines, asked.bytes)) {
+                        self.merge.asked(key, false);
                         self.head.say(source.node.ip, Log::Warn, &format!("dataNode {}: {bad}", source.node.name));
                         source.cause = bad.to_string();
                         fail(source, now);

@@ -125,6 +125,8 @@ pub(crate) struct Candidate {
     pub(crate) name: String,
     /// Identity, for nodes that have one.
     pub(crate) id: Option<NodeId>,
+    /// It proved that it has the key of its name, and no more: other names' identities are not for it.
+    pub(crate) bound: bool,
     /// The identity that was in its folder before.
     pub(crate) replaces: Option<NodeId>,
     /// It keeps records of format 1: it is missed from now on.

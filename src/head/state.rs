@@ -41,6 +41,7 @@ use crate::wire::frame::{self, Frame, Messages, Numbers, SyncMode};
 use crate::wire::id::RecordId;
 use crate::wire::ledger::LedgerId;
 use crate::wire::status::DevicesSummary;
+use crate::wire::peer::is_name;
 use crate::wire::text::{DESCONECTADO, NO_DISPONIBLE, NO_HAY_DATANODES};
 
 /// The outcome of one batch, for the session that sent it.
@@ -296,6 +297,7 @@ impl Head {
                 return Err(Refusal::new(Code::NameTaken, text));
             }
         }
+        self.check_bound(&who)?;
         let ip = who.peer.ip().to_canonical();
         let ip_text: Rc<str> = ip.to_string().into();
         let label = Label { ip: Rc::clone(&ip_text), id: who.id };
@@ -342,6 +344,22 @@ impl Head {
         self.changed.notify_waiters();
         self.apply();
         Ok(entry)
+    }
+
+    /// A key that is for one name alone lets nobody speak for another: neither as its identity nor in place of it.
+    fn check_bound(&self, who: &Candidate) -> Result<(), Refusal> {
+        if !who.bound {
+            return Ok(());
+        }
+        let known =
+            |node| self.heard(|heard| heard.name_of(node).filter(|name| **name != *who.name).map(str::to_owned));
+        let Some(theirs) = [who.id, who.replaces].into_iter().flatten().find_map(known) else { return Ok(()) };
+        let name = &who.name;
+        let text = format!(
+            "the key of dataNode {name} is for that name alone, and its folder is that of {theirs}; start it as --name \
+             {theirs} with the key of that name, with the cluster's key, or with --new-id"
+        );
+        Err(Refusal::new(Code::Unproven, text))
     }
 
     /// A node leaves or is evicted: what it had not acknowledged goes to others at once, but for what too many failed at. Only
@@ -443,6 +461,10 @@ impl Head {
     /// It is greater than a roster may be.
     pub(crate) fn node_noted(&self, entry: &NodeEntry, roster: frame::Roster) -> Result<(), Refusal> {
         let Some(node) = entry.id else { return Ok(()) };
+        let is_name = |name: &str| name.is_empty() || is_name(name, limits::NODE_NAME_BYTES_MAX);
+        if roster.members.iter().any(|member| !is_name(&member.name)) {
+            return Err(Refusal::new(Code::Protocol, "its roster has a name that is none; it is closed"));
+        }
         let too_many = |error: TooMany| Refusal::new(Code::Protocol, error.to_string());
         let roster = frames::of_roster(roster).map_err(too_many)?;
         self.cluster.heard.borrow_mut().noted(node, roster).map_err(too_many)?;
@@ -483,6 +505,17 @@ impl Head {
             _ => None,
         };
         let over: Vec<LedgerId> = reports.iter().filter_map(over).collect();
+        let lies = |report: &&Report| match report {
+            Report::Ledger { ledger, held, .. } => {
+                let (open, count) = (held.state == State::Open, held.count.max(held.end));
+                self.core(|core| core.contradicts(node, *ledger, open, count))
+            }
+            Report::Gone { .. } => false,
+        };
+        if let Some(Report::Ledger { ledger, .. }) = reports.iter().find(lies) {
+            let text = format!("it says of ledger {ledger}, which this head writes, what is not so; it is closed");
+            return Err(Refusal::new(Code::Protocol, text));
+        }
         self.cluster.heard.borrow_mut().holds(node, all, reports);
         self.core.borrow_mut().over(node, over);
         self.apply();

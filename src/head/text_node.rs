@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
+use super::alarms::Log;
 use super::core::Batch;
 use super::faults::Fault;
 use super::registered::{Candidate, NodeEntry, NodeLog, NodeSink, word};
@@ -61,6 +62,7 @@ pub(crate) async fn serve(
     let who = Candidate {
         name: format!("{}-{peer}", word(dialect)),
         id: None,
+        bound: false,
         peer,
         dialect,
         writable: true,
@@ -78,9 +80,12 @@ pub(crate) async fn serve(
             leaving: false,
         },
     };
-    let entry = match head.register(who, Rc::clone(&sink) as Rc<dyn NodeSink>) {
+    let admitted = head.config.gate.admit_text_node(peer.ip());
+    let registered = admitted.and_then(|()| head.register(who, Rc::clone(&sink) as Rc<dyn NodeSink>));
+    let entry = match registered {
         Ok(entry) => entry,
         Err(refusal) => {
+            head.say(peer.ip(), Log::Warn, &format!("a dataNode at {} was refused: {refusal}", peer.ip()));
             let line = crate::wire::text::refusal_line(&refusal) + "\n";
             if let Err(error) = write_half.write_all(line.as_bytes()).await {
                 tracing::debug!("a text dataNode at {peer} did not hear its refusal: {error}");

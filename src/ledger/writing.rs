@@ -89,6 +89,12 @@ impl Writing {
         Some(Placed { first, count })
     }
 
+    /// How many entries were placed.
+    #[must_use]
+    pub(crate) const fn placed(&self) -> u32 {
+        self.next
+    }
+
     /// Entries below this are acknowledged by **all** members. Fewer would not do: those that acknowledged may be the ones
     /// that a read does not hear.
     #[must_use]

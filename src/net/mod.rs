@@ -7,6 +7,8 @@ mod aside;
 pub(crate) mod framed;
 mod heads;
 mod outbox;
+#[cfg(feature = "keys")]
+pub(crate) mod proof;
 #[cfg(feature = "simulation")]
 pub(crate) mod simulated;
 mod stream;

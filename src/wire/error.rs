@@ -40,11 +40,13 @@ pub enum Code {
     LedgerOver = 15,
     /// The node knows a ledger of this name already: two heads drew the same incarnation.
     LedgerKnown = 16,
+    /// The peer did not prove that it has the cluster's key.
+    Unproven = 17,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Protocol,
         Self::TooLong,
         Self::Full,
@@ -61,6 +63,7 @@ impl Code {
         Self::Busy,
         Self::LedgerOver,
         Self::LedgerKnown,
+        Self::Unproven,
     ];
 
     /// Whether the same request may succeed later or at another head.
@@ -79,7 +82,7 @@ impl Code {
             | Self::Busy
             | Self::LedgerOver
             | Self::LedgerKnown => true,
-            Self::Protocol | Self::TooLong | Self::Version | Self::Role => false,
+            Self::Protocol | Self::TooLong | Self::Version | Self::Role | Self::Unproven => false,
         }
     }
 }
@@ -140,7 +143,7 @@ mod tests {
             assert_eq!(Code::try_from(u16::from(code)), Ok(code));
         }
         assert_eq!(Code::try_from(0), Err(UnknownCode(0)));
-        assert_eq!(Code::try_from(17), Err(UnknownCode(17)));
+        assert_eq!(Code::try_from(18), Err(UnknownCode(18)));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod handshake;
 pub mod id;
 pub mod ledger;
 pub mod peer;
+pub mod proof;
 pub mod record;
 pub mod said;
 pub mod source;

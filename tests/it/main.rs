@@ -39,6 +39,7 @@ mod heads;
 mod health;
 mod help;
 mod identity;
+mod keys;
 mod ledgers;
 mod line_dialect;
 mod mend;

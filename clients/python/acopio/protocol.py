@@ -38,7 +38,7 @@ class Kind(enum.IntEnum):
 
 
 #: The last kind there is; the others are between heads and data nodes, or for commands.
-KIND_LAST = 0x27
+KIND_LAST = 0x2a
 
 
 class Code(enum.IntEnum):
@@ -60,6 +60,7 @@ class Code(enum.IntEnum):
     BUSY = 14
     LEDGER_OVER = 15
     LEDGER_KNOWN = 16
+    UNPROVEN = 17
 
 
 class Sync(enum.IntEnum):

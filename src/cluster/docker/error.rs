@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::objects;
-use crate::cluster::files;
+use crate::cluster::{files, keys};
 use crate::limits::ENGINE_API_MIN;
 
 /// Why containers could not be started, looked after or removed.
@@ -20,6 +20,9 @@ pub enum Error {
         /// What was tried, and what came of it.
         cause: String,
     },
+    /// The keys can't be handed out.
+    #[error(transparent)]
+    Keys(#[from] keys::Error),
     /// The socket is not for this user.
     #[error(
         "no permission to use the docker engine at {}; add this user to the group docker (usermod -aG docker NAME, \

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use tokio::sync::mpsc;
 
-use crate::cluster::plan::{CONTAINER_DIR, CONTAINER_PORT};
+use crate::cluster::plan::{CONTAINER_DIR, CONTAINER_KEYS, CONTAINER_PORT};
 use crate::limits;
 
 /// Who the program is in a container of an image that nobody told otherwise: nobody on this machine.
@@ -44,6 +44,7 @@ pub(crate) fn dockerfile(objects: &[PathBuf], label: (&str, &str)) -> String {
         text += &format!("ENV LD_LIBRARY_PATH={}\n", dirs.join(":"));
     }
     text += &format!("COPY --chown={USER}:{USER} data {CONTAINER_DIR}\n");
+    text += &format!("COPY --chown={USER}:{USER} keys {CONTAINER_KEYS}\n");
     text += &format!("ENV ACOPIO_DIR={CONTAINER_DIR} ACOPIO_LOGS={CONTAINER_DIR}\n");
     text += &format!("WORKDIR {CONTAINER_DIR}\nUSER {USER}:{USER}\nEXPOSE {CONTAINER_PORT}\nSTOPSIGNAL SIGTERM\n");
     text += &format!("HEALTHCHECK --interval=5s --timeout=5s --start-period=10s CMD [\"{PROGRAM}\", \"health\"]\n");
@@ -80,9 +81,11 @@ fn write(dockerfile: &str, program: &Path, objects: &[PathBuf], out: impl Write)
     for object in objects {
         file(&mut tar, object, object)?;
     }
-    let mut folder = header(0, 0o755);
-    folder.set_entry_type(tar::EntryType::Directory);
-    tar.append_data(&mut folder, "data/", io::empty())?;
+    for name in ["data/", "keys/"] {
+        let mut folder = header(0, 0o755);
+        folder.set_entry_type(tar::EntryType::Directory);
+        tar.append_data(&mut folder, name, io::empty())?;
+    }
     tar.into_inner()?.flush()
 }
 
@@ -164,7 +167,10 @@ mod tests {
         let wanted = |path: &str, len: u64| found.contains(&(path.to_owned(), len));
         assert!(wanted("root/acopio", 7), "{found:?}");
         assert!(wanted(&format!("root{}", link.display()), 200_000), "{found:?}");
-        assert!(found.iter().any(|(path, _)| path == "Dockerfile") && wanted("data/", 0), "{found:?}");
+        assert!(
+            found.iter().any(|(path, _)| path == "Dockerfile") && wanted("data/", 0) && wanted("keys/", 0),
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -21,7 +21,8 @@ use tokio::time::{sleep, timeout};
 use super::plan::{self, CONTAINER_PORT, Kind, Member};
 use super::said::Said;
 use super::screen::Screen;
-use super::{LISTENING, REGISTERED, files, tail};
+use super::{LISTENING, REGISTERED, files, keys, tail};
+use crate::key::file::of_a_new_one;
 use crate::limits;
 use crate::lock::{Lock, Role};
 use containers::{Common, LABEL};
@@ -213,7 +214,12 @@ impl Demo {
     async fn start(&mut self, shutdown: &CancellationToken) -> Result<bool, Error> {
         let image = self.image().await?;
         let user = self.user();
-        for (i, member) in self.settings.plan.members(|_| false).into_iter().enumerate() {
+        let members = self.settings.plan.members(|_| false);
+        // On their network they are not on loopback: heads ask them for the key.
+        if let Some(path) = keys::hand_out(&members)? {
+            self.screen.say(of_a_new_one(&path));
+        }
+        for (i, member) in members.into_iter().enumerate() {
             if shutdown.is_cancelled() {
                 return Ok(false);
             }

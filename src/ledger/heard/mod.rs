@@ -239,6 +239,12 @@ impl Heard {
         Ok(())
     }
 
+    /// The name that the roster has for an identity.
+    pub(crate) fn name_of(&self, node: NodeId) -> Option<&str> {
+        let found = self.roster.identities().find(|(known, _)| *known == node);
+        found.map(|(_, record)| &*record.name).filter(|name| !name.is_empty())
+    }
+
     /// A node said that it can write, or that it can't.
     pub(crate) fn set_writable(&mut self, node: NodeId, writable: bool) {
         if let Some(known) = self.nodes.get_mut(&node) {

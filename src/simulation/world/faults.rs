@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::hosts::{IN_ORDER, set_copies};
+use super::hosts::{IN_ORDER, of_copies, set_copies};
 use super::{PORT, Step, WATCH_EVERY, World, ip};
 use crate::limits;
 use crate::net::simulated::Down;
@@ -157,9 +157,9 @@ impl World {
                 }
             }
             Fault::Copies(copies) => {
-                let net = self.asker();
+                let change = self.change(of_copies(copies));
                 let head = format!("{}:{PORT}", ip(Host::Head(self.rng.random_range(0..self.heads.len()))));
-                tokio::task::spawn_local(async move { set_copies(&net, &head, copies).await });
+                tokio::task::spawn_local(async move { set_copies(change, &head, copies).await });
             }
             Fault::Rot(n) => self.rot(n),
             Fault::Jump(n, ns) => {

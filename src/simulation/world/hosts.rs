@@ -9,7 +9,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use super::{CLUSTER, PORT, Step, World, ip};
-use crate::client;
+use crate::client::{self, Change};
 use crate::clock::Clock;
 use crate::daily::Keep;
 use crate::data;
@@ -18,7 +18,8 @@ use crate::data::segments;
 use crate::data::simulated::SimDisk;
 use crate::data::storage::Storage as _;
 use crate::data::worker::{Executor, Latency};
-use crate::head::{self, registro::Registro, shelf::Shelf};
+use crate::head::{self, Gate, registro::Registro, shelf::Shelf};
+use crate::key::{Nonces, PeerKey};
 use crate::limits;
 use crate::net::simulated::Down;
 use crate::net::{Listener, Net};
@@ -47,6 +48,7 @@ impl World {
                     heartbeat: shape.heartbeat,
                     icmp: false,
                     solo: None,
+                    gate: gate(seed),
                     cluster: CLUSTER.to_owned(),
                     replicas: shape.replicas,
                     copies_min: shape.copies_min,
@@ -83,6 +85,8 @@ impl World {
                     name: format!("data{n}"),
                     heads,
                     bind: None,
+                    key: Some(key(n, &format!("data{n}"))),
+                    nonces: Nonces::seeded(seed),
                     net: Net::Simulated(self.net.host(node.ip)),
                     clock: Clock::Simulated(node.clock.clone()),
                     sync: shape.sync,
@@ -161,10 +165,11 @@ impl World {
 
     /// Asks a head to let a node go, without waiting for its answer.
     pub(super) fn drain(&mut self, n: usize) {
-        let (net, head) = (self.asker(), self.rng.random_range(0..self.heads.len()));
+        let head = self.rng.random_range(0..self.heads.len());
         let (head, name) = (format!("{}:{PORT}", ip(Host::Head(head))), format!("data{n}"));
+        let change = self.change(Change::drain(&name, client::Leaving::Drained));
         tokio::task::spawn_local(async move {
-            let asked = client::drain_on(&net, &head, &name, client::Leaving::Drained).await;
+            let asked = change.ask(&head).await;
             tracing::info!(target: "acopio::simulation", "{head} is asked to drain {name}: {asked:?}");
         });
     }
@@ -238,11 +243,27 @@ impl World {
 }
 
 /// Asks a head to have so many copies kept.
-pub(super) async fn set_copies(net: &Net, head: &str, Copies { replicas, least }: Copies) -> Result<(), client::Error> {
-    let (replicas, least) = (u8::try_from(replicas).unwrap_or(1), u8::try_from(least).unwrap_or(1));
-    let asked = client::set_copies_on(net, head, replicas, least).await;
+pub(super) async fn set_copies(change: Change, head: &str, copies: Copies) -> Result<(), client::Error> {
+    let (Copies { replicas, least }, asked) = (copies, change.ask(head).await);
     tracing::info!(target: "acopio::simulation", "{head} is asked for {replicas} copies, {least} at least: {asked:?}");
     asked
+}
+
+/// The change to so many copies.
+pub(super) fn of_copies(copies: Copies) -> Change {
+    Change::copies(u8::try_from(copies.replicas).unwrap_or(1), u8::try_from(copies.least).unwrap_or(1))
+}
+
+/// Whom a simulated head lets in: who has the cluster's key.
+fn gate(seed: u64) -> Gate {
+    let key = Some(super::cluster_key());
+    Gate { key, everybody: true, text_nodes: Vec::new(), nonces: Nonces::seeded(seed) }
+}
+
+/// Every other node has the cluster's key, and the others that of their names.
+fn key(n: usize, name: &str) -> PeerKey {
+    let key = super::cluster_key();
+    if n.is_multiple_of(2) { key.node(name) } else { key.holder() }
 }
 
 /// How a process ended that was asked to, or that was let go.

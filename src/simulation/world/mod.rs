@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::client;
 use crate::clock::SimClock;
 use crate::data::simulated::SimDisk;
+use crate::key::{ClusterKey, Nonces};
 use crate::limits;
 use crate::net::Net;
 use crate::net::simulated::{Down, SimNet};
@@ -97,11 +98,18 @@ enum Step {
     Force(Host),
 }
 
+/// The key of every simulated cluster.
+const fn cluster_key() -> ClusterKey {
+    ClusterKey::from_bytes([7; 32])
+}
+
 struct World {
     shape: Shape,
     planted: Option<Planted>,
     rng: SmallRng,
     net: SimNet,
+    /// Of who changes the cluster.
+    nonces: Nonces,
     heads: Vec<HeadHost>,
     nodes: Vec<NodeHost>,
     /// Nodes whose disks were lost, or replaced by older ones.
@@ -165,9 +173,11 @@ impl World {
             process: None,
         });
         let nodes = nodes.collect();
+        let shape_seed = shape.seed;
         Self {
             shape,
             planted,
+            nonces: Nonces::seeded(shape_seed),
             rng,
             net,
             heads,

@@ -7,9 +7,9 @@ use rand::RngExt;
 use tokio::time::Instant;
 
 use super::evidence::stored_in;
-use super::hosts::set_copies;
+use super::hosts::{of_copies, set_copies};
 use super::{MENDED_TIME_MAX, PORT, WATCH_EVERY, World, ip};
-use crate::client::{self, reader};
+use crate::client::{self, Change, reader};
 use crate::data::segments;
 use crate::data::storage::Storage as _;
 use crate::limits;
@@ -71,6 +71,11 @@ impl World {
         Net::Simulated(self.net.host(ip(Host::Writer(ASKER))))
     }
 
+    /// Who asks for a change has the cluster's key.
+    pub(super) fn change(&self, change: Change) -> Change {
+        change.with_key(&super::cluster_key()).on(&self.asker(), &self.nonces)
+    }
+
     /// Whoever runs the cluster says that the nodes whose disks were lost do not come back. All others are there by then: what
     /// is given up by its name while it is on its way back is not waited for either.
     pub(super) async fn give_up_wiped(&mut self) {
@@ -82,13 +87,11 @@ impl World {
         if !wiped.is_empty() {
             self.all_registered().await;
         }
-        let net = self.asker();
         for n in wiped {
             for head in 0..self.heads.len() {
-                let (head, name) = (format!("{}:{PORT}", ip(Host::Head(head))), format!("data{n}"));
-                let net = net.clone();
-                let given_up =
-                    self.ask(async move { client::drain_on(&net, &head, &name, client::Leaving::Gone).await }).await;
+                let head = format!("{}:{PORT}", ip(Host::Head(head)));
+                let change = self.change(Change::drain(&format!("data{n}"), client::Leaving::Gone));
+                let given_up = self.ask(async move { change.ask(&head).await }).await;
                 if let Err(error) = given_up {
                     // A head that has not known the old one has nothing to give up.
                     self.note(&format!("data{n}: {error}"));
@@ -133,7 +136,6 @@ impl World {
     async fn give_up_lost(&mut self) -> Vec<String> {
         let mut problems = Vec::new();
         let may_lose = self.may_lose();
-        let net = self.asker();
         let mut again = false;
         for (head, report) in self.statuses().await.into_iter().enumerate() {
             for away in report.map(|report| report.members_away).unwrap_or_default() {
@@ -142,9 +144,9 @@ impl World {
                         .push(format!("{} {} is missed by head {head}, though nothing was lost", away.name, away.id));
                     continue;
                 }
-                let (net, head, id) = (net.clone(), format!("{}:{PORT}", ip(Host::Head(head))), away.id.clone());
-                let lost = client::Leaving::GoneWithItsRecords;
-                let given_up = self.ask(async move { client::drain_on(&net, &head, &id, lost).await }).await;
+                let head = format!("{}:{PORT}", ip(Host::Head(head)));
+                let change = self.change(Change::drain(&away.id, client::Leaving::GoneWithItsRecords));
+                let given_up = self.ask(async move { change.ask(&head).await }).await;
                 again |= given_up.is_err();
                 self.note(&format!("{} {} is given up with what it kept: {given_up:?}", away.name, away.id));
             }
@@ -219,10 +221,10 @@ impl World {
     /// A person asks for the copies that are to be kept at last, until a head has taken that in.
     pub(super) async fn settled_copies(&mut self) -> Vec<String> {
         let Some(copies) = self.shape.copies_at_last() else { return Vec::new() };
-        let (net, end) = (self.asker(), Instant::now() + MENDED_TIME_MAX);
+        let end = Instant::now() + MENDED_TIME_MAX;
         loop {
-            let (net, head) = (net.clone(), format!("{}:{PORT}", ip(Host::Head(0))));
-            match self.ask(async move { set_copies(&net, &head, copies).await }).await {
+            let (change, head) = (self.change(of_copies(copies)), format!("{}:{PORT}", ip(Host::Head(0))));
+            match self.ask(async move { set_copies(change, &head, copies).await }).await {
                 Ok(()) => return Vec::new(),
                 Err(error) if Instant::now() >= end => return vec![format!("{copies:?} cannot be asked for: {error}")],
                 Err(_) => self.steps_until(Instant::now() + 2 * WATCH_EVERY).await,

@@ -24,7 +24,9 @@ impl Frame {
             | kind::READ
             | kind::DRAIN
             | kind::COPIES
-            | kind::DEVICES_QUERY => true,
+            | kind::DEVICES_QUERY
+            | kind::KNOCK
+            | kind::PROOF => true,
             _ => !kind::is_known(kind),
         };
         (!fits).then_some(kind)

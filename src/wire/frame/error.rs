@@ -107,6 +107,9 @@ pub enum FrameError {
     /// An unknown sync setting.
     #[error("a sync byte is {0}; it is 0 (always), 1 (interval) or 2 (never)")]
     Sync(u8),
+    /// An unknown holder of a key.
+    #[error("the holder byte of a Knock is {0}; it is 0 (a dataNode's key) or 1 (the cluster's key)")]
+    Holder(u8),
     /// Too many copies.
     #[error("{0} copies are named; at most {REPLICAS_MAX} are")]
     Copies(u8),

@@ -12,6 +12,7 @@ use crate::wire::error::{Code, Refusal};
 use crate::wire::filter::SourceFilter;
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::ledger::{Incarnation, LedgerId, NUMBER_END, NodeId};
+use crate::wire::proof::{Holder, Knock, Nonce, Proof};
 use crate::wire::said::Who;
 use crate::wire::source::SourceName;
 
@@ -167,7 +168,26 @@ macro_rules! choice {
 
 pub(super) use {choice, list, sequence};
 
+/// So many bytes, as they are.
+macro_rules! bytes {
+    ($($name:ident),*) => {$(
+        impl Field for $name {
+            fn put(&self, out: &mut BytesMut) -> Result {
+                out.put_slice(&self.0);
+                Ok(())
+            }
+
+            fn take(fields: &mut Fields<'_>) -> Result<Self> {
+                fields.chunk().map(Self)
+            }
+        }
+    )*};
+}
+
 numbers!(u8, u16, u32, u64);
+bytes!(Nonce, Proof);
+choice!(Holder { Node, Cluster }, FrameError::Holder);
+sequence!(Knock { holder, nonce });
 list!(NodeId, REPLICAS_MAX, counted in u8);
 choice!(SyncMode { Always, Interval, Never }, FrameError::Sync);
 sequence!(NodeReport { writable, records, bytes, syncs, written, reason });

@@ -13,6 +13,7 @@ use crate::wire::error::{Code, Refusal};
 use crate::wire::filter::SourceFilter;
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::ledger::{LedgerId, NodeId, Place};
+use crate::wire::proof::{Knock, Nonce, Proof};
 use crate::wire::source::SourceName;
 
 /// Makes [`Frame`] and its codec. The frames of the first part have their own encoders and decoders, in `hand`.
@@ -402,5 +403,18 @@ frames! {
             /// In the order of names.
             sources: Vec<SourceCount>,
         };
+        /// Node or client to head, before a Register, Drain or Copies: what comes next is proved with a key.
+        KNOCK = 0x28: Knock(knock: Knock);
+        /// Head to who knocked: prove it, as I do.
+        CHALLENGE = 0x29: Challenge {
+            /// The head's.
+            nonce: Nonce,
+            /// That the head has the key.
+            proof: Proof,
+            /// Name of the cluster.
+            cluster: String,
+        };
+        /// Who knocked, to head: that it has the key.
+        PROOF = 0x2a: Proof(proof: Proof);
     }
 }

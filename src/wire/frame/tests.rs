@@ -13,6 +13,7 @@ use crate::wire::error::{Code, Refusal};
 use crate::wire::filter::tests::any_filter;
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::ledger::{Incarnation, LedgerId, NUMBER_END, NodeId, Place};
+use crate::wire::proof::{Holder, Knock, Nonce, Proof};
 use crate::wire::source::{Flaw, SourceName, tests::name as source_name};
 
 fn id(time_ns: u64) -> RecordId {
@@ -130,6 +131,8 @@ fn fields_out_of_bounds_are_named() {
     assert_eq!(error(kind::FAILURE, &[0, 1, 0, 0, 2, b'a', 0xff]), FrameError::Utf8(1));
     assert_eq!(error(kind::FAILURE, &[0, 1, 0, 2, 1]), FrameError::TextLong(513));
     assert_eq!(error(kind::FAILURE, &[0, 1, 0, 0, 9]), FrameError::Short { kind: kind::FAILURE, wanted: 9, left: 0 });
+    assert_eq!(error(kind::KNOCK, &[2; 33]), FrameError::Holder(2));
+    assert_eq!(error(kind::PROOF, &[0; 31]), FrameError::Short { kind: kind::PROOF, wanted: 32, left: 31 });
     assert!(matches!(error(kind::PUT, &ones), FrameError::Checksum { .. }));
     let late = [&ones[..8], &[0, 1], &[0, 0, 0, 0]].concat();
     assert!(matches!(error(kind::STORE, &late), FrameError::Sequence { .. }));
@@ -350,6 +353,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         report().prop_map(Frame::NodeState),
         Just(Frame::Leave),
         sources_frame(),
+        proof_frame(),
         reading_frame(),
         ledger_frame(),
     ]
@@ -374,6 +378,20 @@ fn sources_frame() -> impl Strategy<Value = Frame> {
         }),
         (any::<u32>(), any::<[bool; 2]>(), prop::collection::vec(count, 0..4))
             .prop_map(|(request, [more, unlisted], sources)| Frame::SourcesPage { request, more, unlisted, sources }),
+    ]
+}
+
+/// The frames of proofs.
+fn proof_frame() -> impl Strategy<Value = Frame> {
+    let holder = prop::sample::select(vec![Holder::Node, Holder::Cluster]);
+    prop_oneof![
+        (holder, any::<[u8; 32]>()).prop_map(|(holder, nonce)| Frame::Knock(Knock { holder, nonce: Nonce(nonce) })),
+        (any::<[[u8; 32]; 2]>(), "\\PC{0,40}").prop_map(|([nonce, proof], cluster)| Frame::Challenge {
+            nonce: Nonce(nonce),
+            proof: Proof(proof),
+            cluster
+        }),
+        any::<[u8; 32]>().prop_map(|proof| Frame::Proof(Proof(proof))),
     ]
 }
 
@@ -568,7 +586,7 @@ proptest! {
 
     #[test]
     fn random_bytes_never_break_the_decoder(
-        stream in prop::collection::vec(any::<u8>(), 0..300), length in 0..64_u32, kind in 0..0x28_u8,
+        stream in prop::collection::vec(any::<u8>(), 0..300), length in 0..64_u32, kind in 0..0x2b_u8,
     ) {
         check_hostile(BytesMut::from(stream.as_slice()))?;
         let framed = [&length.to_be_bytes(), [kind].as_slice(), &stream].concat();

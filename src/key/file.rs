@@ -1,0 +1,376 @@
+//! Files with keys: a line that says what it is, and a line with the key. They are for their user alone.
+//!
+//! Whatever is wrong with one is told with its path and what to do, and never with what stands in it.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use super::{ClusterKey, KEY_BYTES, PeerKey};
+use crate::files;
+use crate::limits;
+use crate::wire::peer::is_name;
+use crate::wire::proof::Holder;
+
+/// The cluster's key beside a head's logs.
+pub(crate) const CLUSTER_FILE: &str = "cluster.key";
+
+/// A data node's key in its folder.
+pub(crate) const NODE_FILE: &str = "node.key";
+
+/// Mode of a file with a key.
+const KEY_MODE: u32 = 0o600;
+
+/// Bits of a mode that let everybody in.
+const OTHERS: u32 = 0o007;
+
+/// First word of the line with the cluster's key.
+const CLUSTER: &str = "cluster";
+
+/// First word of the line with a data node's key; its name follows.
+const NODE: &str = "node";
+
+/// Why a key is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file can't be read or written.
+    #[error("cannot {doing} the key file {}: {source}; {}", path.display(), remedy(source))]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Everybody can read or change it.
+    #[error("the key file {} is open to everybody (mode {mode:o}); chmod 600 it, and make another key if somebody may have read it", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// There is nothing in it.
+    #[error("the key file {} is empty; copy it again, or remove it and make a key with 'acopio key new'", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Its line is no key.
+    #[error("the key file {} has no key: {flaw}; 'acopio key new' and 'acopio key node' make key files", path.display())]
+    Flawed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        flaw: &'static str,
+    },
+    /// A data node's key where the cluster's is needed.
+    #[error("the key file {} is that of dataNode {name}, and the cluster's is needed here; it is in {CLUSTER_FILE} beside a head's logs", path.display())]
+    NotCluster {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        name: String,
+    },
+    /// Another data node's key.
+    #[error("the key file {} is that of dataNode {theirs} and this one is {ours}; give it a key of its own with 'acopio key node {ours}', or --name {theirs}", path.display())]
+    OtherNode {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        theirs: String,
+        /// Who reads it.
+        ours: String,
+    },
+    /// There is a file already.
+    #[error("{} is there already; a key that is replaced lets nobody in any more: remove it first if that is meant", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes for a key; start acopio again later")]
+    Random,
+}
+
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::NotFound => "name one that is there, or make one with 'acopio key new'",
+        io::ErrorKind::PermissionDenied => "run acopio as the user that it belongs to",
+        io::ErrorKind::InvalidInput => "a key file is a plain file",
+        _ => "look at its folder and its disk",
+    }
+}
+
+/// What a key file has.
+#[derive(Clone, Debug)]
+pub(crate) enum KeyFile {
+    /// The cluster's key.
+    Cluster(ClusterKey),
+    /// That of the data node with this name.
+    Node(String, PeerKey),
+}
+
+impl KeyFile {
+    /// Reads a key file that is there.
+    ///
+    /// # Errors
+    /// It is not there, is open to everybody, or has no key.
+    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
+        let io = |source| Error::Io { doing: "read", path: path.to_owned(), source };
+        let file = files::read(path).map_err(io)?;
+        let mode = file.metadata().map_err(io)?.mode() & 0o777;
+        if mode & OTHERS != 0 {
+            return Err(Error::Open { path: path.to_owned(), mode });
+        }
+        let mut text = Vec::new();
+        file.take(limits::CLUSTER_KEY_FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(io)?;
+        if text.trim_ascii().is_empty() {
+            return Err(Error::Empty { path: path.to_owned() });
+        }
+        parse(&text).map_err(|flaw| Error::Flawed { path: path.to_owned(), flaw })
+    }
+
+    /// The cluster's key in this file.
+    ///
+    /// # Errors
+    /// As [`KeyFile::read`], or it is a data node's.
+    pub(crate) fn read_cluster(path: &Path) -> Result<ClusterKey, Error> {
+        match Self::read(path)? {
+            Self::Cluster(key) => Ok(key),
+            Self::Node(name, _) => Err(Error::NotCluster { path: path.to_owned(), name }),
+        }
+    }
+
+    /// What the data node of this name proves its right with: its own key, or the cluster's.
+    ///
+    /// # Errors
+    /// As [`KeyFile::read`], or it is another node's.
+    pub(crate) fn read_for_node(path: &Path, ours: &str) -> Result<PeerKey, Error> {
+        match Self::read(path)? {
+            Self::Cluster(key) => Ok(key.holder()),
+            Self::Node(name, key) if name == ours => Ok(key),
+            Self::Node(theirs, _) => Err(Error::OtherNode { path: path.to_owned(), theirs, ours: ours.to_owned() }),
+        }
+    }
+
+    /// The text of the file.
+    #[must_use]
+    pub(crate) fn to_text(&self) -> String {
+        let hex = |bytes: &[u8; KEY_BYTES]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        match self {
+            Self::Cluster(key) => format!(
+                "# The key of an acopio cluster: who has it is let in as a head or dataNode, and may drain. Keep it secret.\n\
+                 {CLUSTER} {}\n",
+                hex(&key.0)
+            ),
+            Self::Node(name, key) => format!(
+                "# The key of dataNode {name} of an acopio cluster, for that name alone. Keep it secret.\n\
+                 {NODE} {name} {}\n",
+                hex(key.bytes())
+            ),
+        }
+    }
+}
+
+/// A key file's contents; what is wrong with them is told without them.
+fn parse(text: &[u8]) -> Result<KeyFile, &'static str> {
+    if text.len() as u64 > limits::CLUSTER_KEY_FILE_BYTES_MAX {
+        return Err("it is too long for one");
+    }
+    let text = std::str::from_utf8(text).map_err(|_| "it is no text")?;
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return Err("there is not one line beside remarks");
+    };
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match words[..] {
+        [CLUSTER, hex] => Ok(KeyFile::Cluster(ClusterKey(bytes(hex)?))),
+        [NODE, name, hex] if is_name(name, limits::NODE_NAME_BYTES_MAX) => {
+            Ok(KeyFile::Node(name.to_owned(), PeerKey { holder: Holder::Node, bytes: bytes(hex)? }))
+        }
+        _ => Err("its line does not say 'cluster KEY' or 'node NAME KEY'"),
+    }
+}
+
+fn bytes(hex: &str) -> Result<[u8; KEY_BYTES], &'static str> {
+    const NO_KEY: &str = "what stands for the key is not 64 digits of hex";
+    let mut key = [0; KEY_BYTES];
+    let pairs = hex.as_bytes().chunks_exact(2);
+    if pairs.len() != KEY_BYTES || hex.len() != 2 * KEY_BYTES {
+        return Err(NO_KEY);
+    }
+    for (byte, pair) in key.iter_mut().zip(pairs) {
+        let digits = std::str::from_utf8(pair).ok().filter(|digits| digits.bytes().all(|c| c.is_ascii_hexdigit()));
+        *byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).ok_or(NO_KEY)?;
+    }
+    Ok(key)
+}
+
+/// Another cluster's key.
+///
+/// # Errors
+/// The system gives no random bytes.
+pub(crate) fn random() -> Result<ClusterKey, Error> {
+    let mut key = [0; KEY_BYTES];
+    SystemRandom::new().fill(&mut key).map_err(|_| Error::Random)?;
+    Ok(ClusterKey(key))
+}
+
+/// Writes a key file that is not there yet, whole or not at all.
+///
+/// # Errors
+/// It is there, or can't be written.
+pub(crate) fn write_new(path: &Path, key: &KeyFile) -> Result<(), Error> {
+    put(path, key, |from, to| fs::hard_link(from, to)).map_err(|source| match source.kind() {
+        io::ErrorKind::AlreadyExists => Error::Exists { path: path.to_owned() },
+        _ => Error::Io { doing: "write", path: path.to_owned(), source },
+    })
+}
+
+/// Writes a key file, in place of one that has another key.
+///
+/// # Errors
+/// It can't be written.
+pub(crate) fn write(path: &Path, key: &KeyFile) -> Result<(), Error> {
+    if fs::read(path).is_ok_and(|text| text == key.to_text().as_bytes()) {
+        return Ok(());
+    }
+    put(path, key, |from, to| fs::rename(from, to)).map_err(|source| Error::Io {
+        doing: "write",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn put(path: &Path, key: &KeyFile, place: impl Fn(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
+    let aside = folder.join(format!(".{name}-{}", std::process::id()));
+    let written = (|| {
+        let mut options = files::options();
+        let mut file = options.write(true).create_new(true).mode(KEY_MODE).open(&aside)?;
+        file.write_all(key.to_text().as_bytes())?;
+        file.sync_all()?;
+        place(&aside, path)?;
+        fs::File::open(folder)?.sync_all()
+    })();
+    // Where it was renamed there is nothing to remove.
+    drop(fs::remove_file(&aside));
+    written
+}
+
+/// The key that lies there, or one that is made there now; and whether it was made.
+///
+/// # Errors
+/// It can't be read, or made.
+pub(crate) fn read_or_make(path: &Path) -> Result<(ClusterKey, bool), Error> {
+    match KeyFile::read_cluster(path) {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+        read => return read.map(|key| (key, false)),
+    }
+    let key = random()?;
+    match write_new(path, &KeyFile::Cluster(key.clone())) {
+        Ok(()) => Ok((key, true)),
+        // Another head made one at the same time.
+        Err(Error::Exists { .. }) => KeyFile::read_cluster(path).map(|key| (key, false)),
+        Err(error) => Err(error),
+    }
+}
+
+/// What is told once, of a key that was made just now.
+#[must_use]
+pub(crate) fn of_a_new_one(path: &Path) -> String {
+    format!(
+        "the cluster has a new key, in {path}. A data node of another machine needs one of its own: acopio key node NAME \
+         NAME.key --key {path}",
+        path = path.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_key_is_made_once_for_its_user_alone_and_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(CLUSTER_FILE);
+        let (made, new) = read_or_make(&path).unwrap();
+        let (again, not_new) = read_or_make(&path).unwrap();
+        assert!(new && !not_new && made.0 == again.0);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, KEY_MODE);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left there");
+        let error = write_new(&path, &KeyFile::Cluster(random().unwrap())).unwrap_err();
+        assert!(matches!(error, Error::Exists { .. }), "{error}");
+        assert_ne!(random().unwrap().0, random().unwrap().0);
+    }
+
+    #[test]
+    fn a_nodes_key_is_for_its_name_and_tells_nothing_of_the_clusters() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(NODE_FILE);
+        let cluster = ClusterKey([9; KEY_BYTES]);
+        write(&path, &KeyFile::Node("data1".to_owned(), cluster.node("data1"))).unwrap();
+        let read = KeyFile::read_for_node(&path, "data1").unwrap();
+        assert_eq!((read.bytes, read.of()), (cluster.node("data1").bytes, Holder::Node));
+        assert!(!fs::read_to_string(&path).unwrap().contains(&"09".repeat(8)));
+        let other = KeyFile::read_for_node(&path, "data2").unwrap_err().to_string();
+        assert!(other.contains("that of dataNode data1 and this one is data2; give it a key of its own"), "{other}");
+        let not_cluster = KeyFile::read_cluster(&path).unwrap_err().to_string();
+        assert!(not_cluster.contains("is that of dataNode data1, and the cluster's is needed"), "{not_cluster}");
+        write(&path, &KeyFile::Cluster(cluster)).unwrap();
+        assert_eq!(KeyFile::read_for_node(&path, "data2").unwrap().of(), Holder::Cluster);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_key_file_is_told_and_never_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("k");
+        let said = |text: &[u8]| {
+            fs::write(&path, text).unwrap();
+            mode(&path, KEY_MODE);
+            KeyFile::read(&path).unwrap_err().to_string()
+        };
+        let secret = "5ec2e7".repeat(10);
+        assert!(said(b"").contains("is empty; copy it again"));
+        assert!(said(b"\n \n").contains("is empty"));
+        for (text, wanted) in [
+            (format!("cluster {secret}"), "not 64 digits of hex"),
+            (format!("cluster {secret}zzzz"), "not 64 digits of hex"),
+            (format!("cluster {secret}+1+1"), "not 64 digits of hex"),
+            (secret.clone(), "does not say 'cluster KEY'"),
+            (format!("node {secret}abcd"), "does not say"),
+            (format!("node a,b {secret}abcd"), "does not say"),
+            (format!("cluster {secret}abcd\ncluster {secret}abcd\n"), "not one line beside remarks"),
+            ("# nothing\n".to_owned(), "not one line"),
+            (secret.repeat(100), "too long"),
+        ] {
+            let said = said(text.as_bytes());
+            assert!(said.contains(wanted), "{text}: {said}");
+            assert!(!said.contains("5ec2e7"), "{said}");
+        }
+        assert!(said(b"\xff\xfe").contains("no text"));
+        fs::write(&path, KeyFile::Cluster(ClusterKey([1; KEY_BYTES])).to_text()).unwrap();
+        for open in [0o604, 0o644, 0o666] {
+            mode(&path, open);
+            let said = KeyFile::read(&path).unwrap_err().to_string();
+            assert!(said.contains(&format!("open to everybody (mode {open:o}); chmod 600 it")), "{said}");
+        }
+        mode(&path, 0o440);
+        KeyFile::read_cluster(&path).unwrap();
+        let missing = KeyFile::read(&dir.path().join("none")).unwrap_err().to_string();
+        assert!(missing.contains("name one that is there"), "{missing}");
+        let folder = KeyFile::read(dir.path()).unwrap_err().to_string();
+        assert!(folder.contains("a folder and no file"), "{folder}");
+    }
+}
