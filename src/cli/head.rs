@@ -38,8 +38,8 @@ Examples:
 Files in the folder of the logs: registro.log (who keeps what), heartbeat.log
 (the state of the nodes), clientes.log (who connects), head.log, head.state
 (the data nodes of its cluster), cluster.key (what data nodes of other
-machines have to have, unless --key names another). nombres.txt may lie there: names for devices
-that say none, by their addresses.";
+machines have to have, unless --key names another). nombres.txt may lie there:
+names for devices that say none, by their addresses.";
 
 /// Name of the data node of a solo head.
 const SOLO: &str = "solo";

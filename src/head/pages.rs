@@ -109,6 +109,7 @@ impl Open {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::ledger::Place;
     use crate::wire::record::Fields;
 
     #[test]
@@ -116,7 +117,8 @@ mod tests {
         let line = |client: u64, source: Option<&str>| {
             let id = RecordId { time_ns: 1, incarnation: 1 };
             let source = source.map(|source| source.parse().unwrap());
-            let fields = Fields { id, client: ClientId(client), seq: 1, place: None, source };
+            let fields =
+                Fields { id, client: ClientId(client), seq: 1, place: Some(Place { number: 0, entry: 0 }), source };
             let mut out = Vec::new();
             record::encode(&mut out, fields, b"hola").unwrap();
             out

@@ -20,18 +20,6 @@ pub enum Holder {
     Cluster = 1,
 }
 
-impl Holder {
-    /// The holder that this byte stands for.
-    #[must_use]
-    pub const fn of(byte: u8) -> Option<Self> {
-        match byte {
-            0 => Some(Self::Node),
-            1 => Some(Self::Cluster),
-            _ => None,
-        }
-    }
-}
-
 /// What a peer says before a frame that needs a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Knock {

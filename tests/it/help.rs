@@ -4,8 +4,8 @@ use std::process::Output;
 
 use crate::common::{self, Port};
 
-const SUBCOMMANDS: [&str; 22] = [
-    "up", "demo", "health", "head", "data", "client", "send", "collect", "read", "status", "devices", "drain",
+const SUBCOMMANDS: [&str; 23] = [
+    "up", "demo", "health", "head", "data", "client", "send", "collect", "read", "status", "devices", "drain", "key",
     "verify", "audit", "torture", "bench", "web", "zk", "device", "broker", "calc", "replay",
 ];
 
@@ -125,10 +125,17 @@ fn up_says_why_its_head_does_not_start() {
     let free = Port::reserve();
     let port = free.number().to_string();
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("head"), "a file where the head's folder is to be").unwrap();
+    // A folder where the head's log is to be.
+    std::fs::create_dir_all(dir.path().join("head/heartbeat.log")).unwrap();
     let output = acopio(&["up", "--listen-ip", "127.0.0.1", "--port", &port, "--dir", dir.path().to_str().unwrap()]);
     let error = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");
     assert!(error.contains("the head did not start: cannot write heartbeat.log in "), "{error}");
     assert!(error.contains("; name another folder"), "{error}");
+    std::fs::remove_dir_all(dir.path().join("head")).unwrap();
+    std::fs::write(dir.path().join("head"), "a file where the head's folder is to be").unwrap();
+    let output = acopio(&["up", "--listen-ip", "127.0.0.1", "--port", &port, "--dir", dir.path().to_str().unwrap()]);
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("cannot make the folder ") && error.contains("; name another one with --dir"), "{error}");
 }

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use acopio::limits;
-use acopio::wire::frame::{Frame, MessagesBuilder};
+use acopio::wire::frame::{Frame, Held, HoldState, Member, MessagesBuilder, Roster};
 use acopio::wire::id::RecordId;
-use acopio::wire::ledger::LedgerId;
+use acopio::wire::ledger::{LedgerId, NodeId};
 use bytes::{Bytes, BytesMut};
 
 use crate::common::frames::{CONFIRMATION, Frames, NODE_OPENING, register};
@@ -298,4 +298,44 @@ fn a_client_is_let_go_as_soon_as_it_begins_what_it_may_not_say() {
         let answer = String::from_utf8_lossy(&answer);
         assert!(answer.contains("is out of place from a client"), "{answer}");
     }
+}
+
+/// A data node that was given an entry of a ledger, and has not answered; and which ledger.
+fn given_an_entry(head: &Head, client: &mut Client) -> (Frames, LedgerId) {
+    let mut node = Frames::open(head.connect(), NODE_OPENING);
+    node.as_node(7, "mentiroso");
+    client.store(b"hola");
+    let Frame::Put { first, place, .. } = node.hear_but(Frames::notes) else { panic!("no Put") };
+    (node, place.ledger(first))
+}
+
+#[test]
+fn a_node_that_says_of_a_ledger_what_can_not_be_is_let_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let mut client = Client::new(&head);
+    let (mut node, ledger) = given_an_entry(&head, &mut client);
+    let held = |end, state| {
+        let members = vec![NodeId(7)];
+        Held { ledger, members, member: true, state, from: 0, end, count: end, lacking: Vec::new() }
+    };
+    let says = |held: Held| Frame::Holds { more: false, gone: Vec::new(), held: vec![held] };
+    node.say(&says(held(1, HoldState::Open)));
+    node.say(&Frame::Ping(5));
+    assert!(matches!(node.hear_but(Frames::notes), Frame::Pong(5)), "what was placed may be had");
+    node.say(&says(held(1000, HoldState::Open)));
+    let Frame::Failure(refusal) = node.hear_but(Frames::notes) else { panic!("no Failure") };
+    assert!(refusal.text.contains("which this head writes, what is not so"), "{refusal}");
+    drop(node);
+    head.process.wait_for("dataNode mentiroso at 127.0.0.1 evicted: it says of ledger");
+
+    // Nor are names taken that would stand in logs and tables as something else.
+    let mut node = Frames::open(head.connect(), NODE_OPENING);
+    node.say(&register(8, "otro"));
+    assert!(matches!(node.hear(), Frame::Welcome { .. }));
+    let member = Member { node: NodeId(9), generation: 2, name: "\u{1b}[2J, data1".to_owned() };
+    node.say(&Frame::Roster(Roster { members: vec![member], ..Roster::default() }));
+    let Frame::Failure(refusal) = node.hear_but(Frames::notes) else { panic!("no Failure") };
+    assert!(refusal.text.contains("its roster has a name that is none"), "{refusal}");
+    assert_eq!(head.status()["nodes"].as_array().unwrap().len(), 0);
 }
