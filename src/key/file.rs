@@ -221,47 +221,48 @@ pub(crate) fn random() -> Result<ClusterKey, Error> {
     Ok(ClusterKey(key))
 }
 
-/// Writes a key file that is not there yet, whole or not at all.
+/// Writes a key file that is not there yet.
 ///
 /// # Errors
-/// It is there, or can't be written.
+/// It is there, or can't be written: then it is not there.
 pub(crate) fn write_new(path: &Path, key: &KeyFile) -> Result<(), Error> {
-    put(path, key, |from, to| fs::hard_link(from, to)).map_err(|source| match source.kind() {
+    fill(path, key).and_then(|()| sync_folder(path)).map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => Error::Exists { path: path.to_owned() },
-        _ => Error::Io { doing: "write", path: path.to_owned(), source },
+        _ => {
+            // The half of a key is none.
+            drop(fs::remove_file(path));
+            Error::Io { doing: "write", path: path.to_owned(), source }
+        }
     })
 }
 
-/// Writes a key file, in place of one that has another key.
+/// Writes a key file, whole or not at all, in place of one that has another key.
 ///
 /// # Errors
 /// It can't be written.
 pub(crate) fn write(path: &Path, key: &KeyFile) -> Result<(), Error> {
-    if fs::read(path).is_ok_and(|text| text == key.to_text().as_bytes()) {
+    if files::read(path).and_then(io::read_to_string).is_ok_and(|text| text == key.to_text()) {
         return Ok(());
     }
-    put(path, key, |from, to| fs::rename(from, to)).map_err(|source| Error::Io {
-        doing: "write",
-        path: path.to_owned(),
-        source,
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!(".{name}-{}", std::process::id()));
+    let written = fill(&aside, key).and_then(|()| fs::rename(&aside, path)).and_then(|()| sync_folder(path));
+    written.map_err(|source| {
+        drop(fs::remove_file(&aside));
+        Error::Io { doing: "write", path: path.to_owned(), source }
     })
 }
 
-fn put(path: &Path, key: &KeyFile, place: impl Fn(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
+/// Makes a file for its user alone, with this key in it.
+fn fill(path: &Path, key: &KeyFile) -> io::Result<()> {
+    let mut file = files::options().write(true).create_new(true).mode(KEY_MODE).open(path)?;
+    file.write_all(key.to_text().as_bytes())?;
+    file.sync_all()
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
-    let aside = folder.join(format!(".{name}-{}", std::process::id()));
-    let written = (|| {
-        let mut options = files::options();
-        let mut file = options.write(true).create_new(true).mode(KEY_MODE).open(&aside)?;
-        file.write_all(key.to_text().as_bytes())?;
-        file.sync_all()?;
-        place(&aside, path)?;
-        fs::File::open(folder)?.sync_all()
-    })();
-    // Where it was renamed there is nothing to remove.
-    drop(fs::remove_file(&aside));
-    written
+    fs::File::open(folder)?.sync_all()
 }
 
 /// The key that lies there, or one that is made there now; and whether it was made.
@@ -271,15 +272,13 @@ fn put(path: &Path, key: &KeyFile, place: impl Fn(&Path, &Path) -> io::Result<()
 pub(crate) fn read_or_make(path: &Path) -> Result<(ClusterKey, bool), Error> {
     match KeyFile::read_cluster(path) {
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+        // Nobody has a key that was not written before the power went.
+        Err(Error::Empty { .. }) => {}
         read => return read.map(|key| (key, false)),
     }
-    let key = random()?;
-    match write_new(path, &KeyFile::Cluster(key.clone())) {
-        Ok(()) => Ok((key, true)),
-        // Another head made one at the same time.
-        Err(Error::Exists { .. }) => KeyFile::read_cluster(path).map(|key| (key, false)),
-        Err(error) => Err(error),
-    }
+    write(path, &KeyFile::Cluster(random()?))?;
+    // What lies there counts, should another head have made one at the same time.
+    KeyFile::read_cluster(path).map(|key| (key, true))
 }
 
 /// What is told once, of a key that was made just now.
@@ -310,6 +309,8 @@ mod tests {
         assert!(new && !not_new && made.0 == again.0);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, KEY_MODE);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left there");
+        fs::write(&path, "").unwrap();
+        assert!(read_or_make(&path).unwrap().1, "an empty one is none");
         let error = write_new(&path, &KeyFile::Cluster(random().unwrap())).unwrap_err();
         assert!(matches!(error, Error::Exists { .. }), "{error}");
         assert_ne!(random().unwrap().0, random().unwrap().0);

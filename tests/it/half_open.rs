@@ -98,7 +98,12 @@ fn connections(head: &Head) -> usize {
 fn whose_power_went_leaves_its_place_whether_something_is_on_its_way_or_not() {
     let far = Far::start();
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start_at(dir.path(), &format!("{}:0", far.near), &["--peer-silence", "2s", "--no-icmp"]);
+    let text_nodes = format!("{}/30", far.near);
+    let head = Head::start_at(
+        dir.path(),
+        &format!("{}:0", far.near),
+        &["--peer-silence", "2s", "--no-icmp", "--text-nodes", &text_nodes],
+    );
     let mut node = text_node(&head);
     let _idle = far.lines(&head, "peticion\\nociosa\\n");
     assert_eq!(node.read(), "mensaje: ociosa");

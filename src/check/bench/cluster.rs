@@ -12,6 +12,7 @@ use super::usage::{self, Usage};
 use super::{Error, Role};
 use crate::client;
 use crate::cluster::child::Running;
+use crate::cluster::keys;
 use crate::cluster::plan::{self, Kind, Member};
 use crate::cluster::screen::Screen;
 use crate::limits;
@@ -53,7 +54,9 @@ impl Cluster {
         // Nothing is shown: each process has its log files in its folder.
         let (screen, _ends_with_the_screen) = Screen::stdout(true);
         let mut cluster = Self { members: Vec::new(), heads };
-        for mut member in plan.members(|ip| TcpListener::bind((ip, 0)).is_ok()) {
+        let members = plan.members(|ip| TcpListener::bind((ip, 0)).is_ok());
+        keys::hand_out(&members)?;
+        for mut member in members {
             if member.kind == Kind::Head {
                 let clients = settings.clients_max.max(limits::CLIENTS_MAX_DEFAULT);
                 member.args.extend(["--max-clients".into(), clients.to_string().into(), "--no-icmp".into()]);

@@ -23,7 +23,7 @@ use self::stored::Stored;
 pub(crate) use self::talk::STAMP_BYTES;
 use self::usage::Usage;
 use crate::client::{self, reader::ReadError};
-use crate::cluster::child;
+use crate::cluster::{child, keys};
 use crate::limits;
 use crate::wire::status::NodeStatus;
 use crate::wire::text::Dialect;
@@ -93,6 +93,9 @@ pub(crate) enum Error {
     /// No ports in a row are free.
     #[error("no free ports for the heads: {0}; stop something that listens, or measure fewer heads with --heads")]
     Ports(std::io::Error),
+    /// The keys can't be handed out.
+    #[error(transparent)]
+    Keys(#[from] keys::Error),
     /// A process can't be started.
     #[error(transparent)]
     Start(#[from] child::Error),
