@@ -155,8 +155,8 @@ async fn read_frames(
                 }
                 (Frame::Knock(knock), _) => changes.knock = Some(knock),
                 (change @ (Frame::Drain { .. } | Frame::Copies { .. }), _) => {
+                    client.flow.room(&client.outbox).await;
                     if changes.may(head, peer, change, client)? {
-                        client.flow.room(&client.outbox).await;
                         client.report(head, Parts::default())?;
                     }
                     turn.end().await;
