@@ -26,8 +26,8 @@ use crate::reading::notes::WORDS;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, Messages};
 use crate::wire::id::ClientId;
-use crate::wire::source::NOTES;
 use crate::wire::proof::{Knock, Proof};
+use crate::wire::source::NOTES;
 use crate::wire::text::Dialect;
 
 struct FramedClient {

@@ -40,8 +40,8 @@ use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, Messages, Numbers, SyncMode};
 use crate::wire::id::RecordId;
 use crate::wire::ledger::LedgerId;
-use crate::wire::status::DevicesSummary;
 use crate::wire::peer::is_name;
+use crate::wire::status::DevicesSummary;
 use crate::wire::text::{DESCONECTADO, NO_DISPONIBLE, NO_HAY_DATANODES};
 
 /// The outcome of one batch, for the session that sent it.
