@@ -220,28 +220,26 @@ impl World {
 
     /// A person asks for the copies that are to be kept at last, until a head has taken that in.
     pub(super) async fn settled_copies(&mut self) -> Vec<String> {
-        let Some(copies) = self.shape.copies_at_last() else { return Vec::new() };
-        let end = Instant::now() + MENDED_TIME_MAX;
-        loop {
-            let (change, head) = (self.change(of_copies(copies)), format!("{}:{PORT}", ip(Host::Head(0))));
-            match self.ask(async move { set_copies(change, &head, copies).await }).await {
-                Ok(()) => return Vec::new(),
-                Err(error) if Instant::now() >= end => return vec![format!("{copies:?} cannot be asked for: {error}")],
-                Err(_) => self.steps_until(Instant::now() + 2 * WATCH_EVERY).await,
-            }
+        match self.shape.copies_at_last() {
+            Some(copies) => self.asked_for(copies).await,
+            None => Vec::new(),
         }
     }
 
     /// A change of the copies is through once all is repaired: the next one is taken.
     pub(super) async fn copies_are_through(&mut self) -> Vec<String> {
         let Some(copies) = self.shape.copies_at_last() else { return Vec::new() };
-        let next = Copies { least: if copies.least > 1 { copies.least - 1 } else { copies.replicas }, ..copies };
-        let (net, end) = (self.asker(), Instant::now() + MENDED_TIME_MAX);
+        let least = if copies.least > 1 { copies.least - 1 } else { copies.replicas };
+        self.asked_for(Copies { least, ..copies }).await
+    }
+
+    async fn asked_for(&mut self, copies: Copies) -> Vec<String> {
+        let end = Instant::now() + MENDED_TIME_MAX;
         loop {
-            let (net, head) = (net.clone(), format!("{}:{PORT}", ip(Host::Head(0))));
-            match self.ask(async move { set_copies(&net, &head, next).await }).await {
+            let (change, head) = (self.change(of_copies(copies)), format!("{}:{PORT}", ip(Host::Head(0))));
+            match self.ask(async move { set_copies(change, &head, copies).await }).await {
                 Ok(()) => return Vec::new(),
-                Err(error) if Instant::now() >= end => return vec![format!("{copies:?} do not get through: {error}")],
+                Err(error) if Instant::now() >= end => return vec![format!("{copies:?} cannot be asked for: {error}")],
                 Err(_) => self.steps_until(Instant::now() + 2 * WATCH_EVERY).await,
             }
         }
