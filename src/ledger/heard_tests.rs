@@ -227,6 +227,16 @@ fn a_change_of_m_is_counted_with_the_lesser_until_it_is_through() {
 }
 
 #[test]
+fn a_ledger_that_owes_nothing_keeps_no_change_of_m() {
+    let mut heard = founded(3);
+    tells(&mut heard, 1, held(State::Over, 0));
+    heard.change_copies(3, 3).unwrap();
+    all_note(&mut heard);
+    round(&mut heard);
+    assert_eq!(heard.change_waits_for(), None);
+}
+
+#[test]
 fn a_round_touches_what_changed() {
     let mut heard = founded(3);
     let ledger = |number| LedgerId { incarnation: Incarnation(9), number };

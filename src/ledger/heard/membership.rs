@@ -378,7 +378,10 @@ impl Heard {
                     && held.covers(owed(end))
             };
             let holders = |end: u32| self.present_holds(known).filter(|(at, held)| promises(*at, held, end)).count();
-            let few = heads.end.map_or(!self.is_nothing(known), |end| holders(end) < copies.least.into());
+            // Of a ledger that owes nothing nobody makes copies.
+            let few = heads
+                .end
+                .map_or(!self.is_nothing(known), |end| !owed(end).is_empty() && holders(end) < copies.least.into());
             !self.is_gone(ledger) && !open && few && self.present_holds(known).next().is_some()
         };
         self.ledgers.iter().find(|ledger| lacks(*ledger)).map(|(&ledger, _)| WaitsFor::Ledger(ledger))
