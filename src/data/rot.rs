@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::rc::Rc;
 
+use tokio::sync::Mutex;
+
 use super::commit::Commit;
 use super::desk::Desk;
 use super::entries::Run;
@@ -28,13 +30,16 @@ pub(crate) struct Rot {
     known: RefCell<BTreeMap<u64, BTreeSet<u64>>>,
     /// The serials of files that are not there, or shorter than they were.
     lost: RefCell<BTreeSet<u64>>,
+    /// Held while what a page met is counted: another page that met the same is not answered before.
+    counting: Mutex<()>,
 }
 
 impl Rot {
     /// None is known yet.
     #[must_use]
     pub(crate) fn new(desk: Rc<Desk>, commit: Rc<Commit>, scans: Rc<Scans>) -> Self {
-        Self { desk, commit, scans, known: RefCell::default(), lost: RefCell::default() }
+        let (known, lost) = (RefCell::default(), RefCell::default());
+        Self { desk, commit, scans, known, lost, counting: Mutex::default() }
     }
 
     /// Notes what a page met; the files with lines that are news.
@@ -75,13 +80,28 @@ impl Rot {
     }
 
     /// Takes what a page met: entries that are lacking by it are told to the desk.
-    pub(crate) async fn met(&self, page: &Page) {
+    ///
+    /// # Errors
+    /// What is lacking can't be counted now: the page is to be asked for again.
+    pub(crate) async fn met(&self, page: &Page) -> Result<(), ScanError> {
+        if page.rot.is_empty() && self.lost.borrow().is_empty() {
+            return Ok(());
+        }
+        let _counting = self.counting.lock().await;
         if page.lost == 0 && !self.lost.borrow().is_empty() {
             self.look_again().await;
         }
+        let mut counted = Ok(());
         for serial in self.note(&page.rot) {
-            self.count_anew(serial).await;
+            if counted.is_ok() {
+                counted = self.count_anew(serial).await;
+            }
+            if counted.is_err() {
+                // The next page that meets it counts.
+                self.known.borrow_mut().remove(&serial);
+            }
         }
+        counted
     }
 
     /// Takes what a search for entries from `first` on met: if that one is in none of the files that were to have it, it is
@@ -93,12 +113,13 @@ impl Rot {
         }
         self.tell(ledger, first..first.saturating_add(1));
         for serial in &run.lost {
-            self.count_anew(*serial).await;
+            // What can't be counted now is met again.
+            self.count_anew(*serial).await.unwrap_or_default();
         }
     }
 
     /// Reads a file: what it was to have and has not, and no other file either, is lacking.
-    async fn count_anew(&self, serial: u64) {
+    async fn count_anew(&self, serial: u64) -> Result<(), ScanError> {
         let view = self.commit.view();
         let (mut had, mut there) = (Ledgers::default(), Ledgers::default());
         for (other, ledgers) in view.ledgers() {
@@ -108,11 +129,7 @@ impl Rot {
         let found = match self.scans.recount(serial).await {
             Ok(found) => found,
             Err(ScanError::Gone { .. }) => Ledgers::default(),
-            Err(_) => {
-                // The next page that meets it counts.
-                self.known.borrow_mut().remove(&serial);
-                return;
-            }
+            Err(error) => return Err(error),
         };
         there.merge(&found);
         for (ledger, entries) in had.iter() {
@@ -121,6 +138,7 @@ impl Rot {
             let lost: Vec<Range<u32>> = entries.ranges().flat_map(|range| there.missing(range)).collect();
             lost.into_iter().for_each(|range| self.tell(ledger, range));
         }
+        Ok(())
     }
 
     fn tell(&self, ledger: LedgerId, lost: Range<u32>) {

@@ -507,10 +507,10 @@ async fn page(me: &Rc<Node>, sender: &HeadSender, request: u32, query: Query) {
     let outbox = &sender.outbox;
     outbox.room(limits::NODE_PAGES_BYTES_MAX).await;
     let _making = me.making.acquire().await.ok();
-    let found = me.scans.page(query).await;
-    if let Ok(page) = &found {
-        me.rot.met(page).await;
-    }
+    let found = match me.scans.page(query).await {
+        Ok(page) => me.rot.met(&page).await.map(|()| page),
+        Err(error) => Err(error),
+    };
     me.commit.until_noted().await;
     let sent = match found {
         Ok(page) => {
