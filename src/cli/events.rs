@@ -5,10 +5,11 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::print;
-use crate::client::reader::{self, Config, Event, Message, Query, ReadError};
+use crate::client::reader::{self, Config, Event, Message, Query, ReadError, Reader};
 use crate::limits::SEND_REFUSALS_SHOWN_MAX;
 use crate::wire::id::RecordId;
 use crate::wire::peer::missing_cause;
+use crate::wire::source::SourceName;
 
 /// Tells events.
 pub(crate) struct Teller {
@@ -94,10 +95,37 @@ pub(crate) async fn each(
     config: &Config,
     query: Query,
     teller: &mut Teller,
+    take: impl FnMut(&Message),
+) -> Result<RecordId> {
+    let from = query.from;
+    all(reader::read(config.clone(), query), from, teller, take).await
+}
+
+/// The record of an id and a source, also if it is the second copy of a message. Data nodes that are away are left out.
+///
+/// # Errors
+/// What keeps it from being read.
+pub(crate) async fn record(
+    config: &Config,
+    id: RecordId,
+    source: SourceName,
+    teller: &mut Teller,
+) -> Result<Option<Message>> {
+    let sources = source.to_string().parse()?;
+    let query = Query { from: id, until: id.next(), sources, partial: true, ..Query::default() };
+    let mut found = None;
+    let reader = reader::read_records(config.clone(), query);
+    all(reader, id, teller, |message| found = Some(message.clone())).await?;
+    Ok(found)
+}
+
+async fn all(
+    mut reader: Reader,
+    from: RecordId,
+    teller: &mut Teller,
     mut take: impl FnMut(&Message),
 ) -> Result<RecordId> {
-    let mut end = query.from;
-    let mut reader = reader::read(config.clone(), query);
+    let mut end = from;
     while let Some(event) = reader.next().await {
         match event {
             Ok(Event::Message(message)) => take(&message),
@@ -116,6 +144,20 @@ pub(crate) async fn each(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::reader::{Local, LocalEnd};
+
+    #[tokio::test]
+    async fn a_record_that_is_known_by_its_id_is_read_without_what_was_before() {
+        let id: RecordId = "1795852542hiVw4cHT4I".parse().expect("an id");
+        let asked = Local::new(move |query, _| {
+            assert_eq!((query.from, query.until), (id, id.next()));
+            Ok(LocalEnd { next: query.until, missing: Vec::new() })
+        });
+        let config = Config::from(asked);
+        let source = "esp7".parse().expect("a name");
+        let found = record(&config, id, source, &mut Teller::new(true, &config, false)).await;
+        assert!(matches!(found, Ok(None)), "{found:?}");
+    }
 
     #[test]
     fn who_has_one_head_is_told_for_how_long_it_is_tried() {

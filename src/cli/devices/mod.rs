@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use self::table::table;
 use super::asked;
-use super::events::{Teller, each, say};
+use super::events::{Teller, each, record, say};
 use super::heads::Heads;
 use super::moment::{self, Moment, Zone};
 use super::readings::Readings;
@@ -212,13 +212,8 @@ async fn add_last(config: &Config, told: &mut [Told], rules: &Rules) -> Result<(
             && let (Some(name), Ok(id)) = (source, device.last_id.parse::<RecordId>())
         {
             left -= 1;
-            let sources: SourceFilter = name.to_string().parse()?;
-            let query = Query { from: id, until: id.next(), sources, partial: true, ..Query::default() };
-            let mut teller = Teller::new(true, config, false);
-            each(config, query, &mut teller, |message| {
-                text = Some(String::from_utf8_lossy(&message.payload).replace(char::is_control, " "));
-            })
-            .await?;
+            let message = record(config, id, name, &mut Teller::new(true, config, false)).await?;
+            text = message.map(|message| String::from_utf8_lossy(&message.payload).replace(char::is_control, " "));
         }
         let Some(text) = text else { continue };
         let reading = Reading::new(source, text.as_bytes(), UnixNs(device.last_ns), rules);

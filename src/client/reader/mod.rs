@@ -190,12 +190,17 @@ pub enum Event {
 /// Begins to read. It must be called on a tokio runtime: a task of it talks to the heads.
 #[must_use]
 pub fn read(config: impl Into<Config>, query: Query) -> Reader {
-    let (sender, deliveries) = mpsc::channel(limits::READER_FRAMES_AHEAD);
     let may_retry = query.client.is_none_or(ClientId::may_retry);
     let from = if may_retry { order::warm_up(query.from) } else { query.from };
+    begin(config.into(), query, from)
+}
+
+/// Begins to read, with records from `from` on that may only tell what was before.
+fn begin(config: Config, query: Query, from: RecordId) -> Reader {
+    let (sender, deliveries) = mpsc::channel(limits::READER_FRAMES_AHEAD);
     let order = Order::new(query.from).follows(query.follow).lacks_numbers(!query.sources.is_all());
     let (partial, lull) = (query.partial, Lull::default());
-    let task = spawn(config.into(), Query { from, ..query }, sender, lull.clone());
+    let task = spawn(config, Query { from, ..query }, sender, lull.clone());
     Reader {
         deliveries,
         task,
@@ -221,11 +226,12 @@ fn spawn(config: Config, query: Query, sender: mpsc::Sender<Delivery>, lull: Lul
 }
 
 /// As [`read`], of all records that are kept: second copies come, too, and nothing is put in another order. For checks, which
-/// look for records and not for messages.
+/// look for records and not for messages, and for who knows a record by its id. What was before tells them nothing, and isn't read.
 #[cfg(feature = "server")]
 #[must_use]
 pub(crate) fn read_records(config: impl Into<Config>, query: Query) -> Reader {
-    let mut reader = read(config, query);
+    let from = query.from;
+    let mut reader = begin(config.into(), query, from);
     reader.order.deliver_as_kept();
     reader
 }
