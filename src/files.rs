@@ -5,8 +5,8 @@
 //! keeps its mode: whoever gave it one meant it.
 
 use std::fmt;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -90,6 +90,45 @@ fn kind(mode: u32) -> Option<&'static str> {
 
 fn no_file(kind: &str, name: &dyn fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("{name} is {kind} and no file; move it away"))
+}
+
+/// Mode of a file with secrets, or with the rules of who is let in.
+pub(crate) const SECRET_MODE: u32 = 0o600;
+
+/// The bits of a mode that let everybody read, change or run a file.
+pub(crate) const OTHERS: u32 = 0o007;
+
+/// Writes a file for its user alone, whole or not at all, in place of what has its name.
+///
+/// # Errors
+/// Those of the system: what was there is still there.
+pub(crate) fn replace_secret(path: &Path, text: &str) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!(".{name}-{}", std::process::id()));
+    let written = make_secret(&aside, text).and_then(|()| fs::rename(&aside, path)).and_then(|()| sync_folder(path));
+    if written.is_err() {
+        drop(fs::remove_file(&aside));
+    }
+    written
+}
+
+/// Makes a file for its user alone that is not there yet.
+///
+/// # Errors
+/// Those of the system: it is there, or a part of it is.
+pub(crate) fn make_secret(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = options().write(true).create_new(true).mode(SECRET_MODE).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// Has the name of a file that was made survive a loss of power.
+///
+/// # Errors
+/// Those of the system.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
 }
 
 /// Whether an error says that the disk, or the quota of this user, is full.

@@ -66,7 +66,7 @@ pub const SOURCE_NAME_BYTES_MAX: usize = 32;
 /// Names and groups in one question for records: all of them fit a frame many times over.
 pub const FILTER_NAMES_MAX: usize = 256;
 
-/// Greatest handshake line, bytes: the longest legal one takes less than 64.
+/// Greatest handshake line, bytes: the longest legal one, with a token, takes less than 128.
 pub const HANDSHAKE_BYTES_MAX: usize = 256;
 
 /// Greatest status report, bytes: it is one frame.
@@ -95,6 +95,25 @@ pub(crate) const CLUSTER_KEY_FILE_BYTES_MAX: u64 = 1024;
 
 /// Addresses and networks from which data nodes that speak text may come: a factory's are in a few networks.
 pub(crate) const TEXT_NODE_NETWORKS_MAX: usize = 64;
+
+/// Greatest file of tokens that is read, bytes, and most tokens in it: a factory's devices share those of their kind.
+pub(crate) const TOKENS_BYTES_MAX: u64 = 4 * 1024 * 1024;
+pub(crate) const TOKENS_MAX: usize = 10_000;
+
+/// Longest file with the secret of one token, bytes: a remark and 32 digits take less than 300.
+pub(crate) const SECRET_FILE_BYTES_MAX: u64 = 1024;
+
+/// Time after which a client hears that it is not let in, whatever the reason: no reason is told by how long it takes.
+pub(crate) const ADMISSION_REFUSED_AFTER: Duration = Duration::from_secs(1);
+
+/// Wrong secrets that an address may say at once: a few devices that nobody gave the new token.
+pub(crate) const WRONG_TOKENS_FREE: u32 = 20;
+
+/// Time after which it may say one more. Secrets are too many for guessing; this keeps the work and the log small.
+pub(crate) const WRONG_TOKEN_REST: Duration = Duration::from_secs(1);
+
+/// Addresses of which it is known how many wrong ones they said.
+pub(crate) const WRONG_TOKENS_NOTED_MAX: usize = 4096;
 
 /// Default number of client connections of a head.
 pub const CLIENTS_MAX_DEFAULT: usize = 100;

@@ -81,8 +81,11 @@ impl Asked {
 
     /// Where to read, for a command that ends.
     pub(crate) fn config(&self) -> Result<Config> {
-        let config =
-            if self.is_of_folders() { folders::local(&self.dir)?.into() } else { self.heads.checked()?.into() };
+        let config = if self.is_of_folders() {
+            folders::local(&self.dir)?.into()
+        } else {
+            Config::following(self.heads.fixed()?)
+        };
         Ok(Config { retry_for: self.retry_for, ..config })
     }
 

@@ -11,7 +11,7 @@ use anyhow::Result;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use super::heads::Heads;
+use super::heads::HeadList;
 use super::key::KeyArg;
 use super::logging::{self, LogFile, Takes};
 use super::upkeep::Upkeep;
@@ -37,7 +37,7 @@ data-<first id>.txt, node.state, node.log.";
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Data {
     #[command(flatten)]
-    pub(super) heads: Heads,
+    pub(super) heads: HeadList,
     /// Folder for data.txt, and for the node's identity
     #[arg(long, env = "ACOPIO_DIR", value_name = "DIR", default_value = "logs/data")]
     dir: PathBuf,

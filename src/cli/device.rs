@@ -9,7 +9,7 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use tokio::sync::watch;
 
-use super::heads::Heads;
+use super::heads::{HeadList, Heads, TokenFile};
 use super::logging::{self, LogFile, SAID, Takes};
 use super::zookeeper::ZooKeeper;
 use super::{Global, Outcome, heads, runtime, values};
@@ -63,6 +63,8 @@ pub(crate) struct Device {
     /// Heads of the cluster, which keeps measurements and means; several with commas [default: they are kept nowhere]
     #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", value_delimiter = ',', value_parser = heads::head)]
     pub(super) head: Vec<String>,
+    #[command(flatten)]
+    token: TokenFile,
     /// Take values from this shell command: the first word that it prints
     #[arg(long, env = "ACOPIO_COMMAND", value_name = "CMD", conflicts_with_all = ["file", "stdin"])]
     command: Option<String>,
@@ -97,7 +99,8 @@ impl Device {
         let logs = self.logs.clone().unwrap_or_else(|| PathBuf::from(format!("logs/device-{id}")));
         logging::start(global, &[LogFile { dir: &logs, name: "device", takes: Takes::All, beside_data: false }])?;
         let zookeeper = self.zookeeper.config()?;
-        let heads = Heads { head: std::mem::take(&mut self.head) };
+        let list = HeadList { head: std::mem::take(&mut self.head) };
+        let heads = Heads { list, token: std::mem::take(&mut self.token) };
         let api = self.api.clone().map_or_else(|| variable("API_URL", str::parse, DEFAULT_API), Ok)?;
         let period = self.period.map_or_else(|| variable("SAMPLING_PERIOD", device::period, DEFAULT_PERIOD), Ok)?;
         let source = self.source();
@@ -112,7 +115,7 @@ impl Device {
         let api_time = self.api_timeout;
         let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
         let ran = runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| {
-            let heads = match heads.head.is_empty() {
+            let heads = match heads.list.head.is_empty() {
                 true => None,
                 false => match heads.followed(&shutdown).await? {
                     None => return Ok(()),

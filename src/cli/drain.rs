@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::client::{self, Change, Leaving};
+use crate::client::{self, Asker, Change, Leaving};
 use crate::limits;
 use crate::wire::status::{NodeStatus, StatusReport};
 use anyhow::{Context as _, Result, bail};
@@ -11,7 +11,7 @@ use clap::builder::BoolishValueParser;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::heads::{self, Heads};
+use super::heads::Heads;
 use super::key::KeyArg;
 use super::{Global, Outcome, logging, runtime, values};
 
@@ -57,21 +57,23 @@ pub(crate) struct Drain {
 
 impl Drain {
     /// Asks every head, then waits until the node is gone.
-    pub(crate) fn run(mut self, global: Global) -> Result<Outcome> {
+    pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
-        self.heads.head = heads::resolve(self.heads.head)?;
-        let change = self.key.given_to(Change::drain(&self.node, self.leaving()))?;
+        let token = self.heads.token.read()?;
+        let asker = Asker::new(token);
+        let heads = self.heads.checked()?;
+        let change = self.key.given_to(Change::drain(&self.node, self.leaving()))?.with_token(token);
         runtime::run_short(async {
-            self.ask(&change).await?;
+            self.ask(&heads, &change).await?;
             if self.gone && !self.lose {
                 tracing::info!("{} is given up", self.node);
             } else if self.gone {
-                self.wait().await?;
+                self.wait(&asker, &heads).await?;
                 tracing::info!("{} is given up, with what only it kept", self.node);
             } else {
-                self.wait().await?;
+                self.wait(&asker, &heads).await?;
                 tracing::info!("{} is drained: its records are on other nodes, and it has ended", self.node);
-                self.look_back().await;
+                self.look_back(&asker, &heads).await;
             }
             Ok(Outcome::Done)
         })
@@ -87,10 +89,10 @@ impl Drain {
 
     /// All heads have to know, or one would go on sending messages there. They are told at the same time, so that one that
     /// is away keeps it from no other.
-    async fn ask(&self, change: &Change) -> Result<()> {
+    async fn ask(&self, heads: &[String], change: &Change) -> Result<()> {
         let mut telling = JoinSet::new();
-        for head in self.heads.head.clone() {
-            telling.spawn(tell(head, change.clone(), self.retry_for));
+        for head in heads {
+            telling.spawn(tell(head.clone(), change.clone(), self.retry_for));
         }
         let mut troubles = Vec::new();
         while let Some(told) = telling.join_next().await {
@@ -103,9 +105,9 @@ impl Drain {
     }
 
     /// Says so if the nodes that are left are too few for all copies. That the node is drained holds all the same.
-    async fn look_back(&self) {
-        for head in &self.heads.head {
-            match client::status(head).await {
+    async fn look_back(&self, asker: &Asker, heads: &[String]) {
+        for head in heads {
+            match asker.status(head).await {
                 Ok(report) => {
                     if let Some(text) = too_few(&report) {
                         tracing::warn!("head {head}: {text}");
@@ -116,15 +118,15 @@ impl Drain {
         }
     }
 
-    async fn wait(&self) -> Result<()> {
+    async fn wait(&self, asker: &Asker, heads: &[String]) -> Result<()> {
         let mut said = String::new();
         let mut all_heard = Instant::now();
         loop {
             let mut news = String::new();
             let mut here = false;
             let mut lost = Vec::new();
-            for head in &self.heads.head {
-                match client::status(head).await {
+            for head in heads {
+                match asker.status(head).await {
                     Ok(report) => {
                         let node = report.nodes.iter().find(|node| node.name == self.node);
                         let away =

@@ -5,12 +5,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::head::{Gate, Network};
+use crate::head::{Admits, Gate, Network};
 use crate::key::file::{self as key, KeyFile};
 use crate::key::{Nonces, PeerKey};
 use crate::net::{Listener, Net};
 use crate::{cluster, data, head, limits};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,8 @@ Examples:
       and lines without a handshake from a PLC on port 5001, and from syslog
   acopio head --key /etc/acopio/cluster.key --text-nodes 10.0.7.0/24
       data nodes have to have this key; those that speak text come from there
+  acopio head --clients token --tokens tokens
+      clients have to have a token of this file, which 'acopio token' makes
   acopio head --solo
       no data nodes: it keeps the messages itself, and echoes them
 
@@ -56,6 +58,15 @@ pub(crate) struct Head {
     /// behind it callado, cr, numerado or varios. Such as 5001=plc39,cr,callado; several times for several ports
     #[arg(long, env = "ACOPIO_PLAIN", value_name = "[IP:]PORT=NAME[,OPTION...]", value_delimiter = ' ')]
     plain: Vec<Plain>,
+    /// Whom to let in as a client: everybody (open), or who has a token of the file --tokens
+    #[arg(long, env = "ACOPIO_HEAD_CLIENTS", value_name = "WHO", default_value = "open")]
+    clients: Clients,
+    /// File of tokens, which 'acopio token' makes; it is read whenever it changes, and at SIGHUP
+    #[arg(long, env = "ACOPIO_TOKENS", value_name = "FILE")]
+    tokens: Option<PathBuf>,
+    /// Take tokens from other machines, too, though whoever sees the network can read them there
+    #[arg(long, env = "ACOPIO_TOKENS_IN_THE_CLEAR", value_parser = BoolishValueParser::new())]
+    tokens_in_the_clear: bool,
     /// Clients served at the same time; one more is told that the head is full
     #[arg(long, env = "ACOPIO_MAX_CLIENTS", value_name = "N", default_value_t = limits::CLIENTS_MAX_DEFAULT as u64,
         value_parser = clap::value_parser!(u64).range(1..=10_000))]
@@ -144,12 +155,21 @@ pub(crate) struct Head {
     until_stdin_closes: bool,
 }
 
+/// Who is let in as a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Clients {
+    /// Everybody
+    Open,
+    /// Who has a token
+    Token,
+}
+
 impl Head {
     /// The address at which this machine reaches it.
     pub(crate) fn reached_at(&self) -> Result<String> {
         let (host, port) = self.listen.rsplit_once(':').unwrap_or((&self.listen, "0"));
         if port == "0" {
-            anyhow::bail!("the head with pid 1 listens on a port that nobody chose; name it with --ask");
+            bail!("the head with pid 1 listens on a port that nobody chose; name it with --ask");
         }
         let host = match host {
             "0.0.0.0" => "127.0.0.1",
@@ -183,12 +203,10 @@ impl Head {
     async fn serve(self, shutdown: CancellationToken) -> Result<()> {
         if let Some(least) = self.min_copies.filter(|least| *least > self.replicas) {
             let replicas = self.replicas;
-            anyhow::bail!(
-                "--min-copies {least} is more than --replicas {replicas}; raise --replicas or lower --min-copies"
-            );
+            bail!("--min-copies {least} is more than --replicas {replicas}; raise --replicas or lower --min-copies");
         }
         if self.solo && self.replicas > 1 {
-            anyhow::bail!("a solo head keeps one copy; leave out --replicas, or --solo");
+            bail!("a solo head keeps one copy; leave out --replicas, or --solo");
         }
         let listener = Listener::bind(&self.listen)
             .await
@@ -231,7 +249,7 @@ impl Head {
     ) -> Result<()> {
         let gate = self.gate(address)?;
         let node_key = gate.key.as_ref().map(|key| key.node(SOLO));
-        let mut config = self.config(gate);
+        let mut config = self.config(gate, self.admits(address)?);
         let plain = plain::open(&self.plain, address.ip()).await?;
         let doors = head::Doors { main: listener, plain };
         if !self.solo {
@@ -250,7 +268,7 @@ impl Head {
     fn gate(&self, address: std::net::SocketAddr) -> Result<Gate> {
         if self.text_nodes.len() > limits::TEXT_NODE_NETWORKS_MAX {
             let most = limits::TEXT_NODE_NETWORKS_MAX;
-            anyhow::bail!("--text-nodes names more than {most} addresses and networks; name larger networks");
+            bail!("--text-nodes names more than {most} addresses and networks; name larger networks");
         }
         let (key, everybody) = match &self.key {
             Some(path) => {
@@ -271,7 +289,30 @@ impl Head {
         Ok(Gate { key: Some(key), everybody, text_nodes: self.text_nodes.clone(), nonces: Nonces::System })
     }
 
-    fn config(&self, gate: Gate) -> head::Config {
+    /// Which clients it lets in.
+    fn admits(&self, address: std::net::SocketAddr) -> Result<Admits> {
+        match (self.clients, &self.tokens) {
+            (Clients::Open, None) => {
+                if !address.ip().is_loopback() {
+                    tracing::warn!(
+                        "clients are asked for nothing: whoever reaches {address} can send and read messages; where others \
+                         reach it, start the head with --clients token --tokens FILE"
+                    );
+                }
+                Ok(Admits::Everybody)
+            }
+            (Clients::Open, Some(_)) => bail!("--tokens says nothing while clients are open; add --clients token"),
+            (Clients::Token, None) => {
+                bail!("--clients token needs --tokens FILE; 'acopio token new' makes one")
+            }
+            (Clients::Token, Some(path)) => {
+                let (tokens, _) = head::tokens::file::read(path)?;
+                Ok(Admits::Tokens { path: path.clone(), tokens, in_the_clear: self.tokens_in_the_clear })
+            }
+        }
+    }
+
+    fn config(&self, gate: Gate, admits: Admits) -> head::Config {
         head::Config {
             logs: self.logs.clone(),
             names: Some(self.logs.join(head::NAMES_FILE)),
@@ -286,6 +327,7 @@ impl Head {
             heartbeat: self.heartbeat,
             icmp: !self.no_icmp,
             solo: None,
+            admits,
             gate,
             cluster: self.cluster.clone(),
             replicas: usize::try_from(self.replicas).unwrap_or(usize::MAX),

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::client;
+use crate::client::Asker;
 use crate::printable;
 use crate::wire::status::StatusReport;
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser as _};
 
-use super::heads;
+use super::heads::{self, TokenFile};
 use super::{Cli, Command, Global, Outcome, logging, print, runtime, values};
 
 const AFTER_HELP: &str = "\
@@ -48,6 +48,8 @@ pub(crate) struct Health {
     /// The data node that has to be registered there [default: the one with pid 1, if it is one]
     #[arg(long, env = "ACOPIO_NODE", value_name = "NAME", value_parser = values::name, requires = "ask")]
     node: Option<String>,
+    #[command(flatten)]
+    token: TokenFile,
     /// Time a head has to answer
     #[arg(long, env = "ACOPIO_TIMEOUT", value_name = "TIME", default_value = "3s", value_parser = values::duration)]
     timeout: Duration,
@@ -73,7 +75,7 @@ impl Health {
             Subject { heads: self.ask, node: self.node }
         };
         let subject = Subject { heads: heads::resolve(subject.heads)?, ..subject };
-        let found = runtime::run_short(ask(&subject, self.timeout))?;
+        let found = runtime::run_short(ask(&subject, &Asker::new(self.token.read()?), self.timeout))?;
         let (word, text, outcome) = match found {
             Ok(text) => ("healthy", text, Outcome::Done),
             Err(text) => ("not healthy", text, Outcome::Failed),
@@ -95,9 +97,9 @@ fn subject(line: &[u8]) -> Result<Option<Subject>> {
     Ok(match cli.command {
         Command::Head(head) => Some(Subject { heads: vec![head.reached_at()?], node: None }),
         Command::Data(data) => Some(Subject { heads: data.heads.head.clone(), node: Some(data.name()) }),
-        Command::Client(client) => Some(Subject { heads: client.heads.head, node: None }),
+        Command::Client(client) => Some(Subject { heads: client.heads.list.head, node: None }),
         #[cfg(feature = "web")]
-        Command::Web(web) => Some(Subject { heads: web.heads.head, node: None }),
+        Command::Web(web) => Some(Subject { heads: web.heads.list.head, node: None }),
         #[cfg(feature = "device")]
         Command::Device(device) => Some(Subject { heads: device.head, node: None }),
         _ => None,
@@ -105,13 +107,13 @@ fn subject(line: &[u8]) -> Result<Option<Subject>> {
 }
 
 /// Asks one head after the other until one is content; else what each of them said.
-async fn ask(subject: &Subject, time: Duration) -> Result<std::result::Result<String, String>> {
+async fn ask(subject: &Subject, asker: &Asker, time: Duration) -> Result<std::result::Result<String, String>> {
     if subject.heads.is_empty() {
         return Ok(Ok("it runs, and needs no head".to_owned()));
     }
     let mut said = Vec::new();
     for head in &subject.heads {
-        let judged = match tokio::time::timeout(time, client::status(head)).await {
+        let judged = match tokio::time::timeout(time, asker.status(head)).await {
             Ok(Ok(report)) => judge(&report, subject.node.as_deref()),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("it did not answer within {}", values::show(time))),

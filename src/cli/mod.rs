@@ -49,6 +49,7 @@ mod replay;
 mod runtime;
 mod send;
 mod status;
+mod token;
 #[cfg(feature = "lab")]
 mod torture;
 mod up;
@@ -109,6 +110,8 @@ Examples:
       which device has not been heard for long
   acopio key new cluster.key
       a key without which nobody is let in as a data node
+  acopio token new --tokens tokens --role read guest
+      a token that lets read, where a head asks clients for one
   acopio verify logs/data*
       check every record on disk
   acopio audit --registro logs --data logs
@@ -193,6 +196,7 @@ enum Command {
     Drain(drain::Drain),
     Copies(copies::Copies),
     Key(key::Key),
+    Token(token::Token),
     Verify(verify::Verify),
     Audit(audit::Audit),
     #[cfg(feature = "lab")]
@@ -293,6 +297,7 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Drain(args) => args.run(cli.global),
         Command::Copies(args) => args.run(cli.global),
         Command::Key(args) => args.run(cli.global),
+        Command::Token(args) => args.run(cli.global),
         Command::Verify(args) => args.run(cli.global),
         Command::Audit(args) => args.run(cli.global),
         #[cfg(feature = "lab")]

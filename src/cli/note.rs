@@ -98,7 +98,7 @@ impl NoteArgs {
     /// Keeps the note, if there is such a record.
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(Global { quiet: global.quiet || !global.verbose, ..global }, &[])?;
-        let heads = self.heads.checked()?;
+        let heads = self.heads.fixed()?;
         let change = match (self.hide, self.undo) {
             (true, _) => Change::Hide,
             (_, true) => Change::Undo,
@@ -106,7 +106,7 @@ impl NoteArgs {
         };
         let note = Note { of: self.id, change, why: self.why };
         runtime::run_short(async {
-            let config = Config { retry_for: self.retry_for, ..heads.clone().into() };
+            let config = Config { retry_for: self.retry_for, ..Config::following(heads.clone()) };
             let found = find(&config, note.of, global.quiet).await?;
             let Some(message) = found else {
                 bail!("no record has the id {}; see its id with 'acopio read --format json'", note.of);
@@ -117,7 +117,8 @@ impl NoteArgs {
             if let Some(wrong) = no_number(&message, &note.change) {
                 bail!("{wrong}");
             }
-            let mut client = Client::new(client::Config { retry_for: self.retry_for, ..client::Config::new(heads) });
+            let mut client =
+                Client::new(client::Config { retry_for: self.retry_for, ..client::Config::following(heads) });
             let source = NOTES.parse().context("the name of notes is none")?;
             let kept = client.store_as(source, note.to_payload().into()).await?;
             print::out("what is noted", &format!("{}\nnoted as {}\n", in_words(&message, note), kept.first))?;

@@ -85,11 +85,11 @@ impl Replay {
     /// Publishes what is asked for.
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
-        let heads = self.heads.checked()?;
+        let heads = self.heads.fixed()?;
         let now = SystemTime::now();
         let curve = self.curve.as_deref().map(keys::public).transpose()?.map(Curve::Client);
         let config = replay::Config {
-            reader: reader::Config { retry_for: self.retry_for, ..heads.into() },
+            reader: reader::Config { retry_for: self.retry_for, ..reader::Config::following(heads) },
             from: self.since.map_or(RecordId::ZERO, |since| since.id(now, &Zone::utc())),
             until: self.until.map_or(RecordId::MAX, |until| until.id(now, &Zone::utc())),
             prefixes: self.topic.into_iter().map(String::into_bytes).collect(),

@@ -69,7 +69,7 @@ impl Send {
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         let waits = io::stderr().is_terminal() && self.file.is_none();
         logging::start(Global { quiet: !is_told(global, waits), ..global }, &[])?;
-        let heads = self.heads.checked()?;
+        let heads = self.heads.fixed()?;
         let (bar, input): (_, Box<dyn BufRead + std::marker::Send>) = match &self.file {
             Some(path) => open(path, global)?,
             None if self.text.is_empty() => (ProgressBar::hidden(), Box::new(BufReader::new(io::stdin()))),
@@ -78,7 +78,8 @@ impl Send {
         let lines = read(self.text, input, bar.clone())?;
         // Two of them may run at the same time.
         let (name, shares_name) = (self.name, true);
-        let config = client::Config { name, shares_name, retry_for: self.retry_for, ..client::Config::new(heads) };
+        let config =
+            client::Config { name, shares_name, retry_for: self.retry_for, ..client::Config::following(heads) };
         let report = runtime::run_short(send(config, lines, Report::new(self.acks, bar.clone())))?;
         bar.finish_and_clear();
         report.finish()

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Client, Config};
+use crate::wire::secret::NotASecret;
 use crate::wire::source::{NotASource, SourceName};
 
 /// Settings of a [`Client`], one after the other; [`Client::builder`] begins.
@@ -40,6 +41,15 @@ impl Builder {
         self
     }
 
+    /// The secret of its token, for heads that ask clients for one.
+    ///
+    /// # Errors
+    /// It is no secret.
+    pub fn token(mut self, secret: &str) -> Result<Self, NotASecret> {
+        self.config.token = Some(secret.parse()?);
+        Ok(self)
+    }
+
     /// Time to go on trying while no head keeps anything.
     #[must_use]
     pub const fn retry_for(mut self, time: Duration) -> Self {
@@ -72,8 +82,13 @@ mod tests {
         let builder = Client::builder().head("a:5000").head("b:5000").name("taller/horno").unwrap().shared();
         let config = builder.retry_for(Duration::from_secs(1)).config();
         assert_eq!(config.heads, ["a:5000", "b:5000"]);
-        assert_eq!(config.said().unwrap().to_string(), "taller/horno varios");
+        assert_eq!(config.introduction().said.unwrap().to_string(), "taller/horno varios");
         assert_eq!(Client::builder().config().heads, ["127.0.0.1:5000"]);
+        let secret = "ab".repeat(16);
+        let config = Client::builder().token(&secret).unwrap().config();
+        assert_eq!(config.introduction().token.unwrap().expose(), secret.as_bytes());
+        assert!(!format!("{config:?}").contains(&secret));
+        assert!(Client::builder().token("ab").is_err());
         let error = Client::builder().name("a b").unwrap_err().to_string();
         assert!(error.contains("take 1 to 32 of A-Za-z0-9._-"), "{error}");
     }

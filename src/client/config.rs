@@ -6,7 +6,8 @@ use std::time::Duration;
 use crate::limits;
 use crate::net::{self, Net};
 use crate::wire::id::ClientId;
-use crate::wire::said::Said;
+use crate::wire::said::{Introduction, Said};
+use crate::wire::secret::Secret;
 use crate::wire::source::SourceName;
 
 /// Settings of a [`Client`](super::Client).
@@ -25,6 +26,8 @@ pub struct Config {
     /// Whether other connections may have that name at the same time. Else whoever says it last has it, and the head ends the
     /// connection before: right for a device, wrong for a command that may run twice.
     pub shares_name: bool,
+    /// The secret of its token, for heads that ask clients for one.
+    pub token: Option<Secret>,
     /// Whether messages are stored as those of text clients are, with `mensaje: ` in front.
     pub text: bool,
     /// Time to go on trying while no head keeps anything, waits for answers included; then what waits is given up.
@@ -52,6 +55,7 @@ impl Config {
             first_seq: 1,
             name: None,
             shares_name: false,
+            token: None,
             text: false,
             retry_for: limits::CLIENT_RETRY_TIME_DEFAULT,
             window_messages: limits::CLIENT_IN_FLIGHT_MESSAGES_MAX,
@@ -65,13 +69,13 @@ impl Config {
     /// The same with a list of heads that may change.
     #[must_use]
     pub(crate) fn following(heads: net::Heads) -> Self {
-        Self { followed: Some(heads), ..Self::new(Vec::new()) }
+        Self { token: heads.token(), followed: Some(heads), ..Self::new(Vec::new()) }
     }
 
     /// What it says of itself.
-    pub(super) fn said(&self) -> Option<Said> {
+    pub(super) fn introduction(&self) -> Introduction {
         let several = self.shares_name;
-        self.name.map(|name| Said { several, ..Said::only(name) })
+        Introduction { said: self.name.map(|name| Said { several, ..Said::only(name) }), token: self.token }
     }
 
     /// The heads of now.

@@ -18,8 +18,8 @@ use crate::net::framed::{self, Ended, next_frame};
 use crate::net::{Backoff, Net, Stream};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame};
-use crate::wire::said::Said;
-use crate::wire::text::{FRAMED_CLIENT_OPENING, framed_client_opening};
+use crate::wire::said::Introduction;
+use crate::wire::text::framed_client_opening;
 
 /// Runs until the sender is gone and everything is settled, or the receipts are gone.
 pub(super) async fn run(shared: Arc<Shared>, config: Arc<Config>) {
@@ -129,13 +129,10 @@ async fn wait_for_work(shared: &Shared) -> bool {
 }
 
 /// A framed connection to a head, after the handshake.
-pub(super) async fn open(net: &Net, head: &str, said: Option<Said>) -> Result<(Stream, BytesMut), Ended> {
+pub(super) async fn open(net: &Net, head: &str, introduction: Introduction) -> Result<(Stream, BytesMut), Ended> {
     let mut socket = net.dial(head, None).await?;
     let mut buffer = BytesMut::with_capacity(limits::READ_BUFFER_BYTES);
-    match said {
-        None => framed::open(&mut socket, FRAMED_CLIENT_OPENING, &mut buffer).await?,
-        Some(said) => framed::open(&mut socket, &framed_client_opening(&said), &mut buffer).await?,
-    }
+    framed::open(&mut socket, &framed_client_opening(&introduction), &mut buffer).await?;
     tracing::debug!(target: "acopio::client", "{head}: peticion acopio/2, confirmacion");
     Ok((socket, buffer))
 }
@@ -152,7 +149,7 @@ async fn converse(
 ) -> Result<(), Ended> {
     let silence_max = silence_max(heads.len());
     let open_max = open_max(heads.len(), config.retry_for);
-    let opened = timeout(open_max, open(&config.net, head, config.said())).await;
+    let opened = timeout(open_max, open(&config.net, head, config.introduction())).await;
     let (mut socket, mut buffer) = opened.unwrap_or(Err(Ended::Silent(open_max)))?;
     let mut out = BytesMut::new();
     let hello = Frame::Hello { client: config.id, text: config.text };
@@ -342,6 +339,7 @@ mod tests {
     use crate::client::{Client, Config};
     use crate::wire::frame::SyncMode;
     use crate::wire::id::RecordId;
+    use crate::wire::text::FRAMED_CLIENT_OPENING;
     use tokio::net::{TcpListener, TcpStream};
 
     async fn said(socket: &mut TcpStream, buffer: &mut BytesMut) -> Frame {

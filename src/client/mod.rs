@@ -26,7 +26,9 @@ pub use config::Config;
 pub use keeper::{Keeper, Kept};
 #[cfg(feature = "simulation")]
 pub(crate) use status::status_on;
-pub use status::{Change, Leaving, devices, drain, set_copies, status, status_with_clients, status_with_ledgers};
+pub use status::{
+    Asker, Change, Leaving, devices, drain, set_copies, status, status_with_clients, status_with_ledgers,
+};
 pub use troubles::Trouble;
 
 use crate::limits;

@@ -8,16 +8,99 @@ use super::connection::open;
 use crate::limits;
 use crate::net::framed::{Ended, next_frame};
 use crate::net::{Net, Stream};
+use crate::wire::error::Code;
 use crate::wire::frame::Frame;
+use crate::wire::said::Introduction;
+use crate::wire::secret::Secret;
 use crate::wire::source::SourceName;
 use crate::wire::status::{DevicesReport, StatusReport};
+
+/// Asks heads, with the secret of a token for those that ask clients for one.
+#[derive(Clone, Debug, Default)]
+pub struct Asker {
+    token: Option<Secret>,
+    net: Net,
+}
+
+impl Asker {
+    /// With this secret, if there is one.
+    #[must_use]
+    pub fn new(token: Option<Secret>) -> Self {
+        Self { token, net: Net::Tcp }
+    }
+
+    /// What a head says of itself and its data nodes.
+    ///
+    /// # Errors
+    /// It can't be reached, is no head of this version, or wants another token.
+    pub async fn status(&self, head: &str) -> Result<StatusReport, Error> {
+        self.query(head, false, false).await
+    }
+
+    /// As [`status`](Self::status), with the clients that are connected.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn status_with_clients(&self, head: &str) -> Result<StatusReport, Error> {
+        self.query(head, true, false).await
+    }
+
+    /// As [`status`](Self::status), with each ledger that the head has heard of, up to a bound.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn status_with_ledgers(&self, head: &str) -> Result<StatusReport, Error> {
+        self.query(head, false, true).await
+    }
+
+    async fn query(&self, head: &str, clients: bool, ledgers: bool) -> Result<StatusReport, Error> {
+        let json = self.ask(head, &Frame::StatusQuery { clients, ledgers }).await?;
+        serde_json::from_slice(&json)
+            .map_err(|error| failed(head, format!("its status makes no sense: {error}; use the same version")))
+    }
+
+    /// Which sources there are, which of them are connected to this head, and when each was heard last.
+    ///
+    /// # Errors
+    /// It can't be reached, is no head of this version, or wants another token.
+    pub async fn devices(&self, head: &str) -> Result<DevicesReport, Error> {
+        let mut all = DevicesReport::default();
+        let mut behind = None;
+        loop {
+            let question = Frame::DevicesQuery { behind, most: limits::SOURCES_PAGE_MAX as u16 };
+            let json = self.ask(head, &question).await?;
+            let page: DevicesReport = serde_json::from_slice(&json).map_err(|error| {
+                failed(head, format!("what it says of devices makes no sense: {error}; use the same version"))
+            })?;
+            all.devices.extend(page.devices);
+            all.unlisted |= page.unlisted;
+            (all.missing, all.copies, all.today_since) = (page.missing, page.copies, page.today_since);
+            match page.next.as_deref().map(str::parse::<SourceName>) {
+                Some(Ok(next)) if behind.is_none_or(|behind| behind < next) => behind = Some(next),
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    async fn ask(&self, head: &str, question: &Frame) -> Result<bytes::Bytes, Error> {
+        let asked = timeout(limits::DIAL_TIME_MAX, ask(&self.net, head, self.token, question)).await;
+        asked.unwrap_or(Err(Ended::Silent(limits::DIAL_TIME_MAX))).map_err(|ended| match ended {
+            Ended::Refused(refusal) if refusal.code == Code::Denied => failed(head, refusal.text),
+            ended => failed(head, format!("{ended}; see that a head runs there")),
+        })
+    }
+}
+
+fn failed(head: &str, cause: String) -> Error {
+    Error::Head { head: head.to_owned(), cause, is_lost: true }
+}
 
 /// What a head says of itself and its data nodes.
 ///
 /// # Errors
 /// It can't be reached, or is no head of this version.
 pub async fn status(head: &str) -> Result<StatusReport, Error> {
-    status_on(&Net::Tcp, head).await
+    Asker::default().status(head).await
 }
 
 /// As [`status`], with the clients that are connected.
@@ -25,7 +108,7 @@ pub async fn status(head: &str) -> Result<StatusReport, Error> {
 /// # Errors
 /// The same.
 pub async fn status_with_clients(head: &str) -> Result<StatusReport, Error> {
-    query(&Net::Tcp, head, true, false).await
+    Asker::default().status_with_clients(head).await
 }
 
 /// As [`status`], with each ledger that the head has heard of, up to a bound.
@@ -33,25 +116,16 @@ pub async fn status_with_clients(head: &str) -> Result<StatusReport, Error> {
 /// # Errors
 /// The same.
 pub async fn status_with_ledgers(head: &str) -> Result<StatusReport, Error> {
-    query(&Net::Tcp, head, false, true).await
+    Asker::default().status_with_ledgers(head).await
 }
 
 /// As [`status`], on this network.
 ///
 /// # Errors
 /// The same.
+#[cfg(feature = "simulation")]
 pub(crate) async fn status_on(net: &Net, head: &str) -> Result<StatusReport, Error> {
-    query(net, head, false, false).await
-}
-
-async fn query(net: &Net, head: &str, clients: bool, ledgers: bool) -> Result<StatusReport, Error> {
-    let failed = |cause: String| Error::Head { head: head.to_owned(), cause, is_lost: true };
-    let json = timeout(limits::DIAL_TIME_MAX, ask(net, head, &Frame::StatusQuery { clients, ledgers }))
-        .await
-        .unwrap_or(Err(Ended::Silent(limits::DIAL_TIME_MAX)))
-        .map_err(|ended| failed(format!("{ended}; see that a head runs there")))?;
-    serde_json::from_slice(&json)
-        .map_err(|error| failed(format!("its status makes no sense: {error}; use the same version")))
+    Asker { net: net.clone(), token: None }.status(head).await
 }
 
 /// Which sources there are, which of them are connected to this head, and when each was heard last.
@@ -59,26 +133,7 @@ async fn query(net: &Net, head: &str, clients: bool, ledgers: bool) -> Result<St
 /// # Errors
 /// It can't be reached, or is no head of this version.
 pub async fn devices(head: &str) -> Result<DevicesReport, Error> {
-    let failed = |cause: String| Error::Head { head: head.to_owned(), cause, is_lost: true };
-    let mut all = DevicesReport::default();
-    let mut behind = None;
-    loop {
-        let question = Frame::DevicesQuery { behind, most: limits::SOURCES_PAGE_MAX as u16 };
-        let json = timeout(limits::DIAL_TIME_MAX, ask(&Net::Tcp, head, &question))
-            .await
-            .unwrap_or(Err(Ended::Silent(limits::DIAL_TIME_MAX)))
-            .map_err(|ended| failed(format!("{ended}; see that a head runs there")))?;
-        let page: DevicesReport = serde_json::from_slice(&json).map_err(|error| {
-            failed(format!("what it says of devices makes no sense: {error}; use the same version"))
-        })?;
-        all.devices.extend(page.devices);
-        all.unlisted |= page.unlisted;
-        (all.missing, all.copies, all.today_since) = (page.missing, page.copies, page.today_since);
-        match page.next.as_deref().map(str::parse::<SourceName>) {
-            Some(Ok(next)) if behind.is_none_or(|behind| behind < next) => behind = Some(next),
-            _ => return Ok(all),
-        }
-    }
+    Asker::default().devices(head).await
 }
 
 /// What is to become of a data node.
@@ -116,6 +171,7 @@ pub async fn set_copies(head: &str, replicas: u8, least: u8) -> Result<(), Error
 #[derive(Clone, Debug)]
 pub struct Change {
     frame: Frame,
+    token: Option<Secret>,
     net: Net,
     #[cfg(feature = "keys")]
     key: Option<crate::key::PeerKey>,
@@ -127,6 +183,7 @@ impl Change {
     fn new(frame: Frame) -> Self {
         Self {
             frame,
+            token: None,
             net: Net::Tcp,
             #[cfg(feature = "keys")]
             key: None,
@@ -146,6 +203,12 @@ impl Change {
     #[must_use]
     pub fn copies(replicas: u8, least: u8) -> Self {
         Self::new(Frame::Copies { replicas, least })
+    }
+
+    /// Says this token, to heads that ask clients for one.
+    #[must_use]
+    pub fn with_token(self, token: Option<Secret>) -> Self {
+        Self { token, ..self }
     }
 
     /// Proves that it may be made with this key; a head that does not prove that it has the same one is told nothing.
@@ -181,8 +244,8 @@ impl Change {
     #[cfg(feature = "keys")]
     async fn say(&self, head: &str) -> Result<bytes::Bytes, Ended> {
         use crate::net::proof;
-        let Some(key) = &self.key else { return ask(&self.net, head, &self.frame).await };
-        let (mut socket, mut buffer) = open(&self.net, head, None).await?;
+        let Some(key) = &self.key else { return ask(&self.net, head, self.token, &self.frame).await };
+        let (mut socket, mut buffer) = open(&self.net, head, Introduction { said: None, token: self.token }).await?;
         let (mut out, nonce) = (bytes::BytesMut::new(), self.nonces.draw());
         proof::knock(&mut out, key, nonce, &self.frame)?;
         socket.write_all(&out).await?;
@@ -192,15 +255,15 @@ impl Change {
 
     #[cfg(not(feature = "keys"))]
     async fn say(&self, head: &str) -> Result<bytes::Bytes, Ended> {
-        ask(&self.net, head, &self.frame).await
+        ask(&self.net, head, self.token, &self.frame).await
     }
 }
 
 /// Says one frame that is answered with a status report.
-async fn ask(net: &Net, head: &str, question: &Frame) -> Result<bytes::Bytes, Ended> {
+async fn ask(net: &Net, head: &str, token: Option<Secret>, question: &Frame) -> Result<bytes::Bytes, Ended> {
     let mut out = bytes::BytesMut::new();
     question.encode(&mut out)?;
-    let (mut socket, mut buffer) = open(net, head, None).await?;
+    let (mut socket, mut buffer) = open(net, head, Introduction { said: None, token }).await?;
     socket.write_all(&out).await?;
     answer(&mut socket, &mut buffer).await
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::admission::Admits;
 use super::gate::Gate;
 use super::guests::Rules;
 use crate::clock::Clock;
@@ -30,6 +31,8 @@ pub(crate) struct Config {
     /// A solo head: the identity of its embedded data node, the only one it takes, once that is known. It echoes text
     /// messages.
     pub(crate) solo: Option<Arc<OnceLock<NodeId>>>,
+    /// Whom it lets in as clients.
+    pub(crate) admits: Admits,
     /// Who has to prove that it has the cluster's key.
     pub(crate) gate: Gate,
     /// Name of the cluster, which its data nodes keep with their records.

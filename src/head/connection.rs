@@ -13,10 +13,11 @@ use super::guests::{Exit, Newcomer};
 use super::places::Place;
 use super::registered::word;
 use super::state::Head;
+use super::tokens::Role as Right;
 use super::{framed_client, node, text_client, text_node};
 use crate::limits;
 use crate::net::{ReadHalf, Stream, WriteHalf};
-use crate::wire::error::Refusal;
+use crate::wire::error::{Code, Refusal};
 use crate::wire::handshake::{Handshake, Opening, Role, Step};
 use crate::wire::said::Said;
 use crate::wire::text::{self, DATANODE, Dialect};
@@ -53,11 +54,17 @@ pub(crate) async fn serve_plain(
     let exit = Exit::new(&stopping);
     let session = async {
         let (mut read_half, mut write_half) = socket.split();
-        head.claim(said, peer, None).await;
-        let place = match Place::take(&head, peer, word(Dialect::Line), &exit) {
+        let admitted = match head.admit(peer, None, &exit).await.and_then(|()| may_write(&exit, Some(said))) {
+            Ok(()) => {
+                head.claim(said, peer, None).await;
+                Place::take(&head, peer, word(Dialect::Line), &exit)
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let place = match admitted {
             Ok(place) => place,
             Err(refusal) => {
-                let words = if said.quiet { Vec::new() } else { text::lleno(&refusal).into_bytes() };
+                let words = if said.quiet { Vec::new() } else { refused(&refusal) };
                 head.say(peer.ip(), Log::Warn, &format!("{} at {}: {refusal}", said.who, peer.ip()));
                 return part(&mut read_half, &mut write_half, &words).await;
             }
@@ -101,6 +108,18 @@ async fn converse(
             return part(&mut read_half, &mut write_half, &words).await;
         }
     };
+    if opening.role == Role::Client
+        && let Err(refusal) = admit(head, peer, &opening, exit).await
+    {
+        let ip = peer.ip();
+        head.say(ip, Log::Warn, &format!("a client at {ip} is not let in: {refusal}"));
+        let words = match opening.dialect {
+            Dialect::Framed => framed_client::failure(&refusal),
+            _ => refused(&refusal),
+        };
+        drop(place);
+        return part(&mut read_half, &mut write_half, &words).await;
+    }
     match (opening.role, opening.dialect) {
         (Role::Client, Dialect::Framed) => {
             let newcomer = Newcomer { peer, said: opening.said };
@@ -133,6 +152,30 @@ async fn converse(
                 _ => text_node::serve(head, peer, read_half, write_half, dialect, finished).await,
             }
         }
+    }
+}
+
+/// Lets a client in that has shaken hands. Who speaks text only sends; what others may do is looked at when they want it.
+async fn admit(head: &Head, peer: SocketAddr, opening: &Opening, exit: &Rc<Exit>) -> Result<(), Refusal> {
+    tokio::select! {
+        biased;
+        () = exit.token.cancelled() => return Err(exit.words()),
+        admitted = head.admit(peer, opening.token, exit) => admitted?,
+    }
+    if opening.dialect == Dialect::Framed { Ok(()) } else { may_write(exit, opening.said) }
+}
+
+/// Whether a client may send, and under the name that it says.
+fn may_write(exit: &Exit, said: Option<Said>) -> Result<(), Refusal> {
+    exit.may(Right::Write)?;
+    said.map_or(Ok(()), |said| exit.may_write_as(Some(said.who)))
+}
+
+/// What a client reads that is let in no further.
+fn refused(refusal: &Refusal) -> Vec<u8> {
+    match refusal.code {
+        Code::Full => text::lleno(refusal).into_bytes(),
+        _ => (text::refusal_line(refusal) + "\n").into_bytes(),
     }
 }
 
@@ -172,6 +215,10 @@ async fn handshake<'a>(
             Step::Done(opening) => return tried(Some(opening), place, trial),
             Step::Send(answer) => {
                 let node_follows = buffer.starts_with(DATANODE.as_bytes());
+                if handshake.is_introduced() {
+                    head.admit(peer, handshake.token(), exit).await.map_err(|refusal| self::refused(&refusal))?;
+                    may_write(exit, handshake.said()).map_err(|refusal| self::refused(&refusal))?;
+                }
                 if let Some(said) = handshake.said() {
                     head.claim(said, peer, place.as_ref().map(|place: &Place<'_>| &*place.guest)).await;
                 }
@@ -199,6 +246,8 @@ async fn handshake<'a>(
             Step::More => {
                 let silent = handshake.may_stay_silent();
                 let until = match silent {
+                    // Nobody holds a client's place for long who may not have it.
+                    true if buffer.is_empty() && !exit.is_granted() && head.wants_token(peer.ip()) => deadline,
                     true if buffer.is_empty() => Instant::now() + Duration::from_secs(u32::MAX.into()),
                     true => Instant::now() + limits::HANDSHAKE_DOUBT_TIME_MAX,
                     false => deadline,
@@ -213,6 +262,10 @@ async fn handshake<'a>(
                     biased;
                     read = read_half.read_buf(buffer) => read,
                     // What is there is no word of the handshake, or it would have gone on: it is the first message.
+                    () = sleep_until(until), if silent && until == deadline => {
+                        head.admit(peer, None, exit).await.map_err(|refusal| self::refused(&refusal))?;
+                        return tried(handshake.settle(buffer), place, trial);
+                    }
                     () = sleep_until(until), if silent => return tried(handshake.settle(buffer), place, trial),
                     () = sleep_until(until), if !silent => return Err(too_slow()),
                 };

@@ -19,6 +19,7 @@ use super::reads;
 use super::registered::word;
 use super::state::{Client, Head, Outcome};
 use super::status::Parts;
+use super::tokens::Role;
 use super::{status, text_client};
 use crate::limits;
 use crate::net::{Outbox, Read, ReadHalf, Turn, WriteHalf, read_some};
@@ -27,6 +28,7 @@ use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, Messages};
 use crate::wire::id::ClientId;
 use crate::wire::proof::{Knock, Proof};
+use crate::wire::said::Who;
 use crate::wire::source::NOTES;
 use crate::wire::text::Dialect;
 
@@ -127,6 +129,8 @@ async fn read_frames(
             turn.spend(0).await;
             match (frame, &hello) {
                 (Frame::Hello { client: id, text }, None) => {
+                    exit.may(Role::Write)?;
+                    said.map_or(Ok(()), |said| exit.may_write_as(Some(said.who)))?;
                     // Who only asks for the status takes no client's place, and no name.
                     if let Some(said) = said {
                         head.claim(said, peer, None).await;
@@ -142,12 +146,14 @@ async fn read_frames(
                     client.send(&head.welcome(window))?;
                 }
                 (Frame::StatusQuery { clients, ledgers }, _) => {
+                    exit.may_one_of(&[Role::Read, Role::Admin])?;
                     client.flow.room(&client.outbox).await;
                     head.sum_devices().await;
                     client.report(head, Parts { clients, ledgers })?;
                     turn.end().await;
                 }
                 (Frame::DevicesQuery { behind, most }, _) => {
+                    exit.may(Role::Read)?;
                     client.flow.room(&client.outbox).await;
                     let report = head.devices_report(behind, most).await;
                     client.send(&Frame::StatusReport(report.into()))?;
@@ -155,6 +161,7 @@ async fn read_frames(
                 }
                 (Frame::Knock(knock), _) => changes.knock = Some(knock),
                 (change @ (Frame::Drain { .. } | Frame::Copies { .. }), _) => {
+                    exit.may(Role::Admin)?;
                     client.flow.room(&client.outbox).await;
                     if changes.may(head, peer, change, client)? {
                         client.report(head, Parts::default())?;
@@ -162,6 +169,7 @@ async fn read_frames(
                     turn.end().await;
                 }
                 (Frame::Proof(proof), _) => {
+                    exit.may(Role::Admin)?;
                     changes.proved(head, peer, &proof)?;
                     client.flow.room(&client.outbox).await;
                     client.report(head, Parts::default())?;
@@ -175,25 +183,30 @@ async fn read_frames(
                 (Frame::Pong(_), _) => {}
                 (Frame::Store { source, first_seq, messages }, Some((id, text, place))) => {
                     place.guest.add(messages.count());
-                    if source.is_some_and(|source| source.is_of_notes()) && (*text || !are_notes(&messages)) {
-                        let (count, refusal) = (messages.count(), no_notes());
+                    let whose = source.or(name);
+                    let is_no_note =
+                        source.is_some_and(|source| source.is_of_notes()) && (*text || !are_notes(&messages));
+                    let denied = exit.may(Role::Write).and_then(|()| exit.may_write_as(whose.map(Who::Source)));
+                    if let Some(refusal) = denied.err().or_else(|| is_no_note.then(no_notes)) {
+                        let count = messages.count();
                         head.core_mut(|core| core.count_refused(count));
                         head.note_refused(session, *id, first_seq, count.into(), &refusal);
                         client.flow.room(&client.outbox).await;
                         client.send(&refused(first_seq, count.into(), refusal))?;
                         continue;
                     }
-                    if let Some(source) = source.or(name) {
+                    if let Some(source) = whose {
                         head.heard_source(source, peer, &messages);
                     }
-                    let author = Author { client: *id, source: source.or(name) };
-                    let writer = Writer { head, client, session, author, text: *text };
+                    let author = Author { client: *id, source: whose };
+                    let writer = Writer { head, client, exit, session, author, text: *text };
                     let mut stored = pin!(writer.store(first_seq, messages, &mut turn));
                     while timeout(limits::CLIENT_WORD_EVERY, &mut stored).await.is_err() {
                         client.say_a_word();
                     }
                 }
                 (Frame::Read { from, until, client: of, sources, follow, partial, token }, _) => {
+                    exit.may(Role::Read)?;
                     client.flow.room(&client.outbox).await;
                     let wanted = Wanted { from, until, client: of, sources, follow, partial, token };
                     let reads = |busy| hello.iter().for_each(|(_, _, place)| place.guest.busy.set(busy));
@@ -305,6 +318,7 @@ async fn beside_read(
 struct Writer<'a> {
     head: &'a Head,
     client: &'a FramedClient,
+    exit: &'a Exit,
     session: u64,
     author: Author,
     text: bool,
@@ -318,6 +332,7 @@ impl Writer<'_> {
         while let Some(batch) = messages.split_to(most(), limits::BATCH_BYTES_MAX) {
             let count = u32::from(batch.count());
             turn.spend(batch.block().len()).await;
+            self.head.pace(self.exit, batch.count()).await;
             self.client.flow.room(&self.client.outbox).await;
             let batch = match self.text {
                 true => text_client::prefixed(&batch).map_err(|error| error.refusal()),
@@ -367,7 +382,7 @@ fn no_notes() -> Refusal {
     Refusal::new(Code::Protocol, format!("{NOTES} is the name of notes, which 'acopio note' sends; say another one"))
 }
 
-fn failure(refusal: &Refusal) -> LastWords {
+pub(super) fn failure(refusal: &Refusal) -> LastWords {
     let mut words = BytesMut::new();
     frame::failure(&mut words, refusal);
     words.to_vec()

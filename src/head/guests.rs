@@ -13,6 +13,7 @@ use bytes::BytesMut;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::admission::Grant;
 use super::flow::stopping;
 use super::visits::Visitor;
 use crate::limits;
@@ -91,13 +92,16 @@ pub(crate) struct Exit {
     /// Told when it has to end once what has come already is read.
     pub(super) soft: CancellationToken,
     pub(super) why: RefCell<Option<Refusal>>,
+    /// What it was let in with, where clients need a token.
+    pub(super) grant: RefCell<Option<Grant>>,
 }
 
 impl Exit {
     /// For a connection that ends when `stopping` is told, at the latest.
     #[must_use]
     pub(crate) fn new(stopping: &CancellationToken) -> Rc<Self> {
-        Rc::new(Self { token: stopping.child_token(), soft: CancellationToken::new(), why: RefCell::default() })
+        let (token, soft) = (stopping.child_token(), CancellationToken::new());
+        Rc::new(Self { token, soft, why: RefCell::default(), grant: RefCell::default() })
     }
 
     pub(super) fn end(&self, why: Refusal) {

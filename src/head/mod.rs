@@ -2,15 +2,16 @@
 //! kept.
 //!
 //! This page is the contents: [`run`] accepts, `connection` shakes hands, `text_client`, `framed_client`, `node` and
-//! `text_node` are the four kinds of session (`cutter`: text in batches, `names`: who has which name), `gate` says who has to prove what, `core` decides (`placement`: which ledger a batch goes to, `open`: one that is
+//! `text_node` are the four kinds of session (`cutter`: text in batches, `names`: who has which name), `gate` says who has to prove what, `admission` which clients are let in and what they may do (`tokens`: the file that says it), `core` decides (`placement`: which ledger a batch goes to, `open`: one that is
 //! written, `window`: how much a node may have), `heartbeat` watches, `registro` remembers, `status` tells. `reads` answers
 //! readers with what is there, put together by `merge`, and `follow` with what comes (`readers`: what they share). `cluster`
 //! is what this head has heard, `known` answers out of that, `rounds` carries out what is decided about it, `relay` passes
 //! copies on, `drain` lets nodes go; `said` tells what is wrong. A head keeps no messages: data nodes do.
 //!
 //! `state` is what all of them share. Its tables stand in files of their own, which know nothing of it: `alarms`, `cluster`,
-//! `book`, `drains`, `feeds`, `guests`, `live`, `pages`, `pulse`, `rates`, `relayed`, `takeovers`, `visits`.
+//! `book`, `drains`, `feeds`, `guests`, `live`, `pages`, `pulse`, `rates`, `relayed`, `takeovers`, `tries`, `visits`.
 
+mod admission;
 mod alarms;
 mod book;
 mod clock;
@@ -57,6 +58,8 @@ mod steady;
 mod takeovers;
 mod text_client;
 mod text_node;
+pub(crate) mod tokens;
+mod tries;
 mod unread;
 mod visits;
 mod window;
@@ -72,6 +75,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+pub(crate) use admission::Admits;
 pub(crate) use book::FILE as NAMES_FILE;
 pub(crate) use config::Config;
 pub(crate) use gate::Gate;
@@ -148,6 +152,7 @@ pub(crate) async fn run_on(
     chores.spawn_local(async move { said::run(&watched).await });
     chores.spawn_local(places::close_idle(Rc::clone(&head)));
     chores.spawn_local(names::follow(Rc::clone(&head)));
+    chores.spawn_local(admission::follow(Rc::clone(&head)));
     let places = Arc::new(Semaphore::new(head.config.clients.most + limits::CONNECTIONS_EXTRA));
     let (mut failing, mut turn) = (false, Turn::default());
     loop {

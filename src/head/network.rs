@@ -1,5 +1,6 @@
 //! An address, or all addresses that begin with the same bits.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
@@ -41,6 +42,14 @@ impl FromStr for Network {
             Some(Self { address, bits })
         };
         parsed().ok_or_else(|| NoNetwork(text.to_owned()))
+    }
+}
+
+/// As it is read.
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = if self.address.is_ipv4() { 32 } else { 128 };
+        if self.bits == all { write!(f, "{}", self.address) } else { write!(f, "{}/{}", self.address, self.bits) }
     }
 }
 

@@ -14,6 +14,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::admission::{Admits, Bearers};
 use super::alarms::Log;
 use super::book::Book;
 use super::cluster::Cluster;
@@ -30,6 +31,8 @@ use super::registro::Registro;
 use super::relayed::Relay;
 use super::shelf::Shelf;
 use super::takeovers::Takeovers;
+use super::tokens::Tokens;
+use super::tries::Tries;
 use super::visits::Visits;
 use crate::ledger::frames;
 use crate::ledger::heard::Registered;
@@ -92,6 +95,14 @@ pub(crate) struct Head {
     pub(super) visits: RefCell<Visits>,
     /// Names that were taken over of late.
     pub(super) takeovers: RefCell<Takeovers>,
+    /// Who is let in as a client, where tokens are asked for.
+    pub(super) tokens: RefCell<Tokens>,
+    /// Wrong tokens of late.
+    pub(super) tries: RefCell<Tries>,
+    /// Connections that have a token.
+    pub(super) bearers: RefCell<Bearers>,
+    /// Until when the messages of each token that has a rate take, by its name.
+    pub(super) paces: RefCell<HashMap<String, Instant>>,
     next_session: Cell<u64>,
     room: Notify,
     /// Told at every change of the list of nodes, every pong and every settled queue.
@@ -128,6 +139,13 @@ impl Head {
             book: RefCell::default(),
             visits: RefCell::default(),
             takeovers: RefCell::default(),
+            tokens: RefCell::new(match &config.admits {
+                Admits::Everybody => Tokens::default(),
+                Admits::Tokens { tokens, .. } => tokens.clone(),
+            }),
+            tries: RefCell::default(),
+            bearers: RefCell::default(),
+            paces: RefCell::default(),
             next_session: Cell::new(1),
             room: Notify::new(),
             changed: Notify::new(),

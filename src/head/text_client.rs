@@ -15,11 +15,13 @@ use super::cutter::{Cutter, Piece};
 use super::flow::{Flow, LastWords, drive};
 use super::guests::{Exit, Guest};
 use super::state::{Client, Head, Outcome};
+use super::tokens::Role;
 use crate::limits;
 use crate::net::{Outbox, Read, ReadHalf, Turn, WriteHalf};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{FrameError, Messages, MessagesBuilder};
 use crate::wire::id::ClientId;
+use crate::wire::said::Who;
 use crate::wire::source::SourceName;
 use crate::wire::text::{self, Dialect, Lines, MENSAJE_PREFIX};
 
@@ -120,7 +122,7 @@ pub(crate) async fn serve(
         let (id, turn) = (ClientId::of_connection(head.random()), Turn::default());
         guest.client.set(Some(id));
         let cutter = Cutter::new(said.map(|said| said.who));
-        let writer = Writer { head, guest, client: &client, session, id, next_seq: 1, turn, cutter };
+        let writer = Writer { head, guest, exit, client: &client, session, id, next_seq: 1, turn, cutter };
         let ended = match dialect {
             Dialect::Raw => writer.read_raw(&mut read_half, &mut buffer, exit).await,
             Dialect::Line | Dialect::Framed => writer.read_lines(&mut read_half, &mut buffer, exit).await,
@@ -151,6 +153,7 @@ pub(crate) async fn serve(
 struct Writer<'a> {
     head: &'a Head,
     guest: &'a Guest,
+    exit: &'a Exit,
     client: &'a TextClient,
     session: u64,
     id: ClientId,
@@ -220,21 +223,29 @@ impl Writer<'_> {
         for piece in cutter.drain() {
             match piece {
                 Piece::Batch { source, messages } => self.place_batch(source, messages).await,
-                Piece::Nobodys(refusal) => {
-                    self.guest.add(1);
-                    self.head.core_mut(|core| core.count_refused(1));
-                    self.head.note_refused(self.session, self.id, self.next_seq, 1, &refusal);
-                    self.client.flow.room(&self.client.outbox).await;
-                    let ticket = self.client.expect(1, 0, None);
-                    self.client.answer(ticket, text::refusal_line(&refusal), false);
-                }
+                Piece::Nobodys(refusal) => self.refuse(1, &refusal).await,
             }
         }
         self.cutter = cutter;
     }
 
+    /// Answers messages that nobody keeps.
+    async fn refuse(&mut self, count: u16, refusal: &Refusal) {
+        self.guest.add(count);
+        self.head.core_mut(|core| core.count_refused(count));
+        self.head.note_refused(self.session, self.id, self.next_seq, count.into(), refusal);
+        self.client.flow.room(&self.client.outbox).await;
+        let ticket = self.client.expect(count, 0, None);
+        self.client.answer(ticket, text::refusal_line(refusal), false);
+    }
+
     async fn place_batch(&mut self, source: Option<SourceName>, messages: Messages) {
         let count = messages.count();
+        let denied = self.exit.may(Role::Write).and_then(|()| self.exit.may_write_as(source.map(Who::Source)));
+        if let Err(refusal) = denied {
+            return self.refuse(count, &refusal).await;
+        }
+        self.head.pace(self.exit, count).await;
         if let Some(source) = source {
             self.head.heard_source(source, self.guest.peer, &messages);
         }

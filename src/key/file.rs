@@ -3,14 +3,14 @@
 //! Whatever is wrong with one is told with its path and what to do, and never with what stands in it.
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::{ClusterKey, KEY_BYTES, PeerKey};
-use crate::files;
+use crate::files::{self, OTHERS};
 use crate::limits;
 use crate::wire::peer::is_name;
 use crate::wire::proof::Holder;
@@ -20,12 +20,6 @@ pub(crate) const CLUSTER_FILE: &str = "cluster.key";
 
 /// A data node's key in its folder.
 pub(crate) const NODE_FILE: &str = "node.key";
-
-/// Mode of a file with a key.
-const KEY_MODE: u32 = 0o600;
-
-/// Bits of a mode that let everybody in.
-const OTHERS: u32 = 0o007;
 
 /// First word of the line with the cluster's key.
 const CLUSTER: &str = "cluster";
@@ -226,12 +220,14 @@ pub(crate) fn random() -> Result<ClusterKey, Error> {
 /// # Errors
 /// It is there, or can't be written: then it is not there.
 pub(crate) fn write_new(path: &Path, key: &KeyFile) -> Result<(), Error> {
-    fill(path, key).and_then(|()| sync_folder(path)).map_err(|source| match source.kind() {
-        io::ErrorKind::AlreadyExists => Error::Exists { path: path.to_owned() },
-        _ => {
-            // The half of a key is none.
-            drop(fs::remove_file(path));
-            Error::Io { doing: "write", path: path.to_owned(), source }
+    files::make_secret(path, &key.to_text()).and_then(|()| files::sync_folder(path)).map_err(|source| {
+        match source.kind() {
+            io::ErrorKind::AlreadyExists => Error::Exists { path: path.to_owned() },
+            _ => {
+                // The half of a key is none.
+                drop(fs::remove_file(path));
+                Error::Io { doing: "write", path: path.to_owned(), source }
+            }
         }
     })
 }
@@ -244,25 +240,11 @@ pub(crate) fn write(path: &Path, key: &KeyFile) -> Result<(), Error> {
     if files::read(path).and_then(io::read_to_string).is_ok_and(|text| text == key.to_text()) {
         return Ok(());
     }
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let aside = path.with_file_name(format!(".{name}-{}", std::process::id()));
-    let written = fill(&aside, key).and_then(|()| fs::rename(&aside, path)).and_then(|()| sync_folder(path));
-    written.map_err(|source| {
-        drop(fs::remove_file(&aside));
-        Error::Io { doing: "write", path: path.to_owned(), source }
+    files::replace_secret(path, &key.to_text()).map_err(|source| Error::Io {
+        doing: "write",
+        path: path.to_owned(),
+        source,
     })
-}
-
-/// Makes a file for its user alone, with this key in it.
-fn fill(path: &Path, key: &KeyFile) -> io::Result<()> {
-    let mut file = files::options().write(true).create_new(true).mode(KEY_MODE).open(path)?;
-    file.write_all(key.to_text().as_bytes())?;
-    file.sync_all()
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::File::open(folder)?.sync_all()
 }
 
 /// The key that lies there, or one that is made there now; and whether it was made.
@@ -307,7 +289,7 @@ mod tests {
         let (made, new) = read_or_make(&path).unwrap();
         let (again, not_new) = read_or_make(&path).unwrap();
         assert!(new && !not_new && made.0 == again.0);
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, KEY_MODE);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, files::SECRET_MODE);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left there");
         fs::write(&path, "").unwrap();
         assert!(read_or_make(&path).unwrap().1, "an empty one is none");
@@ -339,7 +321,7 @@ mod tests {
         let path = dir.path().join("k");
         let said = |text: &[u8]| {
             fs::write(&path, text).unwrap();
-            mode(&path, KEY_MODE);
+            mode(&path, files::SECRET_MODE);
             KeyFile::read(&path).unwrap_err().to_string()
         };
         let secret = "5ec2e7".repeat(10);

@@ -7,10 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 use crate::limits;
+use crate::wire::secret::Secret;
 
 /// The heads, `host:port` each; clones share the list.
 #[derive(Clone, Debug)]
-pub(crate) struct Heads(Arc<State>);
+pub(crate) struct Heads {
+    state: Arc<State>,
+    /// What is said to them, where they ask clients for a token.
+    token: Option<Secret>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -34,19 +39,33 @@ impl Heads {
     }
 
     fn new(heads: Vec<String>, follows: bool) -> Self {
-        Self(Arc::new(State { list: Mutex::new(heads.into()), changed: Notify::new(), follows }))
+        let state = State { list: Mutex::new(heads.into()), changed: Notify::new(), follows };
+        Self { state: Arc::new(state), token: None }
+    }
+
+    /// The same, to whom this token is said.
+    #[cfg(feature = "server")]
+    #[must_use]
+    pub(crate) fn with_token(self, token: Option<Secret>) -> Self {
+        Self { token, ..self }
+    }
+
+    /// What is said to them.
+    #[must_use]
+    pub(crate) const fn token(&self) -> Option<Secret> {
+        self.token
     }
 
     /// The list as it is.
     #[must_use]
     pub(crate) fn now(&self) -> Arc<[String]> {
-        Arc::clone(&self.0.list.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.state.list.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether the list may change.
     #[must_use]
     pub(crate) fn follows(&self) -> bool {
-        self.0.follows
+        self.state.follows
     }
 
     /// Whether this head is in the list.
@@ -62,13 +81,13 @@ impl Heads {
         heads.dedup();
         heads.truncate(limits::HEADS_MAX);
         {
-            let mut list = self.0.list.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut list = self.state.list.lock().unwrap_or_else(PoisonError::into_inner);
             if heads.is_empty() || **list == *heads {
                 return false;
             }
             *list = heads.into();
         }
-        self.0.changed.notify_waiters();
+        self.state.changed.notify_waiters();
         true
     }
 
@@ -76,7 +95,7 @@ impl Heads {
     pub(crate) async fn other_than(&self, seen: &Arc<[String]>) -> Arc<[String]> {
         loop {
             // Before the look: what changes in between is not missed.
-            let changed = self.0.changed.notified();
+            let changed = self.state.changed.notified();
             let now = self.now();
             if !Arc::ptr_eq(&now, seen) {
                 return now;

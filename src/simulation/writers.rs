@@ -100,6 +100,7 @@ impl Writer {
             first_seq: 1,
             name: None,
             shares_name: false,
+            token: None,
             text: self.writing.text,
             retry_for: self.writing.retry_for,
             window_messages: self.writing.window,

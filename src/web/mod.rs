@@ -33,7 +33,7 @@ use tracing::Level;
 
 pub(crate) use self::redis::Target;
 use crate::client::reader;
-use crate::client::{self, Keeper};
+use crate::client::{self, Asker, Keeper};
 use crate::peer_log::PeerLog;
 use crate::wire::source::SourceName;
 use crate::wire::status::StatusReport;
@@ -90,7 +90,7 @@ impl Web {
         match &*asked {
             Some(asked) if asked.when.elapsed() < limits::WEB_STATUS_FRESH => asked.said.clone(),
             _ => {
-                let said = ask(&self.heads.now()).await.map(Arc::new);
+                let said = ask(&self.heads).await.map(Arc::new);
                 *asked = Some(Asked { when: Instant::now(), said: said.clone() });
                 said
             }
@@ -108,10 +108,11 @@ impl Web {
 }
 
 /// Asks one head after the other; what each of them did, if none answers.
-async fn ask(heads: &[String]) -> Result<StatusReport, String> {
+async fn ask(heads: &net::Heads) -> Result<StatusReport, String> {
     let mut causes = Vec::new();
-    for head in heads {
-        match timeout(limits::WEB_STATUS_TIME_MAX, client::status(head)).await {
+    let asker = Asker::new(heads.token());
+    for head in heads.now().iter() {
+        match timeout(limits::WEB_STATUS_TIME_MAX, asker.status(head)).await {
             Ok(Ok(report)) => return Ok(report),
             Ok(Err(error)) => causes.push(error.to_string()),
             Err(_) => causes.push(format!("head {head}: no answer; see that it runs")),

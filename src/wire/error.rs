@@ -42,11 +42,13 @@ pub enum Code {
     LedgerKnown = 16,
     /// The peer did not prove that it has the cluster's key.
     Unproven = 17,
+    /// The peer has no token for what it wants, where the head asks for tokens.
+    Denied = 18,
 }
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Protocol,
         Self::TooLong,
         Self::Full,
@@ -64,6 +66,7 @@ impl Code {
         Self::LedgerOver,
         Self::LedgerKnown,
         Self::Unproven,
+        Self::Denied,
     ];
 
     /// Whether the same request may succeed later or at another head.
@@ -82,7 +85,7 @@ impl Code {
             | Self::Busy
             | Self::LedgerOver
             | Self::LedgerKnown => true,
-            Self::Protocol | Self::TooLong | Self::Version | Self::Role | Self::Unproven => false,
+            Self::Protocol | Self::TooLong | Self::Version | Self::Role | Self::Unproven | Self::Denied => false,
         }
     }
 }
@@ -143,7 +146,7 @@ mod tests {
             assert_eq!(Code::try_from(u16::from(code)), Ok(code));
         }
         assert_eq!(Code::try_from(0), Err(UnknownCode(0)));
-        assert_eq!(Code::try_from(18), Err(UnknownCode(18)));
+        assert_eq!(Code::try_from(19), Err(UnknownCode(19)));
     }
 
     #[test]

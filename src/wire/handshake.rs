@@ -7,7 +7,8 @@ use bytes::{Buf, BytesMut};
 use thiserror::Error;
 
 use super::error::Code;
-use super::said::{NotSaid, Said, ends_in_cr};
+use super::said::{Introduction, NotSaid, Said, ends_in_cr};
+use super::secret::Secret;
 use super::text::{CLIENTE, DATANODE, Dialect, ERROR, FRAMED_CONFIRMATION, PETICION, VERSION, quote};
 use crate::limits::HANDSHAKE_BYTES_MAX;
 
@@ -34,6 +35,14 @@ pub struct Opening {
     pub role: Role,
     /// What a client said of itself.
     pub said: Option<Said>,
+    /// The secret of a client's token.
+    pub token: Option<Secret>,
+}
+
+impl Opening {
+    const fn of(dialect: Dialect, role: Role, introduction: Introduction) -> Self {
+        Self { dialect, role, said: introduction.said, token: introduction.token }
+    }
 }
 
 /// What the head does next in a handshake.
@@ -103,7 +112,7 @@ enum State {
 #[derive(Debug)]
 pub struct Handshake {
     state: State,
-    said: Option<Said>,
+    introduction: Introduction,
 }
 
 impl Default for Handshake {
@@ -116,7 +125,7 @@ impl Handshake {
     /// A handshake at its beginning.
     #[must_use]
     pub const fn new() -> Self {
-        Self { state: State::First, said: None }
+        Self { state: State::First, introduction: Introduction { said: None, token: None } }
     }
 
     /// Whether the peer may now stay silent as long as it likes: it is a text peer that was confirmed and has not
@@ -135,7 +144,19 @@ impl Handshake {
     /// What the peer has said of itself by now.
     #[must_use]
     pub const fn said(&self) -> Option<Said> {
-        self.said
+        self.introduction.said
+    }
+
+    /// The secret of its token, if it has said one by now.
+    #[must_use]
+    pub const fn token(&self) -> Option<Secret> {
+        self.introduction.token
+    }
+
+    /// Whether the peer has said that it is a client, and what it says of itself.
+    #[must_use]
+    pub const fn is_introduced(&self) -> bool {
+        matches!(self.state, State::Named(_))
     }
 
     /// Looks at all that has arrived and was not consumed. Consumes handshake words, never messages.
@@ -148,7 +169,7 @@ impl Handshake {
             State::Raw => self.raw(buffer),
             State::Line => self.third_line(buffer),
             State::Framed => third_word(buffer),
-            State::Named(dialect) => Ok(Step::Done(Opening { dialect, role: Role::Client, said: self.said })),
+            State::Named(dialect) => Ok(Step::Done(Opening::of(dialect, Role::Client, self.introduction))),
         }
     }
 
@@ -164,7 +185,7 @@ impl Handshake {
             State::First | State::Framed | State::Named(_) => return None,
         };
         let role = take_exact(buffer, DATANODE.as_bytes());
-        Some(Opening { dialect, role, said: None })
+        Some(Opening::of(dialect, role, Introduction::default()))
     }
 
     fn first(&mut self, buffer: &mut BytesMut) -> Result<Step, HandshakeError> {
@@ -181,9 +202,8 @@ impl Handshake {
             After::Newline(n) => (State::Line, n, CONFIRMED_LINE),
             After::Version(n) => (State::Framed, n, FRAMED_CONFIRMATION),
             After::Words(n, words) => {
-                let said = Said::parse(words, Dialect::Line)?;
-                self.said = Some(said);
-                (State::Named(Dialect::Line), n, if said.quiet { b"" } else { CONFIRMED_LINE })
+                self.introduction = Introduction::parse(words, Dialect::Line)?;
+                (State::Named(Dialect::Line), n, self.unless_quiet(CONFIRMED_LINE))
             }
             After::Other => return Err(HandshakeError::FirstWord(quote(buffer))),
         };
@@ -198,10 +218,10 @@ impl Handshake {
             Ok(After::Part | After::Nothing) => return Ok(Step::More),
             Ok(After::Newline(n)) => (State::Line, n, NEWLINE),
             Ok(After::Version(n)) => (State::Framed, n, LATE_VERSION),
-            Ok(After::Words(n, words)) => match Said::parse_late(words)? {
-                Some(said) => {
-                    self.said = Some(said);
-                    (State::Named(Dialect::Line), n, if said.quiet { b"" } else { NEWLINE })
+            Ok(After::Words(n, words)) => match Introduction::parse_late(words)? {
+                Some(introduction) => {
+                    self.introduction = introduction;
+                    (State::Named(Dialect::Line), n, self.unless_quiet(NEWLINE))
                 }
                 // A space that begins no name begins a raw message.
                 None => return self.first_message(buffer),
@@ -221,13 +241,13 @@ impl Handshake {
         let line = buffer.strip_suffix(b"\n").unwrap_or(buffer);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let words = line.strip_prefix(CLIENTE.as_bytes()).and_then(|words| words.strip_prefix(b" "));
-        if let Some(said) = words.map(Said::parse_exact).transpose()?.flatten() {
+        if let Some(introduction) = words.map(Introduction::parse_exact).transpose()?.flatten() {
             buffer.clear();
-            (self.said, self.state) = (Some(said), State::Named(Dialect::Raw));
-            return Ok(Step::Send(if said.quiet { b"" } else { CONFIRMED }));
+            (self.introduction, self.state) = (introduction, State::Named(Dialect::Raw));
+            return Ok(Step::Send(self.unless_quiet(CONFIRMED)));
         }
         let role = take_exact(buffer, DATANODE.as_bytes());
-        Ok(Step::Done(Opening { dialect: Dialect::Raw, role, said: None }))
+        Ok(Step::Done(Opening::of(Dialect::Raw, role, Introduction::default())))
     }
 
     fn third_line(&mut self, buffer: &mut BytesMut) -> Result<Step, HandshakeError> {
@@ -246,7 +266,12 @@ impl Handshake {
                 }
             },
         };
-        Ok(Step::Done(Opening { dialect: Dialect::Line, role, said: None }))
+        Ok(Step::Done(Opening::of(Dialect::Line, role, Introduction::default())))
+    }
+
+    /// The answer to who says what it is.
+    fn unless_quiet(&self, answer: &'static [u8]) -> &'static [u8] {
+        if self.introduction.said.is_some_and(|said| said.quiet) { b"" } else { answer }
     }
 }
 
@@ -258,17 +283,17 @@ fn third_word(buffer: &mut BytesMut) -> Result<Step, HandshakeError> {
             Some(Rest::Part) => return Ok(Step::More),
             Some(Rest::Whole(rest)) => rest,
         };
-        let (consumed, said) = match newline(rest) {
+        let (consumed, introduction) = match newline(rest) {
             Newline::Part => return Ok(Step::More),
-            Newline::Yes(n) => (n, None),
+            Newline::Yes(n) => (n, Introduction::default()),
             Newline::No => match words(rest)? {
-                Words::Line(n, words) if role == Role::Client => (n, Some(Said::parse(words, Dialect::Framed)?)),
+                Words::Line(n, words) if role == Role::Client => (n, Introduction::parse(words, Dialect::Framed)?),
                 Words::Part if role == Role::Client => return Ok(Step::More),
                 Words::Line(..) | Words::Part | Words::None => continue,
             },
         };
         buffer.advance(word.len() + consumed);
-        return Ok(Step::Done(Opening { dialect: Dialect::Framed, role, said }));
+        return Ok(Step::Done(Opening::of(Dialect::Framed, role, introduction)));
     }
     Err(HandshakeError::ThirdWord(quote(buffer)))
 }

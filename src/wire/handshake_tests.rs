@@ -25,14 +25,17 @@ fn shake(packets: &[&[u8]]) -> (String, Result<Option<Opening>, HandshakeError>,
 
 fn opened(packets: &[&[u8]], dialect: Dialect, role: Role, answer: &str, left: &[u8]) {
     let (sent, done, rest) = shake(packets);
-    assert_eq!((sent.as_str(), done, rest.as_slice()), (answer, Ok(Some(Opening { dialect, role, said: None })), left));
+    assert_eq!(
+        (sent.as_str(), done, rest.as_slice()),
+        (answer, Ok(Some(Opening { dialect, role, said: None, token: None })), left)
+    );
 }
 
 /// As a client that said this of itself.
 fn named(packets: &[&[u8]], dialect: Dialect, said: &str, answer: &str, left: &[u8]) {
     let (sent, done, rest) = shake(packets);
     let said = Some(Said::parse(said.as_bytes(), dialect).unwrap());
-    let opening = Opening { dialect, role: Role::Client, said };
+    let opening = Opening { dialect, role: Role::Client, said, token: None };
     assert_eq!((sent.as_str(), done, rest.as_slice()), (answer, Ok(Some(opening)), left), "{packets:?}");
 }
 
@@ -83,7 +86,11 @@ fn a_framed_opening_is_one_wherever_it_is_cut() {
             let (a, b) = stream.split_at(at);
             let (sent, done, _) = shake(&[a, b]);
             assert_eq!(sent.as_bytes(), FRAMED_CONFIRMATION, "cut at {at}");
-            assert_eq!(done, Ok(Some(Opening { dialect: Dialect::Framed, role, said: None })), "cut at {at}");
+            assert_eq!(
+                done,
+                Ok(Some(Opening { dialect: Dialect::Framed, role, said: None, token: None })),
+                "cut at {at}"
+            );
         }
         let single: Vec<&[u8]> = opening.chunks(1).collect();
         opened(&single, Dialect::Framed, role, "confirmacion acopio/2\n", b"");

@@ -11,6 +11,7 @@ pub mod peer;
 pub mod proof;
 pub mod record;
 pub mod said;
+pub mod secret;
 pub mod source;
 pub mod status;
 pub mod text;

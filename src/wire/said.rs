@@ -7,6 +7,7 @@ use std::fmt;
 
 use thiserror::Error;
 
+use super::secret::{NotASecret, Secret, TOKEN};
 use super::source::{Flaw, NOTES, NotASource, SourceName};
 use super::text::{Dialect, quote};
 
@@ -45,7 +46,7 @@ impl Who {
     /// What is wrong with it.
     pub fn from_bytes(text: &[u8]) -> Result<Self, NotASource> {
         let (name, is_group) = text.strip_suffix(b"/").map_or((text, false), |group| (group, true));
-        let wrong = |flaw| NotASource::of(text, flaw);
+        let wrong = |flaw| NotASource::of(shown(text), flaw);
         match SourceName::from_bytes(name) {
             Ok(group) if is_group => {
                 // It has to leave room for what follows.
@@ -105,6 +106,12 @@ pub enum NotSaid {
     /// The name of notes.
     #[error("{NOTES} is the name of notes, which 'acopio note' sends; say another one")]
     Notes,
+    /// What stands for a token's secret is none.
+    #[error(transparent)]
+    Token(#[from] NotASecret),
+    /// More than one token.
+    #[error("{TOKEN} is said twice; say one token")]
+    TwoTokens,
     /// The name of a group where each message is to have one of its own.
     #[error("{0}/ is the name of a group; say StoreAs for each source of it")]
     Group(SourceName),
@@ -147,7 +154,7 @@ impl Said {
     fn option(&mut self, word: &[u8], dialect: Dialect) -> Result<(), NotSaid> {
         let known = [CALLADO, CR, NUMERADO, VARIOS].into_iter().find(|option| option.as_bytes() == word);
         match known {
-            None => return Err(NotSaid::Option(quote(word))),
+            None => return Err(NotSaid::Option(quote(shown(word)))),
             Some(option) if dialect == Dialect::Framed && option != VARIOS => return Err(NotSaid::Unfit(option)),
             Some(CR) if dialect == Dialect::Raw => return Err(NotSaid::Unfit(CR)),
             Some(CALLADO) => self.quiet = true,
@@ -191,6 +198,73 @@ impl Said {
             Err(error) => Err(error),
         }
     }
+}
+
+/// A word as it may be shown: what stands behind an equals sign may be a secret whose word has a letter wrong.
+fn shown(word: &[u8]) -> &[u8] {
+    let end = memchr::memchr(b'=', word).map_or(word.len(), |at| at + 1);
+    word.get(..end).unwrap_or(word)
+}
+
+/// What a client says when it comes in: of itself, and the secret of its token.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Introduction {
+    /// What it says of itself.
+    pub said: Option<Said>,
+    /// The secret of its token.
+    pub token: Option<Secret>,
+}
+
+impl Introduction {
+    /// Reads a name, its options, and among them a token; or a token alone.
+    ///
+    /// # Errors
+    /// What is wrong with the first word that is not understood.
+    pub fn parse(words: &[u8], dialect: Dialect) -> Result<Self, NotSaid> {
+        match apart(words) {
+            None => Ok(Self { said: Some(Said::parse(words, dialect)?), token: None }),
+            Some((rest, token)) => {
+                let said = if rest.is_empty() { None } else { Some(Said::parse(&rest, dialect)?) };
+                Ok(Self { said, token: Some(token?) })
+            }
+        }
+    }
+
+    /// As [`Said::parse_late`]; who says a token means what it says.
+    ///
+    /// # Errors
+    /// It is certain that they were to be a name, or a token.
+    pub fn parse_late(words: &[u8]) -> Result<Option<Self>, NotSaid> {
+        match apart(words) {
+            Some((_, Ok(_))) => Self::parse(words, Dialect::Line).map(Some),
+            _ => Ok(Said::parse_late(words)?.map(|said| Self { said: Some(said), token: None })),
+        }
+    }
+
+    /// As [`Said::parse_exact`]; who says a token means what it says.
+    ///
+    /// # Errors
+    /// It is one word, and no name; or a token with words that are not understood.
+    pub fn parse_exact(words: &[u8]) -> Result<Option<Self>, NotSaid> {
+        match apart(words) {
+            Some((_, Ok(_))) => Self::parse(words, Dialect::Raw).map(Some),
+            _ => Ok(Said::parse_exact(words)?.map(|said| Self { said: Some(said), token: None })),
+        }
+    }
+}
+
+/// The words without the token among them, and that; none if no word is one.
+fn apart(words: &[u8]) -> Option<(Vec<u8>, Result<Secret, NotSaid>)> {
+    let mut token = None;
+    let mut rest: Vec<&[u8]> = Vec::new();
+    for word in words.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty()) {
+        match word.strip_prefix(TOKEN.as_bytes()) {
+            None => rest.push(word),
+            Some(_) if token.is_some() => token = Some(Err(NotSaid::TwoTokens)),
+            Some(secret) => token = Some(Secret::from_bytes(secret).map_err(NotSaid::Token)),
+        }
+    }
+    token.map(|token| (rest.join(&b' '), token))
 }
 
 /// Whether a word is an option, or one with a letter too many, too few or wrong.
@@ -306,7 +380,69 @@ mod tests {
         assert_eq!(alone.split(b"a b"), Ok((name("esp7"), &b"a b"[..])));
     }
 
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn a_token_stands_anywhere_among_the_words_or_alone() {
+        let token = Some(SECRET.parse().unwrap());
+        let word = format!("token={SECRET}");
+        for words in [format!("esp7 varios {word}"), format!("{word} esp7 varios"), format!(" esp7  {word}\tvarios")] {
+            let said = Introduction::parse(words.as_bytes(), Dialect::Framed).unwrap();
+            assert_eq!((said.said.unwrap().to_string().as_str(), said.token), ("esp7 varios", token), "{words}");
+        }
+        for dialect in [Dialect::Line, Dialect::Raw, Dialect::Framed] {
+            assert_eq!(Introduction::parse(word.as_bytes(), dialect), Ok(Introduction { said: None, token }));
+        }
+        let late = Introduction { said: None, token };
+        assert_eq!(Introduction::parse_late(word.as_bytes()), Ok(Some(late)));
+        assert_eq!(Introduction::parse_exact(word.as_bytes()), Ok(Some(late)));
+        assert_eq!(Introduction::parse_late(b"token=21.5 V"), Ok(None), "a reading");
+        assert!(Introduction::parse_exact(format!("esp@7 {word}").as_bytes()).is_err(), "no message has a token in it");
+    }
+
+    #[test]
+    fn no_error_shows_a_secret() {
+        for words in [
+            format!("esp7 token={SECRET} calado"),
+            format!("esp7 tokn={SECRET}"),
+            format!("esp7 TOKEN={SECRET}"),
+            format!("token={SECRET} token={SECRET}"),
+            format!("esp7 token={SECRET}0"),
+            format!("Token={SECRET}"),
+            format!("tokn={SECRET}"),
+            format!("esp+7,token={SECRET}"),
+        ] {
+            for error in [Dialect::Line, Dialect::Framed, Dialect::Raw]
+                .map(|dialect| Introduction::parse(words.as_bytes(), dialect).unwrap_err())
+            {
+                assert!(!format!("{error} {error:?}").contains(SECRET), "{error:?}");
+            }
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_is_said_with_a_token_is_understood(name in any_name(), bytes: [u8; 16], alone: bool, several: bool) {
+            let said = Said { several, ..Said::only(name) };
+            let introduction = Introduction { said: (!alone).then_some(said), token: Some(Secret::from_random(bytes)) };
+            let opening = super::super::text::framed_client_opening(&introduction);
+            let words = opening.strip_prefix(b"peticion acopio/2\ncliente ").unwrap().strip_suffix(b"\n").unwrap();
+            prop_assert_eq!(Introduction::parse(words, Dialect::Framed), Ok(introduction));
+        }
+
+        #[test]
+        fn any_words_with_a_token_are_understood_or_refused(
+            before in prop::collection::vec(any::<u8>(), 0..20), after in prop::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let words = [&before, format!(" token={SECRET} ").as_bytes(), &after].concat();
+            for dialect in [Dialect::Line, Dialect::Raw, Dialect::Framed] {
+                match Introduction::parse(&words, dialect) {
+                    Ok(introduction) => prop_assert!(introduction.token.is_some()),
+                    Err(error) => prop_assert!(!error.to_string().contains(SECRET)),
+                }
+            }
+        }
+
         #[test]
         fn what_is_said_is_understood(
             name in any_name(), group: bool, quiet: bool, cr: bool, numbered: bool, several: bool,

@@ -10,7 +10,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 
 use super::error::Refusal;
-use super::said::Said;
+use super::said::Introduction;
+use super::secret;
 use crate::limits::LINE_BYTES_MAX;
 
 /// First word of every connection.
@@ -52,10 +53,18 @@ pub const NO_NODES_TEXT: &str = "no hay dataNodes; start one with 'acopio data -
 
 /// What a framed client sends before its first frame; it need not wait for the answer in between.
 pub const FRAMED_CLIENT_OPENING: &[u8] = b"peticion acopio/2\ncliente\n";
-/// What a framed client sends before its first frame that says something of itself.
+/// What a framed client sends before its first frame, with what it says of itself.
 #[must_use]
-pub fn framed_client_opening(said: &Said) -> Vec<u8> {
-    format!("{PETICION} {VERSION}\n{CLIENTE} {said}\n").into_bytes()
+pub fn framed_client_opening(introduction: &Introduction) -> Vec<u8> {
+    let said = introduction.said.map(|said| format!(" {said}")).unwrap_or_default();
+    let mut opening = format!("{PETICION} {VERSION}\n{CLIENTE}{said}").into_bytes();
+    if let Some(token) = &introduction.token {
+        opening.push(b' ');
+        opening.extend_from_slice(secret::TOKEN.as_bytes());
+        opening.extend_from_slice(token.expose());
+    }
+    opening.push(b'\n');
+    opening
 }
 
 /// What a framed data node sends before its first frame.
@@ -77,13 +86,14 @@ pub enum Dialect {
     Framed,
 }
 
-/// The first line of foreign bytes, escaped and bounded, for an error.
+/// The first line of foreign bytes, escaped and bounded, for an error; without the secret of a token.
 #[must_use]
 pub fn quote(bytes: &[u8]) -> String {
     let end = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
     let line = bytes.get(..end).unwrap_or(bytes);
-    match line.get(..QUOTE_BYTES) {
-        Some(start) if line.len() > QUOTE_BYTES => format!("{}…", start.escape_ascii()),
+    let most = secret::hidden_from(line).unwrap_or(line.len()).min(QUOTE_BYTES);
+    match line.get(..most) {
+        Some(start) if line.len() > most => format!("{}…", start.escape_ascii()),
         _ => line.escape_ascii().to_string(),
     }
 }

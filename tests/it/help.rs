@@ -4,9 +4,9 @@ use std::process::Output;
 
 use crate::common::{self, Port};
 
-const SUBCOMMANDS: [&str; 23] = [
+const SUBCOMMANDS: [&str; 24] = [
     "up", "demo", "health", "head", "data", "client", "send", "collect", "read", "status", "devices", "drain", "key",
-    "verify", "audit", "torture", "bench", "web", "zk", "device", "broker", "calc", "replay",
+    "token", "verify", "audit", "torture", "bench", "web", "zk", "device", "broker", "calc", "replay",
 ];
 
 fn acopio(args: &[&str]) -> Output {

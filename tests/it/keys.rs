@@ -358,14 +358,14 @@ fn nodes_that_speak_text_come_in_where_no_key_is_given_or_their_address_is() {
 }
 
 /// A network of its own, with an address that is not on loopback; it goes with this.
-struct Alone(String);
+pub(super) struct Alone(String);
 
 impl Alone {
     /// A network for measurements, which nobody has (RFC 2544).
-    const ADDRESS: &str = "198.18.0.1";
+    pub(super) const ADDRESS: &str = "198.18.0.1";
 
-    fn new() -> Self {
-        let alone = Self(format!("acopiokey{}", std::process::id()));
+    pub(super) fn new(what: &str) -> Self {
+        let alone = Self(format!("acopio{what}{}", std::process::id()));
         alone.ip(&["netns", "add", &alone.0]);
         alone.ip(&["-n", &alone.0, "link", "set", "lo", "up"]);
         alone.ip(&["-n", &alone.0, "addr", "add", &format!("{}/32", Self::ADDRESS), "dev", "lo"]);
@@ -377,7 +377,7 @@ impl Alone {
         need("a network of its own (iproute2)", command.args(words).env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin"));
     }
 
-    fn acopio(&self, words: &[&str]) -> Command {
+    pub(super) fn acopio(&self, words: &[&str]) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.0]).arg(acopio().get_program()).args(words);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ACOPIO_")) {
@@ -399,7 +399,7 @@ impl Drop for Alone {
 #[test]
 fn a_key_that_the_head_made_is_asked_of_who_comes_from_elsewhere() {
     let dir = tempfile::tempdir().unwrap();
-    let alone = Alone::new();
+    let alone = Alone::new("key");
     let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let (here, away) = ("127.0.0.1:5000", format!("{}:5000", Alone::ADDRESS));
     let head = Process::start(alone.acopio(&["head", "--listen", "0.0.0.0:5000", "--logs", &at("head"), "--no-icmp"]));

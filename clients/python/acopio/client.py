@@ -30,7 +30,7 @@ from typing import Deque, Iterable, Iterator, Optional, Union
 from .connection import head_list
 from .errors import BadArgument, ClientClosed, MessageTooLong, TimedOut, WindowFull, not_kept
 from .ledger import Entry, Failed, Receipt
-from .names import source_name
+from .names import secret_of, source_name
 from .protocol import MESSAGE_BYTES_MAX, RETRY_FOR, TEXT_PREFIX, WINDOW_BYTES, WINDOW_MESSAGES
 from .sender import Sender
 
@@ -75,6 +75,7 @@ class Client:
         heads: Heads,
         *,
         name: Optional[str] = None,
+        token: Optional[str] = None,
         text: bool = False,
         retry_for: float = RETRY_FOR,
         window: int = WINDOW_MESSAGES,
@@ -84,6 +85,7 @@ class Client:
         used, the next when it is lost. Nothing is dialled before there is a message.
 
         ``name``: the source whose messages these are, such as ``esp7`` or ``taller/horno``; others may have it, too.
+        ``token``: the secret of a token, for heads that ask clients for one.
         ``text``: messages are stored as those of text clients are, with ``mensaje: `` in front.
         ``retry_for``: seconds to go on trying while no head keeps anything, ``math.inf`` for ever; what waits is then
         given up, each message with NotKept.
@@ -95,7 +97,7 @@ class Client:
         self._name = None if name is None else source_name(name)
         self._window, self._window_bytes = window, window_bytes
         self._bytes_max = MESSAGE_BYTES_MAX - (len(TEXT_PREFIX) if text else 0)
-        self._sender = Sender(head_list(heads), text, retry_for)
+        self._sender = Sender(head_list(heads), text, retry_for, secret_of(token))
 
     @property
     def identity(self) -> str:
@@ -260,6 +262,7 @@ def send(
     message: Message,
     *,
     name: Optional[str] = None,
+    token: Optional[str] = None,
     text: bool = False,
     retry_for: float = RETRY_FOR,
 ) -> Receipt:
@@ -270,7 +273,7 @@ def send(
     >>> print(receipt.id.time.tzinfo, receipt.nodes)
     UTC ('127.0.0.2',)
     """
-    client = Client(heads, name=name, text=text, retry_for=retry_for)
+    client = Client(heads, name=name, token=token, text=text, retry_for=retry_for)
     try:
         return client.send(message)
     finally:

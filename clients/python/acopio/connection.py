@@ -246,19 +246,23 @@ class Connection:
 OpenSteps = Generator[Want, None, Connection]
 
 
-def open_connection(head: str, patience: float, first: bytes) -> OpenSteps:
+def open_connection(head: str, patience: float, first: bytes, token: Optional[str]) -> OpenSteps:
     """Reaches a head and has it confirm the dialect; ``first`` is said in the same breath as the opening."""
     until = time.monotonic() + patience
     sock = yield from _dial(head, until, patience)
     connection = Connection(sock)
     try:
-        connection.say(OPENING + first)
+        connection.say(_opening(token) + first)
         end = min(until, time.monotonic() + HANDSHAKE_TIME_MAX)
         yield from _confirmed(connection, sock, end, min(patience, HANDSHAKE_TIME_MAX))
         return connection
     except BaseException:
         connection.close()
         raise
+
+
+def _opening(token: Optional[str]) -> bytes:
+    return OPENING if token is None else OPENING[:-1] + b" token=" + token.encode() + b"\n"
 
 
 def _confirmed(

@@ -86,8 +86,10 @@ _Over = Generator[Union[Want, Delivery], None, bool]
 class Link:
     """One read over any head of a list."""
 
-    def __init__(self, heads: tuple[str, ...], query: Query, retry_for: float) -> None:
-        self._heads, self._query, self._retry_for = heads, query, retry_for
+    def __init__(
+        self, heads: tuple[str, ...], query: Query, retry_for: float, secret: Optional[str] = None
+    ) -> None:
+        self._heads, self._query, self._retry_for, self._secret = heads, query, retry_for, secret
         self._troubles = Troubles(heads)
         self._connections = 0
         #: Everything below it was sent that is there.
@@ -167,7 +169,7 @@ class Link:
         # What comes has no order: a head whose clock is behind gives ids that were passed long ago.
         since = query.since if live else self._reached
         asks = frames.read(since, query.until, query.client, query.follow, query.partial, token, query.sources)
-        connection = yield from open_connection(head, patience, asks)
+        connection = yield from open_connection(head, patience, asks, self._secret)
         try:
             self._connections += 1
             self._source = Lines(head, self._connections, since, since, b"", live)

@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import re
-from typing import Sequence, Union
+from typing import Optional, Sequence, Union
 
 from .errors import BadArgument
 from .protocol import FILTER_NAMES_MAX, SOURCE_NAME_BYTES_MAX
 
+_SECRET = re.compile("[0-9a-f]{32}")
 _PART = "[A-Za-z0-9._-]+"
 _NAME = re.compile(f"(?!acopio/){_PART}(?:/{_PART})*")
 
@@ -25,6 +26,19 @@ def source_name(text: str) -> str:
             f"take 1 to {SOURCE_NAME_BYTES_MAX} of A-Za-z0-9._-, and / inside for groups",
         )
     return text
+
+
+def secret_of(token: Optional[str]) -> Optional[str]:
+    """The secret of a token, without white space around it, if it is one; BadArgument, without it, if it is none.
+
+    >>> secret_of("00112233445566778899aabbccddeeff\\n")
+    '00112233445566778899aabbccddeeff'
+    """
+    if token is None:
+        return None
+    if _SECRET.fullmatch(token.strip()) is None:
+        raise BadArgument("the token", "is none", "give the 32 digits 0-9a-f that 'acopio token new' shows")
+    return token.strip()
 
 
 def source_names(names: Union[str, Sequence[str]]) -> tuple[str, ...]:

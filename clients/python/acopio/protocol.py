@@ -61,6 +61,7 @@ class Code(enum.IntEnum):
     LEDGER_OVER = 15
     LEDGER_KNOWN = 16
     UNPROVEN = 17
+    DENIED = 18
 
 
 class Sync(enum.IntEnum):

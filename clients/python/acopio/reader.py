@@ -40,7 +40,7 @@ from .errors import missing as nodes_missing
 from .ids import MAX, ZERO, RecordId, client_number
 from .link import End, HeadLost, Lines, Link, Live, Query, WaitingFor
 from .moments import Moment, moment_id
-from .names import source_names
+from .names import secret_of, source_names
 from .order import Order, warm_up
 from .protocol import CLIENT_RETRIES, RETRY_FOR
 from .records import LineError, Record, decode_all
@@ -56,7 +56,12 @@ class Reader(Iterator[Record]):
     """A read under way. Any thread may ask it, one at a time, and any other thread may close it."""
 
     def __init__(
-        self, heads: tuple[str, ...], query: Query, retry_for: float, on_event: Optional[Callable[[Event], None]]
+        self,
+        heads: tuple[str, ...],
+        query: Query,
+        retry_for: float,
+        on_event: Optional[Callable[[Event], None]],
+        token: Optional[str] = None,
     ) -> None:
         """For ``read`` and ``follow``."""
         # Second copies of what is before the beginning are known by what was before it.
@@ -64,7 +69,7 @@ class Reader(Iterator[Record]):
         since = warm_up(query.since) if may_be_twice else query.since
         self._order = Order(query.since, follows=query.follow, lacks_numbers=bool(query.sources))
         self._partial, self._on_event = query.partial, on_event
-        self._link = Link(heads, query._replace(since=since), retry_for)
+        self._link = Link(heads, query._replace(since=since), retry_for, token)
         self._steps = self._link.run()
         self._want: Optional[Want] = None
         self._waker = Waker()
@@ -272,6 +277,7 @@ def read(
     until: Optional[Moment] = None,
     client: Optional[str] = None,
     sources: Sources = (),
+    token: Optional[str] = None,
     partial: bool = False,
     retry_for: float = RETRY_FOR,
     on_event: Optional[Callable[[Event], None]] = None,
@@ -281,6 +287,7 @@ def read(
     ``since``, ``until``: from when on, and before when: a record id, a datetime, a timedelta ago, or text such as
     ``"10m"`` or ``"2026-11-21"``. ``client``: only this client's.
     ``sources``: only these sources' and groups', as ``"esp7"`` or ``["esp7", "taller/"]``.
+    ``token``: the secret of a token, for heads that ask clients for one.
     ``partial``: go on without data nodes that are away; ``missing`` of the reader names them at the end. Without it the
     read waits for them, and ends with NodesMissing if they do not come.
     ``retry_for``: seconds to go on trying while no head brings the read further.
@@ -293,7 +300,7 @@ def read(
     >>> [record.text for record in acopio.read("127.0.0.1:5000", client=writer.identity)]
     ['uno', 'dos']
     """
-    return _begin(heads, since, until, client, sources, False, partial, retry_for, on_event)
+    return _begin(heads, since, until, client, sources, token, False, partial, retry_for, on_event)
 
 
 def follow(
@@ -303,6 +310,7 @@ def follow(
     until: Optional[Moment] = None,
     client: Optional[str] = None,
     sources: Sources = (),
+    token: Optional[str] = None,
     partial: bool = False,
     on_event: Optional[Callable[[Event], None]] = None,
 ) -> Reader:
@@ -317,7 +325,7 @@ def follow(
     ...     print(next(reader).text)
     hola
     """
-    return _begin(heads, since, until, client, sources, True, partial, math.inf, on_event)
+    return _begin(heads, since, until, client, sources, token, True, partial, math.inf, on_event)
 
 
 def _begin(
@@ -326,6 +334,7 @@ def _begin(
     until: Optional[Moment],
     client: Optional[str],
     sources: Sources,
+    token: Optional[str],
     follow: bool,
     partial: bool,
     retry_for: float,
@@ -340,7 +349,8 @@ def _begin(
         raise BadArgument("the client to read", str(error), "take it from a record or a receipt") from None
     if not retry_for > 0:
         raise BadArgument("a read", f"retry_for is {retry_for}", "give a number of seconds above 0")
-    return Reader(head_list(heads), Query(begin, end, who, follow, partial, source_names(sources)), retry_for, on_event)
+    query = Query(begin, end, who, follow, partial, source_names(sources))
+    return Reader(head_list(heads), query, retry_for, on_event, secret_of(token))
 
 
 def _differ(one: Record, other: Record) -> bool:

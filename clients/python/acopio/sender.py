@@ -48,8 +48,10 @@ class _OutOfTime(Exception):
 class Sender:
     """What a client and its thread share. The thread keeps this, not the client, alive."""
 
-    def __init__(self, heads: tuple[str, ...], text: bool, retry_for: float) -> None:
-        self._heads, self._text, self._retry_for = heads, text, retry_for
+    def __init__(
+        self, heads: tuple[str, ...], text: bool, retry_for: float, token: Optional[str] = None
+    ) -> None:
+        self._heads, self._text, self._retry_for, self._token = heads, text, retry_for, token
         self.lock = threading.Lock()
         #: Told when messages were settled, or nothing more will be.
         self.settled = threading.Condition(self.lock)
@@ -204,7 +206,7 @@ class Sender:
     def _open(self, place: int, head: str) -> Connection:
         patience = open_max(len(self._heads), self._retry_for)
         hello = frames.hello(client_number(self.ledger.client), self._text)
-        steps = open_connection(head, patience, hello)
+        steps = open_connection(head, patience, hello, self._token)
         try:
             while True:
                 want = next(steps)

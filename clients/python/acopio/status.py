@@ -10,22 +10,28 @@ from __future__ import annotations
 import json
 import math
 import time
-from typing import Any
+from typing import Any, Optional
 
 from . import frames
 from .connection import Connection, Ended, head_list, open_connection, out_of_place, refused, silent, wait
 from .errors import HeadFailed
+from .names import secret_of
 from .protocol import DIAL_TIME_MAX
 
 
 def status_of(
-    head: str, *, clients: bool = False, ledgers: bool = False, timeout: float = DIAL_TIME_MAX
+    head: str,
+    *,
+    clients: bool = False,
+    ledgers: bool = False,
+    token: Optional[str] = None,
+    timeout: float = DIAL_TIME_MAX,
 ) -> "dict[str, Any]":
     """What a head says of itself and its data nodes, as ``acopio status --format json`` has it; with ``clients`` who is
-    connected, with ``ledgers`` each ledger, too. HeadFailed if it can't be asked within so many seconds."""
+    connected, with ``ledgers`` each ledger, too. ``token`` is for heads that ask clients for one. HeadFailed if it can't be asked within so many seconds."""
     (name,) = head_list([head])
     try:
-        said = _ask(name, frames.status_query(clients, ledgers), timeout)
+        said = _ask(name, frames.status_query(clients, ledgers), timeout, secret_of(token))
         report = json.loads(said)
     except Ended as ended:
         raise HeadFailed(f"head {name}", ended.cause, ended.remedy or "see its log") from None
@@ -36,9 +42,9 @@ def status_of(
     return report
 
 
-def _ask(head: str, question: bytes, timeout: float) -> bytes:
+def _ask(head: str, question: bytes, timeout: float, token: Optional[str]) -> bytes:
     until = time.monotonic() + timeout
-    steps = open_connection(head, timeout, question)
+    steps = open_connection(head, timeout, question, token)
     try:
         while True:
             wait(next(steps), None, math.inf)

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use crate::client;
+use crate::client::Asker;
 use crate::client::reader::{Config, Query};
 use crate::limits::{DEVICES_LAST_READ_MAX, PLOT_TIME_DEFAULT};
 use crate::reading::{Reading, Rules, UnixNs, Value};
@@ -133,12 +133,12 @@ impl Devices {
     /// Asks and prints.
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(Global { quiet: global.quiet || !global.verbose, ..global }, &[])?;
-        let heads = self.heads.checked()?;
+        let heads = self.heads.fixed()?;
         let rules = self.rules.as_deref().map_or_else(|| Ok(Rules::default()), asked::rules)?;
         runtime::run_short(async {
-            let mut report = ask(&heads).await?;
+            let config = Config::following(heads);
+            let mut report = ask(&Asker::new(config.token), &config.heads()).await?;
             let known = report.devices.len();
-            let config: Config = heads.into();
             let mut told: Vec<Told> = std::mem::take(&mut report.devices)
                 .into_iter()
                 .filter(|device| self.wants(device))
@@ -234,10 +234,10 @@ impl From<crate::reading::Field> for Last {
 }
 
 /// Asks one head after the other; what became of each, if none answers.
-pub(crate) async fn ask(heads: &[String]) -> Result<DevicesReport> {
+pub(crate) async fn ask(asker: &Asker, heads: &[String]) -> Result<DevicesReport> {
     let mut troubles = Vec::new();
     for head in heads {
-        match client::devices(head).await {
+        match asker.devices(head).await {
             Ok(report) => return Ok(report),
             Err(error) => troubles.push(error.to_string()),
         }

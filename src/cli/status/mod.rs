@@ -4,7 +4,7 @@ mod table;
 
 use std::time::Duration;
 
-use crate::client;
+use crate::client::Asker;
 use crate::printable;
 use crate::wire::status::StatusReport;
 use anyhow::{Context as _, Result, bail};
@@ -74,25 +74,25 @@ impl Status {
     /// Asks and prints.
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
-        let heads = self.heads.checked()?;
+        let (heads, asker) = (self.heads.checked()?, Asker::new(self.heads.token.read()?));
         runtime::run_short(async {
             match self.watch {
-                None => self.show(&self.ask(&heads).await?),
-                Some(every) => self.again_and_again(&heads, every).await,
+                None => self.show(&self.ask(&asker, &heads).await?),
+                Some(every) => self.again_and_again(&asker, &heads, every).await,
             }
         })?;
         Ok(Outcome::Done)
     }
 
     /// Asks one head after the other; what became of each, if none answers.
-    async fn ask(&self, heads: &[String]) -> Result<Answer> {
+    async fn ask(&self, asker: &Asker, heads: &[String]) -> Result<Answer> {
         let mut troubles = Vec::new();
         for head in heads {
             let asked = async {
                 match (self.clients, self.ledgers) {
-                    (true, _) => client::status_with_clients(head).await,
-                    (_, true) => client::status_with_ledgers(head).await,
-                    _ => client::status(head).await,
+                    (true, _) => asker.status_with_clients(head).await,
+                    (_, true) => asker.status_with_ledgers(head).await,
+                    _ => asker.status(head).await,
                 }
             };
             troubles.push(match tokio::time::timeout(self.timeout, asked).await {
@@ -105,12 +105,12 @@ impl Status {
     }
 
     /// Heads come and go while somebody looks: only what can't be printed ends it.
-    async fn again_and_again(&self, heads: &[String], every: Duration) -> Result<()> {
+    async fn again_and_again(&self, asker: &Asker, heads: &[String], every: Duration) -> Result<()> {
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            match self.ask(heads).await {
+            match self.ask(asker, heads).await {
                 Ok(answer) => self.show(&answer)?,
                 Err(error) => print::err(&error.to_string()),
             }

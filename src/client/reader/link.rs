@@ -23,6 +23,7 @@ use crate::net::{Backoff, Stream, make_room};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame};
 use crate::wire::id::RecordId;
+use crate::wire::said::Introduction;
 
 /// What the task hands to the reader.
 pub(super) enum Delivery {
@@ -208,7 +209,8 @@ impl Link {
         self.waiting = None;
         let patience = if self.query.follow { Duration::MAX } else { self.config.retry_for };
         let patience = open_max(self.heads.len(), patience).min(self.left());
-        let opened = timeout(patience, open(&self.config.net, head, None)).await;
+        let introduction = Introduction { said: None, token: self.config.token };
+        let opened = timeout(patience, open(&self.config.net, head, introduction)).await;
         let (mut socket, mut buffer) = opened.unwrap_or(Err(Ended::Silent(patience)))?;
         let mut out = BytesMut::new();
         let token = self.token.clone().unwrap_or_default();

@@ -68,6 +68,7 @@ use crate::net::{self, Net};
 use crate::wire::filter::SourceFilter;
 use crate::wire::frame::Frame;
 use crate::wire::id::{ClientId, ID_CHARS, RecordId};
+use crate::wire::secret::Secret;
 use link::{Delivery, Link, Source};
 #[cfg(feature = "server")]
 pub(crate) use local::{Local, LocalEnd};
@@ -81,6 +82,8 @@ pub use order::{PLANTED, Planted};
 pub struct Config {
     /// Heads, `host:port` each; the first that answers is used, the next when it is lost.
     pub heads: Vec<String>,
+    /// The secret of a token, for heads that ask clients for one.
+    pub token: Option<Secret>,
     /// Time a read that does not follow goes on trying while no head brings it further. One that follows tries for ever,
     /// as does [`Duration::MAX`].
     pub retry_for: Duration,
@@ -100,6 +103,7 @@ impl From<Vec<String>> for Config {
         let (retry_for, net, seed) = (limits::READER_RETRY_TIME_DEFAULT, Net::default(), rand::random());
         Self {
             heads,
+            token: None,
             retry_for,
             followed: None,
             #[cfg(feature = "server")]
@@ -120,7 +124,7 @@ impl From<Local> for Config {
 impl Config {
     /// A list of heads that may change.
     pub(crate) fn following(heads: net::Heads) -> Self {
-        Self { followed: Some(heads), ..Vec::new().into() }
+        Self { token: heads.token(), followed: Some(heads), ..Vec::new().into() }
     }
 
     /// The heads of now.

@@ -48,6 +48,7 @@ impl World {
                     heartbeat: shape.heartbeat,
                     icmp: false,
                     solo: None,
+                    admits: head::Admits::Everybody,
                     gate: gate(seed),
                     cluster: CLUSTER.to_owned(),
                     replicas: shape.replicas,

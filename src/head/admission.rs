@@ -1,0 +1,272 @@
+//! Who is let in as a client, and what it may do: everybody, or who has a token.
+//!
+//! What a connection may do is in its [`Exit`](super::guests::Exit) from the moment it is let in. When the file of tokens
+//! changes, what each connection may do changes with it, and those whose token is gone or over end.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use super::guests::Exit;
+use super::state::Head;
+use super::tokens::{Role, SecretHash, Token, Tokens, file};
+use crate::limits;
+use crate::wire::error::{Code, Refusal};
+use crate::wire::said::Who;
+use crate::wire::secret::Secret;
+
+/// Whom a head lets in as a client.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Admits {
+    /// Everybody.
+    #[default]
+    Everybody,
+    /// Who has a token.
+    Tokens {
+        /// The file of tokens.
+        path: PathBuf,
+        /// What it said at the start.
+        tokens: Tokens,
+        /// Secrets are taken from other machines, too, over plain TCP.
+        in_the_clear: bool,
+    },
+}
+
+/// How it is known which token a connection has.
+#[derive(Clone, Copy, Debug)]
+enum Shown {
+    Secret(SecretHash),
+    From(IpAddr),
+}
+
+impl Shown {
+    fn token(&self, tokens: &Tokens) -> Option<Arc<Token>> {
+        match self {
+            Self::Secret(hash) => tokens.of_secret(hash),
+            Self::From(ip) => tokens.of_address(*ip),
+        }
+    }
+}
+
+/// What a connection was let in with.
+#[derive(Clone, Debug)]
+pub(crate) struct Grant {
+    shown: Shown,
+    token: Arc<Token>,
+}
+
+impl Exit {
+    /// Whether the peer was let in with a token.
+    pub(crate) fn is_granted(&self) -> bool {
+        self.grant.borrow().is_some()
+    }
+
+    /// Whether the peer may do this; where no tokens are asked for, it may.
+    ///
+    /// # Errors
+    /// Its token does not let it: tell it.
+    pub(crate) fn may(&self, role: Role) -> Result<(), Refusal> {
+        self.may_one_of(&[role])
+    }
+
+    /// Whether the peer has one of these roles.
+    ///
+    /// # Errors
+    /// As [`may`](Self::may).
+    pub(crate) fn may_one_of(&self, roles: &[Role]) -> Result<(), Refusal> {
+        let grant = self.grant.borrow();
+        match &*grant {
+            Some(Grant { token, .. }) if !roles.iter().any(|role| token.may(*role)) => {
+                let words: Vec<String> = roles.iter().map(ToString::to_string).collect();
+                let (name, role) = (&token.name, words.join(" or "));
+                Err(denied(format!("the token {name} has not the role {role} that this needs; take another token")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the peer may write as this source, or as all of this group.
+    ///
+    /// # Errors
+    /// As [`may`](Self::may).
+    pub(crate) fn may_write_as(&self, who: Option<Who>) -> Result<(), Refusal> {
+        let grant = self.grant.borrow();
+        match &*grant {
+            Some(Grant { token, .. }) if !token.may_write_as(who) => {
+                let name = &token.name;
+                let may = token.sources.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let who = who.map_or_else(|| "without a name".to_owned(), |who| format!("as {who}"));
+                let mut may = may;
+                may.truncate(may.floor_char_boundary(limits::TEXT_BYTES_MAX / 2));
+                Err(denied(format!("the token {name} does not let write {who}; write as one of: {may}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The token that it was let in with, and how many messages a second it has.
+    fn pace(&self) -> Option<(String, f64)> {
+        let grant = self.grant.borrow();
+        let token = &grant.as_ref()?.token;
+        token.rate.map(|rate| (token.name.clone(), f64::from(rate.get())))
+    }
+}
+
+impl Head {
+    /// Lets a client in, if it may come in; what it may do is in its exit from then on.
+    ///
+    /// # Errors
+    /// It may not: tell it. All reasons take the same time.
+    pub(crate) async fn admit(&self, peer: SocketAddr, secret: Option<Secret>, exit: &Rc<Exit>) -> Result<(), Refusal> {
+        let Admits::Tokens { in_the_clear, .. } = &self.config.admits else { return Ok(()) };
+        if exit.is_granted() {
+            return Ok(());
+        }
+        match self.look(peer.ip().to_canonical(), secret, *in_the_clear) {
+            Ok(grant) => {
+                exit.grant.replace(Some(grant));
+                self.bearers.borrow_mut().push(Rc::downgrade(exit));
+                Ok(())
+            }
+            Err(refusal) => {
+                sleep(limits::ADMISSION_REFUSED_AFTER).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Whether a client that comes from there has to say a token.
+    pub(crate) fn wants_token(&self, ip: IpAddr) -> bool {
+        let wants = matches!(self.config.admits, Admits::Tokens { .. });
+        wants && self.tokens.borrow().of_address(ip.to_canonical()).is_none()
+    }
+
+    fn look(&self, ip: IpAddr, secret: Option<Secret>, in_the_clear: bool) -> Result<Grant, Refusal> {
+        let tokens = self.tokens.borrow();
+        let shown = match secret {
+            None => Shown::From(ip),
+            Some(_) if !in_the_clear && !ip.is_loopback() => return Err(denied(IN_THE_CLEAR.to_owned())),
+            Some(_) if !self.tries.borrow_mut().may(ip, Instant::now()) => {
+                let text = format!("too many wrong tokens came from {ip}; try again in some seconds");
+                return Err(Refusal::new(Code::Busy, text));
+            }
+            Some(secret) => Shown::Secret(SecretHash::of(&secret)),
+        };
+        match shown.token(&tokens) {
+            Some(token) if token.is_over(self.config.clock.now()) => Err(over(&token)),
+            Some(token) => Ok(Grant { shown, token }),
+            None if secret.is_some() => {
+                self.tries.borrow_mut().wrong(ip, Instant::now());
+                Err(denied(WRONG.to_owned()))
+            }
+            None => Err(denied(format!("this head asks clients for a token, and {ip} said none; {HOW}"))),
+        }
+    }
+
+    /// Has every connection do what its token lets it do now, and ends those whose token is gone or over.
+    fn look_again(&self) {
+        let (tokens, now) = (self.tokens.borrow(), self.config.clock.now());
+        self.bearers.borrow_mut().retain(|bearer| {
+            let Some(exit) = bearer.upgrade() else { return false };
+            let Some(grant) = exit.grant.borrow().clone() else { return false };
+            match still(&grant, &tokens, now) {
+                Ok(grant) => {
+                    exit.grant.replace(Some(grant));
+                    true
+                }
+                Err(refusal) => {
+                    exit.end(refusal);
+                    false
+                }
+            }
+        });
+    }
+
+    /// Waits until the token of a connection has so many messages free.
+    pub(crate) async fn pace(&self, exit: &Exit, messages: u16) {
+        let Some((name, rate)) = exit.pace() else { return };
+        let wait = {
+            let mut paces = self.paces.borrow_mut();
+            let now = Instant::now();
+            paces.retain(|_, until| *until > now);
+            let until = paces.entry(name).or_insert(now);
+            let wait = until.saturating_duration_since(now);
+            *until += Duration::from_secs_f64(f64::from(messages) / rate);
+            wait
+        };
+        sleep(wait).await;
+    }
+}
+
+/// Connections that were let in with a token.
+pub(super) type Bearers = Vec<Weak<Exit>>;
+
+/// What a connection may do by the tokens of now.
+fn still(grant: &Grant, tokens: &Tokens, now: SystemTime) -> Result<Grant, Refusal> {
+    match grant.shown.token(tokens) {
+        Some(token) if token.is_over(now) => Err(over(&token)),
+        Some(token) => Ok(Grant { token, ..grant.clone() }),
+        None => Err(denied(format!("the token {} is revoked; ask for another one", grant.token.name))),
+    }
+}
+
+const HOW: &str =
+    "give the command --token-file FILE, or say token=SECRET behind the name; 'acopio token new' makes one";
+const WRONG: &str = "this head knows no such token: it is wrong or revoked; ask for another one";
+const IN_THE_CLEAR: &str = "this head takes tokens from its own machine alone, for one that crosses a network in the clear can be \
+    read there; have this one revoked, and start the head with --tokens-in-the-clear if the network is to be trusted";
+
+fn denied(text: String) -> Refusal {
+    Refusal::new(Code::Denied, text)
+}
+
+fn over(token: &Token) -> Refusal {
+    let until = token.until.as_ref().map(ToString::to_string).unwrap_or_default();
+    denied(format!("the token {} was good until {until}; ask for another one", token.name))
+}
+
+/// When the file was changed, and how long it was.
+type Seen = Option<(SystemTime, u64)>;
+
+/// Reads the file of tokens whenever it changes and at SIGHUP, until the head is dropped.
+pub(crate) async fn follow(head: Rc<Head>) {
+    let Admits::Tokens { path, .. } = &head.config.admits else { return };
+    let mut hangups = match signal(SignalKind::hangup()) {
+        Ok(hangups) => hangups,
+        Err(error) => return tracing::error!("cannot watch for SIGHUP: {error}; the tokens of the start count"),
+    };
+    let look = || std::fs::metadata(path).ok().and_then(|meta| Some((meta.modified().ok()?, meta.len())));
+    let mut seen: Seen = None;
+    let mut ticks = interval(limits::BOOK_LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let asked = tokio::select! {
+            _ = ticks.tick() => false,
+            _ = hangups.recv() => true,
+        };
+        let now = look();
+        if asked || now != seen {
+            seen = now;
+            match file::read(path) {
+                Ok((tokens, wrong)) => {
+                    tell(&wrong);
+                    tracing::info!("{} tokens in {}", tokens.len(), path.display());
+                    head.tokens.replace(tokens);
+                }
+                Err(error) => tracing::warn!("{error}; the tokens of before count"),
+            }
+        }
+        head.look_again();
+    }
+}
+
+/// Says what is wrong with the file.
+fn tell(wrong: &[impl fmt::Display]) {
+    wrong.iter().take(limits::BOOK_WRONG_TOLD_MAX).for_each(|wrong| tracing::warn!("{wrong}"));
+}
