@@ -149,14 +149,19 @@ mod tests {
     #[tokio::test]
     async fn a_record_that_is_known_by_its_id_is_read_without_what_was_before() {
         let id: RecordId = "1795852542hiVw4cHT4I".parse().expect("an id");
-        let asked = Local::new(move |query, _| {
-            assert_eq!((query.from, query.until), (id, id.next()));
-            Ok(LocalEnd { next: query.until, missing: Vec::new() })
+        let alone = Local::new(move |query, _| {
+            let is_alone = (query.from, query.until) == (id, id.next());
+            let end = LocalEnd { next: query.until, missing: Vec::new() };
+            is_alone.then_some(end).ok_or_else(|| format!("asked from {}", query.from))
         });
-        let config = Config::from(asked);
+        let config = Config::from(alone);
         let source = "esp7".parse().expect("a name");
-        let found = record(&config, id, source, &mut Teller::new(true, &config, false)).await;
+        let mut teller = Teller::new(true, &config, false);
+        let found = record(&config, id, source, &mut teller).await;
         assert!(matches!(found, Ok(None)), "{found:?}");
+        // Who reads messages has to know what was before.
+        let query = Query { from: id, until: id.next(), ..Query::default() };
+        assert!(each(&config, query, &mut teller, |_| {}).await.is_err());
     }
 
     #[test]
