@@ -95,6 +95,8 @@ struct Pull<'a> {
     next_key: u64,
     /// Nodes that the answer lacks for good.
     skipped: BTreeSet<String>,
+    /// Nodes of which something that was promised went out by nobody.
+    lacked: BTreeSet<String>,
     /// Nodes that are there and could not give all that they have of format 1.
     damaged: Vec<Rc<NodeEntry>>,
     /// Since when it waits for nodes, and what the reader was told.
@@ -153,6 +155,7 @@ async fn pull(head: &Head, outbox: &Rc<Outbox>, wanted: &Wanted, place: &Place<'
         sources: BTreeMap::new(),
         next_key: 0,
         skipped: BTreeSet::new(),
+        lacked: BTreeSet::new(),
         damaged: Vec::new(),
         waiting: None,
         told_at: Instant::now(),
@@ -476,6 +479,8 @@ impl Pull<'_> {
 
     /// Sends what is complete, as long as the reader takes it.
     fn emit(&mut self, now: Instant) -> Result<(), Refusal> {
+        // A node that comes later may have what nobody has now, and what goes out now goes out without it.
+        self.note_lacking();
         while !self.is_full() {
             let late = now.duration_since(self.told_at) >= limits::READ_PROGRESS_EVERY;
             let merge = &mut self.merge;
@@ -499,7 +504,8 @@ impl Pull<'_> {
             self.reading.end(node);
         }
         // Whether each entry that is promised is somewhere, the nodes have said: what is lacking is told before a page.
-        self.name_lacking();
+        self.note_lacking();
+        self.skipped.append(&mut self.lacked);
         match self.reading.claim(&|_| true) {
             Claim::Complete => self.end(Vec::new()),
             Claim::Incomplete { unanswered, .. } => {
@@ -512,8 +518,8 @@ impl Pull<'_> {
         }
     }
 
-    /// Names the nodes that promise entries that nobody has who is here.
-    fn name_lacking(&mut self) {
+    /// Notes the nodes that promise entries that nobody has who is here.
+    fn note_lacking(&mut self) {
         let lacking = self.head.heard(crate::ledger::heard::Heard::lacking);
         let mut first = BTreeMap::<NodeId, (LedgerId, u32)>::new();
         self.head.heard(|heard| {
@@ -533,7 +539,7 @@ impl Pull<'_> {
             } else {
                 reason
             };
-            self.skipped.insert(missing_because(&self.head.name_of(node), &cause));
+            self.lacked.insert(missing_because(&self.head.name_of(node), &cause));
         }
     }
 
