@@ -1,3 +1,5 @@
+//! Tests of the spool: what is kept over ends of every kind, in which order it comes back, and how it is bounded.
+
 use super::*;
 use crate::limits::SPOOL_BYTES_MIN;
 
