@@ -113,8 +113,9 @@ impl Rot {
         }
         self.tell(ledger, first..first.saturating_add(1));
         for serial in &run.lost {
-            // What can't be counted now is met again.
-            self.count_anew(*serial).await.unwrap_or_default();
+            if let Err(error) = self.count_anew(*serial).await {
+                tracing::debug!("a file with missing entries is counted when it is met again: {error}");
+            }
         }
     }
 
