@@ -1,6 +1,6 @@
 //! Who is let in as a client, and what it may do: everybody, or who has a token.
 //!
-//! What a connection may do is in its [`Exit`](super::guests::Exit) from the moment it is let in. When the file of tokens
+//! What a connection may do is in its [`Exit`] from the moment it is let in. When the file of tokens
 //! changes, what each connection may do changes with it, and those whose token is gone or over end.
 
 use std::fmt;

@@ -163,7 +163,7 @@ frames! {
             /// Why.
             refusal: Refusal,
         };
-        /// Head to client: JSON, undecoded (see [`status`](super::status)).
+        /// Head to client: JSON, undecoded (see [`status`](crate::wire::status)).
         STATUS_REPORT = 0x07: StatusReport(json: Bytes);
         /// Head to any; it closes the connection after it.
         FAILURE = 0x08: Failure(refusal: Refusal);
