@@ -59,7 +59,7 @@ fn append(c: &mut Criterion) {
         group.throughput(Throughput::Bytes(batch.len() as u64));
         group.bench_function(format!("{count} records"), |b| {
             b.iter(|| {
-                log.append(&batch, &summary).unwrap();
+                log.append(&mut batch, &summary).unwrap();
                 log.sync().unwrap();
             });
         });
@@ -101,7 +101,8 @@ fn pages(c: &mut Criterion) {
             )
             .unwrap();
         }
-        log.append(&batch, &Summary::of(&batch)).unwrap();
+        let summary = Summary::of(&batch);
+        log.append(&mut batch, &summary).unwrap();
     }
     let view = log.view();
     let mut group = c.benchmark_group("scan");

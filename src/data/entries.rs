@@ -203,7 +203,8 @@ impl<'a> Search<'a> {
         }
         let is_wanted = self.wanted.client.is_none_or(|client| client == line.client)
             && self.wanted.sources.matches(line.source.as_ref());
-        let text = if is_wanted { whole.to_vec() } else { Vec::new() };
+        let plain = || record::without_sync_mark(whole, &line).unwrap_or_else(|| whole.to_vec());
+        let text = if is_wanted { plain() } else { Vec::new() };
         self.held += text.len();
         self.found.insert(entry, Met { text, offset });
         while let Some(met) = self.found.get(&self.run.0) {

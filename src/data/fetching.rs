@@ -238,7 +238,9 @@ fn check(asked: &Asked, lines: &[u8]) -> (Vec<Range<u32>>, Vec<u8>) {
         let Some((ledger, entry)) = record.entry() else { continue };
         if ledger == asked.ledger && asked.entries.contains(&entry) && !entries.contains(entry) {
             entries.insert(entry);
-            whole.extend_from_slice(line);
+            // What another node's file says of itself is nothing for this one's.
+            let plain = record::without_sync_mark(line, &record);
+            whole.extend_from_slice(plain.as_deref().unwrap_or(line));
         }
     }
     (entries.ranges().collect(), whole)

@@ -365,7 +365,15 @@ mod tests {
     /// A line of so many bytes at this offset, of an entry or of format 1.
     fn add(index: &mut Indexer, offset: u64, bytes: u64, id: RecordId, entry: Option<u32>) {
         let place = entry.map(|entry| crate::wire::ledger::Place { number: 2, entry });
-        let line = Line { id, client: crate::wire::id::ClientId(1), seq: 1, place, source: None, text: "" };
+        let line = Line {
+            id,
+            client: crate::wire::id::ClientId(1),
+            seq: 1,
+            place,
+            source: None,
+            text: "",
+            has_sync_mark: false,
+        };
         index.line(Place { offset, len: bytes, line: 0 }, &line);
     }
 

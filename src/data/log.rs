@@ -13,6 +13,7 @@ use super::current::{Before, Current, LogError};
 use super::index::{BlockSizes, Indexer, Summary};
 use super::ledgers::Ledgers;
 use super::opening::{self, OpenError, OpenReport};
+use super::record;
 use super::segments::{CURRENT, INDEX, Segment, sealed_id, sealed_name};
 use super::sidecar::{FileIndex, sidecar_name};
 use super::sources::Marks;
@@ -192,7 +193,9 @@ impl<S: Storage> Log<S> {
     ///
     /// `summary` says what the lines are. After an error none of the batch counts: with `LogError::Full` it is gone,
     /// with `LogError::Poisoned` nobody knows.
-    pub fn append(&mut self, lines: &[u8], summary: &Summary) -> Result<(), LogError> {
+    ///
+    /// The first line gets a sync mark, if there is something before it and all of that is synced.
+    pub fn append(&mut self, lines: &mut [u8], summary: &Summary) -> Result<(), LogError> {
         if let Some(error) = &self.stopped {
             return Err(error.clone());
         }
@@ -205,11 +208,15 @@ impl<S: Storage> Log<S> {
         if self.current.is_none() {
             self.start_file()?;
         }
+        let is_behind_synced = !self.unsynced && self.current.as_ref().is_some_and(|current| current.len > 0);
+        record::set_sync_mark(lines, is_behind_synced);
         for _ in 0..APPENDS_MAX {
             if self.append_once(lines, summary)? {
                 self.unsynced = true;
                 return Ok(());
             }
+            // What it was spoiled by is before it now, and not synced.
+            record::set_sync_mark(lines, false);
         }
         Err(self.alter(
             "somebody else writes into data.txt without a pause, so that no record stays whole; end that".to_owned(),

@@ -37,7 +37,7 @@ fn batch(first: u64, count: u64) -> Vec<u8> {
 
 fn append(log: &mut Log<SimDisk>, first: u64, count: u64) -> Result<(), LogError> {
     let lines = batch(first, count);
-    log.append(&lines, &Summary::of(&lines))
+    log.append(&mut lines.clone(), &Summary::of(&lines))
 }
 
 fn open(disk: &SimDisk) -> Log<SimDisk> {
@@ -345,8 +345,8 @@ fn two_files_with_the_same_first_record_get_two_names() {
 fn a_batch_that_ends_no_line_is_refused() {
     let disk = SimDisk::default();
     let mut log = open(&disk);
-    assert_eq!(log.append(b"", &Summary::default()), Err(LogError::NotLines));
-    assert_eq!(log.append(b"x", &Summary::of(b"x")), Err(LogError::NotLines));
+    assert_eq!(log.append(&mut [], &Summary::default()), Err(LogError::NotLines));
+    assert_eq!(log.append(&mut *b"x".to_vec(), &Summary::of(b"x")), Err(LogError::NotLines));
     assert!(disk.contents(CURRENT).is_empty());
 }
 

@@ -63,6 +63,8 @@ pub(crate) struct Found<'a> {
     pub(crate) files: &'a BTreeMap<String, u64>,
     /// How many bytes of `data.txt` are records.
     pub(crate) record_bytes: u64,
+    /// Where in which files the last rotten line begins.
+    pub(crate) rot: &'a BTreeMap<String, u64>,
     /// What they have of each ledger, and what was counted of it.
     pub(crate) lines: &'a BTreeMap<LedgerId, Lines>,
     /// The identity of a folder of format 1.
@@ -102,6 +104,16 @@ pub(crate) enum Why {
         had: u32,
         /// What there is.
         has: u32,
+    },
+    /// Lines that were synced are rotten, and what they were was not written down.
+    #[error("{file} has a rotten line at byte {at}, and nothing says which entries it had from byte {counted} on")]
+    Rot {
+        /// The file.
+        file: String,
+        /// Where the line begins, bytes.
+        at: u64,
+        /// How far the file's entries were counted, bytes.
+        counted: u64,
     },
     /// The system was started again while not everything was synced.
     #[error("the system stopped while records were acknowledged before they were synced")]
@@ -169,7 +181,7 @@ pub(crate) fn judge(said: &Said, found: Found<'_>, new_id: bool) -> As {
 }
 
 fn lost(state: &State, identity: &Identity, found: Found<'_>) -> Option<Why> {
-    let end = lost_end(state, found).or_else(|| unsynced(state, found.boot));
+    let end = lost_end(state, found).or_else(|| unsynced(state, found.boot)).or_else(|| uncounted_rot(state, found));
     end.or_else(|| lost_entries(state, identity.node, found.lines))
 }
 
@@ -193,6 +205,16 @@ fn lost_end(state: &State, found: Found<'_>) -> Option<Why> {
     let (file, has, records) = sealed.unwrap_or_else(current);
     let is_cut = has < last.bytes && records < last.record_bytes;
     is_cut.then(|| Why::Cut { file: file.to_owned(), had: last.bytes, has })
+}
+
+/// A rotten line may have been the last entry of its ledger here, and then no gap tells that it is lacking.
+fn uncounted_rot(state: &State, found: Found<'_>) -> Option<Why> {
+    let written = state.current.as_ref().filter(|name| !found.files.contains_key(*name));
+    found.rot.iter().find_map(|(file, &at)| {
+        let named = if file == CURRENT { written } else { Some(file) };
+        let counted = named.and_then(|name| state.files.get(name)).map_or(0, |counted| counted.bytes);
+        (at >= counted).then(|| Why::Rot { file: file.clone(), at, counted })
+    })
 }
 
 fn unsynced(state: &State, boot: &str) -> Option<Why> {
@@ -379,7 +401,11 @@ mod tests {
     /// What a folder starts as whose last file has so many bytes, or is not there.
     fn starts(said: &Said, has: Option<u64>, boot: &str, new_id: bool) -> As {
         let files = has.map(|bytes| (CURRENT.to_owned(), bytes)).into_iter().collect();
-        judge(said, Found { files: &files, record_bytes: 0, lines: &BTreeMap::new(), old: None, boot }, new_id)
+        judge(
+            said,
+            Found { files: &files, record_bytes: 0, rot: &BTreeMap::new(), lines: &BTreeMap::new(), old: None, boot },
+            new_id,
+        )
     }
 
     fn another(replaces: Option<NodeId>, old: bool, why: Option<Why>) -> As {
@@ -418,7 +444,14 @@ mod tests {
     fn what_somebody_else_wrote_may_go_again_and_no_record() {
         let judged = |name: &str, has, record_bytes| {
             let files = [(name.to_owned(), has)].into_iter().collect();
-            let found = Found { files: &files, record_bytes, lines: &BTreeMap::new(), old: None, boot: "b1" };
+            let found = Found {
+                files: &files,
+                record_bytes,
+                rot: &BTreeMap::new(),
+                lines: &BTreeMap::new(),
+                old: None,
+                boot: "b1",
+            };
             judge(&state(20, true, true), found, false)
         };
         for (has, record_bytes) in [(15, 15), (17, 15), (18, 18)] {
@@ -441,7 +474,8 @@ mod tests {
             state.noted.add(Note::Hold { ledger, members, from, end: 9, settled, urgent }).unwrap();
             let lines = BTreeMap::from([(ledger, Lines { has: (0..has).into(), counted })]);
             let files = [(CURRENT.to_owned(), 20)].into_iter().collect();
-            let found = Found { files: &files, record_bytes: 20, lines: &lines, old: None, boot: "b1" };
+            let found =
+                Found { files: &files, record_bytes: 20, rot: &BTreeMap::new(), lines: &lines, old: None, boot: "b1" };
             match judge(&Said::State(state), found, false) {
                 As::Same(_) => None,
                 As::Another { why, .. } => why,
@@ -475,7 +509,14 @@ mod tests {
     fn a_folder_of_format_1_is_who_it_was() {
         let files = [(CURRENT.to_owned(), 9)].into_iter().collect();
         let lines = BTreeMap::new();
-        let found = Found { files: &files, record_bytes: 9, lines: &lines, old: Some(NodeId(3)), boot: "b1" };
+        let found = Found {
+            files: &files,
+            record_bytes: 9,
+            rot: &BTreeMap::new(),
+            lines: &lines,
+            old: Some(NodeId(3)),
+            boot: "b1",
+        };
         let same = Identity { node: NodeId(3), replaces: None, old: true, cluster: String::new() };
         assert_eq!(judge(&Said::Nothing, found, false), As::Same(same));
         assert_eq!(judge(&Said::Nothing, found, true), another(None, true, Some(Why::Asked)));

@@ -59,6 +59,8 @@ pub(crate) struct Rot {
     pub(crate) file: String,
     /// Its first rotten line.
     pub(crate) first: BadPlace,
+    /// Where the last of them begins, bytes.
+    pub(crate) last: u64,
     /// How many there are.
     pub(crate) lines: u64,
 }
@@ -108,6 +110,7 @@ pub(super) fn open<S: Storage>(storage: &S, sizes: BlockSizes, before: &Before) 
         Some(scanned) => {
             let last = before.last.as_ref().filter(|last| !names.contains(&last.file));
             let synced = last.map_or(0, |last| last.bytes);
+            let synced = synced.max(scanned.found.synced);
             let scanned = if before.always { torn_at_bad(scanned, synced) } else { scanned };
             Some(open_current(storage, scanned, &names, synced, sizes, &mut report)?)
         }
@@ -146,6 +149,7 @@ fn torn_at_bad<F>(mut scanned: Scanned<F>, synced: u64) -> Scanned<F> {
         let BadPlace { place, reason } = bad;
         scanned.found.rot.truncate(first);
         scanned.found.rot_lines = first as u64;
+        scanned.found.last_rot = scanned.found.rot.last().map(|bad| bad.place.offset);
         let tail =
             TornTail { offset: place.offset, len: len - place.offset, line: place.line, reason, unfinished: false };
         scanned.found.torn = Some(tail);
@@ -264,6 +268,7 @@ fn open_sealed<S: Storage>(
         // A sealed file was synced whole: what is bad at its end is rot like any other.
         if let Some(tail) = found.torn {
             found.rot_lines += 1;
+            found.last_rot = Some(tail.offset);
             let place = recover::Place { offset: tail.offset, len: tail.len, line: tail.line };
             found.rot.push(BadPlace { place, reason: tail.reason });
         }
@@ -318,8 +323,8 @@ fn read_index<S: Storage>(storage: &S, names: &[String]) -> Result<Listed, OpenE
 
 /// Says what of a file is rotten.
 fn tell_rot(name: &str, found: &Scan, report: &mut OpenReport) {
-    if let Some(first) = found.rot.first() {
-        report.rot.push(Rot { file: name.to_owned(), first: *first, lines: found.rot_lines });
+    if let Some((first, last)) = found.rot.first().zip(found.last_rot) {
+        report.rot.push(Rot { file: name.to_owned(), first: *first, last, lines: found.rot_lines });
     }
 }
 

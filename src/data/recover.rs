@@ -65,6 +65,10 @@ pub struct Scan {
     pub(crate) rot: Vec<BadPlace>,
     /// Rotten lines, listed or not.
     pub(crate) rot_lines: u64,
+    /// Where the last of them begins.
+    pub(crate) last_rot: Option<u64>,
+    /// Where the last good record with a sync mark begins: what is before it was synced.
+    pub(crate) synced: u64,
     /// What follows the last good record.
     pub(crate) torn: Option<TornTail>,
 }
@@ -138,6 +142,8 @@ struct State<'v, V> {
 /// A run of bad lines.
 struct Pending {
     first: BadPlace,
+    /// Where the last line begins.
+    last: u64,
     lines: u64,
     /// How many places of `scan.rot` were sure before this run.
     listed_before: usize,
@@ -182,6 +188,10 @@ impl<V: FnMut(Place, &Line<'_>)> State<'_, V> {
     fn good(&mut self, place: Place, record: &Line<'_>) {
         if let Some(run) = self.pending.take() {
             self.scan.rot_lines += run.lines;
+            self.scan.last_rot = Some(run.last);
+        }
+        if record.has_sync_mark {
+            self.scan.synced = place.offset;
         }
         self.scan.records += 1;
         self.scan.record_bytes += place.len;
@@ -194,8 +204,9 @@ impl<V: FnMut(Place, &Line<'_>)> State<'_, V> {
 
     fn bad(&mut self, bad: BadPlace) {
         let listed_before = self.scan.rot.len();
-        let run = self.pending.get_or_insert(Pending { first: bad, lines: 0, listed_before });
+        let run = self.pending.get_or_insert(Pending { first: bad, last: 0, lines: 0, listed_before });
         run.lines += 1;
+        run.last = bad.place.offset;
         if listed_before < QUARANTINE_PLACES_MAX {
             self.scan.rot.push(bad);
         }

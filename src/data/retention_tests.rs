@@ -28,7 +28,7 @@ fn append(log: &mut Log<SimDisk>, first: u64, count: u64) -> Result<(), LogError
         let place = Some(Place { number: 0, entry: n as u32 });
         encode(&mut lines, Fields { id, client: ClientId(7), seq: n, place, source: None }, b"mensaje: hola").unwrap();
     }
-    log.append(&lines, &Summary::of(&lines))
+    log.append(&mut lines.clone(), &Summary::of(&lines))
 }
 
 /// Lets go what is beyond so many bytes.

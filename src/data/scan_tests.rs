@@ -61,7 +61,7 @@ fn line(out: &mut Vec<u8>, n: u64) {
 fn append<S: Storage>(log: &mut Log<S>, numbers: impl IntoIterator<Item = u64>) {
     let mut lines = Vec::new();
     numbers.into_iter().for_each(|n| line(&mut lines, n));
-    log.append(&lines, &Summary::of(&lines)).unwrap();
+    log.append(&mut lines.clone(), &Summary::of(&lines)).unwrap();
 }
 
 fn open<S: Storage>(storage: S) -> Log<S> {
@@ -412,7 +412,7 @@ fn a_hundred_thousand_names_are_read_and_right() {
             let source = format!("d{n}").parse().ok();
             encode(&mut lines, Fields { id: id(n), client: client(n), seq: n, place, source }, b"x").unwrap();
         }
-        log.append(&lines, &Summary::of(&lines)).unwrap();
+        log.append(&mut lines.clone(), &Summary::of(&lines)).unwrap();
     }
     log.sync().unwrap();
     let of = |log: &Log<SimDisk>, name: &str| {

@@ -105,7 +105,8 @@ pub(crate) fn open<S: Storage + Clone>(storage: &S, how: How<'_>) -> Result<Star
         _ => BTreeMap::new(),
     };
     let lines = lines_of(&log, counted);
-    let found = Found { files: &files, record_bytes, lines: &lines, old: node, boot: how.boot };
+    let rot = report.rot.iter().map(|rot| (rot.file.clone(), rot.last)).collect();
+    let found = Found { files: &files, record_bytes, rot: &rot, lines: &lines, old: node, boot: how.boot };
     let judged = node_state::judge(&said, found, how.new_id);
     let said = match said {
         Said::State(state) => *state,

@@ -161,6 +161,32 @@ fn a_log_that_lost_its_end_starts_as_another_identity_that_promises_nothing() {
     assert!(matches!(start(&disk, HOW).why, Some(Why::Cut { has: 0, .. })));
 }
 
+/// A bit flips in a line of a file in which five entries were written one after another, and noted nowhere: then the power
+/// goes. A batch is written after the one before it was synced, so that only the last may be a torn end.
+#[test]
+fn rot_that_nothing_counted_is_no_torn_end() {
+    let one = lines(0..1, true).len();
+    for (entry, is_rot) in [(0, true), (3, true), (4, false)] {
+        let disk = SimDisk::default();
+        let mut node = Running::of(start(&disk, HOW));
+        let me = node.identity.node;
+        node.writer.carry_out(Order::Sync).result.unwrap();
+        (0..5).for_each(|n| node.put(n..n + 1));
+        disk.flip(CURRENT, 8 * (one * entry + one - 3));
+        let lost_note = disk.contents(STATE);
+        let at = lost_note.windows(5).rposition(|word| word == b"\nlog ");
+        disk.meddle(STATE, |bytes| bytes.truncate(at.map_or(bytes.len(), |at| at + 1)));
+        let started = start(&disk, How { random: 5, ..HOW });
+        let found = (started.identity.node == me, started.report.torn.is_some(), started.report.records);
+        assert_eq!(found, (!is_rot, !is_rot, 4), "{entry}: {:?}", started.why);
+        let why = started.why.clone();
+        assert_eq!(matches!(why, Some(Why::Rot { at, .. }) if at == (one * entry) as u64), is_rot, "{why:?}");
+        // It is told once.
+        let again = start(&disk, How { random: 6, ..HOW });
+        assert_eq!((again.identity.node, again.why), (started.identity.node, None));
+    }
+}
+
 #[test]
 #[allow(clippy::single_range_in_vec_init, reason = "the ranges of a set")]
 fn what_was_synced_and_rotted_is_lacking_at_each_start() {

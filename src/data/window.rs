@@ -164,7 +164,8 @@ impl Window {
                     let wanted = self.client.is_none_or(|client| client == line.client)
                         && self.sources.matches(line.source.as_ref());
                     if wanted && line.id >= self.at && self.horizon.is_none_or(|horizon| line.id < horizon) {
-                        run.push(line.id, whole);
+                        let plain = record::without_sync_mark(whole, &line);
+                        run.push(line.id, plain.as_deref().unwrap_or(whole));
                     }
                 }
                 _ => rotten(begin, whole.len()),

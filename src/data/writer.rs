@@ -66,8 +66,8 @@ impl<S: Storage + Clone> Writer<S> {
     fn do_it(&mut self, order: Order) -> Done {
         let mut retained = None;
         let (lines, result) = match order {
-            Order::Write(lines) => {
-                let result = self.note(&lines.notes).and_then(|()| self.write(&lines));
+            Order::Write(mut lines) => {
+                let result = self.note(&lines.notes).and_then(|()| self.write(&mut lines));
                 (lines, result)
             }
             Order::Look(files) => (Lines::default(), self.log.look(files == Files::All).map(|_takes| ())),
@@ -102,11 +102,11 @@ impl<S: Storage + Clone> Writer<S> {
         state.add(text, sync).map_err(|error| self.log.poison("write node.state", &error))
     }
 
-    fn write(&mut self, lines: &Lines) -> Result<(), LogError> {
+    fn write(&mut self, lines: &mut Lines) -> Result<(), LogError> {
         if lines.bytes.is_empty() {
             return Ok(());
         }
-        let appended = self.log.append(&lines.bytes, &lines.summary);
+        let appended = self.log.append(&mut lines.bytes, &lines.summary);
         // A batch that does not fit any more may have sealed a file all the same.
         self.log_sealed()?;
         appended?;

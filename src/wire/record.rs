@@ -5,7 +5,10 @@
 //! read over. Lines of format 1 have names of nodes in that place (`<seq>+<node>,<node>`), or nothing: they are read and stand in no ledger.
 //! The payload comes last and is escaped, so that it can neither end its line nor upset a terminal: whatever bytes a
 //! client sends, the line is valid UTF-8 and one line in every tool. The CRC-32C covers all of the line but its own
-//! field and the newline. Pure: no I/O, no clock. `docs/data-log.md` is the contract of this format.
+//! field and the newline. In a node's file, the first line that was written after a sync has a sync mark in its checksum:
+//! all before it was synced. It tells rot from a torn end, as Alagappan et al. show that a log has to ("Protocol-Aware
+//! Recovery for Consensus-Based Storage", FAST 2018). It stays in that file.
+//! Pure: no I/O, no clock. `docs/data-log.md` is the contract of this format.
 
 use crate::limits::{
     MESSAGE_BYTES_MAX, NODE_NAME_BYTES_MAX, RECORD_FIELDS_BYTES, REPLICAS_MAX, SOURCE_NAME_BYTES_MAX, TEXT_BYTES_MAX,
@@ -20,6 +23,10 @@ pub const CRC_CHARS: usize = 6;
 
 /// Greatest payload of a record, bytes: a message with the words that a head puts in front of text.
 pub const PAYLOAD_BYTES_MAX: usize = MESSAGE_BYTES_MAX + TEXT_BYTES_MAX;
+
+/// What a checksum of 32 bits has beside it in a line with a sync mark; the 32 bits are inverted then, so that no flipped bit
+/// makes a mark or takes one away.
+const SYNC_MARK: u64 = 1 << 32;
 
 /// Where the sequence number begins in a line.
 const SEQ_AT: usize = ID_CHARS + 1 + CLIENT_CHARS + 1;
@@ -179,6 +186,26 @@ fn check(fields: &Fields, payload: &[u8]) -> Result<(), EncodeError> {
     Ok(())
 }
 
+/// Gives the first of these lines the sync mark (all before it in its file was synced when it was written), or takes it away.
+pub(crate) fn set_sync_mark(lines: &mut [u8], marked: bool) {
+    let seq_end = lines.get(SEQ_AT..).and_then(|rest| memchr::memchr(b' ', rest));
+    let field = seq_end.and_then(|end| lines.get_mut(SEQ_AT + end + 1..)?.get_mut(..CRC_CHARS));
+    if let Some((field, crc)) = field.and_then(|field| id::number(field).map(|crc| (field, crc)))
+        && (crc >= SYNC_MARK) != marked
+    {
+        id::put_fixed(field, crc ^ (SYNC_MARK | u64::from(u32::MAX)));
+    }
+}
+
+/// A line as nodes, heads and readers send it: without a sync mark.
+pub(crate) fn without_sync_mark(line: &[u8], decoded: &Line<'_>) -> Option<Vec<u8>> {
+    decoded.has_sync_mark.then(|| {
+        let mut plain = line.to_vec();
+        set_sync_mark(&mut plain, false);
+        plain
+    })
+}
+
 /// CRC-32C of a line: its fields with the space before the checksum, and its payload as written.
 fn checksum(fields: &[u8], payload: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(fields), payload)
@@ -300,6 +327,8 @@ pub struct Line<'a> {
     pub source: Option<SourceName>,
     /// The payload as written, escapes and all.
     pub text: &'a str,
+    /// Whether all that stands before it in its node's file was synced when it was written.
+    pub has_sync_mark: bool,
 }
 
 impl<'a> Line<'a> {
@@ -339,14 +368,17 @@ pub fn decode(line: &[u8]) -> Result<Line<'_>, LineError> {
     let (seq_field, rest) = field(rest, seq_end).ok_or(LineError::Fields)?;
     let (seq, source, place) = third_field(seq_field)?;
     let (crc, payload) = field(rest, CRC_CHARS).ok_or(LineError::Fields)?;
-    let stored = id::number(crc).and_then(|crc| u32::try_from(crc).ok()).ok_or(LineError::Crc)?;
+    let field = id::number(crc).filter(|field| *field < 2 * SYNC_MARK).ok_or(LineError::Crc)?;
+    let has_sync_mark = field >= SYNC_MARK;
+    let stored = u32::try_from(field % SYNC_MARK).map_err(|_| LineError::Crc)?;
+    let stored = if has_sync_mark { !stored } else { stored };
     let computed = checksum(line.get(..SEQ_AT + seq_end + 1).unwrap_or_default(), payload);
     if stored != computed {
         return Err(LineError::Checksum { stored, computed });
     }
     let text = std::str::from_utf8(payload).map_err(|_| LineError::Utf8)?;
     check_escapes(payload)?;
-    Ok(Line { id, client, seq, place, source, text })
+    Ok(Line { id, client, seq, place, source, text, has_sync_mark })
 }
 
 /// Whether two lines are of the same record, source and all: in whichever ledger it stands, and so with whichever checksum.

@@ -224,3 +224,34 @@ proptest! {
         prop_assert!(decode(&out[..kept]).is_err());
     }
 }
+
+#[test]
+fn a_sync_mark_is_set_and_taken_away_and_no_flipped_bit_makes_one() {
+    let plain = line(1, PLACE, b"hola");
+    let mut marked = plain.clone();
+    for _ in 0..2 {
+        set_sync_mark(&mut marked, true);
+        assert_ne!(marked, plain);
+    }
+    let body = |line: &[u8]| line[..line.len() - 1].to_vec();
+    let (one, other) = (body(&plain), body(&marked));
+    let (one, other) = (decode(&one).unwrap(), decode(&other).unwrap());
+    assert_eq!((one.has_sync_mark, other.has_sync_mark), (false, true));
+    assert_eq!(Line { has_sync_mark: false, ..other }, one);
+    assert_eq!((without_sync_mark(&marked, &other), without_sync_mark(&plain, &one)), (Some(plain.clone()), None));
+    for line in [&plain, &marked] {
+        for bit in 0..8 * (line.len() - 1) {
+            let mut bad = body(line);
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(&bad).is_err(), "bit {bit}");
+        }
+    }
+    set_sync_mark(&mut marked, false);
+    assert_eq!(marked, plain);
+    // What is no line stays as it is.
+    for text in [&b""[..], b"x\n", &plain[..40]] {
+        let mut same = text.to_vec();
+        set_sync_mark(&mut same, true);
+        assert_eq!(same, text);
+    }
+}

@@ -94,6 +94,10 @@ pub(crate) fn verify_each(
             met.files.insert(part.name.clone(), part.len);
             if part.name == CURRENT {
                 met.record_bytes = found.record_bytes;
+                // A running node counts it soon. What is bad behind the last sync mark the next start takes for torn.
+                let synced = found.rot.iter().map(|bad| bad.place.offset).filter(|at| *at < found.synced);
+                let last = synced.max().filter(|_| walk.report.running.is_none());
+                met.rot.extend(last.map(|at| (part.name.clone(), at)));
             }
             walk.judge(&part, found)?;
         }

@@ -68,6 +68,8 @@ pub(super) struct Met {
     pub(super) files: BTreeMap<String, u64>,
     /// How many bytes of `data.txt` are records.
     pub(super) record_bytes: u64,
+    /// Where the last line of `data.txt` begins that was synced and is rotten.
+    pub(super) rot: BTreeMap<String, u64>,
 }
 
 /// What a folder says before its files are read.
@@ -116,7 +118,7 @@ impl Told {
                 lines.entry(ledger).or_default().counted = counted;
             }
         }
-        let identity = self.identity(met.record_bytes, &lines, report)?;
+        let identity = self.identity(met, &lines, report)?;
         let noted = match after.said {
             Said::State(state) => state.noted,
             _ => crate::ledger::note::Folded::default(),
@@ -168,14 +170,15 @@ impl Told {
     /// As whom the folder would start.
     fn identity(
         &self,
-        record_bytes: u64,
+        met: &Met,
         lines: &BTreeMap<LedgerId, Lines>,
         report: &mut Report,
     ) -> Result<Option<NodeId>, Error> {
         let failed = failed(&self.dir);
         let look = || Ok((node_state::lengths(&self.disk)?, start::old_identity(&self.disk)?));
         let (files, old) = look().map_err(failed)?;
-        let found = Found { files: &files, record_bytes, lines, old, boot: &start::boot_id() };
+        let Met { record_bytes, rot, .. } = met;
+        let found = Found { files: &files, record_bytes: *record_bytes, rot, lines, old, boot: &start::boot_id() };
         match node_state::judge(&self.said, found, false) {
             As::Same(identity) => {
                 report.identity = Some(identity.node.to_string());

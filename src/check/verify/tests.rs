@@ -47,7 +47,7 @@ fn folder(dir: &Path) -> Folder {
     let mut started = open(&folder, false);
     for (first, count) in [(0, 10), (10, 10), (20, 5)] {
         let lines: Vec<u8> = (first..first + count).flat_map(|n| line(n, "mensaje: hola")).collect();
-        started.log.append(&lines, &Summary::of(&lines)).unwrap();
+        started.log.append(&mut lines.clone(), &Summary::of(&lines)).unwrap();
     }
     started.log.sync().unwrap();
     drop(started);
@@ -98,7 +98,7 @@ fn rot_is_no_fault_where_nothing_lacks() {
     assert_eq!((check(dir.path()).rotten, check(dir.path()).mended), (1, 0));
     let mut started = open(&node, false);
     let again = line(10, "mensaje: hola");
-    started.log.append(&again, &Summary::of(&again)).unwrap();
+    started.log.append(&mut again.clone(), &Summary::of(&again)).unwrap();
     drop(started);
     drop(node);
     let report = check(dir.path());
