@@ -206,6 +206,9 @@ pub(crate) const SUMMARY_SILENT_MAX: usize = 8;
 /// Last messages that `acopio devices` reads, of devices that did not speak since the head started.
 pub(crate) const DEVICES_LAST_READ_MAX: usize = 64;
 
+/// How many of those are read at once.
+pub(crate) const DEVICES_LAST_READS_AT_ONCE: usize = 8;
+
 /// Times between two messages of a device that are remembered, and how many there have to be before they tell anything.
 pub(crate) const DEVICE_GAPS: usize = 9;
 pub(crate) const DEVICE_GAPS_LEAST: usize = 3;
@@ -654,6 +657,9 @@ pub(crate) const HEADS_MAX: usize = 16;
 
 /// Bytes that `acopio read` gathers before it writes them out.
 pub(crate) const READ_OUTPUT_BYTES: usize = 64 * 1024;
+
+/// Widest cell that a column of `acopio read` is made wide for, characters.
+pub(crate) const COLUMN_CHARS_MAX: usize = 40;
 
 /// Greatest memory of the pattern that `acopio read --grep` looks for, bytes.
 pub(crate) const GREP_BYTES_MAX: usize = 1024 * 1024;

@@ -5,7 +5,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgGroup, Args};
 use std::time::Duration;
 
-use super::events::{Teller, each};
+use super::events::{Teller, each, say};
 use super::heads::Heads;
 use super::readings::is_note;
 use super::{Global, Outcome, logging, print, runtime, values};
@@ -117,6 +117,9 @@ impl NoteArgs {
             if let Some(wrong) = no_number(&message, &note.change) {
                 bail!("{wrong}");
             }
+            if let Some(new) = new_fields(&message, &note.change) {
+                say(&new);
+            }
             let mut client =
                 Client::new(client::Config { retry_for: self.retry_for, ..client::Config::following(heads) });
             let source = NOTES.parse().context("the name of notes is none")?;
@@ -134,6 +137,21 @@ fn no_number(message: &Message, change: &Change) -> Option<String> {
     settings.iter().find_map(|(name, text)| {
         let is_number = reading.number(name).is_some() && matches!(value_of(text), Value::Text(_));
         is_number.then(|| format!("{name} is a number in this record, and {text:?} is none; write one such as 21.6"))
+    })
+}
+
+/// What is said of fields that the record does not have: a name that is written wrong corrects nothing.
+fn new_fields(message: &Message, change: &Change) -> Option<String> {
+    let Change::Set(settings) = change else { return None };
+    let reading = Reading::of(message, &Rules::default());
+    let is_new = |name: &str| reading.fields.iter().all(|field| field.name != name);
+    let new: Vec<&str> = settings.iter().map(|(name, _)| name.as_str()).filter(|name| is_new(name)).collect();
+    (!new.is_empty()).then(|| {
+        let has = fields(&reading);
+        format!(
+            "read without --rules the record has no field {}, and gets it: it says {has}; --undo takes the note back",
+            new.join(", ")
+        )
     })
 }
 

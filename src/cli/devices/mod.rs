@@ -7,17 +7,18 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::client::Asker;
-use crate::client::reader::{Config, Query};
-use crate::limits::{DEVICES_LAST_READ_MAX, PLOT_TIME_DEFAULT};
+use crate::client::reader::{Config, Message, Query};
+use crate::limits::{DEVICES_LAST_READ_MAX, DEVICES_LAST_READS_AT_ONCE, PLOT_TIME_DEFAULT};
 use crate::reading::{Reading, Rules, UnixNs, Value};
 use crate::wire::filter::SourceFilter;
 use crate::wire::id::RecordId;
 use crate::wire::source::SourceName;
 use crate::wire::status::{DeviceStatus, DevicesReport};
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use serde::Serialize;
+use tokio::task::JoinSet;
 
 use self::table::table;
 use super::asked;
@@ -202,25 +203,38 @@ impl Devices {
 
 /// What each said last: as the head heard it, or, of some, read by its id.
 async fn add_last(config: &Config, told: &mut [Told], rules: &Rules) -> Result<()> {
-    let mut left = DEVICES_LAST_READ_MAX;
-    for Told { device, last, .. } in told {
-        let source: Option<SourceName> = device.name.parse().ok();
-        let mut text = device.last_text.clone();
-        if text.is_none()
-            && device.records > 0
+    let unheard =
+        told.iter().map(|told| &told.device).filter(|device| device.last_text.is_none() && device.records > 0);
+    let mut asked = unheard
+        .filter_map(|device| Some((device.name.parse::<SourceName>().ok()?, device.last_id.parse::<RecordId>().ok()?)));
+    let (mut left, mut reads, mut texts) = (DEVICES_LAST_READ_MAX, JoinSet::new(), BTreeMap::new());
+    loop {
+        while reads.len() < DEVICES_LAST_READS_AT_ONCE
             && left > 0
-            && let (Some(name), Ok(id)) = (source, device.last_id.parse::<RecordId>())
+            && let Some((name, id)) = asked.next()
         {
             left -= 1;
-            let message = record(config, id, name, &mut Teller::new(true, config, false)).await?;
-            text = message.map(|message| String::from_utf8_lossy(&message.payload).replace(char::is_control, " "));
+            let config = config.clone();
+            reads.spawn(async move {
+                let message = record(&config, id, name, &mut Teller::new(true, &config, false)).await?;
+                anyhow::Ok(message.map(|message| (name.to_string(), text_of(&message))))
+            });
         }
-        let Some(text) = text else { continue };
-        let reading = Reading::new(source, text.as_bytes(), UnixNs(device.last_ns), rules);
+        let Some(read) = reads.join_next().await else { break };
+        texts.extend(read.context("a read of a last message")??);
+    }
+    for Told { device, last, .. } in told {
+        device.last_text = device.last_text.take().or_else(|| texts.remove(&device.name));
+        let Some(text) = &device.last_text else { continue };
+        let reading = Reading::new(device.name.parse().ok(), text.as_bytes(), UnixNs(device.last_ns), rules);
         *last = reading.fields.into_iter().map(Last::from).collect();
-        device.last_text = Some(text);
     }
     Ok(())
+}
+
+/// A payload as one line.
+fn text_of(message: &Message) -> String {
+    String::from_utf8_lossy(&message.payload).replace(char::is_control, " ")
 }
 
 impl From<crate::reading::Field> for Last {

@@ -49,6 +49,7 @@ impl Print {
         shutdown: Option<&CancellationToken>,
     ) -> Result<Outcome> {
         // What a round has printed is noted at its end: one that is cut off is printed again by the next read.
+        let sources = query.sources.clone();
         let patience = if self.state.is_some() { limits::CLOSE_TIME_MAX } else { Duration::ZERO };
         let stopping = async {
             asked_to_end(shutdown).await;
@@ -59,11 +60,17 @@ impl Print {
             () = stopping => Err(Stop::Enough),
             printed = self.print(config, query, shutdown) => printed,
         };
+        let is_unknown = printed.is_ok() && self.seen.printed == 0 && !sources.is_all();
         let printed = self.finish(printed);
         // Who reads the output may have stopped reading, which must not hold up the end.
         let flushed = timeout(limits::CLOSE_TIME_MAX, self.output.flush()).await;
         if !self.quiet {
             self.say_last();
+            if is_unknown {
+                say(
+                    "nothing is kept of that source, or not of that time; 'acopio devices' lists who sent what, and when",
+                );
+            }
         }
         match (printed, flushed) {
             (Err(Stop::Failed(error)), _) => Err(error),

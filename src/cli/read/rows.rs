@@ -6,6 +6,7 @@ use clap::ValueEnum;
 
 use super::csv;
 use crate::cli::moment::Zone;
+use crate::limits;
 use crate::printable;
 use crate::reading::UnixNs;
 
@@ -86,7 +87,7 @@ pub(crate) struct Rows {
     style: Style,
     zone: Zone,
     columns: Vec<Column>,
-    /// The widest cell of each column so far: what comes is put below it.
+    /// The widest cell of each column so far, but for those that are too wide for that: what comes is put below it.
     widths: Vec<usize>,
 }
 
@@ -163,7 +164,10 @@ impl Rows {
     fn line(&mut self, out: &mut Vec<u8>, words: &[String]) {
         let mut line = String::new();
         for ((word, column), width) in words.iter().zip(&self.columns).zip(&mut self.widths) {
-            *width = (*width).max(word.chars().count());
+            let chars = word.chars().count();
+            if chars <= limits::COLUMN_CHARS_MAX {
+                *width = (*width).max(chars);
+            }
             let width = *width;
             // Writing to a string does not fail.
             let written = match column.kind {
@@ -191,6 +195,18 @@ mod tests {
         rows.row(&mut out, &[Cell::Time(time), Cell::Text("esp7".to_owned()), Cell::Number(21.5), Cell::Whole(7)]);
         rows.row(&mut out, &[Cell::Time(time), Cell::Text("=a;\n".to_owned()), Cell::Number(-121.25), Cell::Empty]);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_long_text_does_not_push_what_comes_to_the_right() {
+        let columns = [("source", Kind::Text), ("value", Kind::Text)];
+        let columns = columns.map(|(name, kind)| Column::new(name, kind)).to_vec();
+        let mut rows = Rows::new(Style::Text, Zone::utc(), columns);
+        let mut out = Vec::new();
+        for text in ["x".repeat(100), "esp7".to_owned()] {
+            rows.row(&mut out, &[Cell::Text(text), Cell::Whole(5)]);
+        }
+        assert_eq!(String::from_utf8(out).unwrap(), format!("{}  5\nesp7    5\n", "x".repeat(100)));
     }
 
     #[test]
