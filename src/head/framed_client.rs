@@ -277,8 +277,9 @@ fn make(head: &Head, peer: SocketAddr, change: &Frame) -> Result<(), Refusal> {
     }
 }
 
-/// What a connection may say while a read is answered. A peer that has closed its sending side still reads: whether it is
-/// gone shows when something is written. Resolves only when the head stops, or the peer is gone or at fault.
+/// What a connection may say while a read is answered. A peer that has closed its sending side may still read: whether it is
+/// gone shows when something is written, so it gets a Pong now and then. Resolves only when the head stops, or the peer is
+/// gone or at fault.
 async fn beside_read(
     head: &Head,
     client: &FramedClient,
@@ -304,10 +305,18 @@ async fn beside_read(
             }
         }
         if exit.read(socket, buffer).await != Read::Some {
-            tokio::select! {
-                biased;
-                () = exit.told() => {}
-                () = client.outbox.unheard() => {}
+            let ends = async {
+                tokio::select! {
+                    biased;
+                    () = exit.told() => {}
+                    () = client.outbox.unheard() => {}
+                }
+            };
+            let mut ends = pin!(ends);
+            while timeout(limits::READ_PROGRESS_EVERY, &mut ends).await.is_err() {
+                if client.outbox.is_empty() {
+                    client.outbox.with(|out| frame::pong(out, 0));
+                }
             }
             return Ok(());
         }

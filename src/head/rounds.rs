@@ -122,9 +122,10 @@ impl Head {
 
     /// The cluster's numbers of copies are this head's.
     fn follow_copies(&self) {
-        let Some(copies) = self.heard(|heard| heard.roster().copies()) else { return };
-        let (replicas, least) = (usize::from(copies.replicas), copies.noted_least());
-        self.core_mut(|core| core.set_copies(replicas, least));
+        let known = self.heard(|heard| heard.roster().copies().zip(heard.opens_on()));
+        let Some((copies, opens_on)) = known else { return };
+        self.core_mut(|core| core.set_copies(opens_on.members, opens_on.least));
+        let replicas = usize::from(copies.replicas);
         let same = (self.config.replicas, self.config.copies_min) == (replicas, copies.least.into());
         if !same && !self.cluster.differs.replace(true) {
             tracing::warn!(

@@ -145,7 +145,14 @@ impl Link {
                 Ended::Refused(refusal) if !refusal.retry => Some(refusal.clone()),
                 _ => None,
             };
-            let is_news = self.troubles.note(place, &ended, refused.is_some());
+            let is_cut_short = matches!(ended, Ended::Silent(_)) && self.left().is_zero();
+            let is_news = if is_cut_short {
+                // It had no time to answer: what is known of it says more.
+                self.troubles.note_if_none(place, &ended);
+                false
+            } else {
+                self.troubles.note(place, &ended, refused.is_some())
+            };
             if let Some(refusal) = refused
                 && self.troubles.are_final()
             {

@@ -159,6 +159,15 @@ pub(crate) struct Heard {
     repair_after: Duration,
 }
 
+/// How many members new ledgers get.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct OpensOn {
+    /// Where there are as many nodes.
+    pub(crate) members: usize,
+    /// At least.
+    pub(crate) least: usize,
+}
+
 impl Heard {
     /// A head that starts, with the roster of its `head.state`.
     #[must_use]
@@ -464,6 +473,14 @@ impl Heard {
         let Some(copies) = self.roster.copies() else { return Vec::new() };
         let usable: Vec<NodeId> = self.present().filter(|&node| self.usable(node)).collect();
         if usable.len() >= self.least_opened(copies) { usable } else { Vec::new() }
+    }
+
+    /// How many members new ledgers get, and at least; none before there is a roster.
+    #[must_use]
+    pub(crate) fn opens_on(&self) -> Option<OpensOn> {
+        let copies = self.roster.copies()?;
+        let least = self.least_opened(copies);
+        Some(OpensOn { members: usize::from(copies.replicas).max(least), least })
     }
 
     /// The least members a new ledger has: M, or what it was before until enough have noted that it is lower.

@@ -211,13 +211,12 @@ impl World {
     }
 
     fn plan(&mut self, h: usize) {
-        let (usable, copies) = (self.heads[h].heard.usables(), self.heads[h].heard.roster().copies());
-        let Some(copies) = copies else { return };
+        let (usable, opens_on) = (self.heads[h].heard.usables(), self.heads[h].heard.opens_on());
+        let Some(opens_on) = opens_on else { return };
         let open: Vec<Vec<NodeId>> = self.heads[h].writing.iter().map(|writing| writing.members().collect()).collect();
         let rng = &mut self.rng;
-        let plan = plan(&usable, copies.replicas.into(), copies.least.into(), &open, &mut |n| {
-            rand::RngExt::random_range(rng, 0..n)
-        });
+        let plan =
+            plan(&usable, opens_on.members, opens_on.least, &open, &mut |n| rand::RngExt::random_range(rng, 0..n));
         let close: BTreeSet<LedgerId> = plan.close.iter().map(|&at| self.heads[h].writing[at].ledger()).collect();
         self.close_where(h, |writing| close.contains(&writing.ledger()));
         let head = &mut self.heads[h];

@@ -10,7 +10,9 @@ use super::evidence::stored_in;
 use super::hosts::{of_copies, set_copies};
 use super::{MENDED_TIME_MAX, PORT, WATCH_EVERY, World, ip};
 use crate::client::{self, Change, reader};
+use crate::data::node_state::{self, Said};
 use crate::data::segments;
+use crate::data::simulated::SimDisk;
 use crate::data::storage::Storage as _;
 use crate::limits;
 use crate::net::Net;
@@ -123,6 +125,13 @@ impl World {
                 self.renamed.insert(n);
             }
         }
+        // And where nobody can say what a rotten line was, the node has started as another one by itself.
+        let replaced = |disk: &SimDisk| match node_state::read(disk) {
+            Ok(Said::State(state)) => state.identity.is_some_and(|identity| identity.replaces.is_some()),
+            _ => false,
+        };
+        let replaced = self.nodes.iter().filter(|node| replaced(&node.disk)).map(|node| node.ip);
+        self.left.extend(replaced.filter(|ip| !self.wiped.contains(ip)));
     }
 
     /// Whether faults were let in that may take what was acknowledged.
