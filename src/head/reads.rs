@@ -337,6 +337,11 @@ impl Pull<'_> {
     /// The nodes for want of which the answer can't be complete now: names, and why if they are there. Fewer than M may be
     /// missing: the others have all that those acknowledged.
     fn missing(&self, now: Instant) -> Vec<String> {
+        let (here, least) = (self.sources.len(), self.head.config.copies_min);
+        if (1..least).contains(&here) && self.head.heard(|heard| heard.roster().is_empty()) {
+            // A head that lost its folder, and a new node that is the first to come: of the others nobody has told it yet.
+            return vec![missing_because("dataNodes", &format!("a cluster begins with {least}, and {here} is here"))];
+        }
         let answers = |node: NodeId| {
             self.sources.values().any(|source| source.merged && source.node.id == Some(node) && !source.fails(now))
         };

@@ -10,6 +10,7 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 use super::super::id::{LedgerId, NodeId};
 use super::super::planted::{self, Planted};
 use super::super::roster::{Copies, Founding, Generation, Roster, Standing, TooMany};
+use super::repair::Heads;
 use super::{Heard, Node};
 
 /// Why a change of the roster is not made.
@@ -339,6 +340,12 @@ impl Heard {
         runs.is_empty() || self.present_holds(known).filter(|(at, held)| has_all(*at, held)).count() >= self.least()
     }
 
+    /// Whether these are leftovers of lost identities, with holes that nobody can fill, and M have all that is left.
+    fn is_all_there_is(&self, known: &super::Known, heads: Heads, noters: &BTreeSet<NodeId>) -> bool {
+        let is_left_over = !heads.promised && self.all_here();
+        is_left_over && self.present_holds(known).all(|(at, _)| self.is_elsewhere(known, at, noters))
+    }
+
     /// Nothing is there, and nobody was told to get anything.
     fn is_nothing(&self, known: &super::Known) -> bool {
         self.present_holds(known).all(|(_, held)| held.state == super::State::Part && held.count == 0 && held.end == 0)
@@ -379,9 +386,10 @@ impl Heard {
             };
             let holders = |end: u32| self.present_holds(known).filter(|(at, held)| promises(*at, held, end)).count();
             // Of a ledger that owes nothing nobody makes copies.
-            let few = heads
-                .end
-                .map_or(!self.is_nothing(known), |end| !owed(end).is_empty() && holders(end) < copies.least.into());
+            let few = match heads.end {
+                Some(end) => !owed(end).is_empty() && holders(end) < copies.least.into(),
+                None => !self.is_nothing(known) && !self.is_all_there_is(known, heads, &noters),
+            };
             !self.is_gone(ledger) && !open && few && self.present_holds(known).next().is_some()
         };
         self.ledgers.iter().find(|ledger| lacks(*ledger)).map(|(&ledger, _)| WaitsFor::Ledger(ledger))

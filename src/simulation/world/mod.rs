@@ -374,6 +374,10 @@ impl World {
     /// Everything is read back and has its copies.
     async fn recover(&mut self, writers: &mut JoinSet<()>, follower: Option<Reading>) -> Vec<String> {
         let mut problems = Vec::new();
+        if self.shape.rots() {
+            // Nobody is told of a loss because the one that has the good line is still on its way back.
+            self.all_registered().await;
+        }
         // Rot is met by who reads.
         if self.shape.reads_first || self.shape.rots() {
             // Nobody has said yet that lost disks are lost: a reader is told who is missing, and gets the rest.

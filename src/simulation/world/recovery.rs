@@ -208,7 +208,7 @@ impl World {
     }
 
     /// Waits until every head has every node.
-    async fn all_registered(&mut self) {
+    pub(super) async fn all_registered(&mut self) {
         let end = Instant::now() + MENDED_TIME_MAX;
         let nodes = self.shape.nodes;
         let has_all = |report: &Option<StatusReport>| report.as_ref().is_some_and(|report| report.nodes.len() == nodes);
@@ -292,6 +292,11 @@ impl World {
         self.note("repair rests");
         problems.extend(self.settled_roster().await);
         self.repaired = true;
+        // What lost identities left is copied once they are given up for good.
+        let end = Instant::now() + MENDED_TIME_MAX;
+        while synced && !self.short(wanted).is_empty() && Instant::now() < end {
+            self.steps_until(Instant::now() + 2 * WATCH_EVERY).await;
+        }
         let short = self.short(wanted);
         if synced && let Some((payload, nodes)) = short.first() {
             problems.push(format!(
