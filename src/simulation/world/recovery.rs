@@ -20,7 +20,7 @@ use crate::net::simulated::Down;
 use crate::simulation::readers::Reading;
 use crate::simulation::reading::{self, Expected};
 use crate::simulation::shape::{Copies, Host};
-use crate::simulation::verdict::Stored;
+use crate::simulation::verdict::{Ack, Stored};
 use crate::wire::frame::SyncMode;
 use crate::wire::status::StatusReport;
 
@@ -314,7 +314,9 @@ impl World {
             nodes.entry(record.payload).or_default().insert(record.node);
         }
         let book = self.book.borrow();
-        let acked: BTreeSet<&[u8]> = book.acks.iter().map(|ack| &*ack.payload).collect();
+        // Of what was lost with all the disks that had acknowledged it, a line that nobody acknowledged may be left.
+        let is_lost = |ack: &&Ack| !ack.nodes.is_empty() && ack.nodes.iter().all(|node| self.wiped.contains(node));
+        let acked: BTreeSet<&[u8]> = book.acks.iter().filter(|ack| !is_lost(ack)).map(|ack| &*ack.payload).collect();
         let on = acked.into_iter().filter_map(|payload| nodes.get(payload).map(|on| (payload, on.len())));
         on.filter(|(_, on)| *on < wanted)
             .map(|(payload, on)| (String::from_utf8_lossy(payload.get(..24).unwrap_or(payload)).into_owned(), on))
