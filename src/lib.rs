@@ -28,6 +28,8 @@
     allow(dead_code, unused_imports, unreachable_pub)
 )]
 
+#[cfg(feature = "server")]
+mod authority;
 #[cfg(feature = "broker")]
 mod broker;
 #[cfg(feature = "server")]

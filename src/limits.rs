@@ -90,6 +90,26 @@ pub const REPLICAS_MAX: usize = 8;
 /// Time a new connection has to finish its handshake.
 pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// Latest time that is shown, seconds since 1970: the end of the year 9999.
+#[cfg(feature = "tls")]
+pub(crate) const TIME_SHOWN_MAX: u64 = 253_402_300_799;
+
+/// Days for which a certificate is good: two years and a quarter, so that it is renewed in a yearly stop.
+pub(crate) const CERTIFICATE_DAYS_DEFAULT: u32 = 825;
+
+/// Most days for which a certificate is good.
+pub(crate) const CERTIFICATE_DAYS_MAX: i64 = 36_500;
+
+/// Time before now from which on a certificate is good: a clock may be as much behind.
+pub(crate) const CERTIFICATE_BEFORE: Duration = Duration::from_secs(86_400);
+
+/// For how long an authority is good: ten years.
+pub(crate) const AUTHORITY_TIME: Duration = Duration::from_secs(3650 * 86_400);
+
+/// Longest file with certificates or the key of one, bytes: a system's store of authorities takes less than 300 KiB.
+#[cfg(feature = "tls")]
+pub(crate) const CERTIFICATES_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// Longest file with a key, bytes: a remark, a name and 64 digits take less than 300.
 pub(crate) const CLUSTER_KEY_FILE_BYTES_MAX: u64 = 1024;
 

@@ -12,8 +12,9 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::heads::{self, TlsArgs};
 use super::status::{Format, columns};
-use super::{Global, Outcome, heads, logging, print, runtime, values};
+use super::{Global, Outcome, logging, print, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -40,6 +41,8 @@ pub(crate) struct Bench {
     /// Heads of a cluster that runs [default: a cluster of its own]; several with commas, or the flag several times
     #[arg(long, env = "ACOPIO_BENCH_HEAD", value_name = "HOST:PORT", value_delimiter = ',', value_parser = heads::head)]
     head: Vec<String>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Connections; they go to the heads in turn
     #[arg(long, env = "ACOPIO_BENCH_CLIENTS", value_name = "N", default_value_t = 100,
         value_parser = clap::value_parser!(u64).range(1..=limits::BENCH_CLIENTS_MAX as u64))]
@@ -196,6 +199,7 @@ impl Bench {
         };
         Ok(Settings {
             target,
+            net: self.tls.net()?,
             clients,
             in_flight,
             size,

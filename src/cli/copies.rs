@@ -45,7 +45,7 @@ impl Copies {
             bail!("{least} copies at least are more than {copies}; lower the second number");
         }
         let heads = self.heads.checked()?;
-        let change = self.key.given_to(Change::copies(copies, least))?.with_token(self.heads.token.read()?);
+        let change = self.key.given_to(Change::copies(copies, least))?.over(&self.heads.access.read()?);
         runtime::run_short(async {
             let mut troubles = Vec::new();
             for head in &heads {

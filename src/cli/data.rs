@@ -5,13 +5,12 @@ use std::path::PathBuf;
 
 use crate::data::log::SyncPolicy;
 use crate::key::Nonces;
-use crate::net::Net;
 use crate::{data, limits};
 use anyhow::Result;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
-use super::heads::HeadList;
+use super::heads::{HeadList, TlsArgs};
 use super::key::KeyArg;
 use super::logging::{self, LogFile, Takes};
 use super::upkeep::Upkeep;
@@ -46,6 +45,8 @@ pub(crate) struct Data {
     name: Option<String>,
     #[command(flatten)]
     key: KeyArg,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// When to sync: always (before every answer), an interval such as 50ms, or never
     #[arg(long, env = "ACOPIO_SYNC", value_name = "WHEN", default_value = "always", value_parser = values::sync)]
     sync: values::Sync,
@@ -85,7 +86,7 @@ impl Data {
             bind: self.bind,
             key,
             nonces: Nonces::System,
-            net: Net::Tcp,
+            net: self.tls.net()?,
             sync: policy(self.sync),
             segment_bytes: self.segment_bytes,
             repair: data::fetching::Settings { bytes_per_second: self.upkeep.repair_rate },

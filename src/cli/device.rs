@@ -9,7 +9,7 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use tokio::sync::watch;
 
-use super::heads::{HeadList, Heads, TokenFile};
+use super::heads::{Access, HeadList, Heads};
 use super::logging::{self, LogFile, SAID, Takes};
 use super::zookeeper::ZooKeeper;
 use super::{Global, Outcome, heads, runtime, values};
@@ -64,7 +64,7 @@ pub(crate) struct Device {
     #[arg(long, env = "ACOPIO_HEAD", value_name = "HOST:PORT", value_delimiter = ',', value_parser = heads::head)]
     pub(super) head: Vec<String>,
     #[command(flatten)]
-    token: TokenFile,
+    access: Access,
     /// Take values from this shell command: the first word that it prints
     #[arg(long, env = "ACOPIO_COMMAND", value_name = "CMD", conflicts_with_all = ["file", "stdin"])]
     command: Option<String>,
@@ -100,7 +100,7 @@ impl Device {
         logging::start(global, &[LogFile { dir: &logs, name: "device", takes: Takes::All, beside_data: false }])?;
         let zookeeper = self.zookeeper.config()?;
         let list = HeadList { head: std::mem::take(&mut self.head) };
-        let heads = Heads { list, token: std::mem::take(&mut self.token) };
+        let heads = Heads { list, access: std::mem::take(&mut self.access) };
         let api = self.api.clone().map_or_else(|| variable("API_URL", str::parse, DEFAULT_API), Ok)?;
         let period = self.period.map_or_else(|| variable("SAMPLING_PERIOD", device::period, DEFAULT_PERIOD), Ok)?;
         let source = self.source();

@@ -59,10 +59,10 @@ impl Drain {
     /// Asks every head, then waits until the node is gone.
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
-        let token = self.heads.token.read()?;
-        let asker = Asker::new(token);
+        let access = self.heads.access.read()?;
+        let asker = Asker::over(&access);
         let heads = self.heads.checked()?;
-        let change = self.key.given_to(Change::drain(&self.node, self.leaving()))?.with_token(token);
+        let change = self.key.given_to(Change::drain(&self.node, self.leaving()))?.over(&access);
         runtime::run_short(async {
             self.ask(&heads, &change).await?;
             if self.gone && !self.lose {

@@ -5,9 +5,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::head::{Admits, Gate, Network};
+use crate::head::{Admits, Gate, Network, Secured};
 use crate::key::file::{self as key, KeyFile};
 use crate::key::{Nonces, PeerKey};
+use crate::net::tls::served::{Acceptor, Files};
 use crate::net::{Listener, Net};
 use crate::{cluster, data, head, limits};
 use anyhow::{Context as _, Result, bail};
@@ -34,6 +35,8 @@ Examples:
       data nodes have to have this key; those that speak text come from there
   acopio head --clients token --tokens tokens
       clients have to have a token of this file, which 'acopio token' makes
+  acopio head --clients tls --tls-cert ca/head.crt --tls-ca ca/ca.crt
+      clients have to have a certificate, which 'acopio cert' makes
   acopio head --solo
       no data nodes: it keeps the messages itself, and echoes them
 
@@ -58,7 +61,8 @@ pub(crate) struct Head {
     /// behind it callado, cr, numerado or varios. Such as 5001=plc39,cr,callado; several times for several ports
     #[arg(long, env = "ACOPIO_PLAIN", value_name = "[IP:]PORT=NAME[,OPTION...]", value_delimiter = ' ')]
     plain: Vec<Plain>,
-    /// Whom to let in as a client: everybody (open), or who has a token of the file --tokens
+    /// Whom to let in as a client: everybody (open), who has a token of the file --tokens (token), or who speaks TLS (tls);
+    /// that one has to have a token, or a certificate of --tls-ca, if one of them is given
     #[arg(long, env = "ACOPIO_HEAD_CLIENTS", value_name = "WHO", default_value = "open")]
     clients: Clients,
     /// File of tokens, which 'acopio token' makes; it is read whenever it changes, and at SIGHUP
@@ -67,6 +71,17 @@ pub(crate) struct Head {
     /// Take tokens from other machines, too, though whoever sees the network can read them there
     #[arg(long, env = "ACOPIO_TOKENS_IN_THE_CLEAR", value_parser = BoolishValueParser::new())]
     tokens_in_the_clear: bool,
+    /// File with the head's certificate, PEM, behind it those of the authorities between; with it, the head speaks TLS beside
+    /// all else on its port. 'acopio cert' makes one. It is read whenever it changes, and at SIGHUP
+    #[arg(long, env = "ACOPIO_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// File with the key of the certificate [default: beside it, with the ending .key]
+    #[arg(long, env = "ACOPIO_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// File with the authority whose certificates let clients in, by the name in them: to write and read, or to what the line
+    /// of that name in --tokens says
+    #[arg(long, env = "ACOPIO_TLS_CA", value_name = "FILE", requires = "tls_cert")]
+    tls_ca: Option<PathBuf>,
     /// Clients served at the same time; one more is told that the head is full
     #[arg(long, env = "ACOPIO_MAX_CLIENTS", value_name = "N", default_value_t = limits::CLIENTS_MAX_DEFAULT as u64,
         value_parser = clap::value_parser!(u64).range(1..=10_000))]
@@ -162,6 +177,8 @@ enum Clients {
     Open,
     /// Who has a token
     Token,
+    /// Who speaks TLS
+    Tls,
 }
 
 impl Head {
@@ -249,7 +266,7 @@ impl Head {
     ) -> Result<()> {
         let gate = self.gate(address)?;
         let node_key = gate.key.as_ref().map(|key| key.node(SOLO));
-        let mut config = self.config(gate, self.admits(address)?);
+        let mut config = self.config(gate, self.admits(address)?, self.secured()?);
         let plain = plain::open(&self.plain, address.ip()).await?;
         let doors = head::Doors { main: listener, plain };
         if !self.solo {
@@ -291,28 +308,49 @@ impl Head {
 
     /// Which clients it lets in.
     fn admits(&self, address: std::net::SocketAddr) -> Result<Admits> {
-        match (self.clients, &self.tokens) {
-            (Clients::Open, None) => {
-                if !address.ip().is_loopback() {
-                    tracing::warn!(
-                        "clients are asked for nothing: whoever reaches {address} can send and read messages; where others \
-                         reach it, start the head with --clients token --tokens FILE"
-                    );
-                }
-                Ok(Admits::Everybody)
+        match self.clients {
+            Clients::Open if self.tokens.is_some() => {
+                bail!("--tokens says nothing while clients are open; add --clients token, or tls")
             }
-            (Clients::Open, Some(_)) => bail!("--tokens says nothing while clients are open; add --clients token"),
-            (Clients::Token, None) => {
+            Clients::Open if self.tls_ca.is_some() => {
+                bail!("--tls-ca says nothing while clients are open; add --clients tls, or token")
+            }
+            Clients::Open if !address.ip().is_loopback() => tracing::warn!(
+                "clients are asked for nothing: whoever reaches {address} can send and read messages; where others \
+                 reach it, start the head with --clients token --tokens FILE"
+            ),
+            Clients::Open => {}
+            Clients::Token if self.tokens.is_none() => {
                 bail!("--clients token needs --tokens FILE; 'acopio token new' makes one")
             }
-            (Clients::Token, Some(path)) => {
-                let (tokens, _) = head::tokens::file::read(path)?;
-                Ok(Admits::Tokens { path: path.clone(), tokens, in_the_clear: self.tokens_in_the_clear })
+            Clients::Token => {}
+            Clients::Tls if self.tls_cert.is_none() => {
+                bail!("--clients tls needs --tls-cert FILE; 'acopio cert' makes one")
             }
+            Clients::Tls if self.tokens.is_none() && self.tls_ca.is_none() => tracing::warn!(
+                "clients have to speak TLS, and are asked for nothing else: whoever reaches {address} can send and read \
+                 messages; start the head with --tls-ca FILE or --tokens FILE"
+            ),
+            Clients::Tls => {}
         }
+        let read = |path: &PathBuf| -> Result<_> { Ok((path.clone(), head::tokens::file::read(path)?.0)) };
+        Ok(Admits {
+            tokens: self.tokens.as_ref().map(read).transpose()?,
+            certificates: self.tls_ca.is_some(),
+            in_the_clear: self.tokens_in_the_clear,
+            tls_alone: self.clients == Clients::Tls,
+        })
     }
 
-    fn config(&self, gate: Gate, admits: Admits) -> head::Config {
+    /// How it speaks TLS.
+    fn secured(&self) -> Result<Option<Secured>> {
+        let Some(certificate) = &self.tls_cert else { return Ok(None) };
+        let files = Files::new(certificate, self.tls_key.as_deref(), self.tls_ca.as_deref());
+        let acceptor = Acceptor::read(&files)?.into();
+        Ok(Some(Secured { files, acceptor }))
+    }
+
+    fn config(&self, gate: Gate, admits: Admits, secured: Option<Secured>) -> head::Config {
         head::Config {
             logs: self.logs.clone(),
             names: Some(self.logs.join(head::NAMES_FILE)),
@@ -328,6 +366,7 @@ impl Head {
             icmp: !self.no_icmp,
             solo: None,
             admits,
+            secured,
             gate,
             cluster: self.cluster.clone(),
             replicas: usize::try_from(self.replicas).unwrap_or(usize::MAX),

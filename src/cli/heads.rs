@@ -5,10 +5,13 @@ use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::client::Tls;
+use crate::net::Net;
 use crate::wire::secret::Secret;
 use crate::{files, limits, net};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "coord")]
@@ -21,30 +24,63 @@ pub(crate) const DEFAULT: &str = "127.0.0.1:5000";
 /// What a place begins with where heads announce themselves.
 pub(crate) const ANNOUNCED: &str = "zk://";
 
-/// `--head` and what clients say to heads that ask for a token.
+/// `--head` and how heads are reached.
 #[derive(Debug, Args)]
 pub(crate) struct Heads {
     #[command(flatten)]
     pub(crate) list: HeadList,
     #[command(flatten)]
-    pub(crate) token: TokenFile,
+    pub(crate) access: Access,
 }
 
-/// `--token-file`.
+/// What clients say to heads that ask for a token, and how all are dialled.
 #[derive(Debug, Default, Args)]
-pub(crate) struct TokenFile {
+pub(crate) struct Access {
     /// File with the secret of a token, for heads that ask clients for one; 'acopio token new' makes it
     #[arg(long, env = "ACOPIO_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
-impl TokenFile {
-    /// The secret in it.
+impl Access {
+    /// What the files say.
     ///
     /// # Errors
-    /// It can't be read, is open to everybody, or has no secret.
-    pub(crate) fn read(&self) -> Result<Option<Secret>> {
-        self.token_file.as_deref().map(secret).transpose()
+    /// One can't be read, is open to everybody, or has not what it is to have.
+    pub(crate) fn read(&self) -> Result<net::Access> {
+        let token = self.token_file.as_deref().map(secret).transpose()?;
+        Ok(net::Access { token, net: self.tls.net()? })
+    }
+}
+
+/// `--tls`, `--ca` and `--cert`.
+#[derive(Debug, Default, Args)]
+pub(crate) struct TlsArgs {
+    /// Dial heads over TLS, and believe the authorities of this system
+    #[arg(long, env = "ACOPIO_TLS", value_parser = BoolishValueParser::new())]
+    tls: bool,
+    /// Dial heads over TLS, and believe the authority in this file alone: the ca.crt of 'acopio cert'
+    #[arg(long, env = "ACOPIO_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// File with this side's certificate, for heads that ask clients for one; its key lies beside it, with the ending .key
+    #[arg(long, env = "ACOPIO_CERT", value_name = "FILE")]
+    cert: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    /// How heads are dialled.
+    ///
+    /// # Errors
+    /// A file can't be read, or has not what it is to have.
+    pub(crate) fn net(&self) -> Result<Net> {
+        if !self.tls && self.ca.is_none() {
+            if self.cert.is_some() {
+                bail!("--cert says nothing without TLS; add --ca FILE, or --tls");
+            }
+            return Ok(Net::Tcp);
+        }
+        Ok(Net::Tls(Tls::new(self.ca.as_deref(), self.cert.as_deref())?))
     }
 }
 
@@ -72,16 +108,16 @@ impl Heads {
         self.list.checked()
     }
 
-    /// As [`HeadList::followed`], with the token.
+    /// As [`HeadList::followed`], and how they are reached.
     pub(crate) async fn followed(&self, shutdown: &CancellationToken) -> Result<Option<net::Heads>> {
-        let token = self.token.read()?;
-        Ok(self.list.followed(shutdown).await?.map(|heads| heads.with_token(token)))
+        let access = self.access.read()?;
+        Ok(self.list.followed(shutdown).await?.map(|heads| heads.with_access(access)))
     }
 
-    /// The list as it is now, with the token.
+    /// The list as it is now, and how they are reached.
     pub(crate) fn fixed(&self) -> Result<net::Heads> {
-        let token = self.token.read()?;
-        Ok(net::Heads::from(self.checked()?).with_token(token))
+        let access = self.access.read()?;
+        Ok(net::Heads::from(self.checked()?).with_access(access))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::wire::status::StatusReport;
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser as _};
 
-use super::heads::{self, TokenFile};
+use super::heads::{self, Access};
 use super::{Cli, Command, Global, Outcome, logging, print, runtime, values};
 
 const AFTER_HELP: &str = "\
@@ -49,7 +49,7 @@ pub(crate) struct Health {
     #[arg(long, env = "ACOPIO_NODE", value_name = "NAME", value_parser = values::name, requires = "ask")]
     node: Option<String>,
     #[command(flatten)]
-    token: TokenFile,
+    access: Access,
     /// Time a head has to answer
     #[arg(long, env = "ACOPIO_TIMEOUT", value_name = "TIME", default_value = "3s", value_parser = values::duration)]
     timeout: Duration,
@@ -75,7 +75,7 @@ impl Health {
             Subject { heads: self.ask, node: self.node }
         };
         let subject = Subject { heads: heads::resolve(subject.heads)?, ..subject };
-        let found = runtime::run_short(ask(&subject, &Asker::new(self.token.read()?), self.timeout))?;
+        let found = runtime::run_short(ask(&subject, &Asker::over(&self.access.read()?), self.timeout))?;
         let (word, text, outcome) = match found {
             Ok(text) => ("healthy", text, Outcome::Done),
             Err(text) => ("not healthy", text, Outcome::Failed),

@@ -4,7 +4,6 @@ use anyhow::{Context as _, Result};
 
 use super::devices;
 use super::events::say;
-use crate::client::Asker;
 use crate::client::reader::Config;
 use crate::wire::filter::SourceFilter;
 use crate::wire::source::SourceName;
@@ -29,8 +28,7 @@ pub(crate) async fn known(config: &Config, sources: &SourceFilter) -> Result<Vec
     if heads.is_empty() {
         return Ok(Vec::new());
     }
-    let report =
-        devices::ask(&Asker::new(config.token), &heads).await.context("cannot tell which devices there are")?;
+    let report = devices::ask(&config.asker(), &heads).await.context("cannot tell which devices there are")?;
     if !report.missing.is_empty() {
         let missing = report.missing.join(", ");
         say(&format!("without {missing} nobody knows who said nothing in this time; start what is away again"));

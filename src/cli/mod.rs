@@ -19,6 +19,7 @@ mod broker;
 mod buckets;
 #[cfg(feature = "broker")]
 mod calc;
+mod cert;
 mod check;
 mod client;
 mod collect;
@@ -112,6 +113,8 @@ Examples:
       a key without which nobody is let in as a data node
   acopio token new --tokens tokens --role read guest
       a token that lets read, where a head asks clients for one
+  acopio cert --dir ca --name head --host 10.0.0.5
+      a certificate, with which a head speaks TLS
   acopio verify logs/data*
       check every record on disk
   acopio audit --registro logs --data logs
@@ -197,6 +200,7 @@ enum Command {
     Copies(copies::Copies),
     Key(key::Key),
     Token(token::Token),
+    Cert(cert::Cert),
     Verify(verify::Verify),
     Audit(audit::Audit),
     #[cfg(feature = "lab")]
@@ -298,6 +302,7 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Copies(args) => args.run(cli.global),
         Command::Key(args) => args.run(cli.global),
         Command::Token(args) => args.run(cli.global),
+        Command::Cert(args) => args.run(cli.global),
         Command::Verify(args) => args.run(cli.global),
         Command::Audit(args) => args.run(cli.global),
         #[cfg(feature = "lab")]

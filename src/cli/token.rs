@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
+use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
@@ -85,6 +86,9 @@ struct New {
     /// In place of a secret: it belongs to all peers of this address or network
     #[arg(long, env = "ACOPIO_TOKEN_FROM", value_name = "IP[/BITS]", value_parser = network)]
     from: Option<Network>,
+    /// In place of a secret: it belongs to who shows a certificate with this name, as 'acopio cert' makes it
+    #[arg(long, env = "ACOPIO_TOKEN_CERTIFICATE", value_parser = BoolishValueParser::new(), conflicts_with = "from")]
+    certificate: bool,
 }
 
 fn name(text: &str) -> Result<String, String> {
@@ -116,13 +120,18 @@ impl New {
             .fill(&mut bytes)
             .map_err(|_| anyhow::anyhow!("the system gives no random bytes; start acopio again later"))?;
         let secret = Secret::from_random(bytes);
-        let evidence = self.from.map_or_else(|| Evidence::Secret(SecretHash::of(&secret)), Evidence::From);
+        let evidence = match self.from {
+            Some(network) => Evidence::From(network),
+            None if self.certificate => Evidence::Certificate,
+            None => Evidence::Secret(SecretHash::of(&secret)),
+        };
+        let is_secret = matches!(evidence, Evidence::Secret(_));
         let mut roles = self.role;
         roles.sort_by_key(|role| *role as u8);
         roles.dedup();
         let Self { name, sources, until, rate, .. } = self;
         file::add(&self.file, &Made { name, evidence, roles, sources, until, rate })?;
-        if self.from.is_none() {
+        if is_secret {
             let digits = std::str::from_utf8(secret.expose()).context("the secret is no text; report this")?;
             print::out("the secret", &format!("{digits}\n"))?;
         }
@@ -138,6 +147,7 @@ fn list(path: &std::path::Path) -> Result<()> {
     for token in tokens.iter() {
         let by = match token.evidence {
             Evidence::Secret(_) => "secret".to_owned(),
+            Evidence::Certificate => "certificate".to_owned(),
             Evidence::From(network) => format!("from={network}"),
         };
         let roles = words(token.roles.iter().map(ToString::to_string).collect());

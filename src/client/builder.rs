@@ -50,6 +50,14 @@ impl Builder {
         Ok(self)
     }
 
+    /// Over TLS.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: super::Tls) -> Self {
+        self.config = self.config.with_tls(tls);
+        self
+    }
+
     /// Time to go on trying while no head keeps anything.
     #[must_use]
     pub const fn retry_for(mut self, time: Duration) -> Self {

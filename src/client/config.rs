@@ -69,7 +69,15 @@ impl Config {
     /// The same with a list of heads that may change.
     #[must_use]
     pub(crate) fn following(heads: net::Heads) -> Self {
-        Self { token: heads.token(), followed: Some(heads), ..Self::new(Vec::new()) }
+        let net::Access { token, net } = heads.access().clone();
+        Self { token, net, followed: Some(heads), ..Self::new(Vec::new()) }
+    }
+
+    /// The same over TLS.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_tls(self, tls: super::Tls) -> Self {
+        Self { net: Net::Tls(tls), ..self }
     }
 
     /// What it says of itself.

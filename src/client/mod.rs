@@ -31,6 +31,9 @@ pub use status::{
 };
 pub use troubles::Trouble;
 
+#[cfg(feature = "tls")]
+pub use crate::net::tls::{Tls, TlsError};
+
 use crate::limits;
 use crate::wire::error::Refusal;
 use crate::wire::frame::SyncMode;

@@ -7,7 +7,7 @@ use super::Error;
 use super::connection::open;
 use crate::limits;
 use crate::net::framed::{Ended, next_frame};
-use crate::net::{Net, Stream};
+use crate::net::{self, Net, Stream};
 use crate::wire::error::Code;
 use crate::wire::frame::Frame;
 use crate::wire::said::Introduction;
@@ -27,6 +27,20 @@ impl Asker {
     #[must_use]
     pub fn new(token: Option<Secret>) -> Self {
         Self { token, net: Net::Tcp }
+    }
+
+    /// Reaching heads like this.
+    #[must_use]
+    pub(crate) fn over(access: &net::Access) -> Self {
+        let net::Access { token, net } = access.clone();
+        Self { token, net }
+    }
+
+    /// The same over TLS.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_tls(self, tls: super::Tls) -> Self {
+        Self { net: Net::Tls(tls), ..self }
     }
 
     /// What a head says of itself and its data nodes.
@@ -86,6 +100,7 @@ impl Asker {
         let asked = timeout(limits::DIAL_TIME_MAX, ask(&self.net, head, self.token, question)).await;
         asked.unwrap_or(Err(Ended::Silent(limits::DIAL_TIME_MAX))).map_err(|ended| match ended {
             Ended::Refused(refusal) if refusal.code == Code::Denied => failed(head, refusal.text),
+            ended if ended.is_of_trust() => failed(head, ended.to_string()),
             ended => failed(head, format!("{ended}; see that a head runs there")),
         })
     }
@@ -211,6 +226,21 @@ impl Change {
         Self { token, ..self }
     }
 
+    /// Reaching heads like this.
+    #[cfg(feature = "server")]
+    #[must_use]
+    pub(crate) fn over(self, access: &net::Access) -> Self {
+        let net::Access { token, net } = access.clone();
+        Self { token, net, ..self }
+    }
+
+    /// The same over TLS.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_tls(self, tls: super::Tls) -> Self {
+        Self { net: Net::Tls(tls), ..self }
+    }
+
     /// Proves that it may be made with this key; a head that does not prove that it has the same one is told nothing.
     #[cfg(feature = "keys")]
     #[must_use]
@@ -237,6 +267,7 @@ impl Change {
             Err(Ended::Refused(refusal)) => Err(failed(refusal.text, false)),
             Err(Ended::Unfit(cause)) => Err(failed(cause, false)),
             Err(Ended::Garbled(error)) => Err(failed(error.to_string(), false)),
+            Err(ended) if ended.is_of_trust() => Err(failed(ended.to_string(), true)),
             Err(ended) => Err(failed(format!("{ended}; see that a head runs there"), true)),
         }
     }

@@ -1,4 +1,4 @@
-//! Who is let in as a client, and what it may do: everybody, or who has a token.
+//! Who is let in as a client, and what it may do: everybody, or who has a token or a certificate.
 //!
 //! What a connection may do is in its [`Exit`] from the moment it is let in. When the file of tokens
 //! changes, what each connection may do changes with it, and those whose token is gone or over end.
@@ -10,38 +10,43 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, sleep};
 
 use super::guests::Exit;
+use super::reload::Watched;
 use super::state::Head;
-use super::tokens::{Role, SecretHash, Token, Tokens, file};
+use super::tokens::{Role, SecretHash, Token, Tokens, file, is_token_name};
 use crate::limits;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::said::Who;
 use crate::wire::secret::Secret;
 
-/// Whom a head lets in as a client.
+/// Whom a head lets in as a client: everybody, unless tokens or certificates are asked for.
 #[derive(Clone, Debug, Default)]
-pub(crate) enum Admits {
-    /// Everybody.
-    #[default]
-    Everybody,
-    /// Who has a token.
-    Tokens {
-        /// The file of tokens.
-        path: PathBuf,
-        /// What it said at the start.
-        tokens: Tokens,
-        /// Secrets are taken from other machines, too, over plain TCP.
-        in_the_clear: bool,
-    },
+pub(crate) struct Admits {
+    /// The file of tokens, and what it said at the start.
+    pub(crate) tokens: Option<(PathBuf, Tokens)>,
+    /// Clients may show a certificate in place of a token.
+    pub(crate) certificates: bool,
+    /// Secrets are taken from other machines, too, over plain TCP.
+    pub(crate) in_the_clear: bool,
+    /// Nobody from another machine is let in over plain TCP.
+    pub(crate) tls_alone: bool,
+}
+
+impl Admits {
+    /// Whether something is asked of clients.
+    const fn asks(&self) -> bool {
+        self.tokens.is_some() || self.certificates
+    }
 }
 
 /// How it is known which token a connection has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Shown {
     Secret(SecretHash),
+    /// A certificate with this name.
+    Certificate(String),
     From(IpAddr),
 }
 
@@ -49,6 +54,9 @@ impl Shown {
     fn token(&self, tokens: &Tokens) -> Option<Arc<Token>> {
         match self {
             Self::Secret(hash) => tokens.of_secret(hash),
+            Self::Certificate(name) => {
+                Some(tokens.of_name(name).unwrap_or_else(|| Arc::new(Token::of_certificate(name))))
+            }
             Self::From(ip) => tokens.of_address(*ip),
         }
     }
@@ -124,11 +132,10 @@ impl Head {
     /// # Errors
     /// It may not: tell it. All reasons take the same time.
     pub(crate) async fn admit(&self, peer: SocketAddr, secret: Option<Secret>, exit: &Rc<Exit>) -> Result<(), Refusal> {
-        let Admits::Tokens { in_the_clear, .. } = &self.config.admits else { return Ok(()) };
-        if exit.is_granted() {
+        if !self.config.admits.asks() || exit.is_granted() {
             return Ok(());
         }
-        match self.look(peer.ip().to_canonical(), secret, *in_the_clear) {
+        match self.look(peer.ip().to_canonical(), secret, exit) {
             Ok(grant) => {
                 exit.grant.replace(Some(grant));
                 self.bearers.borrow_mut().push(Rc::downgrade(exit));
@@ -142,16 +149,20 @@ impl Head {
     }
 
     /// Whether a client that comes from there has to say a token.
-    pub(crate) fn wants_token(&self, ip: IpAddr) -> bool {
-        let wants = matches!(self.config.admits, Admits::Tokens { .. });
+    pub(crate) fn wants_token(&self, ip: IpAddr, exit: &Exit) -> bool {
+        let wants = self.config.admits.asks() && exit.certificate.borrow().is_none();
         wants && self.tokens.borrow().of_address(ip.to_canonical()).is_none()
     }
 
-    fn look(&self, ip: IpAddr, secret: Option<Secret>, in_the_clear: bool) -> Result<Grant, Refusal> {
+    fn look(&self, ip: IpAddr, secret: Option<Secret>, exit: &Exit) -> Result<Grant, Refusal> {
         let tokens = self.tokens.borrow();
+        let is_safe = || exit.secured.get() || ip.is_loopback() || self.config.admits.in_the_clear;
         let shown = match secret {
-            None => Shown::From(ip),
-            Some(_) if !in_the_clear && !ip.is_loopback() => return Err(denied(IN_THE_CLEAR.to_owned())),
+            None => match &*exit.certificate.borrow() {
+                Some(names) => Shown::Certificate(name_of(names)?),
+                None => Shown::From(ip),
+            },
+            Some(_) if !is_safe() => return Err(denied(IN_THE_CLEAR.to_owned())),
             Some(_) if !self.tries.borrow_mut().may(ip, Instant::now()) => {
                 let text = format!("too many wrong tokens came from {ip}; try again in some seconds");
                 return Err(Refusal::new(Code::Busy, text));
@@ -165,6 +176,9 @@ impl Head {
                 self.tries.borrow_mut().wrong(ip, Instant::now());
                 Err(denied(WRONG.to_owned()))
             }
+            None if self.config.admits.certificates => Err(denied(format!(
+                "this head asks clients for a certificate or a token, and {ip} has neither; {HOW_CERTIFICATE}"
+            ))),
             None => Err(denied(format!("this head asks clients for a token, and {ip} said none; {HOW}"))),
         }
     }
@@ -218,9 +232,20 @@ fn still(grant: &Grant, tokens: &Tokens, now: SystemTime) -> Result<Grant, Refus
 
 const HOW: &str =
     "give the command --token-file FILE, or say token=SECRET behind the name; 'acopio token new' makes one";
+const HOW_CERTIFICATE: &str =
+    "give the command --cert FILE, which 'acopio cert' makes with the authority of this head, or --token-file FILE";
 const WRONG: &str = "this head knows no such token: it is wrong or revoked; ask for another one";
 const IN_THE_CLEAR: &str = "this head takes tokens from its own machine alone, for one that crosses a network in the clear can be \
-    read there; have this one revoked, and start the head with --tokens-in-the-clear if the network is to be trusted";
+    read there; have this one revoked, and connect with --ca FILE if the head has a certificate, or start it with \
+    --tokens-in-the-clear if the network is to be trusted";
+
+/// What a client is called by the names in its certificate.
+fn name_of(names: &[String]) -> Result<String, Refusal> {
+    let name = names.iter().find(|name| is_token_name(name)).cloned();
+    name.ok_or_else(|| {
+        denied("the certificate has no name that is a word; make one with 'acopio cert --name'".to_owned())
+    })
+}
 
 fn denied(text: String) -> Refusal {
     Refusal::new(Code::Denied, text)
@@ -231,28 +256,16 @@ fn over(token: &Token) -> Refusal {
     denied(format!("the token {} was good until {until}; ask for another one", token.name))
 }
 
-/// When the file was changed, and how long it was.
-type Seen = Option<(SystemTime, u64)>;
-
 /// Reads the file of tokens whenever it changes and at SIGHUP, until the head is dropped.
 pub(crate) async fn follow(head: Rc<Head>) {
-    let Admits::Tokens { path, .. } = &head.config.admits else { return };
-    let mut hangups = match signal(SignalKind::hangup()) {
-        Ok(hangups) => hangups,
-        Err(error) => return tracing::error!("cannot watch for SIGHUP: {error}; the tokens of the start count"),
-    };
-    let look = || std::fs::metadata(path).ok().and_then(|meta| Some((meta.modified().ok()?, meta.len())));
-    let mut seen: Seen = None;
-    let mut ticks = interval(limits::BOOK_LOOK_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    if !head.config.admits.asks() {
+        return;
+    }
+    let path = head.config.admits.tokens.as_ref().map(|(path, _)| path);
+    let Some(mut watched) = Watched::new(path.into_iter().cloned().collect()) else { return };
     loop {
-        let asked = tokio::select! {
-            _ = ticks.tick() => false,
-            _ = hangups.recv() => true,
-        };
-        let now = look();
-        if asked || now != seen {
-            seen = now;
+        let changed = watched.look().await;
+        if let Some(path) = path.filter(|_| changed) {
             match file::read(path) {
                 Ok((tokens, wrong)) => {
                     tell(&wrong);

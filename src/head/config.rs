@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::admission::Admits;
 use super::gate::Gate;
 use super::guests::Rules;
+use super::secured::Secured;
 use crate::clock::Clock;
 use crate::daily::Keep;
 use crate::wire::ledger::NodeId;
@@ -33,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) solo: Option<Arc<OnceLock<NodeId>>>,
     /// Whom it lets in as clients.
     pub(crate) admits: Admits,
+    /// How it speaks TLS, if it does.
+    pub(crate) secured: Option<Secured>,
     /// Who has to prove that it has the cluster's key.
     pub(crate) gate: Gate,
     /// Name of the cluster, which its data nodes keep with their records.

@@ -12,6 +12,7 @@ use super::alarms::Log;
 use super::guests::{Exit, Newcomer};
 use super::places::Place;
 use super::registered::word;
+use super::secured::secure;
 use super::state::Head;
 use super::tokens::Role as Right;
 use super::{framed_client, node, text_client, text_node};
@@ -26,13 +27,17 @@ use tokio_util::sync::CancellationToken;
 /// Serves one connection to its end. `stopping` ends clients, `finished` ends data nodes, later.
 pub(crate) async fn serve(
     head: Rc<Head>,
-    mut socket: Stream,
+    socket: Stream,
     peer: SocketAddr,
     stopping: CancellationToken,
     finished: CancellationToken,
 ) {
     let exit = Exit::new(&stopping);
-    let session = converse(&head, &mut socket, peer, &exit, &finished);
+    let session = async {
+        if let Some(mut socket) = secure(&head, socket, peer, &exit).await {
+            converse(&head, &mut socket, peer, &exit, &finished).await;
+        }
+    };
     tokio::select! {
         biased;
         () = exit.overdue() => {
@@ -247,7 +252,7 @@ async fn handshake<'a>(
                 let silent = handshake.may_stay_silent();
                 let until = match silent {
                     // Nobody holds a client's place for long who may not have it.
-                    true if buffer.is_empty() && !exit.is_granted() && head.wants_token(peer.ip()) => deadline,
+                    true if buffer.is_empty() && !exit.is_granted() && head.wants_token(peer.ip(), exit) => deadline,
                     true if buffer.is_empty() => Instant::now() + Duration::from_secs(u32::MAX.into()),
                     true => Instant::now() + limits::HANDSHAKE_DOUBT_TIME_MAX,
                     false => deadline,
@@ -294,13 +299,13 @@ fn full(refusal: Refusal) -> Vec<u8> {
     text::lleno(&refusal).into_bytes()
 }
 
-fn too_slow() -> Vec<u8> {
+pub(super) fn too_slow() -> Vec<u8> {
     let cause = format!("no handshake within {:?}", limits::HANDSHAKE_TIME_MAX);
     (text::error_line(cause, "say 'peticion' first") + "\n").into_bytes()
 }
 
 /// Says the last words and lets the peer read them: a close with unread input would take them away.
-async fn part(read_half: &mut ReadHalf<'_>, write_half: &mut WriteHalf<'_>, words: &[u8]) {
+pub(super) async fn part(read_half: &mut ReadHalf<'_>, write_half: &mut WriteHalf<'_>, words: &[u8]) {
     let farewell = async {
         write_half.write_all(words).await?;
         write_half.shutdown().await?;

@@ -22,7 +22,7 @@ use super::status::Parts;
 use super::tokens::Role;
 use super::{status, text_client};
 use crate::limits;
-use crate::net::{Outbox, Read, ReadHalf, Turn, WriteHalf, read_some};
+use crate::net::{Channel, Outbox, Read, ReadHalf, Turn, WriteHalf, read_some};
 use crate::reading::notes::WORDS;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, Messages};
@@ -163,7 +163,7 @@ async fn read_frames(
                 (change @ (Frame::Drain { .. } | Frame::Copies { .. }), _) => {
                     exit.may(Role::Admin)?;
                     client.flow.room(&client.outbox).await;
-                    if changes.may(head, peer, change, client)? {
+                    if changes.may(head, (peer, socket.channel()), change, client)? {
                         client.report(head, Parts::default())?;
                     }
                     turn.end().await;
@@ -247,9 +247,15 @@ struct Changes {
 
 impl Changes {
     /// Does it, if nothing has to be proved; else the client hears what.
-    fn may(&mut self, head: &Head, peer: SocketAddr, change: Frame, client: &FramedClient) -> Result<bool, Refusal> {
+    fn may(
+        &mut self,
+        head: &Head,
+        (peer, channel): (SocketAddr, Option<Channel>),
+        change: Frame,
+        client: &FramedClient,
+    ) -> Result<bool, Refusal> {
         let (gate, cluster) = (&head.config.gate, &head.config.cluster);
-        match gate.challenge(peer.ip(), self.knock.take(), Claim::Change, cluster, &change)? {
+        match gate.challenge(peer.ip(), self.knock.take(), Claim::Change, cluster, &change, channel)? {
             None => make(head, peer, &change).map(|()| true),
             Some(awaited) => {
                 let challenge = awaited.challenge();

@@ -10,6 +10,7 @@ use bytes::BytesMut;
 
 use super::network::Network;
 use crate::key::{ClusterKey, Nonces, PeerKey, Said, Side};
+use crate::net::Channel;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{Frame, FrameError};
 use crate::wire::proof::{Holder, Knock, Nonce, Proof};
@@ -45,6 +46,7 @@ pub(crate) struct Awaited {
     cluster: String,
     /// The frame that is proved.
     frame: BytesMut,
+    channel: Option<Channel>,
 }
 
 impl Gate {
@@ -81,6 +83,7 @@ impl Gate {
         claim: Claim<'_>,
         cluster: &str,
         frame: &Frame,
+        channel: Option<Channel>,
     ) -> Result<Option<Awaited>, Refusal> {
         let Some(Knock { holder, nonce }) = knock else {
             return if self.asks(peer) { Err(unproven(asked(claim))) } else { Ok(None) };
@@ -101,13 +104,13 @@ impl Gate {
         let mut proved = BytesMut::new();
         frame.encode(&mut proved).map_err(|error: FrameError| error.refusal())?;
         let head = self.nonces.draw();
-        Ok(Some(Awaited { key, peer: nonce, head, cluster: cluster.to_owned(), frame: proved }))
+        Ok(Some(Awaited { key, peer: nonce, head, cluster: cluster.to_owned(), frame: proved, channel }))
     }
 }
 
 impl Awaited {
     fn said(&self) -> Said<'_> {
-        Said { peer: self.peer, head: self.head, cluster: &self.cluster, frame: &self.frame }
+        Said { peer: self.peer, head: self.head, cluster: &self.cluster, frame: &self.frame, channel: self.channel }
     }
 
     /// The head's own proof, for the peer.
@@ -200,7 +203,8 @@ mod tests {
         let Frame::Challenge { nonce, proof, cluster } = awaited.challenge() else { return None };
         let mut bytes = BytesMut::new();
         frame.encode(&mut bytes).unwrap();
-        let said = Said { peer: Nonce([3; 32]), head: nonce, cluster: &cluster, frame: &bytes };
+        let said =
+            Said { peer: Nonce([3; 32]), head: nonce, cluster: &cluster, frame: &bytes, channel: awaited.channel };
         key.verifies(Side::Head, &said, &proof).then(|| key.prove(Side::Peer, &said))
     }
 
@@ -229,7 +233,7 @@ mod tests {
 
     #[test]
     fn who_has_no_key_is_told_what_to_do_where_it_is_asked() {
-        let ask = |gate: &Gate, from: &str, claim| gate.challenge(ip(from), None, claim, "acopio", &register(1));
+        let ask = |gate: &Gate, from: &str, claim| gate.challenge(ip(from), None, claim, "acopio", &register(1), None);
         assert!(ask(&gate(false), "127.0.0.1", Claim::Node("data1")).unwrap().is_none());
         assert!(ask(&gate(false), "127.0.0.1", Claim::Change).unwrap().is_none());
         let longest = "n".repeat(crate::limits::NODE_NAME_BYTES_MAX);
@@ -245,7 +249,9 @@ mod tests {
     #[test]
     fn a_proof_is_of_the_key_of_who_knocked_and_of_the_frame() {
         let (gate, cluster) = (gate(false), ClusterKey::from_bytes([7; 32]));
-        let ask = |key: &PeerKey, claim| gate.challenge(ip("127.0.0.1"), knock(key), claim, "acopio", &register(1));
+        let ask = |key: &PeerKey, claim| {
+            gate.challenge(ip("127.0.0.1"), knock(key), claim, "acopio", &register(1), Some([9; 32]))
+        };
         for key in [cluster.node("data1"), cluster.holder()] {
             let awaited = ask(&key, Claim::Node("data1")).unwrap().unwrap();
             assert_eq!(awaited.holder(), key.of());
@@ -264,8 +270,14 @@ mod tests {
         }
         let refused = ask(&cluster.node("data1"), Claim::Change).unwrap_err();
         assert!(refused.text.contains("give the cluster's key"), "{refused}");
-        let none =
-            Gate::default().challenge(ip("127.0.0.1"), knock(&cluster.holder()), Claim::Change, "c", &register(1));
+        let none = Gate::default().challenge(
+            ip("127.0.0.1"),
+            knock(&cluster.holder()),
+            Claim::Change,
+            "c",
+            &register(1),
+            None,
+        );
         assert!(none.unwrap_err().text.contains("has no key"));
     }
 }

@@ -92,6 +92,10 @@ pub(crate) struct Exit {
     /// Told when it has to end once what has come already is read.
     pub(super) soft: CancellationToken,
     pub(super) why: RefCell<Option<Refusal>>,
+    /// It speaks TLS.
+    pub(super) secured: Cell<bool>,
+    /// What its certificate calls it, if it showed one.
+    pub(super) certificate: RefCell<Option<Vec<String>>>,
     /// What it was let in with, where clients need a token.
     pub(super) grant: RefCell<Option<Grant>>,
 }
@@ -101,7 +105,8 @@ impl Exit {
     #[must_use]
     pub(crate) fn new(stopping: &CancellationToken) -> Rc<Self> {
         let (token, soft) = (stopping.child_token(), CancellationToken::new());
-        Rc::new(Self { token, soft, why: RefCell::default(), grant: RefCell::default() })
+        let (secured, certificate) = (Cell::new(false), RefCell::default());
+        Rc::new(Self { token, soft, why: RefCell::default(), secured, certificate, grant: RefCell::default() })
     }
 
     pub(super) fn end(&self, why: Refusal) {

@@ -2,7 +2,7 @@
 //! kept.
 //!
 //! This page is the contents: [`run`] accepts, `connection` shakes hands, `text_client`, `framed_client`, `node` and
-//! `text_node` are the four kinds of session (`cutter`: text in batches, `names`: who has which name), `gate` says who has to prove what, `admission` which clients are let in and what they may do (`tokens`: the file that says it), `core` decides (`placement`: which ledger a batch goes to, `open`: one that is
+//! `text_node` are the four kinds of session (`cutter`: text in batches, `names`: who has which name), `gate` says who has to prove what, `secured` who speaks TLS, `admission` which clients are let in and what they may do (`tokens`: the file that says it; `reload`: when it is read), `core` decides (`placement`: which ledger a batch goes to, `open`: one that is
 //! written, `window`: how much a node may have), `heartbeat` watches, `registro` remembers, `status` tells. `reads` answers
 //! readers with what is there, put together by `merge`, and `follow` with what comes (`readers`: what they share). `cluster`
 //! is what this head has heard, `known` answers out of that, `rounds` carries out what is decided about it, `relay` passes
@@ -49,8 +49,10 @@ mod registered;
 pub(crate) mod registro;
 mod relay;
 mod relayed;
+mod reload;
 mod rounds;
 mod said;
+mod secured;
 pub(crate) mod shelf;
 mod state;
 mod status;
@@ -81,6 +83,7 @@ pub(crate) use config::Config;
 pub(crate) use gate::Gate;
 pub(crate) use guests::Rules;
 pub(crate) use network::{Network, NoNetwork};
+pub(crate) use secured::Secured;
 
 use crate::limits;
 use crate::lock::{Lock, Role};
@@ -153,6 +156,7 @@ pub(crate) async fn run_on(
     chores.spawn_local(places::close_idle(Rc::clone(&head)));
     chores.spawn_local(names::follow(Rc::clone(&head)));
     chores.spawn_local(admission::follow(Rc::clone(&head)));
+    chores.spawn_local(secured::follow(Rc::clone(&head)));
     let places = Arc::new(Semaphore::new(head.config.clients.most + limits::CONNECTIONS_EXTRA));
     let (mut failing, mut turn) = (false, Turn::default());
     loop {

@@ -133,7 +133,8 @@ async fn register(
         return Err(Refusal::new(Code::Protocol, text));
     };
     check_names(head, name, cluster)?;
-    let awaited = head.config.gate.challenge(peer.ip(), knock, Claim::Node(name), &head.config.cluster, &frame)?;
+    let (gate, ours, channel) = (&head.config.gate, &head.config.cluster, socket.channel());
+    let awaited = gate.challenge(peer.ip(), knock, Claim::Node(name), ours, &frame, channel)?;
     if let Some(awaited) = &awaited {
         sink.outbox.with(|out| awaited.challenge().encode(out)).map_err(|error| error.refusal())?;
         match next(socket, buffer, finished).await? {

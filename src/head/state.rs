@@ -14,7 +14,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::admission::{Admits, Bearers};
+use super::admission::Bearers;
 use super::alarms::Log;
 use super::book::Book;
 use super::cluster::Cluster;
@@ -139,10 +139,7 @@ impl Head {
             book: RefCell::default(),
             visits: RefCell::default(),
             takeovers: RefCell::default(),
-            tokens: RefCell::new(match &config.admits {
-                Admits::Everybody => Tokens::default(),
-                Admits::Tokens { tokens, .. } => tokens.clone(),
-            }),
+            tokens: RefCell::new(config.admits.tokens.as_ref().map(|(_, tokens)| tokens.clone()).unwrap_or_default()),
             tries: RefCell::default(),
             bearers: RefCell::default(),
             paces: RefCell::default(),

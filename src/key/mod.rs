@@ -87,7 +87,7 @@ impl PeerKey {
     #[cfg(feature = "server")]
     #[must_use]
     pub(crate) fn is(&self, other: &Self) -> bool {
-        let said = Said { peer: Nonce([0; 32]), head: Nonce([0; 32]), cluster: "", frame: &[] };
+        let said = Said { peer: Nonce([0; 32]), head: Nonce([0; 32]), cluster: "", frame: &[], channel: None };
         self.holder == other.holder && self.verifies(Side::Peer, &said, &other.prove(Side::Peer, &said))
     }
 
@@ -131,17 +131,22 @@ pub(crate) struct Said<'a> {
     pub(crate) cluster: &'a str,
     /// The frame that is proved, as it travels.
     pub(crate) frame: &'a [u8],
+    /// What the connection alone has, over TLS: who stands between the two ends has another.
+    pub(crate) channel: Option<[u8; 32]>,
 }
 
 impl Said<'_> {
     /// Of one form only: all but the last part have lengths that are known.
     fn bytes(&self, side: Side) -> Vec<u8> {
-        let side: &[u8] = match side {
-            Side::Head => b"acopio/2 head\0",
-            Side::Peer => b"acopio/2 peer\0",
+        let side: &[u8] = match (side, self.channel) {
+            (Side::Head, None) => b"acopio/2 head\0",
+            (Side::Peer, None) => b"acopio/2 peer\0",
+            (Side::Head, Some(_)) => b"acopio/2 head tls\0",
+            (Side::Peer, Some(_)) => b"acopio/2 peer tls\0",
         };
+        let channel = self.channel.as_ref().map_or(&[][..], |channel| channel);
         let length = (self.cluster.len() as u64).to_be_bytes();
-        [side, &self.peer.0, &self.head.0, &length, self.cluster.as_bytes(), self.frame].concat()
+        [side, channel, &self.peer.0, &self.head.0, &length, self.cluster.as_bytes(), self.frame].concat()
     }
 }
 
@@ -189,7 +194,7 @@ mod tests {
     const FRAME: &[u8] = b"\0\0\0\x01\x15";
 
     fn said(cluster: &str) -> Said<'_> {
-        Said { peer: Nonce([1; 32]), head: Nonce([2; 32]), cluster, frame: FRAME }
+        Said { peer: Nonce([1; 32]), head: Nonce([2; 32]), cluster, frame: FRAME, channel: None }
     }
 
     fn hex(bytes: &[u8]) -> String {
@@ -207,6 +212,8 @@ mod tests {
             ("K2", holder.bytes),
             ("P1", node.prove(Side::Head, &said("acopio")).0),
             ("P2", node.prove(Side::Peer, &said("acopio")).0),
+            ("P3", node.prove(Side::Head, &Said { channel: Some([3; 32]), ..said("acopio") }).0),
+            ("P4", node.prove(Side::Peer, &Said { channel: Some([3; 32]), ..said("acopio") }).0),
         ] {
             let line = format!("{name} = {}", hex(&bytes));
             assert!(document.contains(&line), "{line}");
@@ -229,6 +236,7 @@ mod tests {
             Said { head: Nonce([3; 32]), ..said },
             Said { cluster: "acopi", frame: b"o\0\0\0\x01\x15", ..said },
             Said { frame: b"\0\0\0\x01\x16", ..said },
+            Said { channel: Some([0; 32]), ..said },
         ];
         for other in others {
             assert!(!key.verifies(Side::Peer, &other, &proof), "{other:?}");

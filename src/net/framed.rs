@@ -44,6 +44,12 @@ pub(crate) enum Ended {
 }
 
 impl Ended {
+    /// Whether it is that one side does not trust the other, which says itself what to do.
+    #[must_use]
+    pub(crate) fn is_of_trust(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::InvalidData)
+    }
+
     /// What makes two ends alike, so that the same trouble is said once. Of what is no head at all, the words depend on
     /// how much of them came at once.
     #[must_use]

@@ -6,15 +6,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::Net;
 use crate::limits;
 use crate::wire::secret::Secret;
+
+/// How heads are reached, and what clients say to them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Access {
+    /// The secret of a token, for heads that ask clients for one.
+    pub(crate) token: Option<Secret>,
+    /// How they are dialled.
+    pub(crate) net: Net,
+}
 
 /// The heads, `host:port` each; clones share the list.
 #[derive(Clone, Debug)]
 pub(crate) struct Heads {
     state: Arc<State>,
-    /// What is said to them, where they ask clients for a token.
-    token: Option<Secret>,
+    access: Access,
 }
 
 #[derive(Debug)]
@@ -40,20 +49,20 @@ impl Heads {
 
     fn new(heads: Vec<String>, follows: bool) -> Self {
         let state = State { list: Mutex::new(heads.into()), changed: Notify::new(), follows };
-        Self { state: Arc::new(state), token: None }
+        Self { state: Arc::new(state), access: Access::default() }
     }
 
-    /// The same, to whom this token is said.
+    /// The same, reached like this.
     #[cfg(feature = "server")]
     #[must_use]
-    pub(crate) fn with_token(self, token: Option<Secret>) -> Self {
-        Self { token, ..self }
+    pub(crate) fn with_access(self, access: Access) -> Self {
+        Self { access, ..self }
     }
 
-    /// What is said to them.
+    /// How they are reached.
     #[must_use]
-    pub(crate) const fn token(&self) -> Option<Secret> {
-        self.token
+    pub(crate) const fn access(&self) -> &Access {
+        &self.access
     }
 
     /// The list as it is.

@@ -12,6 +12,8 @@ pub(crate) mod proof;
 #[cfg(feature = "simulation")]
 pub(crate) mod simulated;
 mod stream;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 mod turn;
 mod window;
 
@@ -23,9 +25,9 @@ use rand::rngs::SmallRng;
 
 #[cfg(feature = "server")]
 pub(crate) use aside::aside;
-pub(crate) use heads::Heads;
+pub(crate) use heads::{Access, Heads};
 pub(crate) use outbox::Outbox;
-pub(crate) use stream::{Listener, Net, ReadHalf, Stream, WriteHalf};
+pub(crate) use stream::{Channel, Listener, Net, ReadHalf, Stream, WriteHalf};
 pub(crate) use turn::Turn;
 
 use crate::limits;

@@ -42,7 +42,7 @@ pub(crate) async fn prove(
     };
     let mut proved = BytesMut::new();
     frame.encode(&mut proved)?;
-    let said = Said { peer, head, cluster: &cluster, frame: &proved };
+    let said = Said { peer, head, cluster: &cluster, frame: &proved, channel: socket.channel() };
     if !key.verifies(Side::Head, &said, &proof) {
         return Err(Ended::Unfit(WRONG_PROOF.to_owned()));
     }
@@ -58,4 +58,4 @@ const NO_PROOF: &str = "it does not prove that it has the cluster's key; it may 
 
 /// A head that has another key.
 const WRONG_PROOF: &str = "its key is not the one that this side has: it is a head of another cluster, or only says that it \
-                           is one; give both sides the key of one cluster with --key";
+                           is one, or somebody stands in between; give both sides the key of one cluster with --key";

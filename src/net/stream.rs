@@ -1,4 +1,5 @@
-//! Connections and listeners: TCP, or the simulated network's. Chosen at run time, at the price of a match on an enum.
+//! Connections and listeners: TCP, TLS over it, or the simulated network's. Chosen at run time, at the price of a match on an
+//! enum.
 //!
 //! Everything above uses only these types. The options of a real socket are set here and nowhere else.
 
@@ -17,6 +18,8 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use super::aside::aside;
 #[cfg(feature = "simulation")]
 use super::simulated::{SimHost, SimListener, SimStream};
+#[cfg(feature = "tls")]
+use super::tls::{Tls, TlsSocket};
 use super::window;
 use crate::limits;
 
@@ -26,6 +29,9 @@ pub(crate) enum Net {
     /// Over TCP.
     #[default]
     Tcp,
+    /// Over TLS, which asks who dials to prove who it is.
+    #[cfg(feature = "tls")]
+    Tls(Tls),
     /// From a host of a simulated network.
     #[cfg(feature = "simulation")]
     Simulated(SimHost),
@@ -35,10 +41,13 @@ impl Net {
     /// Connects to `host:port`, trying each address the name has, from a given local address if there is one.
     ///
     /// # Errors
-    /// The name is not known, or none of its addresses answers within [`limits::DIAL_TIME_MAX`] each: the last cause.
+    /// The name is not known, or none of its addresses answers within [`limits::DIAL_TIME_MAX`] each: the last cause. Over TLS
+    /// also that it is not to be trusted, which is of the kind [`InvalidData`](io::ErrorKind::InvalidData).
     pub(crate) async fn dial(&self, host: &str, bind: Option<IpAddr>) -> io::Result<Stream> {
         match self {
             Self::Tcp => dial_tcp(host, bind).await.map(Stream::Tcp),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => tls.connect(host, dial_tcp(host, bind).await?).await.map(Stream::Tls),
             #[cfg(feature = "simulation")]
             Self::Simulated(from) => match timeout(limits::DIAL_TIME_MAX, from.dial(host)).await {
                 Ok(stream) => stream.map(Stream::Simulated),
@@ -174,6 +183,9 @@ impl Listener {
 pub(crate) enum Stream {
     /// Over TCP.
     Tcp(TcpStream),
+    /// Over TLS.
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsSocket>),
     /// Between two hosts of a simulated network.
     #[cfg(feature = "simulation")]
     Simulated(SimStream),
@@ -190,6 +202,8 @@ pub(crate) struct ReadHalf<'a> {
 #[derive(Debug)]
 enum Half<'a> {
     Tcp(tcp::ReadHalf<'a>),
+    #[cfg(feature = "tls")]
+    Tls(&'a TlsSocket),
     #[cfg(feature = "simulation")]
     Simulated(&'a SimStream),
 }
@@ -221,16 +235,25 @@ impl ReadHalf<'_> {
 pub(crate) enum WriteHalf<'a> {
     /// Over TCP.
     Tcp(TcpWriter<'a>),
+    /// Over TLS.
+    #[cfg(feature = "tls")]
+    Tls(&'a TlsSocket),
     /// Between two hosts of a simulated network.
     #[cfg(feature = "simulation")]
     Simulated(&'a SimStream),
 }
 
-/// Writes to a TCP connection. A peer that is there and does not read has all the time it likes: the system would give it up
-/// with those that are gone, so it is told not to while the peer's window is closed.
+/// Writes to a TCP connection.
 #[derive(Debug)]
 pub(crate) struct TcpWriter<'a> {
     half: tcp::WriteHalf<'a>,
+    patience: Patience,
+}
+
+/// A peer that is there and does not read has all the time it likes: the system would give it up with those that are gone, so
+/// it is told not to while the peer's window is closed.
+#[derive(Debug)]
+pub(super) struct Patience {
     /// For how long what was sent may stay unacknowledged; none on a connection that was dialled.
     silence: Option<Duration>,
     /// The next look at the window, while the system takes no more.
@@ -239,13 +262,27 @@ pub(crate) struct TcpWriter<'a> {
     patient: bool,
 }
 
-impl<'a> TcpWriter<'a> {
-    const fn new(half: tcp::WriteHalf<'a>, silence: Option<Duration>) -> Self {
-        Self { half, silence, look: None, held: false, patient: false }
+impl Patience {
+    /// With a peer of this connection.
+    pub(super) fn new(socket: &TcpStream) -> Self {
+        let silence = SockRef::from(socket).tcp_user_timeout().ok().flatten();
+        Self { silence, look: None, held: false, patient: false }
     }
 
-    /// The system takes no more for now. Looks at the window every now and then, well before the system gives up.
-    fn hold(&mut self, cx: &mut Context<'_>, silence: Duration) {
+    /// Something was written, or the system takes no more for now.
+    pub(super) fn wrote(&mut self, socket: &TcpStream, cx: &mut Context<'_>, is_pending: bool) {
+        if let Some(silence) = self.silence {
+            if is_pending {
+                self.hold(socket, cx, silence);
+            } else if self.held {
+                self.held = false;
+                self.wait_for_ever(socket, false, silence);
+            }
+        }
+    }
+
+    /// Looks at the window every now and then, well before the system gives up.
+    fn hold(&mut self, socket: &TcpStream, cx: &mut Context<'_>, silence: Duration) {
         let next = || Instant::now() + silence / 4;
         let mut look = self.look.take().unwrap_or_else(|| Box::pin(sleep_until(next())));
         if !std::mem::replace(&mut self.held, true) {
@@ -253,20 +290,19 @@ impl<'a> TcpWriter<'a> {
         }
         while look.as_mut().poll(cx).is_ready() {
             // Where the system does not tell, nobody is given up who may be there.
-            let socket = self.half.as_ref();
             let closed = window::is_closed(socket).unwrap_or_else(|error| {
                 tracing::debug!("whether a peer reads cannot be told: {error}");
                 true
             });
-            self.wait_for_ever(closed, silence);
+            self.wait_for_ever(socket, closed, silence);
             look.as_mut().reset(next());
         }
         self.look = Some(look);
     }
 
-    fn wait_for_ever(&mut self, patient: bool, silence: Duration) {
+    fn wait_for_ever(&mut self, socket: &TcpStream, patient: bool, silence: Duration) {
         if std::mem::replace(&mut self.patient, patient) != patient {
-            let set = SockRef::from(self.half.as_ref()).set_tcp_user_timeout((!patient).then_some(silence));
+            let set = SockRef::from(socket).set_tcp_user_timeout((!patient).then_some(silence));
             if let Err(error) = set {
                 tracing::debug!("the time that a peer has cannot be set: {error}");
             }
@@ -278,14 +314,7 @@ impl AsyncWrite for TcpWriter<'_> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.half).poll_write(cx, bytes);
-        if let Some(silence) = this.silence {
-            if written.is_pending() {
-                this.hold(cx, silence);
-            } else if this.held {
-                this.held = false;
-                this.wait_for_ever(false, silence);
-            }
-        }
+        this.patience.wrote(this.half.as_ref(), cx, written.is_pending());
         written
     }
 
@@ -303,10 +332,15 @@ impl Stream {
     pub(crate) fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         match self {
             Self::Tcp(socket) => {
-                let silence = SockRef::from(&*socket).tcp_user_timeout().ok().flatten();
+                let patience = Patience::new(socket);
                 let (read, write) = socket.split();
                 let read = ReadHalf { half: Half::Tcp(read), room: limits::READ_BUFFER_BYTES_MIN };
-                (read, WriteHalf::Tcp(TcpWriter::new(write, silence)))
+                (read, WriteHalf::Tcp(TcpWriter { half: write, patience }))
+            }
+            #[cfg(feature = "tls")]
+            Self::Tls(socket) => {
+                let read = ReadHalf { half: Half::Tls(socket), room: limits::READ_BUFFER_BYTES_MIN };
+                (read, WriteHalf::Tls(socket))
             }
             // As much as there is: how reads are cut is the simulated network's choice.
             #[cfg(feature = "simulation")]
@@ -324,6 +358,8 @@ impl Stream {
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(socket) => socket.local_addr(),
+            #[cfg(feature = "tls")]
+            Self::Tls(socket) => socket.local_addr(),
             #[cfg(feature = "simulation")]
             Self::Simulated(socket) => Ok(socket.local_addr()),
         }
@@ -336,8 +372,38 @@ impl Stream {
     pub(crate) fn peer_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(socket) => socket.peer_addr(),
+            #[cfg(feature = "tls")]
+            Self::Tls(socket) => socket.peer_addr(),
             #[cfg(feature = "simulation")]
             Self::Simulated(socket) => Ok(socket.peer_addr()),
+        }
+    }
+}
+
+/// What a TLS connection alone has, as both of its ends know it (RFC 9266): 32 bytes that are proved with a key, so that nobody
+/// stands between the two.
+pub(crate) type Channel = [u8; 32];
+
+impl Stream {
+    /// What this connection alone has, over TLS.
+    #[must_use]
+    pub(crate) fn channel(&self) -> Option<Channel> {
+        match self {
+            #[cfg(feature = "tls")]
+            Self::Tls(socket) => socket.channel(),
+            _ => None,
+        }
+    }
+}
+
+impl ReadHalf<'_> {
+    /// As [`Stream::channel`].
+    #[must_use]
+    pub(crate) fn channel(&self) -> Option<Channel> {
+        match self.half {
+            #[cfg(feature = "tls")]
+            Half::Tls(socket) => socket.channel(),
+            _ => None,
         }
     }
 }
@@ -349,6 +415,8 @@ macro_rules! forward {
             fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
                 match self.get_mut() {
                     Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
+                    #[cfg(feature = "tls")]
+                    Self::Tls(socket) => socket.poll_read(cx, buf),
                     #[cfg(feature = "simulation")]
                     Self::Simulated(socket) => socket.poll_read(cx, buf),
                 }
@@ -360,6 +428,8 @@ macro_rules! forward {
             fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
                 match self.get_mut() {
                     Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+                    #[cfg(feature = "tls")]
+                    Self::Tls(socket) => socket.poll_write(cx, bytes),
                     #[cfg(feature = "simulation")]
                     Self::Simulated(socket) => socket.poll_write(cx, bytes),
                 }
@@ -368,6 +438,9 @@ macro_rules! forward {
             fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 match self.get_mut() {
                     Self::Tcp(socket) => Pin::new(socket).poll_flush(cx),
+                    // What was written is sent already.
+                    #[cfg(feature = "tls")]
+                    Self::Tls(_) => Poll::Ready(Ok(())),
                     #[cfg(feature = "simulation")]
                     Self::Simulated(_) => Poll::Ready(Ok(())),
                 }
@@ -376,6 +449,8 @@ macro_rules! forward {
             fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 match self.get_mut() {
                     Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+                    #[cfg(feature = "tls")]
+                    Self::Tls(socket) => socket.poll_shutdown(cx),
                     #[cfg(feature = "simulation")]
                     Self::Simulated(socket) => {
                         socket.shut_down();
@@ -472,15 +547,13 @@ mod tests {
         }
         let given = |stream: &Stream| match stream {
             Stream::Tcp(socket) => SockRef::from(socket).tcp_user_timeout().unwrap(),
-            #[cfg(feature = "simulation")]
-            Stream::Simulated(_) => panic!("TCP"),
+            _ => panic!("TCP"),
         };
         assert_eq!((given(&ours), given(&theirs)), (Some(silence), None));
         let (_reader, mut writer) = ours.split();
         let given = |writer: &WriteHalf<'_>| match writer {
             WriteHalf::Tcp(writer) => SockRef::from(writer.half.as_ref()).tcp_user_timeout().unwrap(),
-            #[cfg(feature = "simulation")]
-            WriteHalf::Simulated(_) => panic!("TCP"),
+            _ => panic!("TCP"),
         };
         let much = vec![b'm'; 64 * 1024];
         let mut sent = 0;

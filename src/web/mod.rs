@@ -110,7 +110,7 @@ impl Web {
 /// Asks one head after the other; what each of them did, if none answers.
 async fn ask(heads: &net::Heads) -> Result<StatusReport, String> {
     let mut causes = Vec::new();
-    let asker = Asker::new(heads.token());
+    let asker = Asker::over(heads.access());
     for head in heads.now().iter() {
         match timeout(limits::WEB_STATUS_TIME_MAX, asker.status(head)).await {
             Ok(Ok(report)) => return Ok(report),

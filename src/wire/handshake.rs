@@ -12,6 +12,8 @@ use super::secret::Secret;
 use super::text::{CLIENTE, DATANODE, Dialect, ERROR, FRAMED_CONFIRMATION, PETICION, VERSION, quote};
 use crate::limits::HANDSHAKE_BYTES_MAX;
 
+/// The first byte of every connection over TLS: that of a record with a handshake. No word here begins so.
+pub(crate) const TLS_FIRST_BYTE: u8 = 0x16;
 const NEWLINE: &[u8] = b"\n";
 const LATE_VERSION: &[u8] = b" acopio/2\n";
 const CONFIRMED: &[u8] = b"confirmacion";
@@ -71,6 +73,9 @@ pub enum HandshakeError {
     /// What a client says of itself is not understood.
     #[error(transparent)]
     Said(#[from] NotSaid),
+    /// A connection over TLS, to a head that speaks none.
+    #[error("this head speaks no TLS; start it with --tls-cert FILE, or connect without TLS")]
+    Tls,
     /// A handshake line without end.
     #[error("a handshake line is longer than {HANDSHAKE_BYTES_MAX} bytes; say 'peticion' and a newline")]
     TooLong,
@@ -81,7 +86,7 @@ impl HandshakeError {
     #[must_use]
     pub const fn code(&self) -> Code {
         match self {
-            Self::FirstWord(_) | Self::ThirdWord(_) | Self::Said(_) => Code::Protocol,
+            Self::FirstWord(_) | Self::ThirdWord(_) | Self::Said(_) | Self::Tls => Code::Protocol,
             Self::Version(_) => Code::Version,
             Self::TooLong => Code::TooLong,
         }
@@ -189,6 +194,9 @@ impl Handshake {
     }
 
     fn first(&mut self, buffer: &mut BytesMut) -> Result<Step, HandshakeError> {
+        if buffer.first() == Some(&TLS_FIRST_BYTE) {
+            return Err(HandshakeError::Tls);
+        }
         let Some(rest) = after_prefix(buffer, PETICION.as_bytes()) else {
             return Err(HandshakeError::FirstWord(quote(buffer)));
         };

@@ -22,9 +22,11 @@ use self::load::{Load, LoadError, Ready};
 use self::stored::Stored;
 pub(crate) use self::talk::STAMP_BYTES;
 use self::usage::Usage;
-use crate::client::{self, reader::ReadError};
+use crate::client;
+use crate::client::reader::{self, ReadError};
 use crate::cluster::{child, keys};
 use crate::limits;
+use crate::net::Net;
 use crate::wire::status::NodeStatus;
 use crate::wire::text::Dialect;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +36,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Settings {
     /// A cluster that runs, or one that is started.
     pub(crate) target: Target,
+    /// How heads are dialled.
+    pub(crate) net: Net,
     /// Connections.
     pub(crate) clients: usize,
     /// Messages that each has in flight; 1 in the raw dialect.
@@ -259,9 +263,11 @@ async fn measure(
 ) -> Result<Report, Error> {
     let run: u32 = rand::random();
     let since = SystemTime::now();
-    let before_all = reported(&heads).await?;
+    let from = reader::Config { net: settings.net.clone(), ..heads.clone().into() };
+    let before_all = reported(&from).await?;
     let load = load::Settings {
-        heads: heads.clone(),
+        net: settings.net.clone(),
+        heads,
         clients: settings.clients,
         in_flight: settings.in_flight,
         size: settings.size,
@@ -282,11 +288,11 @@ async fn measure(
     progress(Progress::Checking);
     // Nothing has to be there if nothing was acknowledged.
     let check = if settings.check && counts.acked.get() > 0 {
-        check(&counts, heads.clone(), run, since).await
+        check(&counts, from.clone(), run, since).await
     } else {
         Check::Skipped
     };
-    let synced = synced(&heads, before_all, counts.acked.get()).await?;
+    let synced = synced(&from, before_all, counts.acked.get()).await?;
     let mut report = compare(&before, &after, settings.size);
     report.messages_per_sync = (synced > 0).then(|| counts.acked.get() as f64 / synced as f64);
     report.syncs_per_s = report.messages_per_sync.map(|messages| report.messages_per_s / messages);
@@ -329,18 +335,18 @@ async fn watch(
 }
 
 /// Records and syncs of all data nodes, by their last reports.
-async fn reported(heads: &[String]) -> Result<(u64, u64), Error> {
-    let Some(head) = heads.first() else { return Ok((0, 0)) };
-    let report = client::status(head).await.map_err(Error::Head)?;
+async fn reported(from: &reader::Config) -> Result<(u64, u64), Error> {
+    let Some(head) = from.heads.first() else { return Ok((0, 0)) };
+    let report = from.asker().status(head).await.map_err(Error::Head)?;
     let sum = |of: fn(&NodeStatus) -> u64| report.nodes.iter().map(of).sum();
     Ok((sum(|node| node.records), sum(|node| node.syncs)))
 }
 
 /// Syncs since then, once the nodes have reported as many records: they do so every second.
-async fn synced(heads: &[String], before: (u64, u64), messages: u64) -> Result<u64, Error> {
+async fn synced(from: &reader::Config, before: (u64, u64), messages: u64) -> Result<u64, Error> {
     let deadline = Instant::now() + limits::BENCH_REPORT_TIME_MAX;
     loop {
-        let (records, syncs) = reported(heads).await?;
+        let (records, syncs) = reported(from).await?;
         if records.saturating_sub(before.0) >= messages || Instant::now() >= deadline {
             return Ok(syncs.saturating_sub(before.1));
         }
@@ -348,8 +354,8 @@ async fn synced(heads: &[String], before: (u64, u64), messages: u64) -> Result<u
     }
 }
 
-async fn check(counts: &load::Counts, heads: Vec<String>, run: u32, since: SystemTime) -> Check {
-    let stored = match stored::read(heads, run, since).await {
+async fn check(counts: &load::Counts, from: reader::Config, run: u32, since: SystemTime) -> Check {
+    let stored = match stored::read(from, run, since).await {
         Ok(stored) => stored,
         Err(error) => return Check::Bad(read_back(&error)),
     };

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::load::mix;
 use super::talk;
-use crate::client::reader::{self, Event, Query, ReadError};
+use crate::client::reader::{self, Config, Event, Query, ReadError};
 use crate::limits;
 use crate::wire::id::RecordId;
 
@@ -21,12 +21,12 @@ pub(crate) struct Stored {
 ///
 /// # Errors
 /// They can't be read, or not all of them.
-pub(crate) async fn read(heads: Vec<String>, run: u32, since: SystemTime) -> Result<Stored, ReadError> {
+pub(crate) async fn read(config: Config, run: u32, since: SystemTime) -> Result<Stored, ReadError> {
     let since = since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     // Heads give ids by their own clocks.
     let from = since.saturating_sub(limits::BENCH_CLOCKS_APART_MAX);
     let from = RecordId { time_ns: u64::try_from(from.as_nanos()).unwrap_or_default(), incarnation: 0 };
-    let mut reader = reader::read(heads, Query { from, ..Query::default() });
+    let mut reader = reader::read(config, Query { from, ..Query::default() });
     let mut stored = Stored::default();
     while let Some(event) = reader.next().await {
         if let Event::Message(message) = event?

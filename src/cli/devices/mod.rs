@@ -138,7 +138,7 @@ impl Devices {
         let rules = self.rules.as_deref().map_or_else(|| Ok(Rules::default()), asked::rules)?;
         runtime::run_short(async {
             let config = Config::following(heads);
-            let mut report = ask(&Asker::new(config.token), &config.heads()).await?;
+            let mut report = ask(&config.asker(), &config.heads()).await?;
             let known = report.devices.len();
             let mut told: Vec<Told> = std::mem::take(&mut report.devices)
                 .into_iter()

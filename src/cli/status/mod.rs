@@ -74,7 +74,7 @@ impl Status {
     /// Asks and prints.
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
-        let (heads, asker) = (self.heads.checked()?, Asker::new(self.heads.token.read()?));
+        let (heads, asker) = (self.heads.checked()?, Asker::over(&self.heads.access.read()?));
         runtime::run_short(async {
             match self.watch {
                 None => self.show(&self.ask(&asker, &heads).await?),

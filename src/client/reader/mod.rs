@@ -124,7 +124,21 @@ impl From<Local> for Config {
 impl Config {
     /// A list of heads that may change.
     pub(crate) fn following(heads: net::Heads) -> Self {
-        Self { token: heads.token(), followed: Some(heads), ..Vec::new().into() }
+        let net::Access { token, net } = heads.access().clone();
+        Self { token, net, followed: Some(heads), ..Vec::new().into() }
+    }
+
+    /// The same over TLS.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_tls(self, tls: super::Tls) -> Self {
+        Self { net: Net::Tls(tls), ..self }
+    }
+
+    /// Asks the same heads.
+    #[cfg(feature = "server")]
+    pub(crate) fn asker(&self) -> super::Asker {
+        super::Asker::over(&net::Access { token: self.token, net: self.net.clone() })
     }
 
     /// The heads of now.

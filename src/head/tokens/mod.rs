@@ -1,7 +1,7 @@
 //! The file of tokens: who is let in as a client, and what each may do. Pure; `file` reads and writes it, `admission` asks.
 //!
 //! One token a line: its name, and behind it words such as `sha256=…` (a hash of its secret; the file does not give the secret
-//! away) or `from=10.0.7.0/24` (for peers that can't say one), `roles=write,read`, `as=taller/*`, `until=2027-01-31` and
+//! away), `certificate` (for who shows one with that name) or `from=10.0.7.0/24` (for peers that can't say one), `roles=write,read`, `as=taller/*`, `until=2027-01-31` and
 //! `rate=100`. A wrong line is told with its number, and the others count.
 
 pub(crate) mod file;
@@ -80,6 +80,8 @@ impl FromStr for SecretHash {
 pub(crate) enum Evidence {
     /// By a secret that it says: this is its hash.
     Secret(SecretHash),
+    /// By a certificate with its name.
+    Certificate,
     /// By where it comes from: it can't say one.
     From(Network),
 }
@@ -211,6 +213,14 @@ pub(crate) struct Token {
 }
 
 impl Token {
+    /// What a certificate with this name lets do, unless a line of that name says otherwise.
+    #[must_use]
+    pub(crate) fn of_certificate(name: &str) -> Self {
+        let roles = vec![Role::Write, Role::Read];
+        let evidence = Evidence::Certificate;
+        Self { name: name.to_owned(), evidence, roles, sources: Vec::new(), until: None, rate: None }
+    }
+
     /// Whether it lets do this.
     #[must_use]
     pub(crate) fn may(&self, role: Role) -> bool {
@@ -227,6 +237,11 @@ impl Token {
     #[must_use]
     pub(crate) fn is_over(&self, now: SystemTime) -> bool {
         self.until.as_ref().is_some_and(|until| until.at <= now)
+    }
+
+    /// Whether nobody could tell which of the two a connection has.
+    fn is_shown_as(&self, other: &Self) -> bool {
+        self.evidence == other.evidence && self.evidence != Evidence::Certificate
     }
 
     fn parse(line: &str) -> Result<Self, String> {
@@ -248,7 +263,10 @@ impl Token {
             }
             seen.push(key);
             match key {
-                "sha256" | "from" if evidence.is_some() => return Err("it has sha256= and from=; take one".to_owned()),
+                "sha256" | "from" | "certificate" if evidence.is_some() => {
+                    return Err("it has two of sha256=, from= and certificate; take one".to_owned());
+                }
+                "certificate" if word == key => evidence = Some(Evidence::Certificate),
                 "sha256" => evidence = Some(Evidence::Secret(value.parse()?)),
                 "from" => {
                     let network: Network = value.parse().map_err(|error: NoNetwork| error.to_string())?;
@@ -258,10 +276,13 @@ impl Token {
                 "as" => sources = value.split(',').map(str::parse).collect::<Result<_, _>>()?,
                 "until" => until = Some(value.parse()?),
                 "rate" => rate = Some(value.parse().map_err(|_| "rate= has messages a second, 1 or more".to_owned())?),
-                _ => return Err("a word is not known; take sha256=, from=, roles=, as=, until= and rate=".to_owned()),
+                _ => {
+                    return Err("a word is not known; take sha256=, from=, certificate, roles=, as=, until= and rate="
+                        .to_owned());
+                }
             }
         }
-        let evidence = evidence.ok_or("it has neither sha256= nor from=")?;
+        let evidence = evidence.ok_or("it has none of sha256=, from= and certificate")?;
         if roles.is_empty() {
             return Err("it has no roles=".to_owned());
         }
@@ -275,6 +296,7 @@ impl fmt::Display for Token {
         let list = |words: Vec<String>| words.join(",");
         match &self.evidence {
             Evidence::Secret(hash) => write!(f, "{} sha256={hash}", self.name)?,
+            Evidence::Certificate => write!(f, "{} certificate", self.name)?,
             Evidence::From(network) => write!(f, "{} from={network}", self.name)?,
         }
         write!(f, " roles={}", list(self.roles.iter().map(ToString::to_string).collect()))?;
@@ -329,7 +351,7 @@ impl Tokens {
                 Ok(token) if all.iter().any(|other| other.name == token.name) => {
                     format!("there is a token {} above it", token.name)
                 }
-                Ok(token) if all.iter().any(|other| other.evidence == token.evidence) => {
+                Ok(token) if all.iter().any(|other| other.is_shown_as(&token)) => {
                     "a token above it has the same secret or the same addresses".to_owned()
                 }
                 Ok(token) => {
@@ -366,6 +388,12 @@ impl Tokens {
             }
         }
         found.cloned()
+    }
+
+    /// The one of this name, for a peer whose certificate has it.
+    #[must_use]
+    pub(crate) fn of_name(&self, name: &str) -> Option<Arc<Token>> {
+        self.all.iter().find(|token| token.name == name).map(Arc::clone)
     }
 
     /// The one for peers from there: that of the narrowest network.

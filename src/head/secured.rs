@@ -1,0 +1,96 @@
+//! TLS on a head's port: whether a connection speaks it, its handshake, and files that change while the head runs.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use tokio::time::timeout;
+
+use super::alarms::Log;
+use super::connection::{part, too_slow};
+use super::guests::Exit;
+use super::reload::Watched;
+use super::state::Head;
+use crate::limits;
+use crate::net::Stream;
+use crate::net::tls::served::{Acceptor, Files};
+use crate::wire::handshake::TLS_FIRST_BYTE;
+use crate::wire::text;
+
+/// How a head speaks TLS.
+#[derive(Clone, Debug)]
+pub(crate) struct Secured {
+    /// Its files.
+    pub(crate) files: Files,
+    /// What they said last.
+    pub(crate) acceptor: RefCell<Acceptor>,
+}
+
+/// Looks at the first byte of a connection, and shakes hands if it speaks TLS; none if it is over.
+pub(super) async fn secure(head: &Head, socket: Stream, peer: SocketAddr, exit: &Rc<Exit>) -> Option<Stream> {
+    let (Some(secured), Stream::Tcp(tcp)) = (&head.config.secured, &socket) else { return Some(socket) };
+    let mut first = [0];
+    let looked = tokio::select! {
+        biased;
+        () = exit.told() => return Some(socket),
+        looked = timeout(limits::HANDSHAKE_TIME_MAX, tcp.peek(&mut first)) => looked,
+    };
+    let words = match looked {
+        Ok(Ok(1)) if first == [TLS_FIRST_BYTE] => {
+            let acceptor = secured.acceptor.borrow().clone();
+            let Stream::Tcp(tcp) = socket else { return None };
+            // Most connections never have it: they need no room for it.
+            let accepted = Box::pin(timeout(limits::HANDSHAKE_TIME_MAX, acceptor.accept(tcp))).await;
+            let cause = match accepted {
+                Ok(Ok(secure)) => {
+                    exit.secured.set(true);
+                    exit.certificate.replace(secure.names);
+                    return Some(secure.socket);
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no handshake of TLS within {:?}", limits::HANDSHAKE_TIME_MAX),
+            };
+            let ip = peer.ip().to_canonical();
+            head.say(ip, Log::Warn, &format!("a peer at {ip} that speaks TLS is not let in: {cause}"));
+            return None;
+        }
+        Ok(_) if head.may_be_plain(peer) => return Some(socket),
+        Ok(_) => (text::error_line(PLAIN, PLAIN_REMEDY) + "\n").into_bytes(),
+        Err(_) => too_slow(),
+    };
+    let ip = peer.ip().to_canonical();
+    head.say(ip, Log::Warn, &format!("{ip}: {}", String::from_utf8_lossy(&words).trim_ascii()));
+    let mut socket = socket;
+    let (mut read_half, mut write_half) = socket.split();
+    part(&mut read_half, &mut write_half, &words).await;
+    None
+}
+
+const PLAIN: &str = "this head takes connections of other machines over TLS alone";
+const PLAIN_REMEDY: &str = "connect with --ca FILE, which has the certificate of its authority (ca.crt)";
+
+impl Head {
+    /// Whether a peer from there may go on without TLS.
+    fn may_be_plain(&self, peer: SocketAddr) -> bool {
+        let ip = peer.ip().to_canonical();
+        let is_text_node = || self.config.gate.text_nodes.iter().any(|network| network.has(ip));
+        !self.config.admits.tls_alone || ip.is_loopback() || is_text_node()
+    }
+}
+
+/// Reads the certificates whenever they change and at SIGHUP, until the head is dropped. Connections that are there go on.
+pub(super) async fn follow(head: Rc<Head>) {
+    let Some(secured) = &head.config.secured else { return };
+    let Some(mut watched) = Watched::new(secured.files.paths().map(ToOwned::to_owned).collect()) else { return };
+    loop {
+        if watched.look().await {
+            match Acceptor::read(&secured.files) {
+                Ok(acceptor) => {
+                    secured.acceptor.replace(acceptor);
+                    tracing::info!("TLS with the certificate in {}", secured.files.certificate.display());
+                }
+                Err(error) => tracing::warn!("{error}; the certificate of before counts"),
+            }
+        }
+    }
+}
