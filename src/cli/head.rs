@@ -41,8 +41,9 @@ Examples:
       no data nodes: it keeps the messages itself, and echoes them
 
 Files in the folder of the logs: registro.log (who keeps what), heartbeat.log
-(the state of the nodes), clientes.log (who connects), head.log, head.state
-(the data nodes of its cluster), cluster.key (what data nodes of other
+(the state of the nodes), clientes.log (who connects), access.log (who did what,
+or was refused it), head.log, head.state (the data nodes of its cluster),
+cluster.key (what data nodes of other
 machines have to have, unless --key names another). nombres.txt may lie there:
 names for devices that say none, by their addresses.";
 
@@ -204,10 +205,11 @@ impl Head {
             &[
                 LogFile { dir: &self.logs, name: "heartbeat", takes: Takes::Only(HEARTBEAT), beside_data: false },
                 LogFile { dir: &self.logs, name: "clientes", takes: Takes::Only(CLIENTES), beside_data: false },
+                LogFile { dir: &self.logs, name: "access", takes: Takes::Only(head::ACCESS), beside_data: false },
                 LogFile {
                     dir: &self.logs,
                     name: "head",
-                    takes: Takes::AllBut(&[HEARTBEAT, CLIENTES]),
+                    takes: Takes::AllBut(&[HEARTBEAT, CLIENTES, head::ACCESS]),
                     beside_data: false,
                 },
             ],

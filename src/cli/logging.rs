@@ -103,7 +103,7 @@ pub(crate) fn start_with(global: Global, routine: bool, files: &[LogFile<'_>]) -
     let own = if global.quiet { Level::ERROR } else { own };
     // The heartbeat's routine is for its file; the screen gets it only when asked.
     let wanted = filter_fn(move |meta| {
-        let is_routine = is_below(meta.target(), BEAT) || is_below(meta.target(), CLIENTES);
+        let is_routine = [BEAT, CLIENTES, crate::head::ACCESS].iter().any(|one| is_below(meta.target(), one));
         interesting(meta, own) && (routine || !is_routine) && meta.target() != SAID
     });
     layers.push(layer(io::stderr, io::stderr().is_terminal()).with_filter(wanted).boxed());

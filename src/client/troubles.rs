@@ -59,6 +59,7 @@ impl Troubles {
         }
         let Some(known) = self.heads.get_mut(place) else { return true };
         let remedy = match ended {
+            ended if ended.is_of_trust() => "",
             Ended::Io(_) | Ended::Closed | Ended::Silent(_) => "; see that a head runs there",
             _ => "",
         };

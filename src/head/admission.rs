@@ -118,6 +118,14 @@ impl Exit {
         }
     }
 
+    /// The name of its token or certificate, and what that lets it do.
+    pub(super) fn bearer(&self) -> Option<(String, String)> {
+        let grant = self.grant.borrow();
+        let token = &grant.as_ref()?.token;
+        let roles: Vec<_> = token.roles.iter().map(ToString::to_string).collect();
+        Some((token.name.clone(), roles.join(",")))
+    }
+
     /// The token that it was let in with, and how many messages a second it has.
     fn pace(&self) -> Option<(String, f64)> {
         let grant = self.grant.borrow();
@@ -142,6 +150,7 @@ impl Head {
                 Ok(())
             }
             Err(refusal) => {
+                self.note_client(exit, format_args!("refused: {refusal}"));
                 sleep(limits::ADMISSION_REFUSED_AFTER).await;
                 Err(refusal)
             }
@@ -195,6 +204,7 @@ impl Head {
                     true
                 }
                 Err(refusal) => {
+                    self.note_client(&exit, format_args!("closed: {refusal}"));
                     exit.end(refusal);
                     false
                 }

@@ -23,11 +23,13 @@ pub(crate) struct Alarms {
     pub(super) drift: Drift,
     pub(super) shortfall: Shortfall,
     pub(super) peers: Repeats<Log>,
+    pub(super) accesses: Repeats<Log>,
 }
 
 impl Default for Alarms {
     fn default() -> Self {
-        Self { drift: Drift::default(), shortfall: Shortfall::default(), peers: Repeats::new(limits::LOG_REPEAT_EVERY) }
+        let repeats = || Repeats::new(limits::LOG_REPEAT_EVERY);
+        Self { drift: Drift::default(), shortfall: Shortfall::default(), peers: repeats(), accesses: repeats() }
     }
 }
 
@@ -36,6 +38,8 @@ impl Default for Alarms {
 pub(crate) enum Log {
     /// `heartbeat.log`.
     Heartbeat,
+    /// `access.log`.
+    Access,
     /// `head.log`, to be known.
     Info,
     /// `head.log`, to be looked at.
@@ -46,6 +50,7 @@ impl Log {
     pub(super) fn write(self, line: &impl fmt::Display) {
         match self {
             Self::Heartbeat => tracing::info!(target: "acopio::heartbeat", "{line}"),
+            Self::Access => tracing::info!(target: super::ACCESS, "{line}"),
             Self::Info => tracing::info!("{line}"),
             Self::Warn => tracing::warn!("{line}"),
         }

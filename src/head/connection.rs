@@ -32,7 +32,7 @@ pub(crate) async fn serve(
     stopping: CancellationToken,
     finished: CancellationToken,
 ) {
-    let exit = Exit::new(&stopping);
+    let exit = Exit::new(peer, &stopping);
     let session = async {
         if let Some(mut socket) = secure(&head, socket, peer, &exit).await {
             converse(&head, &mut socket, peer, &exit, &finished).await;
@@ -56,10 +56,10 @@ pub(crate) async fn serve_plain(
     said: Said,
     stopping: CancellationToken,
 ) {
-    let exit = Exit::new(&stopping);
+    let exit = Exit::new(peer, &stopping);
     let session = async {
         let (mut read_half, mut write_half) = socket.split();
-        let admitted = match head.admit(peer, None, &exit).await.and_then(|()| may_write(&exit, Some(said))) {
+        let admitted = match head.admit(peer, None, &exit).await.and_then(|()| may_write(&head, &exit, Some(said))) {
             Ok(()) => {
                 head.claim(said, peer, None).await;
                 Place::take(&head, peer, word(Dialect::Line), &exit)
@@ -167,13 +167,13 @@ async fn admit(head: &Head, peer: SocketAddr, opening: &Opening, exit: &Rc<Exit>
         () = exit.token.cancelled() => return Err(exit.words()),
         admitted = head.admit(peer, opening.token, exit) => admitted?,
     }
-    if opening.dialect == Dialect::Framed { Ok(()) } else { may_write(exit, opening.said) }
+    if opening.dialect == Dialect::Framed { Ok(()) } else { may_write(head, exit, opening.said) }
 }
 
 /// Whether a client may send, and under the name that it says.
-fn may_write(exit: &Exit, said: Option<Said>) -> Result<(), Refusal> {
-    exit.may(Right::Write)?;
-    said.map_or(Ok(()), |said| exit.may_write_as(Some(said.who)))
+fn may_write(head: &Head, exit: &Exit, said: Option<Said>) -> Result<(), Refusal> {
+    let may = exit.may(Right::Write).and_then(|()| said.map_or(Ok(()), |said| exit.may_write_as(Some(said.who))));
+    may.inspect_err(|refusal| head.note_client(exit, format_args!("refused: {refusal}")))
 }
 
 /// What a client reads that is let in no further.
@@ -222,7 +222,7 @@ async fn handshake<'a>(
                 let node_follows = buffer.starts_with(DATANODE.as_bytes());
                 if handshake.is_introduced() {
                     head.admit(peer, handshake.token(), exit).await.map_err(|refusal| self::refused(&refusal))?;
-                    may_write(exit, handshake.said()).map_err(|refusal| self::refused(&refusal))?;
+                    may_write(head, exit, handshake.said()).map_err(|refusal| self::refused(&refusal))?;
                 }
                 if let Some(said) = handshake.said() {
                     head.claim(said, peer, place.as_ref().map(|place: &Place<'_>| &*place.guest)).await;

@@ -1,6 +1,5 @@
 //! A client session in frames: Store in, Acked and Refused out, in any order, many in flight.
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -30,7 +29,7 @@ use crate::wire::id::ClientId;
 use crate::wire::proof::{Knock, Proof};
 use crate::wire::said::Who;
 use crate::wire::source::NOTES;
-use crate::wire::text::Dialect;
+use crate::wire::text::{Dialect, quote};
 
 struct FramedClient {
     outbox: Rc<Outbox>,
@@ -92,6 +91,9 @@ pub(crate) async fn serve(
             Err(refusal) => {
                 let line = format!("a framed client at {} is closed: {refusal}", peer.ip());
                 head.say(peer.ip(), Log::Warn, &line);
+                if matches!(refusal.code, Code::Denied | Code::Unproven) {
+                    head.note_client(exit, format_args!("refused: {refusal}"));
+                }
                 failure(&refusal)
             }
         };
@@ -163,14 +165,14 @@ async fn read_frames(
                 (change @ (Frame::Drain { .. } | Frame::Copies { .. }), _) => {
                     exit.may(Role::Admin)?;
                     client.flow.room(&client.outbox).await;
-                    if changes.may(head, (peer, socket.channel()), change, client)? {
+                    if changes.may(head, exit, change, socket.channel(), client)? {
                         client.report(head, Parts::default())?;
                     }
                     turn.end().await;
                 }
                 (Frame::Proof(proof), _) => {
                     exit.may(Role::Admin)?;
-                    changes.proved(head, peer, &proof)?;
+                    changes.proved(head, exit, &proof)?;
                     client.flow.room(&client.outbox).await;
                     client.report(head, Parts::default())?;
                     turn.end().await;
@@ -188,6 +190,7 @@ async fn read_frames(
                         source.is_some_and(|source| source.is_of_notes()) && (*text || !are_notes(&messages));
                     let denied = exit.may(Role::Write).and_then(|()| exit.may_write_as(whose.map(Who::Source)));
                     if let Some(refusal) = denied.err().or_else(|| is_no_note.then(no_notes)) {
+                        head.note_client(exit, format_args!("refused: {refusal}"));
                         let count = messages.count();
                         head.core_mut(|core| core.count_refused(count));
                         head.note_refused(session, *id, first_seq, count.into(), &refusal);
@@ -208,6 +211,8 @@ async fn read_frames(
                 (Frame::Read { from, until, client: of, sources, follow, partial, token }, _) => {
                     exit.may(Role::Read)?;
                     client.flow.room(&client.outbox).await;
+                    let (whose, on) = (if sources.is_all() { "all".to_owned() } else { sources.to_string() }, follow);
+                    head.note_client(exit, format_args!("reads {whose}{}", if on { " and follows" } else { "" }));
                     let wanted = Wanted { from, until, client: of, sources, follow, partial, token };
                     let reads = |busy| hello.iter().for_each(|(_, _, place)| place.guest.busy.set(busy));
                     reads(true);
@@ -250,13 +255,14 @@ impl Changes {
     fn may(
         &mut self,
         head: &Head,
-        (peer, channel): (SocketAddr, Option<Channel>),
+        exit: &Exit,
         change: Frame,
+        channel: Option<Channel>,
         client: &FramedClient,
     ) -> Result<bool, Refusal> {
         let (gate, cluster) = (&head.config.gate, &head.config.cluster);
-        match gate.challenge(peer.ip(), self.knock.take(), Claim::Change, cluster, &change, channel)? {
-            None => make(head, peer, &change).map(|()| true),
+        match gate.challenge(exit.peer.ip(), self.knock.take(), Claim::Change, cluster, &change, channel)? {
+            None => make(head, exit, &change).map(|()| true),
             Some(awaited) => {
                 let challenge = awaited.challenge();
                 client.outbox.with(|out| challenge.encode(out)).map_err(|error| error.refusal())?;
@@ -267,20 +273,31 @@ impl Changes {
     }
 
     /// Does what was asked for, if the proof is right.
-    fn proved(&mut self, head: &Head, peer: SocketAddr, proof: &Proof) -> Result<(), Refusal> {
+    fn proved(&mut self, head: &Head, exit: &Exit, proof: &Proof) -> Result<(), Refusal> {
         let (awaited, change) = self.awaited.take().ok_or_else(|| out_of_place(Frame::Proof(*proof).kind()))?;
         awaited.check(proof)?;
-        make(head, peer, &change)
+        make(head, exit, &change)
     }
 }
 
 /// Changes the cluster.
-fn make(head: &Head, peer: SocketAddr, change: &Frame) -> Result<(), Refusal> {
-    match change {
-        Frame::Drain { gone, lose, name } => head.drain(Asked { name, gone: *gone, lose: *lose, peer }),
-        Frame::Copies { replicas, least } => head.change_copies(*replicas, *least, peer),
-        other => Err(out_of_place(other.kind())),
+fn make(head: &Head, exit: &Exit, change: &Frame) -> Result<(), Refusal> {
+    let peer = exit.peer;
+    let (what, made) = match change {
+        Frame::Drain { gone, lose, name } => {
+            let what = format!("{} dataNode {}", if *gone { "gives up" } else { "drains" }, quote(name.as_bytes()));
+            (what, head.drain(Asked { name, gone: *gone, lose: *lose, peer }))
+        }
+        Frame::Copies { replicas, least } => {
+            (format!("changes the copies to {replicas}, at least {least}"), head.change_copies(*replicas, *least, peer))
+        }
+        other => return Err(out_of_place(other.kind())),
+    };
+    match &made {
+        Ok(()) => head.note_client(exit, what),
+        Err(refusal) => head.note_client(exit, format_args!("{what}, refused: {refusal}")),
     }
+    made
 }
 
 /// What a connection may say while a read is answered. A peer that has closed its sending side may still read: whether it is

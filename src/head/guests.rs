@@ -87,6 +87,8 @@ pub(super) const fn is_idle(stay: Stay, idle_after: Duration) -> bool {
 
 /// How one connection is ended before its time, and why.
 pub(crate) struct Exit {
+    /// Where it comes from.
+    pub(super) peer: SocketAddr,
     /// Told when the connection has to end: by this, or because the head stops.
     pub(crate) token: CancellationToken,
     /// Told when it has to end once what has come already is read.
@@ -103,10 +105,10 @@ pub(crate) struct Exit {
 impl Exit {
     /// For a connection that ends when `stopping` is told, at the latest.
     #[must_use]
-    pub(crate) fn new(stopping: &CancellationToken) -> Rc<Self> {
+    pub(crate) fn new(peer: SocketAddr, stopping: &CancellationToken) -> Rc<Self> {
         let (token, soft) = (stopping.child_token(), CancellationToken::new());
         let (secured, certificate) = (Cell::new(false), RefCell::default());
-        Rc::new(Self { token, soft, why: RefCell::default(), secured, certificate, grant: RefCell::default() })
+        Rc::new(Self { peer, token, soft, why: RefCell::default(), secured, certificate, grant: RefCell::default() })
     }
 
     pub(super) fn end(&self, why: Refusal) {

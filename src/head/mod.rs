@@ -3,7 +3,7 @@
 //!
 //! This page is the contents: [`run`] accepts, `connection` shakes hands, `text_client`, `framed_client`, `node` and
 //! `text_node` are the four kinds of session (`cutter`: text in batches, `names`: who has which name), `gate` says who has to prove what, `secured` who speaks TLS, `admission` which clients are let in and what they may do (`tokens`: the file that says it; `reload`: when it is read), `core` decides (`placement`: which ledger a batch goes to, `open`: one that is
-//! written, `window`: how much a node may have), `heartbeat` watches, `registro` remembers, `status` tells. `reads` answers
+//! written, `window`: how much a node may have), `heartbeat` watches, `registro` remembers, `access` writes down who did what, `status` tells. `reads` answers
 //! readers with what is there, put together by `merge`, and `follow` with what comes (`readers`: what they share). `cluster`
 //! is what this head has heard, `known` answers out of that, `rounds` carries out what is decided about it, `relay` passes
 //! copies on, `drain` lets nodes go; `said` tells what is wrong. A head keeps no messages: data nodes do.
@@ -11,6 +11,7 @@
 //! `state` is what all of them share. Its tables stand in files of their own, which know nothing of it: `alarms`, `cluster`,
 //! `book`, `drains`, `feeds`, `guests`, `live`, `pages`, `pulse`, `rates`, `relayed`, `takeovers`, `tries`, `visits`.
 
+mod access;
 mod admission;
 mod alarms;
 mod book;
@@ -77,6 +78,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+pub(crate) use access::ACCESS;
 pub(crate) use admission::Admits;
 pub(crate) use book::FILE as NAMES_FILE;
 pub(crate) use config::Config;

@@ -48,11 +48,11 @@ pub(crate) async fn serve(
         let entry = match taken_in.await {
             Ok(Ok(Some(entry))) => entry,
             Ok(Ok(None)) => return,
-            Ok(Err(refusal)) => return refuse(head, &sink, peer, &refusal),
+            Ok(Err(refusal)) => return refuse(head, &sink, peer, read_half.channel().is_some(), &refusal),
             Err(_) => {
                 let text =
                     format!("no Register within {:?}; send it right after the handshake", limits::HANDSHAKE_TIME_MAX);
-                return refuse(head, &sink, peer, &Refusal::new(Code::Timeout, text));
+                return refuse(head, &sink, peer, read_half.channel().is_some(), &Refusal::new(Code::Timeout, text));
             }
         };
         registered.replace(Some(Rc::clone(&entry)));
@@ -89,7 +89,8 @@ pub(crate) async fn serve(
     }
 }
 
-fn refuse(head: &Head, sink: &FramedSink, peer: SocketAddr, refusal: &Refusal) {
+fn refuse(head: &Head, sink: &FramedSink, peer: SocketAddr, secured: bool, refusal: &Refusal) {
+    head.note_node(peer, "-", secured, format_args!("refused: {refusal}"));
     // It comes back every few seconds, from another port each time.
     head.say(peer.ip(), Log::Warn, &format!("a dataNode at {} was refused: {refusal}", peer.ip()));
     sink.outbox.with(|out| frame::failure(out, refusal));
@@ -165,7 +166,9 @@ async fn register(
         old,
         report: from_wire(report, sync),
     };
-    head.register(who, Rc::clone(sink) as Rc<dyn NodeSink>).map(Some)
+    let entry = head.register(who, Rc::clone(sink) as Rc<dyn NodeSink>)?;
+    head.note_node(peer, &entry.name, channel.is_some(), "registered");
+    Ok(Some(entry))
 }
 
 /// Looks at what a node calls itself and its cluster.

@@ -136,6 +136,8 @@ impl Head {
         let visitor = guest.said.get().map_or(Visitor::From(guest.peer.ip()), |said| Visitor::Named(said.who));
         let noted = self.visits.borrow_mut().came(visitor, Instant::now());
         guest.visit.set(Some(noted));
+        let who = guest.said.get().map(|said| format!(" as {}", said.who)).unwrap_or_default();
+        self.note_client(&guest.exit, format_args!("connected{who}, {}", guest.dialect.get()));
         if noted.1 {
             tracing::info!(target: CLIENTES, "{} conectado", guest.shown());
         }
@@ -144,6 +146,7 @@ impl Head {
     fn note_left(&self, guest: &Guest) {
         let Some((visitor, listed)) = guest.visit.get() else { return };
         let messages = guest.messages.get();
+        self.note_client(&guest.exit, format_args!("left after {messages} messages"));
         self.visits.borrow_mut().left(&Visit { visitor, listed, messages });
         if listed {
             let client = guest.client.get().map(|id| id.to_string()).unwrap_or_default();

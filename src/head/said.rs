@@ -19,7 +19,8 @@ impl Head {
 
     /// Logs what was only counted: the head ends.
     pub(crate) fn say_last(&self) {
-        let last = self.alarms.borrow_mut().peers.last_words();
+        let alarms = &mut *self.alarms.borrow_mut();
+        let last = [alarms.peers.last_words(), alarms.accesses.last_words()].concat();
         last.iter().for_each(|saying| saying.detail.write(saying));
     }
 }
@@ -34,7 +35,8 @@ pub(crate) async fn run(head: &Head) {
         head.sum_visits(false);
         let (ids, able, short) = head.core(|core| (core.clock_ns(), core.able(), core.counters().short));
         let mut alarms = head.alarms.borrow_mut();
-        let due = alarms.peers.due(Instant::now());
+        let now = Instant::now();
+        let due = [alarms.peers.due(now), alarms.accesses.due(now)].concat();
         due.iter().for_each(|saying| saying.detail.write(saying));
         let news = [
             alarms.drift.look(head.config.clock.wall_ns(), ids),

@@ -52,10 +52,15 @@ pub(super) async fn secure(head: &Head, socket: Stream, peer: SocketAddr, exit: 
             };
             let ip = peer.ip().to_canonical();
             head.say(ip, Log::Warn, &format!("a peer at {ip} that speaks TLS is not let in: {cause}"));
+            exit.secured.set(true);
+            head.note_client(exit, format_args!("refused: {cause}"));
             return None;
         }
         Ok(_) if head.may_be_plain(peer) => return Some(socket),
-        Ok(_) => (text::error_line(PLAIN, PLAIN_REMEDY) + "\n").into_bytes(),
+        Ok(_) => {
+            head.note_client(exit, format_args!("refused: {PLAIN}"));
+            (text::error_line(PLAIN, PLAIN_REMEDY) + "\n").into_bytes()
+        }
         Err(_) => too_slow(),
     };
     let ip = peer.ip().to_canonical();

@@ -78,11 +78,15 @@ fn connected(head: &Head) -> Vec<ClientStatus> {
 }
 
 fn client_status(guest: &Guest) -> ClientStatus {
+    let (token, roles) = guest.exit.bearer().unwrap_or_default();
     ClientStatus {
         address: guest.peer,
         dialect: guest.dialect.get().to_owned(),
         id: guest.client.get().map(|id| id.to_string()).unwrap_or_default(),
         name: guest.said.get().map(|said| said.to_string()).unwrap_or_default(),
+        token,
+        roles,
+        tls: guest.exit.secured.get(),
         since: humantime::format_rfc3339_seconds(guest.since).to_string(),
         heard_s: guest.silent().as_secs(),
         messages: guest.messages.get(),

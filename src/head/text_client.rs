@@ -243,6 +243,7 @@ impl Writer<'_> {
         let count = messages.count();
         let denied = self.exit.may(Role::Write).and_then(|()| self.exit.may_write_as(source.map(Who::Source)));
         if let Err(refusal) = denied {
+            self.head.note_client(self.exit, format_args!("refused: {refusal}"));
             return self.refuse(count, &refusal).await;
         }
         self.head.pace(self.exit, count).await;

@@ -2,6 +2,7 @@
 //!
 //! The handshake itself, as a head sees it, is in [`super::text`].
 
+use super::secret::hidden_from;
 use super::text::{FRAMED_CONFIRMATION, VERSION, quote};
 use crate::limits::HANDSHAKE_BYTES_MAX;
 use crate::printable;
@@ -30,6 +31,9 @@ pub enum Unconfirmed {
         /// The beginning of its answer.
         answer: String,
     },
+    /// A head that takes no such connection, in its own words.
+    #[error("{0}")]
+    Refused(String),
     /// Anything else.
     #[error("it answered \"{0}\" in place of confirmacion acopio/2; is it an acopio head of this version?")]
     Other(String),
@@ -63,7 +67,13 @@ pub fn unconfirmed(answer: &[u8]) -> Unconfirmed {
     });
     match theirs {
         Some(theirs) => Unconfirmed::Version { theirs: theirs.to_owned(), answer: quote(answer) },
-        None => Unconfirmed::Other(quote(answer)),
+        None => match line.strip_prefix("error: ").filter(|_| answer.contains(&b'\n')) {
+            Some(words) => {
+                let end = hidden_from(words.as_bytes()).and_then(|end| words.get(..end)).unwrap_or(words);
+                Unconfirmed::Refused(printable::visible(end).into_owned())
+            }
+            None => Unconfirmed::Other(quote(answer)),
+        },
     }
 }
 
@@ -131,6 +141,8 @@ mod tests {
         for answer in cases {
             assert!(matches!(confirmation(answer), Err(Unconfirmed::Other(_))), "{answer:?}");
         }
+        let refused = confirmation(b"error: over TLS alone, token=1234; connect with --ca\n").unwrap_err();
+        assert_eq!(refused, Unconfirmed::Refused("over TLS alone, token=".to_owned()));
         let endless = [b"error: ".as_slice(), &[b'x'; HANDSHAKE_BYTES_MAX]].concat();
         assert!(matches!(confirmation(&endless), Err(Unconfirmed::Other(_))));
     }

@@ -106,6 +106,15 @@ pub struct ClientStatus {
     /// What it said of itself: the name of its source, or of a group with a slash behind it, and how it speaks.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
+    /// Name of its token or certificate; empty where none is asked for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub token: String,
+    /// What that lets it do, such as `write,read`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub roles: String,
+    /// It speaks TLS.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tls: bool,
     /// Since when it is connected, RFC 3339, UTC.
     pub since: String,
     /// Seconds since something was heard of it.

@@ -4,9 +4,9 @@ use std::process::Output;
 
 use crate::common::{self, Port};
 
-const SUBCOMMANDS: [&str; 24] = [
+const SUBCOMMANDS: [&str; 25] = [
     "up", "demo", "health", "head", "data", "client", "send", "collect", "read", "status", "devices", "drain", "key",
-    "token", "verify", "audit", "torture", "bench", "web", "zk", "device", "broker", "calc", "replay",
+    "token", "cert", "verify", "audit", "torture", "bench", "web", "zk", "device", "broker", "calc", "replay",
 ];
 
 fn acopio(args: &[&str]) -> Output {

@@ -65,6 +65,7 @@ mod solo;
 mod status;
 mod strangers;
 mod text_nodes;
+mod tls;
 mod tokens;
 mod torture;
 mod up;

@@ -155,12 +155,31 @@ fn since(text: &str) -> Option<u64> {
 fn connected(clients: &[ClientStatus], all: usize) -> String {
     let ago = |seconds| format!("{} ago", short(seconds));
     let since = |client: &ClientStatus| since(&client.since).map_or_else(|| "-".to_owned(), ago);
+    // Where tokens or certificates are asked for, what they say tells more than ids.
+    let named = clients.iter().any(|client| !client.token.is_empty());
     let row = |client: &ClientStatus| {
+        if named {
+            let or_none = |text: &str| if text.is_empty() { "-".to_owned() } else { plain(text) };
+            let over = if client.tls { "tls" } else { "plain" };
+            let (name, roles) = (or_none(&client.token), or_none(&client.roles));
+            return [
+                client.address.to_string(),
+                name,
+                roles,
+                over.to_owned(),
+                since(client),
+                client.messages.to_string(),
+            ];
+        }
         let id = if client.id.is_empty() { "-" } else { &client.id };
         let (since, heard) = (since(client), ago(client.heard_s));
         [client.address.to_string(), plain(&client.dialect), plain(id), since, heard, client.messages.to_string()]
     };
-    let mut rows = vec![["ADDRESS", "DIALECT", "CLIENT", "SINCE", "HEARD", "MESSAGES"].map(str::to_owned)];
+    let titles = match named {
+        true => ["ADDRESS", "NAME", "ROLES", "OVER", "SINCE", "MESSAGES"],
+        false => ["ADDRESS", "DIALECT", "CLIENT", "SINCE", "HEARD", "MESSAGES"],
+    };
+    let mut rows = vec![titles.map(str::to_owned)];
     rows.extend(clients.iter().map(row));
     let more = all.saturating_sub(clients.len());
     let more = if more > 0 { format!("and {more} more\n") } else { String::new() };
@@ -326,13 +345,20 @@ mod tests {
             dialect: "framed".to_owned(),
             id: "K4wpXXWq-X".to_owned(),
             name: "esp7".to_owned(),
+            token: String::new(),
+            roles: String::new(),
+            tls: true,
             since: "2026-11-21T09:20:07Z".to_owned(),
             heard_s: 7199,
             messages: 1_234_567_890,
         };
+        let named = ClientStatus { token: "cellar".to_owned(), roles: "write,read,admin".to_owned(), ..client.clone() };
         let table = connected(&[client], 3);
         assert!(table.lines().all(|line| line.len() <= 80), "{table}");
         assert!(table.contains("  K4wpXXWq-X  ") && table.contains("  119m ago  1234567890\nand 2 more\n"), "{table}");
+        let table = connected(&[named], 1);
+        assert!(table.lines().all(|line| line.len() <= 80), "{table}");
+        assert!(table.contains("  cellar  write,read,admin  tls   "), "{table}");
         assert_eq!([0, 119, 120, 7200, 172_800].map(short), ["0s", "119s", "2m", "2h", "2d"]);
     }
 

@@ -212,16 +212,15 @@ fn refused_by_peer(alert: AlertDescription) -> String {
     use AlertDescription as Alert;
     match alert {
         Alert::CertificateExpired | Alert::CertificateRevoked | Alert::CertificateUnknown | Alert::BadCertificate => {
-            "the other side does not believe this side's certificate: it is over, or not for this; have another one made"
+            "it does not believe the certificate that it is shown: that is over, or for another name; have another one made"
         }
         Alert::UnknownCA | Alert::DecryptError => {
-            "the other side does not know the authority of this side's certificate; make it with the authority that is \
-             given there"
+            "it does not know the authority of the certificate that it is shown; give it that one's ca.crt"
         }
         Alert::ProtocolVersion | Alert::HandshakeFailure | Alert::InsufficientSecurity => {
-            "the other side speaks no TLS that is known here; let it speak TLS 1.2 or 1.3"
+            "it speaks no TLS that is known here; let it speak TLS 1.2 or 1.3"
         }
-        other => return format!("the other side ends TLS: {other:?}; look at its log"),
+        other => return format!("it ends TLS: {other:?}; look at its log"),
     }
     .to_owned()
 }
