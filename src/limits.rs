@@ -94,6 +94,16 @@ pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 #[cfg(feature = "tls")]
 pub(crate) const TIME_SHOWN_MAX: u64 = 253_402_300_799;
 
+/// Longest time that what a client sends waits for its share; who finds more before it is refused. One connection alone, with a
+/// batch of 16 at a message a second, never does.
+pub(crate) const SHARE_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Time after which who sends more than its share hears that: refusals cost work, too.
+pub(crate) const SHARE_REFUSED_AFTER: Duration = Duration::from_secs(1);
+
+/// Names and addresses with shares from which on those that wait for nothing are forgotten.
+pub(crate) const SHARES_SWEPT_FROM: usize = 1024;
+
 /// Days for which a certificate is good: two years and a quarter, so that it is renewed in a yearly stop.
 pub(crate) const CERTIFICATE_DAYS_DEFAULT: u32 = 825;
 

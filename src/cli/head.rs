@@ -90,6 +90,16 @@ pub(crate) struct Head {
     /// Clients of one address served at the same time, and reads from there; without it, as many as there are places
     #[arg(long, env = "ACOPIO_MAX_PER_ADDRESS", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     max_per_address: Option<u64>,
+    /// Messages a second that each name (of a token or a certificate) may send, and each address without one; it is read no
+    /// faster, and refused with the time to wait where much waits already
+    #[arg(long, env = "ACOPIO_SHARE_MESSAGES", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    share_messages: Option<u32>,
+    /// The same in bytes of messages a second
+    #[arg(long, env = "ACOPIO_SHARE_BYTES", value_name = "SIZE", value_parser = values::bytes)]
+    share_bytes: Option<u64>,
+    /// Connections of one address, of data nodes and for handshakes, too; without it, as many as there are places
+    #[arg(long, env = "ACOPIO_SHARE_CONNECTIONS", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    share_connections: Option<u64>,
     /// Close clients that have said nothing for so long; without it, they may be silent for ever
     #[arg(long, env = "ACOPIO_IDLE_AFTER", value_name = "TIME", value_parser = values::duration)]
     idle_after: Option<Duration>,
@@ -369,6 +379,11 @@ impl Head {
             solo: None,
             admits,
             secured,
+            share: head::Share {
+                messages: self.share_messages,
+                bytes: self.share_bytes,
+                connections: self.share_connections.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
+            },
             gate,
             cluster: self.cluster.clone(),
             replicas: usize::try_from(self.replicas).unwrap_or(usize::MAX),

@@ -5,10 +5,11 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tokio::time::{Instant, sleep};
 
@@ -126,11 +127,9 @@ impl Exit {
         Some((token.name.clone(), roles.join(",")))
     }
 
-    /// The token that it was let in with, and how many messages a second it has.
-    fn pace(&self) -> Option<(String, f64)> {
-        let grant = self.grant.borrow();
-        let token = &grant.as_ref()?.token;
-        token.rate.map(|rate| (token.name.clone(), f64::from(rate.get())))
+    /// Messages a second of all who have its token.
+    pub(super) fn rate(&self) -> Option<u32> {
+        self.grant.borrow().as_ref()?.token.rate.map(NonZeroU32::get)
     }
 }
 
@@ -210,21 +209,6 @@ impl Head {
                 }
             }
         });
-    }
-
-    /// Waits until the token of a connection has so many messages free.
-    pub(crate) async fn pace(&self, exit: &Exit, messages: u16) {
-        let Some((name, rate)) = exit.pace() else { return };
-        let wait = {
-            let mut paces = self.paces.borrow_mut();
-            let now = Instant::now();
-            paces.retain(|_, until| *until > now);
-            let until = paces.entry(name).or_insert(now);
-            let wait = until.saturating_duration_since(now);
-            *until += Duration::from_secs_f64(f64::from(messages) / rate);
-            wait
-        };
-        sleep(wait).await;
     }
 }
 

@@ -8,6 +8,7 @@ use super::admission::Admits;
 use super::gate::Gate;
 use super::guests::Rules;
 use super::secured::Secured;
+use super::shares::Share;
 use crate::clock::Clock;
 use crate::daily::Keep;
 use crate::wire::ledger::NodeId;
@@ -34,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) solo: Option<Arc<OnceLock<NodeId>>>,
     /// Whom it lets in as clients.
     pub(crate) admits: Admits,
+    /// How much each of them may send.
+    pub(crate) share: Share,
     /// How it speaks TLS, if it does.
     pub(crate) secured: Option<Secured>,
     /// Who has to prove that it has the cluster's key.

@@ -33,7 +33,12 @@ pub(crate) async fn serve(
     finished: CancellationToken,
 ) {
     let exit = Exit::new(peer, &stopping);
+    let counted = head.count_connection(peer.ip());
     let session = async {
+        let _counted = match counted {
+            Ok(counted) => counted,
+            Err(refusal) => return turn_away(&head, socket, &exit, &refusal).await,
+        };
         if let Some(mut socket) = secure(&head, socket, peer, &exit).await {
             converse(&head, &mut socket, peer, &exit, &finished).await;
         }
@@ -45,6 +50,15 @@ pub(crate) async fn serve(
             head.say(ip, Log::Info, &format!("the client at {ip} does not read; it is cut"));
         }
         () = session => {}
+    }
+}
+
+/// Tells a connection beyond the share of its address so, and does not wait until that is read.
+async fn turn_away(head: &Head, mut socket: Stream, exit: &Exit, refusal: &Refusal) {
+    head.say(exit.peer.ip(), Log::Warn, &refusal.text);
+    head.note_client(exit, format_args!("refused: {refusal}"));
+    if let Ok(Err(error)) = timeout(limits::CLOSE_TIME_MAX, socket.write_all(&refused(refusal))).await {
+        tracing::debug!("a peer that is one too many left early: {error}");
     }
 }
 

@@ -364,9 +364,10 @@ impl Writer<'_> {
         while let Some(batch) = messages.split_to(most(), limits::BATCH_BYTES_MAX) {
             let count = u32::from(batch.count());
             turn.spend(batch.block().len()).await;
-            self.head.pace(self.exit, batch.count()).await;
+            let paced = self.head.pace(self.exit, batch.count(), batch.block().len()).await;
             self.client.flow.room(&self.client.outbox).await;
             let batch = match self.text {
+                _ if paced.is_err() => paced.map(|()| batch),
                 true => text_client::prefixed(&batch).map_err(|error| error.refusal()),
                 false if batch.block().len() <= limits::DETACH_BYTES_MAX => Ok(batch.detached()),
                 false => Ok(batch),

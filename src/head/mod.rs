@@ -9,7 +9,7 @@
 //! copies on, `drain` lets nodes go; `said` tells what is wrong. A head keeps no messages: data nodes do.
 //!
 //! `state` is what all of them share. Its tables stand in files of their own, which know nothing of it: `alarms`, `cluster`,
-//! `book`, `drains`, `feeds`, `guests`, `live`, `pages`, `pulse`, `rates`, `relayed`, `takeovers`, `tries`, `visits`.
+//! `book`, `drains`, `feeds`, `guests`, `live`, `pages`, `pulse`, `rates`, `relayed`, `shares`, `takeovers`, `tries`, `visits`.
 
 mod access;
 mod admission;
@@ -54,6 +54,7 @@ mod reload;
 mod rounds;
 mod said;
 mod secured;
+mod shares;
 pub(crate) mod shelf;
 mod state;
 mod status;
@@ -86,6 +87,7 @@ pub(crate) use gate::Gate;
 pub(crate) use guests::Rules;
 pub(crate) use network::{Network, NoNetwork};
 pub(crate) use secured::Secured;
+pub(crate) use shares::Share;
 
 use crate::limits;
 use crate::lock::{Lock, Role};

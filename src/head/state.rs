@@ -101,8 +101,8 @@ pub(crate) struct Head {
     pub(super) tries: RefCell<Tries>,
     /// Connections that have a token.
     pub(super) bearers: RefCell<Bearers>,
-    /// Until when the messages of each token that has a rate take, by its name.
-    pub(super) paces: RefCell<HashMap<String, Instant>>,
+    /// What is used of each share.
+    pub(super) shares: RefCell<super::shares::Shares>,
     next_session: Cell<u64>,
     room: Notify,
     /// Told at every change of the list of nodes, every pong and every settled queue.
@@ -142,7 +142,7 @@ impl Head {
             tokens: RefCell::new(config.admits.tokens.as_ref().map(|(_, tokens)| tokens.clone()).unwrap_or_default()),
             tries: RefCell::default(),
             bearers: RefCell::default(),
-            paces: RefCell::default(),
+            shares: RefCell::default(),
             next_session: Cell::new(1),
             room: Notify::new(),
             changed: Notify::new(),

@@ -246,7 +246,9 @@ impl Writer<'_> {
             self.head.note_client(self.exit, format_args!("refused: {refusal}"));
             return self.refuse(count, &refusal).await;
         }
-        self.head.pace(self.exit, count).await;
+        if let Err(refusal) = self.head.pace(self.exit, count, messages.block().len()).await {
+            return self.refuse(count, &refusal).await;
+        }
         if let Some(source) = source {
             self.head.heard_source(source, self.guest.peer, &messages);
         }

@@ -57,7 +57,7 @@ impl Wrong {
 }
 
 /// Who has one address of IPv6 has all that begin with its first 64 bits.
-fn place(ip: IpAddr) -> IpAddr {
+pub(super) fn place(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),
         ip => ip,

@@ -60,6 +60,7 @@ mod registro;
 mod repair;
 mod retention;
 mod send;
+mod shares;
 mod simulation;
 mod solo;
 mod status;

@@ -51,6 +51,7 @@ impl World {
                     solo: None,
                     admits: head::Admits::default(),
                     secured: None,
+                    share: head::Share::default(),
                     gate: gate(seed),
                     cluster: CLUSTER.to_owned(),
                     replicas: shape.replicas,

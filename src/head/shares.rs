@@ -1,0 +1,206 @@
+//! Fair shares: how much each name and each address may send, and how many connections an address may have. Pure, but for what is
+//! done with the answers at the end.
+//!
+//! A name is that of a token or a certificate. Who shows none counts by its address, for a name that anybody may say is nobody's.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::guests::Exit;
+use super::state::Head;
+use super::tries::place;
+use crate::limits;
+use crate::wire::error::{Code, Refusal};
+
+/// What one may have; none is no bound.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Share {
+    /// Messages a second.
+    pub(crate) messages: Option<u32>,
+    /// Bytes of messages a second.
+    pub(crate) bytes: Option<u64>,
+    /// Connections of an address.
+    pub(crate) connections: Option<usize>,
+}
+
+impl Share {
+    /// The time that so much takes of it.
+    fn time(self, messages: u16, bytes: usize) -> Duration {
+        let for_messages = self.messages.map_or(0.0, |most| f64::from(messages) / f64::from(most.max(1)));
+        let for_bytes = self.bytes.map_or(0.0, |most| bytes as f64 / most.max(1) as f64);
+        Duration::from_secs_f64(for_messages.max(for_bytes))
+    }
+}
+
+/// Who has a share.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Whose {
+    Name(String),
+    Address(IpAddr),
+}
+
+impl std::fmt::Display for Whose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Address(ip) => write!(f, "{ip}"),
+        }
+    }
+}
+
+/// What is used of all shares.
+#[derive(Debug, Default)]
+pub(crate) struct Shares {
+    /// Until when what was sent takes.
+    until: HashMap<Whose, Instant>,
+    /// Connections that are open.
+    open: HashMap<IpAddr, usize>,
+}
+
+impl Shares {
+    /// Somebody sends what takes so much time of its share: the time after which it goes on. An error is the time after which it
+    /// may try again, where others of its share wait so long already.
+    fn take(&mut self, whose: Whose, time: Duration, now: Instant) -> Result<Duration, Duration> {
+        if self.until.len() >= limits::SHARES_SWEPT_FROM {
+            self.until.retain(|_, until| *until > now);
+        }
+        let until = self.until.entry(whose).or_insert(now);
+        let wait = until.saturating_duration_since(now);
+        if wait > limits::SHARE_WAIT_MAX {
+            return Err(wait);
+        }
+        *until = now.checked_add(wait + time).unwrap_or(*until);
+        Ok(wait)
+    }
+
+    fn opened(&mut self, ip: IpAddr, most: usize) -> bool {
+        let open = self.open.entry(ip).or_default();
+        let fits = *open < most;
+        *open += usize::from(fits);
+        fits
+    }
+
+    fn closed(&mut self, ip: IpAddr) {
+        if let Some(open) = self.open.get_mut(&ip) {
+            *open = open.saturating_sub(1);
+        }
+        self.open.retain(|_, open| *open > 0);
+    }
+}
+
+/// A connection that counts, until it is dropped.
+pub(super) struct Counted {
+    head: Rc<Head>,
+    ip: IpAddr,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.head.shares.borrow_mut().closed(self.ip);
+    }
+}
+
+impl Head {
+    /// Counts a connection from there; nothing to count where there is no bound.
+    ///
+    /// # Errors
+    /// There are too many: tell it.
+    pub(super) fn count_connection(self: &Rc<Self>, ip: IpAddr) -> Result<Option<Counted>, Refusal> {
+        let Some(most) = self.config.share.connections else { return Ok(None) };
+        let ip = place(ip);
+        if self.shares.borrow_mut().opened(ip, most) {
+            return Ok(Some(Counted { head: Rc::clone(self), ip }));
+        }
+        let text =
+            format!("{most} connections of {ip} are open, and it may have no more; close some, or try again later");
+        Err(Refusal::new(Code::Full, text))
+    }
+
+    /// Waits until the share of a connection has room for these messages.
+    ///
+    /// # Errors
+    /// Too much of the same share waits already: tell it.
+    pub(crate) async fn pace(&self, exit: &Exit, messages: u16, bytes: usize) -> Result<(), Refusal> {
+        let (all, own) = (self.config.share, exit.rate());
+        let rate = match (all.messages, own) {
+            (Some(all), Some(own)) => Some(all.min(own)),
+            (all, own) => all.or(own),
+        };
+        let share = Share { messages: rate, ..all };
+        if rate.is_none() && share.bytes.is_none() {
+            return Ok(());
+        }
+        let whose = exit.bearer().map_or_else(|| Whose::Address(place(exit.peer.ip())), |(name, _)| Whose::Name(name));
+        let took = self.shares.borrow_mut().take(whose.clone(), share.time(messages, bytes), Instant::now());
+        let wait = took.unwrap_or(limits::SHARE_REFUSED_AFTER);
+        if !wait.is_zero() {
+            tokio::select! {
+                biased;
+                () = exit.told() => {}
+                () = sleep(wait) => {}
+            }
+        }
+        took.map(|_| ()).map_err(|wait| too_much(&whose, share, wait))
+    }
+}
+
+fn too_much(whose: &Whose, share: Share, wait: Duration) -> Refusal {
+    let messages = share.messages.map(|most| format!("{most} messages"));
+    let bytes = share.bytes.map(|most| format!("{most} bytes"));
+    let most: Vec<_> = messages.into_iter().chain(bytes).collect();
+    let (most, wait) = (most.join(" and "), wait.as_secs_f64().ceil());
+    Refusal::new(Code::Busy, format!("{whose} sends more than its share, {most} a second; try again in {wait} s"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_taken_in_turn_and_whose_is_used_up_for_long_is_told_when_to_come_again() {
+        let (mut shares, now) = (Shares::default(), Instant::now());
+        let share = Share { messages: Some(4), bytes: Some(1000), connections: None };
+        assert_eq!(share.time(16, 100), Duration::from_secs(4));
+        assert_eq!(share.time(1, 10_000), Duration::from_secs(10));
+        let esp7 = || Whose::Name("esp7".to_owned());
+        let mut waits = Vec::new();
+        let refused = loop {
+            match shares.take(esp7(), Duration::from_secs(10), now) {
+                Ok(wait) => waits.push(wait.as_secs()),
+                Err(wait) => break wait,
+            }
+        };
+        assert_eq!(waits, [0, 10, 20, 30]);
+        assert_eq!(refused, Duration::from_secs(40));
+        let text = too_much(&esp7(), share, refused).text;
+        assert_eq!(text, "esp7 sends more than its share, 4 messages and 1000 bytes a second; try again in 40 s");
+        // The others do not notice.
+        assert_eq!(shares.take(Whose::Address([10, 0, 0, 7].into()), Duration::from_secs(1), now), Ok(Duration::ZERO));
+        assert_eq!(shares.take(esp7(), Duration::ZERO, now + Duration::from_secs(40)), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn the_table_has_only_those_that_wait() {
+        let (mut shares, mut now) = (Shares::default(), Instant::now());
+        for n in 0..3 * limits::SHARES_SWEPT_FROM as u32 {
+            now += Duration::from_secs(1);
+            shares.take(Whose::Address(IpAddr::from(n.to_be_bytes())), Duration::from_millis(1), now).unwrap();
+            assert!(shares.until.len() <= limits::SHARES_SWEPT_FROM);
+        }
+    }
+
+    #[test]
+    fn an_address_has_so_many_connections() {
+        let (mut shares, here, there) = (Shares::default(), IpAddr::from([10, 0, 0, 7]), IpAddr::from([10, 0, 0, 8]));
+        assert!(shares.opened(here, 2) && shares.opened(here, 2) && !shares.opened(here, 2) && shares.opened(there, 2));
+        shares.closed(here);
+        assert!(shares.opened(here, 2) && !shares.opened(here, 2));
+        (0..2).for_each(|_| shares.closed(here));
+        shares.closed(there);
+        assert!(shares.open.is_empty());
+    }
+}
