@@ -9,7 +9,7 @@ install_missing() {
     local pair
     for pair in nc.openbsd:netcat-openbsd strace:strace python3:python3 mkfs.ext4:e2fsprogs mount:mount \
         docker-compose:docker-compose java:default-jre-headless pip3:python3-pip ip:iproute2 \
-        redis-server:redis-server; do
+        redis-server:redis-server openssl:openssl; do
         have "${pair%%:*}" || missing+=("${pair##*:}")
     done
     [ -e /usr/share/java/zookeeper.jar ] || missing+=(zookeeper)
@@ -105,7 +105,7 @@ client_is_light() {
 features_stand_alone() {
     local feature
     cargo clippy --locked --lib --bins -- -D warnings
-    for feature in web device server; do
+    for feature in tls web device server; do
         cargo clippy --locked --lib --no-default-features --features "$feature" -- -D warnings
     done
 }

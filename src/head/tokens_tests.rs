@@ -71,7 +71,7 @@ fn the_hash_is_the_one_that_sha256sum_makes() {
 fn a_wrong_line_is_named_without_what_it_says_and_the_others_count() {
     let good = format!("good sha256={} roles=write", hash());
     let cases = [
-        ("a roles=write".to_owned(), "neither sha256= nor from="),
+        ("a roles=write".to_owned(), "none of sha256=, from= and certificate"),
         (format!("a sha256={SECRET} roles=write"), "64 digits"),
         (format!("a sha256={}", SecretHash::of(&"e".repeat(32).parse().unwrap())), "no roles="),
         ("a from=10.0.0.0/33 roles=write".to_owned(), "neither an address nor a network"),
@@ -82,6 +82,8 @@ fn a_wrong_line_is_named_without_what_it_says_and_the_others_count() {
         ("a from=10.0.0.1 roles=write rate=0".to_owned(), "1 or more"),
         (format!("a from=10.0.0.1 roles=write secret={SECRET}"), "a word is not known"),
         (format!("a from=10.0.0.1 sha256={} roles=write", hash()), "take one"),
+        ("a certificate from=10.0.0.1 roles=write".to_owned(), "take one"),
+        ("a certificate=x roles=write".to_owned(), "a word is not known"),
         ("a from=10.0.0.1 roles=write roles=read".to_owned(), "roles= is there twice"),
         (good.clone(), "there is a token good above it"),
         (format!("other sha256={} roles=read", hash()), "the same secret"),
@@ -94,6 +96,18 @@ fn a_wrong_line_is_named_without_what_it_says_and_the_others_count() {
         assert!(told[0].starts_with("line 2 of the tokens: ") && told[0].contains(wanted), "{line}: {told:?}");
         assert!(!told[0].contains(SECRET), "{told:?}");
     }
+}
+
+#[test]
+fn a_certificate_may_what_the_line_of_its_name_says_and_else_write_and_read() {
+    let (tokens, wrong) = Tokens::parse("esp7 certificate roles=write as=esp7\nesp8 certificate roles=read\n");
+    assert!(wrong.is_empty(), "{wrong:?}");
+    let (esp7, esp8) = (tokens.of_name("esp7").unwrap(), tokens.of_name("esp8").unwrap());
+    assert!(esp7.may(Role::Write) && !esp7.may(Role::Read) && esp8.may(Role::Read));
+    assert_eq!(esp7.to_string(), "esp7 certificate roles=write as=esp7");
+    assert!(tokens.of_name("esp9").is_none() && tokens.of_secret(&hash()).is_none());
+    let other = Token::of_certificate("esp9");
+    assert_eq!((other.roles.as_slice(), other.may_write_as(None)), (&[Role::Write, Role::Read][..], true));
 }
 
 fn pattern() -> impl Strategy<Value = Pattern> {
