@@ -116,6 +116,10 @@ pub(crate) const CERTIFICATE_BEFORE: Duration = Duration::from_secs(86_400);
 /// For how long an authority is good: ten years.
 pub(crate) const AUTHORITY_TIME: Duration = Duration::from_secs(3650 * 86_400);
 
+/// Bytes that are read at once from a connection over TLS: those of a record. Who says little uses as much of them.
+#[cfg(feature = "tls")]
+pub(crate) const TLS_READ_BYTES: usize = 16 * 1024;
+
 /// Longest file with certificates or the key of one, bytes: a system's store of authorities takes less than 300 KiB.
 #[cfg(feature = "tls")]
 pub(crate) const CERTIFICATES_BYTES_MAX: u64 = 4 * 1024 * 1024;

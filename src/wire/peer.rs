@@ -70,7 +70,7 @@ pub fn unconfirmed(answer: &[u8]) -> Unconfirmed {
         None => match line.strip_prefix("error: ").filter(|_| answer.contains(&b'\n')) {
             Some(words) => {
                 let end = hidden_from(words.as_bytes()).and_then(|end| words.get(..end)).unwrap_or(words);
-                Unconfirmed::Refused(printable::visible(end).into_owned())
+                Unconfirmed::Refused(end.chars().map(|c| if printable::is_hidden(c) { ' ' } else { c }).collect())
             }
             None => Unconfirmed::Other(quote(answer)),
         },

@@ -17,7 +17,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, ClientConfig};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, TlsStream};
@@ -65,8 +65,10 @@ impl Tls {
         let name = server_name(host).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidData, "no certificate can be for a host of that name; take another")
         })?;
-        let connected =
-            timeout(limits::HANDSHAKE_TIME_MAX, TlsConnector::from(Arc::clone(&self.0)).connect(name, socket));
+        let connected = timeout(
+            limits::HANDSHAKE_TIME_MAX,
+            TlsConnector::from(Arc::clone(&self.0)).connect(name, buffered(socket)),
+        );
         let stream = match connected.await {
             Ok(connected) => connected.map_err(told)?,
             Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in TLS; is it an acopio head?")),
@@ -83,21 +85,28 @@ fn server_name(host: &str) -> Option<ServerName<'static>> {
     host.parse::<IpAddr>().map_or_else(|_| host.to_owned().try_into().ok(), |ip| Some(ServerName::from(ip)))
 }
 
+/// What is under TLS. Rustls asks for 4 KiB at a time; so the system is asked for more, and less often.
+type Buffered = BufReader<TcpStream>;
+
+fn buffered(socket: TcpStream) -> Buffered {
+    BufReader::with_capacity(limits::TLS_READ_BYTES, socket)
+}
+
 /// A connection over TLS. Its halves share it: a lock that nobody waits for, as both are used by one task.
 #[derive(Debug)]
 pub(crate) struct TlsSocket(Mutex<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<Buffered>,
     patience: Patience,
     /// Bytes of the write under way that are encrypted, and not sent yet.
     taken: usize,
 }
 
 impl TlsSocket {
-    fn new(stream: TlsStream<TcpStream>) -> Box<Self> {
-        let patience = Patience::new(stream.get_ref().0);
+    fn new(stream: TlsStream<Buffered>) -> Box<Self> {
+        let patience = Patience::new(stream.get_ref().0.get_ref());
         Box::new(Self(Mutex::new(Shared { stream, patience, taken: 0 })))
     }
 
@@ -121,7 +130,7 @@ impl TlsSocket {
                 other => break other,
             }
         };
-        patience.wrote(stream.get_ref().0, cx, written.is_pending());
+        patience.wrote(stream.get_ref().0.get_ref(), cx, written.is_pending());
         written.map_err(told)
     }
 
@@ -130,11 +139,11 @@ impl TlsSocket {
     }
 
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.lock().stream.get_ref().0.local_addr()
+        self.lock().stream.get_ref().0.get_ref().local_addr()
     }
 
     pub(super) fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.lock().stream.get_ref().0.peer_addr()
+        self.lock().stream.get_ref().0.get_ref().peer_addr()
     }
 
     /// What this connection alone has.

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use super::files::{self, TlsError};
-use super::{TlsSocket, names, provider, told};
+use super::{TlsSocket, buffered, names, provider, told};
 use crate::net::Stream;
 
 /// What a head shows, and whom it believes.
@@ -84,7 +84,7 @@ impl Acceptor {
     /// # Errors
     /// The peer left, or there is something about it that is not to be believed.
     pub(crate) async fn accept(&self, socket: TcpStream) -> io::Result<Peer> {
-        let stream = TlsAcceptor::from(Arc::clone(&self.0)).accept(socket).await.map_err(told)?;
+        let stream = TlsAcceptor::from(Arc::clone(&self.0)).accept(buffered(socket)).await.map_err(told)?;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let names = shown.map(|certificate| names::of_certificate(certificate));
         Ok(Peer { socket: Stream::Tls(TlsSocket::new(stream.into())), names })
