@@ -72,6 +72,10 @@ pub(crate) async fn serve_plain(
 ) {
     let exit = Exit::new(peer, &stopping);
     let session = async {
+        let _counted = match head.count_connection(peer.ip()) {
+            Ok(counted) => counted,
+            Err(refusal) => return turn_away(&head, socket, &exit, &refusal).await,
+        };
         let (mut read_half, mut write_half) = socket.split();
         let admitted = match head.admit(peer, None, &exit).await.and_then(|()| may_write(&head, &exit, Some(said))) {
             Ok(()) => {
