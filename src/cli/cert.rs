@@ -37,7 +37,7 @@ pub(crate) struct Cert {
     #[arg(long, env = "ACOPIO_CERT_NAME", value_name = "NAME", value_parser = name)]
     name: String,
     /// Names and addresses by which a head is dialled; several with commas, or the flag several times. On its own machine it
-    /// is reached by localhost, 127.0.0.1 and [::1] in any case [default: it is a client's]
+    /// is reached by localhost, 127.0.0.1 and ::1 in any case [default: it is a client's]
     #[arg(long, env = "ACOPIO_CERT_HOST", value_name = "HOST", value_delimiter = ',')]
     host: Vec<String>,
     /// Days for which it is good

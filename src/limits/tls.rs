@@ -1,0 +1,34 @@
+//! Bounds of TLS and its certificates, and of the shares of who sends.
+
+use std::time::Duration;
+
+/// Bytes that are read at once from a connection over TLS: those of a record. Who says little uses as much of them.
+pub(crate) const TLS_READ_BYTES: usize = 16 * 1024;
+
+/// Longest file with certificates or the key of one, bytes: a system's store of authorities takes less than 300 KiB.
+pub(crate) const CERTIFICATES_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Latest time that is shown, seconds since 1970: the end of the year 9999.
+pub(crate) const TIME_SHOWN_MAX: u64 = 253_402_300_799;
+
+/// Days for which a certificate is good: two years and a quarter, so that it is renewed in a yearly stop.
+pub(crate) const CERTIFICATE_DAYS_DEFAULT: u32 = 825;
+
+/// Most days for which a certificate is good.
+pub(crate) const CERTIFICATE_DAYS_MAX: i64 = 36_500;
+
+/// Time before now from which on a certificate is good: a clock may be as much behind.
+pub(crate) const CERTIFICATE_BEFORE: Duration = Duration::from_secs(86_400);
+
+/// For how long an authority is good: ten years.
+pub(crate) const AUTHORITY_TIME: Duration = Duration::from_secs(3650 * 86_400);
+
+/// Longest time that what a client sends waits for its share; who finds more before it is refused. One connection alone, with a
+/// batch of 16 at a message a second, never does.
+pub(crate) const SHARE_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Time after which who sends more than its share hears that: refusals cost work, too.
+pub(crate) const SHARE_REFUSED_AFTER: Duration = Duration::from_secs(1);
+
+/// Names and addresses with shares from which on those that wait for nothing are forgotten.
+pub(crate) const SHARES_SWEPT_FROM: usize = 1024;
