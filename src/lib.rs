@@ -73,6 +73,8 @@ pub mod reading;
 mod repeats;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+#[cfg(feature = "server")]
+mod table;
 #[cfg(feature = "web")]
 mod web;
 pub mod wire;

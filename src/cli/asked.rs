@@ -71,7 +71,7 @@ impl Asked {
 
     /// The zone of what people read and write.
     pub(crate) fn zone(&self) -> Result<Zone> {
-        Zone::of(self.local)
+        Ok(Zone::of(self.local)?)
     }
 
     /// Whether folders are read and no cluster.

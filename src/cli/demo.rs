@@ -169,6 +169,7 @@ impl Demo {
             quiet: global.quiet,
             run_for: self.run_for,
             plan: plan::Settings {
+                web: None,
                 devices: None,
                 dir: self.dir,
                 place: Place::Containers,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::print;
+use super::readings::Readings;
 use crate::client::reader::{self, Config, Event, Message, Query, ReadError, Reader};
 use crate::limits::SEND_REFUSALS_SHOWN_MAX;
 use crate::wire::id::RecordId;
@@ -63,6 +64,16 @@ impl Teller {
             error => Err(in_words(error)),
         }
     }
+}
+
+/// Reads the corrections of what a query asks for.
+///
+/// # Errors
+/// Those of a read.
+pub(crate) async fn look_for_notes(readings: &mut Readings, config: &Config, query: &Query, quiet: bool) -> Result<()> {
+    let mut teller = Teller::new(quiet, config, false);
+    each(config, Readings::of_notes(query), &mut teller, |message| readings.take_note(message)).await?;
+    Ok(())
 }
 
 /// What a read failed with, and the flag that would help.

@@ -8,6 +8,8 @@ use anyhow::Result;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
+use crate::table::{buckets, moment, readings};
+
 #[cfg(feature = "coord")]
 mod announced;
 mod asked;
@@ -16,7 +18,6 @@ mod audit;
 mod bench;
 #[cfg(feature = "broker")]
 mod broker;
-mod buckets;
 #[cfg(feature = "broker")]
 mod calc;
 mod cert;
@@ -38,13 +39,11 @@ mod health;
 mod key;
 mod known;
 mod logging;
-mod moment;
 mod note;
 mod plain;
 mod plot;
 mod print;
 mod read;
-mod readings;
 #[cfg(feature = "broker")]
 mod replay;
 mod runtime;

@@ -1,6 +1,8 @@
 //! `acopio up`: flags of a whole cluster on this machine.
 
 use std::net::IpAddr;
+#[cfg(feature = "web")]
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,15 +16,15 @@ use super::{Global, Outcome, runtime, values};
 const AFTER_HELP: &str = "\
 Examples:
   acopio up
-      one head, three data nodes, one client that sends a number every 3 s
+      one head, three data nodes, one client that sends a number every 3 s, and
+      a page that shows them: its address is printed first
   acopio up --for 20s
       the same for a while: it ends by itself with a summary
   acopio up --nodes 5 --clients 0 --port 6000 --dir /tmp/lab
   acopio up --broker --clients 0
       also topics over ZeroMQ, and the calculation of a hypotenuse over them
   acopio up --devices 3
-      with a web API, a ZooKeeper and three measuring devices, one of which
-      leads
+      with a ZooKeeper and three measuring devices, one of which leads
 
 While it runs, from another terminal:
   printf 'peticion\\nhola\\n' | nc -N 127.0.0.1 5000
@@ -73,6 +75,14 @@ pub(crate) struct Up {
     #[cfg(feature = "broker")]
     #[arg(long, env = "ACOPIO_UP_BROKER", value_parser = clap::builder::BoolishValueParser::new())]
     broker: bool,
+    /// Port of the page and of the web API on 127.0.0.1 [default: 8080, or a free one if that is taken]
+    #[cfg(feature = "web")]
+    #[arg(long, env = "ACOPIO_WEB_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    web_port: Option<u16>,
+    /// Without the page and the web API
+    #[cfg(feature = "web")]
+    #[arg(long, env = "ACOPIO_NO_WEB", conflicts_with = "web_port", value_parser = clap::builder::BoolishValueParser::new())]
+    no_web: bool,
     #[cfg(all(feature = "device", feature = "web"))]
     #[command(flatten)]
     devices: super::up_devices::UpDevices,
@@ -97,7 +107,22 @@ pub(crate) struct Up {
     restart_after: values::OrNever,
 }
 
+/// Where the page is, unless something else is there.
+#[cfg(feature = "web")]
+const WEB: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
 impl Up {
+    /// Where the page is to be, if at all.
+    #[cfg(feature = "web")]
+    fn web(&self) -> Option<SocketAddr> {
+        let free = |address| TcpListener::bind(address).and_then(|listener| listener.local_addr());
+        let place = match self.web_port {
+            Some(port) => SocketAddr::new(WEB.ip(), port),
+            None => free(WEB).or_else(|_| free(SocketAddr::new(WEB.ip(), 0))).unwrap_or(WEB),
+        };
+        (!self.no_web).then_some(place)
+    }
+
     /// Runs the cluster until it is told to stop.
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         if u64::from(self.port) + self.heads - 1 > u64::from(u16::MAX) {
@@ -106,8 +131,17 @@ impl Up {
                 self.heads
             );
         }
+        #[cfg(feature = "web")]
+        let web = self.web();
+        #[cfg(not(feature = "web"))]
+        let web = None;
         #[cfg(all(feature = "device", feature = "web"))]
-        let devices = self.devices.plan()?;
+        let devices = match self.devices.plan(web.unwrap_or(WEB))? {
+            Some(_) if web.is_none() => {
+                anyhow::bail!("devices send what they measure to the web API; leave out --no-web")
+            }
+            devices => devices,
+        };
         #[cfg(not(all(feature = "device", feature = "web")))]
         let devices = None;
         let program = std::env::current_exe().context("cannot find the acopio program; start it by its full path")?;
@@ -137,6 +171,7 @@ impl Up {
                 brokers: self.broker,
                 #[cfg(not(feature = "broker"))]
                 brokers: false,
+                web,
                 devices,
             },
         };

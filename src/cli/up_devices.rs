@@ -1,6 +1,6 @@
 //! Flags of the measuring devices of `acopio up`.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -26,10 +26,6 @@ pub(crate) struct UpDevices {
     #[arg(long, env = "ACOPIO_ZOOKEEPER_PORT", value_name = "PORT", default_value_t = 2181,
         value_parser = clap::value_parser!(u16).range(1..))]
     zookeeper_port: u16,
-    /// Port of the devices' web API
-    #[arg(long, env = "ACOPIO_WEB_PORT", value_name = "PORT", default_value_t = 8080,
-        value_parser = clap::value_parser!(u16).range(1..))]
-    web_port: u16,
     /// Time between two measurements, of the devices
     #[arg(long, env = "ACOPIO_PERIOD", value_name = "TIME", default_value = "5s", value_parser = values::duration)]
     period: Duration,
@@ -37,7 +33,7 @@ pub(crate) struct UpDevices {
 
 impl UpDevices {
     /// The plan of the devices, if there are to be any.
-    pub(crate) fn plan(&self) -> Result<Option<Devices>> {
+    pub(crate) fn plan(&self, web: SocketAddr) -> Result<Option<Devices>> {
         if self.devices == 0 {
             return Ok(None);
         }
@@ -48,7 +44,7 @@ impl UpDevices {
         Ok(Some(Devices {
             count: usize::try_from(self.devices).unwrap_or(usize::MAX),
             zookeeper,
-            web: SocketAddr::from((Ipv4Addr::LOCALHOST, self.web_port)),
+            web,
             period: values::show(self.period),
         }))
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::limits;
 use crate::printable;
+pub(crate) use crate::table::moment::{show, spelled};
 use crate::wire::peer::is_name;
 use crate::wire::source::{NotASource, SourceName};
 
@@ -24,14 +25,6 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Refused> {
     Ok(value)
 }
 
-/// A duration as it is spelled everywhere: numbers and units. `M` alone is refused, for some read minutes there and some months.
-pub(crate) fn spelled(text: &str, such_as: &str) -> Result<Duration, Refused> {
-    if text.split(|c: char| !c.is_alphabetic()).any(|unit| unit == "M") {
-        return Err("M may mean minutes or months; write m for minutes, as in 1m, or 1month".to_owned());
-    }
-    humantime::parse_duration(text).map_err(|e| format!("{e}; write a number and a unit, such as {such_as}"))
-}
-
 /// A duration, or `forever`.
 pub(crate) fn or_forever(text: &str) -> Result<Duration, Refused> {
     if text == "forever" { Ok(Duration::MAX) } else { duration(text).map_err(|e| format!("{e}, or forever")) }
@@ -44,11 +37,6 @@ pub(crate) fn keep(text: &str) -> Result<Duration, Refused> {
         return Err(format!("less than {} is too short; write 30d or 12h", show(limits::KEEP_MIN)));
     }
     Ok(value)
-}
-
-/// A duration as flags take it.
-pub(crate) fn show(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string().replace(' ', "")
 }
 
 /// A duration, or `never`.

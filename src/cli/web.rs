@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::cluster;
 use crate::limits;
+use crate::reading::Rules;
 use crate::web::{self, Target};
 use crate::wire::source::SourceName;
 use anyhow::{Context as _, Result};
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::heads::Heads;
 use super::logging::{self, LogFile, Takes};
-use super::{Global, Outcome, runtime, values};
+use super::{Global, Outcome, asked, runtime, values};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -71,6 +72,10 @@ pub(crate) struct Web {
     /// Key of the time series there
     #[arg(long, env = "ACOPIO_REDIS_KEY", value_name = "KEY", default_value = "temperature")]
     redis_key: String,
+    /// What payloads mean that do not say it themselves, and which values are out of range: a file with a line for each
+    /// device, such as 'esp7: temp °C 5..45'
+    #[arg(long, env = "ACOPIO_RULES", value_name = "FILE")]
+    rules: Option<PathBuf>,
     /// Folder of the logs: web.log
     #[arg(long, env = "ACOPIO_LOGS", value_name = "DIR", default_value = "logs/web")]
     logs: PathBuf,
@@ -98,6 +103,7 @@ impl Web {
             keep_for: self.keep_for,
             values: usize::try_from(self.values).unwrap_or(usize::MAX),
             redis,
+            rules: self.rules.as_deref().map_or_else(|| Ok(Rules::default()), asked::rules)?,
         };
         let listener = TcpListener::bind(&self.listen);
         let listener = listener.await.map_err(|error| values::cannot_listen(&self.listen, "--listen", &error))?;

@@ -78,7 +78,6 @@ pub(crate) fn find() -> Result<String, Error> {
 /// # Errors
 /// A port is taken, or the folder can't be written.
 pub(crate) fn prepare(devices: &Devices, dir: &Path) -> Result<(), Error> {
-    free(devices.web, "--web-port")?;
     let ZooKeeper::Child { port, .. } = devices.zookeeper else { return Ok(()) };
     free(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), "--zookeeper-port")?;
     let dir = dir.join("zk");

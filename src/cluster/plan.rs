@@ -57,6 +57,8 @@ pub(crate) struct Settings {
     pub(crate) clients: usize,
     /// Have a pair of brokers, and the original's calculation over them.
     pub(crate) brokers: bool,
+    /// Where the page and the web API listen, if there are to be any; only for processes of this machine.
+    pub(crate) web: Option<SocketAddr>,
     /// Measuring devices, and what they need; only for processes of this machine.
     pub(crate) devices: Option<Devices>,
 }
@@ -222,9 +224,10 @@ impl Settings {
         let heads = (1..=self.heads).map(|i| self.head(i));
         let clients = (1..=self.clients).map(|i| self.client(i));
         let topics = self.topics().into_iter().filter(|_| self.brokers);
-        let Some(devices) = &self.devices else { return heads.chain(nodes).chain(topics).chain(clients).collect() };
-        let first = self.zookeeper(&devices.zookeeper).into_iter();
-        let last = std::iter::once(self.web(devices)).chain((1..=devices.count).map(|i| self.device(i, devices)));
+        let web = self.web.map(|listen| self.web(listen));
+        let first = self.devices.iter().filter_map(|devices| self.zookeeper(&devices.zookeeper));
+        let devices = self.devices.iter().flat_map(|all| (1..=all.count).map(|i| self.device(i, all)));
+        let last = web.into_iter().chain(devices);
         first.chain(heads).chain(nodes).chain(topics).chain(clients).chain(last).collect()
     }
 
@@ -263,9 +266,9 @@ impl Settings {
         Some(Member { kind: Kind::ZooKeeper, name, dir, args })
     }
 
-    fn web(&self, devices: &Devices) -> Member {
+    fn web(&self, listen: SocketAddr) -> Member {
         let member = self.member(Kind::Web, "web".to_owned()).flag("--head", self.heads_flag());
-        self.folder(member.flag("--listen", devices.web.to_string()), "--logs")
+        self.folder(member.flag("--listen", listen.to_string()), "--logs")
     }
 
     fn device(&self, i: usize, devices: &Devices) -> Member {
@@ -407,6 +410,7 @@ mod tests {
             nodes: 3,
             clients: 1,
             brokers: false,
+            web: None,
             devices: None,
         }
     }
@@ -420,6 +424,8 @@ mod tests {
         let members = settings().members(|_| true);
         let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
         assert_eq!(names, ["head", "data1", "data2", "data3", "client1"]);
+        let with_page = Settings { web: Some("127.0.0.1:8080".parse().unwrap()), ..settings() };
+        assert_eq!(with_page.members(|_| true).last().map(|member| member.kind), Some(Kind::Web));
         assert!(
             text(&members[0])
                 .ends_with("--listen 0.0.0.0:5000 --heartbeat 5s --replicas 1 --repair-after 60s --logs logs/head")
@@ -437,7 +443,7 @@ mod tests {
         let zookeeper = ZooKeeper::Child { port: 2181, classes: "a.jar:b.jar".to_owned() };
         let web = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
         let devices = Devices { count: 2, zookeeper, web, period: "5s".to_owned() };
-        let members = Settings { devices: Some(devices.clone()), ..settings() }.members(|_| true);
+        let members = Settings { devices: Some(devices.clone()), web: Some(web), ..settings() }.members(|_| true);
         let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
         assert_eq!(names, ["zk", "head", "data1", "data2", "data3", "client1", "web", "device1", "device2"]);
         assert!(text(&members[0]).starts_with("--pdeathsig TERM java "), "{}", text(&members[0]));

@@ -53,6 +53,14 @@ pub(crate) enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The page cannot be served there.
+    #[error("the page cannot be served at {address}: {source}; stop what listens there, or choose another --web-port")]
+    Web {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A broker cannot listen there.
     #[error("a broker cannot listen on {address}: {source}; stop what listens there, or leave out --broker")]
     Broker {
@@ -113,6 +121,9 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
     // A head would say so as well, but with its own flags for a remedy. Let go of at once, the address is free for it.
     for address in settings.plan.listen_addresses() {
         TcpListener::bind(address).map(drop).map_err(|source| Error::Listen { address, source })?;
+    }
+    if let Some(address) = settings.plan.web {
+        TcpListener::bind(address).map(drop).map_err(|source| Error::Web { address, source })?;
     }
     if settings.plan.brokers {
         for address in plan::BROKERS.map(|ip| SocketAddr::from((ip, limits::PUBLISHER_PORT_DEFAULT))) {
@@ -340,7 +351,8 @@ fn introduce(settings: &Settings, members: &[Member], shared: &Shared) {
         all => format!("Its heads listen on {}, all of them active", all.join(" and ")),
     };
     let dir = settings.plan.dir.display();
-    screen.say(format!("\nThe cluster runs. {listen}; all files are in {dir}/."));
+    let page = settings.plan.web.map(|web| format!("See it at http://{web}/\n")).unwrap_or_default();
+    screen.say(format!("\n{page}The cluster runs. {listen}; all files are in {dir}/."));
     for member in members {
         screen.say(format!("  {:8} pid {:<8} {}/", member.name, shared.pid(member), member.dir.display()));
     }

@@ -55,3 +55,81 @@ pub(crate) const WEB_REDIS_PING_EVERY: Duration = Duration::from_secs(2);
 
 /// Values that are handed on to Redis in one go.
 pub(crate) const WEB_REDIS_BATCH_MAX: usize = 256;
+
+/// Greatest body of a message that is stored, bytes: JSON with every byte of the payload written out.
+pub(crate) const WEB_MESSAGE_BODY_BYTES_MAX: usize = 6 * super::MESSAGE_BYTES_MAX + 4096;
+
+/// Messages that are being taken at the same time: their bodies are in memory.
+pub(crate) const WEB_STORES_MAX: usize = 16;
+
+/// Reads that are answered at the same time; one more is told to come again.
+pub(crate) const WEB_READS_MAX: usize = 32;
+
+/// Streams of what comes that are open at the same time; so many connections are let in beside the others.
+pub(crate) const WEB_STREAMS_MAX: usize = 1024;
+
+/// Time that a read for somebody who asked goes on trying while no head answers or data nodes are away.
+pub(crate) const WEB_READ_RETRY_TIME: Duration = Duration::from_secs(5);
+
+/// Messages in one JSON answer, unless the question says less.
+pub(crate) const WEB_MESSAGES_DEFAULT: u64 = 1000;
+
+/// Most messages that a question for the last ones may name, and most in one JSON answer: a browser holds it whole.
+pub(crate) const WEB_MESSAGES_MAX: u64 = 10_000;
+
+/// Bytes of an answer that are put together before they are sent.
+pub(crate) const WEB_CHUNK_BYTES: usize = 64 * 1024;
+
+/// Most buckets of one series: more than a screen has columns.
+pub(crate) const WEB_SERIES_BUCKETS_MAX: u64 = 2000;
+
+/// Buckets of a series that nobody said the length of, about.
+pub(crate) const WEB_SERIES_BUCKETS_DEFAULT: u64 = 240;
+
+/// Values that one bucket of a series holds for its median: with the bound above some 8 MB for each read.
+pub(crate) const WEB_SERIES_VALUES_MAX: usize = 512;
+
+/// Fields of a source that are named for the choice of one.
+pub(crate) const WEB_FIELDS_NAMED_MAX: usize = 64;
+
+/// Sources whose last message and last hour are in memory, some 4 kB each; past it those that spoke longest ago go.
+pub(crate) const WEB_SOURCES_MAX: usize = 2000;
+
+/// Fields of the last message of a source that are in memory.
+pub(crate) const WEB_SOURCE_FIELDS_MAX: usize = 8;
+
+/// Bytes of the last message of a source, and of a text among its fields, that are in memory.
+pub(crate) const WEB_SOURCE_TEXT_BYTES_MAX: usize = 200;
+
+/// Minutes of the small curve of a source.
+pub(crate) const WEB_SPARK_MINUTES: usize = 60;
+
+/// Messages of the last hour that are read for the small curves when the role starts, the last ones.
+pub(crate) const WEB_SPARK_MESSAGES_MAX: u64 = 500_000;
+
+/// What came last and is in memory for streams that break and go on: messages, and bytes of them.
+pub(crate) const WEB_LIVE_EVENTS_MAX: usize = 16 * 1024;
+
+/// The same in bytes.
+pub(crate) const WEB_LIVE_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Bytes of a payload that a stream carries; of a longer one the beginning, and the id with which all of it is read.
+pub(crate) const WEB_LIVE_TEXT_BYTES_MAX: usize = 4096;
+
+/// Least time between two packets of a stream: what came meanwhile goes together.
+pub(crate) const WEB_LIVE_PACE: Duration = Duration::from_millis(100);
+
+/// Time without an event after which a stream says that it is there.
+pub(crate) const WEB_LIVE_ALIVE_EVERY: Duration = Duration::from_secs(15);
+
+/// Time between two states of the cluster in a stream.
+pub(crate) const WEB_LIVE_STATUS_EVERY: Duration = Duration::from_secs(2);
+
+/// Data nodes whose pace of writing is remembered.
+pub(crate) const WEB_PACES_MAX: usize = 256;
+
+/// Least time that a pace of writing is measured over.
+pub(crate) const WEB_PACE_TIME_MIN: Duration = Duration::from_secs(10);
+
+/// Time after which a pace of writing is measured anew: what was an hour ago says little of the day.
+pub(crate) const WEB_PACE_TIME_MAX: Duration = Duration::from_secs(3600);

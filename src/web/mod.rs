@@ -1,13 +1,26 @@
 //! The web role: takes values over HTTP and lists them. It stores and reads by the client library alone, and answers
 //! 200 to a value only once the cluster keeps it.
 //!
-//! The paths are in `routes`, what they show in `pages`. The list is read from the cluster (`values`), and each value is
-//! handed on to Redis if one is named (`redis`). There is no database here, and nothing is written to a disk.
+//! The paths are in `routes`, and those of the API in `api` (`question`: what is asked for, `reads` and `series`: what is
+//! read for it); `guard` keeps other sites' pages out. The cluster is followed once (`follow`) for all who look: the list
+//! (`values`, shown by `pages`), the sources (`board`), the streams (`live`); `cluster` asks the heads, and `page` shows
+//! all of it. Each value is handed on to Redis if one is named (`redis`). There is no database here, and nothing is written
+//! to a disk.
 
+mod api;
+mod board;
+mod cluster;
 mod dato;
+mod follow;
+mod guard;
+mod live;
+mod page;
 mod pages;
+mod question;
+mod reads;
 mod redis;
 mod routes;
+mod series;
 mod values;
 
 use std::net::SocketAddr;
@@ -26,19 +39,21 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 use tracing::Level;
 
 pub(crate) use self::redis::Target;
 use crate::client::reader;
-use crate::client::{self, Asker, Keeper};
+use crate::client::{self, Keeper};
 use crate::peer_log::PeerLog;
+use crate::reading::Rules;
 use crate::wire::source::SourceName;
-use crate::wire::status::StatusReport;
 use crate::{limits, net};
+use board::Board;
 use dato::{Dato, Value};
+use live::Live;
 use values::Values;
 
 /// Settings of the web role.
@@ -56,23 +71,41 @@ pub(crate) struct Config {
     pub(crate) values: usize,
     /// Where values are handed on to.
     pub(crate) redis: Option<Target>,
+    /// What payloads mean that do not say it themselves.
+    pub(crate) rules: Rules,
 }
 
 /// What the handlers share.
 struct Web {
     host: String,
-    heads: net::Heads,
+    heads: cluster::Heads,
+    reads: reader::Config,
     keeper: Keeper,
     name: Option<SourceName>,
+    rules: Rules,
     values: Values,
+    board: Board,
+    live: Live,
+    places: Places,
     redis: Option<(Target, redis::State)>,
-    asked: tokio::sync::Mutex<Option<Asked>>,
+    /// The role ends: so do streams.
+    stopping: CancellationToken,
 }
 
-/// What a head said last of the cluster.
-struct Asked {
-    when: Instant,
-    said: Result<Arc<StatusReport>, String>,
+/// Places of those who are served at the same time.
+struct Places {
+    reads: Arc<Semaphore>,
+    stores: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        let places = |most| Arc::new(Semaphore::new(most));
+        let [reads, stores, streams] =
+            [limits::WEB_READS_MAX, limits::WEB_STORES_MAX, limits::WEB_STREAMS_MAX].map(places);
+        Self { reads, stores, streams }
+    }
 }
 
 impl Web {
@@ -84,59 +117,42 @@ impl Web {
         Ok(value)
     }
 
-    /// What a head says of the cluster, from a moment ago at most.
-    async fn cluster(&self) -> Result<Arc<StatusReport>, String> {
-        let mut asked = self.asked.lock().await;
-        match &*asked {
-            Some(asked) if asked.when.elapsed() < limits::WEB_STATUS_FRESH => asked.said.clone(),
-            _ => {
-                let said = ask(&self.heads).await.map(Arc::new);
-                *asked = Some(Asked { when: Instant::now(), said: said.clone() });
-                said
-            }
-        }
+    /// How a read for somebody who asked is done.
+    fn reads(&self) -> reader::Config {
+        reader::Config { retry_for: limits::WEB_READ_RETRY_TIME, seed: rand::random(), ..self.reads.clone() }
     }
 
     /// Whether a value would be kept and the list is there.
     async fn ready(&self) -> Result<(), String> {
-        let report = self.cluster().await?;
-        if !report.nodes.iter().any(|node| node.writable) {
+        let cluster = self.heads.cluster().await;
+        if !cluster.first()?.nodes.iter().any(|node| node.writable) {
             return Err("no hay dataNodes: none takes messages; start one, or mend those there are".to_owned());
         }
         self.values.whole()
     }
 }
 
-/// Asks one head after the other; what each of them did, if none answers.
-async fn ask(heads: &net::Heads) -> Result<StatusReport, String> {
-    let mut causes = Vec::new();
-    let asker = Asker::over(heads.access());
-    for head in heads.now().iter() {
-        match timeout(limits::WEB_STATUS_TIME_MAX, asker.status(head)).await {
-            Ok(Ok(report)) => return Ok(report),
-            Ok(Err(error)) => causes.push(error.to_string()),
-            Err(_) => causes.push(format!("head {head}: no answer; see that it runs")),
-        }
-    }
-    Err(causes.join("; "))
-}
-
 /// Serves until it is asked to stop, then finishes the requests that it took.
 pub(crate) async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) {
     let client = client::Config { retry_for: config.keep_for, ..client::Config::following(config.heads.clone()) };
+    let reads = reader::Config::following(config.heads.clone());
     let web = Arc::new(Web {
         host: config.host,
-        heads: config.heads.clone(),
+        heads: cluster::Heads::new(config.heads),
+        reads: reads.clone(),
         keeper: Keeper::new(client),
         name: config.name,
+        board: Board::new(config.rules.clone()),
+        rules: config.rules,
+        live: Live::new(rand::random()),
+        places: Places::default(),
         values: Values::new(config.values),
         redis: config.redis.map(|target| (target, redis::State::default())),
-        asked: tokio::sync::Mutex::default(),
+        stopping: shutdown.clone(),
     });
     let mut chores = JoinSet::new();
-    let reads = reader::Config::following(config.heads);
-    let (listed, from) = (Arc::clone(&web), reads.clone());
-    chores.spawn(async move { values::follow(&listed.values, from).await });
+    let (followed, from) = (Arc::clone(&web), reads.clone());
+    chores.spawn(async move { follow::follow(&followed, from).await });
     let handed = Arc::clone(&web);
     chores.spawn(async move {
         if let Some((target, state)) = &handed.redis {
@@ -151,7 +167,7 @@ pub(crate) async fn run(config: Config, listener: TcpListener, shutdown: Cancell
 }
 
 async fn serve(router: &Router, time: Duration, listener: &TcpListener, shutdown: &CancellationToken) {
-    let places = Arc::new(Semaphore::new(limits::WEB_CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(limits::WEB_CONNECTIONS_MAX + limits::WEB_STREAMS_MAX));
     let log = Arc::new(PeerLog::default());
     let mut connections = JoinSet::new();
     let mut failing = false;

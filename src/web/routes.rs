@@ -3,52 +3,84 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::middleware::{map_request, map_response};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde_json::json;
 
 use super::dato::{BadDato, Dato, Value};
-use super::{Web, pages};
+use super::{Web, api, guard, page, pages};
 use crate::limits;
 
-type Shared = State<Arc<Web>>;
+/// What a handler is given of the role.
+pub(crate) type Shared = State<Arc<Web>>;
 
 /// All paths.
 pub(crate) fn router(web: Arc<Web>) -> Router {
     Router::new()
-        .route("/", get(first))
         .route("/nuevo", get(nuevo_query).post(nuevo_body))
         .route("/listar", get(listar))
-        .route("/api/v1/values", get(values).merge(post(new_value)))
-        .route("/api/v1/status", get(status))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
+        .merge(page::router())
+        .merge(api::router())
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is no such page; see /".to_owned()))
         .layer(DefaultBodyLimit::max(limits::WEB_BODY_BYTES_MAX))
+        .layer(map_request(own_pages_alone))
+        .layer(map_response(safe))
         .with_state(web)
 }
 
+/// Lets no page of another site change anything.
+async fn own_pages_alone(request: Request) -> Result<Request, Problem> {
+    let (parts, body) = request.into_parts();
+    if guard::is_foreign(&parts) {
+        let text = "a page of another site may change nothing here; open the page of this address".to_owned();
+        return Err(Problem::new(StatusCode::FORBIDDEN, text));
+    }
+    Ok(Request::from_parts(parts, body))
+}
+
+/// What a browser may make of an answer: what it is said to be, and nothing that leads elsewhere.
+async fn safe(mut response: Response) -> Response {
+    let fields = [(header::X_CONTENT_TYPE_OPTIONS, "nosniff"), (header::REFERRER_POLICY, "no-referrer")];
+    for (name, value) in fields {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
 /// An answer that is not what was asked for: one line, cause and remedy.
-struct Problem {
+pub(crate) struct Problem {
     status: StatusCode,
     text: String,
 }
 
 impl Problem {
-    const fn new(status: StatusCode, text: String) -> Self {
+    pub(crate) const fn new(status: StatusCode, text: String) -> Self {
         Self { status, text }
     }
 
-    const fn away(text: String) -> Self {
+    pub(crate) const fn away(text: String) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, text)
     }
 
+    /// A body that was not taken; it may have so many bytes.
+    pub(crate) fn of_body(rejection: &BytesRejection, most: usize) -> Self {
+        match rejection.status() {
+            status @ StatusCode::PAYLOAD_TOO_LARGE => {
+                Self::new(status, format!("the body is above {most} bytes; send less"))
+            }
+            status => Self::new(status, format!("{}; send it again", rejection.body_text())),
+        }
+    }
+
     /// The same for programs.
-    fn json(self) -> Response {
+    pub(crate) fn json(self) -> Response {
         (self.status, Json(json!({ "error": self.text }))).into_response()
     }
 }
@@ -61,13 +93,7 @@ impl From<BadDato> for Problem {
 
 impl From<BytesRejection> for Problem {
     fn from(rejection: BytesRejection) -> Self {
-        match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                let most = limits::WEB_BODY_BYTES_MAX;
-                Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is above {most} bytes; send one number"))
-            }
-            status => Self::new(status, format!("{}; send it again", rejection.body_text())),
-        }
+        Self::of_body(&rejection, limits::WEB_BODY_BYTES_MAX)
     }
 }
 
@@ -98,7 +124,8 @@ async fn nuevo_body(
     kept(&web, dato).await
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// Whether a body is JSON.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     kind.trim().to_ascii_lowercase().starts_with("application/json")
 }
@@ -109,7 +136,8 @@ async fn kept(web: &Web, dato: Dato) -> Result<String, Problem> {
     Ok(format!("recibido {}\n", value.id))
 }
 
-async fn store(web: &Web, dato: Dato) -> Result<Value, Problem> {
+/// Stores a value, and answers once it is kept.
+pub(crate) async fn store(web: &Web, dato: Dato) -> Result<Value, Problem> {
     web.store(dato).await.map_err(|error| Problem::away(format!("the value is not known to be kept: {error}")))
 }
 
@@ -124,51 +152,8 @@ async fn listar(State(web): Shared) -> Result<Response, Problem> {
     Ok((HTML, pages::listar(&web.host, &values, web.values.away().as_deref())).into_response())
 }
 
-async fn first(State(web): Shared) -> Response {
-    let away = web.values.whole().err().or_else(|| web.values.away());
-    let values = web.values.last(limits::WEB_FIRST_PAGE_VALUES);
-    (HTML, pages::first(&web.host, &values, away.as_deref())).into_response()
-}
-
-async fn values(State(web): Shared, uri: Uri) -> Response {
-    let query = uri.query().unwrap_or_default();
-    let last = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "last");
-    let Ok(last) = last.map_or(Ok(usize::MAX), |(_, n)| n.parse()) else {
-        let text = "last is no number of values; ask for /api/v1/values?last=10".to_owned();
-        return Problem::new(StatusCode::BAD_REQUEST, text).json();
-    };
-    if let Err(cause) = web.values.whole() {
-        return Problem::away(cause).json();
-    }
-    let values: Vec<_> = web.values.last(last).iter().map(pages::json).collect();
-    Json(json!({ "values": values, "away": web.values.away() })).into_response()
-}
-
-async fn new_value(State(web): Shared, body: Result<Bytes, BytesRejection>) -> Response {
-    let dato = body.map_err(Problem::from).and_then(|body| Ok(Dato::of_json(&body, "value")?));
-    let stored = match dato {
-        Ok(dato) => store(&web, dato).await,
-        Err(problem) => Err(problem),
-    };
-    match stored {
-        Ok(value) => (StatusCode::CREATED, Json(pages::json(&value))).into_response(),
-        Err(problem) => problem.json(),
-    }
-}
-
-async fn status(State(web): Shared) -> Response {
-    let cluster = match web.cluster().await {
-        Ok(report) => report,
-        Err(cause) => return Problem::away(cause).json(),
-    };
-    let redis = web.redis.as_ref().map(|(_, state)| state.away().unwrap_or_else(|| "ok".to_owned()));
-    let listed = web.values.last(usize::MAX).len();
-    let list = json!({ "values": listed, "away": web.values.whole().err().or_else(|| web.values.away()) });
-    Json(json!({ "cluster": *cluster, "list": list, "redis": redis })).into_response()
-}
-
 async fn readyz(State(web): Shared) -> Result<String, Problem> {
     web.ready().await.map_err(Problem::away)?;
     let redis = web.redis.as_ref().and_then(|(_, state)| state.away());
-    Ok(redis.map_or("ready\n".to_owned(), |away| format!("ready\nredis is away, and gets the values later: {away}\n")))
+    Ok(redis.map_or("ok\n".to_owned(), |away| format!("ok\nredis is away, and gets the values later: {away}\n")))
 }

@@ -6,13 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rand::SeedableRng as _;
-use rand::rngs::SmallRng;
-use tokio::time::sleep;
-
 use super::dato::Value;
-use crate::client::reader::{Config, Event, Query, ReadError, find_last, read};
-use crate::net::Backoff;
+use crate::client::reader::Event;
 use crate::wire::id::{ClientId, RecordId};
 
 /// The last values, oldest first, and how current they are.
@@ -102,7 +97,25 @@ impl Values {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn event(&self, event: Event) {
+    /// How many are listed at most.
+    #[must_use]
+    pub(crate) fn most(&self) -> u64 {
+        u64::try_from(self.most).unwrap_or(u64::MAX)
+    }
+
+    /// All that was kept when this began has been read.
+    pub(crate) fn is_whole(&self) {
+        let mut state = self.lock();
+        (state.whole, state.away) = (true, None);
+    }
+
+    /// This keeps it from being current.
+    pub(crate) fn is_away(&self, why: String) {
+        self.lock().away = Some(why);
+    }
+
+    /// Takes in what a reader delivers.
+    pub(crate) fn event(&self, event: Event) {
         match event {
             Event::Message(message) => {
                 let value = Value::of(&message);
@@ -122,75 +135,6 @@ impl Values {
             Event::End { .. } => {}
         }
     }
-}
-
-/// Reads what is kept and follows what comes, for ever.
-pub(crate) async fn follow(values: &Values, config: Config) {
-    let mut rng = SmallRng::seed_from_u64(config.seed);
-    let mut backoff = Backoff::default();
-    let mut next = None;
-    let mut said = String::new();
-    loop {
-        let before = next;
-        let Err(error) = pass(values, &config, &mut next).await else { continue };
-        let words = error.to_string();
-        if words != said {
-            tracing::warn!("the values cannot be read: {words}; trying again");
-        }
-        values.lock().away = Some(words.clone());
-        said = words;
-        if next > before {
-            backoff.reset();
-        }
-        sleep(backoff.next(&mut rng)).await;
-    }
-}
-
-/// One read: of what is kept, if that is not done yet, and then of what comes. `next` is where it goes on.
-async fn pass(values: &Values, config: &Config, next: &mut Option<RecordId>) -> Result<(), ReadError> {
-    let from = match *next {
-        Some(from) => from,
-        None => {
-            let query = Query::default();
-            let n = u64::try_from(values.most).unwrap_or(u64::MAX);
-            let counts = |event: &Event| matches!(event, Event::Message(message) if Value::of(message).is_some());
-            let found = find_last(config, &query, n, counts).await?;
-            let from = through(values, config, Query { from: found.from, until: found.until, ..query }).await?;
-            let mut state = values.lock();
-            (state.whole, state.away) = (true, None);
-            *next.insert(from)
-        }
-    };
-    let mut reader = read(config.clone(), Query { from, follow: true, ..Query::default() });
-    while let Some(event) = reader.next().await {
-        match event {
-            Ok(event) => {
-                if let Event::Message(message) = &event {
-                    // What comes late, as a message that waited for one before it, is read again rather than missed.
-                    *next = (*next).max(Some(message.id));
-                }
-                values.event(event);
-            }
-            Err(error @ ReadError::Line { .. }) => tracing::warn!("{error}"),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-/// Reads a query that ends; where the next read begins.
-async fn through(values: &Values, config: &Config, query: Query) -> Result<RecordId, ReadError> {
-    let mut end = query.until;
-    let mut reader = read(config.clone(), query);
-    while let Some(event) = reader.next().await {
-        match event {
-            Ok(Event::End { next, .. }) => end = end.min(next),
-            Ok(event) => values.event(event),
-            Err(error @ ReadError::Line { .. }) => tracing::warn!("{error}"),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(end)
 }
 
 #[cfg(test)]

@@ -36,6 +36,9 @@ impl Up {
         let mut command = acopio();
         command.args(["up", "--listen-ip", "127.0.0.1", "--port", &port.to_string(), "--every", "100ms"]);
         command.arg("--dir").arg(dir.join("logs")).args(more);
+        if !more.contains(&"--web-port") {
+            command.arg("--no-web");
+        }
         command.stdin(Stdio::null()).stdout(File::create(&out).unwrap());
         command.stderr(File::create(dir.join("err")).unwrap());
         Self { child: command.spawn().unwrap(), dir: dir.join("logs"), out, _port: None }
@@ -376,7 +379,7 @@ fn a_terminal_shows_each_messages_way_and_the_suggestions_again_with_enter() {
     let dir = tempfile::tempdir().unwrap();
     let port = Port::reserve();
     let up = format!(
-        "stty cols 80; exec {} up --port {} --dir {} --heartbeat 500ms --every 1s",
+        "stty cols 80; exec {} up --no-web --port {} --dir {} --heartbeat 500ms --every 1s",
         env!("CARGO_BIN_EXE_acopio"),
         port.number(),
         dir.path().join("logs").display()

@@ -126,6 +126,7 @@ impl Cluster {
 
 fn plan(settings: &Settings) -> Result<plan::Settings, Error> {
     Ok(plan::Settings {
+        web: None,
         devices: None,
         dir: settings.dir.clone(),
         place: plan::Place::Machine { listen_ip: IpAddr::V4(Ipv4Addr::LOCALHOST), port: free_ports(settings.heads)? },

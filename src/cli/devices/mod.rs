@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 
 use self::table::table;
 use super::asked;
-use super::events::{Teller, each, record, say};
+use super::events::{Teller, each, look_for_notes, record, say};
 use super::heads::Heads;
 use super::moment::{self, Moment, Zone};
 use super::readings::Readings;
@@ -183,7 +183,7 @@ impl Devices {
         let from = since.id(SystemTime::now(), &Zone::utc());
         let query = Query { from, sources, partial: true, ..Query::default() };
         let mut readings = Readings::new(rules);
-        readings.look_for_notes(config, &query, quiet).await?;
+        look_for_notes(&mut readings, config, &query, quiet).await?;
         let mut means = BTreeMap::<String, Mean>::new();
         each(config, query, &mut Teller::new(quiet, config, false), |message| {
             let Some(reading) = readings.read(message) else { return };

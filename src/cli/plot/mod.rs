@@ -12,7 +12,7 @@ use clap::Args;
 use self::curve::{Canvas, Ink};
 use super::asked::Asked;
 use super::buckets::{Aggregate, Buckets, Series};
-use super::events::{Teller, each, say};
+use super::events::{Teller, each, look_for_notes, say};
 use super::moment::Zone;
 use super::readings::Readings;
 use super::{Global, Outcome, logging, print, runtime, values};
@@ -69,7 +69,7 @@ impl Plot {
         let mut curve = Curve::new(Buckets::new(every, Aggregate::Median, zone.clone()));
         let mut teller = Teller::new(global.quiet, &config, false);
         runtime::run_short(async {
-            readings.look_for_notes(&config, &query, global.quiet).await?;
+            look_for_notes(&mut readings, &config, &query, global.quiet).await?;
             each(&config, query, &mut teller, |message| {
                 if let Some(reading) = readings.read(message) {
                     curve.add(&reading, self.field.as_deref());

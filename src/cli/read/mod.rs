@@ -1,14 +1,7 @@
 //! `acopio read`: the cluster's messages, merged in the order of ids, each once, and the numbers in them.
 
-mod csv;
-mod format;
-mod influx;
 mod output;
-#[cfg(feature = "parquet")]
-mod parquet;
 mod print;
-mod rows;
-mod shape;
 mod state;
 
 use std::path::PathBuf;
@@ -16,17 +9,17 @@ use std::time::Duration;
 
 use crate::client::reader::Config;
 use crate::limits;
+use crate::table::format::Format;
+use crate::table::rows::Excel;
+use crate::table::shape::{Shape, Wanted};
 use crate::wire::id::{ClientId, RecordId};
 use anyhow::Result;
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, PossibleValue};
 use clap::{Args, ValueEnum};
 use regex::bytes::{Regex, RegexBuilder};
 
-use self::format::Format;
 use self::output::Output;
 use self::print::{Print, Seen};
-use self::rows::Excel;
-use self::shape::{Shape, Wanted};
 use self::state::State;
 use super::asked::Asked;
 use super::buckets::Aggregate;
@@ -134,6 +127,49 @@ pub(crate) struct Read {
     /// Print how many there are, and nothing else; with --every, how many in each bucket
     #[arg(long, env = "ACOPIO_READ_COUNT", value_parser = BoolishValueParser::new())]
     count: bool,
+}
+
+impl ValueEnum for Format {
+    fn value_variants<'a>() -> &'a [Self] {
+        Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let help = match self {
+            Self::Text => {
+                "Time, source if it has one, and payload, one line each; what could move a cursor or hide is escaped"
+            }
+            Self::Json => {
+                "An object a line: id, time, client, seq, ledger, source if it has one, and text or, where it is no UTF-8, \
+                 base64; reused where another message had the number before"
+            }
+            Self::Csv => {
+                "RFC 4180 with a header: id, time, client, seq, ledger, source, text, base64, or the fields; an apostrophe \
+                 before what is a formula to a spreadsheet"
+            }
+            Self::Raw => "The bytes as they were sent, and a newline",
+            Self::Line => "The line of data.txt, with its checksum",
+            Self::Influx => "The fields in InfluxDB's line protocol",
+            #[cfg(feature = "parquet")]
+            Self::Parquet => "A Parquet file of the messages or their fields",
+        };
+        Some(PossibleValue::new(self.name()).help(help))
+    }
+}
+
+impl ValueEnum for Excel {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Comma, Self::Point]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::Comma => PossibleValue::new("comma")
+                .help("Semicolons between cells and commas in numbers: most of Europe and Latin America"),
+            Self::Point => PossibleValue::new("point")
+                .help("Commas between cells and points in numbers: English, Mexico, Central America"),
+        })
+    }
 }
 
 /// What buckets are told apart by.

@@ -8,14 +8,14 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::output::{Output, Stop};
-use super::shape::Shape;
 use super::state::State;
 use crate::cli::Outcome;
-use crate::cli::events::{Teller, in_words, say};
-use crate::cli::moment::now_ns;
+use crate::cli::events::{Teller, in_words, look_for_notes, say};
 use crate::client::reader::{self, Config, Event, Message, Query};
 use crate::limits;
 use crate::reading::UnixNs;
+use crate::table::moment::now_ns;
+use crate::table::shape::Shape;
 use crate::wire::id::RecordId;
 
 /// What is printed where.
@@ -88,7 +88,7 @@ impl Print {
     /// What is still to be printed at the end, also after a signal.
     fn finish(&mut self, printed: Result<RecordId, Stop>) -> Result<RecordId, Stop> {
         match &mut self.shape {
-            Some(shape) => shape.end(&mut self.output.buffer)?,
+            Some(shape) => shape.end(&mut self.output.buffer).map_err(anyhow::Error::new)?,
             None if printed.is_ok() => {
                 self.output.buffer.extend_from_slice(format!("{}\n", self.seen.printed).as_bytes())
             }
@@ -121,7 +121,7 @@ impl Print {
     ) -> Result<RecordId, Stop> {
         if let Some(shape) = &mut self.shape {
             if let Some(readings) = shape.readings() {
-                readings.look_for_notes(config, &query, self.quiet).await?;
+                look_for_notes(readings, config, &query, self.quiet).await?;
             }
             shape.header(&mut self.output.buffer);
         }
@@ -210,14 +210,14 @@ impl Print {
     /// Prints the buckets that are over.
     fn tick(&mut self) -> Result<()> {
         let now = UnixNs(now_ns().saturating_sub(limits::BUCKET_LATE_MAX.as_nanos() as u64));
-        self.shape.as_mut().map_or(Ok(()), |shape| shape.tick(&mut self.output.buffer, now))
+        Ok(self.shape.as_mut().map_or(Ok(()), |shape| shape.tick(&mut self.output.buffer, now))?)
     }
 
     async fn message(&mut self, message: &Message) -> Result<(), Stop> {
         self.seen.printed += 1;
         self.seen.reused += u64::from(message.reused);
         let Some(shape) = &mut self.shape else { return Ok(()) };
-        shape.message(&mut self.output.buffer, message)?;
+        shape.message(&mut self.output.buffer, message).map_err(anyhow::Error::new)?;
         if self.output.buffer.len() >= limits::READ_OUTPUT_BYTES { self.output.flush().await } else { Ok(()) }
     }
 }

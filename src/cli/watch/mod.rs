@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use self::act::{Acts, Doing, Told, Webhook};
 use self::silence::{Devices, Event, Silent, Wanted, What};
 use super::asked::{Asked, tell_unheard, unheard};
-use super::events::{Teller, each, say};
+use super::events::{Teller, each, look_for_notes, say};
 use super::known::known;
 use super::moment::{Zone, now_ns};
 use super::readings::Readings;
@@ -198,7 +198,7 @@ impl Watching {
 
     /// Learns from what there is: up to where, and which values are out of their ranges by then.
     async fn learn(&mut self, config: &Config, query: Query) -> Result<(RecordId, Vec<Event>)> {
-        self.readings.look_for_notes(config, &query, self.quiet).await?;
+        look_for_notes(&mut self.readings, config, &query, self.quiet).await?;
         let mut teller = Teller::new(self.quiet, config, false);
         let mut out: Vec<Event> = Vec::new();
         let end = each(config, Query { follow: false, ..query }, &mut teller, |message| {

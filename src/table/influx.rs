@@ -11,7 +11,7 @@ const MEASUREMENT: &str = "acopio";
 const TEXT: &str = "_text";
 
 /// Appends a line; `false` if the reading has none of these fields, of which all are wanted if none is named.
-pub(super) fn line(out: &mut Vec<u8>, reading: &Reading, wanted: &[String]) -> bool {
+pub(crate) fn line(out: &mut Vec<u8>, reading: &Reading, wanted: &[String]) -> bool {
     let is_wanted =
         |field: &&Field| wanted.is_empty() || wanted.iter().any(|name| name.eq_ignore_ascii_case(&field.name));
     let mut members: Vec<(String, String)> = Vec::new();

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::cli::moment::Zone;
+use super::moment::Zone;
 use crate::limits::{BUCKET_SERIES_MAX, BUCKET_VALUES_MAX, BUCKETS_EMPTY_MAX, BUCKETS_OPEN_MAX, MEDIAN_VALUES_MAX};
 use crate::reading::UnixNs;
 
@@ -48,9 +48,10 @@ pub(crate) struct Series {
 pub(crate) type Said<'a> = &'a [(Series, Option<f64>)];
 
 /// The values of a series in a bucket.
-#[derive(Debug, Default)]
-struct Values {
-    count: u64,
+#[derive(Debug)]
+pub(crate) struct Values {
+    /// How many.
+    pub(crate) count: u64,
     sum: f64,
     mean: f64,
     min: f64,
@@ -58,6 +59,8 @@ struct Values {
     last: (UnixNs, f64),
     /// All of them, or so many that stand for them.
     all: Vec<f64>,
+    /// Most of those.
+    most: usize,
     /// One of so many is in `all`.
     one_of: u64,
 }
@@ -118,7 +121,8 @@ impl Buckets {
             }
             self.series.insert(series.clone());
         }
-        let values = self.open.entry(start).or_default().entry(series).or_default();
+        let values =
+            self.open.entry(start).or_default().entry(series).or_insert_with(|| Values::new(MEDIAN_VALUES_MAX));
         self.held -= values.all.len();
         values.add(time, value, self.aggregate);
         self.held += values.all.len();
@@ -151,7 +155,7 @@ impl Buckets {
             self.held -= bucket.values().map(|values| values.all.len()).sum::<usize>();
             let (aggregate, nothing) = (self.aggregate, self.nothing());
             let said = self.series.iter().map(|series| {
-                let value = bucket.remove(series).map(|values| values.said(aggregate));
+                let value = bucket.remove(series).map(|mut values| values.said(aggregate));
                 (series.clone(), value.or(nothing))
             });
             each(start, &said.collect::<Vec<_>>());
@@ -182,7 +186,14 @@ impl Buckets {
 }
 
 impl Values {
-    fn add(&mut self, time: UnixNs, value: f64, aggregate: Aggregate) {
+    /// None yet; the median is that of so many at most, which stand for all.
+    pub(crate) fn new(most: usize) -> Self {
+        let (count, sum, mean, min, max, all) = (0, 0.0, 0.0, 0.0, 0.0, Vec::new());
+        Self { count, sum, mean, min, max, last: (UnixNs(0), 0.0), all, most, one_of: 0 }
+    }
+
+    /// Takes a value; for a median it has to be remembered.
+    pub(crate) fn add(&mut self, time: UnixNs, value: f64, aggregate: Aggregate) {
         let is_first = self.count == 0;
         self.count += 1;
         self.sum += value;
@@ -201,7 +212,7 @@ impl Values {
 
     /// Past the bound every other value stands for both.
     fn keep(&mut self, value: f64) {
-        if self.all.len() >= MEDIAN_VALUES_MAX {
+        if self.all.len() >= self.most {
             let mut stays = false;
             self.all.retain(|_| {
                 stays = !stays;
@@ -212,7 +223,8 @@ impl Values {
         self.all.push(value);
     }
 
-    fn said(mut self, aggregate: Aggregate) -> f64 {
+    /// What they come to, of which there is one at least.
+    pub(crate) fn said(&mut self, aggregate: Aggregate) -> f64 {
         match aggregate {
             Aggregate::Mean if self.sum.is_finite() => plain(self.sum / self.count as f64),
             Aggregate::Mean => self.mean,

@@ -1,9 +1,8 @@
-//! A place in time on the command line, as people say it, and times as they are printed: RFC 3339, in UTC or where its user
+//! A place in time, as people say it, and times as they are printed: RFC 3339, in UTC or where its user
 //! lives.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, Result};
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
@@ -12,8 +11,6 @@ use crate::limits::MOMENT_AGO_MAX;
 use crate::reading::UnixNs;
 use crate::reading::time::{offset_minutes, unix};
 use crate::wire::id::{ID_CHARS, RecordId};
-
-use super::values;
 
 /// Where a read begins or ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +32,11 @@ pub(crate) enum Day {
     Before(i64),
 }
 
+/// The machine does not say where it is.
+#[derive(Debug, thiserror::Error)]
+#[error("this machine does not say in which time zone it is: {0}; set TZ, as in TZ=America/Santiago")]
+pub(crate) struct NoZone(#[from] jiff::Error);
+
 /// Where times of day are read and printed.
 #[derive(Clone, Debug)]
 pub(crate) struct Zone(TimeZone);
@@ -55,12 +57,8 @@ impl Zone {
     ///
     /// # Errors
     /// The machine does not say where it is.
-    pub(crate) fn of(local: bool) -> Result<Self> {
-        if !local {
-            return Ok(Self::utc());
-        }
-        let zone = TimeZone::try_system();
-        zone.map(Self).context("this machine does not say in which time zone it is; set TZ, as in TZ=America/Santiago")
+    pub(crate) fn of(local: bool) -> Result<Self, NoZone> {
+        if local { Ok(Self(TimeZone::try_system()?)) } else { Ok(Self::utc()) }
     }
 
     /// A time with so many digits of a second, and the offset from UTC.
@@ -186,6 +184,19 @@ fn time_of_day(text: &str) -> Option<Time> {
     Some(text).filter(|_| is_clock)?.parse().ok()
 }
 
+/// A duration as it is spelled everywhere: numbers and units. `M` alone is refused, for some read minutes there and some months.
+pub(crate) fn spelled(text: &str, such_as: &str) -> Result<Duration, String> {
+    if text.split(|c: char| !c.is_alphabetic()).any(|unit| unit == "M") {
+        return Err("M may mean minutes or months; write m for minutes, as in 1m, or 1month".to_owned());
+    }
+    humantime::parse_duration(text).map_err(|e| format!("{e}; write a number and a unit, such as {such_as}"))
+}
+
+/// A duration as flags take it.
+pub(crate) fn show(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string().replace(' ', "")
+}
+
 /// `10m`, `1h30m`, `1 hour ago`, `hace una hora`, `2y`.
 fn ago(text: &str) -> Result<Duration, String> {
     // Of units in capitals only this one has two meanings.
@@ -197,9 +208,9 @@ fn ago(text: &str) -> Result<Duration, String> {
     let said = lower.strip_suffix(" ago").or_else(|| lower.strip_prefix("hace ")).unwrap_or(&lower);
     let words: Vec<&str> =
         said.split_whitespace().filter(|word| !matches!(*word, "y" | "and")).map(in_english).collect();
-    let value = values::spelled(&words.join(" "), "10m, 1h30m or '1 hour ago'")?;
+    let value = spelled(&words.join(" "), "10m, 1h30m or '1 hour ago'")?;
     if value > MOMENT_AGO_MAX {
-        return Err(format!("more than {} ago is too long; write 10m or 2y", values::show(MOMENT_AGO_MAX)));
+        return Err(format!("more than {} ago is too long; write 10m or 2y", show(MOMENT_AGO_MAX)));
     }
     Ok(value)
 }

@@ -4,14 +4,13 @@ use std::io::Write as _;
 
 use crate::client::reader::Message;
 use crate::printable;
-use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::cli::moment::Zone;
+use super::moment::Zone;
 use crate::reading::UnixNs;
 
 /// How messages are printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Format {
     /// Time, source if it has one, and payload, one line each; what could move a cursor or hide is escaped
     #[default]
@@ -35,26 +34,26 @@ pub(crate) enum Format {
 
 /// What a message is, field by field.
 #[derive(Serialize)]
-pub(super) struct Object<'a> {
-    pub(super) id: String,
-    pub(super) time: String,
-    pub(super) client: String,
-    pub(super) seq: u64,
+pub(crate) struct Object<'a> {
+    pub(crate) id: String,
+    pub(crate) time: String,
+    pub(crate) client: String,
+    pub(crate) seq: u64,
     /// Its ledger and its entry in it; empty for records of format 1.
-    pub(super) ledger: String,
+    pub(crate) ledger: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) source: Option<String>,
+    pub(crate) source: Option<String>,
     /// Said only where it is so.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) reused: bool,
+    pub(crate) reused: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) text: Option<&'a str>,
+    pub(crate) text: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) base64: Option<String>,
+    pub(crate) base64: Option<String>,
 }
 
 impl<'a> Object<'a> {
-    pub(super) fn new(message: &'a Message, zone: &Zone) -> Self {
+    pub(crate) fn new(message: &'a Message, zone: &Zone) -> Self {
         let text = std::str::from_utf8(&message.payload).ok();
         Self {
             id: message.id.to_string(),
@@ -71,11 +70,37 @@ impl<'a> Object<'a> {
 }
 
 impl Format {
+    /// All of them.
+    pub(crate) const ALL: &'static [Self] = &[
+        Self::Text,
+        Self::Json,
+        Self::Csv,
+        Self::Raw,
+        Self::Line,
+        Self::Influx,
+        #[cfg(feature = "parquet")]
+        Self::Parquet,
+    ];
+
+    /// The word for it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Csv => "csv",
+            Self::Raw => "raw",
+            Self::Line => "line",
+            Self::Influx => "influx",
+            #[cfg(feature = "parquet")]
+            Self::Parquet => "parquet",
+        }
+    }
+
     /// Appends a message, as a line of its own. What has columns is written elsewhere.
     ///
     /// # Errors
     /// None that is known of: memory takes every byte.
-    pub(super) fn write(self, out: &mut Vec<u8>, message: &Message, zone: &Zone) -> std::io::Result<()> {
+    pub(crate) fn write(self, out: &mut Vec<u8>, message: &Message, zone: &Zone) -> std::io::Result<()> {
         match self {
             Self::Line => out.write_all(&message.line),
             Self::Raw => {
@@ -125,7 +150,7 @@ fn base64(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::read::shape::{Shape, Wanted};
+    use crate::table::shape::{Shape, Wanted};
     use crate::wire::id::{ClientId, RecordId};
     use crate::wire::ledger::Place;
     use crate::wire::record::{self, Fields};

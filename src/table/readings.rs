@@ -1,9 +1,6 @@
 //! What messages say, by the rules and with the corrections that were noted, for all commands that read numbers.
 
-use anyhow::Result;
-
-use super::events::{Teller, each};
-use crate::client::reader::{Config, Message, Query};
+use crate::client::reader::{Message, Query};
 use crate::reading::notes::{Heeded, Note, Notes};
 use crate::reading::{Reading, Rules};
 use crate::wire::id::RecordId;
@@ -23,23 +20,20 @@ impl Readings {
         Self { rules, ..Self::default() }
     }
 
-    /// Looks for the corrections of what a query asks for: they come behind what they correct, so they are read first. A
-    /// file without any is not touched.
-    ///
-    /// # Errors
-    /// Those of a read.
-    pub(crate) async fn look_for_notes(&mut self, config: &Config, query: &Query, quiet: bool) -> Result<()> {
+    /// What to read for the corrections of what a query asks for: they come behind what they correct, so they are read
+    /// first. A file without any is not touched.
+    pub(crate) fn of_notes(query: &Query) -> Query {
         let sources = NOTES.parse().unwrap_or_default();
-        let query = Query { until: RecordId::MAX, client: None, sources, follow: false, ..query.clone() };
-        each(config, query, &mut Teller::new(quiet, config, false), |message| {
-            if is_note(message)
-                && let Some(note) = Note::parse(&message.payload)
-            {
-                self.notes.add(note);
-            }
-        })
-        .await?;
-        Ok(())
+        Query { until: RecordId::MAX, client: None, sources, follow: false, ..query.clone() }
+    }
+
+    /// Takes a correction, if the message is one.
+    pub(crate) fn take_note(&mut self, message: &Message) {
+        if is_note(message)
+            && let Some(note) = Note::parse(&message.payload)
+        {
+            self.notes.add(note);
+        }
     }
 
     /// What a message says; nothing if it is a note, or hidden by one.

@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result};
 use parquet::basic::Compression;
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::file::properties::WriterProperties;
@@ -29,7 +28,7 @@ impl Write for Pipe {
 }
 
 /// A file that is written.
-pub(super) struct Parquet {
+pub(crate) struct Parquet {
     pipe: Pipe,
     file: SerializedFileWriter<Pipe>,
     columns: Vec<Values>,
@@ -54,7 +53,7 @@ enum Values {
 
 impl Parquet {
     /// A file with these columns, each of which may be empty.
-    pub(super) fn new(columns: &[Column]) -> Result<Self> {
+    pub(crate) fn new(columns: &[Column]) -> io::Result<Self> {
         let pipe = Pipe::default();
         let members = columns.iter().enumerate().map(|(k, column)| {
             let kind = match column.kind {
@@ -66,7 +65,8 @@ impl Parquet {
             format!("optional {};", kind.replace("{}", &name(&column.name, k, columns)))
         });
         let schema = format!("message acopio {{ {} }}", members.collect::<Vec<_>>().join(" "));
-        let schema = parse_message_type(&schema).context("these names cannot be columns of Parquet; use csv")?;
+        let schema = parse_message_type(&schema)
+            .map_err(|error| io::Error::other(format!("these names cannot be columns of Parquet: {error}; use csv")))?;
         let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
         let file = SerializedFileWriter::new(pipe.clone(), Arc::new(schema), Arc::new(properties))?;
         let mut new = Self { pipe, file, columns: Vec::new(), rows: 0, bytes: 0, texts: 0 };
@@ -75,7 +75,7 @@ impl Parquet {
     }
 
     /// A row; what is full goes out.
-    pub(super) fn row(&mut self, out: &mut Vec<u8>, row: &[Cell]) -> Result<()> {
+    pub(crate) fn row(&mut self, out: &mut Vec<u8>, row: &[Cell]) -> io::Result<()> {
         for (values, cell) in self.columns.iter_mut().zip(row) {
             let (bytes, is_text) = values.push(cell);
             self.bytes += bytes;
@@ -88,7 +88,7 @@ impl Parquet {
         Ok(())
     }
 
-    fn group(&mut self, out: &mut Vec<u8>) -> Result<()> {
+    fn group(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
         if self.rows > 0 {
             let mut group = self.file.next_row_group()?;
             for values in &mut self.columns {
@@ -109,7 +109,7 @@ impl Parquet {
     }
 
     /// The last group and the end of the file; how many texts were left out of columns of numbers.
-    pub(super) fn finish(&mut self, out: &mut Vec<u8>) -> Result<u64> {
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) -> io::Result<u64> {
         self.group(out)?;
         self.file.finish()?;
         out.append(&mut self.pipe.0.lock().unwrap_or_else(PoisonError::into_inner));

@@ -2,18 +2,17 @@
 //! memory; where that goes is not its business.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
-use anyhow::Result;
-
+use super::buckets::{Aggregate, Buckets, Said, Series};
 use super::format::{Format, Object};
 use super::influx;
+use super::moment::Zone;
 #[cfg(feature = "parquet")]
 use super::parquet::Parquet;
+use super::readings::Readings;
 use super::rows::{Cell, Column, Excel, Kind, Rows, Style};
-use crate::cli::buckets::{Aggregate, Buckets, Said, Series};
-use crate::cli::moment::Zone;
-use crate::cli::readings::Readings;
 use crate::client::reader::Message;
 use crate::limits::FIELDS_TOLD_MAX;
 use crate::reading::{Reading, Rules, UnixNs, Value};
@@ -21,22 +20,22 @@ use crate::wire::source::SourceName;
 
 /// What the flags say.
 #[derive(Debug, Default)]
-pub(super) struct Wanted {
-    pub(super) format: Format,
-    pub(super) excel: Option<Excel>,
-    pub(super) fields: Vec<String>,
-    pub(super) long: bool,
-    pub(super) every: Option<Duration>,
-    pub(super) aggregate: Option<Aggregate>,
-    pub(super) by_device: bool,
-    pub(super) follow: bool,
-    pub(super) zone: Zone,
-    pub(super) rules: Rules,
+pub(crate) struct Wanted {
+    pub(crate) format: Format,
+    pub(crate) excel: Option<Excel>,
+    pub(crate) fields: Vec<String>,
+    pub(crate) long: bool,
+    pub(crate) every: Option<Duration>,
+    pub(crate) aggregate: Option<Aggregate>,
+    pub(crate) by_device: bool,
+    pub(crate) follow: bool,
+    pub(crate) zone: Zone,
+    pub(crate) rules: Rules,
 }
 
 /// What becomes of messages.
 #[derive(Debug)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     what: What,
     out: Writer,
     fields: Vec<String>,
@@ -106,7 +105,7 @@ impl Wanted {
     }
 
     /// What contradicts itself, and what would not.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         let is_of_messages = matches!(self.format, Format::Raw | Format::Line);
         let wrong = [
             (
@@ -135,7 +134,7 @@ impl Shape {
     ///
     /// # Errors
     /// The format has no such columns.
-    pub(super) fn new(wanted: Wanted) -> Result<Self> {
+    pub(crate) fn new(wanted: Wanted) -> io::Result<Self> {
         let what = match wanted.every {
             Some(every) => {
                 let aggregate = wanted.aggregate.unwrap_or(Aggregate::Median);
@@ -165,12 +164,12 @@ impl Shape {
     }
 
     /// What reads its numbers; none where only messages are printed.
-    pub(super) const fn readings(&mut self) -> Option<&mut Readings> {
+    pub(crate) const fn readings(&mut self) -> Option<&mut Readings> {
         if matches!(self.what, What::Messages) { None } else { Some(&mut self.readings) }
     }
 
     /// What stands before the first message.
-    pub(super) fn header(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn header(&mut self, out: &mut Vec<u8>) {
         if let Writer::Rows(rows) = &mut self.out {
             rows.header(out);
         }
@@ -180,10 +179,10 @@ impl Shape {
     ///
     /// # Errors
     /// Memory that takes no byte.
-    pub(super) fn message(&mut self, out: &mut Vec<u8>, message: &Message) -> Result<()> {
+    pub(crate) fn message(&mut self, out: &mut Vec<u8>, message: &Message) -> io::Result<()> {
         if matches!(self.what, What::Messages) {
             return match &mut self.out {
-                Writer::Lines(format) => Ok(format.write(out, message, &self.zone)?),
+                Writer::Lines(format) => format.write(out, message, &self.zone),
                 writer => writer.row(out, &message_row(message, &self.zone)),
             };
         }
@@ -240,7 +239,7 @@ impl Shape {
     }
 
     /// When a bucket is over that is still open, for who follows.
-    pub(super) fn due(&self) -> Option<UnixNs> {
+    pub(crate) fn due(&self) -> Option<UnixNs> {
         match &self.what {
             What::Buckets { buckets, follow: true, .. } => buckets.due().map(UnixNs),
             _ => None,
@@ -251,7 +250,7 @@ impl Shape {
     ///
     /// # Errors
     /// Memory that takes no byte.
-    pub(super) fn tick(&mut self, out: &mut Vec<u8>, now: UnixNs) -> Result<()> {
+    pub(crate) fn tick(&mut self, out: &mut Vec<u8>, now: UnixNs) -> io::Result<()> {
         let What::Buckets { buckets, follow: true, .. } = &mut self.what else { return Ok(()) };
         let mut closed = Vec::new();
         let end = buckets.start(now);
@@ -263,7 +262,7 @@ impl Shape {
     ///
     /// # Errors
     /// Memory that takes no byte.
-    pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<()> {
+    pub(crate) fn end(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
         if let What::Buckets { buckets, .. } = &mut self.what {
             let mut closed = Vec::new();
             buckets.finish(&mut |start, said| closed.push(Over { start, said: said.to_vec() }));
@@ -277,7 +276,7 @@ impl Shape {
     }
 
     /// Rows of buckets that are over.
-    fn closed(&mut self, out: &mut Vec<u8>, closed: Vec<Over>) -> Result<()> {
+    fn closed(&mut self, out: &mut Vec<u8>, closed: Vec<Over>) -> io::Result<()> {
         let What::Buckets { by_device, .. } = self.what else { return Ok(()) };
         for Over { start, said } in closed {
             let head = |source: &str| {
@@ -305,7 +304,7 @@ impl Shape {
     }
 
     /// What is to be said in the end, a line each.
-    pub(super) fn told(&self) -> Vec<String> {
+    pub(crate) fn told(&self) -> Vec<String> {
         let mut lines = self.readings.told();
         let Told { without, times_ignored, cut, texts, any, names } = &self.told;
         if !self.fields.is_empty() && !any && *without > 0 {
@@ -362,7 +361,7 @@ impl Told {
 }
 
 impl Writer {
-    fn row(&mut self, out: &mut Vec<u8>, row: &[Cell]) -> Result<()> {
+    fn row(&mut self, out: &mut Vec<u8>, row: &[Cell]) -> io::Result<()> {
         match self {
             Self::Rows(rows) => rows.row(out, row),
             #[cfg(feature = "parquet")]

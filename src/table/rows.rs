@@ -2,10 +2,8 @@
 
 use std::fmt::Write as _;
 
-use clap::ValueEnum;
-
 use super::csv;
-use crate::cli::moment::Zone;
+use super::moment::Zone;
 use crate::limits;
 use crate::printable;
 use crate::reading::UnixNs;
@@ -55,7 +53,7 @@ impl Column {
 }
 
 /// How Excel reads numbers and cells: as its language has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Excel {
     /// Semicolons between cells and commas in numbers: most of Europe and Latin America
     Comma,
