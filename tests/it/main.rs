@@ -45,6 +45,7 @@ mod line_dialect;
 mod mend;
 mod names;
 mod numbers;
+mod page;
 mod patience;
 mod places;
 mod printing;
@@ -73,6 +74,8 @@ mod up;
 mod verify;
 mod versions;
 mod web;
+mod web_api;
+mod web_document;
 mod wire_document;
 #[cfg(feature = "coord")]
 mod zookeeper_commands;

@@ -309,6 +309,7 @@ fn devices_have_all_they_need_and_another_leads_when_the_leader_is_killed() {
     let (zookeeper_port, web_port) = (zookeeper.number().to_string(), web.number().to_string());
     let flags = ["--devices", "3", "--zookeeper-port", &zookeeper_port, "--web-port", &web_port, "--period", "300ms"];
     let up = Up::start(dir.path(), &flags);
+    up.wait_for(&format!("See it at http://127.0.0.1:{web_port}/"));
     up.wait_for(&format!("  curl http://127.0.0.1:{web_port}/listar"));
     up.wait_for(&format!(" zk --zookeeper 127.0.0.1:{zookeeper_port} set /config/sampling_period 8"));
     let leader = |not: &str| {

@@ -94,7 +94,7 @@
     let line = '';
     let open = false;
     means.forEach((mean, k) => {
-      if (mean !== null) line += (open ? 'L' : 'M') + x(k).toFixed(1) + ' ' + y(mean).toFixed(1) + (open ? '' : 'h.1');
+      if (mean !== null) line += (open ? 'L' : 'M') + x(k).toFixed(1) + ' ' + y(mean).toFixed(1) + (open ? '' : 'h2');
       open = mean !== null;
     });
     const path = document.createElementNS(SVG, 'path');
