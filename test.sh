@@ -9,7 +9,8 @@ install_missing() {
     local pair
     for pair in nc.openbsd:netcat-openbsd strace:strace python3:python3 mkfs.ext4:e2fsprogs mount:mount \
         docker-compose:docker-compose java:default-jre-headless pip3:python3-pip ip:iproute2 \
-        redis-server:redis-server openssl:openssl; do
+        redis-server:redis-server openssl:openssl prometheus:prometheus chromium:chromium \
+        chromedriver:chromium-driver; do
         have "${pair%%:*}" || missing+=("${pair##*:}")
     done
     [ -e /usr/share/java/zookeeper.jar ] || missing+=(zookeeper)

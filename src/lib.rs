@@ -62,6 +62,8 @@ mod ledger;
 pub mod limits;
 #[cfg(feature = "server")]
 mod lock;
+#[cfg(feature = "server")]
+mod metrics;
 #[cfg(feature = "client")]
 mod net;
 #[cfg(any(feature = "web", feature = "broker"))]

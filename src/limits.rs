@@ -4,7 +4,7 @@
 //! page. Those of a data node's disk are in `limits/data.rs`, those of the checks in `limits/check.rs`, those of
 //! containers in `limits/docker.rs`, those of ZooKeeper in `limits/coord.rs`, those of the web role in `limits/web.rs`, those
 //! of devices in `limits/device.rs`, those of topics in `limits/broker.rs`, those of what payloads say in `limits/reading.rs`, those of what collects from
-//! instruments in `limits/collect.rs`.
+//! instruments in `limits/collect.rs`, those of what machines watch in `limits/metrics.rs`.
 //! Relations between bounds are asserted at compile time at the end. Nothing here is logic.
 
 mod broker;
@@ -14,6 +14,7 @@ mod coord;
 mod data;
 mod device;
 mod docker;
+mod metrics;
 mod reading;
 mod tls;
 mod web;
@@ -27,6 +28,8 @@ pub use coord::*;
 pub(crate) use data::*;
 pub(crate) use device::*;
 pub(crate) use docker::*;
+#[cfg(feature = "server")]
+pub(crate) use metrics::*;
 pub use reading::*;
 pub(crate) use tls::*;
 pub(crate) use web::*;

@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
+use super::door::Door;
 use super::heads::{HeadList, TlsArgs};
 use super::key::KeyArg;
 use super::logging::{self, LogFile, Takes};
@@ -59,6 +60,8 @@ pub(crate) struct Data {
     /// Give the folder a new identity, once: its log was lost, it was drained, or it is a copy. What it holds stays
     #[arg(long, env = "ACOPIO_NEW_ID", value_parser = BoolishValueParser::new())]
     new_id: bool,
+    #[command(flatten)]
+    door: Door,
     /// Local address to dial from, which is the one the head knows the node by [default: what the system picks]
     #[arg(long, env = "ACOPIO_BIND", value_name = "IP")]
     bind: Option<IpAddr>,
@@ -95,12 +98,14 @@ impl Data {
             new_id: self.new_id,
             boot: data::boot_id(),
             identity: None,
+            http: None,
             seed: rand::random(),
         };
         let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
         runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| {
             let Some(heads) = heads.followed(&shutdown).await? else { return Ok(()) };
             config.heads = heads;
+            config.http = self.door.open().await?;
             Ok(data::run(config, shutdown).await?)
         })
         .map(runtime::done)

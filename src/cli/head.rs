@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "coord")]
 use super::announced;
+use super::door::Door;
 use super::logging::{self, CLIENTES, HEARTBEAT, LogFile, Takes};
 use super::plain::Plain;
 use super::upkeep::{KeepRegistro, RepairAfter};
@@ -138,6 +139,8 @@ pub(crate) struct Head {
     #[arg(long, env = "ACOPIO_NODE_BYTES", value_name = "BYTES", default_value_t = limits::TEXT_NODE_BYTES_DEFAULT as u64,
         value_parser = clap::value_parser!(u64).range(limits::TEXT_NODE_BYTES_MIN as u64..=limits::MESSAGE_BYTES_MAX as u64))]
     node_bytes: u64,
+    #[command(flatten)]
+    door: Door,
     /// Time between two heartbeats of the data nodes
     #[arg(long, env = "ACOPIO_HEARTBEAT", value_name = "TIME", default_value = "5s", value_parser = values::duration)]
     heartbeat: Duration,
@@ -280,7 +283,7 @@ impl Head {
         let node_key = gate.key.as_ref().map(|key| key.node(SOLO));
         let mut config = self.config(gate, self.admits(address)?, self.secured()?);
         let plain = plain::open(&self.plain, address.ip()).await?;
-        let doors = head::Doors { main: listener, plain };
+        let doors = head::Doors { main: listener, plain, http: self.door.open().await? };
         if !self.solo {
             tracing::info!("{}{address}", cluster::LISTENING);
             return Ok(head::run(config, doors, shutdown).await?);
@@ -413,6 +416,7 @@ impl Head {
             new_id: self.new_id,
             boot: data::boot_id(),
             identity: None,
+            http: None,
             seed: rand::random(),
         }
     }

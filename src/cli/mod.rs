@@ -31,6 +31,7 @@ mod demo;
 #[cfg(feature = "device")]
 mod device;
 mod devices;
+mod door;
 mod drain;
 mod events;
 mod head;

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use tokio::net::TcpListener;
+
 use super::log::SyncPolicy;
 use super::retention::Policy;
 use crate::clock::Clock;
@@ -44,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) boot: String,
     /// Told the node's identity once its folder is open.
     pub(crate) identity: Option<Arc<OnceLock<NodeId>>>,
+    /// For who watches it, over HTTP.
+    pub(crate) http: Option<Arc<TcpListener>>,
     /// Seed of its random choices: the identity of a new folder, and the jitter of its waits.
     pub(crate) seed: u64,
 }

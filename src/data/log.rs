@@ -22,12 +22,14 @@ use super::storage::{LogFile, Room, Storage};
 use super::view::{CurrentFile, Sealed, SealedFile, View};
 use crate::files::is_full;
 use crate::limits::APPENDS_MAX;
+use crate::metrics::Durations;
 use crate::wire::id::RecordId;
 use std::fmt;
 use std::io;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// When records are made to survive power loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -109,6 +111,7 @@ pub struct Log<S: Storage> {
     unsynced: bool,
     /// Syncs of data files since it was opened, and bytes written to them.
     syncs: u64,
+    sync_times: Durations,
     written: u64,
     /// `LogError::Full`, [`LogError::Altered`] or `LogError::Poisoned`.
     stopped: Option<LogError>,
@@ -162,6 +165,7 @@ impl<S: Storage> Log<S> {
             index_whole: opened.index_whole,
             unsynced: false,
             syncs: 0,
+            sync_times: Durations::default(),
             written: 0,
             stopped: None,
             is_lost: false,
@@ -274,9 +278,11 @@ impl<S: Storage> Log<S> {
         if self.unsynced
             && let Some(current) = self.current.as_mut()
         {
+            let begun = Instant::now();
             if let Err(error) = current.file.sync() {
                 return Err(self.poison("sync", &error));
             }
+            self.sync_times.add(begun.elapsed());
             self.syncs += 1;
         }
         self.unsynced = false;
@@ -295,6 +301,11 @@ impl<S: Storage> Log<S> {
     /// Syncs of data files since it was opened.
     pub(crate) const fn syncs(&self) -> u64 {
         self.syncs
+    }
+
+    /// How long these took.
+    pub(crate) const fn sync_times(&self) -> Durations {
+        self.sync_times
     }
 
     /// Bytes written to data files since it was opened.

@@ -22,6 +22,7 @@ pub(crate) mod index;
 pub(crate) mod ledgers;
 pub(crate) mod log;
 pub(crate) mod membership;
+mod metrics;
 mod node;
 pub(crate) mod node_state;
 pub(crate) mod opening;
@@ -76,6 +77,7 @@ pub(crate) use config::Config;
 pub(crate) use start::boot_id;
 
 use crate::limits;
+use crate::metrics::door;
 use commit::Commit;
 use current::LogError;
 use desk::Desk;
@@ -159,6 +161,7 @@ where
     if let Some(told) = &config.identity {
         told.set(identity.node).unwrap_or_default();
     }
+    let disk = storage.clone();
     let view = log.view();
     let writer = Writer::new(log, Some(state));
     let front = Commit::new(writer.state(), view);
@@ -178,6 +181,12 @@ where
     let drain = drained.clone();
     let me = Rc::new(Node { config, membership, desk, commit, scans, fetching, rot, making, drained: drain });
     let ended = CancellationToken::new();
+    // It ends with this function.
+    let mut watched = JoinSet::new();
+    if let Some(http) = &me.config.http {
+        let node = Rc::clone(&me);
+        watched.spawn_local(door::serve(Arc::clone(http), move || metrics::snapshot(&node, &disk)));
+    }
     let fetcher = tokio::task::spawn_local(Rc::clone(&me.fetching).run(ended.clone()));
     let mut sessions = Sessions {
         running: JoinSet::new(),
@@ -193,6 +202,7 @@ where
         ended.cancel();
     };
     let (result, ()) = tokio::join!(commit::run(&me.commit, writer, executor, ended.cancelled()), gone);
+    watched.shutdown().await;
     tracing::info!("stopped with {} records", me.commit.state().records);
     result.map_err(|cause| Error::Log { name: me.config.name.clone(), cause })
 }

@@ -10,6 +10,7 @@ use super::log::Foreign;
 use super::retention::Retained;
 use super::view::{SealedFile, View};
 use crate::limits;
+use crate::metrics::Durations;
 
 /// What the node says of its log.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct LogState {
     pub(crate) bytes: u64,
     /// Syncs of the files since the node started.
     pub(crate) syncs: u64,
+    /// How long syncs of records took.
+    pub(crate) sync_times: Durations,
     /// Bytes written to them since then.
     pub(crate) written: u64,
     /// Why nothing is written; empty if all is well.

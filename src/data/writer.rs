@@ -45,6 +45,7 @@ impl<S: Storage + Clone> Writer<S> {
             records: self.log.records(),
             bytes: self.log.bytes(),
             syncs: self.log.syncs() + self.state.as_ref().map_or(0, StateFile::syncs),
+            sync_times: self.log.sync_times(),
             written: self.log.written() + self.state.as_ref().map_or(0, StateFile::written),
             reason: self.log.stopped().map(ToString::to_string).unwrap_or_default(),
         }

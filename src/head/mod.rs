@@ -35,6 +35,7 @@ mod heartbeat;
 mod known;
 mod live;
 pub(crate) mod merge;
+mod metrics;
 mod names;
 mod network;
 mod node;
@@ -75,6 +76,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -91,6 +93,7 @@ pub(crate) use shares::Share;
 
 use crate::limits;
 use crate::lock::{Lock, Role};
+use crate::metrics::door;
 use crate::net::{Listener, Stream, Turn};
 use crate::wire::said::Said;
 use registro::Registro;
@@ -115,11 +118,13 @@ pub(crate) struct Doors {
     pub(crate) main: Listener,
     /// For devices that send lines and nothing else: what they would say of themselves.
     pub(crate) plain: Vec<(Listener, Said)>,
+    /// For who watches it, over HTTP.
+    pub(crate) http: Option<Arc<TcpListener>>,
 }
 
 impl From<Listener> for Doors {
     fn from(main: Listener) -> Self {
-        Self { main, plain: Vec::new() }
+        Self { main, plain: Vec::new(), http: None }
     }
 }
 
@@ -161,6 +166,10 @@ pub(crate) async fn run_on(
     chores.spawn_local(names::follow(Rc::clone(&head)));
     chores.spawn_local(admission::follow(Rc::clone(&head)));
     chores.spawn_local(secured::follow(Rc::clone(&head)));
+    if let Some(http) = &doors.http {
+        let watched = Rc::clone(&head);
+        chores.spawn_local(door::serve(Arc::clone(http), move || metrics::snapshot(&watched)));
+    }
     let places = Arc::new(Semaphore::new(head.config.clients.most + limits::CONNECTIONS_EXTRA));
     let (mut failing, mut turn) = (false, Turn::default());
     loop {

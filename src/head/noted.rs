@@ -11,6 +11,7 @@ use crate::wire::id::{ClientId, RecordId};
 impl Head {
     /// A line in the registro for messages of a session that were refused.
     pub(crate) fn note_refused(&self, session: u64, client: ClientId, first_seq: u64, count: u32, refusal: &Refusal) {
+        self.refusals.borrow_mut().add(refusal.code, count);
         let peer = self.clients.borrow().get(&session).map(|(ip, _)| *ip);
         let mut registro = self.registro.borrow_mut();
         let now = Instant::now();

@@ -112,6 +112,8 @@ pub(crate) struct Head {
     pub(super) relay: RefCell<Relay>,
     /// Nodes that are being drained.
     pub(crate) drains: RefCell<super::drains::Drains>,
+    /// What was refused, by the cause.
+    pub(super) refusals: RefCell<super::metrics::Refusals>,
     /// Rates for `status`.
     pub(crate) rates: RefCell<super::rates::Rates>,
     /// The cluster as it knows it.
@@ -136,6 +138,7 @@ impl Head {
             places: Places::default(),
             devices: RefCell::default(),
             summary: RefCell::default(),
+            refusals: RefCell::default(),
             book: RefCell::default(),
             visits: RefCell::default(),
             takeovers: RefCell::default(),

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::board::Board;
 use super::pages::rfc3339;
 use crate::client::Asker;
+use crate::metrics::{self, Metrics};
 use crate::reading::UnixNs;
 use crate::wire::status::{DeviceStatus, DevicesReport, NodeStatus, StatusReport};
 use crate::{limits, net};
@@ -101,11 +102,6 @@ impl Heads {
 }
 
 impl Cluster {
-    /// Each head, and what it said.
-    pub(crate) fn heads(&self) -> &[(String, Result<StatusReport, String>)] {
-        &self.heads
-    }
-
     /// What the first head says that answers.
     ///
     /// # Errors
@@ -114,6 +110,27 @@ impl Cluster {
         let first = self.heads.iter().find_map(|(_, said)| said.as_ref().ok());
         let causes = || self.heads.iter().filter_map(|(_, said)| said.as_ref().err().cloned()).collect::<Vec<_>>();
         first.ok_or_else(|| causes().join("; "))
+    }
+
+    /// Its numbers, those of each head apart.
+    pub(crate) fn add_to(&self, metrics: &mut Metrics) {
+        let up = self.heads.iter().map(|(head, said)| (head.clone(), is(said.is_ok())));
+        metrics.each("acopio_head_up", "Whether a head answers", "head", up.collect::<Vec<_>>());
+        let reports = || self.heads.iter().filter_map(|(head, said)| Some((head.clone(), said.as_ref().ok()?)));
+        let acked = reports().map(|(head, report)| (head, metrics::Value::Counter(report.acked_messages)));
+        metrics.each("acopio_messages", "Messages that were acknowledged", "head", acked);
+        let refused = reports().map(|(head, report)| (head, metrics::Value::Counter(report.refused_messages)));
+        metrics.each("acopio_refused", "Messages that were refused", "head", refused);
+        let Ok(report) = self.first() else { return };
+        let here = report.nodes.iter().map(|node| (node.name.clone(), true));
+        let away = report.members_away.iter().map(|away| (away.name.clone(), false));
+        let up: BTreeMap<String, bool> = away.chain(here).collect();
+        let up = up.into_iter().map(|(name, up)| (name, is(up)));
+        metrics.each("acopio_node_up", "Whether a data node is here", "node", up);
+        let written = report.nodes.iter().map(|node| (node.name.clone(), metrics::Value::Counter(node.written)));
+        metrics.each("acopio_written_bytes", "Bytes that a data node wrote to its disk", "node", written);
+        let short = metrics::Value::Gauge(report.short_of_copies as f64);
+        metrics.one("acopio_under_replicated_records", "Records that are short of copies", short);
     }
 
     /// All of it, for programs and for the page.
@@ -228,6 +245,35 @@ pub(crate) fn sources(devices: &Result<Arc<DevicesReport>, String>, board: &Boar
         "away": devices.as_ref().err(),
         "now_ms": now.0 / 1_000_000,
     })
+}
+
+const fn is(true_or_not: bool) -> metrics::Value {
+    metrics::Value::Gauge(if true_or_not { 1.0 } else { 0.0 })
+}
+
+/// How long ago sources were heard last, of the first so many by name.
+pub(crate) fn add_ages(
+    metrics: &mut Metrics,
+    devices: &Result<Arc<DevicesReport>, String>,
+    board: &Board,
+    now: UnixNs,
+) {
+    let mut last: BTreeMap<String, u64> = devices
+        .iter()
+        .flat_map(|report| &report.devices)
+        .filter(|device| device.records > 0)
+        .map(|device| (device.name.clone(), device.last_ns))
+        .collect();
+    for (name, heard) in board.all() {
+        let known = last.entry(name.map(|name| name.to_string()).unwrap_or_default()).or_default();
+        *known = (*known).max(heard.last.time_ns);
+    }
+    metrics.one("acopio_sources", "Sources that are known", metrics::Value::Gauge(last.len() as f64));
+    let ages = last
+        .into_iter()
+        .take(limits::METRICS_SOURCES_MAX)
+        .map(|(name, last)| (name, metrics::Value::Gauge(now.0.saturating_sub(last) as f64 / 1e9)));
+    metrics.each("acopio_source_age_seconds", "Time since a source was heard last", "source", ages);
 }
 
 fn known(device: &DeviceStatus) -> Value {

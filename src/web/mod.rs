@@ -47,12 +47,14 @@ use tracing::Level;
 pub(crate) use self::redis::Target;
 use crate::client::reader;
 use crate::client::{self, Keeper};
+use crate::metrics::{Metrics, Value};
 use crate::peer_log::PeerLog;
-use crate::reading::Rules;
+use crate::reading::{Rules, UnixNs};
+use crate::table::moment::now_ns;
 use crate::wire::source::SourceName;
 use crate::{limits, net};
 use board::Board;
-use dato::{Dato, Value};
+use dato::Dato;
 use live::Live;
 use values::Values;
 
@@ -110,9 +112,9 @@ impl Default for Places {
 
 impl Web {
     /// Stores a value; returns when it is kept.
-    async fn store(&self, dato: Dato) -> Result<Value, client::Error> {
+    async fn store(&self, dato: Dato) -> Result<dato::Value, client::Error> {
         let kept = self.keeper.keep_of(self.name, dato.record().into()).await?;
-        let value = Value { id: kept.id, from: (kept.client, kept.seq), dato: Ok(dato) };
+        let value = dato::Value { id: kept.id, from: (kept.client, kept.seq), dato: Ok(dato) };
         self.values.insert(value.clone());
         Ok(value)
     }
@@ -120,6 +122,20 @@ impl Web {
     /// How a read for somebody who asked is done.
     fn reads(&self) -> reader::Config {
         reader::Config { retry_for: limits::WEB_READ_RETRY_TIME, seed: rand::random(), ..self.reads.clone() }
+    }
+
+    /// The cluster's numbers, and those of who looks at it here.
+    async fn metrics(&self) -> Metrics {
+        let mut metrics = Metrics::default();
+        let (cluster, devices) = tokio::join!(self.heads.cluster(), self.heads.devices());
+        cluster.add_to(&mut metrics);
+        cluster::add_ages(&mut metrics, &devices, &self.board, UnixNs(now_ns()));
+        let taken = |places: &Semaphore, most: usize| Value::Gauge((most - places.available_permits()) as f64);
+        let streams = taken(&self.places.streams, limits::WEB_STREAMS_MAX);
+        metrics.one("acopio_web_streams", "Streams of what comes that are open", streams);
+        let reads = taken(&self.places.reads, limits::WEB_READS_MAX);
+        metrics.one("acopio_web_reads", "Reads that are being answered", reads);
+        metrics
     }
 
     /// Whether a value would be kept and the list is there.

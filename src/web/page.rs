@@ -129,9 +129,10 @@ fn text(value: &Value) -> String {
 fn source(source: &Value) -> String {
     let (is, name) = (|name: &str| source[name].as_bool().unwrap_or(false), text(&source["name"]));
     let (class, mark) = match (is("silent"), is("out")) {
-        (true, _) => ("silent", "silent"),
-        (_, true) => ("out", "out of range"),
-        _ => ("well", ""),
+        (true, true) => ("silent out", "silent, out of range"),
+        (true, false) => ("silent", "silent"),
+        (false, true) => ("out", "out of range"),
+        (false, false) => ("well", ""),
     };
     let fields = source["fields"].as_array().into_iter().flatten();
     let mut fields = fields.map(|field| format!("{} {}", text(&field["value"]), text(&field["unit"])));

@@ -26,6 +26,7 @@ pub(crate) fn router(web: Arc<Web>) -> Router {
         .route("/listar", get(listar))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
         .merge(page::router())
         .merge(api::router())
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is no such page; see /".to_owned()))
@@ -150,6 +151,12 @@ async fn listar(State(web): Shared) -> Result<Response, Problem> {
     web.values.whole().map_err(Problem::away)?;
     let values = web.values.last(usize::MAX);
     Ok((HTML, pages::listar(&web.host, &values, web.values.away().as_deref())).into_response())
+}
+
+async fn metrics(State(web): Shared, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let (kind, text) = web.metrics().await.text(accept);
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 async fn readyz(State(web): Shared) -> Result<String, Problem> {

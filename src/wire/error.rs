@@ -69,6 +69,31 @@ impl Code {
         Self::Denied,
     ];
 
+    /// The word for it, as metrics have it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Protocol => "protocol",
+            Self::TooLong => "too_long",
+            Self::Full => "full",
+            Self::NoNodes => "no_nodes",
+            Self::DiskFull => "disk_full",
+            Self::Storage => "storage",
+            Self::NameTaken => "name_taken",
+            Self::IdTaken => "id_taken",
+            Self::Timeout => "timeout",
+            Self::Stopping => "stopping",
+            Self::Version => "version",
+            Self::Registro => "registro",
+            Self::Role => "role",
+            Self::Busy => "busy",
+            Self::LedgerOver => "ledger_over",
+            Self::LedgerKnown => "ledger_known",
+            Self::Unproven => "unproven",
+            Self::Denied => "denied",
+        }
+    }
+
     /// Whether the same request may succeed later or at another head.
     #[must_use]
     pub const fn is_retryable(self) -> bool {

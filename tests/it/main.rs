@@ -73,6 +73,7 @@ mod torture;
 mod up;
 mod verify;
 mod versions;
+mod watching;
 mod web;
 mod web_api;
 mod web_document;

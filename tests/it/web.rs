@@ -519,12 +519,12 @@ fn redis_with_time_series(port: &Port, dir: &Path) -> Process {
     Process::start(command)
 }
 
-fn in_docker(file: &str) -> String {
+pub(super) fn in_docker(file: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docker").join(file)).unwrap()
 }
 
 /// A file of YAML as JSON; Python's parser comes with docker-compose.
-fn yaml(file: &str) -> Value {
+pub(super) fn yaml(file: &str) -> Value {
     let mut command = std::process::Command::new("python3");
     command.args(["-c", "import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.argv[1])))", &in_docker(file)]);
     let (code, out, err) = ran(command);

@@ -90,6 +90,7 @@ impl World {
                     heads,
                     bind: None,
                     key: Some(key(n, &format!("data{n}"))),
+                    http: None,
                     nonces: Nonces::seeded(seed),
                     net: Net::Simulated(self.net.host(node.ip)),
                     clock: Clock::Simulated(node.clock.clone()),

@@ -129,7 +129,7 @@
 
   function row(source) {
     const silent = isSilent(source);
-    const state = silent ? 'silent' : source.out ? 'out' : 'well';
+    const state = [silent && 'silent', source.out && 'out'].filter(Boolean).join(' ') || 'well';
     const words = [];
     if (silent) words.push('silent');
     if (source.out) words.push('out of range');
