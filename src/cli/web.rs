@@ -34,10 +34,11 @@ Paths:
   /nuevo          GET with ?dato=83.0, or POST with a form, the bare number or
                   JSON, {\"dato\": 83.0}: 200 it is kept; 400 there is no
                   finite number; 503 it is not known to be kept, and why
-  /listar, /      the last values, read from the cluster
-  /api/v1/values  the same as JSON (?last=10); POST {\"value\": 83.0} stores
-                  one
-  /api/v1/status  the cluster as a head sees it
+  /               the page: sources, curves, the cluster
+  /listar         the last values, read from the cluster
+  /api/v1/…       sources, messages, series, live, status, values: see
+                  /api/v1/openapi.json; POST to messages stores one
+  /metrics        numbers for Prometheus
   /healthz        the process serves
   /readyz         values would be kept and are listed; if not, 503 and why
 
@@ -45,7 +46,7 @@ A value is stored as the text `dato: 83.0`; a text client that sends such a
 line stores a value as well. There is no password: serve it to people you
 trust.";
 
-/// Takes values over HTTP, keeps them in the cluster and lists them
+/// Shows the cluster on a page, answers programs, and takes messages and values over HTTP
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Web {

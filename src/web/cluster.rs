@@ -25,12 +25,15 @@ pub(crate) struct Cluster {
     written_per_day: BTreeMap<String, f64>,
 }
 
+/// Which sources there are, or why nobody says so.
+pub(crate) type Devices = Result<Arc<DevicesReport>, String>;
+
 /// Asks heads, and remembers for a moment what they said.
 #[derive(Debug)]
 pub(crate) struct Heads {
     heads: net::Heads,
     cluster: Mutex<Option<(Instant, Arc<Cluster>)>>,
-    devices: Mutex<Option<(Instant, Result<Arc<DevicesReport>, String>)>>,
+    devices: Mutex<Option<(Instant, Devices)>>,
     paces: std::sync::Mutex<Paces>,
 }
 
@@ -77,7 +80,7 @@ impl Heads {
     }
 
     /// Which sources there are, as the first head says that answers.
-    pub(crate) async fn devices(&self) -> Result<Arc<DevicesReport>, String> {
+    pub(crate) async fn devices(&self) -> Devices {
         let mut known = self.devices.lock().await;
         match &*known {
             Some((when, said)) if when.elapsed() < limits::WEB_STATUS_FRESH => said.clone(),
@@ -217,7 +220,7 @@ impl Paces {
 }
 
 /// All sources: as a head knows them, and what they said last; what a head can't say is told.
-pub(crate) fn sources(devices: &Result<Arc<DevicesReport>, String>, board: &Board, now: UnixNs) -> Value {
+pub(crate) fn sources(devices: &Devices, board: &Board, now: UnixNs) -> Value {
     let mut heard = board.all();
     let mut sources = Vec::new();
     // What ends in a slash is a group that is connected.
@@ -252,12 +255,7 @@ const fn is(true_or_not: bool) -> metrics::Value {
 }
 
 /// How long ago sources were heard last, of the first so many by name.
-pub(crate) fn add_ages(
-    metrics: &mut Metrics,
-    devices: &Result<Arc<DevicesReport>, String>,
-    board: &Board,
-    now: UnixNs,
-) {
+pub(crate) fn add_ages(metrics: &mut Metrics, devices: &Devices, board: &Board, now: UnixNs) {
     let mut last: BTreeMap<String, u64> = devices
         .iter()
         .flat_map(|report| &report.devices)

@@ -65,6 +65,7 @@ fn html(host: &str, sources: &Value, cluster: &Value, values: &str) -> String {
     let list = |value: &Value, each: fn(&Value) -> String| {
         value.as_array().into_iter().flatten().map(each).collect::<String>()
     };
+    let of_cluster = |path: &str| cluster.pointer(path).unwrap_or(&Value::Null);
     let parquet = if cfg!(feature = "parquet") { " data-parquet=\"1\"" } else { "" };
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>acopio</title>\n\
@@ -106,8 +107,8 @@ fn html(host: &str, sources: &Value, cluster: &Value, values: &str) -> String {
          </thead>\n<tbody id=\"nodes\">{}{}</tbody></table></div>\n<h2>Heads</h2><div class=\"wide\"><table><thead><tr>\
          <th>Address</th><th>State</th><th class=\"n\">Clients</th><th class=\"n\">Messages/s</th><th class=\"n\">Refused</th></tr>\
          </thead>\n<tbody id=\"heads\">{}</tbody></table></div></section>\n",
-        list(&cluster["cluster"]["nodes"], node),
-        list(&cluster["cluster"]["members_away"], away),
+        list(of_cluster("/cluster/nodes"), node),
+        list(of_cluster("/cluster/members_away"), away),
         list(&cluster["heads"], head),
     ));
     add(format_args!(
