@@ -143,6 +143,9 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
         screen: screen.clone(),
         pids: RefCell::default(),
     });
+    if let Some(web) = settings.plan.web {
+        screen.say(format!("The page: http://{web}/"));
+    }
     let mut groups = Kind::STOP_ORDER.map(|kind| (kind, Group::new()));
     let started = start(&settings.plan, &members, &shared, &mut groups, &shutdown).await;
     if matches!(started, Ok(true)) {

@@ -44,7 +44,7 @@ impl Durations {
 
     /// The end of each bucket, seconds, and how many are in it alone.
     pub(crate) fn buckets(&self) -> Vec<(f64, u64)> {
-        ENDS.iter().map(Duration::as_secs_f64).chain([f64::MAX]).zip(self.counts).collect()
+        ENDS.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]).zip(self.counts).collect()
     }
 }
 
@@ -60,6 +60,6 @@ mod tests {
         }
         let buckets = times.buckets();
         assert_eq!((buckets[3], buckets[4].1, buckets[0].1), ((0.001, 1), 1, 1));
-        assert_eq!((buckets.last().copied(), times.total().1), (Some((f64::MAX, 1)), 4));
+        assert_eq!((buckets.last().copied(), times.total().1), (Some((f64::INFINITY, 1)), 4));
     }
 }

@@ -151,12 +151,14 @@ impl Heard {
 mod tests {
     use super::*;
     use crate::wire::id::ClientId;
+    use crate::wire::ledger::Place;
     use crate::wire::record::{self, Fields};
 
     fn hear(board: &Board, source: &str, second: u64, payload: &[u8]) {
         let mut line = Vec::new();
         let id = RecordId { time_ns: (1_795_234_260 + second) * 1_000_000_000, incarnation: 7 };
-        let fields = Fields { id, client: ClientId(5), seq: 3, place: None, source: source.parse().ok() };
+        let place = Some(Place { number: 0, entry: 0 });
+        let fields = Fields { id, client: ClientId(5), seq: 3, place, source: source.parse().ok() };
         record::encode(&mut line, fields, payload).unwrap();
         let message = Message::decode(line.into()).unwrap();
         board.hear(&message, &board.read(&message));

@@ -173,11 +173,13 @@ mod tests {
     use super::*;
     use crate::reading::Rules;
     use crate::wire::id::ClientId;
+    use crate::wire::ledger::Place;
     use crate::wire::record::{self, Fields};
 
     fn take(live: &Live, n: u64, source: &str, payload: &[u8]) {
         let (mut line, id) = (Vec::new(), RecordId { time_ns: 1_795_234_260_000_000_000 + n, incarnation: 7 });
-        let fields = Fields { id, client: ClientId(5), seq: n, place: None, source: source.parse().ok() };
+        let place = Some(Place { number: 0, entry: 0 });
+        let fields = Fields { id, client: ClientId(5), seq: n, place, source: source.parse().ok() };
         record::encode(&mut line, fields, payload).unwrap();
         let message = Message::decode(line.into()).unwrap();
         live.take(&message, &Reading::of(&message, &Rules::default()));

@@ -195,7 +195,7 @@ mod tests {
             "cluster": { "nodes": [node], "members_away": [node] } });
         let page = html(bad, &sources, &cluster, "");
         assert!(!page.contains("<script>") && !page.contains('\u{1b}') && !page.contains("'&"), "{page}");
-        assert_eq!(page.matches("&lt;script&gt;alert(1)&lt;/script&gt;").count(), 14, "{page}");
+        assert_eq!(page.matches("&lt;script&gt;alert(1)&lt;/script&gt;").count(), 15, "{page}");
         assert!(page.contains("href=\"/?source=a%2Fb\"") && page.contains("(no name)"), "{page}");
         assert!(!page.contains("style=") && !page.contains("onclick"), "nothing inline");
     }

@@ -310,6 +310,7 @@ fn devices_have_all_they_need_and_another_leads_when_the_leader_is_killed() {
     let flags = ["--devices", "3", "--zookeeper-port", &zookeeper_port, "--web-port", &web_port, "--period", "300ms"];
     let up = Up::start(dir.path(), &flags);
     up.wait_for(&format!("See it at http://127.0.0.1:{web_port}/"));
+    assert_eq!(up.said().lines().next(), Some(format!("The page: http://127.0.0.1:{web_port}/").as_str()));
     up.wait_for(&format!("  curl http://127.0.0.1:{web_port}/listar"));
     up.wait_for(&format!(" zk --zookeeper 127.0.0.1:{zookeeper_port} set /config/sampling_period 8"));
     let leader = |not: &str| {

@@ -94,7 +94,8 @@
     let line = '';
     let open = false;
     means.forEach((mean, k) => {
-      if (mean !== null) line += (open ? 'L' : 'M') + x(k).toFixed(1) + ' ' + y(mean).toFixed(1) + (open ? '' : 'h2');
+      const isAlone = !open && (k + 1 >= means.length || means[k + 1] === null);
+      if (mean !== null) line += (open ? 'L' : 'M') + x(k).toFixed(1) + ' ' + y(mean).toFixed(1) + (isAlone ? 'h1' : '');
       open = mean !== null;
     });
     const path = document.createElementNS(SVG, 'path');
