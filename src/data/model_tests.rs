@@ -346,7 +346,7 @@ fn a_batch_that_ends_no_line_is_refused() {
     let disk = SimDisk::default();
     let mut log = open(&disk);
     assert_eq!(log.append(&mut [], &Summary::default()), Err(LogError::NotLines));
-    assert_eq!(log.append(&mut *b"x".to_vec(), &Summary::of(b"x")), Err(LogError::NotLines));
+    assert_eq!(log.append(&mut b"x".to_vec(), &Summary::of(b"x")), Err(LogError::NotLines));
     assert!(disk.contents(CURRENT).is_empty());
 }
 
