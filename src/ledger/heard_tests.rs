@@ -227,6 +227,35 @@ fn a_change_of_m_is_counted_with_the_lesser_until_it_is_through() {
 }
 
 #[test]
+fn ledgers_are_opened_while_r_and_m_are_lowered_together() {
+    let mut heard = founded(3);
+    tells(&mut heard, 1, held(State::Over, 5));
+    heard.change_copies(1, 1).unwrap();
+    assert_eq!(heard.opens_on(), Some(OpensOn { members: 2, least: 2 }), "before it is noted");
+    all_note(&mut heard);
+    round(&mut heard);
+    assert_eq!(heard.opens_on(), Some(OpensOn { members: 1, least: 1 }));
+}
+
+#[test]
+fn leftovers_with_holes_that_nobody_can_fill_keep_no_change_of_m() {
+    let mut heard = founded(3);
+    let left = || Held { lacking: Some(Box::new((2..4).into())), ..held(State::Part, 5) };
+    tells(&mut heard, 1, left());
+    heard.change_copies(3, 2).unwrap();
+    all_note(&mut heard);
+    round(&mut heard);
+    heard.change_copies(3, 3).unwrap();
+    all_note(&mut heard);
+    round(&mut heard);
+    assert!(matches!(heard.change_waits_for(), Some(WaitsFor::Ledger(_))), "one alone has what is left");
+    tells(&mut heard, 2, left());
+    tells(&mut heard, 3, left());
+    round(&mut heard);
+    assert_eq!(heard.change_waits_for(), None);
+}
+
+#[test]
 fn a_ledger_that_owes_nothing_keeps_no_change_of_m() {
     let mut heard = founded(3);
     tells(&mut heard, 1, held(State::Over, 0));
