@@ -18,13 +18,20 @@
 //!
 //! `wire` imports nobody: no socket, no clock, no file. `head`, `data` and `client` speak it and never import each other;
 //! `net`, `clock`, `daily`, `lock`, `files` and `printable` are the small things they share. `web`, `device`, `broker` and
-//! `collect` use the client library alone. `check` reads what data nodes wrote, offline; `cluster` runs whole clusters on one
+//! `collect` use the client library alone; `overview` is what heads say together. `check` reads what data nodes wrote, offline; `cluster` runs whole clusters on one
 //! machine, as processes or in containers. `cli` is the command line: nothing else reads flags or the environment.
 //! `ARCHITECTURE.md`, `docs/wire.md`, `docs/data-log.md` and `docs/logs.md` are the pages beside this one.
 
 // What a part of the features leaves unused says nothing of the whole.
 #![cfg_attr(
-    not(all(feature = "lab", feature = "docker", feature = "broker", feature = "web", feature = "device")),
+    not(all(
+        feature = "lab",
+        feature = "docker",
+        feature = "broker",
+        feature = "web",
+        feature = "top",
+        feature = "device"
+    )),
     allow(dead_code, unused_imports, unreachable_pub)
 )]
 
@@ -66,6 +73,8 @@ mod lock;
 mod metrics;
 #[cfg(feature = "client")]
 mod net;
+#[cfg(any(feature = "web", feature = "top"))]
+mod overview;
 #[cfg(any(feature = "web", feature = "broker"))]
 mod peer_log;
 mod printable;

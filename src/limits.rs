@@ -4,7 +4,7 @@
 //! page. Those of a data node's disk are in `limits/data.rs`, those of the checks in `limits/check.rs`, those of
 //! containers in `limits/docker.rs`, those of ZooKeeper in `limits/coord.rs`, those of the web role in `limits/web.rs`, those
 //! of devices in `limits/device.rs`, those of topics in `limits/broker.rs`, those of what payloads say in `limits/reading.rs`, those of what collects from
-//! instruments in `limits/collect.rs`, those of what machines watch in `limits/metrics.rs`.
+//! instruments in `limits/collect.rs`, those of what machines watch in `limits/metrics.rs`, those of `acopio top` in `limits/top.rs`.
 //! Relations between bounds are asserted at compile time at the end. Nothing here is logic.
 
 mod broker;
@@ -17,6 +17,7 @@ mod docker;
 mod metrics;
 mod reading;
 mod tls;
+mod top;
 mod web;
 
 use std::time::Duration;
@@ -32,6 +33,7 @@ pub(crate) use docker::*;
 pub(crate) use metrics::*;
 pub use reading::*;
 pub(crate) use tls::*;
+pub(crate) use top::*;
 pub(crate) use web::*;
 
 // ---- messages and frames ------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ pub(crate) struct Teller {
     quiet: bool,
     onward: String,
     told: String,
+    /// Not even damage is told: the terminal shows something else.
+    is_mute: bool,
     /// Lines that came damaged.
     pub(crate) damaged: u64,
 }
@@ -25,7 +27,12 @@ impl Teller {
     /// Of a read with these heads, that ends or follows.
     pub(crate) fn new(quiet: bool, config: &Config, follow: bool) -> Self {
         let onward = onward(config.heads().len(), (!follow).then_some(config.retry_for));
-        Self { quiet, onward, told: String::new(), damaged: 0 }
+        Self { quiet, onward, told: String::new(), is_mute: false, damaged: 0 }
+    }
+
+    /// Of a read that ends, of which nothing is told.
+    pub(crate) fn mute(config: &Config) -> Self {
+        Self { is_mute: true, ..Self::new(true, config, false) }
     }
 
     /// Tells of what happened, the same thing once.
@@ -56,7 +63,7 @@ impl Teller {
         match error {
             ReadError::Line { .. } => {
                 self.damaged += 1;
-                if self.damaged <= SEND_REFUSALS_SHOWN_MAX as u64 {
+                if self.damaged <= SEND_REFUSALS_SHOWN_MAX as u64 && !self.is_mute {
                     say(&error.to_string());
                 }
                 Ok(())

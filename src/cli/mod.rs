@@ -51,6 +51,8 @@ mod runtime;
 mod send;
 mod status;
 mod token;
+#[cfg(feature = "top")]
+mod top;
 #[cfg(feature = "lab")]
 mod torture;
 mod up;
@@ -194,6 +196,8 @@ enum Command {
     Note(note::NoteArgs),
     Watch(watch::Watch),
     Status(status::Status),
+    #[cfg(feature = "top")]
+    Top(top::Top),
     Devices(devices::Devices),
     Health(health::Health),
     Drain(drain::Drain),
@@ -296,6 +300,8 @@ fn run(cli: Cli) -> Result<Outcome> {
         Command::Note(args) => args.run(cli.global),
         Command::Watch(args) => args.run(cli.global),
         Command::Status(args) => args.run(cli.global),
+        #[cfg(feature = "top")]
+        Command::Top(args) => args.run(cli.global),
         Command::Devices(args) => args.run(cli.global),
         Command::Health(args) => args.run(cli.global),
         Command::Drain(args) => args.run(cli.global),

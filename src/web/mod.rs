@@ -3,7 +3,7 @@
 //!
 //! The paths are in `routes`, and those of the API in `api` (`question`: what is asked for, `reads` and `series`: what is
 //! read for it); `guard` keeps other sites' pages out. The cluster is followed once (`follow`) for all who look: the list
-//! (`values`, shown by `pages`), the sources (`board`), the streams (`live`); `cluster` asks the heads, and `page` shows
+//! (`values`, shown by `pages`), the sources (`board`), the streams (`live`); `cluster` is what heads say, as JSON, and `page` shows
 //! all of it. Each value is handed on to Redis if one is named (`redis`). There is no database here, and nothing is written
 //! to a disk.
 
@@ -52,7 +52,7 @@ use crate::peer_log::PeerLog;
 use crate::reading::{Rules, UnixNs};
 use crate::table::moment::now_ns;
 use crate::wire::source::SourceName;
-use crate::{limits, net};
+use crate::{limits, net, overview};
 use board::Board;
 use dato::Dato;
 use live::Live;
@@ -80,7 +80,7 @@ pub(crate) struct Config {
 /// What the handlers share.
 struct Web {
     host: String,
-    heads: cluster::Heads,
+    heads: overview::Heads,
     reads: reader::Config,
     keeper: Keeper,
     name: Option<SourceName>,
@@ -154,7 +154,7 @@ pub(crate) async fn run(config: Config, listener: TcpListener, shutdown: Cancell
     let reads = reader::Config::following(config.heads.clone());
     let web = Arc::new(Web {
         host: config.host,
-        heads: cluster::Heads::new(config.heads),
+        heads: overview::Heads::new(config.heads),
         reads: reads.clone(),
         keeper: Keeper::new(client),
         name: config.name,

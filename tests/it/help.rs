@@ -4,9 +4,9 @@ use std::process::Output;
 
 use crate::common::{self, Port};
 
-const SUBCOMMANDS: [&str; 25] = [
+const SUBCOMMANDS: [&str; 26] = [
     "up", "demo", "health", "head", "data", "client", "send", "collect", "read", "status", "devices", "drain", "key",
-    "token", "cert", "verify", "audit", "torture", "bench", "web", "zk", "device", "broker", "calc", "replay",
+    "top", "token", "cert", "verify", "audit", "torture", "bench", "web", "zk", "device", "broker", "calc", "replay",
 ];
 
 fn acopio(args: &[&str]) -> Output {
@@ -80,7 +80,7 @@ fn a_variable_is_a_flag() {
 
 #[test]
 fn the_head_of_this_machine_need_not_be_named() {
-    for subcommand in ["data", "client", "send", "read", "status", "devices", "drain"] {
+    for subcommand in ["data", "client", "send", "read", "status", "devices", "top", "drain"] {
         let help = text(&acopio(&[subcommand, "--help"]).stdout);
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
         let wanted = "--head <HOST:PORT> Heads of the cluster; several with commas, or the flag several times. Those that \

@@ -69,6 +69,7 @@ mod strangers;
 mod text_nodes;
 mod tls;
 mod tokens;
+mod top;
 mod torture;
 mod up;
 mod verify;

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use crate::client::Asker;
 use crate::client::reader::{Config, Message, Query};
 use crate::limits::{DEVICES_LAST_READ_MAX, DEVICES_LAST_READS_AT_ONCE, PLOT_TIME_DEFAULT};
-use crate::reading::{Reading, Rules, UnixNs, Value};
+use crate::reading::{Field, Reading, Rules, UnixNs, Value};
 use crate::wire::filter::SourceFilter;
 use crate::wire::id::RecordId;
 use crate::wire::source::SourceName;
@@ -20,6 +20,7 @@ use clap::builder::BoolishValueParser;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+pub(crate) use self::table::short;
 use self::table::table;
 use super::asked;
 use super::events::{Teller, each, look_for_notes, record, say};
@@ -203,33 +204,48 @@ impl Devices {
 
 /// What each said last: as the head heard it, or, of some, read by its id.
 async fn add_last(config: &Config, told: &mut [Told], rules: &Rules) -> Result<()> {
-    let unheard =
-        told.iter().map(|told| &told.device).filter(|device| device.last_text.is_none() && device.records > 0);
-    let mut asked = unheard
-        .filter_map(|device| Some((device.name.parse::<SourceName>().ok()?, device.last_id.parse::<RecordId>().ok()?)));
-    let (mut left, mut reads, mut texts) = (DEVICES_LAST_READ_MAX, JoinSet::new(), BTreeMap::new());
+    let unheard: Vec<_> = told.iter().filter_map(|told| unheard(&told.device)).collect();
+    let mut texts = last_texts(config, unheard, |config| Teller::new(true, config, false)).await?;
+    for Told { device, last, .. } in told {
+        device.last_text = device.last_text.take().or_else(|| texts.remove(&device.name));
+        *last = fields(device, rules).into_iter().map(Last::from).collect();
+    }
+    Ok(())
+}
+
+/// What a device says, if its last text is known.
+pub(crate) fn fields(device: &DeviceStatus, rules: &Rules) -> Vec<Field> {
+    let Some(text) = &device.last_text else { return Vec::new() };
+    Reading::new(device.name.parse().ok(), text.as_bytes(), UnixNs(device.last_ns), rules).fields
+}
+
+/// A device whose last message the head does not know, and that message.
+pub(crate) fn unheard(device: &DeviceStatus) -> Option<(SourceName, RecordId)> {
+    let is_unheard = device.last_text.is_none() && device.records > 0;
+    is_unheard.then(|| Some((device.name.parse().ok()?, device.last_id.parse().ok()?)))?
+}
+
+/// The texts of these messages by their sources, of so many as are read at most.
+pub(crate) async fn last_texts(
+    config: &Config,
+    unheard: impl IntoIterator<Item = (SourceName, RecordId)>,
+    teller: fn(&Config) -> Teller,
+) -> Result<BTreeMap<String, String>> {
+    let mut asked = unheard.into_iter().take(DEVICES_LAST_READ_MAX);
+    let (mut reads, mut texts) = (JoinSet::new(), BTreeMap::new());
     loop {
         while reads.len() < DEVICES_LAST_READS_AT_ONCE
-            && left > 0
             && let Some((name, id)) = asked.next()
         {
-            left -= 1;
             let config = config.clone();
             reads.spawn(async move {
-                let message = record(&config, id, name, &mut Teller::new(true, &config, false)).await?;
+                let message = record(&config, id, name, &mut teller(&config)).await?;
                 anyhow::Ok(message.map(|message| (name.to_string(), text_of(&message))))
             });
         }
-        let Some(read) = reads.join_next().await else { break };
+        let Some(read) = reads.join_next().await else { return Ok(texts) };
         texts.extend(read.context("a read of a last message")??);
     }
-    for Told { device, last, .. } in told {
-        device.last_text = device.last_text.take().or_else(|| texts.remove(&device.name));
-        let Some(text) = &device.last_text else { continue };
-        let reading = Reading::new(device.name.parse().ok(), text.as_bytes(), UnixNs(device.last_ns), rules);
-        *last = reading.fields.into_iter().map(Last::from).collect();
-    }
-    Ok(())
 }
 
 /// A payload as one line.
@@ -237,14 +253,19 @@ fn text_of(message: &Message) -> String {
     String::from_utf8_lossy(&message.payload).replace(char::is_control, " ")
 }
 
-impl From<crate::reading::Field> for Last {
-    fn from(field: crate::reading::Field) -> Self {
+impl From<Field> for Last {
+    fn from(field: Field) -> Self {
         let value = match field.value {
             Value::Number(number) => LastValue::Number(number),
             Value::Text(text) => LastValue::Text(text),
         };
         Self { field: field.name, value, unit: field.unit }
     }
+}
+
+/// The same as one line of text, or the message as it is.
+pub(crate) fn said(device: &DeviceStatus, fields: Vec<Field>) -> String {
+    table::said(device, &fields.into_iter().map(Last::from).collect::<Vec<_>>())
 }
 
 /// Asks one head after the other; what became of each, if none answers.

@@ -69,7 +69,7 @@ fn row(Told { device, last, mean }: &Told, is_of_means: bool) -> [String; 7] {
 }
 
 /// The last values, or else the last message as it is.
-fn said(device: &DeviceStatus, last: &[Last]) -> String {
+pub(super) fn said(device: &DeviceStatus, last: &[Last]) -> String {
     let values = last.iter().map(|Last { field, value, unit }| {
         let value = match value {
             LastValue::Number(number) => shown(*number),
@@ -92,7 +92,7 @@ fn shown(number: f64) -> String {
 }
 
 /// A time in one unit: 0.5s, 7s, 12m, 3h or 40d.
-fn short(seconds: f64) -> String {
+pub(crate) fn short(seconds: f64) -> String {
     match seconds {
         seconds if seconds < 10.0 && seconds.fract() != 0.0 => format!("{seconds:.1}s"),
         seconds if seconds < 120.0 => format!("{seconds:.0}s"),

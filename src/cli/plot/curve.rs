@@ -2,15 +2,15 @@
 
 /// What a curve is drawn on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Canvas {
-    pub(super) columns: usize,
-    pub(super) rows: usize,
-    pub(super) ink: Ink,
+pub(crate) struct Canvas {
+    pub(crate) columns: usize,
+    pub(crate) rows: usize,
+    pub(crate) ink: Ink,
 }
 
 /// What it is drawn with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ink {
+pub(crate) enum Ink {
     /// Two by four dots in each character.
     Braille,
     /// One star in each.
@@ -37,12 +37,12 @@ const LABEL_COLUMNS: usize = 10;
 
 impl Canvas {
     /// How many values have a place of their own.
-    pub(super) const fn places(self) -> usize {
+    pub(crate) const fn places(self) -> usize {
         self.columns.saturating_sub(LABEL_COLUMNS) * self.ink.dots().across
     }
 
     /// The lines of a curve through these values, evenly spaced, and the axis below it; nothing where a value is missing.
-    pub(super) fn draw(self, values: &[Option<f64>]) -> Vec<String> {
+    pub(crate) fn draw(self, values: &[Option<f64>]) -> Vec<String> {
         let Some(range) = Range::of(values) else { return Vec::new() };
         let Dots { across, down } = self.ink.dots();
         let (width, height) = (self.places(), self.rows * down);

@@ -9,17 +9,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 use clap::Args;
 
-use self::curve::{Canvas, Ink};
+pub(crate) use self::curve::{Canvas, Ink};
 use super::asked::Asked;
 use super::buckets::{Aggregate, Buckets, Series};
 use super::events::{Teller, each, look_for_notes, say};
 use super::moment::Zone;
 use super::readings::Readings;
 use super::{Global, Outcome, logging, print, runtime, values};
-use crate::client::reader::Query;
+use crate::client::reader::{Config, Query};
 use crate::limits::{PLOT_PLACES_MAX, PLOT_TIME_DEFAULT};
-use crate::reading::{Reading, UnixNs};
+use crate::reading::{Reading, Rules, UnixNs};
 use crate::wire::id::RecordId;
+use crate::wire::source::SourceName;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -77,6 +78,7 @@ impl Plot {
             })
             .await?;
             readings.told().iter().filter(|_| !global.quiet).for_each(|line| say(line));
+            curve.finish();
             let Some(text) = curve.draw(canvas, &zone, self.field.as_deref(), every) else {
                 say(&nothing(self.field.as_deref()));
                 return Ok(Outcome::Failed);
@@ -103,6 +105,33 @@ fn canvas() -> Canvas {
     Canvas { columns: columns.min(PLOT_PLACES_MAX), rows: rows.saturating_sub(4).max(4), ink }
 }
 
+/// The curve of the first number of a source in the last hour, for so many places, and the time each stands for; what is
+/// away is left out. Nothing is told meanwhile.
+///
+/// # Errors
+/// What keeps it from being read.
+pub(crate) async fn last_hour(
+    config: &Config,
+    source: SourceName,
+    rules: Rules,
+    places: usize,
+) -> Result<(Curve, Duration)> {
+    let sources = source.to_string().parse()?;
+    let query = span(Query { sources, partial: true, ..Query::default() }, false);
+    let every = nice(&query, places);
+    let (mut readings, mut teller) = (Readings::new(rules), Teller::mute(config));
+    each(config, Readings::of_notes(&query), &mut teller, |message| readings.take_note(message)).await?;
+    let mut curve = Curve::of_medians(every);
+    each(config, query, &mut teller, |message| {
+        if let Some(reading) = readings.read(message) {
+            curve.add(&reading, None);
+        }
+    })
+    .await?;
+    curve.finish();
+    Ok((curve, every))
+}
+
 /// The last hour where no beginning is given; the end is now at the latest.
 fn span(query: Query, has_since: bool) -> Query {
     let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()).unwrap_or(0);
@@ -121,7 +150,8 @@ fn nice(query: &Query, places: usize) -> Duration {
 }
 
 /// Buckets on their way to a curve.
-struct Curve {
+#[derive(Debug)]
+pub(crate) struct Curve {
     buckets: Buckets,
     unit: Option<String>,
     /// Each bucket and its value.
@@ -131,11 +161,16 @@ struct Curve {
 }
 
 impl Curve {
+    /// Medians of each such time, UTC.
+    pub(crate) fn of_medians(every: Duration) -> Self {
+        Self::new(Buckets::new(every, Aggregate::Median, Zone::utc()))
+    }
+
     const fn new(buckets: Buckets) -> Self {
         Self { buckets, unit: None, values: Vec::new(), readings: 0, out: 0 }
     }
 
-    fn add(&mut self, reading: &Reading, field: Option<&str>) {
+    pub(crate) fn add(&mut self, reading: &Reading, field: Option<&str>) {
         let found = match field {
             Some(name) => reading.field(name),
             None => reading.fields.iter().find(|field| field.number().is_some()),
@@ -149,10 +184,14 @@ impl Curve {
         self.buckets.make_room(&mut |start, said| take(values, start, said));
     }
 
-    /// The title, the curve, and the times of its ends; none if there is nothing to draw.
-    fn draw(&mut self, canvas: Canvas, zone: &Zone, field: Option<&str>, every: Duration) -> Option<String> {
+    /// All values came: the buckets that are still open are over.
+    pub(crate) fn finish(&mut self) {
         let values = &mut self.values;
         self.buckets.finish(&mut |start, said| take(values, start, said));
+    }
+
+    /// The title, the curve, and the times of its ends; none if there is nothing to draw.
+    pub(crate) fn draw(&self, canvas: Canvas, zone: &Zone, field: Option<&str>, every: Duration) -> Option<String> {
         let ((first, _), (last, _)) = (*self.values.first()?, *self.values.last()?);
         let unit = self.unit.as_ref().map_or_else(String::new, |unit| format!(" {unit}"));
         let mut title = format!("{}{unit}: median of each {}", field.unwrap_or("value"), values::show(every));
@@ -188,7 +227,6 @@ fn take(values: &mut Vec<(u64, Option<f64>)>, start: u64, said: super::buckets::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reading::Rules;
 
     #[test]
     fn a_place_of_the_curve_stands_for_a_nice_time() {
@@ -206,18 +244,19 @@ mod tests {
     #[test]
     fn the_title_says_what_is_drawn() {
         let (rules, _) = Rules::parse("*: temp °C 5..45");
-        let mut curve = Curve::new(Buckets::new(Duration::from_secs(60), Aggregate::Median, Zone::utc()));
+        let mut curve = Curve::of_medians(Duration::from_secs(60));
         for (minute, payload) in [(0, "21.5"), (0, "85"), (0, "22"), (1, "hola mundo"), (2, "23")] {
             let taken = UnixNs((1_795_234_260 + 60 * minute) * 1_000_000_000);
             curve.add(&Reading::new(None, payload.as_bytes(), taken, &rules), Some("temp"));
         }
+        curve.finish();
         let canvas = Canvas { columns: 60, rows: 4, ink: Ink::Plain };
         let text = curve.draw(canvas, &Zone::utc(), Some("temp"), Duration::from_secs(60)).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "temp °C: median of each 1m, 4 values, 1 of 3 empty, 1 out of range");
         assert!(lines[1].starts_with("   23.00 |") && lines[4].starts_with("   22.00 |"), "{text}");
         assert_eq!(lines[6], "          2026-11-21T04:11:00Z          2026-11-21T04:13:00Z");
-        let mut empty = Curve::new(Buckets::new(Duration::from_secs(60), Aggregate::Median, Zone::utc()));
+        let empty = Curve::of_medians(Duration::from_secs(60));
         assert_eq!(empty.draw(canvas, &Zone::utc(), None, Duration::from_secs(60)), None);
     }
 }

@@ -12,6 +12,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+pub(crate) use table::bytes;
 pub(crate) use table::columns;
 
 use super::heads::Heads;

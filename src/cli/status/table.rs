@@ -130,7 +130,7 @@ fn ping(ms: f64) -> String {
 }
 
 /// Bytes in one unit, with three digits or so.
-fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if count < 1000 {
         return format!("{count}B");
