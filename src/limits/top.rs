@@ -11,7 +11,7 @@ pub(crate) const TOP_KEYS_MAX: usize = 64;
 /// Least time between two reads of the hour of a source whose curve is shown.
 pub(crate) const TOP_CURVE_EVERY: Duration = Duration::from_secs(5);
 
-/// Time a read for a curve or a last value has; then it is begun anew if it is still wanted.
+/// Time a read for a curve has; then it is begun anew if it is still wanted.
 pub(crate) const TOP_READ_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// Characters of a filter: the longest name of a source has not many more.

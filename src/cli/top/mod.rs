@@ -30,12 +30,13 @@ use super::runtime::{self, EndsWith};
 use super::{Global, Outcome, asked, devices, plot};
 use crate::client::reader::Config;
 use crate::limits::{
-    TOP_EVERY, TOP_KEYS_MAX, TOP_READ_TIME_MAX, TOP_SYNCS_TIME_MAX, TOP_SYNCS_TIME_MIN, TOP_TEXT_BYTES_MAX,
+    DEVICES_LAST_READ_MAX, TOP_EVERY, TOP_KEYS_MAX, TOP_READ_TIME_MAX, TOP_SYNCS_TIME_MAX, TOP_SYNCS_TIME_MIN,
+    TOP_TEXT_BYTES_MAX, WEB_STATUS_TIME_MAX,
 };
 use crate::net;
 use crate::overview::{self, Paces};
 use crate::reading::Rules;
-use crate::wire::status::DevicesReport;
+use crate::wire::status::{DeviceStatus, DevicesReport};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -202,33 +203,37 @@ async fn ask(heads: net::Heads, config: Config, rules: Rules, answers: mpsc::Sen
     }
 }
 
-/// Last messages that no head knows, by the names of their sources: the id and the text. Each is read once.
+/// Last messages that no head knows, by the names of their sources: the id, and the text if it is there. Each is read once.
 #[derive(Default)]
-struct Lasts(BTreeMap<String, (String, String)>);
+struct Lasts(BTreeMap<String, (String, Option<String>)>);
 
 impl Lasts {
     /// Fills in what is known.
     fn fill(&mut self, report: &mut DevicesReport) {
         for device in report.devices.iter_mut().filter(|device| device.last_text.is_none()) {
             let known = self.0.get(&device.name).filter(|(id, _)| *id == device.last_id);
-            device.last_text = known.map(|(_, text)| text.clone());
+            device.last_text = known.and_then(|(_, text)| text.clone());
         }
         // They come in the order of their names.
         self.0.retain(|name, _| report.devices.binary_search_by(|device| device.name.cmp(name)).is_ok());
     }
 
-    /// Reads some of those that are still missing; whether it has new ones to show. What cannot be read now is tried again.
+    /// Reads some of those that are still missing; whether there were any. What takes too long is tried again.
     async fn read(&mut self, config: &Config, report: &DevicesReport) -> bool {
-        let unheard: Vec<_> = report.devices.iter().filter_map(devices::unheard).collect();
-        let read = timeout(TOP_READ_TIME_MAX, devices::last_texts(config, unheard, Teller::mute)).await;
+        let is_known = |device: &DeviceStatus| self.0.get(&device.name).is_some_and(|(id, _)| *id == device.last_id);
+        let missing = report.devices.iter().filter(|device| !is_known(device));
+        let missing: Vec<_> = missing.filter_map(|device| Some((device, devices::unheard(device)?))).collect();
+        let some: Vec<_> = missing.into_iter().take(DEVICES_LAST_READ_MAX).collect();
+        let asked = some.iter().map(|(_, unheard)| *unheard);
+        let read = timeout(WEB_STATUS_TIME_MAX, devices::last_texts(config, asked, Teller::mute)).await;
         let Ok(Ok(mut texts)) = read else { return false };
-        let before = self.0.len();
-        for device in &report.devices {
-            if let Some(mut text) = texts.remove(&device.name) {
+        for (device, _) in &some {
+            let text = texts.remove(&device.name).map(|mut text| {
                 text.truncate(text.floor_char_boundary(TOP_TEXT_BYTES_MAX));
-                self.0.insert(device.name.clone(), (device.last_id.clone(), text));
-            }
+                text
+            });
+            self.0.insert(device.name.clone(), (device.last_id.clone(), text));
         }
-        self.0.len() > before
+        !some.is_empty()
     }
 }

@@ -10,6 +10,7 @@ use super::view::{Shown, View};
 use crate::cli::plot::{Canvas, Ink};
 use crate::cli::{devices, status};
 use crate::limits::TOP_ALARM_LINES_ONE_OF;
+use crate::printable;
 use crate::table::moment::Zone;
 
 /// Columns of the data nodes on a terminal of 80: a name and the five beside it.
@@ -69,13 +70,14 @@ impl Rows<'_, '_> {
 }
 
 fn keys(view: &View) -> String {
+    let filter = printable::visible(&view.filter);
     if view.is_filtering {
-        return format!("filter: {}_   enter: keep it   esc: all sources", view.filter);
+        return format!("filter: {filter}_   enter: keep it   esc: all sources");
     }
     if view.curve.is_some() {
         return "esc: back   q: end".to_owned();
     }
-    let filter = if view.filter.is_empty() { "/: filter".to_owned() } else { format!("/: filter ({})", view.filter) };
+    let filter = if filter.is_empty() { "/: filter".to_owned() } else { format!("/: filter ({filter})") };
     format!("up, down: choose   enter: curve   s: order ({})   {filter}   q: end", view.order.name())
 }
 
@@ -202,7 +204,7 @@ fn curve(rows: &mut Rows<'_, '_>, area: Rect, told: &Told, shown: &Shown) {
     rows.part(Rect { height: 1, ..area }, &said, HEADING);
     let text = match &shown.read {
         None => "reading the last hour".to_owned(),
-        Some(Err(cause)) => format!("cannot read its last hour: {}", crate::printable::visible(cause)),
+        Some(Err(cause)) => format!("cannot read its last hour: {}", printable::visible(cause)),
         Some(Ok((curve, every))) => {
             // The last message, the title and the times of the ends, and the floor.
             let height = usize::from(area.height).saturating_sub(4).max(2);
@@ -212,7 +214,7 @@ fn curve(rows: &mut Rows<'_, '_>, area: Rect, told: &Told, shown: &Shown) {
         }
     };
     for (line, y) in text.lines().take(usize::from(area.height.saturating_sub(1))).zip(area.y + 1..) {
-        rows.part(Rect { y, height: 1, ..area }, &crate::printable::visible(line), Style::new());
+        rows.part(Rect { y, height: 1, ..area }, &printable::visible(line), Style::new());
     }
 }
 

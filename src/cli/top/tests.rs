@@ -11,7 +11,7 @@ use serde_json::json;
 use super::*;
 use crate::cli::plot::Curve;
 use crate::reading::{Reading, UnixNs};
-use crate::wire::status::{DeviceStatus, Lacking, MemberAway, NodeStatus, StatusReport};
+use crate::wire::status::{Lacking, MemberAway, NodeStatus, StatusReport};
 
 fn node(name: &str, reason: &str) -> NodeStatus {
     let state = if reason.is_empty() { "disponible" } else { "solo lectura" };
