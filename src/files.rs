@@ -145,6 +145,18 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)
 }
 
+/// What is told at the start of a folder in which every user of this machine gets in; none if it is not so. A folder that
+/// was there keeps its mode.
+#[must_use]
+pub(crate) fn open_to_everybody(folder: &Path) -> Option<String> {
+    // One that can't be looked at is told by who opens it.
+    let mode = fs::metadata(folder).ok()?.mode() & 0o777;
+    let shown = folder.display();
+    (mode & OTHERS != 0).then(|| {
+        format!("the folder {shown} is open to every user of this machine (mode {mode:03o}); chmod o-rwx {shown}")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,6 +190,11 @@ mod tests {
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&folder) & 0o027, mode(&file) & 0o137), (0, 0));
         assert_eq!((mode(folder.parent().unwrap()), mode(&file)), (mode(&folder), mode(&file)));
+        for (given, told) in [(0o750, false), (0o700, false), (0o751, true), (0o755, true), (0o777, true)] {
+            std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(given)).unwrap();
+            let said = open_to_everybody(&folder);
+            assert_eq!(said.is_some_and(|said| said.contains(&format!("(mode {given:o}); chmod o-rwx"))), told);
+        }
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
         create(&file).unwrap();
         assert_eq!(mode(&file), 0o644, "whoever gave it one meant it");

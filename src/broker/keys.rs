@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::zmq::{Keys, PublicKey};
-use crate::limits;
+use crate::{files, limits};
 
 /// The name of the files that [`create`] makes.
 const NAME: &str = "broker";
@@ -51,7 +51,7 @@ pub(crate) struct Files {
 pub(crate) fn create(dir: &Path) -> Result<Files, Error> {
     let keys = Keys::generate();
     let files = Files { public: dir.join(format!("{NAME}.key")), secret: dir.join(format!("{NAME}.key_secret")) };
-    std::fs::create_dir_all(dir).map_err(|source| refused(dir, source, "name another folder"))?;
+    files::create_folder(dir).map_err(|source| refused(dir, source, "name another folder"))?;
     let public = format!("    public-key = \"{}\"\n", keys.public().z85());
     let head = "# CURVE keys of acopio broker, in the form of ZeroMQ's certificates.\n";
     let secret = format!(

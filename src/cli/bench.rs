@@ -1,12 +1,12 @@
 //! `acopio bench`: flags of a measurement, its progress and its report.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::check::bench::{self, Check, Progress, Report, Role, STAMP_BYTES, Settings, Target};
-use crate::limits;
 use crate::wire::text::Dialect;
+use crate::{files, limits};
 use anyhow::{Context as _, Result, bail};
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
@@ -129,7 +129,8 @@ impl Bench {
         bar.finish_and_clear();
         let report = report?;
         if let Some(path) = &histogram {
-            std::fs::write(path, &report.histogram).with_context(|| {
+            let written = files::create(path).and_then(|mut file| file.write_all(report.histogram.as_bytes()));
+            written.with_context(|| {
                 format!("cannot write {}; name a file in a folder that is there with --histogram", path.display())
             })?;
         }

@@ -1,7 +1,7 @@
 //! What the measuring devices of a cluster on this machine need: a ZooKeeper, which is found where Debian's package puts
 //! it, and the znodes that hold for all of them.
 
-use std::fs;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::plan::{Devices, ZOO_CFG, ZooKeeper};
 use crate::coord::{self, Session, ZnodePath};
-use crate::limits;
+use crate::{files, limits};
 
 /// Where Debian's package has the program.
 const CLASSES: [&str; 2] = ["/usr/share/java/zookeeper.jar", "/usr/share/java/slf4j-simple.jar"];
@@ -86,10 +86,11 @@ pub(crate) fn prepare(devices: &Devices, dir: &Path) -> Result<(), Error> {
         let path = path.to_owned();
         move |source| Error::Folder { path, source }
     };
-    fs::create_dir_all(&data).map_err(failed(&data))?;
+    files::create_folder(&data).map_err(failed(&data))?;
     let data = data.canonicalize().map_err(failed(&data))?;
     let settings = dir.join(ZOO_CFG);
-    fs::write(&settings, zoo_cfg(port, &data)).map_err(failed(&settings))
+    let written = files::create(&settings).and_then(|mut file| file.write_all(zoo_cfg(port, &data).as_bytes()));
+    written.map_err(failed(&settings))
 }
 
 fn free(address: SocketAddr, flag: &'static str) -> Result<(), Error> {

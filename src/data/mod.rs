@@ -76,8 +76,8 @@ pub(crate) use crate::wire::record;
 pub(crate) use config::Config;
 pub(crate) use start::boot_id;
 
-use crate::limits;
 use crate::metrics::door;
+use crate::{files, limits};
 use commit::Commit;
 use current::LogError;
 use desk::Desk;
@@ -133,6 +133,9 @@ pub(crate) enum Error {
 /// The folder or the log can't be opened, or the log is poisoned.
 pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let folder = Folder::open(&config.dir, &config.name)?;
+    if let Some(said) = files::open_to_everybody(&config.dir) {
+        tracing::warn!("{said}");
+    }
     let disk = folder.disk().clone();
     let ended = run_on(config, disk, &Executor::Thread, shutdown).await;
     drop(folder);

@@ -91,11 +91,11 @@ pub(crate) use network::{Network, NoNetwork};
 pub(crate) use secured::Secured;
 pub(crate) use shares::Share;
 
-use crate::limits;
 use crate::lock::{Lock, Role};
 use crate::metrics::door;
 use crate::net::{Listener, Stream, Turn};
 use crate::wire::said::Said;
+use crate::{files, limits};
 use registro::Registro;
 use shelf::Shelf;
 use state::Head;
@@ -136,6 +136,9 @@ impl From<Listener> for Doors {
 pub(crate) async fn run(config: Config, doors: Doors, shutdown: CancellationToken) -> Result<(), Error> {
     // Two heads in one registro could not be told apart; and whoever comes second removes nothing of the first one's.
     let _lock = Lock::take(&config.logs, Role::Head, "head")?;
+    if let Some(said) = files::open_to_everybody(&config.logs) {
+        tracing::warn!("{said}");
+    }
     let registro = Registro::open(&config.logs, config.keep_registro, config.clock.clone())?;
     let shelf = Shelf::Path(config.logs.join(cluster::FILE));
     run_on(config, registro, shelf, doors, shutdown).await;

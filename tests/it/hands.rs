@@ -586,7 +586,11 @@ fn data_and_logs_are_not_for_everybody() {
     open_to_others(outer.path(), &mut found);
     assert_eq!(found, [""; 0]);
     assert!(dir.join("data1/data.txt").exists() && dir.join("head").exists());
-    // A folder that was there keeps its mode, and so does a file.
+    for secret in ["head/cluster.key", "data1/node.key"] {
+        assert_eq!(dir.join(secret).metadata().unwrap().permissions().mode() & 0o777, 0o600, "{secret}");
+    }
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("is open to every user"), "what it made is not");
+    // A folder that was there keeps its mode, and so does a file; whoever starts on it is told.
     let made = outer.path().join("made");
     fs::DirBuilder::new().mode(0o755).create(&made).unwrap();
     fs::set_permissions(&made, fs::Permissions::from_mode(0o755)).unwrap();
@@ -595,6 +599,14 @@ fn data_and_logs_are_not_for_everybody() {
     command.args(["data", "--head", &head.at(), "--dir"]).arg(&made);
     let node = Process::start(command);
     node.wait_for("registered as");
+    assert_eq!(node.count("made is open to every user of this machine (mode 755); chmod o-rwx"), 1, "{}", node.all());
+    let logs = outer.path().join("logs");
+    fs::create_dir(&logs).unwrap();
+    fs::set_permissions(&logs, fs::Permissions::from_mode(0o757)).unwrap();
+    let mut command = acopio();
+    command.args(["head", "--listen", "127.0.0.1:0", "--logs"]).arg(&logs);
+    let other = Process::start(command);
+    other.wait_for("logs is open to every user of this machine (mode 757); chmod o-rwx");
     assert_eq!(made.metadata().unwrap().permissions().mode() & 0o777, 0o755);
     assert_eq!(made.join("data.txt").metadata().unwrap().permissions().mode() & 0o137, 0);
 }

@@ -171,7 +171,7 @@ fn free_ports(wanted: usize) -> Result<u16, Error> {
 pub(crate) async fn calm(dir: &std::path::Path, within: Duration) -> std::io::Result<()> {
     let deadline = Instant::now() + within;
     let path = dir.join("calm.tmp");
-    let mut file = std::fs::File::create(&path)?;
+    let mut file = crate::files::create(&path)?;
     let mut quick = 0;
     while quick < limits::BENCH_CALM_SYNCS && Instant::now() < deadline {
         let start = Instant::now();

@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 
 use super::verdict::Message;
 use crate::data::segments::sealed_id;
-use crate::limits;
 use crate::wire::record;
+use crate::{files, limits};
 
 /// The file that fills a disk.
 const FILLER: &str = "filler";
@@ -42,7 +42,7 @@ impl SmallDisk {
     /// # Errors
     /// Whatever keeps it from being written, but for the lack of room that it is to bring about.
     pub(crate) fn fill(&self) -> io::Result<()> {
-        let mut file = OpenOptions::new().create(true).append(true).open(self.dir.join(FILLER))?;
+        let mut file = files::open(files::options().create(true).append(true), &self.dir.join(FILLER))?;
         let mut piece = vec![0; limits::READ_BUFFER_BYTES];
         while !piece.is_empty() {
             match file.write(&piece) {
@@ -71,7 +71,7 @@ impl SmallDisk {
     /// A file can't be copied.
     pub(crate) fn keep(self) -> io::Result<()> {
         let beside = self.dir.with_extension("kept");
-        fs::create_dir_all(&beside)?;
+        files::create_folder(&beside)?;
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
             if entry.file_name() != FILLER && entry.file_type()?.is_file() {

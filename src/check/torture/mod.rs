@@ -25,8 +25,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::cluster::child;
-use crate::limits;
 use crate::wire::id::ClientId;
+use crate::{files, limits};
 use disk::SmallDisk;
 use history::History;
 use plan::{Kind, Mix, Shape};
@@ -168,7 +168,7 @@ pub(crate) async fn run(settings: Settings, shutdown: CancellationToken) -> Resu
     let mut disk = None;
     if kinds.contains(&Kind::Full) {
         let dir = cluster::folder(&settings.dir, small + 1);
-        fs::create_dir(&dir).map_err(|source| Error::Folder { path: dir.clone(), source })?;
+        files::create_folder(&dir).map_err(|source| Error::Folder { path: dir.clone(), source })?;
         let bytes = limits::TORTURE_DISK_BYTES_MIN + settings.bytes_of_a_node();
         match SmallDisk::mount(&dir, bytes) {
             Ok(mounted) => disk = Some(mounted),
@@ -198,7 +198,7 @@ pub(crate) async fn run(settings: Settings, shutdown: CancellationToken) -> Resu
 
 fn prepare(dir: &Path) -> Result<(), Error> {
     let failed = |source| Error::Folder { path: dir.to_owned(), source };
-    crate::files::create_folder(dir).map_err(failed)?;
+    files::create_folder(dir).map_err(failed)?;
     if fs::read_dir(dir).map_err(failed)?.next().is_some() {
         return Err(Error::NotEmpty { dir: dir.to_owned() });
     }
