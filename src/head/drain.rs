@@ -274,6 +274,11 @@ impl Head {
                 NotChanged::Copies => format!(
                     "{replicas} copies, at least {least}, make no sense: say 1 to 8, and no more at least than in all"
                 ),
+                NotChanged::Worn => {
+                    "a dataNode said that they were changed 1,000,000,000 times, the most there can be; found \
+                     another cluster, without it"
+                        .to_owned()
+                }
                 NotChanged::NotThrough => format!("the change before this one is not through: {}", self.waits_for()),
                 NotChanged::TooFew { .. } => {
                     "nothing was kept in this cluster yet: start heads with --replicas and --min-copies".to_owned()

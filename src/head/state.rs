@@ -34,16 +34,14 @@ use super::takeovers::Takeovers;
 use super::tokens::Tokens;
 use super::tries::Tries;
 use super::visits::Visits;
-use crate::ledger::frames;
+use crate::ledger::frames::{self, NotARoster};
 use crate::ledger::heard::Registered;
 use crate::ledger::held::{Report, State};
-use crate::ledger::roster::TooMany;
 use crate::limits;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame, Messages, Numbers, SyncMode};
 use crate::wire::id::RecordId;
 use crate::wire::ledger::LedgerId;
-use crate::wire::peer::is_name;
 use crate::wire::status::DevicesSummary;
 use crate::wire::text::{DESCONECTADO, NO_DISPONIBLE, NO_HAY_DATANODES};
 
@@ -479,13 +477,9 @@ impl Head {
     /// It is greater than a roster may be.
     pub(crate) fn node_noted(&self, entry: &NodeEntry, roster: frame::Roster) -> Result<(), Refusal> {
         let Some(node) = entry.id else { return Ok(()) };
-        let is_name = |name: &str| name.is_empty() || is_name(name, limits::NODE_NAME_BYTES_MAX);
-        if roster.members.iter().any(|member| !is_name(&member.name)) {
-            return Err(Refusal::new(Code::Protocol, "its roster has a name that is none; it is closed"));
-        }
-        let too_many = |error: TooMany| Refusal::new(Code::Protocol, error.to_string());
-        let roster = frames::of_roster(roster).map_err(too_many)?;
-        self.cluster.heard.borrow_mut().noted(node, roster).map_err(too_many)?;
+        let refused = |error: NotARoster| Refusal::new(Code::Protocol, error.to_string());
+        let roster = frames::of_roster(roster).map_err(refused)?;
+        self.cluster.heard.borrow_mut().noted(node, roster).map_err(|error| refused(error.into()))?;
         self.decide();
         Ok(())
     }
@@ -508,8 +502,7 @@ impl Head {
         if let Some(told) = telling.as_mut() {
             told.append(&mut reports);
             if told.len() > limits::HOLDS_ALL_MAX {
-                let text = format!("it keeps something of more than {} ledgers", limits::HOLDS_ALL_MAX);
-                return Err(Refusal::new(Code::Protocol, text));
+                return Err(keeps_too_many());
             }
             if more {
                 return Ok(());
@@ -534,7 +527,13 @@ impl Head {
             let text = format!("it says of ledger {ledger}, which this head writes, what is not so; it is closed");
             return Err(Refusal::new(Code::Protocol, text));
         }
-        self.cluster.heard.borrow_mut().holds(node, all, reports);
+        let mut heard = self.cluster.heard.borrow_mut();
+        heard.holds(node, all, reports);
+        // What comes later has the same bound, or a node could go on for ever.
+        if heard.kept_of(node) > limits::HOLDS_ALL_MAX {
+            return Err(keeps_too_many());
+        }
+        drop(heard);
         self.core.borrow_mut().over(node, over);
         self.apply();
         self.decide();
@@ -631,3 +630,7 @@ pub(crate) const STOPPING: &str = "the head stops";
 
 /// A node leaves because it was asked to.
 pub(crate) const LEAVING: &str = "it leaves in order";
+
+fn keeps_too_many() -> Refusal {
+    Refusal::new(Code::Protocol, format!("it keeps something of more than {} ledgers", limits::HOLDS_ALL_MAX))
+}

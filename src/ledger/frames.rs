@@ -5,8 +5,10 @@ use std::ops::Range;
 use super::entries::EntrySet;
 use super::held::{Held, Report, State};
 use super::roster::{Copies, Founding, Generation, Roster, TooMany};
-use crate::limits::{HOLDS_MAX, LACKING_MAX};
+use crate::limits::{HOLDS_MAX, LACKING_MAX, NODE_NAME_BYTES_MAX};
 use crate::wire::frame::{self, Frame, HoldState, Numbers};
+use crate::wire::ledger::LedgerId;
+use crate::wire::peer::is_name;
 
 /// Holds frames of these reports. What a node says first is everything, and one frame at least.
 pub(crate) fn holds(reports: Vec<Report>, everything: bool) -> Vec<Frame> {
@@ -95,19 +97,62 @@ pub(crate) fn roster(roster: &Roster) -> frame::Roster {
     frame::Roster { copies, foundings, members: members.collect() }
 }
 
+/// Why what a peer says of the roster is not believed. It would be written down, and told to everybody.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum NotARoster {
+    /// It is greater than a roster may be.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+    /// A member has a name that is none.
+    #[error("its roster has a name that is none; it is closed")]
+    Name,
+    /// A member has a generation that none comes to.
+    #[error("its roster says of a dataNode that it came and went {0} times; it is closed")]
+    Generation(u32),
+    /// So many copies there can't be.
+    #[error(
+        "its roster wants {replicas} copies, at least {least}, in change {generation}, which can't be; it is closed"
+    )]
+    Copies {
+        /// R.
+        replicas: u8,
+        /// M.
+        least: u8,
+        /// The generation.
+        generation: u32,
+    },
+    /// No head has this incarnation.
+    #[error("its roster was founded by a head of incarnation {0}; there is none from 2^30 on, and it is closed")]
+    Founding(u32),
+}
+
 /// The roster that a frame tells.
 ///
 /// # Errors
-/// It is greater than a roster may be.
-pub(crate) fn of_roster(told: frame::Roster) -> Result<Roster, TooMany> {
+/// It is greater than a roster may be, or says what can't be.
+pub(crate) fn of_roster(told: frame::Roster) -> Result<Roster, NotARoster> {
     let mut roster = Roster::default();
     if let Some(frame::CopiesWanted { replicas, least, before, generation }) = told.copies {
-        roster.set_copies(Copies { replicas, least, before, generation });
+        let copies = Copies { replicas, least, before, generation };
+        if !copies.is_possible() {
+            return Err(NotARoster::Copies { replicas, least, generation });
+        }
+        roster.set_copies(copies);
     }
     for frame::Founding { time_ns, head } in told.foundings {
+        // It has the bounds of a ledger's, whose name begins with it.
+        if !(LedgerId { incarnation: head, number: 0 }).is_valid() {
+            return Err(NotARoster::Founding(head.0));
+        }
         roster.found(Founding { time_ns, head })?;
     }
     for frame::Member { node, generation, name } in told.members {
+        if !name.is_empty() && !is_name(&name, NODE_NAME_BYTES_MAX) {
+            return Err(NotARoster::Name);
+        }
+        if !Generation(generation).is_possible() {
+            return Err(NotARoster::Generation(generation));
+        }
         roster.set(node, Generation(generation), &name)?;
     }
     Ok(roster)
@@ -185,16 +230,16 @@ mod tests {
 
         #[test]
         fn rosters_round_trip(
-            members in prop::collection::btree_map(0..1_u64 << 60, (1..u32::MAX, "[a-z]{0,9}"), 0..20),
-            copies in prop::option::of((1..9_u8, any::<[u8; 2]>(), any::<u32>())),
+            members in prop::collection::btree_map(0..1_u64 << 60, (1..1_000_000_000_u32, "[a-z]{0,9}"), 0..20),
+            copies in prop::option::of((1..9_u8, 1..9_u8, 1..9_u8, 0..1_000_000_000_u32)),
             foundings in prop::collection::vec((any::<u64>(), 0..1_u32 << 30), 0..4),
         ) {
             let mut said = Roster::default();
             for (node, (generation, name)) in members {
                 said.set(NodeId(node), Generation(generation), &name).unwrap();
             }
-            if let Some((replicas, [least, before], generation)) = copies {
-                said.set_copies(Copies { replicas, least, before, generation });
+            if let Some((replicas, least, before, generation)) = copies {
+                said.set_copies(Copies { replicas, least: least.min(replicas), before, generation });
             }
             for (time_ns, head) in foundings {
                 said.found(Founding { time_ns, head: Incarnation(head) }).unwrap();
@@ -225,6 +270,46 @@ mod tests {
     fn a_roster_that_is_too_great_is_refused() {
         let founding = |n: u32| frame::Founding { time_ns: n.into(), head: Incarnation(n) };
         let told = frame::Roster { foundings: (0..17).map(founding).collect(), ..frame::Roster::default() };
-        assert_eq!(of_roster(told), Err(TooMany::Foundings));
+        assert_eq!(of_roster(told), Err(NotARoster::TooMany(TooMany::Foundings)));
+    }
+
+    /// Each of these was once believed: it stopped a head, or stood in everybody's files for good.
+    #[test]
+    fn a_roster_that_says_what_can_not_be_is_refused() {
+        let copies = |replicas, least, before, generation| frame::Roster {
+            copies: Some(frame::CopiesWanted { replicas, least, before, generation }),
+            ..frame::Roster::default()
+        };
+        let last = 1_000_000_000;
+        for possible in [copies(1, 1, 1, 1), copies(8, 8, 8, last), copies(3, 2, 8, 0)] {
+            assert!(of_roster(possible.clone()).is_ok(), "{possible:?}");
+        }
+        for (replicas, least, before, generation) in [
+            (0, 0, 1, 2),
+            (1, 0, 1, 2),
+            (2, 3, 1, 2),
+            (9, 1, 1, 2),
+            (255, 255, 255, 2),
+            (1, 1, 0, 2),
+            (1, 1, 9, 2),
+            (1, 1, 1, last + 1),
+        ] {
+            let told = of_roster(copies(replicas, least, before, generation));
+            assert_eq!(told, Err(NotARoster::Copies { replicas, least, generation }));
+        }
+        let member = |generation, name: &str| frame::Roster {
+            members: vec![frame::Member { node: NodeId(1), generation, name: name.to_owned() }],
+            ..frame::Roster::default()
+        };
+        assert!(of_roster(member(last, "data1")).is_ok() && of_roster(member(1, "")).is_ok());
+        for generation in [0, last + 1, u32::MAX] {
+            assert_eq!(of_roster(member(generation, "data1")), Err(NotARoster::Generation(generation)));
+        }
+        for name in ["a b", "a\nroster", "a,b", &"x".repeat(NODE_NAME_BYTES_MAX + 1)] {
+            assert_eq!(of_roster(member(7, name)), Err(NotARoster::Name), "{name:?}");
+        }
+        let founding = frame::Founding { time_ns: 1, head: Incarnation(1 << 30) };
+        let told = frame::Roster { foundings: vec![founding], ..frame::Roster::default() };
+        assert_eq!(of_roster(told), Err(NotARoster::Founding(1 << 30)));
     }
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::id::{Incarnation, NodeId};
+use crate::limits::REPLICAS_MAX;
 
 /// Most identities in a roster, those that are out included: they must be remembered, or older news would bring them back.
 pub(crate) const IDENTITIES_MAX: usize = 1024;
@@ -48,6 +49,16 @@ impl Generation {
 
     /// `in`, and noted by M others before.
     const NOTED: Self = Self(7);
+
+    /// The last there is: `out`, for good. None comes near it by what people do; whoever claims one behind it is not believed,
+    /// so that the numbers never run over.
+    const LAST: Self = Self(1_000_000_000);
+
+    /// Whether an identity can have come to it.
+    #[must_use]
+    pub(crate) const fn is_possible(self) -> bool {
+        self.0 > 0 && self.0 <= Self::LAST.0
+    }
 
     /// How the identity counts.
     #[must_use]
@@ -102,7 +113,7 @@ impl Generation {
     pub(crate) const fn joining(self) -> Option<Self> {
         match self.standing() {
             Standing::Unknown => Some(Self(6)),
-            Standing::Out => Some(Self(self.lap() + 1)),
+            Standing::Out if self.0 < Self::LAST.0 => Some(Self(self.lap() + 1)),
             _ => None,
         }
     }
@@ -176,6 +187,25 @@ impl Copies {
     #[must_use]
     pub(crate) const fn founded(replicas: u8, least: u8) -> Self {
         Self { replicas, least, before: least, generation: 1 }
+    }
+
+    /// The last generation there is, as [`Generation::LAST`].
+    const LAST: u32 = 1_000_000_000;
+
+    /// Whether M is one that R copies can have, and both are numbers that there may be.
+    #[must_use]
+    pub(crate) fn is_possible(self) -> bool {
+        let fits = |copies: u8| (1..=REPLICAS_MAX).contains(&copies.into());
+        fits(self.replicas)
+            && fits(self.before)
+            && (1..=self.replicas).contains(&self.least)
+            && self.generation <= Self::LAST
+    }
+
+    /// The generation behind this one, if there is one.
+    #[must_use]
+    pub(crate) fn next_generation(self) -> Option<u32> {
+        (self.generation < Self::LAST).then(|| self.generation + 1)
     }
 
     /// M for reads.

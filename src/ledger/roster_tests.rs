@@ -56,6 +56,10 @@ fn each_step_is_a_greater_generation() {
     assert_eq!(seen, [lap, lap].concat());
     assert_eq!(Generation::FOUNDER.promoted(), Some(Generation(7)));
     assert!(Generation::FOUNDER.is_in() && !Generation::FOUNDER.gets_ledgers() && Generation(7).gets_ledgers());
+    // The last of all is out for good, and nothing runs over.
+    assert_eq!((Generation::LAST.standing(), Generation::LAST.joining()), (Standing::Out, None));
+    assert!(Generation::LAST.is_possible() && !Generation(Generation::LAST.0 + 1).is_possible());
+    assert_eq!((Generation(u32::MAX).joining(), Generation(u32::MAX - 1).out()), (None, Some(Generation(u32::MAX))));
     assert_eq!((Generation(7).joining(), Generation(7).promoted(), Generation(7).out()), (None, None, None));
 }
 

@@ -29,8 +29,10 @@ pub(crate) enum NotChanged {
     Away,
     /// Its state does not allow that.
     Standing(Standing),
-    /// M and R are not 1 ≤ M ≤ R.
+    /// M and R are not 1 ≤ M ≤ R, or R is too great.
     Copies,
+    /// They were changed as often as there are numbers for it, or somebody in the roster says so.
+    Worn,
     /// M was changed before, and that is not through yet.
     NotThrough,
     /// The roster is full.
@@ -64,7 +66,7 @@ impl Heard {
         if !self.roster.is_empty() || founders.iter().any(noted) {
             return Err(NotChanged::Founded);
         }
-        if copies.least == 0 || copies.least > copies.replicas {
+        if !copies.is_possible() {
             return Err(NotChanged::Copies);
         }
         if founders.len() < copies.least.into() {
@@ -132,7 +134,9 @@ impl Heard {
     /// They make no sense, or the change before is not through.
     pub(crate) fn change_copies(&mut self, replicas: u8, least: u8) -> Result<(), NotChanged> {
         let old = self.roster.copies().ok_or(NotChanged::TooFew { least: least.into() })?;
-        if least == 0 || least > replicas {
+        let generation = old.next_generation().ok_or(NotChanged::Worn)?;
+        let new = Copies { replicas, least, before: old.least, generation };
+        if !new.is_possible() {
             return Err(NotChanged::Copies);
         }
         if (old.replicas, old.least) == (replicas, least) {
@@ -141,8 +145,7 @@ impl Heard {
         if old.before != old.least {
             return Err(NotChanged::NotThrough);
         }
-        let generation = old.generation.saturating_add(1);
-        self.set_copies(Copies { replicas, least, before: old.least, generation });
+        self.set_copies(new);
         Ok(())
     }
 
@@ -354,8 +357,9 @@ impl Heard {
     /// A change of M is through, once nothing stands in its way. Reads count with it from then on.
     fn finish_copies(&mut self) {
         let Some(copies) = self.roster.copies().filter(|copies| copies.before != copies.least) else { return };
-        if self.copies_wait_for(copies).is_none() {
-            let generation = copies.generation.saturating_add(1);
+        if self.copies_wait_for(copies).is_none()
+            && let Some(generation) = copies.next_generation()
+        {
             self.set_copies(Copies { before: copies.least, generation, ..copies });
         }
     }

@@ -149,6 +149,8 @@ pub(crate) struct Heard {
     ledgers: BTreeMap<LedgerId, Known>,
     /// Let go whole by somebody: nobody owes them, now and later.
     gone: BTreeMap<Incarnation, EntrySet>,
+    /// Ranges of them.
+    gone_ranges: usize,
     /// Ledgers to look at.
     touched: BTreeSet<LedgerId>,
     /// Ledgers that nobody present promises.
@@ -177,6 +179,7 @@ impl Heard {
             nodes: BTreeMap::new(),
             ledgers: BTreeMap::new(),
             gone: BTreeMap::new(),
+            gone_ranges: 0,
             touched: BTreeSet::new(),
             orphans: BTreeSet::new(),
             blockers: BTreeMap::new(),
@@ -220,6 +223,12 @@ impl Heard {
     #[must_use]
     pub(crate) fn is_gone(&self, ledger: LedgerId) -> bool {
         self.gone.get(&ledger.incarnation).is_some_and(|numbers| numbers.contains(ledger.number))
+    }
+
+    /// How much this head keeps of what a node told: its ledgers, and the ranges of those that were let go, by whomever.
+    #[must_use]
+    pub(crate) fn kept_of(&self, node: NodeId) -> usize {
+        self.nodes.get(&node).map_or(0, |known| known.ledgers.len()).max(self.gone_ranges)
     }
 
     /// What a node holds, as it told. A read begins with it.
@@ -366,7 +375,10 @@ impl Heard {
                     for ledger in touched {
                         self.drop_hold(node, ledger);
                     }
-                    self.gone.entry(incarnation).or_default().insert_range(numbers);
+                    let gone = self.gone.entry(incarnation).or_default();
+                    let before = gone.pieces();
+                    gone.insert_range(numbers);
+                    self.gone_ranges = self.gone_ranges.saturating_sub(before) + gone.pieces();
                 }
             }
         }
