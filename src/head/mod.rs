@@ -29,6 +29,8 @@ mod feeds;
 mod flow;
 mod follow;
 mod framed_client;
+#[cfg(test)]
+mod fuzz;
 mod gate;
 mod guests;
 mod heartbeat;
