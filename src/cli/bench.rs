@@ -12,7 +12,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::heads::{self, TlsArgs};
+use super::heads::{self, Access};
 use super::status::{Format, columns};
 use super::{Global, Outcome, logging, print, runtime, values};
 
@@ -26,8 +26,9 @@ Examples:
   acopio bench --rate 50000 --histogram latency.hgrm
       times at a rate, corrected for coordinated omission
   acopio bench --dialect line --clients 8 --format json | jq .messages_per_s
-  acopio bench --head 10.0.0.5:5000 --for 30s
-      a cluster that runs: its messages stay there
+  acopio bench --head 10.0.0.5:5000 --for 30s --token-file load.token
+      a cluster that runs: its messages stay there, and reading them back takes
+      a token for write,read
 
 Its own cluster is in a folder below the one for temporary files, which may be
 no real disk: name another with --dir. It is removed in the end unless it was
@@ -42,7 +43,7 @@ pub(crate) struct Bench {
     #[arg(long, env = "ACOPIO_BENCH_HEAD", value_name = "HOST:PORT", value_delimiter = ',', value_parser = heads::head)]
     head: Vec<String>,
     #[command(flatten)]
-    tls: TlsArgs,
+    access: Access,
     /// Connections; they go to the heads in turn
     #[arg(long, env = "ACOPIO_BENCH_CLIENTS", value_name = "N", default_value_t = 100,
         value_parser = clap::value_parser!(u64).range(1..=limits::BENCH_CLIENTS_MAX as u64))]
@@ -174,6 +175,12 @@ impl Bench {
         if dialect == Dialect::Raw && in_flight > 1 {
             bail!("a raw client waits for the answer to each message; leave out --in-flight or choose --dialect line");
         }
+        let access = self.access.read()?;
+        if dialect == Dialect::Raw && access.token.is_some() {
+            bail!(
+                "a raw connection of this measurement says no token; leave out --token-file or choose --dialect line"
+            );
+        }
         if clients.saturating_mul(in_flight) > limits::BENCH_IN_FLIGHT_ALL_MAX {
             let most = limits::BENCH_IN_FLIGHT_ALL_MAX;
             bail!("--clients times --in-flight is more than {most}; lower one of them");
@@ -200,7 +207,7 @@ impl Bench {
         };
         Ok(Settings {
             target,
-            net: self.tls.net()?,
+            access,
             clients,
             in_flight,
             size,

@@ -1,9 +1,10 @@
 //! `acopio bench`: every dialect is measured and read back, on a cluster of its own and on one that runs.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Output;
 
-use crate::common::{Head, acopio};
+use crate::common::{Head, acopio, ran};
 
 fn bench(args: &[&str]) -> (Output, serde_json::Value) {
     let mut command = acopio();
@@ -120,5 +121,34 @@ fn what_cannot_be_measured_is_refused() {
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{error}");
         assert!(error.contains(wanted), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn a_head_that_asks_for_a_token_is_measured_with_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (tokens, secret) = (at("tokens"), at("load.token"));
+    let mut command = acopio();
+    command.args(["token", "new", "--tokens", &tokens, "--role", "write,read", "load"]);
+    let (code, said, _) = ran(command);
+    assert_eq!(code, Some(0));
+    std::fs::write(&secret, said).unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let head = Head::start(dir.path(), &["--clients", "token", "--tokens", &tokens]);
+    let _node = head.node(dir.path(), 1, &[]);
+    for dialect in ["framed", "line"] {
+        let (output, report) = bench(&["--head", &head.at(), "--dialect", dialect, "--token-file", &secret]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(report["check"] == "good" && report["acknowledged"].as_u64() > Some(0), "{report:#}");
+    }
+    for (more, wanted) in [
+        (&["--dialect", "framed"][..], "asks clients for a token"),
+        (&["--dialect", "raw", "--token-file", &secret], "choose --dialect line"),
+    ] {
+        let mut command = acopio();
+        command.args(["bench", "--head", &head.at(), "--for", "100ms"]).args(more);
+        let (code, _, said) = ran(command);
+        assert!(code == Some(1) && said.contains(wanted), "{said}");
     }
 }

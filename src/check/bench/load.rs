@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::latency::Latency;
 use super::talk::{Settled, Talk, TalkError};
 use crate::limits;
-use crate::net::{Net, Stream};
+use crate::net::{Access, Stream};
 use crate::wire::id::ClientId;
 use crate::wire::text::Dialect;
 use tokio_util::sync::CancellationToken;
@@ -46,8 +46,8 @@ enum Cause {
 /// What the load is made of.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// How heads are dialled.
-    pub(crate) net: Net,
+    /// How heads are dialled, and the token that each connection says.
+    pub(crate) access: Access,
     /// Heads, `host:port` each: connections go to one after the other.
     pub(crate) heads: Vec<String>,
     /// Connections.
@@ -107,7 +107,7 @@ impl Ready {
             let Some(head) = settings.heads.get(connection % settings.heads.len().max(1)) else { break };
             let number = u32::try_from(connection).unwrap_or(u32::MAX);
             let talk = Talk::new(settings.dialect, settings.run, number, settings.size);
-            let opened = timeout(limits::HANDSHAKE_TIME_MAX, handshake(&settings.net, head, talk)).await;
+            let opened = timeout(limits::HANDSHAKE_TIME_MAX, handshake(&settings.access, head, talk)).await;
             open.push(opened.unwrap_or(Err(Cause::Silent)).map_err(|cause| LoadError { head: head.clone(), cause })?);
         }
         Ok(Self { settings, open })
@@ -140,10 +140,10 @@ impl Ready {
     }
 }
 
-async fn handshake(net: &Net, head: &str, mut talk: Talk) -> Result<(Stream, Talk, BytesMut), Cause> {
-    let mut stream = net.dial(head, None).await?;
+async fn handshake(access: &Access, head: &str, mut talk: Talk) -> Result<(Stream, Talk, BytesMut), Cause> {
+    let mut stream = access.net.dial(head, None).await?;
     let (mut out, mut input) = (BytesMut::new(), BytesMut::with_capacity(limits::READ_BUFFER_BYTES_MIN));
-    talk.begin(&mut out, ClientId::of_library(rand::random())).map_err(TalkError::from)?;
+    talk.begin(&mut out, ClientId::of_library(rand::random()), access.token).map_err(TalkError::from)?;
     stream.write_all(&out).await?;
     while !talk.is_open(&mut input)? {
         if stream.read_buf(&mut input).await? == 0 {

@@ -26,7 +26,7 @@ use crate::client;
 use crate::client::reader::{self, ReadError};
 use crate::cluster::{child, keys};
 use crate::limits;
-use crate::net::Net;
+use crate::net::Access;
 use crate::wire::status::NodeStatus;
 use crate::wire::text::Dialect;
 use tokio_util::sync::CancellationToken;
@@ -36,8 +36,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Settings {
     /// A cluster that runs, or one that is started.
     pub(crate) target: Target,
-    /// How heads are dialled.
-    pub(crate) net: Net,
+    /// How heads are dialled, and the token that is said to them.
+    pub(crate) access: Access,
     /// Connections.
     pub(crate) clients: usize,
     /// Messages that each has in flight; 1 in the raw dialect.
@@ -263,10 +263,11 @@ async fn measure(
 ) -> Result<Report, Error> {
     let run: u32 = rand::random();
     let since = SystemTime::now();
-    let from = reader::Config { net: settings.net.clone(), ..heads.clone().into() };
+    let Access { token, net } = settings.access.clone();
+    let from = reader::Config { token, net, ..heads.clone().into() };
     let before_all = reported(&from).await?;
     let load = load::Settings {
-        net: settings.net.clone(),
+        access: settings.access.clone(),
         heads,
         clients: settings.clients,
         in_flight: settings.in_flight,

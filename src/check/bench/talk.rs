@@ -10,7 +10,9 @@ use crate::wire::error::Refusal;
 use crate::wire::frame::{self, Frame, FrameError, StoreBuilder};
 use crate::wire::id::ClientId;
 use crate::wire::peer::{self, Unconfirmed};
-use crate::wire::text::{CONFIRMACION, Dialect, FRAMED_CLIENT_OPENING, PETICION, RECIBIDO};
+use crate::wire::said::Introduction;
+use crate::wire::secret::{Secret, TOKEN};
+use crate::wire::text::{CONFIRMACION, Dialect, PETICION, RECIBIDO, framed_client_opening};
 
 /// Bytes of a message that say whose and which it is; the rest is filler.
 pub(crate) const STAMP_BYTES: usize = STAMP_RUN + STAMP_NUMBER;
@@ -80,13 +82,20 @@ impl Talk {
         Self { dialect, base, message, first: 1, waiting, unanswered: 0, confirmed: false, open: false, pong: None }
     }
 
-    /// What is said first.
-    pub(crate) fn begin(&self, out: &mut BytesMut, client: ClientId) -> Result<(), FrameError> {
+    /// What is said first; a raw connection says no token.
+    pub(crate) fn begin(&self, out: &mut BytesMut, client: ClientId, token: Option<Secret>) -> Result<(), FrameError> {
         match self.dialect {
             Dialect::Raw => out.extend_from_slice(PETICION.as_bytes()),
-            Dialect::Line => out.extend_from_slice(format!("{PETICION}\n").as_bytes()),
+            Dialect::Line => {
+                out.extend_from_slice(PETICION.as_bytes());
+                if let Some(secret) = &token {
+                    out.extend_from_slice(format!(" {TOKEN}").as_bytes());
+                    out.extend_from_slice(secret.expose());
+                }
+                out.extend_from_slice(b"\n");
+            }
             Dialect::Framed => {
-                out.extend_from_slice(FRAMED_CLIENT_OPENING);
+                out.extend_from_slice(&framed_client_opening(&Introduction { said: None, token }));
                 Frame::Hello { client, text: false }.encode(out)?;
             }
         }
