@@ -33,6 +33,7 @@ mod failures;
 mod fake_head;
 mod forty;
 mod framed_dialect;
+mod fuzz;
 mod half_open;
 mod hands;
 mod heads;
