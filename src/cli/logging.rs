@@ -103,8 +103,10 @@ pub(crate) fn start_with(global: Global, routine: bool, files: &[LogFile<'_>]) -
     let own = if global.quiet { Level::ERROR } else { own };
     // The heartbeat's routine is for its file; the screen gets it only when asked.
     let wanted = filter_fn(move |meta| {
-        let is_routine = [BEAT, CLIENTES, crate::head::ACCESS].iter().any(|one| is_below(meta.target(), one));
-        interesting(meta, own) && (routine || !is_routine) && meta.target() != SAID
+        let is_routine = [BEAT, CLIENTES].iter().any(|one| is_below(meta.target(), one));
+        // Whoever comes and what is refused is said beside these already.
+        let is_for_files = meta.target() == SAID || is_below(meta.target(), crate::head::ACCESS);
+        interesting(meta, own) && (routine || !is_routine) && !is_for_files
     });
     layers.push(layer(io::stderr, io::stderr().is_terminal()).with_filter(wanted).boxed());
     let most = LevelFilter::DEBUG;
