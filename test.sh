@@ -121,7 +121,7 @@ run_tests() {
     (export CARGO_TARGET_DIR=target/features; renice -n 19 "$BASHPID" >/dev/null; features_stand_alone) \
         >target/features.log 2>&1 &
     features=$!
-    RUST_TEST_THREADS=4 cargo test --locked --all-features --no-fail-fast --lib --test it --test power_loss || failed=1
+    RUST_TEST_THREADS=3 cargo test --locked --all-features --no-fail-fast --lib --test it --test power_loss || failed=1
     cargo test --locked --all-features --doc || failed=1
     wait "$containers" || failed=1
     cat target/docker-tests.log
