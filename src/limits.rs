@@ -651,6 +651,15 @@ pub(crate) const SCREEN_LINES_MAX: usize = 1024;
 /// Time that what still waits to be shown has at the end of `acopio up`: a terminal that stands still ends nobody's patience.
 pub(crate) const SCREEN_END_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// Connections through one link: a data node has one and dials the next when that is lost.
+pub(crate) const LINK_CONNECTIONS_MAX: usize = 64;
+
+/// Bytes a link takes at once in one direction.
+pub(crate) const LINK_BUFFER_BYTES: usize = 16 * 1024;
+
+/// Orders that wait for who watches over one process of `acopio up`: what a person types faster is refused.
+pub(crate) const UP_ORDERS_MAX: usize = 8;
+
 // ---- the command line -----------------------------------------------------------------------------------------------
 
 /// Longest duration that a flag takes: a year is surely a mistake.

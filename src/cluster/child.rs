@@ -102,20 +102,22 @@ impl Running {
         self.lines.take()?.await.ok().flatten()
     }
 
-    /// Has the process open its log files anew.
-    pub(crate) fn hang_up(&self) {
-        if let Some(pid) = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
-            let _gone_already = kill_process(pid, Signal::HUP);
-        }
+    /// What [`listens`](Self::listens) waits for, for who waits for other things as well; nothing the second time.
+    pub(crate) fn readiness(&mut self) -> Option<oneshot::Receiver<()>> {
+        self.listens.take()
+    }
+
+    /// Sends the process a signal: it was not waited for yet, so the id is its own. Whether it was there to get it.
+    pub(crate) fn signal(&self, signal: Signal) -> bool {
+        let pid = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        pid.is_some_and(|pid| kill_process(pid, signal).is_ok())
     }
 
     /// Asks the process to end, and kills it at `deadline`; whether it ended in order.
     pub(crate) async fn end(mut self, deadline: Instant) -> bool {
-        let pid = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        // It is not waited for yet, so the id is still its own; it may be gone all the same.
-        if let Some(pid) = pid {
-            let _gone_already = kill_process(pid, Signal::TERM);
-        }
+        self.signal(Signal::TERM);
+        // A paused one hears of it only when it goes on.
+        self.signal(Signal::CONT);
         let in_order = timeout_at(deadline, self.child.wait()).await.is_ok();
         if !in_order {
             drop(self.child.kill().await);

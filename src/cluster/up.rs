@@ -1,22 +1,22 @@
 //! `acopio up`: starts the cluster, watches over it, starts again what dies, and ends it in order.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
-use super::child::{self, End, Running};
+use super::child::{self, Running};
+use super::control::{Control, Links};
 use super::files;
 use super::plan::{self, Kind, Member};
 use super::screen::Screen;
-use super::{keys, tail, typed};
+use super::watcher::{Condition, Shared, Watcher, after};
+use super::{fault, keys, tail, typed};
 use crate::key::file::of_a_new_one;
 use crate::limits;
 use crate::lock::{Lock, Role};
@@ -69,6 +69,9 @@ pub(crate) enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// There is no link to be had between data nodes and heads.
+    #[error("there is no port for the links that data nodes dial: {0}; end other programs, or raise ulimit -n")]
+    Link(std::io::Error),
     /// The head ended before it listened.
     #[error("the head did not start: {0}")]
     Head(String),
@@ -85,16 +88,6 @@ pub(crate) enum Error {
     /// Another cluster runs in the folder.
     #[error(transparent)]
     InUse(#[from] crate::lock::Error),
-}
-
-/// What every watcher of a member shares.
-struct Shared {
-    program: PathBuf,
-    verbose: bool,
-    restart_after: Option<Duration>,
-    screen: Screen,
-    /// The processes that run, by the names of their members.
-    pids: RefCell<BTreeMap<String, u32>>,
 }
 
 /// The members of one kind that are watched over.
@@ -134,15 +127,16 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
     if let Some(devices) = &settings.plan.devices {
         super::devices::prepare(devices, dir)?;
     }
-    let members = settings.plan.members(has_address);
+    let mut members = settings.plan.members(has_address);
     let new_key = keys::hand_out(&members)?;
-    let shared = Rc::new(Shared {
-        program: settings.program.clone(),
-        verbose: settings.verbose,
-        restart_after: settings.restart_after,
-        screen: screen.clone(),
-        pids: RefCell::default(),
-    });
+    // Where nobody can cut them, data nodes dial the heads themselves.
+    let can_cut = std::io::stdin().is_terminal() || settings.plan.web.is_some();
+    let links =
+        if can_cut { Links::lay(&mut members, &settings.plan.head_addresses()).await } else { Ok(Links::default()) };
+    let links = links.map_err(Error::Link)?;
+    let (program, restart_after) = (settings.program.clone(), settings.restart_after);
+    let shared = Rc::new(Shared::new(program, settings.verbose, restart_after, screen.clone(), members.clone()));
+    let control = Control::new(Rc::clone(&shared), links);
     if let Some(web) = settings.plan.web {
         screen.say(format!("The page: http://{web}/"));
     }
@@ -164,13 +158,18 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = &mut over => break,
-                Some(_enter) = typed.recv() => suggest(&settings, &members, &shared),
+                Some(line) = typed.recv() => {
+                    if control.line(&line) {
+                        suggest(&settings, &members, &shared);
+                    }
+                }
             }
         }
     }
     let devices = if settings.plan.devices.is_some() { "devices, " } else { "" };
     let topics = if settings.plan.brokers { "the topics, then " } else { "" };
     screen.end(format!("stopping: {devices}clients, then {topics}the head, then the data nodes"));
+    control.connect_all();
     end(groups, &screen).await;
     if matches!(started, Ok(true)) {
         files::summarise(&members, &screen);
@@ -195,7 +194,7 @@ async fn start(
             }
         }
         let mut running = Running::start(&shared.program, shared.verbose, member, &shared.screen)?;
-        shared.runs(member, &running);
+        shared.runs(member, &running, Condition::Up);
         let ready = if member.kind == Kind::Head {
             tokio::select! {
                 ready = head_listens(&mut running) => ready,
@@ -214,7 +213,7 @@ async fn start(
             && ready.is_ok()
         {
             let stop = group.shutdown.clone();
-            group.watchers.spawn_local(watch(member.clone(), running, Rc::clone(shared), stop));
+            group.watchers.spawn_local(Watcher::new(member.clone(), Rc::clone(shared), stop).run(running));
         }
         ready?;
         if shutdown.is_cancelled() {
@@ -246,74 +245,6 @@ async fn head_listens(running: &mut Running) -> Result<(), Error> {
             "it does not listen after {:?}; see what it said above, or whether this machine is overloaded",
             limits::UP_START_TIME_MAX
         ))),
-    }
-}
-
-/// Watches over one process and starts it again, until the end is asked for; the process that runs then.
-async fn watch(
-    member: Member,
-    first: Running,
-    shared: Rc<Shared>,
-    stop: CancellationToken,
-) -> Option<(String, Running)> {
-    let mut running = Some(first);
-    // Its logs are opened anew when those of `up` would be.
-    let mut hangups = signal(SignalKind::hangup()).ok();
-    loop {
-        if let Some(mut child) = running.take() {
-            let pid = child.pid().unwrap_or_default();
-            tokio::select! {
-                () = hung_up(&mut hangups) => {
-                    child.hang_up();
-                    running = Some(child);
-                    continue;
-                }
-                end = child.ended() => {
-                    shared.told_of_end(&member, pid, &end);
-                    if shared.stays_ended(&member, &end) {
-                        stop.cancelled().await;
-                        return None;
-                    }
-                }
-                () = stop.cancelled() => return Some((format!("{} (pid {pid})", member.name), child)),
-            }
-        }
-        tokio::select! {
-            () = after(shared.restart_after) => {}
-            () = stop.cancelled() => return None,
-        }
-        match Running::start(&shared.program, shared.verbose, &member, &shared.screen) {
-            Ok(child) => {
-                shared.runs(&member, &child);
-                shared.screen.say(format!("{} runs again, pid {}", member.name, shared.pid(&member)));
-                running = Some(child);
-            }
-            Err(error) => shared.screen.say(error.to_string()),
-        }
-    }
-}
-
-impl Shared {
-    fn runs(&self, member: &Member, running: &Running) {
-        self.pids.borrow_mut().insert(member.name.clone(), running.pid().unwrap_or_default());
-    }
-
-    fn pid(&self, member: &Member) -> u32 {
-        self.pids.borrow().get(&member.name).copied().unwrap_or_default()
-    }
-
-    fn told_of_end(&self, member: &Member, pid: u32, end: &End) {
-        let next = match self.restart_after {
-            _ if self.stays_ended(member, end) => "it was drained or told to end, and is not started again".to_owned(),
-            None => "it is not started again (--restart-after never)".to_owned(),
-            Some(after) => format!("it is started again in {}", humantime::format_duration(after)),
-        };
-        self.screen.say(format!("{} (pid {pid}) {}; {next}", member.name, end.words));
-    }
-
-    /// A data node that ends without an error was asked to: a drained one must not come back.
-    fn stays_ended(&self, member: &Member, end: &End) -> bool {
-        end.in_order && member.kind == Kind::Data
     }
 }
 
@@ -391,6 +322,10 @@ fn suggest(settings: &Settings, members: &[Member], shared: &Shared) {
     if let Some(devices) = &settings.plan.devices {
         suggest_devices(devices, &acopio, members, shared);
     }
+    if std::io::stdin().is_terminal() {
+        screen.say("Or break it from here: a key with its number, then Enter:");
+        fault::KEYS.lines().for_each(|line| screen.say(format!("  {line}")));
+    }
     screen.say("Enter shows this again, Ctrl-C stops everything. Times are UTC.\n");
 }
 
@@ -414,22 +349,6 @@ fn suggest_devices(devices: &plan::Devices, acopio: &str, members: &[Member], sh
     if let Some(device) = members.iter().find(|member| member.kind == Kind::Device) {
         let (name, pid) = (&device.name, shared.pid(device));
         screen.say(format!("  kill -9 {pid}    # ends {name}: if it leads, another one does some seconds later"));
-    }
-}
-
-/// Resolves at the next SIGHUP; never if those can't be watched for.
-async fn hung_up(hangups: &mut Option<Signal>) {
-    match hangups {
-        Some(hangups) => drop(hangups.recv().await),
-        None => std::future::pending().await,
-    }
-}
-
-/// Resolves after a time, or never.
-async fn after(time: Option<Duration>) {
-    match time {
-        Some(time) => sleep(time).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -31,6 +31,7 @@ mod ending;
 mod failover;
 mod failures;
 mod fake_head;
+mod faults;
 mod forty;
 mod framed_dialect;
 mod fuzz;

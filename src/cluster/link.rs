@@ -66,7 +66,7 @@ async fn serve(listener: TcpListener, to: SocketAddr, from: Option<IpAddr>, link
             biased;
             Some(_ended) = connections.join_next() => {}
             Ok((socket, _)) = listener.accept() => {
-                if connections.len() < limits::TORTURE_RELAY_CONNECTIONS_MAX {
+                if connections.len() < limits::LINK_CONNECTIONS_MAX {
                     connections.spawn(connect(socket, to, from, link.clone()));
                 }
             }
@@ -97,7 +97,7 @@ async fn copy(
     link: &watch::Receiver<Link>,
 ) -> io::Result<()> {
     let mut changes = link.clone();
-    let mut buffer = vec![0; limits::TORTURE_RELAY_BUFFER_BYTES];
+    let mut buffer = vec![0; limits::LINK_BUFFER_BYTES];
     loop {
         carries(link).await?;
         changes.mark_unchanged();
