@@ -14,7 +14,7 @@ mod copies;
 pub(crate) mod drill;
 pub(crate) mod folders;
 mod promises;
-mod registro;
+pub(crate) mod registro;
 pub(crate) mod sort;
 pub(crate) mod sources;
 #[cfg(feature = "lab")]

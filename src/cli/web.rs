@@ -1,17 +1,19 @@
 //! `acopio web`: flags of the role that takes values over HTTP.
 
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cluster;
 use crate::limits;
 use crate::reading::Rules;
-use crate::web::{self, Target};
+use crate::web::{self, Classroom, Target};
 use crate::wire::source::SourceName;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::heads::Heads;
@@ -80,6 +82,9 @@ pub(crate) struct Web {
     /// Folder of the logs: web.log
     #[arg(long, env = "ACOPIO_LOGS", value_name = "DIR", default_value = "logs/web")]
     logs: PathBuf,
+    /// Be told the state of the cluster on standard input, and hand on orders on standard output: `acopio up` does that
+    #[arg(long, hide = true, env = "ACOPIO_CLASSROOM", value_parser = BoolishValueParser::new())]
+    classroom: bool,
     /// Stop in order when standard input ends
     #[arg(long, hide = true, env = "ACOPIO_UNTIL_STDIN_CLOSES", value_parser = BoolishValueParser::new())]
     until_stdin_closes: bool,
@@ -89,7 +94,8 @@ impl Web {
     /// Serves until it is told to stop.
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[LogFile { dir: &self.logs, name: "web", takes: Takes::All, beside_data: false }])?;
-        let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
+        // Who is told something on standard input sees its end there.
+        let ends_with = runtime::EndsWith::service(self.until_stdin_closes && !self.classroom);
         runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| self.serve(shutdown).await)
             .map(runtime::done)
     }
@@ -104,6 +110,7 @@ impl Web {
             keep_for: self.keep_for,
             values: usize::try_from(self.values).unwrap_or(usize::MAX),
             redis,
+            classroom: if self.classroom { Some(classroom(&shutdown)?) } else { None },
             rules: self.rules.as_deref().map_or_else(|| Ok(Rules::default()), asked::rules)?,
         };
         let listener = TcpListener::bind(&self.listen);
@@ -113,4 +120,27 @@ impl Web {
         web::run(config, listener, shutdown).await;
         Ok(())
     }
+}
+
+/// The pipes of `up`: a thread reads the state, and ends the role where it ends; another one writes orders.
+fn classroom(shutdown: &CancellationToken) -> Result<Classroom> {
+    let (state, states) = watch::channel(String::new());
+    let (orders, mut ordered) = mpsc::channel::<String>(limits::UP_ORDERS_MAX);
+    let ends = shutdown.clone();
+    runtime::thread("state", move || {
+        let mut input = BufReader::new(io::stdin());
+        let mut line = String::new();
+        while let Ok(1..) = input.by_ref().take(limits::UP_STATE_BYTES_MAX).read_line(&mut line) {
+            state.send_replace(line.trim_end().to_owned());
+            line.clear();
+        }
+        ends.cancel();
+    })?;
+    runtime::thread("orders", move || {
+        while let Some(order) = ordered.blocking_recv() {
+            // Without `up` there is nobody to break anything.
+            drop(writeln!(io::stdout(), "{order}"));
+        }
+    })?;
+    Ok(Classroom { state: states, orders })
 }

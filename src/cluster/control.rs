@@ -65,6 +65,16 @@ impl Control {
         Self { shared, links, heads, cut: RefCell::default() }
     }
 
+    /// Whether nothing passes between a data node and the heads.
+    pub(crate) fn is_cut(&self, name: &str) -> bool {
+        self.cut.borrow().contains(name)
+    }
+
+    /// Whether any of them is.
+    pub(crate) fn any_cut(&self) -> bool {
+        !self.cut.borrow().is_empty()
+    }
+
     fn shape(&self) -> Shape {
         Shape { nodes: self.links.0.len(), heads: self.heads.len() }
     }
@@ -75,7 +85,7 @@ impl Control {
             Ok(Command::Help) => return true,
             Ok(Command::Mend) => self.mend(),
             Ok(Command::Break(fault)) => self.breaks(fault),
-            Err(error) => self.shared.screen.say(error.to_string()),
+            Err(error) => self.shared.say(error.to_string()),
         }
         false
     }
@@ -84,7 +94,7 @@ impl Control {
         let node = |place: usize| self.links.0.get(place - 1);
         let order = |name: Option<&String>, order| {
             if let Some(Err(cause)) = name.map(|name| self.shared.order(name, order)) {
-                self.shared.screen.say(cause);
+                self.shared.say(cause);
             }
         };
         match fault {
@@ -102,12 +112,13 @@ impl Control {
     }
 
     fn cuts(&self, node: &Node) {
+        self.shared.changes();
         if self.cut.borrow_mut().insert(node.name.clone()) {
             node.set(Link::Stalled);
             let name = &node.name;
-            self.shared.screen.say(format!("{name} is cut: nothing passes between it and the heads; r connects it"));
+            self.shared.say(format!("{name} is cut: nothing passes between it and the heads; r connects it"));
         } else {
-            self.shared.screen.say(format!("{} is cut already", node.name));
+            self.shared.say(format!("{} is cut already", node.name));
         }
     }
 
@@ -120,7 +131,8 @@ impl Control {
         for node in &self.links.0 {
             if self.cut.borrow_mut().remove(&node.name) {
                 node.set(Link::Open);
-                self.shared.screen.say(format!("{} is connected again", node.name));
+                self.shared.changes();
+                self.shared.say(format!("{} is connected again", node.name));
             }
         }
         for member in self.shared.members.iter().filter(|member| matches!(member.kind, Kind::Head | Kind::Data)) {

@@ -7,6 +7,7 @@
 //! This stands above the roles: it starts and stops them and knows nothing of the wire.
 
 pub(crate) mod child;
+mod classroom;
 mod control;
 #[cfg(feature = "device")]
 pub(crate) mod devices;
@@ -17,6 +18,7 @@ pub(crate) mod files;
 pub(crate) mod keys;
 pub(crate) mod link;
 pub(crate) mod plan;
+mod readback;
 pub(crate) mod said;
 pub(crate) mod screen;
 pub(crate) mod solo;
@@ -24,6 +26,7 @@ pub(crate) mod tail;
 mod typed;
 pub(crate) mod up;
 mod watcher;
+mod ways;
 
 /// What a head says on standard error, before its address, once it listens: `up` waits for it.
 pub(crate) const LISTENING: &str = "listening on ";

@@ -1,21 +1,27 @@
 //! `acopio up`: starts the cluster, watches over it, starts again what dies, and ends it in order.
 
+use std::cell::RefCell;
 use std::io::IsTerminal as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, interval, timeout};
 
-use super::child::{self, Running};
+use super::child::{self, Running, Talk};
+use super::classroom::Classroom;
 use super::control::{Control, Links};
 use super::files;
 use super::plan::{self, Kind, Member};
+use super::readback::{self, Found};
 use super::screen::Screen;
 use super::watcher::{Condition, Shared, Watcher, after};
+use super::ways::Ways;
 use super::{fault, keys, tail, typed};
 use crate::key::file::of_a_new_one;
 use crate::limits;
@@ -134,30 +140,45 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
     let links =
         if can_cut { Links::lay(&mut members, &settings.plan.head_addresses()).await } else { Ok(Links::default()) };
     let links = links.map_err(Error::Link)?;
-    let (program, restart_after) = (settings.program.clone(), settings.restart_after);
-    let shared = Rc::new(Shared::new(program, settings.verbose, restart_after, screen.clone(), members.clone()));
-    let control = Control::new(Rc::clone(&shared), links);
+    members.iter_mut().filter(|member| member.kind == Kind::Web).for_each(|web| web.args.push("--classroom".into()));
+    let ways = Arc::<Mutex<Ways>>::default();
+    let screen = screen.with_ways(Arc::clone(&ways));
+    let (state, states) = watch::channel(String::new());
+    let (orders, mut ordered) = mpsc::channel(limits::UP_ORDERS_MAX);
+    let talk = settings.plan.web.map(|_| Talk { states, orders });
+    let shared = Rc::new(Shared::new(&settings, screen.clone(), members.clone(), talk));
+    let control = Rc::new(Control::new(Rc::clone(&shared), links));
     if let Some(web) = settings.plan.web {
         screen.say(format!("The page: http://{web}/"));
     }
     let mut groups = Kind::STOP_ORDER.map(|kind| (kind, Group::new()));
+    let shown = CancellationToken::new();
+    let ways_shown = tail::show_ways(members.clone(), screen.clone(), Arc::clone(&ways), shown.clone());
+    let ways_shown = tokio::task::spawn_local(ways_shown);
     let started = start(&settings.plan, &members, &shared, &mut groups, &shutdown).await;
     if matches!(started, Ok(true)) {
-        let shown = CancellationToken::new();
-        let _ends = shown.clone().drop_guard();
-        for member in &members {
-            tokio::task::spawn_local(tail::show(member.clone(), screen.clone(), shown.clone()));
-        }
         introduce(&settings, &members, &shared);
         if let Some(path) = new_key {
             screen.say(of_a_new_one(&path));
         }
         let mut typed = typed::lines();
         let mut over = pin!(after(settings.run_for));
+        let found = Rc::<RefCell<Found>>::default();
+        let heads = settings.plan.head_addresses();
+        let (looks, looked) = (Rc::clone(&found), Arc::clone(&ways));
+        let mut look = pin!(readback::look(Rc::clone(&shared), Rc::clone(&control), looked, heads, looks));
+        let mut classroom = Classroom::new(Rc::clone(&shared), Rc::clone(&control), Arc::clone(&ways), found);
+        let mut ticks = interval(limits::UP_STATE_EVERY);
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = &mut over => break,
+                () = &mut look, if settings.plan.web.is_some() => {}
+                _ = ticks.tick(), if settings.plan.web.is_some() => {
+                    let now = classroom.state(SystemTime::now());
+                    state.send_if_modified(|before| *before != now && { *before = now; true });
+                }
+                Some(line) = ordered.recv() => drop(control.line(&line)),
                 Some(line) = typed.recv() => {
                     if control.line(&line) {
                         suggest(&settings, &members, &shared);
@@ -171,6 +192,8 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
     screen.end(format!("stopping: {devices}clients, then {topics}the head, then the data nodes"));
     control.connect_all();
     end(groups, &screen).await;
+    shown.cancel();
+    drop(ways_shown.await);
     if matches!(started, Ok(true)) {
         files::summarise(&members, &screen);
     }
@@ -193,7 +216,7 @@ async fn start(
                 () = shutdown.cancelled() => return Ok(false),
             }
         }
-        let mut running = Running::start(&shared.program, shared.verbose, member, &shared.screen)?;
+        let mut running = shared.start(member)?;
         shared.runs(member, &running, Condition::Up);
         let ready = if member.kind == Kind::Head {
             tokio::select! {

@@ -3,23 +3,25 @@
 //! A signal goes to the process that is held here and was not waited for yet, so never to another one that got its number.
 //! What happens to its files happens while it is down.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::process::Signal as Posix;
+use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::child::{End, Running};
+use super::child::{self, End, Running, Talk};
 use super::keys;
 use super::plan::{Kind, Member};
 use super::screen::Screen;
+use super::up::Settings;
 use crate::data::synced;
 use crate::limits;
 
@@ -39,7 +41,8 @@ pub(crate) enum Order {
 }
 
 /// How a member is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Condition {
     /// It runs, and was ready when it was last asked to be.
     Up,
@@ -66,7 +69,13 @@ pub(crate) struct Shared {
     pub(crate) restart_after: Option<Duration>,
     pub(crate) screen: Screen,
     pub(crate) members: Vec<Member>,
+    /// How the page is talked to, if there is one.
+    pub(crate) talk: Option<Talk>,
     seen: RefCell<BTreeMap<String, Seen>>,
+    /// The last lines about what was done and what came of it.
+    said: RefCell<VecDeque<String>>,
+    /// When anything changed about a member.
+    changed: Cell<Instant>,
 }
 
 /// What is known of a member.
@@ -77,18 +86,64 @@ struct Seen {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        program: PathBuf,
-        verbose: bool,
-        restart_after: Option<Duration>,
-        screen: Screen,
-        members: Vec<Member>,
-    ) -> Self {
-        Self { program, verbose, restart_after, screen, members, seen: RefCell::default() }
+    pub(crate) fn new(settings: &Settings, screen: Screen, members: Vec<Member>, talk: Option<Talk>) -> Self {
+        Self {
+            program: settings.program.clone(),
+            verbose: settings.verbose,
+            restart_after: settings.restart_after,
+            screen,
+            members,
+            talk,
+            seen: RefCell::default(),
+            said: RefCell::default(),
+            changed: Cell::new(Instant::now()),
+        }
+    }
+
+    /// Says what was done, or what came of it.
+    pub(crate) fn say(&self, text: String) {
+        let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let mut said = self.said.borrow_mut();
+        said.push_back(format!("{} {text}", now.get(11..19).unwrap_or_default()));
+        while said.len() > limits::UP_SAID_MAX {
+            said.pop_front();
+        }
+        self.screen.say(text);
+    }
+
+    /// The last of these lines, the oldest first.
+    pub(crate) fn said(&self) -> Vec<String> {
+        self.said.borrow().iter().cloned().collect()
+    }
+
+    /// Starts a member's process.
+    ///
+    /// # Errors
+    /// The system can't.
+    pub(crate) fn start(&self, member: &Member) -> Result<Running, child::Error> {
+        let talk = self.talk.as_ref().filter(|_| member.kind == Kind::Web);
+        Running::start_talking(&self.program, self.verbose, member, &self.screen, talk)
+    }
+
+    /// Something about a member is not as it was.
+    pub(crate) fn changes(&self) {
+        self.changed.set(Instant::now());
+    }
+
+    /// When that was last.
+    pub(crate) fn changed(&self) -> Instant {
+        self.changed.get()
+    }
+
+    /// Whether all heads and data nodes run that are to.
+    pub(crate) fn all_up(&self) -> bool {
+        let mut members = self.members.iter().filter(|member| matches!(member.kind, Kind::Head | Kind::Data));
+        members.all(|member| matches!(self.condition(&member.name), Some(Condition::Up | Condition::Over)))
     }
 
     /// Remembers that a process was started.
     pub(crate) fn runs(&self, member: &Member, running: &Running, condition: Condition) {
+        self.changes();
         let (mut seen, pid) = (self.seen.borrow_mut(), running.pid().unwrap_or_default());
         let orders = seen.remove(&member.name).and_then(|seen| seen.orders);
         seen.insert(member.name.clone(), Seen { pid, condition, orders });
@@ -105,6 +160,7 @@ impl Shared {
     }
 
     fn set(&self, member: &Member, condition: Condition) {
+        self.changes();
         if let Some(seen) = self.seen.borrow_mut().get_mut(&member.name) {
             seen.condition = condition;
         }
@@ -132,7 +188,7 @@ impl Shared {
             None => "it is not started again (--restart-after never)".to_owned(),
             Some(after) => format!("it is started again in {}", humantime::format_duration(after)),
         };
-        self.screen.say(format!("{} (pid {pid}) {}; {next}", member.name, end.words));
+        self.say(format!("{} (pid {pid}) {}; {next}", member.name, end.words));
     }
 }
 
@@ -224,14 +280,14 @@ impl Watcher {
             Order::Pause => {
                 if child.signal(Posix::STOP) {
                     shared.set(&self.member, Condition::Paused);
-                    shared.screen.say(format!("{name} is paused (SIGSTOP); r has it go on"));
+                    shared.say(format!("{name} is paused (SIGSTOP); r has it go on"));
                 }
                 false
             }
             Order::Mend => {
                 if shared.condition(name) == Some(Condition::Paused) && child.signal(Posix::CONT) {
                     shared.set(&self.member, Condition::Up);
-                    shared.screen.say(format!("{name} goes on (SIGCONT)"));
+                    shared.say(format!("{name} goes on (SIGCONT)"));
                 }
                 false
             }
@@ -248,7 +304,7 @@ impl Watcher {
                 match wiped.await {
                     Ok(Ok(Ok(_))) => {
                         let dir = self.member.dir.display();
-                        shared.screen.say(format!("{name} is wiped: {dir}/ is empty, and what only it had is lost"));
+                        shared.say(format!("{name} is wiped: {dir}/ is empty, and what only it had is lost"));
                         Condition::Wiped
                     }
                     Ok(Ok(Err(error))) => self.is_only_killed(&error.to_string()),
@@ -260,7 +316,7 @@ impl Watcher {
                 let dir = self.member.dir.clone();
                 match tokio::task::spawn_blocking(move || synced::drop_unsynced(&dir)).await {
                     Ok(Ok(lost)) => {
-                        shared.screen.say(format!("{name} lost its power: {lost}"));
+                        shared.say(format!("{name} lost its power: {lost}"));
                         // The system that comes up again is another run of it.
                         self.member.set_value("--boot-id", format!("cut-{:016x}", rand::random::<u64>()).into());
                         Condition::WithoutPower
@@ -275,7 +331,7 @@ impl Watcher {
     }
 
     fn is_only_killed(&self, cause: &str) -> Condition {
-        self.shared.screen.say(format!("{} is killed, but keeps its files: {cause}", self.member.name));
+        self.shared.say(format!("{} is killed, but keeps its files: {cause}", self.member.name));
         Condition::Killed
     }
 
@@ -284,15 +340,15 @@ impl Watcher {
         loop {
             self.waits().await?;
             let shared = Rc::clone(&self.shared);
-            match Running::start(&shared.program, shared.verbose, &self.member, &shared.screen) {
+            match shared.start(&self.member) {
                 Ok(child) => {
                     // Others never say that they are ready.
                     let tells = matches!(self.member.kind, Kind::Head | Kind::Data | Kind::Web);
                     shared.runs(&self.member, &child, if tells { Condition::Coming } else { Condition::Up });
-                    shared.screen.say(format!("{} runs again, pid {}", self.member.name, shared.pid(&self.member)));
+                    shared.say(format!("{} runs again, pid {}", self.member.name, shared.pid(&self.member)));
                     return Some(child);
                 }
-                Err(error) => shared.screen.say(error.to_string()),
+                Err(error) => shared.say(error.to_string()),
             }
         }
     }
@@ -311,7 +367,7 @@ impl Watcher {
                 Order::Mend => return Some(()),
                 Order::Wipe | Order::CutPower => self.loses(order).await,
                 Order::Kill | Order::Pause => {
-                    self.shared.screen.say(format!("{} is down: there is no process now", self.member.name));
+                    self.shared.say(format!("{} is down: there is no process now", self.member.name));
                 }
             }
         }

@@ -4,11 +4,12 @@
 //! The paths are in `routes`, and those of the API in `api` (`question`: what is asked for, `reads` and `series`: what is
 //! read for it); `guard` keeps other sites' pages out. The cluster is followed once (`follow`) for all who look: the list
 //! (`values`, shown by `pages`), the sources (`board`), the streams (`live`); `cluster` is what heads say, as JSON, and `page` shows
-//! all of it. Each value is handed on to Redis if one is named (`redis`). There is no database here, and nothing is written
+//! all of it. `classroom` is there in a cluster of `up` alone. Each value is handed on to Redis if one is named (`redis`). There is no database here, and nothing is written
 //! to a disk.
 
 mod api;
 mod board;
+mod classroom;
 mod cluster;
 mod dato;
 mod follow;
@@ -44,6 +45,7 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 use tracing::Level;
 
+pub(crate) use self::classroom::Classroom;
 pub(crate) use self::redis::Target;
 use crate::client::reader;
 use crate::client::{self, Keeper};
@@ -75,6 +77,8 @@ pub(crate) struct Config {
     pub(crate) redis: Option<Target>,
     /// What payloads mean that do not say it themselves.
     pub(crate) rules: Rules,
+    /// How `up` is talked to, if that started it.
+    pub(crate) classroom: Option<Classroom>,
 }
 
 /// What the handlers share.
@@ -90,6 +94,7 @@ struct Web {
     live: Live,
     places: Places,
     redis: Option<(Target, redis::State)>,
+    classroom: Option<Classroom>,
     /// The role ends: so do streams.
     stopping: CancellationToken,
 }
@@ -164,6 +169,7 @@ pub(crate) async fn run(config: Config, listener: TcpListener, shutdown: Cancell
         places: Places::default(),
         values: Values::new(config.values),
         redis: config.redis.map(|target| (target, redis::State::default())),
+        classroom: config.classroom,
         stopping: shutdown.clone(),
     });
     let mut chores = JoinSet::new();

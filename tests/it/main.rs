@@ -22,6 +22,7 @@ mod broker_calc;
 mod broker_election;
 mod broker_keep;
 mod broker_peers;
+mod clase;
 mod collect;
 mod copies;
 mod damage;

@@ -398,10 +398,15 @@ fn a_terminal_shows_each_messages_way_and_the_suggestions_again_with_enter() {
     sees("Enter shows this again", 1);
     let mut somebody = TcpStream::connect((Ipv4Addr::LOCALHOST, port.number())).unwrap();
     somebody.write_all(b"peticion\ndesde fuera\n").unwrap();
-    for what in ["envia: numero random: ", "Servidor recibio: ", "recibido en dataNode ", "ping="] {
+    for what in [" -> head -> data", " -> registro.log:1 ", " -> registro.log:3 ", "recibido en dataNode ", "ping="] {
         sees(what, 1);
     }
     sees("mensaje: desde fuera", 1);
+    // Of the messages of its own clients the way alone, in one line; of others' what their files say.
+    for what in ["envia: numero random: ", "Servidor recibio: ", "mensaje: numero random: ", "cliente "] {
+        assert!(!said().contains(what), "{}", said());
+    }
+    assert_eq!(said().matches("recibido en dataNode ").count(), 1, "{}", said());
     sees(" read --head ", 1);
     sees(" status --head ", 1);
     keys.write_all(b"\n").unwrap();
