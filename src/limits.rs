@@ -654,6 +654,9 @@ pub(crate) const SCREEN_END_TIME_MAX: Duration = Duration::from_secs(1);
 /// Connections through one link: a data node has one and dials the next when that is lost.
 pub(crate) const LINK_CONNECTIONS_MAX: usize = 64;
 
+/// Time between two looks whether who dialled a link that carries nothing still waits.
+pub(crate) const LINK_LOOK_EVERY: Duration = Duration::from_millis(200);
+
 /// Bytes a link takes at once in one direction.
 pub(crate) const LINK_BUFFER_BYTES: usize = 16 * 1024;
 

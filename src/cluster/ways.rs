@@ -9,10 +9,10 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::check::registro::{self, Said};
 use crate::limits;
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::record;
+use crate::wire::registro::{self, Said};
 use crate::wire::text::{MENSAJE_PREFIX, RECIBIDO};
 
 /// What the numbers of the clients begin with.

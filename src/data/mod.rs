@@ -138,7 +138,13 @@ pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(
         tracing::warn!("{said}");
     }
     let disk = folder.disk().clone();
-    let disk = if config.notes_syncs { disk.noting_syncs() } else { disk };
+    let disk = if config.notes_syncs {
+        disk.noting_syncs()
+    } else {
+        // What was noted before does not hold for what this node writes.
+        synced::forget(&config.dir);
+        disk
+    };
     let ended = run_on(config, disk, &Executor::Thread, shutdown).await;
     drop(folder);
     ended

@@ -131,6 +131,14 @@ impl Synced {
     }
 }
 
+/// Removes the notes of a node that noted, if there are any.
+pub(crate) fn forget(dir: &Path) {
+    match fs::remove_file(dir.join(FILE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => tracing::warn!("{FILE}: {error}; remove it by hand"),
+        _ => {}
+    }
+}
+
 /// The regular files of a folder.
 fn names(dir: &Path) -> io::Result<BTreeMap<String, u64>> {
     let mut found = BTreeMap::new();
@@ -263,5 +271,8 @@ mod tests {
         assert!(drop_unsynced(dir.path()).unwrap_err().to_string().starts_with("nothing tells how far"));
         fs::write(dir.path().join(FILE), "file 1 0\n").unwrap();
         assert!(drop_unsynced(dir.path()).is_err());
+        forget(dir.path());
+        forget(dir.path());
+        assert!(!dir.path().join(FILE).exists() && dir.path().join("data.txt").exists());
     }
 }

@@ -102,7 +102,7 @@ fn buttons_break_the_cluster_and_the_page_shows_what_becomes_of_it() {
         says(&browser, name, "up");
     }
     browser.sees("Number(document.getElementById('kept').textContent) > 5");
-    browser.sees("document.querySelectorAll('#ways tr').length === 12");
+    browser.sees("document.querySelectorAll('#ways tr').length === 8");
     browser.sees("document.getElementById('ways').textContent.includes('line ')");
     browser.sees("document.querySelector('.dot')");
     browser.screenshot("clase-1280");

@@ -14,12 +14,16 @@
   const HEAD_ORDERS = [['h', 'Kill', 'kill -9; it is started again']];
   const STEP_MS = 450;
   const DOTS_MAX = 12;
+  const ROWS = 8;
+  const WAITS_STATES = 4;
 
   const byId = (id) => document.getElementById(id);
   const cards = new Map();
   const nodes = new Map();
+  /** How often a message without an answer was seen, and its dot once it waits. */
+  const waits = new Map();
+  const dots = new Set();
   let moved = null;
-  let dots = 0;
 
   /** An element; children are elements or text. */
   function el(tag, attributes, ...children) {
@@ -133,7 +137,7 @@
   }
 
   function drawWays(ways) {
-    byId('ways').replaceChildren(...[...ways].reverse().map((way) => el('tr', {},
+    byId('ways').replaceChildren(...ways.slice(-ROWS).reverse().map((way) => el('tr', {},
       el('td', { class: 'n' }, way.text),
       el('td', {}, way.client),
       el('td', {}, way.head || '…'),
@@ -155,25 +159,36 @@
     const parts = cards.get(name);
     if (!parts) return null;
     const box = parts.card.getBoundingClientRect();
-    return { x: box.left + box.width / 2, y: box.top + box.height / 2 };
+    return { x: box.left + scrollX + box.width / 2, y: box.top + scrollY + box.height / 2 };
+  }
+
+  const firstHead = () => (byId('heads').firstElementChild ? byId('heads').firstElementChild.dataset.name : null);
+
+  function remove(dot) {
+    dot.remove();
+    dots.delete(dot);
+  }
+
+  /** A dot that goes from member to member; nothing where one of them is not there. */
+  function dot(text, names, delay) {
+    const stops = names.map(middle);
+    if (stops.includes(null) || dots.size >= DOTS_MAX || document.hidden) return null;
+    const made = el('div', { class: 'dot' }, text);
+    document.body.append(made);
+    dots.add(made);
+    const frames = stops.map(({ x, y }) => ({ transform: 'translate(' + (x - 20) + 'px, ' + (y - 12) + 'px)' }));
+    const moving = made.animate(frames, { duration: STEP_MS * (stops.length - 1), delay, easing: 'ease-in-out', fill: 'both' });
+    return { made, moving };
   }
 
   /** A message on its way: from the client to the head, to a data node, and back as an answer. */
   function move(way, delay) {
-    const head = way.head || (cards.size && byId('heads').firstElementChild ? byId('heads').firstElementChild.dataset.name : null);
+    const head = way.head || firstHead();
     for (const node of way.nodes) {
-      const stops = [way.client, head, node, head, way.client].map(middle);
-      if (stops.includes(null) || dots >= DOTS_MAX || document.hidden) continue;
-      const dot = el('div', { class: 'dot' }, way.text);
-      document.body.append(dot);
-      dots += 1;
-      const frames = stops.map(({ x, y }) => ({ transform: 'translate(' + (x - 20) + 'px, ' + (y - 12) + 'px)' }));
-      const moving = dot.animate(frames, { duration: STEP_MS * (stops.length - 1), delay, easing: 'ease-in-out', fill: 'both' });
-      setTimeout(() => dot.classList.add('back'), delay + STEP_MS * 2);
-      moving.onfinish = () => {
-        dot.remove();
-        dots -= 1;
-      };
+      const on = dot(way.text, [way.client, head, node, head, way.client], delay);
+      if (!on) continue;
+      setTimeout(() => on.made.classList.add('back'), delay + STEP_MS * 2);
+      on.moving.onfinish = () => remove(on.made);
     }
   }
 
@@ -185,6 +200,30 @@
     }
     moved = Math.max(moved || 0, last);
   }
+
+  /** A message that gets no answer stands at its head until it has one. */
+  function parkWaiting(ways) {
+    const open = new Map(ways.filter((way) => way.stage === 'sent' || way.stage === 'kept').map((way) => [way.number, way]));
+    for (const [number, known] of waits) {
+      if (open.has(number)) continue;
+      if (known.on) remove(known.on.made);
+      waits.delete(number);
+    }
+    for (const [number, way] of open) {
+      const known = waits.get(number) || { seen: 0, on: null };
+      known.seen += 1;
+      waits.set(number, known);
+      if (known.seen < WAITS_STATES || known.on) continue;
+      known.on = dot(way.text, [way.client, way.head || firstHead()], 0);
+      if (known.on) known.on.made.classList.add('waits');
+    }
+  }
+
+  // Where members are is another place after this.
+  addEventListener('resize', () => {
+    dots.forEach(remove);
+    waits.clear();
+  });
 
   // ---- the stream -------------------------------------------------------------------------------------------------
 
@@ -199,6 +238,7 @@
     drawWays(shown.ways);
     drawLines(shown);
     moveNew(shown.ways);
+    parkWaiting(shown.ways);
   });
   stream.addEventListener('status', (event) => {
     drawStatus(JSON.parse(event.data));
