@@ -68,8 +68,8 @@ pub(crate) async fn look(
             let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
             let as_of = time.get(11..19).unwrap_or_default().to_owned();
             *found.borrow_mut() = Found { as_of, ..judge(judged, unread, all_here, &mut lost) };
+            sleep(begun.elapsed() * limits::UP_LOOK_REST).await;
         }
-        sleep(begun.elapsed() * limits::UP_LOOK_REST).await;
     }
 }
 

@@ -42,6 +42,7 @@ mod heads;
 mod health;
 mod help;
 mod identity;
+mod idle;
 mod keys;
 mod ledgers;
 mod line_dialect;
