@@ -102,7 +102,7 @@ fn html(host: &str, sources: &Value, cluster: &Value, values: &str) -> String {
         list(&sources["sources"], source),
     ));
     add(format_args!(
-        "<main id=\"one\" hidden><h2 id=\"one-name\"></h2><p id=\"facts\"></p><div id=\"ranges\" class=\"choice\"></div>\
+        "<main id=\"one\" hidden><h2 id=\"one-name\"></h2><p id=\"facts\"></p><ul id=\"connections\"></ul><div id=\"ranges\" class=\"choice\"></div>\
          <div id=\"fields\" class=\"choice\"></div>\n<div id=\"chart\"></div><p id=\"nothing\" class=\"hint\" hidden>No number \
          came in this time.</p><p id=\"under\"></p>\n<ul id=\"lacks\"></ul><p id=\"downloads\"></p>\n<h2>Messages</h2>\
          <div class=\"wide\"><table><tbody id=\"lines\"></tbody></table></div></main>\n",

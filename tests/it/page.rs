@@ -239,12 +239,14 @@ fn dies_and_comes_back(cluster: &Cluster, browser: &Browser, node: Process) -> P
 }
 
 fn one_source(cluster: &Cluster, browser: &Browser, downloads: &Path) {
+    let _device = cluster.head.named("esp7");
     let at = |query: &str| format!("http://{}/?{query}", cluster.web.address);
     for width in [390, 1280] {
         browser.screen(width);
         browser.open(&at("source=esp7&since=15m&field=temp"));
         browser.sees("document.querySelector('#chart canvas')");
         browser.sees("document.getElementById('lacks').textContent.includes('1 values are out of range')");
+        browser.sees("document.querySelector('#connections li').textContent.startsWith('sent from 127.0.0.1:')");
         browser.sees("document.querySelector('#lines td.text').textContent === 'temp=23.5'");
         browser.sees(&format!("document.documentElement.scrollWidth <= {width}"));
         browser.screenshot(&format!("one-{width}"));

@@ -411,7 +411,10 @@ fn a_terminal_shows_each_messages_way_and_the_suggestions_again_with_enter() {
     let told = said().lines().find_map(|line| Some(line.split_once("registro.log:")?.1.trim_end().to_owned())).unwrap();
     let (line, id) = (told.split(' ').next().unwrap(), told.rsplit(' ').next().unwrap());
     let registro = fs::read_to_string(dir.path().join("logs/head/registro.log")).unwrap();
-    assert!(registro.lines().nth(line.parse::<usize>().unwrap() - 1).unwrap().contains(id.trim_end_matches('…')), "{told}\n{registro}");
+    assert!(
+        registro.lines().nth(line.parse::<usize>().unwrap() - 1).unwrap().contains(id.trim_end_matches('…')),
+        "{told}\n{registro}"
+    );
     sees(" read --head ", 1);
     sees(" status --head ", 1);
     keys.write_all(b"\n").unwrap();
