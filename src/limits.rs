@@ -693,6 +693,9 @@ pub(crate) const UP_LOOK_TIME_MAX: Duration = Duration::from_secs(5);
 /// How much longer than such a read the time to the next one is.
 pub(crate) const UP_LOOK_REST: u32 = 10;
 
+/// The longest such time.
+pub(crate) const UP_LOOK_REST_MAX: Duration = Duration::from_secs(4);
+
 /// Time for which all members have to be there before what can't be read counts as lost.
 pub(crate) const UP_LOST_AFTER: Duration = Duration::from_secs(3);
 

@@ -31,6 +31,7 @@ While it runs, on its own terminal: a key with a number, then Enter
   c2   cut data2 from the network   w2   wipe data2: kill it, remove its folder
   b2   cut the power of data2: kill it, drop what it had not synced
   h1   kill head 1 (-9)             r    mend everything       ?   these keys
+or with buttons, for a projector, at /clase of the page.
 
   acopio up --clients 3 --sync-of data3=never
       then b3 and b1: data3 loses what it acknowledged, data1 does not

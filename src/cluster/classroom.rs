@@ -15,13 +15,11 @@ use super::control::Control;
 use super::plan::{Kind, Member};
 use super::readback::Found;
 use super::tail::{Tail, lock};
-use super::watcher::Shared;
 use super::ways::Ways;
 use crate::limits;
 
 /// Puts the state together.
 pub(crate) struct Classroom {
-    shared: Rc<Shared>,
     control: Rc<Control>,
     ways: Arc<Mutex<Ways>>,
     found: Rc<RefCell<Found>>,
@@ -31,15 +29,10 @@ pub(crate) struct Classroom {
 }
 
 impl Classroom {
-    pub(crate) fn new(
-        shared: Rc<Shared>,
-        control: Rc<Control>,
-        ways: Arc<Mutex<Ways>>,
-        found: Rc<RefCell<Found>>,
-    ) -> Self {
-        let heads = shared.members.iter().filter(|member| member.kind == Kind::Head);
+    pub(crate) fn new(control: Rc<Control>, ways: Arc<Mutex<Ways>>, found: Rc<RefCell<Found>>) -> Self {
+        let heads = control.shared().members.iter().filter(|member| member.kind == Kind::Head);
         let heartbeats = heads.map(|head| Tail::at_end(head.dir.join("heartbeat.log"))).collect();
-        Self { shared, control, ways, found, heartbeats, lines: VecDeque::new() }
+        Self { control, ways, found, heartbeats, lines: VecDeque::new() }
     }
 
     /// The state of now, in one line of JSON.
@@ -52,7 +45,7 @@ impl Classroom {
             self.lines.pop_front();
         }
         let ways = lock(&self.ways);
-        let of = |kind| self.shared.members.iter().filter(move |member| member.kind == kind);
+        let of = |kind| self.control.shared().members.iter().filter(move |member| member.kind == kind);
         let clients: Vec<Value> =
             of(Kind::Client).map(|member| self.member(member, ways.client_json(&member.name, now))).collect();
         let heads: Vec<Value> = of(Kind::Head).map(|member| self.member(member, json!({}))).collect();
@@ -68,7 +61,7 @@ impl Classroom {
                 "sent": counts.sent, "acknowledged": counts.acknowledged, "refused": counts.refused,
                 "in_flight": counts.in_flight, "found": *self.found.borrow(),
             },
-            "said": self.shared.said(), "heartbeat": self.lines,
+            "said": self.control.shared().said(), "heartbeat": self.lines,
         })
         .to_string()
     }
@@ -76,8 +69,8 @@ impl Classroom {
     fn member(&self, member: &Member, mut more: Value) -> Value {
         if let Some(members) = more.as_object_mut() {
             members.insert("name".to_owned(), member.name.as_str().into());
-            members.insert("pid".to_owned(), self.shared.pid(member).into());
-            members.insert("condition".to_owned(), json!(self.shared.condition(&member.name)));
+            members.insert("pid".to_owned(), self.control.shared().pid(member).into());
+            members.insert("condition".to_owned(), json!(self.control.shared().condition(&member.name)));
         }
         more
     }

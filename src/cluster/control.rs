@@ -65,6 +65,11 @@ impl Control {
         Self { shared, links, heads, cut: RefCell::default() }
     }
 
+    /// The members.
+    pub(crate) fn shared(&self) -> &Rc<Shared> {
+        &self.shared
+    }
+
     /// Whether nothing passes between a data node and the heads.
     pub(crate) fn is_cut(&self, name: &str) -> bool {
         self.cut.borrow().contains(name)

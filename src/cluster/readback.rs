@@ -16,7 +16,6 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::control::Control;
 use super::tail::lock;
-use super::watcher::Shared;
 use super::ways::Ways;
 use crate::client::reader::{self, Event, Query, read_records};
 use crate::limits;
@@ -25,6 +24,8 @@ use crate::wire::id::RecordId;
 /// What came of the messages that were acknowledged, as far as they are judged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Found {
+    /// Acknowledged when it was looked.
+    pub(crate) judged: usize,
     /// Read back.
     pub(crate) kept: usize,
     /// Not read back, while somebody is away who may have them.
@@ -43,17 +44,17 @@ fn judge(judged: usize, unread: BTreeSet<RecordId>, all_here: bool, lost: &mut B
         lost.retain(|id| unread.contains(id));
     }
     let (unread, lost) = (unread.len(), lost.len());
-    Found { kept: judged - unread, away: unread - lost, lost, as_of: String::new() }
+    Found { judged, kept: judged - unread, away: unread - lost, lost, as_of: String::new() }
 }
 
 /// Looks again and again, whenever something is not as it was.
 pub(crate) async fn look(
-    shared: Rc<Shared>,
     control: Rc<Control>,
     ways: Arc<Mutex<Ways>>,
     heads: Vec<SocketAddr>,
     found: Rc<RefCell<Found>>,
 ) {
+    let shared = control.shared();
     let heads: Vec<String> = heads.iter().map(ToString::to_string).collect();
     let (mut before, mut lost) = (None, BTreeSet::new());
     loop {
@@ -68,7 +69,8 @@ pub(crate) async fn look(
             let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
             let as_of = time.get(11..19).unwrap_or_default().to_owned();
             *found.borrow_mut() = Found { as_of, ..judge(judged, unread, all_here, &mut lost) };
-            sleep(begun.elapsed() * limits::UP_LOOK_REST).await;
+            // A read may have taken long because somebody was silent: that is no reason to look away for longer.
+            sleep((begun.elapsed() * limits::UP_LOOK_REST).min(limits::UP_LOOK_REST_MAX)).await;
         }
     }
 }

@@ -117,18 +117,7 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
     let dir = &settings.plan.dir;
     files::probe(dir)?;
     let _lock = Lock::take(dir, Role::Cluster, "up")?;
-    // A head would say so as well, but with its own flags for a remedy. Let go of at once, the address is free for it.
-    for address in settings.plan.listen_addresses() {
-        TcpListener::bind(address).map(drop).map_err(|source| Error::Listen { address, source })?;
-    }
-    if let Some(address) = settings.plan.web {
-        TcpListener::bind(address).map(drop).map_err(|source| Error::Web { address, source })?;
-    }
-    if settings.plan.brokers {
-        for address in plan::BROKERS.map(|ip| SocketAddr::from((ip, limits::PUBLISHER_PORT_DEFAULT))) {
-            TcpListener::bind(address).map(drop).map_err(|source| Error::Broker { address, source })?;
-        }
-    }
+    can_listen(&settings.plan)?;
     #[cfg(feature = "device")]
     if let Some(devices) = &settings.plan.devices {
         super::devices::prepare(devices, dir)?;
@@ -137,14 +126,14 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
     let new_key = keys::hand_out(&members)?;
     // Where nobody can cut them, data nodes dial the heads themselves.
     let can_cut = std::io::stdin().is_terminal() || settings.plan.web.is_some();
-    let links =
-        if can_cut { Links::lay(&mut members, &settings.plan.head_addresses()).await } else { Ok(Links::default()) };
+    let heads = settings.plan.head_addresses();
+    let links = if can_cut { Links::lay(&mut members, &heads).await } else { Ok(Links::default()) };
     let links = links.map_err(Error::Link)?;
     members.iter_mut().filter(|member| member.kind == Kind::Web).for_each(|web| web.args.push("--classroom".into()));
     let ways = Arc::<Mutex<Ways>>::default();
     let screen = screen.with_ways(Arc::clone(&ways));
     let (state, states) = watch::channel(String::new());
-    let (orders, mut ordered) = mpsc::channel(limits::UP_ORDERS_MAX);
+    let (orders, ordered) = mpsc::channel(limits::UP_ORDERS_MAX);
     let talk = settings.plan.web.map(|_| Talk { states, orders });
     let shared = Rc::new(Shared::new(&settings, screen.clone(), members.clone(), talk));
     let control = Rc::new(Control::new(Rc::clone(&shared), links));
@@ -161,31 +150,7 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
         if let Some(path) = new_key {
             screen.say(of_a_new_one(&path));
         }
-        let mut typed = typed::lines();
-        let mut over = pin!(after(settings.run_for));
-        let found = Rc::<RefCell<Found>>::default();
-        let heads = settings.plan.head_addresses();
-        let (looks, looked) = (Rc::clone(&found), Arc::clone(&ways));
-        let mut look = pin!(readback::look(Rc::clone(&shared), Rc::clone(&control), looked, heads, looks));
-        let mut classroom = Classroom::new(Rc::clone(&shared), Rc::clone(&control), Arc::clone(&ways), found);
-        let mut ticks = interval(limits::UP_STATE_EVERY);
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => break,
-                () = &mut over => break,
-                () = &mut look, if settings.plan.web.is_some() => {}
-                _ = ticks.tick(), if settings.plan.web.is_some() => {
-                    let now = classroom.state(SystemTime::now());
-                    state.send_if_modified(|before| *before != now && { *before = now; true });
-                }
-                Some(line) = ordered.recv() => drop(control.line(&line)),
-                Some(line) = typed.recv() => {
-                    if control.line(&line) {
-                        suggest(&settings, &members, &shared);
-                    }
-                }
-            }
-        }
+        attend(&settings, &control, &ways, Page { state, ordered }, &shutdown).await;
     }
     let devices = if settings.plan.devices.is_some() { "devices, " } else { "" };
     let topics = if settings.plan.brokers { "the topics, then " } else { "" };
@@ -198,6 +163,66 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
         files::summarise(&members, &screen);
     }
     started.map(drop)
+}
+
+/// Whether all addresses are free. A head would say so as well, but with its own flags for a remedy. Each is let go of at
+/// once, and free for its member.
+fn can_listen(plan: &plan::Settings) -> Result<(), Error> {
+    let bind = |address| TcpListener::bind(address).map(drop);
+    for address in plan.listen_addresses() {
+        bind(address).map_err(|source| Error::Listen { address, source })?;
+    }
+    if let Some(address) = plan.web {
+        bind(address).map_err(|source| Error::Web { address, source })?;
+    }
+    if plan.brokers {
+        for address in plan::BROKERS.map(|ip| SocketAddr::from((ip, limits::PUBLISHER_PORT_DEFAULT))) {
+            bind(address).map_err(|source| Error::Broker { address, source })?;
+        }
+    }
+    Ok(())
+}
+
+/// What passes between `up` and its page.
+struct Page {
+    state: watch::Sender<String>,
+    ordered: mpsc::Receiver<String>,
+}
+
+/// Does what is typed and what the page asks for, and tells the page how things are, until the end is asked for or it is time.
+async fn attend(
+    settings: &Settings,
+    control: &Rc<Control>,
+    ways: &Arc<Mutex<Ways>>,
+    mut page: Page,
+    shutdown: &CancellationToken,
+) {
+    let shared = control.shared();
+    let has_page = settings.plan.web.is_some();
+    let found = Rc::<RefCell<Found>>::default();
+    let look = readback::look(Rc::clone(control), Arc::clone(ways), settings.plan.head_addresses(), Rc::clone(&found));
+    let mut look = pin!(look);
+    let mut classroom = Classroom::new(Rc::clone(control), Arc::clone(ways), found);
+    let mut typed = typed::lines();
+    let mut over = pin!(after(settings.run_for));
+    let mut ticks = interval(limits::UP_STATE_EVERY);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = &mut over => return,
+            () = &mut look, if has_page => {}
+            _ = ticks.tick(), if has_page => {
+                let now = classroom.state(SystemTime::now());
+                page.state.send_if_modified(|before| std::mem::replace(before, now) != *before);
+            }
+            Some(line) = page.ordered.recv() => drop(control.line(&line)),
+            Some(line) = typed.recv() => {
+                if control.line(&line) {
+                    suggest(settings, &shared.members, shared);
+                }
+            }
+        }
+    }
 }
 
 /// Starts every member; false if the end was asked for before all were there.

@@ -187,6 +187,14 @@ fn what_cannot_be_done_is_told_in_words_and_the_keys_are_shown() {
         up.types(line);
         up.sees(said);
     }
+    let mut help = acopio();
+    help.args(["up", "--help"]);
+    let help = ran(help).1;
+    for what in
+        ["k2   kill data2", "p2   pause", "c2   cut", "w2   wipe", "b2   cut the power", "h1   kill head", "/clase"]
+    {
+        assert!(help.contains(what), "{what}: {help}");
+    }
     up.types("?");
     eventually("the keys again", || (up.said().matches("k2  kill data2 (-9)").count() == 2).then_some(()));
     up.ends();

@@ -132,8 +132,8 @@
     set(byId('in-flight'), String(counts.in_flight));
     set(byId('refused'), String(counts.refused));
     byId('lost').className = found.lost ? 'bad' : '';
-    set(byId('means'), 'Of ' + counts.acknowledged + ' acknowledged messages, kept are those that were read back' +
-      (found.as_of ? ' at ' + found.as_of + ' UTC' : '') + '; away: on a node that is not here; lost: all are here, and nobody has them.');
+    set(byId('means'), !found.as_of ? '' : 'Kept: read back at ' + found.as_of + ' UTC, of ' + found.judged +
+      ' that were acknowledged by then. Away: not read back while somebody is down. Lost: not read back though all are here.');
   }
 
   function drawWays(ways) {
