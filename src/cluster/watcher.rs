@@ -255,7 +255,8 @@ impl Watcher {
                     }
                 }
                 Some(order) = self.orders.recv() => {
-                    if self.obeys(child, order) {
+                    // Who is being killed and loses its files is not only killed.
+                    if self.obeys(child, order) && (order != Order::Kill || ordered.is_none()) {
                         ordered = Some(order);
                     }
                 }
