@@ -276,8 +276,12 @@ impl World {
                     report.nodes.len() == self.shape.nodes && (report.short_of_copies == 0 || !full)
                 })
             });
-            let foundings = reports.iter().flatten().map(|report| report.foundings.len()).max();
-            self.claims.foundings = self.claims.foundings.max(foundings.unwrap_or_default());
+            // What heads founded one soon after the other they show as one beginning.
+            let foundings = self.nodes.iter().filter_map(|node| match node_state::read(&node.disk) {
+                Ok(Said::State(state)) => Some(state.noted.roster.foundings().count()),
+                _ => None,
+            });
+            self.claims.foundings = foundings.max().unwrap_or_default().max(self.claims.foundings);
             if !calm {
                 calm_since = Instant::now();
             }
