@@ -87,6 +87,11 @@ impl Desk {
         self.tell();
     }
 
+    /// Has those who tell heads look whether there is something to tell.
+    pub(crate) fn look(&self) {
+        self.changed.notify_waiters();
+    }
+
     /// Heads hear at once of what changed.
     fn tell(&self) {
         self.loud.set(self.kept.borrow().version());

@@ -119,20 +119,26 @@ impl Rot {
         }
     }
 
-    /// Reads a file: what it was to have and has not, and no other file either, is lacking.
+    /// Reads a file: what it was to have and has not, and no other file either, is lacking. Files that have rotted before are read,
+    /// too: what one of them lost was fetched into another, and may rot there.
     async fn count_anew(&self, serial: u64) -> Result<(), ScanError> {
         let view = self.commit.view();
-        let (mut had, mut there) = (Ledgers::default(), Ledgers::default());
+        let (mut had, mut there, mut rotten) = (Ledgers::default(), Ledgers::default(), Vec::new());
         for (other, ledgers) in view.ledgers() {
-            let into = if other == serial { &mut had } else { &mut there };
-            into.merge(ledgers);
+            if other == serial || self.known.borrow().contains_key(&other) || self.lost.borrow().contains(&other) {
+                had.merge(ledgers);
+                rotten.push(other);
+            } else {
+                there.merge(ledgers);
+            }
         }
-        let found = match self.scans.recount(serial).await {
-            Ok(found) => found,
-            Err(ScanError::Gone { .. }) => Ledgers::default(),
-            Err(error) => return Err(error),
-        };
-        there.merge(&found);
+        for rotten in rotten {
+            match self.scans.recount(rotten).await {
+                Ok(found) => there.merge(&found),
+                Err(ScanError::Gone { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         for (ledger, entries) in had.iter() {
             let none = EntrySet::default();
             let there = there.of(ledger).unwrap_or(&none);

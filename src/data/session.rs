@@ -81,6 +81,8 @@ struct HeadSender {
     told: Cell<Option<u64>>,
     /// Which version of the roster the head has heard; none if it is to hear that what it told is noted.
     roster_told: Cell<Option<u64>>,
+    /// The last Flush that is not answered.
+    flush: Cell<Option<u64>>,
 }
 
 impl HeadSender {
@@ -96,6 +98,7 @@ impl HeadSender {
             incarnations: RefCell::default(),
             told: Cell::new(None),
             roster_told: Cell::new(None),
+            flush: Cell::new(None),
         }
     }
 
@@ -129,12 +132,15 @@ impl HeadSender {
             let roster = Frame::Roster(frames::roster(self.desk.kept().roster()));
             sent = sent.and_then(|()| self.outbox.with(|out| roster.encode(out)));
         }
+        if let Some(round) = self.flush.take() {
+            sent = sent.and_then(|()| self.outbox.with(|out| Frame::Flushed(round).encode(out)));
+        }
         sent.map_err(|error| Ended::Refused(error.refusal()))
     }
 
     /// Whether there is something that the head has to hear at once.
     fn has_news(&self) -> bool {
-        let behind = self.told.get().is_none_or(|told| told < self.desk.loud());
+        let behind = self.told.get().is_none_or(|told| told < self.desk.loud()) || self.flush.get().is_some();
         (behind || self.roster_told.get() != Some(self.desk.rosters())) && self.desk.is_ready()
     }
 }
@@ -411,6 +417,10 @@ impl Answering<'_> {
             }
             Frame::Ping(n) => sender.outbox.answer(|out| frame::pong(out, n)),
             Frame::Pong(_) => {}
+            Frame::Flush(round) => {
+                sender.flush.set(Some(round));
+                me.desk.look();
+            }
             Frame::Close { ledger, end, settled } => {
                 me.desk.close(ledger, end, settled).map_err(|lost| {
                     Ended::Unfit(format!(

@@ -327,7 +327,8 @@ async fn beside_read(
                 None => break,
             }
         }
-        if exit.read(socket, buffer).await != Read::Some {
+        let read = exit.read(socket, buffer).await;
+        if read != Read::Some {
             let ends = async {
                 tokio::select! {
                     biased;
@@ -336,7 +337,7 @@ async fn beside_read(
                 }
             };
             let mut ends = pin!(ends);
-            while timeout(limits::READ_PROGRESS_EVERY, &mut ends).await.is_err() {
+            while read == Read::End && timeout(limits::READ_PROGRESS_EVERY, &mut ends).await.is_err() {
                 if client.outbox.is_empty() {
                     client.outbox.with(|out| frame::pong(out, 0));
                 }

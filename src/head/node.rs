@@ -242,6 +242,7 @@ async fn follow(
                 }
                 Frame::Roster(roster) => head.node_noted(entry, roster)?,
                 Frame::Holds { more, gone, held } => head.node_holds(entry, more, gone, held)?,
+                Frame::Flushed(round) => head.node_flushed(entry, round),
                 Frame::Fetch { request, ledger, entries } => head.fetch(entry, request, ledger, entries),
                 Frame::Fetched { request, lines } => head.fetched(entry, request, lines),
                 Frame::Pushed { request, ledger, entries, lines } => {

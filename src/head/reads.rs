@@ -97,6 +97,8 @@ struct Pull<'a> {
     skipped: BTreeSet<String>,
     /// Nodes of which something that was promised went out by nobody.
     lacked: BTreeSet<String>,
+    /// What the reader was told that the answer lacks.
+    told_lacks: BTreeSet<String>,
     /// Nodes that are there and could not give all that they have of format 1.
     damaged: Vec<Rc<NodeEntry>>,
     /// Since when it waits for nodes, and what the reader was told.
@@ -156,6 +158,7 @@ async fn pull(head: &Head, outbox: &Rc<Outbox>, wanted: &Wanted, place: &Place<'
         next_key: 0,
         skipped: BTreeSet::new(),
         lacked: BTreeSet::new(),
+        told_lacks: BTreeSet::new(),
         damaged: Vec::new(),
         waiting: None,
         told_at: Instant::now(),
@@ -253,7 +256,8 @@ impl Pull<'_> {
             let serial = node.key.serial();
             if node.dialect != Dialect::Framed {
                 self.skipped.insert(unread::name(node.dialect, node.ip));
-            } else {
+            } else if self.head.heard(|heard| node.id.is_some_and(|id| heard.is_present(id))) {
+                // Before it has told what it noted and what it keeps, nobody knows whom and what the answer may lack.
                 self.sources.entry(serial).or_insert_with(|| Source::new(node, now));
             }
         }
@@ -486,6 +490,7 @@ impl Pull<'_> {
     fn emit(&mut self, now: Instant) -> Result<(), Refusal> {
         // A node that comes later may have what nobody has now, and what goes out now goes out without it.
         self.note_lacking();
+        self.tell_lacks()?;
         while !self.is_full() {
             let late = now.duration_since(self.told_at) >= limits::READ_PROGRESS_EVERY;
             let merge = &mut self.merge;
@@ -510,7 +515,6 @@ impl Pull<'_> {
         }
         // Whether each entry that is promised is somewhere, the nodes have said: what is lacking is told before a page.
         self.note_lacking();
-        self.skipped.append(&mut self.lacked);
         match self.reading.claim(&|_| true) {
             Claim::Complete => self.end(Vec::new()),
             Claim::Incomplete { unanswered, .. } => {
@@ -548,24 +552,40 @@ impl Pull<'_> {
         }
     }
 
+    /// What the answer lacks, by now: nodes, and why.
+    fn lacks(&self) -> BTreeSet<String> {
+        let unread = self.head.unread().into_iter().map(|(name, _)| name);
+        let damaged = self.damaged.iter().map(|node| {
+            let why = node.report.borrow().reason.clone();
+            let cause = if why.is_empty() { "lines of it are damaged and left out; see its log" } else { &why };
+            missing_because(&node.name, cause)
+        });
+        self.skipped.iter().chain(&self.lacked).cloned().chain(unread).chain(damaged).collect()
+    }
+
+    /// Tells what goes out from here on lacks. Were this head lost, nobody else would know.
+    fn tell_lacks(&mut self) -> Result<(), Refusal> {
+        let lacks = self.lacks();
+        if !lacks.is_subset(&self.told_lacks) {
+            let told = Frame::Lacks { missing: joined(&lacks) };
+            self.outbox.with(|out| told.encode(out)).map_err(|error| error.refusal())?;
+            self.told_lacks = lacks;
+        }
+        Ok(())
+    }
+
     /// The last word: what is missing now, and what the answer lacks for good. A reader that follows goes on.
     fn end(&mut self, missing: Vec<String>) -> Result<(), Refusal> {
         if self.wanted.follow {
             return Ok(());
         }
-        self.skipped.extend(self.head.unread().into_iter().map(|(name, _)| name));
-        if missing.is_empty() && self.skipped.is_empty() && self.damaged.is_empty() && self.sources.is_empty() {
+        let mut lacks = self.lacks();
+        if missing.is_empty() && lacks.is_empty() && self.sources.is_empty() {
             let text = "no hay dataNodes; start one with 'acopio data --head <this head>', then read again";
             return Err(Refusal::new(Code::NoNodes, text));
         }
-        self.skipped.extend(missing);
-        for node in std::mem::take(&mut self.damaged) {
-            let why = node.report.borrow().reason.clone();
-            let cause = if why.is_empty() { "lines of it are damaged and left out; see its log" } else { &why };
-            self.skipped.insert(missing_because(&node.name, cause));
-        }
-        let names: Vec<&str> = self.skipped.iter().map(String::as_str).collect();
-        let end = Frame::ReadEnd { next: self.merge.emitted(), missing: names.join(",") };
+        lacks.extend(missing);
+        let end = Frame::ReadEnd { next: self.merge.emitted(), missing: joined(&lacks) };
         self.outbox.with(|out| end.encode(out)).map_err(|error| error.refusal())
     }
 
@@ -603,6 +623,10 @@ impl Pull<'_> {
 fn page_bytes(nodes: usize, readers: usize) -> usize {
     let most = (limits::PAGE_BYTES_MAX / readers.max(1)).max(limits::PAGE_BYTES_MIN);
     (limits::READ_PAGES_BYTES_MAX / (nodes.max(1) * limits::READ_PAGES_MAX)).clamp(limits::PAGE_BYTES_MIN, most)
+}
+
+fn joined(names: &BTreeSet<String>) -> String {
+    names.iter().map(String::as_str).collect::<Vec<_>>().join(",")
 }
 
 fn fail(source: &mut Source, now: Instant) {

@@ -90,6 +90,11 @@ impl Head {
                     entry.tell(&Frame::Adopt { ledger, entries: from..end, settled });
                 }
             }
+            Order::Flush { node, round } => {
+                if let Some(entry) = self.entry_of(node) {
+                    entry.tell(&Frame::Flush(round));
+                }
+            }
             Order::Refuse { node, ledger, count, settled } => {
                 let Some(entry) = self.entry_of(node) else { return };
                 let text = format!(

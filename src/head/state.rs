@@ -484,6 +484,14 @@ impl Head {
         Ok(())
     }
 
+    /// A node has told all that it knew when it was asked.
+    pub(crate) fn node_flushed(&self, entry: &NodeEntry, round: u64) {
+        if let Some(node) = entry.id {
+            self.cluster.heard.borrow_mut().flushed(node, round);
+            self.decide();
+        }
+    }
+
     /// A node says what it keeps: everything when it has registered, then what changed.
     ///
     /// # Errors

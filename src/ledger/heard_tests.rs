@@ -163,7 +163,33 @@ fn leftovers_are_saved_when_all_are_here() {
     assert_eq!(round(&mut heard), []);
     let roster = heard.roster().clone();
     comes(&mut heard, 3, &roster, vec![]);
+    // Each may promise it, and be about to say so.
+    let flushes = round(&mut heard);
+    let flush = |node| {
+        flushes.iter().find(|order| matches!(order, Order::Flush { node: at, .. } if *at == node)).unwrap().clone()
+    };
+    for node in [1, 2, 3].map(NodeId) {
+        assert_eq!(round(&mut heard), [], "it is asked once");
+        let Order::Flush { round: number, .. } = flush(node) else { panic!() };
+        heard.flushed(node, number);
+    }
     assert_eq!(round(&mut heard), [Order::Adopt { node: NodeId(1), ledger: LEDGER, from: 0, end: 4, settled: false }]);
+}
+
+#[test]
+fn a_copy_that_is_heard_of_before_what_it_is_a_copy_of_is_no_leftover() {
+    let mut heard = founded(3);
+    tells(&mut heard, 1, Held { member: false, count: 0, ..held(State::Part, 5) });
+    let flushes = round(&mut heard);
+    assert_eq!(flushes.len(), 3, "{flushes:?}");
+    heard.flushed(NodeId(1), u64::MAX);
+    tells(&mut heard, 2, held(State::Over, 5));
+    [2, 3].map(NodeId).into_iter().for_each(|node| heard.flushed(node, u64::MAX));
+    let orders = round(&mut heard);
+    assert!(
+        !orders.iter().any(|order| matches!(order, Order::Adopt { end: 0, .. } | Order::Close { .. })),
+        "{orders:?}"
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::wire::frame::SyncMode;
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::ledger::LedgerId;
 use crate::wire::source::SourceName;
 use crate::wire::text::MENSAJE_PREFIX;
 
@@ -32,6 +33,8 @@ pub(crate) struct Stored {
     pub(crate) id: RecordId,
     /// The client and the sequence number.
     pub(crate) number: (ClientId, u64),
+    /// The ledger and the entry of it.
+    pub(crate) entry: Option<(LedgerId, u32)>,
     /// The source that it says.
     pub(crate) source: Option<SourceName>,
     /// The payload.
@@ -238,7 +241,7 @@ mod tests {
             evidence.sent.insert(payload.clone());
             for n in 1..3 {
                 let (source, payload) = (source_in(&payload), payload.clone());
-                evidence.stored.push(Stored { node: node(n), id: id(seq), number, source, payload });
+                evidence.stored.push(Stored { node: node(n), id: id(seq), number, entry: None, source, payload });
             }
             let nodes = vec![node(1), node(2)];
             evidence.acks.push(Ack { payload, number: Some(number), id: Some(id(seq)), nodes, sync: SyncMode::Always });

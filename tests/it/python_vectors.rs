@@ -156,6 +156,9 @@ fn reading() -> Vec<Value> {
     let waiting = |nodes: &str, names: Value| {
         with_bytes(&Frame::Waiting { nodes: nodes.to_owned() }, json!({ "kind": "Waiting", "nodes": names }))
     };
+    let lacks = |missing: &str, names: Value| {
+        with_bytes(&Frame::Lacks { missing: missing.to_owned() }, json!({ "kind": "Lacks", "missing": names }))
+    };
     let token = |token: &'static str| {
         with_bytes(&Frame::Token(Bytes::from_static(token.as_bytes())), json!({ "kind": "Token", "token": token }))
     };
@@ -166,6 +169,7 @@ fn reading() -> Vec<Value> {
         end("data1,data2 (data.txt is gone)", json!(["data1", "data2 (data.txt is gone)"])),
         waiting("", json!([])),
         waiting("dataNodes", json!(["dataNodes"])),
+        lacks("data1,data2 (data.txt is gone)", json!(["data1", "data2 (data.txt is gone)"])),
         token(""),
         token("-----:-..3 ----6.0=-0"),
         with_bytes(

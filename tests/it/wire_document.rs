@@ -173,6 +173,9 @@ fn frames() -> Vec<Frame> {
         Frame::Knock(Knock { holder: Holder::Node, nonce: Nonce([1; 32]) }),
         Frame::Challenge { nonce: Nonce([1; 32]), proof: Proof([1; 32]), cluster: String::new() },
         Frame::Proof(Proof([1; 32])),
+        Frame::Lacks { missing: String::new() },
+        Frame::Flush(1),
+        Frame::Flushed(1),
     ]
 }
 

@@ -117,6 +117,12 @@ class Waiting(NamedTuple):
     nodes: tuple[str, ...]
 
 
+class Lacks(NamedTuple):
+    """What is sent from here on lacks this."""
+
+    missing: tuple[str, ...]
+
+
 class Token(NamedTuple):
     """Where to go on, as any head understands it: with ``+`` in front behind what is there, else behind what was sent."""
 
@@ -129,7 +135,7 @@ class Other(NamedTuple):
     kind: int
 
 
-Frame = Union[Welcome, Acked, Refused, StatusReport, Failure, Ping, Pong, Records, ReadEnd, Waiting, Token, Other]
+Frame = Union[Welcome, Acked, Refused, StatusReport, Failure, Ping, Pong, Records, ReadEnd, Waiting, Lacks, Token, Other]
 
 
 # ---- what a client says --------------------------------------------------------------------------
@@ -377,6 +383,7 @@ _DECODERS: dict[int, Callable[[_Fields], Frame]] = {
     Kind.READ_END: lambda f: ReadEnd(f.id(), f.names()),
     Kind.WAITING: lambda f: Waiting(f.names()),
     Kind.TOKEN: _token,
+    Kind.LACKS: lambda f: Lacks(f.names()),
 }
 
 

@@ -102,6 +102,8 @@ class Link:
         self._progress = time.monotonic()
         #: Nodes that the head waits for.
         self._waiting: tuple[str, ...] = ()
+        #: What lines lacked that came already, as their heads said.
+        self._lacks: set[str] = set()
 
     def idle(self, seconds: float) -> None:
         """Nobody asked for more in this time: heads are not to be blamed for it."""
@@ -228,8 +230,10 @@ class Link:
                 # A read that follows ends only at its own end; a head that ends it earlier has stopped reading.
                 self._reached = max(self._reached, frame.next)
                 raise lost("it closed the connection")
-            yield End(frame.next, frame.missing)
+            yield End(frame.next, _both(frame.missing, self._lacks))
             return True
+        elif isinstance(frame, frames.Lacks):
+            self._lacks.update(frame.missing)
         elif isinstance(frame, frames.Failure):
             raise refused(frame.refusal)
         elif isinstance(frame, frames.Ping):
@@ -255,6 +259,12 @@ class Link:
         stalled = "it answers, and what it sends gets no further; see what its log says of its data nodes"
         self._troubles.note_if_none(place, Ended(stalled))
         return self._nobody()
+
+
+def _both(missing: tuple[str, ...], lacks: set[str]) -> tuple[str, ...]:
+    """What is missing at the end, and what lacked before it: each node once, with the last cause."""
+    known = {name.split(" ", 1)[0] for name in missing}
+    return missing + tuple(name for name in sorted(lacks) if name.split(" ", 1)[0] not in known)
 
 
 def _is_live(token: bytes) -> bool:

@@ -35,10 +35,11 @@ class Kind(enum.IntEnum):
     WAITING = 0x0E
     TOKEN = 0x22
     STORE_AS = 0x24
+    LACKS = 0x2B
 
 
 #: The last kind there is; the others are between heads and data nodes, or for commands.
-KIND_LAST = 0x2a
+KIND_LAST = 0x2d
 
 
 class Code(enum.IntEnum):

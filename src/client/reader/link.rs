@@ -3,6 +3,7 @@
 //! It looks into no line. A frame is read from the socket only when there is room for it in the queue, so a reader that
 //! nobody asks leaves the rest to TCP.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use crate::net::{Backoff, Stream, make_room};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame};
 use crate::wire::id::RecordId;
+use crate::wire::peer::missing_name;
 use crate::wire::said::Introduction;
 
 /// What the task hands to the reader.
@@ -109,6 +111,8 @@ pub(super) struct Link {
     progress: Instant,
     /// Nodes that the head waits for.
     waiting: Option<Vec<String>>,
+    /// What lines lacked that came already, as their heads said.
+    lacks: BTreeSet<String>,
     troubles: Troubles,
     lull: Lull,
 }
@@ -118,9 +122,21 @@ impl Link {
     pub(super) fn new(config: Config, query: Query, deliveries: mpsc::Sender<Delivery>, lull: Lull) -> Self {
         let heads = config.heads();
         let troubles = Troubles::new(&heads);
-        let (progress, waiting, token) = (Instant::now(), None, None);
         let reached = query.from;
-        Self { config, heads, query, reached, deliveries, connections: 0, token, progress, waiting, troubles, lull }
+        Self {
+            config,
+            heads,
+            query,
+            reached,
+            deliveries,
+            connections: 0,
+            token: None,
+            progress: Instant::now(),
+            waiting: None,
+            lacks: BTreeSet::new(),
+            troubles,
+            lull,
+        }
     }
 
     /// Runs until the read is over or nobody listens.
@@ -273,9 +289,10 @@ impl Link {
                     return Err(Ended::Closed.into());
                 }
                 Frame::ReadEnd { next, missing } => {
-                    permit.send(Delivery::End { next, missing: names(&missing) });
+                    permit.send(Delivery::End { next, missing: self.all_missing(names(&missing)) });
                     return Ok(());
                 }
+                Frame::Lacks { missing } => self.lacks.extend(names(&missing)),
                 Frame::Failure(refusal) => return Err(Ended::Refused(refusal).into()),
                 Frame::Ping(n) => {
                     out.clear();
@@ -286,6 +303,16 @@ impl Link {
                 other => return Err(Ended::OutOfPlace(other.kind()).into()),
             }
         }
+    }
+
+    /// What is missing at the end, and what lacked before it: each node once, with the last cause.
+    fn all_missing(&mut self, mut missing: Vec<String>) -> Vec<String> {
+        for lacking in std::mem::take(&mut self.lacks) {
+            if !missing.iter().any(|name| missing_name(name) == missing_name(&lacking)) {
+                missing.push(lacking);
+            }
+        }
+        missing
     }
 
     /// What a read that does not follow fails with when it comes no further.

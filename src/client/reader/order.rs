@@ -109,8 +109,11 @@ impl Order {
         }
         let held: Vec<_> = std::mem::take(&mut self.oldest).into_iter().collect();
         for (_, client, seq) in held {
-            if let Some(entry) = self.clients.get_mut(&client).and_then(|client| client.held.get_mut(&seq)) {
-                entry.0 = wait(client);
+            let Some(known) = self.clients.get_mut(&client) else { continue };
+            // What was before a connection in text may lie before `from`; but its first messages may be just under way.
+            let is_met = known.turn == 1 && !client.may_retry();
+            if let Some(entry) = known.held.get_mut(&seq) {
+                entry.0 = if is_met { MEET_NS } else { wait(client) };
                 self.oldest.insert((entry.0, client, seq));
             }
         }
@@ -233,8 +236,6 @@ impl Order {
         let message = message.detached();
         self.held_bytes += weight(&message);
         let until = match self.live {
-            // What was before a connection in text may lie before `from`; but its first messages may be just under way.
-            None if is_met && !message.client.may_retry() => message.id.time_ns.saturating_add(MEET_NS),
             None => message.id.time_ns.saturating_add(wait(message.client)),
             // Who is met in the middle has nothing before that would come; but what comes together may come in disorder.
             Some(now) if is_met => now.saturating_add(MEET_NS).max(self.catches_up_until),

@@ -67,6 +67,13 @@ pub(crate) enum Order {
         /// Whether the end is settled, and stands above a lesser one that the node knows.
         settled: bool,
     },
+    /// Have it tell what changed, and say so: it may promise what nobody is heard to promise.
+    Flush {
+        /// Whom.
+        node: NodeId,
+        /// What it answers with.
+        round: u64,
+    },
     /// It counts less than what was settled: end its connection, and say that it has to become another identity.
     Refuse {
         /// Whom.
@@ -95,6 +102,10 @@ struct Node {
     noted: Roster,
     /// It has noted all that this head knows.
     knows_all: bool,
+    /// The round in which it was last told to flush, on this connection.
+    flush_asked: u64,
+    /// The round before which everything that it knew is heard.
+    flushed: u64,
     last_here: Duration,
     ledgers: BTreeSet<LedgerId>,
 }
@@ -120,8 +131,8 @@ struct Known {
     /// Who was told to adopt it and has not answered.
     asked: Option<NodeId>,
     short: u64,
-    /// Nobody who is here promises it: somebody may come who adopts it.
-    left_over: bool,
+    /// Since which round nobody who is here is heard to promise it: somebody may come who adopts it.
+    left_over: Option<u64>,
 }
 
 /// What those who are here have of a ledger, for people.
@@ -155,6 +166,8 @@ pub(crate) struct Heard {
     touched: BTreeSet<LedgerId>,
     /// Ledgers that nobody present promises.
     orphans: BTreeSet<LedgerId>,
+    /// Counts rounds.
+    rounds: u64,
     /// Where looking for what keeps an identity from going out goes on.
     blockers: BTreeMap<NodeId, LedgerId>,
     short: u64,
@@ -182,6 +195,7 @@ impl Heard {
             gone_ranges: 0,
             touched: BTreeSet::new(),
             orphans: BTreeSet::new(),
+            rounds: 0,
             blockers: BTreeMap::new(),
             short: 0,
             repair_after,
@@ -210,7 +224,8 @@ impl Heard {
         self.roster.copies().map_or(1, super::roster::Copies::noted_least)
     }
 
-    fn is_present(&self, node: NodeId) -> bool {
+    /// Whether this node is here and has told everything.
+    pub(crate) fn is_present(&self, node: NodeId) -> bool {
         self.nodes.get(&node).is_some_and(Node::is_present)
     }
 
@@ -254,6 +269,7 @@ impl Heard {
         (known.name, known.replaces) = (new.name, new.replaces);
         (known.writable, known.joins, known.here) = (new.writable, new.joins, true);
         (known.told_roster, known.told_holds) = (false, false);
+        (known.flush_asked, known.flushed) = (0, 0);
         Ok(())
     }
 
@@ -442,8 +458,11 @@ impl Heard {
     }
 
     fn touch_short(&mut self) {
-        let short =
-            self.ledgers.iter().filter(|(_, ledger)| ledger.short > 0 || ledger.left_over).map(|(&ledger, _)| ledger);
+        let short = self
+            .ledgers
+            .iter()
+            .filter(|(_, ledger)| ledger.short > 0 || ledger.left_over.is_some())
+            .map(|(&ledger, _)| ledger);
         self.touched.extend(short);
     }
 
@@ -505,6 +524,7 @@ impl Heard {
     /// One round: decides about the roster, then about at most `most` of the ledgers that changed. What is due is returned;
     /// who has to note a changed roster is told by [`to_note`](Self::to_note).
     pub(crate) fn round(&mut self, now: Duration, most: usize) -> Vec<Order> {
+        self.rounds += 1;
         self.expire(now);
         self.decide_roster();
         let mut orders = Vec::new();
@@ -515,6 +535,7 @@ impl Heard {
             let Some(ledger) = self.touched.pop_first() else { break };
             self.look_at(ledger, &mut orders);
         }
+        self.flush(&mut orders);
         orders
     }
 

@@ -69,7 +69,8 @@ impl Heard {
         }
         let mut heads = self.heads(known);
         self.refusals(ledger, known, heads, orders);
-        self.set_left_over(ledger, !gone && !heads.promised);
+        let left_over = (!gone && !heads.promised).then_some(self.rounds);
+        let since = self.set_left_over(ledger, left_over);
         let Some(known) = self.ledgers.get(&ledger) else { return };
         if gone {
             // Somebody let it go whole: it is not repaired, nobody is short of it, and who was to adopt it need not.
@@ -81,8 +82,9 @@ impl Heard {
         }
         if !heads.promised {
             // Only what lost identities left: somebody who is away may know more. If nobody is, that is what is saved; it
-            // may be nothing, and then nobody goes on looking for it.
-            if !self.all_here() {
+            // may be nothing, and then nobody goes on looking for it. Who is here may promise it as well and be about to say so:
+            // what one node copied from another is sometimes heard of before that one's word.
+            if !(self.all_here() && since.is_none_or(|since| self.all_flushed(since))) {
                 self.orphans.insert(ledger);
                 return;
             }
@@ -101,9 +103,38 @@ impl Heard {
         self.set_short(ledger, short);
     }
 
-    fn set_left_over(&mut self, ledger: LedgerId, left_over: bool) {
-        if let Some(known) = self.ledgers.get_mut(&ledger) {
-            known.left_over = left_over;
+    /// Notes whether nobody promises it; answers since when.
+    fn set_left_over(&mut self, ledger: LedgerId, now: Option<u64>) -> Option<u64> {
+        let known = self.ledgers.get_mut(&ledger)?;
+        known.left_over = now.map(|now| known.left_over.unwrap_or(now));
+        known.left_over
+    }
+
+    /// Whether everything is heard that those who are here knew in this round.
+    fn all_flushed(&self, since: u64) -> bool {
+        let behind = |node: &super::Node| node.is_present() && node.flushed < since;
+        planted::is(Planted::LeftOverUnflushed) || !self.nodes.values().any(behind)
+    }
+
+    /// Has those flush who may know more of what nobody promises: the flush before a view is changed, of virtual synchrony
+    /// (Birman and Joseph, "Exploiting Virtual Synchrony in Distributed Systems", SOSP 1987).
+    pub(super) fn flush(&mut self, orders: &mut Vec<Order>) {
+        let since = self.orphans.iter().filter_map(|ledger| self.ledgers.get(ledger)?.left_over).max();
+        let Some(since) = since.filter(|_| self.all_here()) else { return };
+        let round = self.rounds;
+        for (&node, known) in &mut self.nodes {
+            if known.is_present() && known.flush_asked < since {
+                known.flush_asked = round;
+                orders.push(Order::Flush { node, round });
+            }
+        }
+    }
+
+    /// A node has told everything that it knew when it was told to flush in this round.
+    pub(crate) fn flushed(&mut self, node: NodeId, round: u64) {
+        if let Some(known) = self.nodes.get_mut(&node) {
+            // What was never asked is no answer.
+            known.flushed = known.flushed.max(round.min(known.flush_asked));
         }
     }
 

@@ -135,6 +135,7 @@ impl World {
                     open.got.extend(got);
                 }
             }
+            Up::Flushed { round } => head.heard.flushed(node, round),
             Up::End { read } => {
                 if let Some(open) = head.read.as_mut().filter(|open| open.number == read) {
                     open.reading.end(node);
@@ -183,6 +184,7 @@ impl World {
                 Order::Adopt { node, ledger, from, end, settled } => {
                     self.send_down(h, node, Down::Adopt { ledger, from, end, settled });
                 }
+                Order::Flush { node, round } => self.send_down(h, node, Down::Flush { round }),
                 Order::Refuse { node, .. } => {
                     let Some(m) = self.link_of(h, node) else { continue };
                     self.break_head(h, m);

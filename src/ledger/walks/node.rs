@@ -101,6 +101,10 @@ impl World {
                     self.send_up(h, m, Up::Noted(roster.clone()));
                 }
             }
+            Down::Flush { round } => {
+                self.flush(h, m);
+                self.send_up(h, m, Up::Flushed { round });
+            }
             Down::Fetched { ledger, entries } => {
                 for entry in entries {
                     self.machines[m].folder.lines.entry(ledger).or_default().has.insert(entry);

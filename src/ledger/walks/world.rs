@@ -39,6 +39,7 @@ pub(super) enum Down {
     Note(Roster),
     Fetched { ledger: LedgerId, entries: Vec<u32> },
     Question { read: u32 },
+    Flush { round: u64 },
 }
 
 /// From a node to a head.
@@ -53,6 +54,7 @@ pub(super) enum Up {
     Begin { read: u32 },
     Page { read: u32, ledger: LedgerId, has: EntrySet },
     End { read: u32 },
+    Flushed { round: u64 },
 }
 
 /// A connection. Each end breaks for itself, and what was sent to an end that is there still arrives.

@@ -109,9 +109,15 @@ impl SimStream {
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut inner = self.net.inner();
         let (room_max, split) = (inner.weather.pipe_bytes, inner.weather.split_share);
+        let passes = inner.passes(self.peer.ip(), self.local.ip());
         let split = inner.rng.random_bool(split);
         let Some(connection) = inner.connections.get_mut(&self.key) else { return reset() };
         if connection.reset.get(self.end) == Some(&true) || connection.gone.get(self.end) == Some(&true) {
+            return reset();
+        }
+        // A reset that has arrived counts for who only writes, too.
+        let arrived = connection.pipes.get(1 - self.end).and_then(|pipe| pipe.packets.back());
+        if passes && arrived.is_some_and(|(at, packet)| *at <= Instant::now() && matches!(packet, Packet::Reset)) {
             return reset();
         }
         let Some(pipe) = connection.pipes.get_mut(self.end) else { return reset() };

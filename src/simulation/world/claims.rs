@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::World;
 use crate::simulation::readers::Reading;
-use crate::simulation::verdict::shown;
+use crate::simulation::verdict::{Stored, shown};
 
 /// Reads under way, and what came of those that are over.
 #[derive(Default)]
@@ -39,6 +39,17 @@ impl World {
         self.claims.under_way.push(Asked { reading, acked });
     }
 
+    /// On which disks a message is, and as which entry.
+    pub(super) fn places_of(&self, payload: &[u8]) -> String {
+        let place = |record: Stored| {
+            let entry = record.entry.map(|(ledger, entry)| format!(" entry {entry} of ledger {ledger}"));
+            format!("{}{}", record.node, entry.unwrap_or_default())
+        };
+        let places: Vec<String> =
+            self.stored().into_iter().filter(|record| record.payload == payload).map(place).collect();
+        places.join(", ")
+    }
+
     /// Looks at the reads that are over. What is on no disk any more is lost, and no read is to have it.
     pub(super) fn look_at_claims(&mut self) {
         let (over, under_way) =
@@ -57,7 +68,9 @@ impl World {
                 acked.iter().filter(|payload| stored.contains(*payload) && !read.contains(&***payload)).collect();
             let count = lacks.len();
             if let Some(first) = lacks.first() {
-                let what = format!("a read that claims to be complete lacks {count} messages: {}", shown(first));
+                let (first, places) = (shown(first), self.places_of(first));
+                let what =
+                    format!("a read that claims to be complete lacks {count} messages: {first}, kept as {places}");
                 self.claims.found.push(what.clone());
                 self.note(&what);
             }

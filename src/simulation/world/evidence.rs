@@ -17,6 +17,7 @@ pub(super) fn stored_in(node: IpAddr, text: &[u8]) -> impl Iterator<Item = Store
         node,
         id: line.id,
         number: (line.client, line.seq),
+        entry: line.entry(),
         source: line.source,
         payload: line.payload().into_owned(),
     })

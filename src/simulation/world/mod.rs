@@ -114,6 +114,8 @@ struct World {
     nodes: Vec<NodeHost>,
     /// Nodes whose disks were lost, or replaced by older ones.
     wiped: BTreeSet<IpAddr>,
+    /// Identities that others replace because what they had rotted.
+    rotted: BTreeSet<String>,
     /// Nodes that were started as another identity, because a line had rotted at the end of a file.
     renamed: BTreeSet<usize>,
     /// Nodes that left in order: what they had is elsewhere.
@@ -183,6 +185,7 @@ impl World {
             heads,
             nodes,
             wiped: BTreeSet::new(),
+            rotted: BTreeSet::new(),
             renamed: BTreeSet::new(),
             left: BTreeSet::new(),
             claims: Claims::default(),

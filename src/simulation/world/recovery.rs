@@ -127,11 +127,15 @@ impl World {
         }
         // And where nobody can say what a rotten line was, the node has started as another one by itself.
         let replaced = |disk: &SimDisk| match node_state::read(disk) {
-            Ok(Said::State(state)) => state.identity.is_some_and(|identity| identity.replaces.is_some()),
-            _ => false,
+            Ok(Said::State(state)) => state.identity.and_then(|identity| identity.replaces),
+            _ => None,
         };
-        let replaced = self.nodes.iter().filter(|node| replaced(&node.disk)).map(|node| node.ip);
-        self.left.extend(replaced.filter(|ip| !self.wiped.contains(ip)));
+        for node in self.nodes.iter().filter(|node| !self.wiped.contains(&node.ip)) {
+            if let Some(old) = replaced(&node.disk) {
+                self.left.insert(node.ip);
+                self.rotted.insert(old.to_string());
+            }
+        }
     }
 
     /// Whether faults were let in that may take what was acknowledged.
@@ -148,7 +152,8 @@ impl World {
         let mut again = false;
         for (head, report) in self.statuses().await.into_iter().enumerate() {
             for away in report.map(|report| report.members_away).unwrap_or_default() {
-                if !may_lose {
+                // What rotted and nobody else had is missed until somebody gives it up.
+                if !may_lose && !self.rotted.contains(&away.id) {
                     problems
                         .push(format!("{} {} is missed by head {head}, though nothing was lost", away.name, away.id));
                     continue;
@@ -271,8 +276,12 @@ impl World {
                     report.nodes.len() == self.shape.nodes && (report.short_of_copies == 0 || !full)
                 })
             });
-            let foundings = reports.iter().flatten().map(|report| report.foundings.len()).max();
-            self.claims.foundings = self.claims.foundings.max(foundings.unwrap_or_default());
+            // What heads founded one soon after the other they show as one beginning.
+            let foundings = self.nodes.iter().filter_map(|node| match node_state::read(&node.disk) {
+                Ok(Said::State(state)) => Some(state.noted.roster.foundings().count()),
+                _ => None,
+            });
+            self.claims.foundings = foundings.max().unwrap_or_default().max(self.claims.foundings);
             if !calm {
                 calm_since = Instant::now();
             }
@@ -319,7 +328,10 @@ impl World {
         let acked: BTreeSet<&[u8]> = book.acks.iter().filter(|ack| !is_lost(ack)).map(|ack| &*ack.payload).collect();
         let on = acked.into_iter().filter_map(|payload| nodes.get(payload).map(|on| (payload, on.len())));
         on.filter(|(_, on)| *on < wanted)
-            .map(|(payload, on)| (String::from_utf8_lossy(payload.get(..24).unwrap_or(payload)).into_owned(), on))
+            .map(|(payload, on)| {
+                let text = String::from_utf8_lossy(payload.get(..24).unwrap_or(payload));
+                (format!("{text}, kept as {}", self.places_of(payload)), on)
+            })
             .collect()
     }
 

@@ -416,5 +416,14 @@ frames! {
         };
         /// Who knocked, to head: that it has the key.
         PROOF = 0x2a: Proof(proof: Proof);
+        /// Head to node: tell all that changed in what you keep, then answer with the same number.
+        FLUSH = 0x2c: Flush(n: u64);
+        /// Node to head: all is told that was known here when the Flush with this number came.
+        FLUSHED = 0x2d: Flushed(n: u64);
+        /// Head to client: what is sent from here on lacks this. Whoever goes on at another head knows it then.
+        LACKS = 0x2b: Lacks {
+            /// As [`Frame::ReadEnd`] says it.
+            missing: String,
+        };
     }
 }

@@ -516,6 +516,9 @@ fn reading_frame() -> impl Strategy<Value = Frame> {
         (record(), lines()).prop_map(|(next, lines)| Frame::Records { next, lines }),
         (record(), text()).prop_map(|(next, missing)| Frame::ReadEnd { next, missing }),
         text().prop_map(|nodes| Frame::Waiting { nodes }),
+        text().prop_map(|missing| Frame::Lacks { missing }),
+        any::<u64>().prop_map(Frame::Flush),
+        any::<u64>().prop_map(Frame::Flushed),
         (any::<[bool; 2]>(), text()).prop_map(|([gone, lose], name)| Frame::Drain { gone, lose, name }),
         any::<[u8; 2]>().prop_map(|[replicas, least]| Frame::Copies { replicas, least }),
         (any::<u32>(), record(), record(), client(), any_filter(), any::<u32>()).prop_map(

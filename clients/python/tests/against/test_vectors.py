@@ -56,6 +56,8 @@ def heard(one: "dict[str, Any]") -> frames.Frame:
         return frames.ReadEnd(RecordId(one["next"]), tuple(one["missing"]))
     if kind == "Token":
         return frames.Token(one["token"].encode())
+    if kind == "Lacks":
+        return frames.Lacks(tuple(one["missing"]))
     if kind == "Waiting":
         return frames.Waiting(tuple(one["nodes"]))
     return (frames.Ping if kind == "Ping" else frames.Pong)(one["number"])
@@ -82,6 +84,7 @@ class Vectors(unittest.TestCase):
             "Records",
             "ReadEnd",
             "Waiting",
+            "Lacks",
             "Token",
             "Ping",
             "Pong",
