@@ -31,6 +31,7 @@ mod ending;
 mod failover;
 mod failures;
 mod fake_head;
+mod forged;
 mod forty;
 mod framed_dialect;
 mod fuzz;
