@@ -97,8 +97,12 @@ pub const REPLICAS_MAX: usize = 8;
 /// Time a new connection has to finish its handshake.
 pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Longest file with a key, bytes: a remark, a name and 64 digits take less than 300.
-pub(crate) const CLUSTER_KEY_FILE_BYTES_MAX: u64 = 1024;
+/// Longest file with a key, bytes: a remark, a name and 64 digits take less than 300, and each key of before less than 80.
+pub(crate) const CLUSTER_KEY_FILE_BYTES_MAX: u64 = 2048;
+
+/// Most keys of before in a key file: a record that is not believed was tried with all of them.
+#[cfg(feature = "server")]
+pub(crate) const FORMER_KEYS_MAX: usize = 8;
 
 /// Addresses and networks from which data nodes that speak text may come: a factory's are in a few networks.
 pub(crate) const TEXT_NODE_NETWORKS_MAX: usize = 64;

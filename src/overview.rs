@@ -162,6 +162,15 @@ impl Cluster {
         }));
         let nodes = report.nodes.iter().filter(|node| !node.writable && !node.reason.is_empty());
         alarms.extend(nodes.map(|node| format!("data node {} takes no messages: {}", node.name, node.reason)));
+        let forging = report.nodes.iter().filter(|node| node.refused_records > 0);
+        alarms.extend(forging.map(|node| {
+            let count = node.refused_records;
+            format!(
+                "data node {} sent {count} records that no head of this cluster took, and nobody gets them: check its folder with \
+                 'acopio verify --key', and drain it",
+                node.name
+            )
+        }));
         if report.short_of_copies > 0 {
             alarms.push(format!("{} records are short of copies", report.short_of_copies));
         }

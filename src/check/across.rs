@@ -14,6 +14,7 @@ use super::sort::{self, Bounds, Sorted, Sorter};
 use super::sources::{self, distinct};
 use super::verify::{self, Node};
 use crate::data::record::Line;
+use crate::key::record::RecordCheck;
 use crate::ledger::reading::{Claim, Reading};
 use crate::ledger::roster::Roster;
 use crate::limits::{AUDIT_FOLDERS_MAX, FINDINGS_SHOWN_MAX};
@@ -176,13 +177,14 @@ pub(crate) enum Error {
     Sources(#[from] sources::Error),
 }
 
-/// Verifies every folder, and all of them together. Temporary files lie in `temp`; memory does not grow with the number of
+/// Verifies every folder, and all of them together; with a `check`, by the tags of records, too. Temporary files lie in `temp`; memory does not grow with the number of
 /// records. `progress` is told the folder, bytes done in it and its bytes in all.
 ///
 /// # Errors
 /// A folder cannot be read or holds no records, there are too many, or `temp` cannot be used.
 pub(crate) fn verify(
     dirs: Vec<PathBuf>,
+    check: Option<&RecordCheck>,
     temp: &Path,
     progress: &mut dyn FnMut(&Path, u64, u64),
 ) -> Result<Report, Error> {
@@ -199,7 +201,7 @@ pub(crate) fn verify(
     };
     let mut folders = Vec::with_capacity(dirs.len());
     for (number, dir) in (0_u16..).zip(&dirs) {
-        folders.push(copies::read_folder(number, dir, progress, &mut each)?);
+        folders.push(copies::read_folder(number, dir, check, progress, &mut each)?);
     }
     let together = Complete::of(folders.iter().map(|folder| &folder.node));
     let copies = compare(copied, placed, &dirs).map_err(verify::Error::Sort)?;
@@ -333,7 +335,7 @@ mod tests {
         }
 
         fn verify(&self, dirs: &[&PathBuf]) -> Report {
-            verify(dirs.iter().map(|dir| (*dir).clone()).collect(), self.0.path(), &mut |_, _, _| {}).unwrap()
+            verify(dirs.iter().map(|dir| (*dir).clone()).collect(), None, self.0.path(), &mut |_, _, _| {}).unwrap()
         }
     }
 

@@ -16,8 +16,9 @@ pub(crate) use super::promises::LineAt;
 use super::promises::{self, Promise};
 use super::sort::{self, Bounds, Sorted, Sorter};
 use super::sources;
-use super::verify::{self, Kind, Node};
+use super::verify::{self, Kind, Node, Problem};
 use crate::data::record::Line;
+use crate::key::record::RecordCheck;
 use crate::limits::FINDINGS_SHOWN_MAX;
 use crate::wire::id::RecordId;
 
@@ -30,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) data: Vec<PathBuf>,
     /// The least id that counts, on both sides; older ones may have been removed.
     pub(crate) since: RecordId,
+    /// By which records are checked, too.
+    pub(crate) check: Option<RecordCheck>,
     /// Folder for temporary files: about 24 bytes for each range of ids in a registro and 72 for each record.
     pub(crate) temp: PathBuf,
 }
@@ -81,6 +84,12 @@ pub(crate) struct Report {
     pub(crate) torn_tails: u64,
     /// The first bad lines and torn ends.
     pub(crate) damage_first: Vec<Damage>,
+    /// Records that no head of the cluster took, if tags were checked; they count as not there.
+    pub(crate) forged: u64,
+    /// The first of those.
+    pub(crate) forged_first: Vec<Damage>,
+    /// Records without a right tag that are old enough for that, if tags were checked.
+    pub(crate) unproved: u64,
     /// Ids of which copies are not there, and so old that retention may have removed them; they are neither missing nor short
     /// of copies.
     pub(crate) let_go: u64,
@@ -101,10 +110,10 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Whether every acknowledged record is there.
+    /// Whether every acknowledged record is there, and no other.
     #[must_use]
     pub(crate) fn keeps_its_word(&self) -> bool {
-        self.missing == 0
+        self.missing + self.forged == 0
     }
 }
 
@@ -285,26 +294,43 @@ fn read_folders(
     let mut in_folder = |dir: &Path, done, total| progress(Step::Folder(dir), done, total);
     let mut nodes = Vec::with_capacity(dirs.len());
     for (number, dir) in (0_u16..).zip(dirs) {
-        nodes.push(report.folder(copies::read_folder(number, dir, &mut in_folder, &mut each)?));
+        nodes.push(report.folder(copies::read_folder(
+            number,
+            dir,
+            settings.check.as_ref(),
+            &mut in_folder,
+            &mut each,
+        )?));
     }
     Ok(Found { copied: copied.finish()?, placed: placed.finish()?, sent: sent.finish()?, nodes })
+}
+
+fn damage(dir: &Path, problem: Problem, torn: bool) -> Damage {
+    let Problem { file, line, offset, reason, .. } = problem;
+    Damage { file: dir.join(file), line, offset, torn, reason }
 }
 
 impl Report {
     fn folder(&mut self, Checked { dir, report: found, node }: Checked) -> Node {
         self.checksum_errors += found.rotten;
+        self.forged += found.forged;
+        self.unproved += found.unproved;
         for problem in found.problems {
             let torn = match problem.kind {
+                Kind::Forged if self.forged_first.len() < FINDINGS_SHOWN_MAX => {
+                    self.forged_first.push(damage(&dir, problem, false));
+                    continue;
+                }
                 Kind::Rot => false,
                 Kind::Torn => true,
                 // Differing copies are found by id, what lacks by the registros; names and sidecars are no record's.
-                Kind::Forked | Kind::Name | Kind::Index | Kind::Lost | Kind::Lacking | Kind::State => continue,
+                Kind::Forged | Kind::Forked | Kind::Name | Kind::Index | Kind::Lost | Kind::Lacking | Kind::State => {
+                    continue;
+                }
             };
             self.torn_tails += u64::from(torn);
             if self.damage_first.len() < FINDINGS_SHOWN_MAX {
-                let file = dir.join(problem.file);
-                let (line, offset, reason) = (problem.line, problem.offset, problem.reason);
-                self.damage_first.push(Damage { file, line, offset, torn, reason });
+                self.damage_first.push(damage(&dir, problem, torn));
             }
         }
         self.folders.push(Folder { dir, files: found.files, records: found.records, bytes: found.bytes });

@@ -57,8 +57,13 @@ impl Files {
 
     fn audit_since(&self, since: RecordId) -> Report {
         let here: &Path = self.0.path();
-        let settings =
-            Settings { registros: vec![here.to_owned()], data: vec![here.to_owned()], since, temp: here.to_owned() };
+        let settings = Settings {
+            registros: vec![here.to_owned()],
+            data: vec![here.to_owned()],
+            since,
+            check: None,
+            temp: here.to_owned(),
+        };
         audit(&settings, &mut |_, _, _| {}).unwrap()
     }
 
@@ -108,8 +113,13 @@ fn every_finding_is_counted_and_its_place_told() {
 fn progress_reaches_its_end() {
     let files = Files::new(&[acknowledged("a", 0, 2)], &[record(0, 0, 0)]);
     let here = files.0.path().to_owned();
-    let settings =
-        Settings { registros: vec![here.clone()], data: vec![here.clone()], since: RecordId::default(), temp: here };
+    let settings = Settings {
+        registros: vec![here.clone()],
+        data: vec![here.clone()],
+        since: RecordId::default(),
+        check: None,
+        temp: here,
+    };
     let mut last = (0, 1);
     audit(&settings, &mut |_, done, total| last = (done, total)).unwrap();
     assert_eq!(last, (4, 4), "one range, one copy, one entry, one message");

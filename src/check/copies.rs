@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::sort::{self, Entry, Fields, Sorted};
 use super::verify::{self, Node, Report};
 use crate::data::record::Line;
+use crate::key::record::RecordCheck;
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::ledger::{Incarnation, LedgerId};
 
@@ -265,16 +266,18 @@ pub(crate) struct Checked {
     pub(crate) node: Node,
 }
 
-/// Reads a folder, the `number`th, showing its good records to `each`. `progress` is told the folder, bytes done in it
+/// Reads a folder, the `number`th, showing its good records to `each`: with a `check`, those that are believed. `progress` is told the folder, bytes done in it
 /// and its bytes in all.
 pub(crate) fn read_folder(
     number: u16,
     dir: &Path,
+    check: Option<&RecordCheck>,
     progress: &mut dyn FnMut(&Path, u64, u64),
     each: &mut dyn FnMut(u16, &Line<'_>) -> Result<(), sort::Error>,
 ) -> Result<Checked, verify::Error> {
     let mut in_folder = |line: &Line<'_>| each(number, line);
-    let (report, node) = verify::verify_each(dir, &mut |done, total| progress(dir, done, total), &mut in_folder)?;
+    let (report, node) =
+        verify::verify_each(dir, check, &mut |done, total| progress(dir, done, total), &mut in_folder)?;
     Ok(Checked { dir: dir.to_owned(), report, node })
 }
 

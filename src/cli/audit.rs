@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::key::CheckedBy;
 use super::moment::{self, Moment, Zone};
 use super::status::Format;
 use super::{Global, Outcome, logging, print, runtime};
@@ -21,7 +22,7 @@ Examples:
   acopio audit --registro logs --data logs --since 24h --format json
 
 Every id in a registro has to be in a data folder. The lines of the report:
-  missing           acknowledged, and no good copy in any folder: this alone
+  missing           acknowledged, and no good copy in any folder: this
                     exits with 1
   fewer copies      in fewer folders than nodes acknowledged it. Usual when a
                     node was replaced or copies are being made again: name the
@@ -41,6 +42,10 @@ Every id in a registro has to be in a data folder. The lines of the report:
                     again, in another ledger
   sent twice        messages of a client that are kept under two ids: it tried
                     again
+  forged            with --key: records that no head with this key took; they
+                    count as not there. This exits with 1, too
+  unproved          with --key: without a right tag, and older than
+                    --unproved-before
   let go            copies that are not there, and so old that retention may
                     have removed them (--keep of the data nodes)
   not judged        there, in no registro, and from a time whose lines were
@@ -62,7 +67,7 @@ the process.
 
 Exit codes:
   0    every acknowledged record is there
-  1    at least one is missing
+  1    at least one is missing, or forged
   2    bad usage, or something that was named cannot be read";
 
 /// Compares the heads' registros with the nodes' data: is everything there that was acknowledged?
@@ -78,6 +83,8 @@ pub(crate) struct Audit {
     /// Leave out what is older: than a time ago (24h), a time (2026-11-21 10:00, UTC), or a record id
     #[arg(long, env = "ACOPIO_SINCE", value_name = "TIME", value_parser = moment::moment)]
     since: Option<Moment>,
+    #[command(flatten)]
+    checked_by: CheckedBy,
     /// Folder for temporary files [default: the system's]
     #[arg(long, env = "ACOPIO_TEMP", value_name = "DIR")]
     temp: Option<PathBuf>,
@@ -91,10 +98,15 @@ impl Audit {
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
         runtime::end_by_signals_as_pid_1()?;
+        let check = match self.checked_by.read() {
+            Ok(check) => check,
+            Err(error) => return Ok(unusable(&error)),
+        };
         let settings = audit::Settings {
             registros: self.registro,
             data: self.data,
             since: self.since.map(|since| since.id(SystemTime::now(), &Zone::utc())).unwrap_or_default(),
+            check,
             temp: self.temp.unwrap_or_else(std::env::temp_dir),
         };
         let bar = if global.quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
@@ -118,9 +130,7 @@ impl Audit {
         let report = match audited {
             Ok(report) => report,
             Err(error) => {
-                // Not through `main`: 1 is for what is missing, and nothing has been found out here.
-                print::err(&format!("acopio: {error}"));
-                return Ok(Outcome::Unusable);
+                return Ok(unusable(&error));
             }
         };
         let text = match self.format {
@@ -130,6 +140,12 @@ impl Audit {
         print::out("the report", &text)?;
         Ok(if report.keeps_its_word() { Outcome::Done } else { Outcome::Failed })
     }
+}
+
+/// Not through `main`: 1 is for what is missing, and nothing has been found out here.
+fn unusable(error: &impl std::fmt::Display) -> Outcome {
+    print::err(&format!("acopio: {error}"));
+    Outcome::Unusable
 }
 
 /// A line for each number, then what was found, with its place.
@@ -162,8 +178,13 @@ pub(crate) fn table(report: &Report) -> String {
         ("numbers reused", report.numbers_reused),
         ("refusals", registros.refusals),
     ];
-    let let_go = [("let go", report.let_go), ("not judged", report.not_judged)];
-    for (what, count) in rows.into_iter().chain(let_go.into_iter().filter(|(_, count)| *count > 0)) {
+    let more = [
+        ("forged", report.forged),
+        ("unproved", report.unproved),
+        ("let go", report.let_go),
+        ("not judged", report.not_judged),
+    ];
+    for (what, count) in rows.into_iter().chain(more.into_iter().filter(|(_, count)| *count > 0)) {
         text += &format!("  {what:<16} {count:>12}\n");
     }
     for one in &report.missing_first {
@@ -192,6 +213,10 @@ pub(crate) fn table(report: &Report) -> String {
         text += &format!("{what}: {} line {}: {}\n", one.file.display(), one.line, one.reason);
     }
     text += &unlisted("damaged places", report.checksum_errors + report.torn_tails, report.damage_first.len());
+    for one in &report.forged_first {
+        text += &format!("forged: {} line {}: {}\n", one.file.display(), one.line, one.reason);
+    }
+    text += &unlisted("forged records", report.forged, report.forged_first.len());
     for one in &registros.unreadable_first {
         text += &format!("not a registro's line, passed over: {} line {}\n", one.registro.display(), one.line);
     }
@@ -208,6 +233,7 @@ pub(crate) fn table(report: &Report) -> String {
         );
     }
     text += &match report.missing {
+        0 if report.forged > 0 => "every acknowledged record is there, and others are forged\n".to_owned(),
         0 if report.let_go > 0 => "every acknowledged record is there, or was let go by retention\n".to_owned(),
         0 => "every acknowledged record is there\n".to_owned(),
         missing => format!("{missing} acknowledged records are missing\n"),

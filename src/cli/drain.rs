@@ -237,6 +237,7 @@ mod tests {
             sync: String::new(),
             ping_ms: None,
             icmp: None,
+            refused_records: 0,
         };
         let away = |name: &str| crate::wire::status::MemberAway {
             name: name.to_owned(),

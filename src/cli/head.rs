@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::head::{Admits, Gate, Network, Secured};
-use crate::key::file::{self as key, KeyFile};
+use crate::key::file::{self as key, KeyFile, Keys};
 use crate::key::{Nonces, PeerKey};
 use crate::net::tls::served::{Acceptor, Files};
 use crate::net::{Listener, Net};
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 #[cfg(feature = "coord")]
 use super::announced;
 use super::door::Door;
+use super::key::Unproved;
 use super::logging::{self, CLIENTES, HEARTBEAT, LogFile, Takes};
 use super::plain::Plain;
 use super::upkeep::{KeepRegistro, RepairAfter};
@@ -119,6 +120,8 @@ pub(crate) struct Head {
     /// Where the key lies that the head makes itself [default: cluster.key in the folder of the logs]
     #[arg(long, env = "ACOPIO_OWN_KEY", value_name = "FILE", conflicts_with = "key")]
     own_key: Option<PathBuf>,
+    #[command(flatten)]
+    unproved: Unproved,
     /// Addresses and networks of data nodes that speak text (raw or line), which can't have a key; without --key, those of
     /// this machine are let in, too
     #[arg(long, env = "ACOPIO_TEXT_NODES", value_name = "IP[/BITS]", value_delimiter = ',',
@@ -279,9 +282,11 @@ impl Head {
         address: std::net::SocketAddr,
         shutdown: CancellationToken,
     ) -> Result<()> {
-        let gate = self.gate(address)?;
-        let node_key = gate.key.as_ref().map(|key| key.node(SOLO));
-        let mut config = self.config(gate, self.admits(address)?, self.secured()?);
+        let (keys, everybody) = self.keys(address)?;
+        let node_key = Some(keys.current.node(SOLO));
+        let records = self.records(&keys);
+        let gate = self.gate(keys, everybody)?;
+        let mut config = self.config(gate, records, self.admits(address)?, self.secured()?);
         let plain = plain::open(&self.plain, address.ip()).await?;
         let doors = head::Doors { main: listener, plain, http: self.door.open().await? };
         if !self.solo {
@@ -296,29 +301,35 @@ impl Head {
         Ok(cluster::solo::run(config, node, doors, shutdown).await?)
     }
 
-    /// Whom it lets in: with the key that was given, or one of its own.
-    fn gate(&self, address: std::net::SocketAddr) -> Result<Gate> {
+    /// The cluster's keys, and whether they are asked of everybody: those that were given, or one of its own.
+    fn keys(&self, address: std::net::SocketAddr) -> Result<(Keys, bool)> {
+        if let Some(path) = &self.key {
+            tracing::info!("data nodes and who changes the cluster have to have the key in {}", path.display());
+            return Ok((KeyFile::read_keys(path)?, true));
+        }
+        let path = self.own_key.clone().unwrap_or_else(|| self.logs.join(key::CLUSTER_FILE));
+        let (keys, made) = key::read_or_make(&path)?;
+        if made {
+            tracing::info!("{}", key::of_a_new_one(&path));
+        } else if !address.ip().is_loopback() {
+            tracing::info!("data nodes of other machines have to have the key in {}", path.display());
+        }
+        Ok((keys, false))
+    }
+
+    /// Whom it lets in.
+    fn gate(&self, keys: Keys, everybody: bool) -> Result<Gate> {
         if self.text_nodes.len() > limits::TEXT_NODE_NETWORKS_MAX {
             let most = limits::TEXT_NODE_NETWORKS_MAX;
             bail!("--text-nodes names more than {most} addresses and networks; name larger networks");
         }
-        let (key, everybody) = match &self.key {
-            Some(path) => {
-                tracing::info!("data nodes and who changes the cluster have to have the key in {}", path.display());
-                (KeyFile::read_cluster(path)?, true)
-            }
-            None => {
-                let path = self.own_key.clone().unwrap_or_else(|| self.logs.join(key::CLUSTER_FILE));
-                let (key, made) = key::read_or_make(&path)?;
-                if made {
-                    tracing::info!("{}", key::of_a_new_one(&path));
-                } else if !address.ip().is_loopback() {
-                    tracing::info!("data nodes of other machines have to have the key in {}", path.display());
-                }
-                (key, false)
-            }
-        };
-        Ok(Gate { key: Some(key), everybody, text_nodes: self.text_nodes.clone(), nonces: Nonces::System })
+        let key = Some(keys.current);
+        Ok(Gate { key, everybody, text_nodes: self.text_nodes.clone(), nonces: Nonces::System })
+    }
+
+    /// With what it marks and checks records.
+    fn records(&self, keys: &Keys) -> head::Records {
+        head::Records { key: keys.current.records(), check: self.unproved.check(keys) }
     }
 
     /// Which clients it lets in.
@@ -365,7 +376,7 @@ impl Head {
         Ok(Some(Secured { files, acceptor }))
     }
 
-    fn config(&self, gate: Gate, admits: Admits, secured: Option<Secured>) -> head::Config {
+    fn config(&self, gate: Gate, records: head::Records, admits: Admits, secured: Option<Secured>) -> head::Config {
         head::Config {
             logs: self.logs.clone(),
             names: Some(self.logs.join(head::NAMES_FILE)),
@@ -388,6 +399,7 @@ impl Head {
                 connections: self.share_connections.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
             },
             gate,
+            records: Some(records),
             cluster: self.cluster.clone(),
             replicas: usize::try_from(self.replicas).unwrap_or(usize::MAX),
             text_node_bytes: usize::try_from(self.node_bytes).unwrap_or(usize::MAX),

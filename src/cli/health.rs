@@ -190,6 +190,7 @@ mod tests {
             sync: String::new(),
             ping_ms: None,
             icmp: None,
+            refused_records: 0,
         };
         let report = |node: &NodeStatus| StatusReport { nodes: vec![node.clone()], ..StatusReport::default() };
         assert_eq!(

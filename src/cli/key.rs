@@ -1,6 +1,7 @@
 //! `acopio key`: makes the files with the keys of a cluster and of its data nodes; and `--key` of the commands that need one.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -8,7 +9,9 @@ use clap::{Args, Subcommand};
 use super::{Global, Outcome, logging, print, values};
 use crate::client::Change;
 use crate::key::PeerKey;
-use crate::key::file::{self as key, KeyFile};
+use crate::key::file::{self as key, KeyFile, Keys};
+use crate::key::record::RecordCheck;
+use crate::table::moment::{self, Moment, Zone};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -58,7 +61,7 @@ impl Key {
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[])?;
         match self.command {
-            Command::New { file } => key::write_new(&file, &KeyFile::Cluster(key::random()?))?,
+            Command::New { file } => key::write_new(&file, &KeyFile::Cluster(Keys::of(key::random()?)))?,
             Command::Node { name, file, key } => {
                 let cluster = KeyFile::read_cluster(&key)?;
                 let made = KeyFile::Node(name.clone(), cluster.node(&name));
@@ -69,6 +72,42 @@ impl Key {
             }
         }
         Ok(Outcome::Done)
+    }
+}
+
+/// Which records may lack the tag of a head.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct Unproved {
+    /// Believe records that are older, whatever their tag: than a time ago (24h), a time (2026-11-21 10:00, UTC), or a record id.
+    /// They are of versions that made none, or of a key that was lost
+    #[arg(long, env = "ACOPIO_UNPROVED_BEFORE", value_name = "TIME", value_parser = moment::moment)]
+    unproved_before: Option<Moment>,
+}
+
+impl Unproved {
+    /// Tells records that heads with these keys took from others.
+    pub(crate) fn check(self, keys: &Keys) -> RecordCheck {
+        let before = self.unproved_before.map(|before| before.id(SystemTime::now(), &Zone::utc()));
+        RecordCheck::new(keys.records()).with_unproved_before(before.unwrap_or_default().time_ns)
+    }
+}
+
+/// `--key` and what goes with it, of commands that check records offline.
+#[derive(Debug, Default, Args)]
+pub(crate) struct CheckedBy {
+    /// File with the cluster's key, which is in cluster.key beside a head's logs: tell records that its heads took from
+    /// others
+    #[arg(long, env = "ACOPIO_KEY_FILE", value_name = "FILE")]
+    key: Option<PathBuf>,
+    #[command(flatten)]
+    unproved: Unproved,
+}
+
+impl CheckedBy {
+    /// What checks records, if a key was given.
+    pub(crate) fn read(&self) -> Result<Option<RecordCheck>> {
+        let Some(path) = &self.key else { return Ok(None) };
+        Ok(Some(self.unproved.check(&KeyFile::read_keys(path)?)))
     }
 }
 

@@ -8,6 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::key::CheckedBy;
 use super::status::Format;
 use super::{Global, Outcome, audit, logging, print, runtime};
 
@@ -15,6 +16,8 @@ const AFTER_HELP: &str = "\
 Examples:
   acopio verify logs/data1
   acopio verify logs/data* --format json
+  acopio verify logs/data* --key logs/head/cluster.key
+      whether the heads of the cluster took these records
 
 Each folder alone: every line's checksum, and whether the entries of ledgers
 that its identity promises (node.state) are in its files. A rotten line is no
@@ -26,6 +29,10 @@ than each record has copies, and every entry that one of them promises is in
 one of them. Otherwise what lacks is named, and whose folders were not given.
 Copies of a record that differ are a fault. Records of format 1 are in no
 ledger: they are read and compared, and not counted.
+
+With the cluster's key, the tag of every record is checked: one that no head
+with this key took is a fault, and counts as not there, unless it is older than
+--unproved-before: those are counted. Who has the cluster's key can forge.
 
 Exit codes:
   0    no folder has a fault, and all of them together are complete
@@ -41,6 +48,8 @@ pub(crate) struct Verify {
     /// Folders of data nodes
     #[arg(value_name = "DIR", required = true)]
     dirs: Vec<PathBuf>,
+    #[command(flatten)]
+    checked_by: CheckedBy,
     /// How to print the report
     #[arg(long, env = "ACOPIO_FORMAT", value_name = "FORMAT", value_enum, default_value = "table")]
     format: Format,
@@ -58,7 +67,8 @@ impl Verify {
         let style = "{msg} {bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
         bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
         let temp = self.temp.unwrap_or_else(std::env::temp_dir);
-        let report = across::verify(self.dirs, &temp, &mut |dir, done, total| {
+        let check = self.checked_by.read()?;
+        let report = across::verify(self.dirs, check.as_ref(), &temp, &mut |dir, done, total| {
             bar.set_message(dir.display().to_string());
             bar.set_length(total);
             bar.set_position(done);
@@ -145,6 +155,15 @@ fn table(one: &Checked) -> String {
     }
     if report.unplaced > 0 {
         text += &format!("  {} records of format 1 are in no ledger: they are not counted\n", report.unplaced);
+    }
+    if report.unproved > 0 {
+        text += &format!(
+            "  {} records have no right tag of a head, and are old enough for that: unproved\n",
+            report.unproved
+        );
+    }
+    if report.forged > 0 {
+        text += &format!("  {} records are forged: no head with this key took them\n", report.forged);
     }
     if report.mended > 0 {
         text += &format!("  {} lines are rotten, and nothing that is promised lacks: no fault\n", report.mended);

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::plan::{Kind, Member};
 use crate::files;
-use crate::key::ClusterKey;
-use crate::key::file::{self, CLUSTER_FILE, KeyFile, NODE_FILE};
+use crate::key::file::{self, CLUSTER_FILE, KeyFile, Keys, NODE_FILE};
 
 /// The keys can't be handed out.
 #[derive(Debug, thiserror::Error)]
@@ -44,20 +43,20 @@ pub(crate) fn hand_out(members: &[Member]) -> Result<Option<PathBuf>, Error> {
     let of = |kind| members.iter().filter(move |member| member.kind == kind);
     let heads: Vec<PathBuf> = of(Kind::Head).map(|head| head.dir.join(CLUSTER_FILE)).collect();
     let Some(first) = heads.iter().find(|path| path.exists()).or(heads.first()) else { return Ok(None) };
-    let (key, made) = file::read_or_make(first)?;
+    let (keys, made) = file::read_or_make(first)?;
     for path in &heads {
-        give(path, &key, first)?;
+        give(path, &keys, first)?;
     }
     for node in of(Kind::Data) {
-        file::write(&node.dir.join(NODE_FILE), &KeyFile::Node(node.name.clone(), key.node(&node.name)))?;
+        file::write(&node.dir.join(NODE_FILE), &KeyFile::Node(node.name.clone(), keys.current.node(&node.name)))?;
     }
     Ok(made.then(|| first.clone()))
 }
 
 /// Gives a head the key, unless it has it.
-fn give(path: &Path, key: &ClusterKey, first: &Path) -> Result<(), Error> {
-    match file::write_new(path, &KeyFile::Cluster(key.clone())) {
-        Err(file::Error::Exists { .. }) if KeyFile::read_cluster(path)?.holder().is(&key.holder()) => Ok(()),
+fn give(path: &Path, keys: &Keys, first: &Path) -> Result<(), Error> {
+    match file::write_new(path, &KeyFile::Cluster(keys.clone())) {
+        Err(file::Error::Exists { .. }) if KeyFile::read_cluster(path)?.holder().is(&keys.current.holder()) => Ok(()),
         Err(file::Error::Exists { .. }) => Err(Error::Differ { one: first.to_owned(), other: path.to_owned() }),
         written => Ok(written?),
     }
@@ -107,7 +106,9 @@ mod tests {
         files::create_folder(&dir.path().join("head2")).unwrap();
         let (own, _) = file::read_or_make(&dir.path().join("head2/cluster.key")).unwrap();
         assert_eq!(hand_out(&members).unwrap(), None);
-        assert!(KeyFile::read_cluster(&dir.path().join("head1/cluster.key")).unwrap().holder().is(&own.holder()));
+        assert!(
+            KeyFile::read_cluster(&dir.path().join("head1/cluster.key")).unwrap().holder().is(&own.current.holder())
+        );
         fs::remove_file(dir.path().join("head2/cluster.key")).unwrap();
         file::read_or_make(&dir.path().join("head2/cluster.key")).unwrap();
         let error = hand_out(&members).unwrap_err().to_string();

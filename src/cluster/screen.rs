@@ -16,6 +16,7 @@ use super::plan::Kind;
 use super::ways::Ways;
 use super::{STOPPED, tail};
 use crate::limits;
+use crate::wire::record;
 
 /// Width of the names' column.
 const NAME_WIDTH: usize = 8;
@@ -147,10 +148,22 @@ fn split_time(line: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// As much of a line as there is room for.
+/// A record's line with its tag left out, if it has one.
+fn untagged(line: &str) -> Option<String> {
+    record::decode(line.as_bytes()).ok()?.tag?;
+    let (fields, rest) = line.split_once('~')?;
+    Some(format!("{fields} {}", rest.split_once(' ')?.1))
+}
+
+/// As much of a line as there is room for; of a record's the tag is the first to go.
 fn cut(line: &str, room: Option<usize>) -> Cow<'_, str> {
     match room {
         Some(room) if line.chars().count() > room => {
+            let untagged = untagged(line);
+            let line = untagged.as_deref().unwrap_or(line);
+            if line.chars().count() <= room {
+                return Cow::Owned(line.to_owned());
+            }
             Cow::Owned(line.chars().take(room.saturating_sub(1)).chain(['…']).collect())
         }
         _ => Cow::Borrowed(line),
@@ -226,6 +239,14 @@ mod tests {
         drop(screen);
         writer.finish();
         String::from_utf8(sent.iter().flatten().collect()).unwrap()
+    }
+
+    #[test]
+    fn where_there_is_little_room_a_record_is_shown_without_its_tag() {
+        let line = "17958750044Lp-ewMDzG itW_JRUWwi 2:-.0~FfFYtpZ2MQ 2qTPsv mensaje: numero random: 7";
+        let shown = shown_at(80, &[line]);
+        assert_eq!(shown, "data4   | 17958750044Lp-ewMDzG itW_JRUWwi 2:-.0 2qTPsv mensaje: numero random: 7\n");
+        assert!(shown_at(120, &[line]).contains("~FfFYtpZ2MQ"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::worker::{Executor, Worker};
 use super::writer::Writer;
 use crate::clock::Clock;
 use crate::limits;
-use crate::wire::frame::Messages;
+use crate::wire::frame::{Messages, Tags};
 
 /// What became of Puts.
 #[derive(Clone, Debug)]
@@ -257,16 +257,18 @@ impl Commit {
         self.noted.get() >= self.urgent.get()
     }
 
-    /// Formats the messages of one Put into the buffer: consecutive records from `first` on, which are consecutive entries.
+    /// Formats the messages of one Put into the buffer: consecutive records from `first` on, which are consecutive entries, each
+    /// with its tag, if there are some.
     ///
     /// # Errors
     /// A record that has no line; nothing of the Put is in the buffer then.
-    pub(crate) fn add(&self, put: PutNumber, first: Fields, messages: &Messages) -> Result<(), BadRecord> {
+    pub(crate) fn add(&self, put: PutNumber, first: Fields, tags: &Tags, messages: &Messages) -> Result<(), BadRecord> {
         let mut filling = self.filling.borrow_mut();
         let lines = &mut *filling;
         let (was_empty, before) = (lines.is_empty(), lines.bytes.len());
+        let mut tags = tags.iter();
         for (k, payload) in (0..).zip(messages.iter()) {
-            if let Err(error) = record::encode(&mut lines.bytes, first.plus(k), payload) {
+            if let Err(error) = record::encode_tagged(&mut lines.bytes, first.plus(k), tags.next(), payload) {
                 lines.bytes.truncate(before);
                 return Err(error.into());
             }

@@ -4,7 +4,7 @@ use super::*;
 use crate::data::log::{Log, Settings, SyncPolicy};
 use crate::data::simulated::SimDisk;
 use crate::data::worker::Latency;
-use crate::wire::frame::MessagesBuilder;
+use crate::wire::frame::{MessagesBuilder, Tags};
 use crate::wire::id::{ClientId, RecordId};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn add(commit: &Commit, session: u64, n: u64, text: &[u8]) {
     messages.push(&[text]).unwrap();
     let id = RecordId { time_ns: n, incarnation: 1 };
     let first = Fields { id, client: ClientId(1), seq: n, place: None, source: None };
-    commit.add(PutNumber { session, number: n }, first, &messages.take().unwrap()).unwrap();
+    commit.add(PutNumber { session, number: n }, first, &Tags::none(), &messages.take().unwrap()).unwrap();
 }
 
 #[tokio::test(start_paused = true)]

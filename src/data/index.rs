@@ -371,6 +371,7 @@ mod tests {
             seq: 1,
             place,
             source: None,
+            tag: None,
             text: "",
             has_sync_mark: false,
         };

@@ -207,7 +207,7 @@ mod tests {
     use crate::data::simulated::SimDisk;
     use crate::data::writer::Writer;
     use crate::wire::filter::SourceFilter;
-    use crate::wire::frame::MessagesBuilder;
+    use crate::wire::frame::{MessagesBuilder, Tags};
     use crate::wire::id::{ClientId, RecordId};
     use std::cell::Cell;
 
@@ -250,7 +250,7 @@ mod tests {
         let mut messages = MessagesBuilder::new();
         messages.push(&[b"hola"]).unwrap();
         let first = Fields { id: id(n), client: ClientId(1), seq: n, place: None, source: None };
-        commit.add(PutNumber { session, number: n }, first, &messages.take().unwrap()).unwrap();
+        commit.add(PutNumber { session, number: n }, first, &Tags::none(), &messages.take().unwrap()).unwrap();
         assert_eq!(commit.added(), n);
     }
 

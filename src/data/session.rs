@@ -398,7 +398,7 @@ impl Answering<'_> {
     async fn take(&mut self, frame: Frame) -> Result<(), Ended> {
         let (me, sender) = (self.me, self.sender);
         match frame {
-            Frame::Put { first, client, first_seq, place, members, source, messages } => {
+            Frame::Put { first, client, first_seq, place, members, source, tags, messages } => {
                 me.commit.room().await;
                 self.puts += 1;
                 let ledger = place.ledger(first);
@@ -413,7 +413,7 @@ impl Answering<'_> {
                 sender.taken.borrow_mut().push_back(Taken { number: self.puts, ledger, entries });
                 let first = Fields { id: first, client, seq: first_seq, place: Some(place), source };
                 let put = PutNumber { session: self.session, number: self.puts };
-                me.commit.add(put, first, &messages).map_err(|error| protocol(error.to_string()))?;
+                me.commit.add(put, first, &tags, &messages).map_err(|error| protocol(error.to_string()))?;
             }
             Frame::Ping(n) => sender.outbox.answer(|out| frame::pong(out, n)),
             Frame::Pong(_) => {}

@@ -140,7 +140,16 @@ mod tests {
             let place = (n % 3 > 0).then_some(ledger::Place { number: n as u32 % 3, entry: n as u32 });
             let source = place.filter(|_| n % 2 == 0).map(|_| format!("taller/esp{}", n % 4).parse().unwrap());
             let client = ClientId(1);
-            let line = super::super::record::Line { id, client, seq: n, place, source, text: "", has_sync_mark: false };
+            let line = super::super::record::Line {
+                id,
+                client,
+                seq: n,
+                place,
+                source,
+                tag: None,
+                text: "",
+                has_sync_mark: false,
+            };
             index.line(Place { offset: n * 60, len: 60, line: n + 1 }, &line);
         }
         FileIndex::of(&index, 600)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::admission::Admits;
 use super::gate::Gate;
 use super::guests::Rules;
+use super::marks::Records;
 use super::secured::Secured;
 use super::shares::Share;
 use crate::clock::Clock;
@@ -41,6 +42,8 @@ pub(crate) struct Config {
     pub(crate) secured: Option<Secured>,
     /// Who has to prove that it has the cluster's key.
     pub(crate) gate: Gate,
+    /// With what it marks and checks records; none if it has no key.
+    pub(crate) records: Option<Records>,
     /// Name of the cluster, which its data nodes keep with their records.
     pub(crate) cluster: String,
     /// Copies that each message is to have, on as many nodes.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::{Rc, Weak};
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::marks::Believed;
 use crate::wire::ledger::LedgerId;
 
 /// Entries that a node sent.
@@ -16,8 +16,10 @@ pub(crate) struct Pushed {
     pub(crate) ledger: LedgerId,
     /// The entries that it answers for.
     pub(crate) entries: Range<u32>,
-    /// The lines of those that it has.
-    pub(crate) lines: Bytes,
+    /// The lines of those that it has and that are believed, and what was left out.
+    pub(crate) believed: Believed,
+    /// Bytes of all that it sent.
+    pub(crate) bytes: usize,
 }
 
 /// Where what nodes send waits for one reader. Credit bounds it.

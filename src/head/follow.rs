@@ -23,7 +23,8 @@ use crate::net::Outbox;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Cursor, Frame, Numbers};
 use crate::wire::id::{ID_CHARS, RecordId};
-use crate::wire::ledger::{Digits, Incarnation, LedgerId};
+use crate::wire::ledger::{Digits, Incarnation, LedgerId, NodeId};
+use crate::wire::peer::missing_because;
 use crate::wire::record;
 
 /// What a reader knows.
@@ -202,6 +203,8 @@ struct Follow<'a> {
     /// The last token; none before the first, which tells the reader that there is no order of ids from there on.
     told: Option<Bytes>,
     token_at: Instant,
+    /// Identities that sent records which are not believed, and what the reader is told of them.
+    doubted: BTreeMap<NodeId, String>,
     /// The nodes for which the reader was told that it waits.
     waiting: Vec<String>,
 }
@@ -229,6 +232,7 @@ pub(crate) async fn run(head: &Head, outbox: &Rc<Outbox>, wanted: &Wanted, spot:
         sources: BTreeMap::new(),
         told: None,
         token_at: Instant::now(),
+        doubted: BTreeMap::new(),
         waiting: Vec::new(),
     };
     loop {
@@ -259,7 +263,8 @@ impl Follow<'_> {
         self.tell_waiting()?;
         let pushed = self.inbox.pushed.take();
         for (serial, pushed) in pushed {
-            let bytes = pushed.lines.len();
+            let bytes = pushed.bytes;
+            self.doubt(serial, &pushed);
             self.send(pushed)?;
             if let Some(source) = self.sources.get_mut(&serial) {
                 source.owed += bytes;
@@ -297,17 +302,46 @@ impl Follow<'_> {
         }
     }
 
+    /// Notes whose records are not believed: another node may have what it should have sent, and else the reader waits for it.
+    fn doubt(&mut self, serial: u64, pushed: &Pushed) {
+        let node = self.sources.get(&serial).filter(|_| pushed.believed.refused > 0).map(|source| &source.node);
+        if let Some((node, id)) = node.and_then(|node| Some((node, node.id?)))
+            && self.head.heard(|heard| heard.roster().generation(id).counts())
+        {
+            self.doubted.entry(id).or_insert_with(|| missing_because(&node.name, &node.refused_words()));
+        }
+    }
+
+    /// Which entries a node answers for that are news. If some of its lines are not believed, those are what it has lines of.
+    fn news(&mut self, pushed: &Pushed) -> EntrySet {
+        if pushed.believed.refused == 0 {
+            return self.spot.take(pushed.ledger, pushed.entries.clone());
+        }
+        let mut news = EntrySet::default();
+        for line in pushed.believed.lines.split_inclusive(|byte| *byte == b'\n') {
+            let record = record::decode(line.strip_suffix(b"\n").unwrap_or(line));
+            if let Some((ledger, entry)) = record.ok().and_then(|record| record.entry())
+                && ledger == pushed.ledger
+                && pushed.entries.contains(&entry)
+            {
+                self.spot.take(ledger, entry..entry + 1).ranges().for_each(|range| news.insert_range(range));
+            }
+        }
+        news
+    }
+
     /// Sends the lines that are news.
     fn send(&mut self, pushed: Pushed) -> Result<(), Refusal> {
-        let news = self.spot.take(pushed.ledger, pushed.entries.clone());
+        let news = self.news(&pushed);
         if news.is_empty() {
             return Ok(());
         }
         // With a filter each line is looked into: a node may not push what nobody asked for.
         let all = news.covers(pushed.entries.clone()) && self.wanted.client.is_none() && self.wanted.sources.is_all();
         let (from, until) = (self.wanted.from.to_text(), self.wanted.until.to_text());
-        let mut lines = BytesMut::with_capacity(pushed.lines.len());
-        for line in pushed.lines.split_inclusive(|byte| *byte == b'\n') {
+        let pushed_lines = &pushed.believed.lines;
+        let mut lines = BytesMut::with_capacity(pushed_lines.len());
+        for line in pushed_lines.split_inclusive(|byte| *byte == b'\n') {
             let Some(id) = line.first_chunk::<ID_CHARS>() else { continue };
             let is_news = all
                 || record::decode(line.strip_suffix(b"\n").unwrap_or(line)).is_ok_and(|line| {
@@ -351,11 +385,10 @@ impl Follow<'_> {
     fn tell_waiting(&mut self) -> Result<(), Refusal> {
         let away = self.head.members_away();
         let least = self.head.heard(|heard| heard.roster().copies().map_or(1, Copies::read_least));
-        let names: BTreeSet<String> = if away.len() < least || self.wanted.partial {
-            BTreeSet::new()
-        } else {
-            away.into_iter().map(|away| away.name).collect()
-        };
+        let away: BTreeMap<NodeId, String> =
+            away.into_iter().map(|away| (away.node, away.name)).chain(self.doubted.clone()).collect();
+        let names: BTreeSet<String> =
+            if away.len() < least || self.wanted.partial { BTreeSet::new() } else { away.into_values().collect() };
         let names: Vec<String> = names.into_iter().collect();
         if names == self.waiting {
             return Ok(());

@@ -60,6 +60,11 @@ pub(super) fn snapshot(head: &Head) -> Snapshot {
     metrics.one("acopio_under_replicated_records", "Records that are short of copies", Value::Gauge(short as f64));
     let lacking = head.heard(crate::ledger::heard::Heard::lacking).len();
     metrics.one("acopio_lacking_ranges", "Ranges of records that no data node has which is here", gauge(lacking));
+    metrics.one(
+        "acopio_refused_records",
+        "Records from data nodes that no head of the cluster took, and that are passed on to nobody",
+        Value::Counter(head.refused_records.get()),
+    );
     let devices = head.devices.borrow();
     metrics.one("acopio_sources", "Sources that were heard since the head started", gauge(devices.0.len()));
     let ages = devices.0.iter().take(limits::METRICS_SOURCES_MAX);

@@ -6,7 +6,7 @@
 //! written, `window`: how much a node may have), `heartbeat` watches, `registro` remembers, `access` writes down who did what, `status` tells. `reads` answers
 //! readers with what is there, put together by `merge`, and `follow` with what comes (`readers`: what they share). `cluster`
 //! is what this head has heard, `known` answers out of that, `rounds` carries out what is decided about it, `relay` passes
-//! copies on, `drain` lets nodes go; `said` tells what is wrong. A head keeps no messages: data nodes do.
+//! copies on, `marks` makes the tags of records and checks them, `drain` lets nodes go; `said` tells what is wrong. A head keeps no messages: data nodes do.
 //!
 //! `state` is what all of them share. Its tables stand in files of their own, which know nothing of it: `alarms`, `cluster`,
 //! `book`, `drains`, `feeds`, `guests`, `live`, `pages`, `pulse`, `rates`, `relayed`, `shares`, `takeovers`, `tries`, `visits`.
@@ -36,6 +36,7 @@ mod guests;
 mod heartbeat;
 mod known;
 mod live;
+mod marks;
 pub(crate) mod merge;
 mod metrics;
 mod names;
@@ -89,6 +90,7 @@ pub(crate) use book::FILE as NAMES_FILE;
 pub(crate) use config::Config;
 pub(crate) use gate::Gate;
 pub(crate) use guests::Rules;
+pub(crate) use marks::Records;
 pub(crate) use network::{Network, NoNetwork};
 pub(crate) use secured::Secured;
 pub(crate) use shares::Share;

@@ -244,16 +244,22 @@ async fn follow(
                 Frame::Holds { more, gone, held } => head.node_holds(entry, more, gone, held)?,
                 Frame::Flushed(round) => head.node_flushed(entry, round),
                 Frame::Fetch { request, ledger, entries } => head.fetch(entry, request, ledger, entries),
-                Frame::Fetched { request, lines } => head.fetched(entry, request, lines),
+                Frame::Fetched { request, lines } => {
+                    let believed = head.believe(entry, lines, &mut turn).await;
+                    head.fetched(entry, request, believed.lines);
+                }
                 Frame::Pushed { request, ledger, entries, lines } => {
-                    entry.feeds.pushed(request, Pushed { ledger, entries, lines });
+                    let bytes = lines.len();
+                    let believed = head.believe(entry, lines, &mut turn).await;
+                    entry.feeds.pushed(request, Pushed { ledger, entries, believed, bytes });
                 }
                 Frame::SourcesPage { request, more, unlisted, sources } => {
                     entry.questions.answered(request, live::Page { more, unlisted, sources });
                 }
                 Frame::Leave => leaving = true,
                 Frame::Page { request, next, greatest, rotten, lines } => {
-                    entry.scans.answer(request, Answer::Page { next, greatest, rotten, lines });
+                    let believed = head.believe(entry, lines, &mut turn).await;
+                    entry.scans.answer(request, Answer::Page { next, greatest, rotten, believed });
                 }
                 Frame::ScanFailed { request, refusal } => entry.scans.answer(request, Answer::Failed(refusal)),
                 Frame::Failure(refusal) => return Err(refusal),

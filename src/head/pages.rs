@@ -7,6 +7,7 @@ use std::rc::{Rc, Weak};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::marks::Believed;
 use crate::limits;
 use crate::wire::error::Refusal;
 use crate::wire::filter::SourceFilter;
@@ -60,8 +61,8 @@ pub(crate) enum Answer {
         greatest: RecordId,
         /// Lines that were passed over.
         rotten: u32,
-        /// The lines.
-        lines: Bytes,
+        /// The lines that are believed, and what was left out.
+        believed: Believed,
     },
     /// None.
     Failed(Refusal),

@@ -13,6 +13,7 @@ use bytes::BytesMut;
 use tokio::time::{Instant, sleep_until};
 
 use super::alarms::Log;
+use super::marks::Believed;
 use super::merge::{BadPage, Merge};
 use super::pages::{Answer, Inbox, Wanted};
 use super::readers::{Place, is_resting};
@@ -101,6 +102,8 @@ struct Pull<'a> {
     told_lacks: BTreeSet<String>,
     /// Nodes that are there and could not give all that they have of format 1.
     damaged: Vec<Rc<NodeEntry>>,
+    /// Identities that sent records which are not believed: what they acknowledged counts only if others answer for it.
+    doubted: BTreeMap<NodeId, String>,
     /// Since when it waits for nodes, and what the reader was told.
     waiting: Option<(Instant, String)>,
     told_at: Instant,
@@ -160,6 +163,7 @@ async fn pull(head: &Head, outbox: &Rc<Outbox>, wanted: &Wanted, place: &Place<'
         lacked: BTreeSet::new(),
         told_lacks: BTreeSet::new(),
         damaged: Vec::new(),
+        doubted: BTreeMap::new(),
         waiting: None,
         told_at: Instant::now(),
         resting: false,
@@ -305,7 +309,8 @@ impl Pull<'_> {
                     source.greatest = source.greatest.or(Some(greatest));
                     (source.failures, source.ask_at) = (0, now + limits::READ_POLL_MAX);
                 }
-                Answer::Page { next, rotten, lines, .. } => {
+                Answer::Page { next, rotten, believed, .. } => {
+                    let Believed { lines, refused, unplaced } = believed;
                     let len = lines.len();
                     self.head.readers.page_came(len);
                     let wanted = if self.wanted.is_answered_by(&lines) { Ok(()) } else { Err(BadPage::Unasked) };
@@ -316,7 +321,14 @@ impl Pull<'_> {
                         fail(source, now);
                         continue;
                     }
-                    if rotten > 0 {
+                    if let Some(node) = source.node.id.filter(|_| refused > 0)
+                        && self.reading.unanswered().any(|counted| counted == node)
+                    {
+                        self.doubted
+                            .entry(node)
+                            .or_insert_with(|| missing_because(&source.node.name, &source.node.refused_words()));
+                    }
+                    if rotten > 0 || unplaced {
                         self.damaged.retain(|node| !Rc::ptr_eq(node, &source.node));
                         self.damaged.push(Rc::clone(&source.node));
                     }
@@ -347,15 +359,21 @@ impl Pull<'_> {
             return vec![missing_because("dataNodes", &format!("a cluster begins with {least}, and {here} is here"))];
         }
         let answers = |node: NodeId| {
-            self.sources.values().any(|source| source.merged && source.node.id == Some(node) && !source.fails(now))
+            !self.doubted.contains_key(&node)
+                && self
+                    .sources
+                    .values()
+                    .any(|source| source.merged && source.node.id == Some(node) && !source.fails(now))
         };
         let unanswered: Vec<NodeId> = self.reading.unanswered().filter(|node| !answers(*node)).collect();
         let least = self.head.heard(|heard| heard.roster().copies().map_or(1, Copies::read_least));
-        if unanswered.len() < least {
+        // Nobody waits for who is here and is not believed: it has said what it has.
+        if unanswered.len() < least || unanswered.iter().all(|node| self.doubted.contains_key(node)) {
             return Vec::new();
         }
         let failing = |node: NodeId| self.sources.values().find(|source| source.node.id == Some(node));
         let name = |node: NodeId| match failing(node) {
+            _ if self.doubted.contains_key(&node) => self.named(node),
             Some(source) => {
                 let cause = if source.cause.is_empty() { "it gives no answer; see its log" } else { &source.cause };
                 missing_because(&source.node.name, cause)
@@ -509,7 +527,7 @@ impl Pull<'_> {
     fn finish(&mut self) -> Result<(), Refusal> {
         let answered: Vec<NodeId> =
             self.sources.values().filter(|source| source.merged).filter_map(|source| source.node.id).collect();
-        for node in answered {
+        for node in answered.into_iter().filter(|node| !self.doubted.contains_key(node)) {
             self.reading.begin(node, std::iter::empty());
             self.reading.end(node);
         }
@@ -519,12 +537,17 @@ impl Pull<'_> {
             Claim::Complete => self.end(Vec::new()),
             Claim::Incomplete { unanswered, .. } => {
                 let least = self.head.heard(|heard| heard.roster().copies().map_or(1, Copies::read_least));
-                let names = unanswered.iter().map(|node| self.head.name_of(*node));
+                let names = unanswered.iter().map(|node| self.named(*node));
                 // A cluster in which nothing was ever kept misses nobody.
                 let names = if unanswered.len() < least { Vec::new() } else { names.collect() };
                 self.end(names)
             }
         }
+    }
+
+    /// How a node is called whose answer lacks, and why if it is not believed.
+    fn named(&self, node: NodeId) -> String {
+        self.doubted.get(&node).cloned().unwrap_or_else(|| self.head.name_of(node))
     }
 
     /// Notes the nodes that promise entries that nobody has who is here.
@@ -556,7 +579,10 @@ impl Pull<'_> {
     fn lacks(&self) -> BTreeSet<String> {
         let unread = self.head.unread().into_iter().map(|(name, _)| name);
         let damaged = self.damaged.iter().map(|node| {
-            let why = node.report.borrow().reason.clone();
+            let why = match node.refused.get() {
+                0 => node.report.borrow().reason.clone(),
+                _ => node.refused_words(),
+            };
             let cause = if why.is_empty() { "lines of it are damaged and left out; see its log" } else { &why };
             missing_because(&node.name, cause)
         });

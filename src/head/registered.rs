@@ -19,7 +19,7 @@ use super::window::Window;
 use crate::ledger::held::Report;
 use crate::limits;
 use crate::net::Outbox;
-use crate::wire::frame::{self, Frame, FrameError, PutFields, SyncMode};
+use crate::wire::frame::{self, Frame, FrameError, PutFields, SyncMode, Tags};
 use crate::wire::ledger::{NodeId, Place};
 use crate::wire::text::Dialect;
 
@@ -28,7 +28,7 @@ pub(crate) trait NodeSink {
     /// The node is in the table; before its first Put.
     fn accepted(&self, incarnation: u32);
     /// The next Put.
-    fn put(&self, batch: &Batch, place: Option<Place>, members: &[NodeId]);
+    fn put(&self, batch: &Batch, place: Option<Place>, members: &[NodeId], tags: &Tags);
     /// The node is evicted: let go of its socket.
     fn cut(&self);
     /// Sends an in-protocol ping, if the node speaks that; false if it does not.
@@ -79,6 +79,9 @@ pub(crate) struct NodeEntry {
     pub(crate) feeds: Feeds,
     /// Who wants to know which sources it has.
     pub(crate) questions: Questions,
+    /// Records that it sent on this connection and that are not believed, and why the first of them is not.
+    pub(super) refused: Cell<u64>,
+    pub(super) refused_why: Cell<&'static str>,
     /// Where its Puts go.
     pub(super) sink: Rc<dyn NodeSink>,
 }
@@ -92,6 +95,19 @@ impl NodeEntry {
     /// The same, for an answer to what it asked: if it reads none, nothing more is read from it.
     pub(crate) fn answer(&self, frame: &Frame) {
         self.sink.answer(frame);
+    }
+
+    /// So many records that it sent are not believed.
+    pub(super) fn refuses(&self, count: u32, why: &'static str) {
+        if self.refused.get() == 0 {
+            self.refused_why.set(why);
+        }
+        self.refused.set(self.refused.get() + u64::from(count));
+    }
+
+    /// What a reader is told of it whose answer lacks these.
+    pub(super) fn refused_words(&self) -> String {
+        format!("it sends {}; see 'acopio verify --key'", self.refused_why.get())
     }
 
     /// Whether it reads what it is sent too slowly to be sent more than Puts.
@@ -185,10 +201,10 @@ impl NodeSink for FramedSink {
         }
     }
 
-    fn put(&self, batch: &Batch, place: Option<Place>, members: &[NodeId]) {
+    fn put(&self, batch: &Batch, place: Option<Place>, members: &[NodeId], tags: &Tags) {
         let Some(place) = place else { return };
         let (first, client, first_seq) = (batch.first, batch.client, batch.first_seq);
-        let fields = PutFields { first, client, first_seq, place, members, source: batch.source.as_ref() };
+        let fields = PutFields { first, client, first_seq, place, members, source: batch.source.as_ref(), tags };
         let written = self.outbox.with(|buffer: &mut BytesMut| frame::put(buffer, fields, &batch.messages));
         if let Err(error) = written {
             // The block came out of our own decoder, so it fits; were it not so, the node must not wait for it.

@@ -1,6 +1,7 @@
 //! Copies on their way from a node that has them to one that lacks them, through this head.
 //!
-//! [`super::relayed`] says who asked; the head looks into no line.
+//! [`super::relayed`] says who asked. What is not believed was left out before ([`super::marks`]), and who sent such records is
+//! asked only for what nobody else has.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -12,20 +13,23 @@ use super::relayed::Asker;
 use super::state::Head;
 use crate::limits;
 use crate::wire::frame::Frame;
-use crate::wire::ledger::LedgerId;
+use crate::wire::ledger::{LedgerId, NodeId};
 
 impl Head {
     /// A node asks for entries: whoever has them is asked, or it hears at once that nobody has.
     pub(crate) fn fetch(&self, asker: &NodeEntry, request: u32, ledger: LedgerId, entries: Range<u32>) {
         let serial = asker.key.serial();
         let busy = self.relay.borrow().open.values().filter(|open| open.serial == serial).count();
-        let source = asker.id.filter(|_| busy < limits::FETCHES_OF_NODE_MAX).and_then(|node| {
-            let sources = self.heard(|heard| heard.sources(node, ledger, entries));
+        let asks = asker.id.filter(|_| busy < limits::FETCHES_OF_NODE_MAX);
+        let source = asks.and_then(|node| {
             let nodes = self.nodes();
-            sources.into_iter().find_map(|source| {
-                let entry = nodes.iter().find(|entry| entry.id == Some(source.node) && !entry.is_behind())?;
-                Some((Rc::clone(entry), source.entries))
-            })
+            let here = |node: NodeId| nodes.iter().find(|entry| entry.id == Some(node) && !entry.is_behind());
+            let of = |believed: bool| {
+                let may = |node| here(node).is_some_and(|entry| (entry.refused.get() == 0) == believed);
+                let sources = self.heard(|heard| heard.sources(node, ledger, entries.clone(), may));
+                sources.into_iter().find_map(|source| Some((Rc::clone(here(source.node)?), source.entries)))
+            };
+            of(true).or_else(|| of(false))
         });
         let Some((source, entries)) = source else {
             return asker.answer(&Frame::Fetched { request, lines: Bytes::new() });

@@ -24,6 +24,7 @@ use super::faults::Fault;
 use super::feeds::Feeds;
 use super::guests::Places;
 use super::live::{Live, Questions};
+use super::marks::Marking;
 use super::pages::Open;
 use super::readers::Readers;
 use super::registered::{Candidate, NodeEntry, NodeLog, NodeSink, word};
@@ -108,6 +109,10 @@ pub(crate) struct Head {
     ranges: RefCell<Vec<(RecordId, u32)>>,
     /// Copies on their way between data nodes.
     pub(super) relay: RefCell<Relay>,
+    /// Makes the tags of records.
+    pub(super) marking: RefCell<Marking>,
+    /// Records of data nodes that were not believed.
+    pub(super) refused_records: Cell<u64>,
     /// Nodes that are being drained.
     pub(crate) drains: RefCell<super::drains::Drains>,
     /// What was refused, by the cause.
@@ -149,6 +154,8 @@ impl Head {
             changed: Notify::new(),
             ranges: RefCell::default(),
             relay: RefCell::default(),
+            marking: RefCell::default(),
+            refused_records: Cell::default(),
             drains: RefCell::default(),
             rates: RefCell::default(),
             cluster: Cluster::open(shelf, config.clock.now(), config.repair_after),
@@ -347,6 +354,8 @@ impl Head {
             telling: RefCell::new(Some(Vec::new())),
             feeds: Feeds::default(),
             questions: Questions::default(),
+            refused: Cell::new(0),
+            refused_why: Cell::new(""),
             sink,
         });
         entry.sink.accepted(self.incarnation());
@@ -586,7 +595,7 @@ impl Head {
                         if queued == u64::from(batch.messages.count()) {
                             entry.progress.set(Instant::now());
                         }
-                        entry.sink.put(&batch, place, &members);
+                        entry.sink.put(&batch, place, &members, &self.tags(&batch, place));
                     }
                 }
                 Effect::Kept { batch, nodes, sync } => {

@@ -179,6 +179,7 @@ fn node_status(head: &Head, node: &NodeEntry) -> NodeStatus {
         sync: sync_word(said.sync).to_owned(),
         ping_ms: pulse.took.map(|took| took.as_secs_f64() * 1000.0),
         icmp: pulse.icmp,
+        refused_records: node.refused.get(),
     }
 }
 

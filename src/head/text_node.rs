@@ -20,7 +20,7 @@ use super::state::{Head, STOPPING};
 use super::window::Window;
 use crate::limits;
 use crate::net::{ReadHalf, WriteHalf};
-use crate::wire::frame::{Messages, SyncMode};
+use crate::wire::frame::{Messages, SyncMode, Tags};
 use crate::wire::ledger::{NodeId, Place};
 use crate::wire::text::{Dialect, MENSAJE_PREFIX, RECIBIDO, mensaje_bytes, quote};
 use tokio_util::sync::CancellationToken;
@@ -35,7 +35,7 @@ struct TextSink {
 impl NodeSink for TextSink {
     fn accepted(&self, _incarnation: u32) {}
 
-    fn put(&self, batch: &Batch, _place: Option<Place>, _members: &[NodeId]) {
+    fn put(&self, batch: &Batch, _place: Option<Place>, _members: &[NodeId], _tags: &Tags) {
         self.queue.borrow_mut().push_back(batch.messages.clone());
         self.wake.notify_one();
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 
+use super::record::RecordKey;
 use super::{ClusterKey, KEY_BYTES, PeerKey};
 use crate::files::{self, OTHERS};
 use crate::limits;
@@ -23,6 +24,9 @@ pub(crate) const NODE_FILE: &str = "node.key";
 
 /// First word of the line with the cluster's key.
 const CLUSTER: &str = "cluster";
+
+/// First word of a line with a key of the cluster of before.
+const FORMER: &str = "former";
 
 /// First word of the line with a data node's key; its name follows.
 const NODE: &str = "node";
@@ -100,11 +104,32 @@ fn remedy(source: &io::Error) -> &'static str {
     }
 }
 
+/// The keys of a cluster.
+#[derive(Clone, Debug)]
+pub(crate) struct Keys {
+    /// The one that counts.
+    pub(crate) current: ClusterKey,
+    /// Those of before: by them records are believed that were taken then, and nobody is let in.
+    pub(crate) former: Vec<ClusterKey>,
+}
+
+impl Keys {
+    /// With none of before.
+    pub(crate) const fn of(current: ClusterKey) -> Self {
+        Self { current, former: Vec::new() }
+    }
+
+    /// All keys by which records are believed.
+    pub(crate) fn records(&self) -> impl Iterator<Item = RecordKey> {
+        std::iter::once(&self.current).chain(&self.former).map(ClusterKey::records)
+    }
+}
+
 /// What a key file has.
 #[derive(Clone, Debug)]
 pub(crate) enum KeyFile {
-    /// The cluster's key.
-    Cluster(ClusterKey),
+    /// The cluster's keys.
+    Cluster(Keys),
     /// That of the data node with this name.
     Node(String, PeerKey),
 }
@@ -129,15 +154,23 @@ impl KeyFile {
         parse(&text).map_err(|flaw| Error::Flawed { path: path.to_owned(), flaw })
     }
 
+    /// The cluster's keys in this file.
+    ///
+    /// # Errors
+    /// As [`KeyFile::read`], or it is a data node's.
+    pub(crate) fn read_keys(path: &Path) -> Result<Keys, Error> {
+        match Self::read(path)? {
+            Self::Cluster(keys) => Ok(keys),
+            Self::Node(name, _) => Err(Error::NotCluster { path: path.to_owned(), name }),
+        }
+    }
+
     /// The cluster's key in this file.
     ///
     /// # Errors
     /// As [`KeyFile::read`], or it is a data node's.
     pub(crate) fn read_cluster(path: &Path) -> Result<ClusterKey, Error> {
-        match Self::read(path)? {
-            Self::Cluster(key) => Ok(key),
-            Self::Node(name, _) => Err(Error::NotCluster { path: path.to_owned(), name }),
-        }
+        Self::read_keys(path).map(|keys| keys.current)
     }
 
     /// What the data node of this name proves its right with: its own key, or the cluster's.
@@ -146,7 +179,7 @@ impl KeyFile {
     /// As [`KeyFile::read`], or it is another node's.
     pub(crate) fn read_for_node(path: &Path, ours: &str) -> Result<PeerKey, Error> {
         match Self::read(path)? {
-            Self::Cluster(key) => Ok(key.holder()),
+            Self::Cluster(keys) => Ok(keys.current.holder()),
             Self::Node(name, key) if name == ours => Ok(key),
             Self::Node(theirs, _) => Err(Error::OtherNode { path: path.to_owned(), theirs, ours: ours.to_owned() }),
         }
@@ -157,11 +190,14 @@ impl KeyFile {
     pub(crate) fn to_text(&self) -> String {
         let hex = |bytes: &[u8; KEY_BYTES]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         match self {
-            Self::Cluster(key) => format!(
-                "# The key of an acopio cluster: who has it is let in as a head or dataNode, and may drain. Keep it secret.\n\
-                 {CLUSTER} {}\n",
-                hex(&key.0)
-            ),
+            Self::Cluster(Keys { current, former }) => {
+                let former: String = former.iter().map(|key| format!("{FORMER} {}\n", hex(&key.0))).collect();
+                format!(
+                    "# The key of an acopio cluster: who has it is let in as a head or dataNode, and may drain. Keep it secret.\n\
+                     {CLUSTER} {}\n{former}",
+                    hex(&current.0)
+                )
+            }
             Self::Node(name, key) => format!(
                 "# The key of dataNode {name} of an acopio cluster, for that name alone. Keep it secret.\n\
                  {NODE} {name} {}\n",
@@ -178,16 +214,31 @@ fn parse(text: &[u8]) -> Result<KeyFile, &'static str> {
     }
     let text = std::str::from_utf8(text).map_err(|_| "it is no text")?;
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let (Some(line), None) = (lines.next(), lines.next()) else {
-        return Err("there is not one line beside remarks");
-    };
-    let words: Vec<&str> = line.split_whitespace().collect();
+    let first = lines.next().ok_or("there is no line beside remarks")?;
+    let words: Vec<&str> = first.split_whitespace().collect();
     match words[..] {
-        [CLUSTER, hex] => Ok(KeyFile::Cluster(ClusterKey(bytes(hex)?))),
-        [NODE, name, hex] if is_name(name, limits::NODE_NAME_BYTES_MAX) => {
-            Ok(KeyFile::Node(name.to_owned(), PeerKey { holder: Holder::Node, bytes: bytes(hex)? }))
+        [CLUSTER, hex] => {
+            let current = ClusterKey(bytes(hex)?);
+            let former = lines.map(former).collect::<Result<Vec<_>, _>>()?;
+            if former.len() > limits::FORMER_KEYS_MAX {
+                return Err("it has too many lines 'former KEY'");
+            }
+            Ok(KeyFile::Cluster(Keys { current, former }))
         }
-        _ => Err("its line does not say 'cluster KEY' or 'node NAME KEY'"),
+        [NODE, name, hex] if is_name(name, limits::NODE_NAME_BYTES_MAX) => {
+            let key = PeerKey { holder: Holder::Node, bytes: bytes(hex)? };
+            lines.next().map_or(Ok(()), |_| Err("a line stands behind the one with the key"))?;
+            Ok(KeyFile::Node(name.to_owned(), key))
+        }
+        _ => Err("its first line does not say 'cluster KEY' or 'node NAME KEY'"),
+    }
+}
+
+/// A line with a key of the cluster of before.
+fn former(line: &str) -> Result<ClusterKey, &'static str> {
+    match line.split_whitespace().collect::<Vec<_>>()[..] {
+        [FORMER, hex] => bytes(hex).map(ClusterKey),
+        _ => Err("a line behind the first does not say 'former KEY'"),
     }
 }
 
@@ -251,16 +302,16 @@ pub(crate) fn write(path: &Path, key: &KeyFile) -> Result<(), Error> {
 ///
 /// # Errors
 /// It can't be read, or made.
-pub(crate) fn read_or_make(path: &Path) -> Result<(ClusterKey, bool), Error> {
-    match KeyFile::read_cluster(path) {
+pub(crate) fn read_or_make(path: &Path) -> Result<(Keys, bool), Error> {
+    match KeyFile::read_keys(path) {
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
         // Nobody has a key that was not written before the power went.
         Err(Error::Empty { .. }) => {}
-        read => return read.map(|key| (key, false)),
+        read => return read.map(|keys| (keys, false)),
     }
-    write(path, &KeyFile::Cluster(random()?))?;
+    write(path, &KeyFile::Cluster(Keys::of(random()?)))?;
     // What lies there counts, should another head have made one at the same time.
-    KeyFile::read_cluster(path).map(|key| (key, true))
+    KeyFile::read_keys(path).map(|keys| (keys, true))
 }
 
 /// What is told once, of a key that was made just now.
@@ -288,12 +339,12 @@ mod tests {
         let path = dir.path().join(CLUSTER_FILE);
         let (made, new) = read_or_make(&path).unwrap();
         let (again, not_new) = read_or_make(&path).unwrap();
-        assert!(new && !not_new && made.0 == again.0);
+        assert!(new && !not_new && made.current.0 == again.current.0);
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, files::SECRET_MODE);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left there");
         fs::write(&path, "").unwrap();
         assert!(read_or_make(&path).unwrap().1, "an empty one is none");
-        let error = write_new(&path, &KeyFile::Cluster(random().unwrap())).unwrap_err();
+        let error = write_new(&path, &KeyFile::Cluster(Keys::of(random().unwrap()))).unwrap_err();
         assert!(matches!(error, Error::Exists { .. }), "{error}");
         assert_ne!(random().unwrap().0, random().unwrap().0);
     }
@@ -311,8 +362,21 @@ mod tests {
         assert!(other.contains("that of dataNode data1 and this one is data2; give it a key of its own"), "{other}");
         let not_cluster = KeyFile::read_cluster(&path).unwrap_err().to_string();
         assert!(not_cluster.contains("is that of dataNode data1, and the cluster's is needed"), "{not_cluster}");
-        write(&path, &KeyFile::Cluster(cluster)).unwrap();
+        write(&path, &KeyFile::Cluster(Keys::of(cluster))).unwrap();
         assert_eq!(KeyFile::read_for_node(&path, "data2").unwrap().of(), Holder::Cluster);
+    }
+
+    #[test]
+    fn keys_of_before_stand_behind_the_one_that_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("k");
+        let keys = [1, 2, 3].map(|byte| ClusterKey([byte; KEY_BYTES]));
+        let [current, former @ ..] = keys.clone();
+        write_new(&path, &KeyFile::Cluster(Keys { current, former: former.into() })).unwrap();
+        let read = KeyFile::read_keys(&path).unwrap();
+        assert_eq!([&read.current.0, &read.former[0].0, &read.former[1].0], [&keys[0].0, &keys[1].0, &keys[2].0]);
+        assert_eq!(KeyFile::read_cluster(&path).unwrap().0, keys[0].0);
+        assert_eq!(read.records().count(), 3);
     }
 
     #[test]
@@ -334,8 +398,11 @@ mod tests {
             (secret.clone(), "does not say 'cluster KEY'"),
             (format!("node {secret}abcd"), "does not say"),
             (format!("node a,b {secret}abcd"), "does not say"),
-            (format!("cluster {secret}abcd\ncluster {secret}abcd\n"), "not one line beside remarks"),
-            ("# nothing\n".to_owned(), "not one line"),
+            (format!("cluster {secret}abcd\ncluster {secret}abcd\n"), "does not say 'former KEY'"),
+            (format!("cluster {secret}abcd\nformer {secret}\n"), "not 64 digits of hex"),
+            (format!("cluster {secret}abcd\n{}", format!("former {secret}abcd\n").repeat(9)), "too many lines"),
+            (format!("node data1 {secret}abcd\nformer {secret}abcd\n"), "behind the one with the key"),
+            ("# nothing\n".to_owned(), "no line beside remarks"),
             (secret.repeat(100), "too long"),
         ] {
             let said = said(text.as_bytes());
@@ -343,7 +410,7 @@ mod tests {
             assert!(!said.contains("5ec2e7"), "{said}");
         }
         assert!(said(b"\xff\xfe").contains("no text"));
-        fs::write(&path, KeyFile::Cluster(ClusterKey([1; KEY_BYTES])).to_text()).unwrap();
+        fs::write(&path, KeyFile::Cluster(Keys::of(ClusterKey([1; KEY_BYTES]))).to_text()).unwrap();
         for open in [0o604, 0o644, 0o666] {
             mode(&path, open);
             let said = KeyFile::read(&path).unwrap_err().to_string();

@@ -7,6 +7,7 @@
 
 #[cfg(feature = "server")]
 pub(crate) mod file;
+pub mod record;
 
 use std::fmt;
 #[cfg(any(test, feature = "simulation"))]
@@ -26,6 +27,9 @@ const OF_NODE: &[u8] = b"acopio node key\0";
 
 /// What is derived for who has the cluster's key itself: that one proves nothing but by this.
 const OF_CLUSTER: &[u8] = b"acopio holder key\0";
+
+/// What is derived for tags of records: heads alone have it, and who checks records offline with the cluster's key.
+const OF_RECORDS: &[u8] = b"acopio record key\0";
 
 /// Who has it is the cluster's: its heads, and those who change it.
 #[derive(Clone)]
@@ -48,6 +52,14 @@ impl ClusterKey {
     #[must_use]
     pub fn node(&self, name: &str) -> PeerKey {
         PeerKey { holder: Holder::Node, bytes: tag(&self.0, &[OF_NODE, name.as_bytes()]) }
+    }
+
+    /// With which heads mark the records that they take.
+    #[must_use]
+    pub fn records(&self) -> record::RecordKey {
+        let mut key = [0; record::KEY_BYTES];
+        key.iter_mut().zip(tag(&self.0, &[OF_RECORDS])).for_each(|(out, byte)| *out = byte);
+        record::RecordKey::from_bytes(key)
     }
 
     /// By which this key is proved.

@@ -109,7 +109,7 @@ fn what_has_too_few_holders_is_adopted_once_the_time_to_repair_has_passed() {
     let part = Held { member: false, state: State::Part, from: 0, end: 5, count: 2, lacking: lacking(2..5) };
     tells(&mut heard, 3, part);
     assert_eq!((round(&mut heard), heard.short()), (vec![], 3));
-    let sources = heard.sources(NodeId(3), LEDGER, 2..5);
+    let sources = heard.sources(NodeId(3), LEDGER, 2..5, |_| true);
     assert_eq!(sources, [Source { node: NodeId(1), entries: 2..5 }]);
     tells(&mut heard, 3, held(State::Over, 5));
     assert_eq!((round(&mut heard), heard.short()), (vec![], 0));
@@ -125,7 +125,8 @@ fn entries_are_fetched_from_several_that_have_them() {
     };
     tells(&mut heard, 1, Held { lacking: lacking(&[2..4, 8..9]), ..held(State::Over, 10) });
     tells(&mut heard, 2, Held { lacking: lacking(&[0..1, 5..9]), ..held(State::Over, 10) });
-    let sources: Vec<_> = heard.sources(NodeId(3), LEDGER, 0..12).into_iter().map(|s| (s.node.0, s.entries)).collect();
+    let sources: Vec<_> =
+        heard.sources(NodeId(3), LEDGER, 0..12, |_| true).into_iter().map(|s| (s.node.0, s.entries)).collect();
     assert_eq!(sources, [(1, 0..2), (2, 2..5), (1, 5..8), (1, 9..10)]);
 }
 

@@ -83,9 +83,9 @@ pub(crate) const SEGMENT_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
 /// Least size at which `data.txt` may be sealed, bytes: below it a folder fills with files.
 pub(crate) const SEGMENT_BYTES_MIN: u64 = 4 * 1024;
 
-/// Fields of a record beside its payload, bytes, newline included, for a client's first 4,096 messages in a ledger of an
-/// ordinary length. Greater numbers add one byte for every factor of 64.
-pub(crate) const RECORD_FIELDS_BYTES: usize = 50;
+/// Fields of a record beside its payload, bytes, its tag and the newline included, for a client's first 4,096 messages in a
+/// ledger of an ordinary length. Greater numbers add one byte for every factor of 64.
+pub(crate) const RECORD_FIELDS_BYTES: usize = 61;
 
 /// Greatest line of `data.txt`, bytes, newline included: every payload byte escaped as `\xNN`, the words a head puts
 /// in front of text, and the fields with the longest sequence number, and in format 1 every copy named.

@@ -1,8 +1,9 @@
-//! One record, one line: `<id> <client> <seq>[@<name>]:<number>.<entry> <crc> <payload>\n`.
+//! One record, one line: `<id> <client> <seq>[@<name>]:<number>.<entry>[~<tag>] <crc> <payload>\n`.
 //!
 //! The third field says which entry of which ledger the record is (see [`super::ledger`]), so that what is lacking can be
-//! counted. A source's name stands before that, if the sender said one; a keyed checksum may follow (`…~<mac>`), which is
-//! read over. Lines of format 1 have names of nodes in that place (`<seq>+<node>,<node>`), or nothing: they are read and stand in no ledger.
+//! counted. A source's name stands before that, if the sender said one; behind it stands the head's [`Tag`] (`…~<tag>`), which
+//! who has no key reads over: it is made and checked in `key`. Lines of format 1 have names of nodes in that place
+//! (`<seq>+<node>,<node>`), or nothing: they are read and stand in no ledger.
 //! The payload comes last and is escaped, so that it can neither end its line nor upset a terminal: whatever bytes a
 //! client sends, the line is valid UTF-8 and one line in every tool. The CRC-32C covers all of the line but its own
 //! field and the newline. In a node's file, the first line that was written after a sync has a sync mark in its checksum:
@@ -40,6 +41,30 @@ const SOURCE_CHARS_MAX: usize = 1 + SOURCE_NAME_BYTES_MAX;
 /// Longest place with its colon and its dot.
 const PLACE_CHARS_MAX: usize = 1 + 5 + 1 + 5;
 
+/// Characters of a tag in text.
+const TAG_CHARS: usize = 10;
+
+/// By which heads tell a record that one of them took from one that somebody else made: 60 bits that only who has the
+/// cluster's key can make.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tag(u64);
+
+impl Tag {
+    const BITS: u32 = 60;
+
+    /// The tag of these bits; those above the sixtieth are left out.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits & ((1 << Self::BITS) - 1))
+    }
+
+    /// Its bits.
+    #[must_use]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+}
+
 /// Why a record cannot be written: it could not be read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
@@ -58,6 +83,9 @@ pub enum EncodeError {
     /// A name without a place: lines of format 1 have none.
     #[error("a source's name stands before an entry of a ledger; give it one")]
     Source,
+    /// A tag without a place.
+    #[error("a tag stands behind an entry of a ledger; give it one")]
+    Tag,
     /// The payload is longer than a record may be.
     #[error("the payload is longer than {PAYLOAD_BYTES_MAX} bytes; send it in pieces")]
     TooLong,
@@ -96,17 +124,29 @@ impl Fields {
     }
 }
 
-/// Writes one record as a line, newline included, at the end of `out`. On an error `out` is as it was.
+/// Writes one record without a tag as a line, newline included, at the end of `out`. On an error `out` is as it was.
 ///
 /// Takes some 50 ns for 100 plain bytes and allocates only if `out` has to grow.
 ///
 /// # Errors
 /// A field or a payload out of its bounds.
 pub fn encode(out: &mut Vec<u8>, fields: Fields, payload: &[u8]) -> Result<(), EncodeError> {
+    encode_tagged(out, fields, None, payload)
+}
+
+/// The same with the tag that a head made, which stands behind the entry.
+///
+/// # Errors
+/// A field or a payload out of its bounds, or a tag without an entry.
+pub fn encode_tagged(out: &mut Vec<u8>, fields: Fields, tag: Option<Tag>, payload: &[u8]) -> Result<(), EncodeError> {
     check(&fields, payload)?;
+    if tag.is_some() && fields.place.is_none() {
+        return Err(EncodeError::Tag);
+    }
     let start = out.len();
     out.reserve(RECORD_FIELDS_BYTES + SEQ_CHARS_MAX + payload.len());
-    let mut text = [b' '; SEQ_AT + SEQ_CHARS_MAX + SOURCE_CHARS_MAX + PLACE_CHARS_MAX + 1 + CRC_CHARS + 1];
+    let mut text =
+        [b' '; SEQ_AT + SEQ_CHARS_MAX + SOURCE_CHARS_MAX + PLACE_CHARS_MAX + 1 + TAG_CHARS + 1 + CRC_CHARS + 1];
     let (id_field, rest) = text.split_at_mut(ID_CHARS);
     let (client_field, third) = rest.split_at_mut(1 + CLIENT_CHARS + 1);
     id_field.copy_from_slice(&fields.id.to_text());
@@ -123,6 +163,13 @@ pub fn encode(out: &mut Vec<u8>, fields: Fields, payload: &[u8]) -> Result<(), E
         len = put_number(third, len, place.number.into());
         len = put_byte(third, len, b'.');
         len = put_number(third, len, place.entry.into());
+    }
+    if let Some(Tag(bits)) = tag {
+        len = put_byte(third, len, b'~');
+        if let Some(field) = third.get_mut(len..len + TAG_CHARS) {
+            id::put_fixed(field, bits);
+        }
+        len += TAG_CHARS;
     }
     let covered = SEQ_AT + len + 1;
     out.extend_from_slice(text.get(..covered + CRC_CHARS + 1).unwrap_or_default());
@@ -325,6 +372,8 @@ pub struct Line<'a> {
     pub place: Option<Place>,
     /// The name of its source, if it has one.
     pub source: Option<SourceName>,
+    /// By which the head that took it marked it; none in lines of format 1, and of heads without a key.
+    pub tag: Option<Tag>,
     /// The payload as written, escapes and all.
     pub text: &'a str,
     /// Whether all that stands before it in its node's file was synced when it was written.
@@ -340,6 +389,17 @@ impl<'a> Line<'a> {
         } else {
             Cow::Borrowed(self.text.as_bytes())
         }
+    }
+
+    /// Whether the payload stands there as [`encode`] writes it: other escapes may stand for the same bytes.
+    #[must_use]
+    pub fn is_escaped_as_written(&self) -> bool {
+        if !self.text.contains('\\') {
+            return true;
+        }
+        let mut text = Vec::with_capacity(self.text.len());
+        escape(&mut text, &self.payload());
+        text == self.text.as_bytes()
     }
 
     /// What stands before the payload.
@@ -366,7 +426,7 @@ pub fn decode(line: &[u8]) -> Result<Line<'_>, LineError> {
     let client = ClientId::from_text(client).ok_or(LineError::Client)?;
     let seq_end = rest.iter().position(|&b| b == b' ').ok_or(LineError::Fields)?;
     let (seq_field, rest) = field(rest, seq_end).ok_or(LineError::Fields)?;
-    let (seq, source, place) = third_field(seq_field)?;
+    let Third { seq, source, place, tag } = third_field(seq_field)?;
     let (crc, payload) = field(rest, CRC_CHARS).ok_or(LineError::Fields)?;
     let field = id::number(crc).filter(|field| *field < 2 * SYNC_MARK).ok_or(LineError::Crc)?;
     let has_sync_mark = field >= SYNC_MARK;
@@ -378,7 +438,7 @@ pub fn decode(line: &[u8]) -> Result<Line<'_>, LineError> {
     }
     let text = std::str::from_utf8(payload).map_err(|_| LineError::Utf8)?;
     check_escapes(payload)?;
-    Ok(Line { id, client, seq, place, source, text, has_sync_mark })
+    Ok(Line { id, client, seq, place, source, tag, text, has_sync_mark })
 }
 
 /// Whether two lines are of the same record, source and all: in whichever ledger it stands, and so with whichever checksum.
@@ -401,32 +461,48 @@ fn field(line: &[u8], len: usize) -> Option<(&[u8], &[u8])> {
     Some((line.get(..len)?, line.get(len + 1..)?))
 }
 
-/// `<seq>[@<name>]:<number>.<entry>[~<mac>]`, or `<seq>[+<node>,<node>…]` in format 1.
-fn third_field(field: &[u8]) -> Result<(u64, Option<SourceName>, Option<Place>), LineError> {
+/// What the third field says.
+struct Third {
+    seq: u64,
+    source: Option<SourceName>,
+    place: Option<Place>,
+    tag: Option<Tag>,
+}
+
+/// `<seq>[@<name>]:<number>.<entry>[~<tag>]`, or `<seq>[+<node>,<node>…]` in format 1.
+fn third_field(field: &[u8]) -> Result<Third, LineError> {
     let end = field.iter().position(|b| matches!(b, b'@' | b':' | b'+')).unwrap_or(field.len());
     let (digits, rest) = field.split_at_checked(end).ok_or(LineError::Seq)?;
     let seq = id::number(digits).filter(|&seq| id::digits(seq) == digits.len()).ok_or(LineError::Seq)?;
+    let placed = |source, text| {
+        let (place, tag) = parse_place(text)?;
+        Ok(Third { seq, source, place: Some(place), tag })
+    };
     match rest.split_first() {
-        None => Ok((seq, None, None)),
-        Some((b'+', names)) if are_names(names) => Ok((seq, None, None)),
-        Some((b':', place)) => parse_place(place).map(|place| (seq, None, Some(place))),
+        None => Ok(Third { seq, source: None, place: None, tag: None }),
+        Some((b'+', names)) if are_names(names) => Ok(Third { seq, source: None, place: None, tag: None }),
+        Some((b':', place)) => placed(None, place),
         Some((b'@', rest)) => {
             let (name, place) = split_at_byte(rest, b':').ok_or(LineError::Place)?;
-            let source = SourceName::from_bytes(name).map_err(|_| LineError::Place)?;
-            parse_place(place).map(|place| (seq, Some(source), Some(place)))
+            placed(Some(SourceName::from_bytes(name).map_err(|_| LineError::Place)?), place)
         }
         Some(_) => Err(LineError::Place),
     }
 }
 
-fn parse_place(text: &[u8]) -> Result<Place, LineError> {
+fn parse_place(text: &[u8]) -> Result<(Place, Option<Tag>), LineError> {
     let parsed = || {
-        let (text, mac) = split_at_byte(text, b'~').unwrap_or((text, b"-"));
+        let (text, word) = split_at_byte(text, b'~').map_or((text, None), |(text, word)| (text, Some(word)));
         let (number, entry) = split_at_byte(text, b'.')?;
         let place = Place { number: parse_number(number)?, entry: parse_number(entry)? };
-        is_word(mac).then_some(place)
+        word.is_none_or(is_word).then(|| (place, word.and_then(parse_tag)))
     };
     parsed().ok_or(LineError::Place)
+}
+
+/// A word that is no tag proves nothing, and is read over.
+fn parse_tag(word: &[u8]) -> Option<Tag> {
+    (word.len() == TAG_CHARS).then(|| id::number(word).map(Tag)).flatten()
 }
 
 /// What stands before and behind the first of these bytes.
@@ -435,7 +511,7 @@ fn split_at_byte(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
     Some((text.get(..at)?, text.get(at + 1..)?))
 }
 
-/// Whether it may be a keyed checksum, which later versions write: printable, without the signs that part the field.
+/// Whether it may stand behind an entry: printable, without the signs that part the field.
 fn is_word(text: &[u8]) -> bool {
     let fits = !text.is_empty() && text.len() <= NODE_NAME_BYTES_MAX;
     fits && text.iter().all(|b| !b.is_ascii_whitespace() && !b.is_ascii_control() && !b"@:~+".contains(b))

@@ -52,6 +52,7 @@ fn old_lines_and_later_ones_are_read() {
         ("0@horno/1:1.0-", PLACE, Some("horno/1")),
         ("0:1.0-~abc", PLACE, None),
         ("0@esp-7:1.0-~x-_", PLACE, Some("esp-7")),
+        ("0@esp-7:1.0-~---------6", PLACE, Some("esp-7")),
     ] {
         let line = with_third(third);
         let source = source.map(name);
@@ -81,6 +82,29 @@ fn old_lines_and_later_ones_are_read() {
         assert_eq!(decode(&with_third(third)), Err(LineError::Place), "{third}");
     }
     assert_eq!(decode(&with_third("0~a")), Err(LineError::Seq));
+}
+
+#[test]
+fn a_tag_stands_behind_the_entry_and_under_the_checksum() {
+    let tagged = |tag: Option<Tag>, place| {
+        let mut out = Vec::new();
+        encode_tagged(&mut out, Fields { source: Some(name("esp7")), ..fields(1, place) }, tag, b"21.4").map(|()| out)
+    };
+    let line = String::from_utf8(tagged(Some(Tag::from_bits(7)), PLACE).unwrap()).unwrap();
+    assert!(line.starts_with("1795234260----0----6 ---------4 0@esp7:1.0-~---------6 "), "{line}");
+    let read = decode(line.trim_end().as_bytes()).unwrap();
+    assert_eq!((read.tag, read.place, read.fields().seq), (Some(Tag::from_bits(7)), PLACE, 1));
+    let changed = line.trim_end().replace("---6 ", "---7 ");
+    assert!(matches!(decode(changed.as_bytes()), Err(LineError::Checksum { .. })));
+    assert!(is_same(line.as_bytes(), &tagged(None, PLACE).unwrap()), "it is the same record");
+    let alone = encode_tagged(&mut Vec::new(), fields(1, None), Some(Tag::from_bits(7)), b"");
+    assert_eq!(alone, Err(EncodeError::Tag));
+    for (word, tag) in
+        [("~zzzzzzzzzz", Some((1 << 60) - 1)), ("~zzzzzzzzz", None), ("~zzzzzzzzzzz", None), ("~---------!", None)]
+    {
+        let line = with_third(&format!("0:1.0-{word}"));
+        assert_eq!(decode(&line).unwrap().tag.map(Tag::bits), tag, "{word}");
+    }
 }
 
 #[test]
@@ -117,12 +141,15 @@ fn a_copy_of_a_record_has_its_source_in_whichever_ledger_it_stands() {
 fn the_fields_stay_within_their_budget() {
     let place = Some(Place { number: 4095, entry: (1 << 18) - 1 });
     for seq in [0, 1, 63, 64, 4095] {
-        assert!(line(seq, place, b"").len() <= RECORD_FIELDS_BYTES, "{seq}: {}", line(seq, place, b"").len());
+        let mut line = Vec::new();
+        encode_tagged(&mut line, fields(seq, place), Some(Tag::from_bits(1)), b"").unwrap();
+        assert!(line.len() <= RECORD_FIELDS_BYTES, "{seq}: {}", line.len());
     }
     let place = Some(Place { number: NUMBER_END - 1, entry: NUMBER_END - 1 });
     let mut longest = Vec::new();
     let source = Some(name(&"x".repeat(SOURCE_NAME_BYTES_MAX)));
-    encode(&mut longest, Fields { source, ..fields((1 << 60) - 1, place) }, &vec![0xff; PAYLOAD_BYTES_MAX]).unwrap();
+    let (fields, payload) = (Fields { source, ..fields((1 << 60) - 1, place) }, vec![0xff; PAYLOAD_BYTES_MAX]);
+    encode_tagged(&mut longest, fields, Some(Tag::from_bits(u64::MAX)), &payload).unwrap();
     assert!(longest.len() <= crate::limits::RECORD_LINE_BYTES_MAX);
     assert!(decode(&longest[..longest.len() - 1]).is_ok());
 }
@@ -199,6 +226,7 @@ proptest! {
         prop_assert!(!std::str::from_utf8(line).unwrap().chars().any(|c| c.is_control()));
         let read = decode(line).unwrap();
         prop_assert_eq!(read.fields(), fields);
+        prop_assert!(read.is_escaped_as_written());
         prop_assert_eq!(read.payload().into_owned(), payload);
     }
 

@@ -242,6 +242,12 @@ pub enum NodeDialect {
     Line,
 }
 
+/// What is not said where there is none.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+const fn is_none(count: &u64) -> bool {
+    *count == 0
+}
+
 /// A data node as its head sees it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct NodeStatus {
@@ -283,4 +289,7 @@ pub struct NodeStatus {
     pub ping_ms: Option<f64>,
     /// Whether it answers ICMP; none if nobody asked.
     pub icmp: Option<bool>,
+    /// Records that it sent on this connection and that no head of the cluster took: they are passed on to nobody.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub refused_records: u64,
 }

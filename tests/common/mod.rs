@@ -254,6 +254,18 @@ impl Head {
         Self { port: Some(port), ..head }
     }
 
+    /// Another head of the same cluster: it has the same key.
+    pub(crate) fn start_beside(&self, dir: &Path, more: &[&str]) -> Self {
+        self.share_key(dir);
+        Self::start(dir, more)
+    }
+
+    /// Gives the key to the head that will have its logs here.
+    pub(crate) fn share_key(&self, dir: &Path) {
+        std::fs::create_dir_all(dir.join("head")).unwrap();
+        std::fs::copy(self.logs.join("cluster.key"), dir.join("head/cluster.key")).unwrap();
+    }
+
     /// A head on an address that is known before, and reserved.
     pub(crate) fn start_at(dir: &Path, listen: &str, more: &[&str]) -> Self {
         let logs = dir.join("head");

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use acopio::client::{Client, Config};
-use acopio::wire::frame::{Frame, MessagesBuilder};
+use acopio::wire::frame::{Frame, MessagesBuilder, Tags};
 use acopio::wire::id::{ClientId, RecordId};
 use acopio::wire::ledger::Place;
 
@@ -34,7 +34,8 @@ struct Pair {
 impl Pair {
     fn start() -> Self {
         let (dir, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (with, without) = (Head::start(dir.path(), &[]), Head::start(logs.path(), &[]));
+        let with = Head::start(dir.path(), &[]);
+        let without = with.start_beside(logs.path(), &[]);
         Self { without, with, dir, _logs: logs }
     }
 
@@ -273,8 +274,8 @@ fn head_of_1970() -> String {
                     messages.push(&[b"de 1970"]).unwrap();
                     let (messages, place) = (messages.take().unwrap(), Place { number: 0, entry: 0 });
                     let (client, first_seq, members) = (ClientId::of_library(70), 1, vec![id]);
-                    let source = None;
-                    node.say(&Frame::Put { first, client, first_seq, place, members, source, messages });
+                    let (source, tags) = (None, Tags::none());
+                    node.say(&Frame::Put { first, client, first_seq, place, members, source, tags, messages });
                 }
                 Frame::Ping(n) => node.say(&Frame::Pong(n)),
                 _ => {}
@@ -287,7 +288,8 @@ fn head_of_1970() -> String {
 #[test]
 fn a_head_whose_clock_is_far_behind_holds_up_no_read() {
     let dir = tempfile::tempdir().unwrap();
-    let head = Head::start(dir.path(), &[]);
+    // It has no key, and marks nothing.
+    let head = Head::start(dir.path(), &["--unproved-before", "1970-01-02"]);
     let behind = head_of_1970();
     let _node = head.node(dir.path(), 1, &["--head", &behind]);
     eventually("what it was sent is kept", || payloads(dir.path()).contains_key("de 1970").then_some(()));

@@ -68,6 +68,18 @@ fn welcomed(socket: &mut TcpStream, messages: u32, bytes: u32) {
     assert_eq!(body[4..12], [messages.to_be_bytes(), bytes.to_be_bytes()].concat());
 }
 
+/// The messages of a Put without a source, whose members and tags stand before them: each message has a tag.
+fn untagged(rest: &[u8]) -> &[u8] {
+    let (members, has_tags) = (usize::from(rest[0] & 0x3f), rest[0] & 0x40);
+    assert_eq!(has_tags, 0x40, "a head marks what it takes");
+    let tags = &rest[1 + 8 * members..];
+    let count = usize::from(tags[0]);
+    let messages = &tags[1 + 8 * count..];
+    assert_eq!(usize::from(u16::from_be_bytes([messages[0], messages[1]])), count);
+    assert!(tags[1..].chunks(8).take(count).all(|tag| tag[0] < 0x10), "60 bits");
+    messages
+}
+
 /// A data node over a bare socket, registered.
 struct Node(TcpStream);
 
@@ -96,14 +108,13 @@ impl Node {
         }
     }
 
-    /// The next Put of client 7: its id, and the rest of its body behind its place.
+    /// The next Put of client 7: its id, and the rest of its body behind its place, but for the tags.
     fn put(&mut self) -> (Vec<u8>, Vec<u8>) {
         let (kind, body) = self.next();
         assert_eq!(kind, 0x11);
         assert_eq!(body[..4], crc32c::crc32c(&body[4..]).to_be_bytes(), "its checksum");
         assert_eq!(body[16..24], 7_u64.to_be_bytes(), "whose messages");
-        let members = usize::from(body[40]);
-        (body[4..16].to_vec(), [&body[24..32], &body[41 + 8 * members..]].concat())
+        (body[4..16].to_vec(), [&body[24..32], untagged(&body[40..])].concat())
     }
 
     fn say(&mut self, kind: u8, body: &[u8]) {
@@ -274,8 +285,8 @@ fn a_data_node_over_a_bare_socket_keeps_messages() {
     line.send("hola");
     let (kind, body) = node.next();
     // The second entry of the ledger that the first Put has opened.
-    let rest = [&[0, 0, 0, 2, 0, 0, 1][..], &block(&["mensaje: hola"])].concat();
-    assert_eq!((kind, &body[36..]), (0x11, &rest[..]));
+    let rest = [&[0, 1][..], &block(&["mensaje: hola"])].concat();
+    assert_eq!((kind, &body[36..40], untagged(&body[40..])), (0x11, &[0, 0, 0, 2][..], &rest[..]));
     node.ack(2);
     assert_eq!(line.read(), "127.0.0.1 , mensaje: recibido");
 }

@@ -18,7 +18,7 @@ impl Cluster {
     fn start(more: &[&str]) -> Self {
         let (dir, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let first = Head::start(dir.path(), more);
-        let second = Head::start(logs.path(), more);
+        let second = first.start_beside(logs.path(), more);
         let nodes = (1..=3).map(|k| first.node(dir.path(), k, &["--head", &second.at()])).collect();
         for k in 1..=3 {
             second.process.wait_for(&format!("dataNode data{k} registered"));

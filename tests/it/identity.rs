@@ -210,6 +210,7 @@ fn a_copied_folder_that_gets_in_at_another_head_is_told_by_both_and_nothing_is_l
     let original = first.node(dir.path(), 1, &["--head", &port.at()]);
     copy_folder(dir.path(), "data1", "data2");
     original.signal(Signal::STOP);
+    first.share_key(logs.path());
     let second = Head::start_at(logs.path(), &port.at(), &patient);
     let copy = second.node(dir.path(), 2, &["--head", &first.at()]);
     original.signal(Signal::CONT);

@@ -183,7 +183,7 @@ fn a_head_that_lost_what_it_wrote_down_hears_it_again() {
 fn a_head_that_dies_under_load_makes_no_read_wait_or_lack() {
     let (dir, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let first = Head::start(dir.path(), &["--replicas", "2"]);
-    let second = Head::start(logs.path(), &["--replicas", "2"]);
+    let second = first.start_beside(logs.path(), &["--replicas", "2"]);
     let _nodes: Vec<_> = (1..=3).map(|k| first.node(dir.path(), k, &["--head", &second.at()])).collect();
     for k in 1..=3 {
         second.process.wait_for(&format!("dataNode data{k} registered"));

@@ -33,6 +33,7 @@ mod failover;
 mod failures;
 mod fake_head;
 mod faults;
+mod forged;
 mod forty;
 mod framed_dialect;
 mod fuzz;

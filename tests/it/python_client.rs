@@ -41,7 +41,9 @@ impl Cluster {
     fn start(heads: usize, nodes: u8, more: &[&str]) -> Self {
         let (dir, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let folder = |k: usize| if k == 0 { dir.path().to_owned() } else { logs.path().join(k.to_string()) };
-        let heads: Vec<Head> = (0..heads).map(|k| Head::start(&folder(k), more)).collect();
+        let mut all = vec![Head::start(&folder(0), more)];
+        all.extend((1..heads).map(|k| all[0].start_beside(&folder(k), more)).collect::<Vec<_>>());
+        let heads = all;
         let others: Vec<String> = heads.iter().skip(1).map(Head::at).collect();
         let others: Vec<&str> = others.iter().flat_map(|at| ["--head", at.as_str()]).collect();
         let nodes: Vec<Process> = (1..=nodes).map(|k| heads[0].node(dir.path(), k, &others)).collect();

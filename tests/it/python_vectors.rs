@@ -7,7 +7,7 @@ use acopio::wire::filter::SourceFilter;
 use acopio::wire::frame::{Frame, MessagesBuilder, SyncMode, acked};
 use acopio::wire::id::{ClientId, RecordId};
 use acopio::wire::ledger::Place;
-use acopio::wire::record::{self, Fields};
+use acopio::wire::record::{self, Fields, Tag};
 use bytes::{Bytes, BytesMut};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -198,9 +198,12 @@ fn lines() -> Vec<Value> {
             let place = (k % 3 != 0).then_some(place);
             let source = place.filter(|_| k % 2 == 0).map(|_| format!("esp{k}/a.b-c_"));
             let mut line = Vec::new();
-            record::encode(&mut line, Fields { id, client, seq, place, source: source.as_deref().map(|source| source.parse().unwrap()) }, &payload).unwrap();
+            let fields = Fields { id, client, seq, place, source: source.as_deref().map(|source| source.parse().unwrap()) };
+            let tag = place.filter(|_| k % 5 != 0).map(|_| Tag::from_bits(rng.random()));
+            record::encode_tagged(&mut line, fields, tag, &payload).unwrap();
             let third = line.split(|byte| *byte == b' ').nth(2).unwrap();
             let (_, text) = std::str::from_utf8(third).unwrap().split_once(':').unwrap_or_default();
+            let text = text.split('~').next().unwrap();
             let ledger = place.map(|place| place.ledger(id).to_string()).unwrap_or_default();
             json!({
                 "id": id.to_string(), "time_ns": time_ns, "incarnation": id.incarnation, "client": client.to_string(),

@@ -175,7 +175,7 @@ fn feed(mut sender: Child, who: &'static str, enough: mpsc::Receiver<()>) -> std
 
 fn cluster(dir: &Path) -> (Head, Head, Vec<Process>) {
     let one = Head::start(&dir.join("one"), &["--replicas", "2"]);
-    let two = Head::start(&dir.join("two"), &["--replicas", "2"]);
+    let two = one.start_beside(&dir.join("two"), &["--replicas", "2"]);
     let nodes = (1..=3).map(|k| one.node(dir, k, &["--head", &two.at()])).collect();
     for k in 1..=3 {
         two.process.wait_for(&format!("dataNode data{k} registered"));

@@ -322,7 +322,7 @@ fn a_follower_hears_from_its_head_when_nothing_comes() {
 fn a_follower_at_one_head_sees_what_the_other_takes_also_if_that_stands_still() {
     let (dir, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let first = Head::start(dir.path(), &[]);
-    let second = Head::start(logs.path(), &[]);
+    let second = first.start_beside(logs.path(), &[]);
     let _nodes: Vec<_> = (1..=2).map(|k| first.node(dir.path(), k, &["--head", &second.at()])).collect();
     for k in 1..=2 {
         second.process.wait_for(&format!("dataNode data{k} registered"));
@@ -350,7 +350,7 @@ fn a_follower_misses_nothing_while_nodes_die_in_turn_under_load_from_two_heads()
     const PART: usize = COUNT / 4;
     let (dir, logs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let first = Head::start(dir.path(), &["--replicas", "2"]);
-    let second = Head::start(logs.path(), &["--replicas", "2"]);
+    let second = first.start_beside(logs.path(), &["--replicas", "2"]);
     let start = |k| first.node(dir.path(), k, &["--head", &second.at()]);
     let mut nodes: Vec<_> = (1..=3).map(start).collect();
     for k in 1..=3 {

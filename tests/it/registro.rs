@@ -103,7 +103,8 @@ fn a_full_disk_is_told_waited_for_and_counted_right() {
 #[test]
 fn clients_of_several_heads_go_on_with_one_that_can_write() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::mount());
-    let (head, other) = (Head::start(disk.0.path(), &[]), Head::start(dir.path(), &[]));
+    let head = Head::start(disk.0.path(), &[]);
+    let other = head.start_beside(dir.path(), &[]);
     let heads = format!("{},{}", head.at(), other.at());
     let mut command = acopio();
     command.args(["data", "--head", &heads, "--name", "data1", "--dir"]).arg(dir.path().join("data1"));

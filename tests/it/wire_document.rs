@@ -8,7 +8,7 @@ use crate::common::{Head, payloads, verify_clean};
 use acopio::limits;
 use acopio::wire::error::{Code, Refusal};
 use acopio::wire::filter::SourceFilter;
-use acopio::wire::frame::{Copies, Frame, Messages, NodeReport, Roster, SyncMode};
+use acopio::wire::frame::{Copies, Frame, Messages, NodeReport, Roster, SyncMode, Tags};
 use acopio::wire::id::{ClientId, RecordId};
 use acopio::wire::ledger::{LedgerId, NodeId, Place};
 use acopio::wire::proof::{Holder, Knock, Nonce, Proof};
@@ -146,6 +146,7 @@ fn frames() -> Vec<Frame> {
             place: Place { number: 0, entry: 0 },
             members: vec![node],
             source: None,
+            tags: Tags::none(),
             messages,
         },
         Frame::PutAck { up_to: 1, sync },

@@ -40,7 +40,7 @@ fn heads_are_found_followed_and_known_without_zookeeper() {
     let (code, _, said) = ran(command);
     assert_eq!(code, Some(0), "{said}");
     // One that comes later is found by who runs.
-    let second = Head::start(&dir.path().join("2"), &["--zookeeper", &place]);
+    let second = first.start_beside(&dir.path().join("2"), &["--zookeeper", &place]);
     second.process.wait_for("dataNode data1 registered");
     let mut both = vec![first.at(), second.at()];
     both.sort();
@@ -121,7 +121,7 @@ fn who_runs_goes_on_with_heads_that_were_announced_later() {
     let reader = Process::start(command);
     reader.wait_for("heads are ");
 
-    let second = Head::start(&dir.path().join("2"), &["--zookeeper", &place]);
+    let second = first.start_beside(&dir.path().join("2"), &["--zookeeper", &place]);
     second.process.wait_for("dataNode data1 registered");
     for process in [&web, &client, &device, &reader] {
         process.wait_for("heads are now ");

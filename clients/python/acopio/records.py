@@ -25,7 +25,7 @@ _NUMBER = rb"(?:-|[0-9A-Z_a-z][-0-9A-Z_a-z]{0,4})"
 #: The name of a source, 32 bytes at most, before the place.
 _PART = rb"[-.0-9A-Z_a-z]+"
 _SOURCE = rb"(?!acopio/)(?=[^: ]{1,32}:)" + _PART + rb"(?:/" + _PART + rb")*"
-#: What may stand behind the place: a keyed checksum.
+#: What may stand behind the place: the tag of a head, which only who has the cluster's key can check.
 _WORD = rb"[^\x00-\x20\x7f@:~+]{1,63}"
 #: Lines of format 1 have names of nodes where the place is.
 _NAMES = rb"\+[!-*,-~]+"

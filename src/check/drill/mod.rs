@@ -89,7 +89,7 @@ pub(crate) async fn run(demo: &Demo) -> Vec<Row> {
 /// They can't be read.
 pub(crate) fn verdict(dir: &std::path::Path, temp: PathBuf) -> Result<audit::Report, audit::Error> {
     let paths = vec![dir.to_owned()];
-    let settings = audit::Settings { registros: paths.clone(), data: paths, since: RecordId::ZERO, temp };
+    let settings = audit::Settings { registros: paths.clone(), data: paths, since: RecordId::ZERO, check: None, temp };
     audit::audit(&settings, &mut |_, _, _| {})
 }
 

@@ -20,6 +20,7 @@ use crate::cluster::child::Running;
 use crate::cluster::link::{Link, Relay};
 use crate::cluster::plan::{Kind as MemberKind, Member};
 use crate::cluster::screen::Screen;
+use crate::key::file::CLUSTER_FILE;
 use crate::limits;
 
 /// What the cluster is made of.
@@ -351,6 +352,8 @@ fn head(settings: &Settings, k: usize, address: SocketAddr) -> Member {
     let mut args: Vec<OsString> = vec!["head".into(), "--until-stdin-closes".into(), "--no-icmp".into()];
     args.extend(flags.into_iter().flat_map(|(flag, value)| [flag.into(), value.into()]));
     args.extend(["--logs".into(), dir.clone().into()]);
+    // The first makes it, and the others find it there.
+    args.extend(["--own-key".into(), settings.dir.join(CLUSTER_FILE).into()]);
     Member { kind: MemberKind::Head, name, dir, args }
 }
 

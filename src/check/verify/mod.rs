@@ -19,6 +19,7 @@ use crate::data::recover::{self, Place, Scan};
 use crate::data::segments::{CURRENT, sealed_id};
 use crate::data::sidecar::{self, FileIndex};
 use crate::data::storage::{Disk, DiskFile, LogFile as _};
+use crate::key::record::{RecordCheck, Verdict};
 use crate::limits::SCAN_CHUNK_BYTES;
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::source::SourceName;
@@ -68,7 +69,8 @@ struct Part {
     file: Option<DiskFile>,
 }
 
-/// Reads every record of every file in `dir`, and shows every good one to `each`. `progress` is told bytes done and bytes in
+/// Reads every record of every file in `dir`, and shows every good one to `each`. With a `check`, one that no head of the cluster
+/// took is none. `progress` is told bytes done and bytes in
 /// all, about once a megabyte.
 ///
 /// # Errors
@@ -76,6 +78,7 @@ struct Part {
 /// is no error: it stands in the report.
 pub(crate) fn verify_each(
     dir: &Path,
+    check: Option<&RecordCheck>,
     progress: &mut dyn FnMut(u64, u64),
     each: &mut Each<'_>,
 ) -> Result<(Report, Node), Error> {
@@ -85,7 +88,8 @@ pub(crate) fn verify_each(
     let parts = parts(dir)?;
     let total = parts.iter().map(|part| part.len).sum();
     let report = Report { running, ..Report::default() };
-    let mut walk = Walk { dir, report, ids: None, has: Ledgers::default(), rot: Vec::new(), oldest: None };
+    let (has, forged) = (Ledgers::default(), Ledgers::default());
+    let mut walk = Walk { dir, check, report, ids: None, has, forged, rot: Vec::new(), oldest: None };
     let mut met = Met::default();
     let mut done = 0;
     for mut part in parts {
@@ -222,10 +226,13 @@ type Rotten = (String, Place, String);
 /// A folder that is being read.
 struct Walk<'a> {
     dir: &'a Path,
+    check: Option<&'a RecordCheck>,
     report: Report,
     /// The least and the greatest id.
     ids: Option<(RecordId, RecordId)>,
     has: Ledgers,
+    /// Which entries have lines that no head of the cluster took.
+    forged: Ledgers,
     rot: Vec<Rotten>,
     /// The least of the greatest ids of all files.
     oldest: Option<RecordId>,
@@ -242,9 +249,21 @@ impl Walk<'_> {
         let (stopped, mut stop) = (Cell::new(false), None);
         let mut before = None::<Before>;
         let mut sidecar = Sidecar::of(self.dir, part);
-        let (mut listed, mut left_out) = (0, 0);
-        let Self { dir, report, ids, has, .. } = self;
+        let (mut listed, mut left_out, mut untrue) = (0, 0, 0);
+        let Self { dir, check, report, ids, has, forged, .. } = self;
         let visit = |place: Place, line: &Line<'_>| {
+            match check.map(|check| check.look(line)) {
+                Some(Verdict::Refused(flaw)) => {
+                    if let Some((ledger, entry)) = line.entry() {
+                        forged.add(ledger, entry..entry + 1);
+                    }
+                    report.forged += 1;
+                    let reason = format!("no head with this key took record {}: {flaw}", line.id);
+                    return report.add_bounded(Kind::Forged, &part.name, place, reason, &mut untrue);
+                }
+                Some(Verdict::Unproved) => report.unproved += 1,
+                Some(Verdict::Proved) | None => {}
+            }
             let (least, greatest) = ids.unwrap_or((line.id, line.id));
             *ids = Some((least.min(line.id), greatest.max(line.id)));
             match line.entry() {
@@ -316,9 +335,9 @@ impl Walk<'_> {
     /// Compares it all with what the folder says. Rotten lines are a fault where something lacks, or where it can't be
     /// counted what lacks.
     fn finish(self, told: Told, met: &Met) -> Result<(Report, Node), Error> {
-        let Self { mut report, ids, has, rot, oldest, .. } = self;
+        let Self { mut report, ids, has, forged, rot, oldest, .. } = self;
         let faults = report.problem_count;
-        let node = told.judge(met, has, &mut report)?;
+        let node = told.judge(met, has, &forged, &mut report)?;
         let is_counted = node.identity.is_some() && !report.old && report.unplaced == 0;
         if is_counted && report.problem_count == faults {
             report.mended = std::mem::take(&mut report.rotten);

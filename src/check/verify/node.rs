@@ -101,8 +101,9 @@ impl Told {
         Ok(Self { dir: dir.to_owned(), disk, said, had, garbled: !whole })
     }
 
-    /// Compares it with the files that were met, and their entries; what is wrong goes into the report.
-    pub(super) fn judge(self, met: &Met, has: Ledgers, report: &mut Report) -> Result<Node, Error> {
+    /// Compares it with the files that were met, and their entries; what is wrong goes into the report. Entries that are `forged`
+    /// have lines, too, and nobody has them by that.
+    pub(super) fn judge(self, met: &Met, has: Ledgers, forged: &Ledgers, report: &mut Report) -> Result<Node, Error> {
         let after = Self::read(&self.dir)?;
         let oldest = self.judge_files(&after, &met.files, report)?;
         if self.garbled && after.garbled {
@@ -110,7 +111,7 @@ impl Told {
             report.add(Kind::Index, INDEX, place(0), reason.to_owned());
         }
         let mut lines = BTreeMap::<LedgerId, Lines>::new();
-        for (ledger, entries) in has.iter() {
+        for (ledger, entries) in has.iter().chain(forged.iter()) {
             lines.entry(ledger).or_default().has.union(entries);
         }
         if let Said::State(state) = &self.said {

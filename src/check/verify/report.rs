@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     Lacking,
     /// `node.state` can't be relied on: the next start takes another identity.
     State,
+    /// A record that no head of the cluster took, by its tag.
+    Forged,
     /// A record that the file's sidecar leaves out, so that readers pass it over: remove the sidecar, and the next start
     /// makes it again. A sidecar that is missing or garbled is no fault, for readers see that.
     Index,
@@ -85,6 +87,10 @@ pub(crate) struct Report {
     pub(crate) identity: Option<String>,
     /// Records of format 1, in no ledger: they are read and not counted.
     pub(crate) unplaced: u64,
+    /// Records that no head of the cluster took, if their tags were checked.
+    pub(crate) forged: u64,
+    /// Records without a right tag that are old enough for that, if tags were checked.
+    pub(crate) unproved: u64,
     /// It was a folder of format 1.
     #[serde(skip)]
     pub(super) old: bool,

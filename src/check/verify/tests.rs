@@ -24,7 +24,7 @@ fn line(n: u64, payload: &str) -> Vec<u8> {
 }
 
 fn verify(dir: &Path, progress: &mut dyn FnMut(u64, u64)) -> Report {
-    verify_each(dir, progress, &mut |_| Ok(())).unwrap().0
+    verify_each(dir, None, progress, &mut |_| Ok(())).unwrap().0
 }
 
 fn check(dir: &Path) -> Report {
@@ -199,7 +199,7 @@ fn damage_in_the_lists_is_told_and_what_is_left_over_is_no_fault() {
 #[test]
 fn a_folder_without_records_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
-    let verify = |dir: &Path| verify_each(dir, &mut |_, _| {}, &mut |_| Ok(()));
+    let verify = |dir: &Path| verify_each(dir, None, &mut |_, _| {}, &mut |_| Ok(()));
     assert!(matches!(verify(dir.path()), Err(Error::NoData { .. })));
     let error = verify(&dir.path().join("none")).map(drop).unwrap_err().to_string();
     assert!(error.ends_with("name the data folder of a node"), "{error}");

@@ -96,6 +96,12 @@ fn nodes(report: &StatusReport) -> String {
         if !node.writable || !node.reason.is_empty() {
             text.push_str(&format!("{name} takes no messages: {}\n", plain(&node.reason)));
         }
+        if node.refused_records > 0 {
+            let count = node.refused_records;
+            text.push_str(&format!(
+                "{name} sent {count} records that no head of this cluster took: see 'acopio verify --key'\n"
+            ));
+        }
         if !matches!(node.sync.as_str(), "" | "always") {
             let sync = plain(&node.sync);
             text.push_str(&format!("{name} runs with --sync {sync}: a power cut may take what it acknowledged\n"));
@@ -286,6 +292,7 @@ mod tests {
             sync: "always".to_owned(),
             ping_ms: Some(0.4),
             icmp: None,
+            refused_records: 0,
         }
     }
 

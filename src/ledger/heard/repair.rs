@@ -235,12 +235,18 @@ impl Heard {
     /// Whom to ask for entries that a node lacks: as few pieces as there are, each from one that says it has it. What nobody
     /// has is left out.
     #[must_use]
-    pub(crate) fn sources(&self, asker: NodeId, ledger: LedgerId, wanted: Range<u32>) -> Vec<Source> {
+    pub(crate) fn sources(
+        &self,
+        asker: NodeId,
+        ledger: LedgerId,
+        wanted: Range<u32>,
+        may_be_asked: impl Fn(NodeId) -> bool,
+    ) -> Vec<Source> {
         let mut sources = Vec::new();
         let Some(known) = self.ledgers.get(&ledger) else { return sources };
         let mut rest = wanted;
         while !rest.is_empty() {
-            let runs = self.present_holds(known).filter(|(node, _)| *node != asker);
+            let runs = self.present_holds(known).filter(|(node, _)| *node != asker && may_be_asked(*node));
             let runs = runs.filter_map(|(node, held)| held.run(rest.clone()).map(|entries| Source { node, entries }));
             // The earliest start, then the longest.
             let Some(source) = runs.min_by_key(|source| (source.entries.start, std::cmp::Reverse(source.entries.end)))

@@ -107,7 +107,7 @@ impl World {
             }
             Up::Refused { ledger } => self.close_where(h, |writing| writing.ledger() == ledger),
             Up::Want { ledger, entries } => {
-                for source in self.heads[h].heard.sources(node, ledger, entries) {
+                for source in self.heads[h].heard.sources(node, ledger, entries, |_| true) {
                     let Some(from) = self.machine_of(source.node).filter(|&from| self.connected(h, from)) else {
                         continue;
                     };

@@ -20,6 +20,7 @@ use crate::data::simulated::SimDisk;
 use crate::data::storage::Storage as _;
 use crate::data::worker::{Executor, Latency};
 use crate::head::{self, Gate, registro::Registro, shelf::Shelf};
+use crate::key::record::RecordCheck;
 use crate::key::{Nonces, PeerKey};
 use crate::limits;
 use crate::net::simulated::Down;
@@ -53,6 +54,7 @@ impl World {
                     secured: None,
                     share: head::Share::default(),
                     gate: gate(seed),
+                    records: Some(records()),
                     cluster: CLUSTER.to_owned(),
                     replicas: shape.replicas,
                     copies_min: shape.copies_min,
@@ -265,6 +267,12 @@ pub(super) fn of_copies(copies: Copies) -> Change {
 fn gate(seed: u64) -> Gate {
     let key = Some(super::cluster_key());
     Gate { key, everybody: true, text_nodes: Vec::new(), nonces: Nonces::seeded(seed) }
+}
+
+/// Every record of a simulated cluster is marked.
+fn records() -> head::Records {
+    let key = super::cluster_key().records();
+    head::Records { check: RecordCheck::new([key.clone()]), key }
 }
 
 /// Every other node has the cluster's key, and the others that of their names.

@@ -25,11 +25,11 @@ impl Frame {
         self.check()?;
         match self {
             Self::Store { source, first_seq, messages } => hand::store(out, source.as_ref(), *first_seq, messages),
-            Self::Put { first, client, first_seq, place, members, source, messages } => {
+            Self::Put { first, client, first_seq, place, members, source, tags, messages } => {
                 let (first, client, first_seq, place) = (*first, *client, *first_seq, *place);
                 hand::put(
                     out,
-                    PutFields { first, client, first_seq, place, members, source: source.as_ref() },
+                    PutFields { first, client, first_seq, place, members, source: source.as_ref(), tags },
                     messages,
                 )
             }

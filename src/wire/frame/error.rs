@@ -96,6 +96,9 @@ pub enum FrameError {
     /// No range of numbers.
     #[error("{0} to {1} is no range of numbers; keep them in order and at most 2^30")]
     Range(u32, u32),
+    /// A tag with more bits than tags have.
+    #[error("a tag of a Put has more than 60 bits")]
+    Tag,
     /// Messages that were changed on their way.
     #[error("the checksum of a Put is {stored:08x} and its bytes give {computed:08x}: they were changed on the way")]
     Checksum {

@@ -6,8 +6,8 @@ use bytes::{BufMut, BytesMut};
 use super::encode::{frame, patch};
 use super::field::{Field, Fields, Result, check_id, check_seqs, check_span};
 use super::table::kind;
-use super::{Frame, FrameError, Messages, PREFIX, PUT_FIELDS, messages};
-use crate::limits::{REPLICAS_MAX, SOURCE_NAME_BYTES_MAX};
+use super::{Frame, FrameError, Messages, PREFIX, PUT_FIELDS, Tags, messages};
+use crate::limits::{BATCH_MESSAGES_MAX, REPLICAS_MAX, SOURCE_NAME_BYTES_MAX};
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::ledger::{NUMBER_END, NodeId, Place};
 use crate::wire::source::SourceName;
@@ -18,7 +18,10 @@ const STORE_FIELDS: usize = PREFIX + 1 + 8 + 2;
 /// Beside the count of a Put's members: the name of its source follows them.
 const PUT_HAS_SOURCE: u8 = 0x80;
 
-const _: () = assert!(REPLICAS_MAX < PUT_HAS_SOURCE as usize);
+/// The same of the tags of its records, which follow that.
+const PUT_HAS_TAGS: u8 = 0x40;
+
+const _: () = assert!(REPLICAS_MAX < PUT_HAS_TAGS as usize && BATCH_MESSAGES_MAX <= u8::MAX as usize);
 
 /// A Store of these messages, or a StoreAs, copied once.
 ///
@@ -60,15 +63,17 @@ pub struct PutFields<'a> {
     pub members: &'a [NodeId],
     /// The source of all of them, if their sender said its name.
     pub source: Option<&'a SourceName>,
+    /// The tags of the records, as many as messages; or none.
+    pub tags: &'a Tags,
 }
 
 /// A Put of these messages, copied once.
 ///
 /// # Errors
-/// An id, client, sequence number, entry or member out of bounds, or no messages.
+/// An id, client, sequence number, entry or member out of bounds, or no messages, or not as many tags.
 pub fn put(out: &mut BytesMut, fields: PutFields<'_>, messages: &Messages) -> Result {
     out.reserve(PREFIX + PUT_FIELDS + messages.block().len());
-    let PutFields { first, client, first_seq, place, members, source } = fields;
+    let PutFields { first, client, first_seq, place, members, source, tags } = fields;
     frame(out, kind::PUT, |out| {
         let at = out.len();
         out.put_u32(0);
@@ -79,7 +84,8 @@ pub fn put(out: &mut BytesMut, fields: PutFields<'_>, messages: &Messages) -> Re
         first_seq.put(out)?;
         place.number.put(out)?;
         place.entry.put(out)?;
-        put_members(out, members, source)?;
+        put_members(out, members, source, tags)?;
+        check_tags(tags, messages)?;
         messages.put(out)?;
         let crc = crc32c::crc32c(out.get(at + 4..).unwrap_or_default());
         patch(out, at, &crc.to_be_bytes());
@@ -87,13 +93,26 @@ pub fn put(out: &mut BytesMut, fields: PutFields<'_>, messages: &Messages) -> Re
     })
 }
 
-/// The members, and the name of the source: the count of the members tells whether there is one, so that none takes no room.
-fn put_members(out: &mut BytesMut, members: &[NodeId], source: Option<&SourceName>) -> Result {
+/// The members, the name of the source and the tags: the count of the members tells whether there are the others, so that none
+/// take no room.
+fn put_members(out: &mut BytesMut, members: &[NodeId], source: Option<&SourceName>, tags: &Tags) -> Result {
     super::field::check_count(members.len(), REPLICAS_MAX)?;
-    let flag = if source.is_some() { PUT_HAS_SOURCE } else { 0 };
-    (members.len() as u8 | flag).put(out)?;
+    let has_source = if source.is_some() { PUT_HAS_SOURCE } else { 0 };
+    let has_tags = if tags.is_empty() { 0 } else { PUT_HAS_TAGS };
+    (members.len() as u8 | has_source | has_tags).put(out)?;
     members.iter().try_for_each(|node| node.put(out))?;
-    source.map_or(Ok(()), |source| source.put(out))
+    source.map_or(Ok(()), |source| source.put(out))?;
+    if tags.is_empty() {
+        return Ok(());
+    }
+    (tags.len() as u8).put(out)?;
+    tags.put(out)
+}
+
+/// Each record has a tag, or none has.
+fn check_tags(tags: &Tags, messages: &Messages) -> Result {
+    let (count, most) = (tags.len(), messages.count().into());
+    if tags.is_empty() || count == most { Ok(()) } else { Err(FrameError::Entries { count, most }) }
 }
 
 /// A Put, whose checksum says that nothing of it was changed on its way.
@@ -106,11 +125,21 @@ pub(super) fn take_put(fields: &mut Fields<'_>) -> Result<Frame> {
     let (first, client, first_seq) = (Field::take(fields)?, Field::take(fields)?, Field::take(fields)?);
     let place = Place { number: Field::take(fields)?, entry: Field::take(fields)? };
     let count = u8::take(fields)?;
-    let members = fields.list((count & !PUT_HAS_SOURCE).into(), REPLICAS_MAX)?;
+    let members = fields.list((count & !(PUT_HAS_SOURCE | PUT_HAS_TAGS)).into(), REPLICAS_MAX)?;
     let source = if count & PUT_HAS_SOURCE == 0 { None } else { Some(Field::take(fields)?) };
+    let tags = if count & PUT_HAS_TAGS == 0 { Tags::default() } else { take_tags(fields)? };
     let messages = Field::take(fields)?;
     check_put(first, place, &messages)?;
-    Ok(Frame::Put { first, client, first_seq, place, members, source, messages })
+    check_tags(&tags, &messages)?;
+    Ok(Frame::Put { first, client, first_seq, place, members, source, tags, messages })
+}
+
+fn take_tags(fields: &mut Fields<'_>) -> Result<Tags> {
+    match u8::take(fields)? {
+        // None are said by the flag.
+        0 => Err(FrameError::Count(0)),
+        count => Tags::take(fields, count.into()),
+    }
 }
 
 /// Ids and entries of a Put are numbers that there are.

@@ -13,6 +13,7 @@ mod ledgers;
 mod messages;
 mod sources;
 mod table;
+mod tags;
 
 use bytes::Bytes;
 
@@ -23,13 +24,15 @@ pub use self::ledgers::{Copies as CopiesWanted, Cursor, Founding, Held, HoldStat
 pub use self::messages::{Messages, MessagesBuilder};
 pub use self::sources::SourceCount;
 pub use self::table::Frame;
-use crate::limits::{FRAME_BYTES_MAX, REPLICAS_MAX, SOURCE_NAME_BYTES_MAX};
+pub use self::tags::{Tags, TagsBuilder};
+use crate::limits::{BATCH_MESSAGES_MAX, FRAME_BYTES_MAX, REPLICAS_MAX, SOURCE_NAME_BYTES_MAX};
 
 /// Bytes of the length prefix.
 const PREFIX: usize = 4;
 
 /// Bytes of a [`Frame::Put`] before its block, kind included: the most of the frames that carry one.
-const PUT_FIELDS: usize = 1 + 4 + 12 + 8 + 8 + 4 + 4 + 1 + 8 * REPLICAS_MAX + (2 + SOURCE_NAME_BYTES_MAX) + 2;
+const PUT_FIELDS: usize =
+    1 + 4 + 12 + 8 + 8 + 4 + 4 + 1 + 8 * REPLICAS_MAX + (2 + SOURCE_NAME_BYTES_MAX) + (1 + 8 * BATCH_MESSAGES_MAX) + 2;
 
 /// Greatest block of messages, bytes: what is stored fits the frame it is put with.
 pub const BLOCK_BYTES_MAX: usize = FRAME_BYTES_MAX - PUT_FIELDS;

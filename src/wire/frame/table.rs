@@ -8,7 +8,7 @@ use std::ops::Range;
 use bytes::{Bytes, BytesMut};
 
 use super::field::{Field, Fields, Result};
-use super::{Copies, Cursor, FrameError, Held, Messages, NodeReport, Numbers, Roster, SourceCount, SyncMode};
+use super::{Copies, Cursor, FrameError, Held, Messages, NodeReport, Numbers, Roster, SourceCount, SyncMode, Tags};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::filter::SourceFilter;
 use crate::wire::id::{ClientId, RecordId};
@@ -118,6 +118,8 @@ frames! {
             members: Vec<NodeId>,
             /// The source of all of them, if their sender said its name.
             source: Option<SourceName>,
+            /// The tags of the records that these messages become, one each; none of a head without a key.
+            tags: Tags,
             /// The messages.
             messages: Messages,
         };

@@ -14,6 +14,7 @@ use crate::wire::filter::tests::any_filter;
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::ledger::{Incarnation, LedgerId, NUMBER_END, NodeId, Place};
 use crate::wire::proof::{Holder, Knock, Nonce, Proof};
+use crate::wire::record::Tag;
 use crate::wire::source::{Flaw, SourceName, tests::name as source_name};
 
 fn id(time_ns: u64) -> RecordId {
@@ -26,10 +27,22 @@ fn messages(payloads: &[&[u8]]) -> Messages {
     builder.take().unwrap()
 }
 
+/// Of a head without a key.
+static NO_TAGS: Tags = Tags::none();
+
+/// As many tags as a batch has messages; none where it is no batch.
+fn tags(bits: Option<u64>, count: u16) -> Tags {
+    let count = if usize::from(count) <= BATCH_MESSAGES_MAX { count } else { 0 };
+    let tags = bits
+        .into_iter()
+        .flat_map(|bits| (0..u64::from(count)).map(move |k| Tag::from_bits(bits.rotate_left(k as u32))));
+    TagsBuilder::default().collect(tags)
+}
+
 const fn put_fields() -> PutFields<'static> {
     let first = RecordId { time_ns: 1, incarnation: 7 };
     let place = Place { number: 3, entry: 0 };
-    PutFields { first, client: ClientId(1), first_seq: 1, place, members: &[NodeId(5)], source: None }
+    PutFields { first, client: ClientId(1), first_seq: 1, place, members: &[NodeId(5)], source: None, tags: &NO_TAGS }
 }
 
 fn bytes(frame: &Frame) -> BytesMut {
@@ -167,6 +180,32 @@ fn the_name_of_a_source_in_a_put_takes_room_only_where_there_is_one() {
     let crc = crc32c::crc32c(&wrong[PREFIX + 5..]).to_be_bytes();
     wrong[PREFIX + 1..PREFIX + 5].copy_from_slice(&crc);
     assert_eq!(Frame::decode(&mut wrong), Err(FrameError::Source(Flaw::Byte(b' '))));
+}
+
+#[test]
+fn each_record_of_a_put_has_a_tag_or_none_has() {
+    let (mut builder, mut out) = (TagsBuilder::default(), BytesMut::new());
+    let two = messages(&[b"hola", b"adios"]);
+    let mut tagged = |tags: &[u64]| builder.collect(tags.iter().map(|bits| Tag::from_bits(*bits)));
+    let right = tagged(&[7, u64::MAX]);
+    put(&mut out, PutFields { tags: &right, ..put_fields() }, &two).unwrap();
+    let Ok(Some(Frame::Put { tags, .. })) = Frame::decode(&mut out.clone()) else { panic!("no Put") };
+    assert_eq!(tags.iter().map(Tag::bits).collect::<Vec<_>>(), [7, (1 << 60) - 1]);
+    // Behind prefix, kind, checksum, id, client, numbers, entry and one member.
+    let at = PREFIX + 1 + 4 + 12 + 8 + 8 + 8 + 1 + 8;
+    for (byte, wrong) in [(0, 0), (0, 1), (0, 3), (1, 0x10)] {
+        let mut changed = out.clone();
+        changed[at + byte] = wrong;
+        let crc = crc32c::crc32c(&changed[PREFIX + 5..]).to_be_bytes();
+        changed[PREFIX + 1..PREFIX + 5].copy_from_slice(&crc);
+        assert!(Frame::decode(&mut changed).is_err(), "{byte} {wrong}");
+    }
+    let many = messages(&[b"x".as_slice(); 17]);
+    for (tags, messages) in [(tagged(&[7]), &two), (tagged(&[7, 7, 7]), &two), (tagged(&[7; 17]), &many)] {
+        let before = out.clone();
+        assert!(put(&mut out, PutFields { tags: &tags, ..put_fields() }, messages).is_err());
+        assert_eq!(out, before);
+    }
 }
 
 /// A byte that changes on the road is no record with a right checksum: the frame is refused.
@@ -337,17 +376,17 @@ fn any_frame() -> impl Strategy<Value = Frame> {
                 report
             }
         ),
-        (record(), client(), seq(), (0..NUMBER_END, 0..NUMBER_END - 100), nodes(), source(), any_messages()).prop_map(
-            |(first, client, first_seq, (number, entry), members, source, messages)| Frame::Put {
+        (record(), client(), seq(), (0..NUMBER_END, 0..NUMBER_END - 100), nodes(), (source(), tag()), any_messages())
+            .prop_map(|(first, client, first_seq, (number, entry), members, (source, tag), messages)| Frame::Put {
                 first,
                 client,
                 first_seq,
                 place: Place { number, entry },
                 members,
                 source,
+                tags: tags(tag, messages.count()),
                 messages
-            }
-        ),
+            }),
         (any::<u64>(), sync_mode()).prop_map(|(up_to, sync)| Frame::PutAck { up_to, sync }),
         (any::<u64>(), code(), text()).prop_map(|(number, code, why)| Frame::PutRefused { number, code, why }),
         report().prop_map(Frame::NodeState),
@@ -357,6 +396,10 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         reading_frame(),
         ledger_frame(),
     ]
+}
+
+fn tag() -> impl Strategy<Value = Option<u64>> {
+    prop::option::of(any::<u64>())
 }
 
 fn source() -> impl Strategy<Value = Option<SourceName>> {
