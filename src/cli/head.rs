@@ -5,9 +5,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::head::{Admits, Gate, Network, Secured};
+use crate::head::{Admits, Gate, Secured};
 use crate::key::file::{self as key, KeyFile};
 use crate::key::{Nonces, PeerKey};
+use crate::net::network::{Network, NoNetwork};
 use crate::net::tls::served::{Acceptor, Files};
 use crate::net::{Listener, Net};
 use crate::{cluster, data, head, limits};
@@ -348,7 +349,7 @@ impl Head {
             ),
             Clients::Tls => {}
         }
-        let read = |path: &PathBuf| -> Result<_> { Ok((path.clone(), head::tokens::file::read(path)?.0)) };
+        let read = |path: &PathBuf| -> Result<_> { Ok((path.clone(), crate::tokens::file::read(path)?.0)) };
         Ok(Admits {
             tokens: self.tokens.as_ref().map(read).transpose()?,
             certificates: self.tls_ca.is_some(),
@@ -424,5 +425,5 @@ impl Head {
 
 /// One of `--text-nodes`.
 fn text_nodes(text: &str) -> Result<Network, String> {
-    text.parse().map_err(|error: head::NoNetwork| error.to_string())
+    text.parse().map_err(|error: NoNetwork| error.to_string())
 }

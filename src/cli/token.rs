@@ -9,8 +9,8 @@ use clap::{Args, Subcommand};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::{Global, Outcome, logging, print};
-use crate::head::tokens::{Evidence, Pattern, Role, SecretHash, Token as Made, Until, file, is_token_name};
-use crate::head::{Network, NoNetwork};
+use crate::net::network::{Network, NoNetwork};
+use crate::tokens::{Evidence, Pattern, Role, SecretHash, Token as Made, Until, file, is_token_name};
 use crate::wire::secret::{SECRET_DIGITS, Secret};
 
 const AFTER_HELP: &str = "\

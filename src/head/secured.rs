@@ -9,11 +9,11 @@ use tokio::time::timeout;
 use super::alarms::Log;
 use super::connection::{part, too_slow};
 use super::guests::Exit;
-use super::reload::Watched;
 use super::state::Head;
 use crate::limits;
 use crate::net::Stream;
 use crate::net::tls::served::{Acceptor, Files};
+use crate::reload::Watched;
 use crate::wire::handshake::TLS_FIRST_BYTE;
 use crate::wire::text;
 
