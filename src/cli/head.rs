@@ -5,11 +5,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::head::{Admits, Gate, Secured};
+use crate::head::{Admits, Gate};
 use crate::key::file::{self as key, KeyFile};
 use crate::key::{Nonces, PeerKey};
-use crate::net::network::{Network, NoNetwork};
-use crate::net::tls::served::{Acceptor, Files};
+use crate::net::network::Network;
+use crate::net::tls::served::{Certificates, Files};
 use crate::net::{Listener, Net};
 use crate::{cluster, data, head, limits};
 use anyhow::{Context as _, Result, bail};
@@ -123,7 +123,7 @@ pub(crate) struct Head {
     /// Addresses and networks of data nodes that speak text (raw or line), which can't have a key; without --key, those of
     /// this machine are let in, too
     #[arg(long, env = "ACOPIO_TEXT_NODES", value_name = "IP[/BITS]", value_delimiter = ',',
-        value_parser = text_nodes)]
+        value_parser = values::network)]
     text_nodes: Vec<Network>,
     /// Copies of each message, each on another data node, drawn at random; with fewer nodes there are fewer copies
     #[arg(long, env = "ACOPIO_REPLICAS", value_name = "N", default_value_t = 1,
@@ -284,7 +284,7 @@ impl Head {
         let node_key = gate.key.as_ref().map(|key| key.node(SOLO));
         let mut config = self.config(gate, self.admits(address)?, self.secured()?);
         let plain = plain::open(&self.plain, address.ip()).await?;
-        let doors = head::Doors { main: listener, plain, http: self.door.open().await? };
+        let doors = head::Doors { main: listener, plain, http: self.door.open(self.tokens.as_deref()).await? };
         if !self.solo {
             tracing::info!("{}{address}", cluster::LISTENING);
             return Ok(head::run(config, doors, shutdown).await?);
@@ -359,14 +359,13 @@ impl Head {
     }
 
     /// How it speaks TLS.
-    fn secured(&self) -> Result<Option<Secured>> {
+    fn secured(&self) -> Result<Option<Certificates>> {
         let Some(certificate) = &self.tls_cert else { return Ok(None) };
         let files = Files::new(certificate, self.tls_key.as_deref(), self.tls_ca.as_deref());
-        let acceptor = Acceptor::read(&files)?.into();
-        Ok(Some(Secured { files, acceptor }))
+        Ok(Some(Certificates::read(files)?))
     }
 
-    fn config(&self, gate: Gate, admits: Admits, secured: Option<Secured>) -> head::Config {
+    fn config(&self, gate: Gate, admits: Admits, secured: Option<Certificates>) -> head::Config {
         head::Config {
             logs: self.logs.clone(),
             names: Some(self.logs.join(head::NAMES_FILE)),
@@ -421,9 +420,4 @@ impl Head {
             seed: rand::random(),
         }
     }
-}
-
-/// One of `--text-nodes`.
-fn text_nodes(text: &str) -> Result<Network, String> {
-    text.parse().map_err(|error: NoNetwork| error.to_string())
 }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::admission::Admits;
 use super::gate::Gate;
 use super::guests::Rules;
-use super::secured::Secured;
 use super::shares::Share;
 use crate::clock::Clock;
 use crate::daily::Keep;
+use crate::net::tls::served::Certificates;
 use crate::wire::ledger::NodeId;
 
 /// Settings of one head.
@@ -38,7 +38,7 @@ pub(crate) struct Config {
     /// How much each of them may send.
     pub(crate) share: Share,
     /// How it speaks TLS, if it does.
-    pub(crate) secured: Option<Secured>,
+    pub(crate) secured: Option<Certificates>,
     /// Who has to prove that it has the cluster's key.
     pub(crate) gate: Gate,
     /// Name of the cluster, which its data nodes keep with their records.

@@ -74,7 +74,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -85,7 +84,6 @@ pub(crate) use book::FILE as NAMES_FILE;
 pub(crate) use config::Config;
 pub(crate) use gate::Gate;
 pub(crate) use guests::Rules;
-pub(crate) use secured::Secured;
 pub(crate) use shares::Share;
 
 use crate::lock::{Lock, Role};
@@ -116,7 +114,7 @@ pub(crate) struct Doors {
     /// For devices that send lines and nothing else: what they would say of themselves.
     pub(crate) plain: Vec<(Listener, Said)>,
     /// For who watches it, over HTTP.
-    pub(crate) http: Option<Arc<TcpListener>>,
+    pub(crate) http: Option<door::Door>,
 }
 
 impl From<Listener> for Doors {
@@ -165,10 +163,12 @@ pub(crate) async fn run_on(
     chores.spawn_local(places::close_idle(Rc::clone(&head)));
     chores.spawn_local(names::follow(Rc::clone(&head)));
     chores.spawn_local(admission::follow(Rc::clone(&head)));
-    chores.spawn_local(secured::follow(Rc::clone(&head)));
+    if let Some(certificates) = head.config.secured.clone() {
+        chores.spawn_local(async move { certificates.follow().await });
+    }
     if let Some(http) = &doors.http {
         let watched = Rc::clone(&head);
-        chores.spawn_local(door::serve(Arc::clone(http), move || metrics::snapshot(&watched)));
+        chores.spawn_local(door::serve(http.clone(), move || metrics::snapshot(&watched)));
     }
     let places = Arc::new(Semaphore::new(head.config.clients.most + limits::CONNECTIONS_EXTRA));
     let (mut failing, mut turn) = (false, Turn::default());

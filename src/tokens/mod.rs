@@ -5,6 +5,7 @@
 //! `rate=100`. A wrong line is told with its number, and the others count.
 
 pub(crate) mod file;
+pub(crate) mod http;
 pub(crate) mod tries;
 
 use std::fmt;
