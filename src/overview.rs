@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::client::Asker;
-use crate::wire::status::{DevicesReport, StatusReport};
+use crate::wire::status::{ClientStatus, DevicesReport, StatusReport};
 use crate::{limits, net};
 
 /// What all heads say.
@@ -22,6 +22,23 @@ pub(crate) struct Cluster {
 
 /// Which sources there are, or why nobody says so.
 pub(crate) type Devices = Result<Arc<DevicesReport>, String>;
+
+/// A client that is connected to a head.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    /// The head, as it was asked.
+    pub(crate) head: String,
+    /// What it says of the client.
+    pub(crate) client: ClientStatus,
+}
+
+impl Connection {
+    /// Whether it said this name, or that of a group with a slash behind it that the name is of.
+    fn is_of(&self, source: &str) -> bool {
+        let name = self.client.name.split(' ').next().unwrap_or_default();
+        name == source || name.ends_with('/') && source.starts_with(name)
+    }
+}
 
 /// Asks heads, and remembers for a moment what they said.
 #[derive(Debug)]
@@ -45,7 +62,7 @@ impl Heads {
         match &*known {
             Some((when, cluster)) if when.elapsed() < limits::WEB_STATUS_FRESH => Arc::clone(cluster),
             _ => {
-                let heads = self.ask_all().await;
+                let heads = self.ask_all(false).await;
                 let now = Instant::now();
                 let mut paces = self.paces.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 let nodes = heads.iter().filter_map(|(_, said)| said.as_ref().ok()).flat_map(|report| &report.nodes);
@@ -59,13 +76,25 @@ impl Heads {
         }
     }
 
-    async fn ask_all(&self) -> Vec<(String, Result<StatusReport, String>)> {
+    /// Who is connected as a source, or as a group that it is of; what a head can't say is left out.
+    pub(crate) async fn connections(&self, source: &str) -> Vec<Connection> {
+        let said = self.ask_all(true).await;
+        let of = |(head, said): (String, Result<StatusReport, String>)| {
+            let clients = said.ok().and_then(|report| report.connected).unwrap_or_default();
+            clients.into_iter().map(move |client| Connection { head: head.clone(), client })
+        };
+        said.into_iter().flat_map(of).filter(|connection| connection.is_of(source)).collect()
+    }
+
+    async fn ask_all(&self, clients: bool) -> Vec<(String, Result<StatusReport, String>)> {
         let heads = self.heads.now();
         let mut asked = JoinSet::new();
         for (place, head) in heads.iter().cloned().enumerate() {
             let asker = Asker::over(self.heads.access());
             asked.spawn(async move {
-                let said = match timeout(limits::WEB_STATUS_TIME_MAX, asker.status(&head)).await {
+                let report =
+                    async { if clients { asker.status_with_clients(&head).await } else { asker.status(&head).await } };
+                let said = match timeout(limits::WEB_STATUS_TIME_MAX, report).await {
                     Ok(said) => said.map_err(|error| error.to_string()),
                     Err(_) => Err(format!("head {head}: no answer; see that it runs")),
                 };

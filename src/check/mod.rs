@@ -3,7 +3,7 @@
 //! `verify` reads one data folder, `across` says whether several are complete and agree, `audit` compares them with the
 //! registros of the heads; `torture` fails a cluster on purpose, `bench` measures one.
 //! The rest is what they are made of: `sort` orders more than fits in memory, `copies` and `promises` are its entries,
-//! group by group, `registro` reads a line, `sources` finds files, `folders` reads their records as a reader does.
+//! group by group, `sources` finds files, `folders` reads their records as a reader does.
 
 pub(crate) mod across;
 pub(crate) mod audit;
@@ -14,7 +14,6 @@ mod copies;
 pub(crate) mod drill;
 pub(crate) mod folders;
 mod promises;
-mod registro;
 pub(crate) mod sort;
 pub(crate) mod sources;
 #[cfg(feature = "lab")]

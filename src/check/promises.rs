@@ -11,11 +11,11 @@ use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 
 use super::copies::{get_id, put_id};
-use super::registro::{self, Kept, Said};
 use super::sort::{self, Entry, Fields, Sorted, Sorter};
 use crate::files;
 use crate::limits;
 use crate::wire::id::RecordId;
+use crate::wire::registro::{self, Kept, Said};
 
 /// Why registros could not be read.
 #[derive(Debug, thiserror::Error)]

@@ -65,6 +65,12 @@ pub(crate) struct Data {
     /// Local address to dial from, which is the one the head knows the node by [default: what the system picks]
     #[arg(long, env = "ACOPIO_BIND", value_name = "IP")]
     bind: Option<IpAddr>,
+    /// Note in the folder how far its files are synced, for `acopio up`, which cuts the power of its nodes when it is told to
+    #[arg(long, hide = true, env = "ACOPIO_NOTE_SYNCS", value_parser = BoolishValueParser::new())]
+    note_syncs: bool,
+    /// The system's run, where that is not the one that the system tells
+    #[arg(long, hide = true, env = "ACOPIO_BOOT_ID", value_name = "WORD", value_parser = values::name)]
+    boot_id: Option<String>,
     /// Stop in order when standard input ends
     #[arg(long, hide = true, env = "ACOPIO_UNTIL_STDIN_CLOSES", value_parser = BoolishValueParser::new())]
     until_stdin_closes: bool,
@@ -96,7 +102,8 @@ impl Data {
             clock: crate::clock::Clock::default(),
             retention: data::retention::Policy { keep: self.upkeep.keep, keep_bytes: self.upkeep.keep_bytes },
             new_id: self.new_id,
-            boot: data::boot_id(),
+            boot: self.boot_id.unwrap_or_else(data::boot_id),
+            notes_syncs: self.note_syncs,
             identity: None,
             http: None,
             seed: rand::random(),

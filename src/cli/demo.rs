@@ -1,5 +1,6 @@
 //! `acopio demo`: flags of a whole cluster in containers.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -177,6 +178,7 @@ impl Demo {
                 every: time(self.every, 3000, 500),
                 heartbeat: time(self.heartbeat, 5000, 2000),
                 sync: "always".to_owned(),
+                sync_of: BTreeMap::new(),
                 repair_after: "60s".to_owned(),
                 repair_rate: 10_000_000,
                 cluster: limits::CLUSTER_DEFAULT.to_owned(),

@@ -415,6 +415,7 @@ impl Head {
             retention: data::retention::Policy::default(),
             new_id: self.new_id,
             boot: data::boot_id(),
+            notes_syncs: false,
             identity: None,
             http: None,
             seed: rand::random(),

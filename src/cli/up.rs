@@ -26,6 +26,16 @@ Examples:
   acopio up --devices 3
       with a ZooKeeper and three measuring devices, one of which leads
 
+While it runs, on its own terminal: a key with a number, then Enter
+  k2   kill data2 (-9)              p2   pause data2 (SIGSTOP)
+  c2   cut data2 from the network   w2   wipe data2: kill it, remove its folder
+  b2   cut the power of data2: kill it, drop what it had not synced
+  h1   kill head 1 (-9)             r    mend everything       ?   these keys
+or with buttons, for a projector, at /clase of the page.
+
+  acopio up --clients 3 --sync-of data3=never
+      then b3 and b1: data3 loses what it acknowledged, data1 does not
+
 While it runs, from another terminal:
   printf 'peticion\\nhola\\n' | nc -N 127.0.0.1 5000
   tail -F logs/head/heartbeat.log
@@ -95,6 +105,9 @@ pub(crate) struct Up {
     /// When to sync: always (before every answer), an interval such as 50ms, or never
     #[arg(long, env = "ACOPIO_SYNC", value_name = "WHEN", default_value = "always", value_parser = values::sync)]
     sync: values::Sync,
+    /// When one data node syncs, if not as the others; several with commas
+    #[arg(long, env = "ACOPIO_SYNC_OF", value_name = "NODE=WHEN", value_delimiter = ',', value_parser = sync_of)]
+    sync_of: Vec<SyncOf>,
     #[command(flatten)]
     repair_after: RepairAfter,
     #[command(flatten)]
@@ -105,6 +118,20 @@ pub(crate) struct Up {
     #[arg(long, env = "ACOPIO_RESTART_AFTER", value_name = "TIME", default_value = "5s",
         value_parser = values::or_never)]
     restart_after: values::OrNever,
+}
+
+/// When one data node syncs.
+#[derive(Clone, Copy, Debug)]
+struct SyncOf {
+    node: usize,
+    sync: values::Sync,
+}
+
+fn sync_of(text: &str) -> Result<SyncOf, String> {
+    let such_as = || format!("{text:?}: write the name of a data node and when it syncs, as in data3=never");
+    let (node, sync) = text.split_once('=').ok_or_else(such_as)?;
+    let node = node.strip_prefix("data").and_then(|number| number.parse().ok()).filter(|number| *number > 0);
+    Ok(SyncOf { node: node.ok_or_else(such_as)?, sync: values::sync(sync).map_err(|error| error.to_string())? })
 }
 
 /// Where the page is, unless something else is there.
@@ -130,6 +157,10 @@ impl Up {
                 "{} heads need as many ports and there are none after 65535; choose a lower --port",
                 self.heads
             );
+        }
+        let nodes = usize::try_from(self.nodes).unwrap_or(usize::MAX);
+        if let Some(other) = self.sync_of.iter().find(|other| other.node > nodes) {
+            anyhow::bail!("--sync-of: there is no data{}; there are {nodes} data nodes, raise --nodes", other.node);
         }
         #[cfg(feature = "web")]
         let web = self.web();
@@ -158,6 +189,7 @@ impl Up {
                 every: values::show(self.every),
                 heartbeat: values::show(self.heartbeat),
                 sync: self.sync.to_string(),
+                sync_of: self.sync_of.iter().map(|other| (other.node, other.sync.to_string())).collect(),
                 repair_after: values::show(self.repair_after.repair_after),
                 repair_rate: self.upkeep.repair_rate,
                 cluster: self.cluster,
@@ -165,7 +197,7 @@ impl Up {
                 keep_bytes: self.upkeep.keep_bytes,
                 keep_registro: self.registro.keep(),
                 replicas: usize::try_from(self.replicas).unwrap_or(usize::MAX),
-                nodes: usize::try_from(self.nodes).unwrap_or(usize::MAX),
+                nodes,
                 clients: usize::try_from(self.clients).unwrap_or(usize::MAX),
                 #[cfg(feature = "broker")]
                 brokers: self.broker,

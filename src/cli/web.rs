@@ -1,5 +1,6 @@
 //! `acopio web`: flags of the role that takes values over HTTP.
 
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,12 +10,13 @@ use crate::net::network::Network;
 use crate::net::tls::served::{Certificates, Files};
 use crate::reading::Rules;
 use crate::tokens::http::{HttpDoor, HttpRules};
-use crate::web::{self, Target};
+use crate::web::{self, Classroom, Target};
 use crate::wire::source::SourceName;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::heads::Heads;
@@ -106,6 +108,9 @@ pub(crate) struct Web {
     /// Folder of the logs: web.log
     #[arg(long, env = "ACOPIO_LOGS", value_name = "DIR", default_value = "logs/web")]
     logs: PathBuf,
+    /// Be told the state of the cluster on standard input, and hand on orders on standard output: `acopio up` does that
+    #[arg(long, hide = true, env = "ACOPIO_CLASSROOM", value_parser = BoolishValueParser::new())]
+    classroom: bool,
     /// Stop in order when standard input ends
     #[arg(long, hide = true, env = "ACOPIO_UNTIL_STDIN_CLOSES", value_parser = BoolishValueParser::new())]
     until_stdin_closes: bool,
@@ -115,7 +120,8 @@ impl Web {
     /// Serves until it is told to stop.
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
         logging::start(global, &[LogFile { dir: &self.logs, name: "web", takes: Takes::All, beside_data: false }])?;
-        let ends_with = runtime::EndsWith::service(self.until_stdin_closes);
+        // Who is told something on standard input sees its end there.
+        let ends_with = runtime::EndsWith::service(self.until_stdin_closes && !self.classroom);
         runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| self.serve(shutdown).await)
             .map(runtime::done)
     }
@@ -142,6 +148,7 @@ impl Web {
             redis,
             admits: HttpDoor::new(rules)?,
             certificates,
+            classroom: if self.classroom { Some(classroom(&shutdown)?) } else { None },
             rules: self.rules.as_deref().map_or_else(|| Ok(Rules::default()), asked::rules)?,
         };
         let listener = TcpListener::bind(&self.listen);
@@ -160,4 +167,27 @@ impl Web {
         web::run(config, listener, shutdown).await;
         Ok(())
     }
+}
+
+/// The pipes of `up`: a thread reads the state, and ends the role where it ends; another one writes orders.
+fn classroom(shutdown: &CancellationToken) -> Result<Classroom> {
+    let (state, states) = watch::channel(String::new());
+    let (orders, mut ordered) = mpsc::channel::<String>(limits::UP_ORDERS_MAX);
+    let ends = shutdown.clone();
+    runtime::thread("state", move || {
+        let mut input = BufReader::new(io::stdin());
+        let mut line = String::new();
+        while let Ok(1..) = input.by_ref().take(limits::UP_STATE_BYTES_MAX).read_line(&mut line) {
+            state.send_replace(line.trim_end().to_owned());
+            line.clear();
+        }
+        ends.cancel();
+    })?;
+    runtime::thread("orders", move || {
+        while let Some(order) = ordered.blocking_recv() {
+            // Without `up` there is nobody to break anything.
+            drop(writeln!(io::stdout(), "{order}"));
+        }
+    })?;
+    Ok(Classroom { state: states, orders })
 }

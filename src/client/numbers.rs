@@ -40,6 +40,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
 /// The same with these settings of the client, and so with heads that may change.
 pub(crate) async fn run_as(client: ClientConfig, config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let mut rng = SmallRng::seed_from_u64(config.seed);
+    tracing::info!(target: "acopio::client", "cliente {}", client.id);
     let mut client = Client::new(ClientConfig { text: true, retry_for: config.retry_for, ..client });
     let mut ticks = interval(config.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

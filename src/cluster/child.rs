@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 use super::plan::{Kind, Member};
@@ -34,12 +34,23 @@ pub(crate) struct End {
     pub(crate) in_order: bool,
 }
 
+/// What `up` and its page talk over: pipes that nobody else has.
+#[derive(Debug)]
+pub(crate) struct Talk {
+    /// The state of the cluster, a line each time that it changes.
+    pub(crate) states: watch::Receiver<String>,
+    /// Lines that somebody sent by the page.
+    pub(crate) orders: mpsc::Sender<String>,
+}
+
 /// A process that was started.
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
     /// Its end is the child's sign to stop: held until the child is gone.
     _stdin: Option<ChildStdin>,
+    /// Who holds it in place of this, and writes to it.
+    _talk: JoinSet<()>,
     /// Resolves once the child says that it listens; an error once it can't say so any more.
     listens: Option<oneshot::Receiver<()>>,
     /// Shows the child's lines; gives the last error it told.
@@ -52,6 +63,20 @@ impl Running {
     /// # Errors
     /// The system can't start the process.
     pub(crate) fn start(program: &Path, verbose: bool, member: &Member, screen: &Screen) -> Result<Self, Error> {
+        Self::start_talking(program, verbose, member, screen, None)
+    }
+
+    /// The same, of one that is told the state of the cluster on its standard input and hands on orders on its output.
+    ///
+    /// # Errors
+    /// The system can't start the process.
+    pub(crate) fn start_talking(
+        program: &Path,
+        verbose: bool,
+        member: &Member,
+        screen: &Screen,
+        talk: Option<&Talk>,
+    ) -> Result<Self, Error> {
         let mut command = Command::new(member.kind.program().map_or(program, Path::new));
         for (variable, _) in std::env::vars_os().filter(|(variable, _)| is_ours(variable)) {
             // What `up` was told by the environment it hands on as flags; the rest was not meant for its members.
@@ -63,17 +88,22 @@ impl Running {
         command.args(&member.args).stdin(Stdio::piped()).stderr(Stdio::piped());
         // The lines of a device and of a calculation are there; what a ZooKeeper has to say goes to either.
         let speaks = matches!(member.kind, Kind::Device | Kind::Topics | Kind::ZooKeeper);
-        command.stdout(if speaks { Stdio::piped() } else { Stdio::null() });
+        command.stdout(if speaks || talk.is_some() { Stdio::piped() } else { Stdio::null() });
         // A Ctrl-C on the terminal is for `up`, which ends the others in their order.
         command.process_group(0);
         let mut child = command.spawn().map_err(|source| Error { name: member.name.clone(), source })?;
         let (said, listens) = Said::new(member.kind, &member.name, screen.clone());
+        let mut talks = JoinSet::new();
+        if let Some(talk) = talk {
+            child.stdin.take().map(|stdin| talks.spawn(tell(stdin, talk.states.clone())));
+            child.stdout.take().map(|stdout| talks.spawn(hear(stdout, talk.orders.clone())));
+        }
         if let Some(stdout) = child.stdout.take() {
             // It ends with the process, and nobody waits for it.
             tokio::spawn(show_lines(stdout, member.clone(), screen.clone()));
         }
         let lines = child.stderr.take().map(|stderr| tokio::spawn(show(stderr, said)));
-        Ok(Self { _stdin: child.stdin.take(), child, listens: Some(listens), lines })
+        Ok(Self { _stdin: child.stdin.take(), _talk: talks, child, listens: Some(listens), lines })
     }
 
     /// The process id, while it is not known to be gone.
@@ -102,20 +132,22 @@ impl Running {
         self.lines.take()?.await.ok().flatten()
     }
 
-    /// Has the process open its log files anew.
-    pub(crate) fn hang_up(&self) {
-        if let Some(pid) = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
-            let _gone_already = kill_process(pid, Signal::HUP);
-        }
+    /// What [`listens`](Self::listens) waits for, for who waits for other things as well; nothing the second time.
+    pub(crate) fn readiness(&mut self) -> Option<oneshot::Receiver<()>> {
+        self.listens.take()
+    }
+
+    /// Sends the process a signal: it was not waited for yet, so the id is its own. Whether it was there to get it.
+    pub(crate) fn signal(&self, signal: Signal) -> bool {
+        let pid = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        pid.is_some_and(|pid| kill_process(pid, signal).is_ok())
     }
 
     /// Asks the process to end, and kills it at `deadline`; whether it ended in order.
     pub(crate) async fn end(mut self, deadline: Instant) -> bool {
-        let pid = self.child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        // It is not waited for yet, so the id is still its own; it may be gone all the same.
-        if let Some(pid) = pid {
-            let _gone_already = kill_process(pid, Signal::TERM);
-        }
+        self.signal(Signal::TERM);
+        // A paused one hears of it only when it goes on.
+        self.signal(Signal::CONT);
         let in_order = timeout_at(deadline, self.child.wait()).await.is_ok();
         if !in_order {
             drop(self.child.kill().await);
@@ -127,6 +159,27 @@ impl Running {
 
 fn is_ours(variable: &OsString) -> bool {
     variable.as_encoded_bytes().starts_with(b"ACOPIO_")
+}
+
+/// Writes the state to a process whenever it is another one; what came between is left out.
+async fn tell(mut stdin: ChildStdin, mut states: watch::Receiver<String>) {
+    states.mark_changed();
+    while states.changed().await.is_ok() {
+        let line = format!("{}\n", *states.borrow_and_update());
+        if stdin.write_all(line.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Hands on what a process asks for, line by line; who asks faster than it is done waits.
+async fn hear(stdout: ChildStdout, orders: mpsc::Sender<String>) {
+    let mut lines = BufReader::new(stdout).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if orders.send(line).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Shows standard output. Empty lines, which part paragraphs on a terminal of its own, are left out.

@@ -1,5 +1,6 @@
 //! Who runs in a cluster of this machine, with which flags: neither a process nor a container is started here.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -37,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) heartbeat: String,
     /// When data nodes sync.
     pub(crate) sync: String,
+    /// When some of them do, who differ from the others, by their numbers.
+    pub(crate) sync_of: BTreeMap<usize, String>,
     /// Time that a data node may be away before its copies are made again.
     pub(crate) repair_after: String,
     /// Pace of those copies, bytes a second.
@@ -304,7 +307,7 @@ impl Settings {
             // A container is called by its host name, which is the node's by default.
             member = member.flag("--name", name);
         }
-        member = self.folder(member.flag("--sync", &self.sync), "--dir");
+        member = self.folder(member.flag("--sync", self.sync_of.get(&i).unwrap_or(&self.sync)), "--dir");
         let key = self.seen_at(&member).join(NODE_FILE);
         member = member.flag("--key", key);
         if let Some(keep) = &self.keep {
@@ -385,6 +388,19 @@ impl Member {
         self.args.extend([flag.into(), value.into()]);
         self
     }
+
+    /// The value of a flag.
+    pub(crate) fn value(&self, flag: &str) -> Option<&OsString> {
+        self.args.iter().skip_while(|arg| *arg != flag).nth(1)
+    }
+
+    /// Gives a flag another value, or the member the flag.
+    pub(crate) fn set_value(&mut self, flag: &str, value: OsString) {
+        match self.args.iter().position(|arg| arg == flag).and_then(|at| self.args.get_mut(at + 1)) {
+            Some(old) => *old = value,
+            None => self.args.extend([flag.into(), value]),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -400,6 +416,7 @@ mod tests {
             every: "3s".to_owned(),
             heartbeat: "5s".to_owned(),
             sync: "always".to_owned(),
+            sync_of: BTreeMap::new(),
             repair_after: "60s".to_owned(),
             repair_rate: 10_000_000,
             cluster: "acopio".to_owned(),
@@ -436,6 +453,24 @@ mod tests {
         assert!(text(&members[2]).ends_with("--bind 127.0.0.3"));
         assert!(text(&members[2]).contains(" --repair-rate 10000000 "));
         assert!(text(&members[4]).ends_with("--every 3s --logs logs/client1"));
+    }
+
+    #[test]
+    fn one_data_node_may_sync_at_other_times() {
+        let members = Settings { sync_of: BTreeMap::from([(3, "never".to_owned())]), ..settings() }.members(|_| true);
+        for (member, sync) in [(1, "always"), (2, "always"), (3, "never")] {
+            assert!(text(&members[member]).contains(&format!("--sync {sync} ")), "{member}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_found_and_replaced() {
+        let mut member = settings().members(|_| true).remove(1);
+        assert_eq!(member.value("--name"), Some(&"data1".into()));
+        member.set_value("--head", "127.0.0.1:9".into());
+        member.set_value("--boot-id", "b2".into());
+        assert!(text(&member).contains("--head 127.0.0.1:9 ") && text(&member).ends_with("--boot-id b2"));
+        assert_eq!(member.value("--nothing"), None);
     }
 
     #[test]

@@ -6,14 +6,15 @@
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::STOPPED;
 use super::plan::Kind;
+use super::ways::Ways;
+use super::{STOPPED, tail};
 use crate::limits;
 
 /// Width of the names' column.
@@ -30,6 +31,8 @@ pub(crate) struct Screen {
     quiet: bool,
     /// Columns of the terminal.
     columns: Option<usize>,
+    /// The ways of messages, which are told in place of what clients say of them.
+    ways: Option<Arc<Mutex<Ways>>>,
 }
 
 /// The thread that writes, if there is something to show.
@@ -56,7 +59,16 @@ impl Screen {
             let text = format!("acopio: the system gives no thread ({error}), so nothing is shown; raise ulimit -u\n");
             drop(io::stderr().write_all(text.as_bytes()));
         }
-        (Self { lines, lost, ending: Arc::default(), colours, quiet, columns }, Writer(writer.and_then(Result::ok)))
+        (
+            Self { lines, lost, ending: Arc::default(), colours, quiet, columns, ways: None },
+            Writer(writer.and_then(Result::ok)),
+        )
+    }
+
+    /// The same one, to which clients' messages are shown by their ways.
+    #[must_use]
+    pub(crate) fn with_ways(&self, ways: Arc<Mutex<Ways>>) -> Self {
+        Self { ways: Some(ways), ..self.clone() }
     }
 
     /// Shows a line of `up` itself.
@@ -74,6 +86,14 @@ impl Screen {
 
     /// Shows a line of a member.
     pub(crate) fn show(&self, kind: Kind, name: &str, line: &str) {
+        let ways = self.ways.as_ref().filter(|_| kind == Kind::Client);
+        if !ways.is_some_and(|ways| tail::lock(ways).client_said(name, line)) {
+            self.tell(kind, name, line);
+        }
+    }
+
+    /// Shows a line about a member.
+    pub(crate) fn tell(&self, kind: Kind, name: &str, line: &str) {
         let Some(text) = shown(line, self.ending.load(Ordering::Relaxed)) else { return };
         let room = self.columns.map(|columns| columns.saturating_sub(NAME_WIDTH + 2));
         let room = room.filter(|_| !is_trouble(split_time(line).1));

@@ -1,22 +1,28 @@
 //! `acopio up`: starts the cluster, watches over it, starts again what dies, and ends it in order.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, interval, timeout};
 
-use super::child::{self, End, Running};
+use super::child::{self, Running, Talk};
+use super::classroom::Classroom;
+use super::control::{Control, Links};
 use super::files;
 use super::plan::{self, Kind, Member};
+use super::readback::{self, Found};
 use super::screen::Screen;
-use super::{keys, tail, typed};
+use super::watcher::{Condition, Shared, Watcher, after};
+use super::ways::Ways;
+use super::{fault, keys, tail, typed};
 use crate::key::file::of_a_new_one;
 use crate::limits;
 use crate::lock::{Lock, Role};
@@ -69,6 +75,9 @@ pub(crate) enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// There is no link to be had between data nodes and heads.
+    #[error("there is no port for the links that data nodes dial: {0}; end other programs, or raise ulimit -n")]
+    Link(std::io::Error),
     /// The head ended before it listened.
     #[error("the head did not start: {0}")]
     Head(String),
@@ -85,16 +94,6 @@ pub(crate) enum Error {
     /// Another cluster runs in the folder.
     #[error(transparent)]
     InUse(#[from] crate::lock::Error),
-}
-
-/// What every watcher of a member shares.
-struct Shared {
-    program: PathBuf,
-    verbose: bool,
-    restart_after: Option<Duration>,
-    screen: Screen,
-    /// The processes that run, by the names of their members.
-    pids: RefCell<BTreeMap<String, u32>>,
 }
 
 /// The members of one kind that are watched over.
@@ -118,64 +117,112 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
     let dir = &settings.plan.dir;
     files::probe(dir)?;
     let _lock = Lock::take(dir, Role::Cluster, "up")?;
-    // A head would say so as well, but with its own flags for a remedy. Let go of at once, the address is free for it.
-    for address in settings.plan.listen_addresses() {
-        TcpListener::bind(address).map(drop).map_err(|source| Error::Listen { address, source })?;
-    }
-    if let Some(address) = settings.plan.web {
-        TcpListener::bind(address).map(drop).map_err(|source| Error::Web { address, source })?;
-    }
-    if settings.plan.brokers {
-        for address in plan::BROKERS.map(|ip| SocketAddr::from((ip, limits::PUBLISHER_PORT_DEFAULT))) {
-            TcpListener::bind(address).map(drop).map_err(|source| Error::Broker { address, source })?;
-        }
-    }
+    can_listen(&settings.plan)?;
     #[cfg(feature = "device")]
     if let Some(devices) = &settings.plan.devices {
         super::devices::prepare(devices, dir)?;
     }
-    let members = settings.plan.members(has_address);
+    let mut members = settings.plan.members(has_address);
     let new_key = keys::hand_out(&members)?;
-    let shared = Rc::new(Shared {
-        program: settings.program.clone(),
-        verbose: settings.verbose,
-        restart_after: settings.restart_after,
-        screen: screen.clone(),
-        pids: RefCell::default(),
-    });
+    // Where nobody can cut them, data nodes dial the heads themselves.
+    let can_cut = std::io::stdin().is_terminal() || settings.plan.web.is_some();
+    let heads = settings.plan.head_addresses();
+    let links = if can_cut { Links::lay(&mut members, &heads).await } else { Ok(Links::default()) };
+    let links = links.map_err(Error::Link)?;
+    members.iter_mut().filter(|member| member.kind == Kind::Web).for_each(|web| web.args.push("--classroom".into()));
+    let ways = Arc::<Mutex<Ways>>::default();
+    let screen = screen.with_ways(Arc::clone(&ways));
+    let (state, states) = watch::channel(String::new());
+    let (orders, ordered) = mpsc::channel(limits::UP_ORDERS_MAX);
+    let talk = settings.plan.web.map(|_| Talk { states, orders });
+    let shared = Rc::new(Shared::new(&settings, screen.clone(), members.clone(), talk));
+    let control = Rc::new(Control::new(Rc::clone(&shared), links));
     if let Some(web) = settings.plan.web {
         screen.say(format!("The page: http://{web}/"));
     }
     let mut groups = Kind::STOP_ORDER.map(|kind| (kind, Group::new()));
+    let shown = CancellationToken::new();
+    let ways_shown = tail::show_ways(members.clone(), screen.clone(), Arc::clone(&ways), shown.clone());
+    let ways_shown = tokio::task::spawn_local(ways_shown);
     let started = start(&settings.plan, &members, &shared, &mut groups, &shutdown).await;
     if matches!(started, Ok(true)) {
-        let shown = CancellationToken::new();
-        let _ends = shown.clone().drop_guard();
-        for member in &members {
-            tokio::task::spawn_local(tail::show(member.clone(), screen.clone(), shown.clone()));
-        }
         introduce(&settings, &members, &shared);
         if let Some(path) = new_key {
             screen.say(of_a_new_one(&path));
         }
-        let mut typed = typed::lines();
-        let mut over = pin!(after(settings.run_for));
-        loop {
-            tokio::select! {
-                () = shutdown.cancelled() => break,
-                () = &mut over => break,
-                Some(_enter) = typed.recv() => suggest(&settings, &members, &shared),
-            }
-        }
+        attend(&settings, &control, &ways, Page { state, ordered }, &shutdown).await;
     }
     let devices = if settings.plan.devices.is_some() { "devices, " } else { "" };
     let topics = if settings.plan.brokers { "the topics, then " } else { "" };
     screen.end(format!("stopping: {devices}clients, then {topics}the head, then the data nodes"));
+    control.connect_all();
     end(groups, &screen).await;
+    shown.cancel();
+    drop(ways_shown.await);
     if matches!(started, Ok(true)) {
         files::summarise(&members, &screen);
     }
     started.map(drop)
+}
+
+/// Whether all addresses are free. A head would say so as well, but with its own flags for a remedy. Each is let go of at
+/// once, and free for its member.
+fn can_listen(plan: &plan::Settings) -> Result<(), Error> {
+    let bind = |address| TcpListener::bind(address).map(drop);
+    for address in plan.listen_addresses() {
+        bind(address).map_err(|source| Error::Listen { address, source })?;
+    }
+    if let Some(address) = plan.web {
+        bind(address).map_err(|source| Error::Web { address, source })?;
+    }
+    if plan.brokers {
+        for address in plan::BROKERS.map(|ip| SocketAddr::from((ip, limits::PUBLISHER_PORT_DEFAULT))) {
+            bind(address).map_err(|source| Error::Broker { address, source })?;
+        }
+    }
+    Ok(())
+}
+
+/// What passes between `up` and its page.
+struct Page {
+    state: watch::Sender<String>,
+    ordered: mpsc::Receiver<String>,
+}
+
+/// Does what is typed and what the page asks for, and tells the page how things are, until the end is asked for or it is time.
+async fn attend(
+    settings: &Settings,
+    control: &Rc<Control>,
+    ways: &Arc<Mutex<Ways>>,
+    mut page: Page,
+    shutdown: &CancellationToken,
+) {
+    let shared = control.shared();
+    let has_page = settings.plan.web.is_some();
+    let found = Rc::<RefCell<Found>>::default();
+    let look = readback::look(Rc::clone(control), Arc::clone(ways), settings.plan.head_addresses(), Rc::clone(&found));
+    let mut look = pin!(look);
+    let mut classroom = Classroom::new(Rc::clone(control), Arc::clone(ways), found);
+    let mut typed = typed::lines();
+    let mut over = pin!(after(settings.run_for));
+    let mut ticks = interval(limits::UP_STATE_EVERY);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = &mut over => return,
+            () = &mut look, if has_page => {}
+            _ = ticks.tick(), if has_page => {
+                let now = classroom.state(SystemTime::now());
+                page.state.send_if_modified(|before| std::mem::replace(before, now) != *before);
+            }
+            Some(line) = page.ordered.recv() => drop(control.line(&line)),
+            Some(line) = typed.recv() => {
+                if control.line(&line) {
+                    suggest(settings, &shared.members, shared);
+                }
+            }
+        }
+    }
 }
 
 /// Starts every member; false if the end was asked for before all were there.
@@ -194,8 +241,8 @@ async fn start(
                 () = shutdown.cancelled() => return Ok(false),
             }
         }
-        let mut running = Running::start(&shared.program, shared.verbose, member, &shared.screen)?;
-        shared.runs(member, &running);
+        let mut running = shared.start(member)?;
+        shared.runs(member, &running, Condition::Up);
         let ready = if member.kind == Kind::Head {
             tokio::select! {
                 ready = head_listens(&mut running) => ready,
@@ -214,7 +261,7 @@ async fn start(
             && ready.is_ok()
         {
             let stop = group.shutdown.clone();
-            group.watchers.spawn_local(watch(member.clone(), running, Rc::clone(shared), stop));
+            group.watchers.spawn_local(Watcher::new(member.clone(), Rc::clone(shared), stop).run(running));
         }
         ready?;
         if shutdown.is_cancelled() {
@@ -246,74 +293,6 @@ async fn head_listens(running: &mut Running) -> Result<(), Error> {
             "it does not listen after {:?}; see what it said above, or whether this machine is overloaded",
             limits::UP_START_TIME_MAX
         ))),
-    }
-}
-
-/// Watches over one process and starts it again, until the end is asked for; the process that runs then.
-async fn watch(
-    member: Member,
-    first: Running,
-    shared: Rc<Shared>,
-    stop: CancellationToken,
-) -> Option<(String, Running)> {
-    let mut running = Some(first);
-    // Its logs are opened anew when those of `up` would be.
-    let mut hangups = signal(SignalKind::hangup()).ok();
-    loop {
-        if let Some(mut child) = running.take() {
-            let pid = child.pid().unwrap_or_default();
-            tokio::select! {
-                () = hung_up(&mut hangups) => {
-                    child.hang_up();
-                    running = Some(child);
-                    continue;
-                }
-                end = child.ended() => {
-                    shared.told_of_end(&member, pid, &end);
-                    if shared.stays_ended(&member, &end) {
-                        stop.cancelled().await;
-                        return None;
-                    }
-                }
-                () = stop.cancelled() => return Some((format!("{} (pid {pid})", member.name), child)),
-            }
-        }
-        tokio::select! {
-            () = after(shared.restart_after) => {}
-            () = stop.cancelled() => return None,
-        }
-        match Running::start(&shared.program, shared.verbose, &member, &shared.screen) {
-            Ok(child) => {
-                shared.runs(&member, &child);
-                shared.screen.say(format!("{} runs again, pid {}", member.name, shared.pid(&member)));
-                running = Some(child);
-            }
-            Err(error) => shared.screen.say(error.to_string()),
-        }
-    }
-}
-
-impl Shared {
-    fn runs(&self, member: &Member, running: &Running) {
-        self.pids.borrow_mut().insert(member.name.clone(), running.pid().unwrap_or_default());
-    }
-
-    fn pid(&self, member: &Member) -> u32 {
-        self.pids.borrow().get(&member.name).copied().unwrap_or_default()
-    }
-
-    fn told_of_end(&self, member: &Member, pid: u32, end: &End) {
-        let next = match self.restart_after {
-            _ if self.stays_ended(member, end) => "it was drained or told to end, and is not started again".to_owned(),
-            None => "it is not started again (--restart-after never)".to_owned(),
-            Some(after) => format!("it is started again in {}", humantime::format_duration(after)),
-        };
-        self.screen.say(format!("{} (pid {pid}) {}; {next}", member.name, end.words));
-    }
-
-    /// A data node that ends without an error was asked to: a drained one must not come back.
-    fn stays_ended(&self, member: &Member, end: &End) -> bool {
-        end.in_order && member.kind == Kind::Data
     }
 }
 
@@ -391,6 +370,10 @@ fn suggest(settings: &Settings, members: &[Member], shared: &Shared) {
     if let Some(devices) = &settings.plan.devices {
         suggest_devices(devices, &acopio, members, shared);
     }
+    if std::io::stdin().is_terminal() {
+        screen.say("Or break it from here: a key with its number, then Enter:");
+        fault::KEYS.lines().for_each(|line| screen.say(format!("  {line}")));
+    }
     screen.say("Enter shows this again, Ctrl-C stops everything. Times are UTC.\n");
 }
 
@@ -414,22 +397,6 @@ fn suggest_devices(devices: &plan::Devices, acopio: &str, members: &[Member], sh
     if let Some(device) = members.iter().find(|member| member.kind == Kind::Device) {
         let (name, pid) = (&device.name, shared.pid(device));
         screen.say(format!("  kill -9 {pid}    # ends {name}: if it leads, another one does some seconds later"));
-    }
-}
-
-/// Resolves at the next SIGHUP; never if those can't be watched for.
-async fn hung_up(hangups: &mut Option<Signal>) {
-    match hangups {
-        Some(hangups) => drop(hangups.recv().await),
-        None => std::future::pending().await,
-    }
-}
-
-/// Resolves after a time, or never.
-async fn after(time: Option<Duration>) {
-    match time {
-        Some(time) => sleep(time).await,
-        None => std::future::pending().await,
     }
 }
 

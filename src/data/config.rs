@@ -43,6 +43,8 @@ pub(crate) struct Config {
     pub(crate) new_id: bool,
     /// The system's run, as [`boot_id`](super::start::boot_id) tells it.
     pub(crate) boot: String,
+    /// Note how far files are synced, for who cuts its power as an exercise.
+    pub(crate) notes_syncs: bool,
     /// Told the node's identity once its folder is open.
     pub(crate) identity: Option<Arc<OnceLock<NodeId>>>,
     /// For who watches it, over HTTP.

@@ -1,7 +1,7 @@
 //! A data node: registers with the heads, keeps what they send in `data.txt`, answers when it is synced.
 //!
 //! This page is the contents. [`run`] opens the folder and starts the sessions. On the disk: `folder` is the lock,
-//! `storage` the disk, `log` appends and seals (`current`: the file that is written), `opening` and `recover` mend after a crash, `start` says as whom a folder
+//! `storage` the disk (`synced`: how far it is synced, for exercises), `log` appends and seals (`current`: the file that is written), `opening` and `recover` mend after a crash, `start` says as whom a folder
 //! starts, `node_state` and `state_lines` are what its identity has noted, `standing` judges whether files are what they
 //! were left as, `strangers` tells what others wrote into them, `retention` says what has been kept long enough.
 //! What is where: `index`, `ledgers` and `sidecar`, `view` is a snapshot of that, `scan`, `window` and `entries` read it, `scans`
@@ -43,6 +43,7 @@ pub(crate) mod start;
 pub(crate) mod state_lines;
 pub(crate) mod storage;
 mod strangers;
+pub(crate) mod synced;
 pub(crate) mod view;
 mod window;
 pub(crate) mod worker;
@@ -137,6 +138,13 @@ pub(crate) async fn run(config: Config, shutdown: CancellationToken) -> Result<(
         tracing::warn!("{said}");
     }
     let disk = folder.disk().clone();
+    let disk = if config.notes_syncs {
+        disk.noting_syncs()
+    } else {
+        // What was noted before does not hold for what this node writes.
+        synced::forget(&config.dir);
+        disk
+    };
     let ended = run_on(config, disk, &Executor::Thread, shutdown).await;
     drop(folder);
     ended

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 
+use super::synced::Synced;
 use crate::files;
 
 /// A folder of files. Names are plain file names without a slash.
@@ -141,6 +142,8 @@ pub trait LogFile: Send {
 pub struct Disk {
     folder: PathBuf,
     dir: Arc<File>,
+    /// Where it notes how far files are synced, if it does.
+    synced: Option<Arc<Synced>>,
 }
 
 impl Disk {
@@ -151,7 +154,23 @@ impl Disk {
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = files::SAFELY | OFlags::RDONLY | OFlags::DIRECTORY;
         let dir = Arc::new(rustix::fs::open(path, flags, Mode::empty())?.into());
-        Ok(Self { folder: path.to_owned(), dir })
+        Ok(Self { folder: path.to_owned(), dir, synced: None })
+    }
+
+    /// The same, noting how far files are synced: see [`Synced`].
+    #[must_use]
+    pub(crate) fn noting_syncs(self) -> Self {
+        let synced = Some(Arc::new(Synced::open(&self.folder)));
+        Self { synced, ..self }
+    }
+
+    /// A file of this folder that was there before.
+    fn opened(&self, name: &str, file: File) -> io::Result<DiskFile> {
+        if let Some(synced) = &self.synced {
+            let metadata = file.metadata()?;
+            synced.opened(name, metadata.ino(), metadata.len());
+        }
+        Ok(DiskFile { file: Arc::new(file), synced: self.synced.clone() })
     }
 
     fn open_at(&self, name: &str, flags: OFlags) -> io::Result<File> {
@@ -177,7 +196,7 @@ impl Storage for Disk {
     type File = DiskFile;
 
     fn open_append(&self, name: &str) -> io::Result<DiskFile> {
-        self.open_at(name, APPEND).map(DiskFile::new)
+        self.opened(name, self.open_at(name, APPEND)?)
     }
 
     fn open_read(&self, name: &str) -> io::Result<Arc<dyn ReadAt>> {
@@ -185,7 +204,11 @@ impl Storage for Disk {
     }
 
     fn create(&self, name: &str) -> io::Result<DiskFile> {
-        self.open_at(name, APPEND | OFlags::CREATE | OFlags::EXCL).map(DiskFile::new)
+        let file = self.open_at(name, APPEND | OFlags::CREATE | OFlags::EXCL)?;
+        if let Some(synced) = &self.synced {
+            synced.created(file.metadata()?.ino());
+        }
+        Ok(DiskFile { file: Arc::new(file), synced: self.synced.clone() })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -197,11 +220,21 @@ impl Storage for Disk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        Ok(rustix::fs::unlinkat(&self.dir, name, AtFlags::empty())?)
+        let file =
+            self.synced.as_ref().and_then(|_| rustix::fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW).ok());
+        rustix::fs::unlinkat(&self.dir, name, AtFlags::empty())?;
+        if let Some((synced, file)) = self.synced.as_ref().zip(file) {
+            synced.removed(file.st_ino);
+        }
+        Ok(())
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        self.dir.sync_all()
+        self.dir.sync_all()?;
+        if let Some(synced) = &self.synced {
+            synced.names_synced();
+        }
+        Ok(())
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -232,6 +265,9 @@ impl Storage for Disk {
         let mut file = self.open_at(&new, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC)?;
         file.write_all(bytes)?;
         file.sync_all()?;
+        if let Some(synced) = &self.synced {
+            synced.synced(file.metadata()?.ino(), bytes.len() as u64);
+        }
         self.rename_to(&new, name)?;
         self.sync_dir()
     }
@@ -258,11 +294,14 @@ fn seen(metadata: &std::fs::Metadata) -> Seen {
 
 /// A file on a real disk.
 #[derive(Debug)]
-pub struct DiskFile(Arc<File>);
+pub struct DiskFile {
+    file: Arc<File>,
+    synced: Option<Arc<Synced>>,
+}
 
 impl DiskFile {
     fn new(file: File) -> Self {
-        Self(Arc::new(file))
+        Self { file: Arc::new(file), synced: None }
     }
 
     /// Opens any file for reading only: appending to it fails.
@@ -273,7 +312,7 @@ impl DiskFile {
     /// The open file itself.
     #[must_use]
     pub(crate) fn file(&self) -> &File {
-        &self.0
+        &self.file
     }
 }
 
@@ -290,27 +329,36 @@ impl ReadAt for File {
 
 impl LogFile for DiskFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        (&*self.0).write_all(bytes)
+        (&*self.file).write_all(bytes)
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.0.sync_data()
+        let Some(synced) = &self.synced else { return self.file.sync_data() };
+        // What is appended from here on need not be in this sync.
+        let before = self.file.metadata()?;
+        self.file.sync_data()?;
+        synced.synced(before.ino(), before.len());
+        Ok(())
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        ReadAt::read_at(&*self.0, buffer, offset)
+        ReadAt::read_at(&*self.file, buffer, offset)
     }
 
     fn reader(&self) -> Arc<dyn ReadAt> {
-        Arc::clone(&self.0) as Arc<dyn ReadAt>
+        Arc::clone(&self.file) as Arc<dyn ReadAt>
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)?;
+        if let Some(synced) = &self.synced {
+            synced.cut_to(self.file.metadata()?.ino(), len);
+        }
+        Ok(())
     }
 
     fn seen(&self) -> io::Result<Seen> {
-        self.0.metadata().map(|metadata| seen(&metadata))
+        self.file.metadata().map(|metadata| seen(&metadata))
     }
 }
 

@@ -19,7 +19,7 @@ impl Refusals {
     }
 
     /// Each cause that there is, in words of a metric, and how many were refused for it.
-    fn all(&self) -> impl Iterator<Item = (String, u64)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (String, u64)> {
         Code::ALL.into_iter().map(|code| (code.word().to_owned(), self.0.get(&code.into()).copied().unwrap_or(0)))
     }
 }

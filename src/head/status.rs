@@ -53,6 +53,7 @@ pub(crate) fn report(head: &Head, parts: Parts) -> Vec<u8> {
         text_nodes: head.unread().into_iter().map(|(name, records)| TextNode { name, records }).collect(),
         acked_messages: counters.acked,
         refused_messages: counters.refused,
+        refused_for: head.refusals.borrow().all().filter(|(_, count)| *count > 0).collect(),
         in_flight: counters.in_flight,
         replicas: head.core(super::core::Core::replicas),
         copies_min: head

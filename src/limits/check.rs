@@ -106,12 +106,6 @@ pub(crate) const TORTURE_FOLLOW_CALM: Duration = Duration::from_secs(1);
 /// Time a flip waits for a file to be sealed.
 pub(crate) const TORTURE_SEALED_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Connections through one link: a data node has one and dials the next when that is lost.
-pub(crate) const TORTURE_RELAY_CONNECTIONS_MAX: usize = 64;
-
-/// Bytes a link takes at once in one direction.
-pub(crate) const TORTURE_RELAY_BUFFER_BYTES: usize = 16 * 1024;
-
 /// Ports for the heads: above the privileged ones and below those that systems give to connections, one of which could
 /// take the port of a head that is away.
 pub(crate) const TORTURE_PORTS: std::ops::Range<u16> = 10_000..30_000;

@@ -122,6 +122,9 @@ pub(crate) const WEB_LIVE_PACE: Duration = Duration::from_millis(100);
 /// Time without an event after which a stream says that it is there.
 pub(crate) const WEB_LIVE_ALIVE_EVERY: Duration = Duration::from_secs(15);
 
+/// The same in the stream of the classroom, where people wait for what a button did.
+pub(crate) const WEB_CLASSROOM_STATUS_EVERY: Duration = Duration::from_millis(500);
+
 /// Time between two states of the cluster in a stream.
 pub(crate) const WEB_LIVE_STATUS_EVERY: Duration = Duration::from_secs(2);
 

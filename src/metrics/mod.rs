@@ -69,7 +69,7 @@ impl Metrics {
     }
 
     /// Numbers of all labels; none are left out.
-    fn family(
+    pub(crate) fn family(
         &mut self,
         name: &'static str,
         help: &'static str,

@@ -46,6 +46,7 @@ pub(crate) fn router() -> Router<Arc<Web>> {
         .route("/api/v1/live", get(live))
         .route("/api/v1/values", get(values).merge(post(new_value)))
         .route("/api/v1/status", get(status))
+        .route("/api/v1/connections", get(connections))
 }
 
 fn bad(text: String) -> Problem {
@@ -292,6 +293,20 @@ async fn new_value(
         Ok(value) => (StatusCode::CREATED, Json(pages::json(&value))).into_response(),
         Err(problem) => problem.json(),
     }
+}
+
+/// Who sends a source.
+async fn connections(State(web): Shared, uri: Uri) -> Response {
+    let source = Fields::parse(uri.query().unwrap_or_default(), &["source"])
+        .and_then(|fields| fields.get("source").map(str::to_owned).ok_or_else(|| "say of which source".to_owned()));
+    let (source, _place) = match (source, place(&web.places.reads, "reads")) {
+        (Err(cause), _) => return bad(cause).json(),
+        (_, Err(problem)) => return problem.json(),
+        (Ok(source), Ok(place)) => (source, place),
+    };
+    let connections = web.heads.connections(&source).await;
+    let connections: Vec<_> = connections.iter().map(cluster::connection).collect();
+    Json(json!({ "connections": connections })).into_response()
 }
 
 async fn status(State(web): Shared) -> Response {

@@ -8,8 +8,9 @@ use super::board::Board;
 use super::pages::rfc3339;
 use crate::limits;
 use crate::metrics::{self, Metrics};
-use crate::overview::{Cluster, Devices};
+use crate::overview::{Cluster, Connection, Devices};
 use crate::reading::UnixNs;
+use crate::wire::error::Code;
 use crate::wire::status::DeviceStatus;
 
 impl Cluster {
@@ -20,8 +21,13 @@ impl Cluster {
         let reports = || self.heads.iter().filter_map(|(head, said)| Some((head.clone(), said.as_ref().ok()?)));
         let acked = reports().map(|(head, report)| (head, metrics::Value::Counter(report.acked_messages)));
         metrics.each("acopio_messages", "Messages that were acknowledged", "head", acked);
-        let refused = reports().map(|(head, report)| (head, metrics::Value::Counter(report.refused_messages)));
-        metrics.each("acopio_refused", "Messages that were refused", "head", refused);
+        let refused = reports().flat_map(|(head, report)| {
+            Code::ALL.map(|code| {
+                let count = report.refused_for.get(code.word()).copied().unwrap_or_default();
+                (vec![("head", head.clone()), ("cause", code.word().to_owned())], metrics::Value::Counter(count))
+            })
+        });
+        metrics.family("acopio_refused", "Messages that were refused, by the cause", refused);
         let Ok(report) = self.first() else { return };
         let here = report.nodes.iter().map(|node| (node.name.clone(), true));
         let away = report.members_away.iter().map(|away| (away.name.clone(), false));
@@ -82,6 +88,15 @@ pub(crate) fn sources(devices: &Devices, board: &Board, now: UnixNs) -> Value {
         "unlisted": unlisted,
         "away": devices.as_ref().err(),
         "now_ms": now.0 / 1_000_000,
+    })
+}
+
+/// A connection, for programs and for the page.
+pub(crate) fn connection(connection: &Connection) -> Value {
+    let Connection { head, client } = connection;
+    json!({
+        "head": head, "address": client.address.to_string(), "dialect": client.dialect, "name": client.name,
+        "since": client.since, "heard_s": client.heard_s, "messages": client.messages, "tls": client.tls,
     })
 }
 

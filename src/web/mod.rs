@@ -5,11 +5,12 @@
 //! read for it); `door` lets in who may come,
 //! `guard` keeps other sites' pages out. The cluster is followed once (`follow`) for all who look: the list
 //! (`values`, shown by `pages`), the sources (`board`), the streams (`live`); `cluster` is what heads say, as JSON, and `page` shows
-//! all of it. Each value is handed on to Redis if one is named (`redis`). There is no database here, and nothing is written
+//! all of it. `classroom` is there in a cluster of `up` alone. Each value is handed on to Redis if one is named (`redis`). There is no database here, and nothing is written
 //! to a disk.
 
 mod api;
 mod board;
+mod classroom;
 mod cluster;
 mod dato;
 mod door;
@@ -45,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 use tracing::Level;
 
+pub(crate) use self::classroom::Classroom;
 pub(crate) use self::redis::Target;
 use crate::client::reader;
 use crate::client::{self, Keeper};
@@ -82,6 +84,8 @@ pub(crate) struct Config {
     pub(crate) admits: HttpDoor,
     /// How it speaks TLS; other machines have to, then.
     pub(crate) certificates: Option<Certificates>,
+    /// How `up` is talked to, if that started it.
+    pub(crate) classroom: Option<Classroom>,
 }
 
 /// What the handlers share.
@@ -99,6 +103,7 @@ struct Web {
     admits: HttpDoor,
     certificates: Option<Certificates>,
     redis: Option<(Target, redis::State)>,
+    classroom: Option<Classroom>,
     /// The role ends: so do streams.
     stopping: CancellationToken,
 }
@@ -175,6 +180,7 @@ pub(crate) async fn run(config: Config, listener: TcpListener, shutdown: Cancell
         certificates: config.certificates,
         values: Values::new(config.values),
         redis: config.redis.map(|target| (target, redis::State::default())),
+        classroom: config.classroom,
         stopping: shutdown.clone(),
     });
     let mut chores = JoinSet::new();

@@ -21,8 +21,10 @@ use crate::table::moment::now_ns;
 /// A file of the page: its name, what it is, and what is in it.
 type File = (&'static str, &'static str, &'static str);
 
-const FILES: [File; 6] = [
+const FILES: [File; 8] = [
     ("app.js", "text/javascript; charset=utf-8", include_str!("page/app.js")),
+    ("clase.js", "text/javascript; charset=utf-8", include_str!("page/clase.js")),
+    ("clase.css", "text/css; charset=utf-8", include_str!("page/clase.css")),
     ("style.css", "text/css; charset=utf-8", include_str!("page/style.css")),
     ("dygraph.min.js", "text/javascript; charset=utf-8", include_str!("page/dygraph.min.js")),
     ("dygraph.min.css", "text/css; charset=utf-8", include_str!("page/dygraph.min.css")),
@@ -31,7 +33,7 @@ const FILES: [File; 6] = [
 ];
 
 /// The page runs its own scripts alone, and nobody shows it inside of his.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+pub(crate) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The page and its files.
@@ -43,7 +45,7 @@ pub(crate) fn router() -> Router<Arc<Web>> {
 }
 
 /// Where a file is; another one is elsewhere, so that no browser shows an old one.
-fn at(name: &str) -> String {
+pub(crate) fn at(name: &str) -> String {
     let sum = FILES.iter().find(|(known, ..)| *known == name).map_or(0, |(_, _, text)| crc32c::crc32c(text.as_bytes()));
     format!("/page/{name}?{sum:08x}")
 }
@@ -58,7 +60,11 @@ async fn page(State(web): Shared) -> Response {
     ];
     let away = web.values.whole().err().or_else(|| web.values.away());
     let values = last_values(&web.values.last(limits::WEB_FIRST_PAGE_VALUES), away.as_deref());
-    (fields, html(&web.host, &sources, &cluster.json(), &values)).into_response()
+    let mut page = html(&web.host, &sources, &cluster.json(), &values);
+    if web.classroom.is_some() {
+        page = page.replacen("</nav>", "<a href=\"/clase\">Clase</a></nav>", 1);
+    }
+    (fields, page).into_response()
 }
 
 fn html(host: &str, sources: &Value, cluster: &Value, values: &str) -> String {
@@ -96,7 +102,7 @@ fn html(host: &str, sources: &Value, cluster: &Value, values: &str) -> String {
         list(&sources["sources"], source),
     ));
     add(format_args!(
-        "<main id=\"one\" hidden><h2 id=\"one-name\"></h2><p id=\"facts\"></p><div id=\"ranges\" class=\"choice\"></div>\
+        "<main id=\"one\" hidden><h2 id=\"one-name\"></h2><p id=\"facts\"></p><ul id=\"connections\"></ul><div id=\"ranges\" class=\"choice\"></div>\
          <div id=\"fields\" class=\"choice\"></div>\n<div id=\"chart\"></div><p id=\"nothing\" class=\"hint\" hidden>No number \
          came in this time.</p><p id=\"under\"></p>\n<ul id=\"lacks\"></ul><p id=\"downloads\"></p>\n<h2>Messages</h2>\
          <div class=\"wide\"><table><tbody id=\"lines\"></tbody></table></div></main>\n",

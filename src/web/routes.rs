@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::dato::{BadDato, Dato, Value};
-use super::{Web, api, door, guard, page, pages};
+use super::{Web, api, classroom, door, guard, page, pages};
 use crate::limits;
 use crate::tokens::http::{Caller, Denied};
 use crate::wire::said::Who;
@@ -23,7 +23,9 @@ pub(crate) type Shared = State<Arc<Web>>;
 
 /// All paths.
 pub(crate) fn router(web: Arc<Web>) -> Router {
+    let classroom = if web.classroom.is_some() { classroom::router() } else { Router::new() };
     Router::new()
+        .merge(classroom)
         .route("/nuevo", get(nuevo_query).post(nuevo_body))
         .route("/listar", get(listar))
         .route("/healthz", get(async || "ok\n"))

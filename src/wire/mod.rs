@@ -10,6 +10,8 @@ pub mod ledger;
 pub mod peer;
 pub mod proof;
 pub mod record;
+#[cfg(feature = "server")]
+pub(crate) mod registro;
 pub mod said;
 pub mod secret;
 pub mod source;

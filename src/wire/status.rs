@@ -1,5 +1,6 @@
 //! The status report: what a head tells of itself and its nodes, as JSON in one frame.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,9 @@ pub struct StatusReport {
     pub acked_messages: u64,
     /// Messages refused since the start.
     pub refused_messages: u64,
+    /// How many of them for which cause, those that there were; the words are those of the codes of errors.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused_for: BTreeMap<String, u64>,
     /// Messages accepted and not yet answered.
     pub in_flight: u64,
     /// Copies that each message is to have.

@@ -14,14 +14,14 @@ use super::web::Web;
 use crate::common::{Head, PATIENCE, Process, eventually, need};
 
 /// Chromium, told what to do over the protocol of WebDriver.
-struct Browser {
+pub(super) struct Browser {
     driver: Child,
     port: u16,
     session: String,
 }
 
 impl Browser {
-    fn start(downloads: &Path) -> Self {
+    pub(super) fn start(downloads: &Path) -> Self {
         need("chromedriver", Command::new("chromedriver").arg("--version"));
         let mut driver = Command::new("chromedriver");
         let mut driver = driver.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -63,21 +63,21 @@ impl Browser {
         self.call("POST", &format!("{}/goog/cdp/execute", self.session), &body);
     }
 
-    fn screen(&self, width: u32) {
+    pub(super) fn screen(&self, width: u32) {
         let metrics = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500 });
         self.devtools("Emulation.setDeviceMetricsOverride", &metrics);
     }
 
-    fn open(&self, url: &str) {
+    pub(super) fn open(&self, url: &str) {
         self.call("POST", &format!("{}/url", self.session), &json!({ "url": url }));
     }
 
-    fn run(&self, script: &str) -> Value {
+    pub(super) fn run(&self, script: &str) -> Value {
         self.call("POST", &format!("{}/execute/sync", self.session), &json!({ "script": script, "args": [] }))
     }
 
     /// Waits until an expression is true.
-    fn sees(&self, expression: &str) {
+    pub(super) fn sees(&self, expression: &str) {
         let begun = Instant::now();
         while self.run(&format!("return Boolean({expression})")) != json!(true) {
             let text = self.run("return document.body.innerText");
@@ -86,7 +86,7 @@ impl Browser {
         }
     }
 
-    fn screenshot(&self, name: &str) {
+    pub(super) fn screenshot(&self, name: &str) {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("screenshots");
         std::fs::create_dir_all(&dir).unwrap();
         let picture = self.call("GET", &format!("{}/screenshot", self.session), &Value::Null);
@@ -96,7 +96,7 @@ impl Browser {
     }
 
     /// Nothing was complained of since the last look.
-    fn complains_of_nothing(&self) {
+    pub(super) fn complains_of_nothing(&self) {
         let log = self.call("POST", &format!("{}/se/log", self.session), &json!({ "type": "browser" }));
         assert_eq!(log, json!([]), "the console is empty");
     }
@@ -239,12 +239,14 @@ fn dies_and_comes_back(cluster: &Cluster, browser: &Browser, node: Process) -> P
 }
 
 fn one_source(cluster: &Cluster, browser: &Browser, downloads: &Path) {
+    let _device = cluster.head.named("esp7");
     let at = |query: &str| format!("http://{}/?{query}", cluster.web.address);
     for width in [390, 1280] {
         browser.screen(width);
         browser.open(&at("source=esp7&since=15m&field=temp"));
         browser.sees("document.querySelector('#chart canvas')");
         browser.sees("document.getElementById('lacks').textContent.includes('1 values are out of range')");
+        browser.sees("document.querySelector('#connections li').textContent.startsWith('sent from 127.0.0.1:')");
         browser.sees("document.querySelector('#lines td.text').textContent === 'temp=23.5'");
         browser.sees(&format!("document.documentElement.scrollWidth <= {width}"));
         browser.screenshot(&format!("one-{width}"));

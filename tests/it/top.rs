@@ -13,7 +13,7 @@ use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
 use crate::common::{Head, Signal, acopio, eventually, ran};
 
 /// A terminal of 80 by 24 and the program in it.
-struct Terminal {
+pub(super) struct Terminal {
     keys: File,
     inside: File,
     before: Termios,
@@ -22,7 +22,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn start(head: &str) -> Self {
+    pub(super) fn start(head: &str) -> Self {
         let keys = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&keys).unwrap();
         unlockpt(&keys).unwrap();
@@ -53,7 +53,7 @@ impl Terminal {
         String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
     }
 
-    fn wait_for(&self, part: &str) {
+    pub(super) fn wait_for(&self, part: &str) {
         eventually(part, || self.text().contains(part).then_some(()));
     }
 

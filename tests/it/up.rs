@@ -398,10 +398,23 @@ fn a_terminal_shows_each_messages_way_and_the_suggestions_again_with_enter() {
     sees("Enter shows this again", 1);
     let mut somebody = TcpStream::connect((Ipv4Addr::LOCALHOST, port.number())).unwrap();
     somebody.write_all(b"peticion\ndesde fuera\n").unwrap();
-    for what in ["envia: numero random: ", "Servidor recibio: ", "recibido en dataNode ", "ping="] {
-        sees(what, 1);
+    for (what, times) in [(" -> head -> data", 1), (" -> registro.log:", 2), ("recibido en dataNode ", 1), ("ping=", 1)]
+    {
+        sees(what, times);
     }
     sees("mensaje: desde fuera", 1);
+    // Of the messages of its own clients the way alone, in one line; of others' what their files say.
+    for what in ["envia: numero random: ", "Servidor recibio: ", "mensaje: numero random: ", "cliente "] {
+        assert!(!said().contains(what), "{}", said());
+    }
+    assert_eq!(said().matches("recibido en dataNode ").count(), 1, "{}", said());
+    let told = said().lines().find_map(|line| Some(line.split_once("registro.log:")?.1.trim_end().to_owned())).unwrap();
+    let (line, id) = (told.split(' ').next().unwrap(), told.rsplit(' ').next().unwrap());
+    let registro = fs::read_to_string(dir.path().join("logs/head/registro.log")).unwrap();
+    assert!(
+        registro.lines().nth(line.parse::<usize>().unwrap() - 1).unwrap().contains(id.trim_end_matches('…')),
+        "{told}\n{registro}"
+    );
     sees(" read --head ", 1);
     sees(" status --head ", 1);
     keys.write_all(b"\n").unwrap();

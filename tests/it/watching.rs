@@ -118,6 +118,11 @@ fn each_role_says_how_it_is() {
     eventually("it is counted by its cause", || {
         (number(&get(&at_head, "/metrics").1, "acopio_refused_total{cause=\"no_nodes\"}")? >= 1.0).then_some(())
     });
+    eventually("the page has the cause, too", || {
+        let text = get(&web.address, "/metrics").1;
+        let name = format!("acopio_refused_total{{head=\"{}\",cause=\"no_nodes\"}}", head.at());
+        (number(&text, &name)? >= 1.0).then_some(())
+    });
     let alone = head.start_node(dir.path(), 3, &["--http", "127.0.0.1:0"]);
     let at = door(&alone);
     head.process.kill();

@@ -90,13 +90,22 @@ fn fill(web: &Web) {
 #[test]
 fn the_document_is_what_the_server_does() {
     let dir = tempfile::tempdir().unwrap();
-    let (_head, _node, web) = cluster(dir.path(), &[]);
+    let (head, _node, web) = cluster(dir.path(), &[]);
     fill(&web);
+    let mut device = head.named("esp7");
+    assert!(device.ask("temp=20").ends_with("recibido"));
+    let answer = web.get("/api/v1/connections?source=esp7").json();
+    let [one] = &answer["connections"].as_array().unwrap()[..] else { panic!("{answer}") };
+    assert_eq!(
+        (&one["dialect"], &one["messages"], &one["name"]),
+        (&json!("line"), &json!(1), &json!("esp7")),
+        "{answer}"
+    );
     let document = web.get("/api/v1/openapi.json").json();
     eventually("the board has them", || {
         (web.get("/api/v1/sources").json()["sources"].as_array()?.len() >= 2).then_some(())
     });
-    let questions: [(&str, &[&str]); 7] = [
+    let questions: [(&str, &[&str]); 8] = [
         ("/api/v1/openapi.json", &[""]),
         ("/api/v1/sources", &[""]),
         (
@@ -129,6 +138,7 @@ fn the_document_is_what_the_server_does() {
         ),
         ("/api/v1/series", &["?source=esp7", "?field=hum&since=2m&every=30s", "?until=now&partial=0", "?every=x", ""]),
         ("/api/v1/live", &["?nada=1", "?source=a+b"]),
+        ("/api/v1/connections", &["?source=esp7", "", "?nada=1"]),
         ("/api/v1/status", &[""]),
         ("/api/v1/values", &["", "?last=1", "?last=x"]),
     ];

@@ -1,5 +1,6 @@
 //! The cluster that a bench starts for itself: processes of the same program, in a folder of its own.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::PathBuf;
@@ -134,6 +135,7 @@ fn plan(settings: &Settings) -> Result<plan::Settings, Error> {
         every: String::new(),
         heartbeat: format!("{}s", limits::HEARTBEAT_DEFAULT.as_secs()),
         sync: settings.sync.clone(),
+        sync_of: BTreeMap::new(),
         repair_after: format!("{}s", limits::REPAIR_AFTER_DEFAULT.as_secs()),
         repair_rate: limits::REPAIR_RATE_DEFAULT,
         cluster: "bench".to_owned(),

@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::check::registro::{self, Said};
 use crate::client::reader::{self, Event, Query};
 use crate::cluster::tail::Tail;
 use crate::limits;
 use crate::wire::id::RecordId;
+use crate::wire::registro::{self, Said};
 
 /// The ids that heads acknowledged since the drill began.
 #[derive(Debug)]

@@ -14,9 +14,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Error;
-use super::relay::{Link, Relay};
+
 use crate::client;
 use crate::cluster::child::Running;
+use crate::cluster::link::{Link, Relay};
 use crate::cluster::plan::{Kind as MemberKind, Member};
 use crate::cluster::screen::Screen;
 use crate::limits;

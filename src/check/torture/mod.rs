@@ -2,7 +2,7 @@
 //! promise was kept.
 //!
 //! [`plan`] says what is done to whom, and [`verdict`] whether what is read is what was acknowledged; both are pure. The
-//! rest does it: [`cluster`] and [`relay`] are the processes and the network, [`disk`] fills and flips, [`load`] sends,
+//! rest does it: [`cluster`] is the processes and their links, [`disk`] fills and flips, [`load`] sends,
 //! [`history`] writes down what happened, [`reading`] reads through the cluster, [`offline`] reads the files. This module mends nothing and proves nothing
 //! about faults that it does not make.
 
@@ -13,7 +13,7 @@ pub(crate) mod load;
 pub(crate) mod offline;
 pub(crate) mod plan;
 pub(crate) mod reading;
-pub(crate) mod relay;
+
 mod rounds;
 pub(crate) mod times;
 pub(crate) mod verdict;

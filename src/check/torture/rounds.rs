@@ -15,10 +15,11 @@ use super::history::History;
 use super::load::{self, Load};
 use super::plan::{self, Fault, Kind, Plan};
 use super::reading::{self, Followed, Follower};
-use super::relay::Link;
+
 use super::verdict::Verdict;
 use super::{Error, Settings};
 use crate::client::{self, Leaving};
+use crate::cluster::link::Link;
 use crate::limits;
 use crate::wire::id::ClientId;
 use tokio_util::sync::CancellationToken;

@@ -100,6 +100,7 @@ impl World {
                     retention: Policy::default(),
                     new_id: node.new_id.is_some(),
                     boot: format!("boot-{}", node.boots),
+                    notes_syncs: false,
                     identity: node.new_id.clone(),
                     seed,
                 };

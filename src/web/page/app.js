@@ -247,14 +247,19 @@
 
     async load() {
       this.due = now() + 5000;
-      const [series, lines] = await Promise.all([
+      const [series, lines, who] = await Promise.all([
         get('/api/v1/series', this.question()),
         get('/api/v1/messages', { source: shown, last: LINES, ...(asked.get('until') ? { until: asked.get('until') } : {}) }),
+        get('/api/v1/connections', { source: shown }),
       ]);
       this.due = now() + Math.max(2, series.every_s) * 1000;
       this.draw(series);
       byId('lines').replaceChildren(...lines.messages.reverse().map((message) => this.line(message)));
       this.tell(series);
+      byId('connections').replaceChildren(...who.connections.map((one) => el('li', null,
+        'sent from ' + one.address + ', ' + (one.dialect || 'no message yet') + (one.tls ? ' over TLS' : '') + (one.name && one.name !== shown ? ' as ' + one.name : '') +
+        ', to head ' + one.head + ' since ' + clock(Date.parse(one.since)) + ': ' + one.messages + (one.messages === 1 ? ' message' : ' messages') +
+        ', heard ' + span(one.heard_s) + ' ago')));
       this.downloads(series.fields, series.every_s);
     },
 

@@ -6,10 +6,11 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 
 use crate::limits;
 use crate::net::Net;
@@ -66,7 +67,7 @@ async fn serve(listener: TcpListener, to: SocketAddr, from: Option<IpAddr>, link
             biased;
             Some(_ended) = connections.join_next() => {}
             Ok((socket, _)) = listener.accept() => {
-                if connections.len() < limits::TORTURE_RELAY_CONNECTIONS_MAX {
+                if connections.len() < limits::LINK_CONNECTIONS_MAX {
                     connections.spawn(connect(socket, to, from, link.clone()));
                 }
             }
@@ -78,11 +79,15 @@ async fn serve(listener: TcpListener, to: SocketAddr, from: Option<IpAddr>, link
 async fn connect(mut node: TcpStream, to: SocketAddr, from: Option<IpAddr>, link: watch::Receiver<Link>) {
     let mut cut = link.clone();
     let both_ways = async {
-        carries(&link).await?;
+        tokio::select! {
+            biased;
+            carries = carries(&link) => carries?,
+            () = hung_up(&node) => return Ok(()),
+        }
         let mut head = Net::default().dial(&to.to_string(), from).await?;
         node.set_nodelay(true)?;
         let ((node_read, node_write), (head_read, head_write)) = (node.split(), head.split());
-        tokio::try_join!(copy(node_read, head_write, &link), copy(head_read, node_write, &link))
+        tokio::try_join!(copy(node_read, head_write, &link), copy(head_read, node_write, &link)).map(drop)
     };
     tokio::select! {
         biased;
@@ -97,7 +102,7 @@ async fn copy(
     link: &watch::Receiver<Link>,
 ) -> io::Result<()> {
     let mut changes = link.clone();
-    let mut buffer = vec![0; limits::TORTURE_RELAY_BUFFER_BYTES];
+    let mut buffer = vec![0; limits::LINK_BUFFER_BYTES];
     loop {
         carries(link).await?;
         changes.mark_unchanged();
@@ -112,6 +117,13 @@ async fn copy(
         to.write_all(bytes).await?;
     }
     to.shutdown().await
+}
+
+/// Resolves when whoever dialled is gone: nobody waits any more for what it asked for.
+async fn hung_up(socket: &TcpStream) {
+    while !socket.ready(Interest::READABLE).await.is_ok_and(|ready| ready.is_read_closed()) {
+        sleep(limits::LINK_LOOK_EVERY).await;
+    }
 }
 
 /// Resolves while the link carries something.
@@ -150,6 +162,21 @@ mod tests {
         assert!(!matches!(node.read(&mut buffer).await, Ok(1..)));
         let mut refused = TcpStream::connect(relay.address).await.unwrap();
         assert!(!matches!(refused.read(&mut buffer).await, Ok(1..)));
+    }
+
+    #[tokio::test]
+    async fn who_gave_up_while_the_link_was_stalled_is_not_connected_later() {
+        let (listener, relay) = pair().await;
+        relay.set(Link::Stalled);
+        let mut gone = TcpStream::connect(relay.address).await.unwrap();
+        gone.write_all(b"uno").await.unwrap();
+        let waits = TcpStream::connect(relay.address).await.unwrap();
+        drop(gone);
+        tokio::time::sleep(2 * limits::LINK_LOOK_EVERY).await;
+        relay.set(Link::Open);
+        let (first, _) = listener.accept().await.unwrap();
+        assert!(timeout(Duration::from_millis(50), listener.accept()).await.is_err());
+        drop((first, waits));
     }
 
     #[tokio::test]
