@@ -80,12 +80,16 @@ mod peer_log;
 mod printable;
 #[cfg(feature = "client")]
 pub mod reading;
+#[cfg(feature = "server")]
+mod reload;
 #[cfg(any(feature = "server", feature = "web", feature = "broker"))]
 mod repeats;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 #[cfg(feature = "server")]
 mod table;
+#[cfg(feature = "server")]
+mod tokens;
 #[cfg(feature = "web")]
 mod web;
 pub mod wire;

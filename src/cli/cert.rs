@@ -8,8 +8,8 @@ use clap::Args;
 
 use super::{Global, Outcome, logging, print, values};
 use crate::authority::{self, AUTHORITY, Wanted};
-use crate::head::tokens::is_token_name;
 use crate::limits;
+use crate::tokens::is_token_name;
 
 const AFTER_HELP: &str = "\
 Examples:

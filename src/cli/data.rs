@@ -112,7 +112,7 @@ impl Data {
         runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| {
             let Some(heads) = heads.followed(&shutdown).await? else { return Ok(()) };
             config.heads = heads;
-            config.http = self.door.open().await?;
+            config.http = self.door.open(None).await?;
             Ok(data::run(config, shutdown).await?)
         })
         .map(runtime::done)

@@ -5,10 +5,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::head::{Admits, Gate, Network, Secured};
+use crate::head::{Admits, Gate};
 use crate::key::file::{self as key, KeyFile, Keys};
 use crate::key::{Nonces, PeerKey};
-use crate::net::tls::served::{Acceptor, Files};
+use crate::net::network::Network;
+use crate::net::tls::served::{Certificates, Files};
 use crate::net::{Listener, Net};
 use crate::{cluster, data, head, limits};
 use anyhow::{Context as _, Result, bail};
@@ -125,7 +126,7 @@ pub(crate) struct Head {
     /// Addresses and networks of data nodes that speak text (raw or line), which can't have a key; without --key, those of
     /// this machine are let in, too
     #[arg(long, env = "ACOPIO_TEXT_NODES", value_name = "IP[/BITS]", value_delimiter = ',',
-        value_parser = text_nodes)]
+        value_parser = values::network)]
     text_nodes: Vec<Network>,
     /// Copies of each message, each on another data node, drawn at random; with fewer nodes there are fewer copies
     #[arg(long, env = "ACOPIO_REPLICAS", value_name = "N", default_value_t = 1,
@@ -288,7 +289,7 @@ impl Head {
         let gate = self.gate(keys, everybody)?;
         let mut config = self.config(gate, records, self.admits(address)?, self.secured()?);
         let plain = plain::open(&self.plain, address.ip()).await?;
-        let doors = head::Doors { main: listener, plain, http: self.door.open().await? };
+        let doors = head::Doors { main: listener, plain, http: self.door.open(self.tokens.as_deref()).await? };
         if !self.solo {
             tracing::info!("{}{address}", cluster::LISTENING);
             return Ok(head::run(config, doors, shutdown).await?);
@@ -359,7 +360,7 @@ impl Head {
             ),
             Clients::Tls => {}
         }
-        let read = |path: &PathBuf| -> Result<_> { Ok((path.clone(), head::tokens::file::read(path)?.0)) };
+        let read = |path: &PathBuf| -> Result<_> { Ok((path.clone(), crate::tokens::file::read(path)?.0)) };
         Ok(Admits {
             tokens: self.tokens.as_ref().map(read).transpose()?,
             certificates: self.tls_ca.is_some(),
@@ -369,14 +370,19 @@ impl Head {
     }
 
     /// How it speaks TLS.
-    fn secured(&self) -> Result<Option<Secured>> {
+    fn secured(&self) -> Result<Option<Certificates>> {
         let Some(certificate) = &self.tls_cert else { return Ok(None) };
         let files = Files::new(certificate, self.tls_key.as_deref(), self.tls_ca.as_deref());
-        let acceptor = Acceptor::read(&files)?.into();
-        Ok(Some(Secured { files, acceptor }))
+        Ok(Some(Certificates::read(files)?))
     }
 
-    fn config(&self, gate: Gate, records: head::Records, admits: Admits, secured: Option<Secured>) -> head::Config {
+    fn config(
+        &self,
+        gate: Gate,
+        records: head::Records,
+        admits: Admits,
+        secured: Option<Certificates>,
+    ) -> head::Config {
         head::Config {
             logs: self.logs.clone(),
             names: Some(self.logs.join(head::NAMES_FILE)),
@@ -433,9 +439,4 @@ impl Head {
             seed: rand::random(),
         }
     }
-}
-
-/// One of `--text-nodes`.
-fn text_nodes(text: &str) -> Result<Network, String> {
-    text.parse().map_err(|error: head::NoNetwork| error.to_string())
 }

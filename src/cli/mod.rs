@@ -175,7 +175,7 @@ enum Command {
     Up(up::Up),
     #[cfg(feature = "docker")]
     Demo(demo::Demo),
-    Head(head::Head),
+    Head(Box<head::Head>),
     Data(data::Data),
     Client(client::Client),
     #[cfg(feature = "broker")]

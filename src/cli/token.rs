@@ -8,9 +8,9 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use super::{Global, Outcome, logging, print};
-use crate::head::tokens::{Evidence, Pattern, Role, SecretHash, Token as Made, Until, file, is_token_name};
-use crate::head::{Network, NoNetwork};
+use super::{Global, Outcome, logging, print, values};
+use crate::net::network::Network;
+use crate::tokens::{Evidence, Pattern, Role, SecretHash, Token as Made, Until, file, is_token_name};
 use crate::wire::secret::{SECRET_DIGITS, Secret};
 
 const AFTER_HELP: &str = "\
@@ -84,7 +84,7 @@ struct New {
     #[arg(long, env = "ACOPIO_TOKEN_RATE", value_name = "N")]
     rate: Option<NonZeroU32>,
     /// In place of a secret: it belongs to all peers of this address or network
-    #[arg(long, env = "ACOPIO_TOKEN_FROM", value_name = "IP[/BITS]", value_parser = network)]
+    #[arg(long, env = "ACOPIO_TOKEN_FROM", value_name = "IP[/BITS]", value_parser = values::network)]
     from: Option<Network>,
     /// In place of a secret: it belongs to who shows a certificate with this name, as 'acopio cert' makes it
     #[arg(long, env = "ACOPIO_TOKEN_CERTIFICATE", value_parser = BoolishValueParser::new(), conflicts_with = "from")]
@@ -94,10 +94,6 @@ struct New {
 fn name(text: &str) -> Result<String, String> {
     let wrong = || "not a name: take a word without commas, plus, = and #".to_owned();
     is_token_name(text).then(|| text.to_owned()).ok_or_else(wrong)
-}
-
-fn network(text: &str) -> Result<Network, String> {
-    text.parse().map_err(|error: NoNetwork| error.to_string())
 }
 
 impl Token {

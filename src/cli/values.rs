@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::limits;
+use crate::net::network::{Network, NoNetwork};
 use crate::printable;
 pub(crate) use crate::table::moment::{show, spelled};
 use crate::wire::peer::is_name;
@@ -201,6 +202,11 @@ pub(crate) fn source(text: &str) -> Result<SourceName, Refused> {
         return Err(format!("{name} is the name of notes, which 'acopio note' sends; choose another"));
     }
     Ok(name)
+}
+
+/// An address, or a network such as `10.0.7.0/24`.
+pub(crate) fn network(text: &str) -> Result<Network, String> {
+    text.parse().map_err(|error: NoNetwork| error.to_string())
 }
 
 /// A cluster's name: a word in the logs and the last one of `node.id`.

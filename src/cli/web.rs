@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use crate::cluster;
 use crate::limits;
+use crate::net::network::Network;
+use crate::net::tls::served::{Certificates, Files};
 use crate::reading::Rules;
+use crate::tokens::http::{HttpDoor, HttpRules};
 use crate::web::{self, Classroom, Target};
 use crate::wire::source::SourceName;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use clap::builder::BoolishValueParser;
 use tokio::net::TcpListener;
@@ -30,7 +33,10 @@ Examples:
       the same
   curl http://127.0.0.1:8080/listar
       the last values
-  acopio web --listen 0.0.0.0:80 --redis redis://redis:6379
+  acopio web --listen 0.0.0.0:443 --tls-cert ca/page.crt --tokens tokens
+      for other machines: with TLS, and for who has a token
+  acopio web --listen 0.0.0.0:80 --open --redis redis://redis:6379
+      for everybody who reaches it
 
 Paths:
   /nuevo          GET with ?dato=83.0, or POST with a form, the bare number or
@@ -45,8 +51,8 @@ Paths:
   /readyz         values would be kept and are listed; if not, 503 and why
 
 A value is stored as the text `dato: 83.0`; a text client that sends such a
-line stores a value as well. There is no password: serve it to people you
-trust.";
+line stores a value as well. Whoever is on this machine is let in; others as
+--tokens, --proxy or --open say.";
 
 /// Shows the cluster on a page, answers programs, and takes messages and values over HTTP
 #[derive(Debug, Args)]
@@ -79,6 +85,26 @@ pub(crate) struct Web {
     /// device, such as 'esp7: temp °C 5..45'
     #[arg(long, env = "ACOPIO_RULES", value_name = "FILE")]
     rules: Option<PathBuf>,
+    /// Ask who comes from another machine for a token of this file, which 'acopio token' makes: its secret as the password in a
+    /// browser, or in the field 'Authorization: Bearer SECRET'
+    #[arg(long, env = "ACOPIO_WEB_TOKENS", value_name = "FILE", conflicts_with = "open")]
+    tokens: Option<PathBuf>,
+    /// Take tokens over plain HTTP, too, though whoever sees the network can read them there
+    #[arg(long, env = "ACOPIO_WEB_TOKENS_IN_THE_CLEAR", requires = "tokens", value_parser = BoolishValueParser::new())]
+    tokens_in_the_clear: bool,
+    /// Addresses or networks of proxies that name their users in Remote-User or X-Forwarded-User, with a comma between: these
+    /// users are let in. Who else reaches the page could say such a field, too: only the proxy counts
+    #[arg(long, env = "ACOPIO_WEB_PROXY", value_name = "NETWORK", value_delimiter = ',', value_parser = values::network)]
+    proxy: Vec<Network>,
+    /// Let in whoever comes from another machine, and ask nothing
+    #[arg(long, env = "ACOPIO_WEB_OPEN", value_parser = BoolishValueParser::new())]
+    open: bool,
+    /// Certificate for TLS, PEM: other machines have to come with https:// then. 'acopio cert --host' makes one
+    #[arg(long, env = "ACOPIO_WEB_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Its key [default: the file beside it with the ending .key]
+    #[arg(long, env = "ACOPIO_WEB_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Folder of the logs: web.log
     #[arg(long, env = "ACOPIO_LOGS", value_name = "DIR", default_value = "logs/web")]
     logs: PathBuf,
@@ -102,6 +128,16 @@ impl Web {
 
     async fn serve(self, shutdown: CancellationToken) -> Result<()> {
         let Some(heads) = self.heads.followed(&shutdown).await? else { return Ok(()) };
+        let rules = HttpRules {
+            open: self.open,
+            tokens: self.tokens,
+            in_the_clear: self.tokens_in_the_clear,
+            proxies: self.proxy,
+        };
+        let files = self.tls_cert.map(|certificate| Files::new(&certificate, self.tls_key.as_deref(), None));
+        let certificates = files.map(Certificates::read).transpose()?;
+        let (lets_others_in, is_open) = (rules.lets_others_in(), rules.open);
+        let scheme = if certificates.is_some() { "https" } else { "http" };
         let redis = self.redis.map(|url| Target::new(&url, self.redis_key)).transpose().context("--redis")?;
         let config = web::Config {
             heads,
@@ -110,13 +146,24 @@ impl Web {
             keep_for: self.keep_for,
             values: usize::try_from(self.values).unwrap_or(usize::MAX),
             redis,
+            admits: HttpDoor::new(rules)?,
+            certificates,
             classroom: if self.classroom { Some(classroom(&shutdown)?) } else { None },
             rules: self.rules.as_deref().map_or_else(|| Ok(Rules::default()), asked::rules)?,
         };
         let listener = TcpListener::bind(&self.listen);
         let listener = listener.await.map_err(|error| values::cannot_listen(&self.listen, "--listen", &error))?;
         let address = listener.local_addr().context("cannot tell the address listened on; start it again")?;
-        tracing::info!("{}http://{address}/", cluster::LISTENING);
+        if !address.ip().is_loopback() && !lets_others_in {
+            bail!(
+                "{address} is for other machines, and nothing says who of them is let in; give --tokens FILE ('acopio token new' \
+                 makes one), --proxy ADDRESS for a proxy that names its users, or --open where the network is trusted"
+            );
+        }
+        if !address.ip().is_loopback() && is_open {
+            tracing::warn!("nothing is asked here: whoever reaches {address} reads all messages and stores some");
+        }
+        tracing::info!("{}{scheme}://{address}/", cluster::LISTENING);
         web::run(config, listener, shutdown).await;
         Ok(())
     }

@@ -4,12 +4,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use tokio::net::TcpListener;
-
 use super::log::SyncPolicy;
 use super::retention::Policy;
 use crate::clock::Clock;
 use crate::key::{Nonces, PeerKey};
+use crate::metrics::door::Door;
 use crate::net::{Heads, Net};
 use crate::wire::ledger::NodeId;
 
@@ -49,7 +48,7 @@ pub(crate) struct Config {
     /// Told the node's identity once its folder is open.
     pub(crate) identity: Option<Arc<OnceLock<NodeId>>>,
     /// For who watches it, over HTTP.
-    pub(crate) http: Option<Arc<TcpListener>>,
+    pub(crate) http: Option<Door>,
     /// Seed of its random choices: the identity of a new folder, and the jitter of its waits.
     pub(crate) seed: u64,
 }

@@ -196,7 +196,7 @@ where
     let mut watched = JoinSet::new();
     if let Some(http) = &me.config.http {
         let node = Rc::clone(&me);
-        watched.spawn_local(door::serve(Arc::clone(http), move || metrics::snapshot(&node, &disk)));
+        watched.spawn_local(door::serve(http.clone(), move || metrics::snapshot(&node, &disk)));
     }
     let fetcher = tokio::task::spawn_local(Rc::clone(&me.fetching).run(ended.clone()));
     let mut sessions = Sessions {

@@ -14,10 +14,10 @@ use std::time::SystemTime;
 use tokio::time::{Instant, sleep};
 
 use super::guests::Exit;
-use super::reload::Watched;
 use super::state::Head;
-use super::tokens::{Role, SecretHash, Token, Tokens, file, is_token_name};
 use crate::limits;
+use crate::reload::Watched;
+use crate::tokens::{Role, SecretHash, Token, Tokens, file, is_token_name};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::said::Who;
 use crate::wire::secret::Secret;

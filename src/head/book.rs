@@ -7,8 +7,8 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::net::IpAddr;
 
-use super::network::{Network, NoNetwork};
 use crate::limits;
+use crate::net::network::{Network, NoNetwork};
 use crate::wire::said::{Said, Who};
 use crate::wire::source::SourceName;
 use crate::wire::text::Dialect;

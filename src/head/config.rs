@@ -8,10 +8,10 @@ use super::admission::Admits;
 use super::gate::Gate;
 use super::guests::Rules;
 use super::marks::Records;
-use super::secured::Secured;
 use super::shares::Share;
 use crate::clock::Clock;
 use crate::daily::Keep;
+use crate::net::tls::served::Certificates;
 use crate::wire::ledger::NodeId;
 
 /// Settings of one head.
@@ -39,7 +39,7 @@ pub(crate) struct Config {
     /// How much each of them may send.
     pub(crate) share: Share,
     /// How it speaks TLS, if it does.
-    pub(crate) secured: Option<Secured>,
+    pub(crate) secured: Option<Certificates>,
     /// Who has to prove that it has the cluster's key.
     pub(crate) gate: Gate,
     /// With what it marks and checks records; none if it has no key.

@@ -8,9 +8,9 @@ use std::net::IpAddr;
 
 use bytes::BytesMut;
 
-use super::network::Network;
 use crate::key::{ClusterKey, Nonces, PeerKey, Said, Side};
 use crate::net::Channel;
+use crate::net::network::Network;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{Frame, FrameError};
 use crate::wire::proof::{Holder, Knock, Nonce, Proof};

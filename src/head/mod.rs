@@ -40,7 +40,6 @@ mod marks;
 pub(crate) mod merge;
 mod metrics;
 mod names;
-mod network;
 mod node;
 mod noted;
 mod open;
@@ -54,7 +53,6 @@ mod registered;
 pub(crate) mod registro;
 mod relay;
 mod relayed;
-mod reload;
 mod rounds;
 mod said;
 mod secured;
@@ -66,8 +64,6 @@ mod steady;
 mod takeovers;
 mod text_client;
 mod text_node;
-pub(crate) mod tokens;
-mod tries;
 mod unread;
 mod visits;
 mod window;
@@ -79,7 +75,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -91,8 +86,6 @@ pub(crate) use config::Config;
 pub(crate) use gate::Gate;
 pub(crate) use guests::Rules;
 pub(crate) use marks::Records;
-pub(crate) use network::{Network, NoNetwork};
-pub(crate) use secured::Secured;
 pub(crate) use shares::Share;
 
 use crate::lock::{Lock, Role};
@@ -123,7 +116,7 @@ pub(crate) struct Doors {
     /// For devices that send lines and nothing else: what they would say of themselves.
     pub(crate) plain: Vec<(Listener, Said)>,
     /// For who watches it, over HTTP.
-    pub(crate) http: Option<Arc<TcpListener>>,
+    pub(crate) http: Option<door::Door>,
 }
 
 impl From<Listener> for Doors {
@@ -172,10 +165,12 @@ pub(crate) async fn run_on(
     chores.spawn_local(places::close_idle(Rc::clone(&head)));
     chores.spawn_local(names::follow(Rc::clone(&head)));
     chores.spawn_local(admission::follow(Rc::clone(&head)));
-    chores.spawn_local(secured::follow(Rc::clone(&head)));
+    if let Some(certificates) = head.config.secured.clone() {
+        chores.spawn_local(async move { certificates.follow().await });
+    }
     if let Some(http) = &doors.http {
         let watched = Rc::clone(&head);
-        chores.spawn_local(door::serve(Arc::clone(http), move || metrics::snapshot(&watched)));
+        chores.spawn_local(door::serve(http.clone(), move || metrics::snapshot(&watched)));
     }
     let places = Arc::new(Semaphore::new(head.config.clients.most + limits::CONNECTIONS_EXTRA));
     let (mut failing, mut turn) = (false, Turn::default());

@@ -1,6 +1,5 @@
-//! TLS on a head's port: whether a connection speaks it, its handshake, and files that change while the head runs.
+//! TLS on a head's port: whether a connection speaks it, and its handshake.
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -9,22 +8,11 @@ use tokio::time::timeout;
 use super::alarms::Log;
 use super::connection::{part, too_slow};
 use super::guests::Exit;
-use super::reload::Watched;
 use super::state::Head;
 use crate::limits;
 use crate::net::Stream;
-use crate::net::tls::served::{Acceptor, Files};
 use crate::wire::handshake::TLS_FIRST_BYTE;
 use crate::wire::text;
-
-/// How a head speaks TLS.
-#[derive(Clone, Debug)]
-pub(crate) struct Secured {
-    /// Its files.
-    pub(crate) files: Files,
-    /// What they said last.
-    pub(crate) acceptor: RefCell<Acceptor>,
-}
 
 /// Looks at the first byte of a connection, and shakes hands if it speaks TLS; none if it is over.
 pub(super) async fn secure(head: &Head, socket: Stream, peer: SocketAddr, exit: &Rc<Exit>) -> Option<Stream> {
@@ -37,7 +25,7 @@ pub(super) async fn secure(head: &Head, socket: Stream, peer: SocketAddr, exit: 
     };
     let words = match looked {
         Ok(Ok(1)) if first == [TLS_FIRST_BYTE] => {
-            let acceptor = secured.acceptor.borrow().clone();
+            let acceptor = secured.acceptor();
             let Stream::Tcp(tcp) = socket else { return None };
             // Most connections never have it: they need no room for it.
             let accepted = Box::pin(timeout(limits::HANDSHAKE_TIME_MAX, acceptor.accept(tcp))).await;
@@ -80,22 +68,5 @@ impl Head {
         let ip = peer.ip().to_canonical();
         let is_text_node = || self.config.gate.text_nodes.iter().any(|network| network.has(ip));
         !self.config.admits.tls_alone || ip.is_loopback() || is_text_node()
-    }
-}
-
-/// Reads the certificates whenever they change and at SIGHUP, until the head is dropped. Connections that are there go on.
-pub(super) async fn follow(head: Rc<Head>) {
-    let Some(secured) = &head.config.secured else { return };
-    let Some(mut watched) = Watched::new(secured.files.paths().map(ToOwned::to_owned).collect()) else { return };
-    loop {
-        if watched.look().await {
-            match Acceptor::read(&secured.files) {
-                Ok(acceptor) => {
-                    secured.acceptor.replace(acceptor);
-                    tracing::info!("TLS with the certificate in {}", secured.files.certificate.display());
-                }
-                Err(error) => tracing::warn!("{error}; the certificate of before counts"),
-            }
-        }
     }
 }

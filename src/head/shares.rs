@@ -12,8 +12,8 @@ use tokio::time::{Instant, sleep};
 
 use super::guests::Exit;
 use super::state::Head;
-use super::tries::place;
 use crate::limits;
+use crate::tokens::tries::place;
 use crate::wire::error::{Code, Refusal};
 
 /// What one may have; none is no bound.

@@ -14,6 +14,9 @@ pub(crate) const HTTP_HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Fields of one request there.
 pub(crate) const HTTP_FIELDS_MAX: usize = 32;
 
+/// Longest name of a user that a proxy says, bytes.
+pub(crate) const HTTP_USER_BYTES_MAX: usize = 64;
+
 /// Time for which metrics are not made anew: whoever asks more often gets what was said before.
 pub(crate) const METRICS_FRESH: Duration = Duration::from_secs(1);
 

@@ -6,6 +6,8 @@
 mod aside;
 pub(crate) mod framed;
 mod heads;
+#[cfg(feature = "server")]
+pub(crate) mod network;
 mod outbox;
 #[cfg(feature = "keys")]
 pub(crate) mod proof;

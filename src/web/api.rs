@@ -9,7 +9,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
@@ -25,6 +25,8 @@ use crate::client;
 use crate::limits;
 use crate::reading::UnixNs;
 use crate::table::moment::now_ns;
+use crate::tokens::http::Caller;
+use crate::wire::said::Who;
 use crate::wire::source::SourceName;
 
 /// The document that says what is here.
@@ -110,8 +112,14 @@ struct NewMessage {
     text: String,
 }
 
-async fn store(State(web): Shared, uri: Uri, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
-    match keep(&web, uri.query().unwrap_or_default(), is_json(&headers), body).await {
+async fn store(
+    State(web): Shared,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    match keep(&web, &caller, uri.query().unwrap_or_default(), is_json(&headers), body).await {
         Ok(kept) => (StatusCode::CREATED, Json(kept)).into_response(),
         Err(problem) => problem.json(),
     }
@@ -120,6 +128,7 @@ async fn store(State(web): Shared, uri: Uri, headers: HeaderMap, body: Result<By
 /// Stores a message, and answers once it is kept.
 async fn keep(
     web: &Web,
+    caller: &Caller,
     query: &str,
     is_json: bool,
     body: Result<Bytes, BytesRejection>,
@@ -144,6 +153,7 @@ async fn keep(
     if source.as_ref().is_some_and(SourceName::is_of_notes) {
         return Err(bad("that is the name of notes, which 'acopio note' sends; choose another".to_owned()));
     }
+    caller.may_write_as(source.map(Who::Source))?;
     let kept = web.keeper.keep_of(source, payload).await.map_err(|error| match error {
         client::Error::TooLong(_) => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()),
         error => Problem::away(format!("the message is not known to be kept: {error}")),
@@ -154,14 +164,14 @@ async fn keep(
 }
 
 /// What comes, as server-sent events.
-async fn live(State(web): Shared, uri: Uri, headers: HeaderMap) -> Response {
-    match stream(&web, uri.query().unwrap_or_default(), &headers).await {
+async fn live(State(web): Shared, Extension(caller): Extension<Caller>, uri: Uri, headers: HeaderMap) -> Response {
+    match stream(&web, caller, uri.query().unwrap_or_default(), &headers).await {
         Ok(response) => response,
         Err(problem) => problem.json(),
     }
 }
 
-async fn stream(web: &Arc<Web>, query: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+async fn stream(web: &Arc<Web>, caller: Caller, query: &str, headers: &HeaderMap) -> Result<Response, Problem> {
     let fields = Fields::parse(query, &STREAM_FIELDS).map_err(bad)?;
     let wanted = fields.wanted().map_err(bad)?;
     let tells_status = fields.get("status").is_some_and(|wanted| wanted != "0");
@@ -172,7 +182,7 @@ async fn stream(web: &Arc<Web>, query: &str, headers: &HeaderMap) -> Result<Resp
     let (place_in, web) = (last.map(|last| web.live.place(last)), Arc::clone(web));
     let run = |out: Out| async move {
         let _place = place;
-        let mut events = Events { web, wanted, tells_status, next: 0 };
+        let mut events = Events { web, caller, wanted, tells_status, next: 0 };
         events.run(place_in, &out).await
     };
     let pieces = Pieces::of(run).await.map_err(Problem::away)?;
@@ -183,13 +193,15 @@ async fn stream(web: &Arc<Web>, query: &str, headers: &HeaderMap) -> Result<Resp
 /// A stream of events.
 struct Events {
     web: Arc<Web>,
+    /// Who looks.
+    caller: Caller,
     wanted: Wanted,
     tells_status: bool,
     next: u64,
 }
 
 impl Events {
-    /// Sends what comes until nobody takes it, or the role ends.
+    /// Sends what comes until nobody takes it, who looks may do so no more, or the role ends.
     async fn run(&mut self, from: Option<Result<u64, Gone>>, out: &Out) -> Result<(), String> {
         let stopping = self.web.stopping.clone();
         tokio::select! {
@@ -212,7 +224,8 @@ impl Events {
             }
         }
         let (mut status_at, web) = (Instant::now(), Arc::clone(&self.web));
-        loop {
+        // One that is revoked is noticed before the next event, and within a sign of life.
+        while web.admits.still(&self.caller) {
             let came = web.live.came.notified();
             match web.live.batch(self.next, &self.wanted) {
                 Ok(batch) => {
@@ -243,6 +256,7 @@ impl Events {
                 () = sleep_until(wake) => if !self.tells_status { out.send(": here\n\n").await? },
             }
         }
+        Ok(())
     }
 
     /// What is between is not known any more: who listens has to read it.
@@ -265,10 +279,14 @@ async fn values(State(web): Shared, uri: Uri) -> Response {
     Json(json!({ "values": values, "away": web.values.away() })).into_response()
 }
 
-async fn new_value(State(web): Shared, body: Result<Bytes, BytesRejection>) -> Response {
+async fn new_value(
+    State(web): Shared,
+    Extension(caller): Extension<Caller>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     let dato = body.map_err(Problem::from).and_then(|body| Ok(dato::Dato::of_json(&body, "value")?));
     let stored = match dato {
-        Ok(dato) => super::routes::store(&web, dato).await,
+        Ok(dato) => super::routes::store(&web, &caller, dato).await,
         Err(problem) => Err(problem),
     };
     match stored {

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderName, Method, header};
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Whether the request changes something: `/nuevo` stores by GET, as the original does.
-fn changes(method: &Method, path: &str) -> bool {
+pub(super) fn changes(method: &Method, path: &str) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || path == "/nuevo"
 }
 

@@ -2,7 +2,8 @@
 //! 200 to a value only once the cluster keeps it.
 //!
 //! The paths are in `routes`, and those of the API in `api` (`question`: what is asked for, `reads` and `series`: what is
-//! read for it); `guard` keeps other sites' pages out. The cluster is followed once (`follow`) for all who look: the list
+//! read for it); `door` lets in who may come,
+//! `guard` keeps other sites' pages out. The cluster is followed once (`follow`) for all who look: the list
 //! (`values`, shown by `pages`), the sources (`board`), the streams (`live`); `cluster` is what heads say, as JSON, and `page` shows
 //! all of it. `classroom` is there in a cluster of `up` alone. Each value is handed on to Redis if one is named (`redis`). There is no database here, and nothing is written
 //! to a disk.
@@ -12,6 +13,7 @@ mod board;
 mod classroom;
 mod cluster;
 mod dato;
+mod door;
 mod follow;
 mod guard;
 mod live;
@@ -24,7 +26,6 @@ mod routes;
 mod series;
 mod values;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,8 +37,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -50,9 +51,11 @@ pub(crate) use self::redis::Target;
 use crate::client::reader;
 use crate::client::{self, Keeper};
 use crate::metrics::{Metrics, Value};
+use crate::net::tls::served::Certificates;
 use crate::peer_log::PeerLog;
 use crate::reading::{Rules, UnixNs};
 use crate::table::moment::now_ns;
+use crate::tokens::http::{Caller, HttpDoor, Peer};
 use crate::wire::source::SourceName;
 use crate::{limits, net, overview};
 use board::Board;
@@ -61,7 +64,7 @@ use live::Live;
 use values::Values;
 
 /// Settings of the web role.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Config {
     /// Heads, `host:port` each; the first that answers is used, the next when it is lost.
     pub(crate) heads: net::Heads,
@@ -77,6 +80,10 @@ pub(crate) struct Config {
     pub(crate) redis: Option<Target>,
     /// What payloads mean that do not say it themselves.
     pub(crate) rules: Rules,
+    /// Who is let in.
+    pub(crate) admits: HttpDoor,
+    /// How it speaks TLS; other machines have to, then.
+    pub(crate) certificates: Option<Certificates>,
     /// How `up` is talked to, if that started it.
     pub(crate) classroom: Option<Classroom>,
 }
@@ -93,6 +100,8 @@ struct Web {
     board: Board,
     live: Live,
     places: Places,
+    admits: HttpDoor,
+    certificates: Option<Certificates>,
     redis: Option<(Target, redis::State)>,
     classroom: Option<Classroom>,
     /// The role ends: so do streams.
@@ -167,6 +176,8 @@ pub(crate) async fn run(config: Config, listener: TcpListener, shutdown: Cancell
         rules: config.rules,
         live: Live::new(rand::random()),
         places: Places::default(),
+        admits: config.admits,
+        certificates: config.certificates,
         values: Values::new(config.values),
         redis: config.redis.map(|target| (target, redis::State::default())),
         classroom: config.classroom,
@@ -181,14 +192,19 @@ pub(crate) async fn run(config: Config, listener: TcpListener, shutdown: Cancell
             redis::hand_on(target, state, reads).await;
         }
     });
-    let router = routes::router(web);
+    let watched = Arc::clone(&web);
+    chores.spawn(async move { watched.admits.follow().await });
+    if let Some(certificates) = web.certificates.clone() {
+        chores.spawn(async move { certificates.follow().await });
+    }
+    let router = routes::router(Arc::clone(&web));
     let time = config.keep_for + limits::WEB_REQUEST_TIME_EXTRA;
-    serve(&router, time, &listener, &shutdown).await;
+    serve(&web, &router, time, &listener, &shutdown).await;
     chores.shutdown().await;
     tracing::info!("stopped");
 }
 
-async fn serve(router: &Router, time: Duration, listener: &TcpListener, shutdown: &CancellationToken) {
+async fn serve(web: &Web, router: &Router, time: Duration, listener: &TcpListener, shutdown: &CancellationToken) {
     let places = Arc::new(Semaphore::new(limits::WEB_CONNECTIONS_MAX + limits::WEB_STREAMS_MAX));
     let log = Arc::new(PeerLog::default());
     let mut connections = JoinSet::new();
@@ -207,7 +223,8 @@ async fn serve(router: &Router, time: Duration, listener: &TcpListener, shutdown
             Ok(((socket, peer), place)) => {
                 failing = false;
                 let log = Arc::clone(&log);
-                let connection = connection(socket, peer, router.clone(), log, time, shutdown.clone());
+                let server = Server { router: router.clone(), log, time, shutdown: shutdown.clone() };
+                let connection = door::connection(socket, peer.ip(), web.certificates.clone(), server);
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -229,37 +246,39 @@ async fn serve(router: &Router, time: Duration, listener: &TcpListener, shutdown
     }
 }
 
-/// Serves one connection until it ends; what is under way is finished when the role stops.
-async fn connection(
-    socket: TcpStream,
-    peer: SocketAddr,
+/// What every connection is served with.
+struct Server {
     router: Router,
     log: Arc<PeerLog>,
+    /// Time for a request.
     time: Duration,
     shutdown: CancellationToken,
-) {
-    if let Err(error) = SockRef::from(&socket).set_tcp_user_timeout(Some(limits::WEB_UNREAD_TIME_MAX)) {
-        tracing::debug!("{peer}: {error}");
-    }
-    let service = service_fn(move |request| answer((router.clone(), Arc::clone(&log)), request, peer, time));
-    let mut served = http1::Builder::new();
-    served
-        .timer(TokioTimer::new())
-        // Who has sent its request may close its sending side, as nc does, and is answered all the same.
-        .half_close(true)
-        .header_read_timeout(limits::WEB_HEAD_TIME_MAX)
-        .max_buf_size(limits::WEB_HEAD_BYTES_MAX)
-        .max_headers(limits::WEB_FIELDS_MAX);
-    let mut served = std::pin::pin!(served.serve_connection(TokioIo::new(socket), service));
-    let result = tokio::select! {
-        result = served.as_mut() => result,
-        () = shutdown.cancelled() => {
-            served.as_mut().graceful_shutdown();
-            served.await
+}
+
+impl Server {
+    /// Serves one connection until it ends; what is under way is finished when the role stops.
+    async fn serve(self, socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
+        let Self { router, log, time, shutdown } = self;
+        let service = service_fn(move |request| answer((router.clone(), Arc::clone(&log)), request, peer, time));
+        let mut served = http1::Builder::new();
+        served
+            .timer(TokioTimer::new())
+            // Who has sent its request may close its sending side, as nc does, and is answered all the same.
+            .half_close(true)
+            .header_read_timeout(limits::WEB_HEAD_TIME_MAX)
+            .max_buf_size(limits::WEB_HEAD_BYTES_MAX)
+            .max_headers(limits::WEB_FIELDS_MAX);
+        let mut served = std::pin::pin!(served.serve_connection(TokioIo::new(socket), service));
+        let result = tokio::select! {
+            result = served.as_mut() => result,
+            () = shutdown.cancelled() => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!("{}: {error}", peer.ip);
         }
-    };
-    if let Err(error) = result {
-        tracing::debug!("{peer}: {error}");
     }
 }
 
@@ -267,11 +286,12 @@ async fn connection(
 /// may cause lines.
 async fn answer(
     (mut router, log): (Router, Arc<PeerLog>),
-    request: Request<Incoming>,
-    peer: SocketAddr,
+    mut request: Request<Incoming>,
+    peer: Peer,
     time: Duration,
 ) -> Result<Response, std::convert::Infallible> {
     let (method, uri) = (request.method().clone(), request.uri().to_string());
+    request.extensions_mut().insert(peer);
     let answered = timeout(time, router.call(request.map(Body::new))).await;
     let response = match answered {
         Ok(Ok(response)) => response,
@@ -283,12 +303,14 @@ async fn answer(
     let (status, uri) = (response.status(), dato::cut(&uri, limits::WEB_LOGGED_BYTES_MAX));
     let (kept, status) = (status.is_success(), status.as_u16());
     let brings = method == Method::POST || uri.starts_with("/nuevo");
+    let who = response.extensions().get().and_then(Caller::name).map(|name| format!(" {name}")).unwrap_or_default();
+    let line = format!("{}{who} \"{method} {uri}\" {status}", peer.ip);
     if brings && kept {
-        tracing::info!("{} \"{method} {uri}\" {status}", peer.ip());
+        tracing::info!("{line}");
     } else if brings {
-        log.say(Some(peer.ip()), Level::INFO, &format!("{} \"{method} {uri}\" {status}", peer.ip()));
+        log.say(Some(peer.ip), Level::INFO, &line);
     } else {
-        tracing::debug!("{} \"{method} {uri}\" {status}", peer.ip());
+        tracing::debug!("{line}");
     }
     Ok(response)
 }

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
-use axum::middleware::{map_request, map_response};
+use axum::middleware::{from_fn_with_state, map_request, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use bytes::Bytes;
 use serde_json::json;
 
 use super::dato::{BadDato, Dato, Value};
-use super::{Web, api, classroom, guard, page, pages};
+use super::{Web, api, classroom, door, guard, page, pages};
 use crate::limits;
+use crate::tokens::http::{Caller, Denied};
+use crate::wire::said::Who;
 
 /// What a handler is given of the role.
 pub(crate) type Shared = State<Arc<Web>>;
@@ -34,6 +36,7 @@ pub(crate) fn router(web: Arc<Web>) -> Router {
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is no such page; see /".to_owned()))
         .layer(DefaultBodyLimit::max(limits::WEB_BODY_BYTES_MAX))
         .layer(map_request(own_pages_alone))
+        .layer(from_fn_with_state(Arc::clone(&web), door::admit))
         .layer(map_response(safe))
         .with_state(web)
 }
@@ -94,6 +97,12 @@ impl From<BadDato> for Problem {
     }
 }
 
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        Self::new(denied.status, denied.text)
+    }
+}
+
 impl From<BytesRejection> for Problem {
     fn from(rejection: BytesRejection) -> Self {
         Self::of_body(&rejection, limits::WEB_BODY_BYTES_MAX)
@@ -106,13 +115,14 @@ impl IntoResponse for Problem {
     }
 }
 
-async fn nuevo_query(State(web): Shared, uri: Uri) -> Result<String, Problem> {
+async fn nuevo_query(State(web): Shared, Extension(caller): Extension<Caller>, uri: Uri) -> Result<String, Problem> {
     let dato = Dato::of_fields(uri.query().unwrap_or_default())?;
-    kept(&web, dato).await
+    kept(&web, &caller, dato).await
 }
 
 async fn nuevo_body(
     State(web): Shared,
+    Extension(caller): Extension<Caller>,
     uri: Uri,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
@@ -124,7 +134,7 @@ async fn nuevo_body(
         query if form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "dato") => Err(BadDato::Several)?,
         _ => Dato::of_body(&body, is_json(&headers))?,
     };
-    kept(&web, dato).await
+    kept(&web, &caller, dato).await
 }
 
 /// Whether a body is JSON.
@@ -134,13 +144,14 @@ pub(crate) fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// Answers once the value is kept.
-async fn kept(web: &Web, dato: Dato) -> Result<String, Problem> {
-    let value = store(web, dato).await?;
+async fn kept(web: &Web, caller: &Caller, dato: Dato) -> Result<String, Problem> {
+    let value = store(web, caller, dato).await?;
     Ok(format!("recibido {}\n", value.id))
 }
 
 /// Stores a value, and answers once it is kept.
-pub(crate) async fn store(web: &Web, dato: Dato) -> Result<Value, Problem> {
+pub(crate) async fn store(web: &Web, caller: &Caller, dato: Dato) -> Result<Value, Problem> {
+    caller.may_write_as(web.name.map(Who::Source))?;
     web.store(dato).await.map_err(|error| Problem::away(format!("the value is not known to be kept: {error}")))
 }
 

@@ -3,6 +3,7 @@
 //!
 //! The proofs are made here from `docs/wire.md`, not by the project's own code.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -378,8 +379,13 @@ impl Alone {
     }
 
     pub(super) fn acopio(&self, words: &[&str]) -> Command {
+        self.run(acopio().get_program(), words)
+    }
+
+    /// A program in it.
+    pub(super) fn run(&self, program: impl AsRef<OsStr>, words: &[&str]) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.0]).arg(acopio().get_program()).args(words);
+        command.args(["netns", "exec", &self.0]).arg(program).args(words);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ACOPIO_")) {
             command.env_remove(name);
         }

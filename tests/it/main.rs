@@ -51,6 +51,7 @@ mod mend;
 mod names;
 mod numbers;
 mod page;
+mod page_doors;
 mod patience;
 mod places;
 mod printing;

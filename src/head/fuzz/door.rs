@@ -7,13 +7,13 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use crate::head::gate::{Awaited, Claim, Gate};
-use crate::head::tokens::{SecretHash, Tokens};
 use crate::ledger::frames;
 use crate::ledger::heard::{Heard, Registered};
 use crate::ledger::note::{Folded, Note};
 use crate::ledger::roster::Roster;
 use crate::ledger::text;
 use crate::limits::{HANDSHAKE_BYTES_MAX, LINES_FRAME_BYTES_MAX, NODE_NAME_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::tokens::{SecretHash, Tokens};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::Frame;
 use crate::wire::handshake::{Handshake, Opening, Role, Step};

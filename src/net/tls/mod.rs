@@ -86,7 +86,7 @@ fn server_name(host: &str) -> Option<ServerName<'static>> {
 }
 
 /// What is under TLS. Rustls asks for 4 KiB at a time; so the system is asked for more, and less often.
-type Buffered = BufReader<TcpStream>;
+pub(crate) type Buffered = BufReader<TcpStream>;
 
 fn buffered(socket: TcpStream) -> Buffered {
     BufReader::with_capacity(limits::TLS_READ_BYTES, socket)

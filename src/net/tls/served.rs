@@ -1,19 +1,21 @@
-//! TLS on the side of who is dialled: a head, on the port on which it takes plain connections, too.
+//! TLS on the side of who is dialled: a head or the page, on the port on which it takes plain connections, too.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::files::{self, TlsError};
-use super::{TlsSocket, buffered, names, provider, told};
+use super::{Buffered, TlsSocket, buffered, names, provider, told};
 use crate::net::Stream;
+use crate::reload::Watched;
 
-/// What a head shows, and whom it believes.
+/// What is shown to who dials, and who is believed.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     /// Its certificate.
@@ -48,6 +50,46 @@ impl std::fmt::Debug for Acceptor {
     }
 }
 
+/// Certificates that are read anew whenever their files change; clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Certificates {
+    files: Files,
+    last: Arc<Mutex<Acceptor>>,
+}
+
+impl Certificates {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// One can't be read, or they do not fit.
+    pub(crate) fn read(files: Files) -> Result<Self, TlsError> {
+        let last = Arc::new(Mutex::new(Acceptor::read(&files)?));
+        Ok(Self { files, last })
+    }
+
+    /// What counts for a connection that begins now.
+    #[must_use]
+    pub(crate) fn acceptor(&self) -> Acceptor {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reads them whenever they change and at SIGHUP, until it is dropped. Connections that are there go on.
+    pub(crate) async fn follow(&self) {
+        let Some(mut watched) = Watched::new(self.files.paths().map(ToOwned::to_owned).collect()) else { return };
+        loop {
+            if watched.look().await {
+                match Acceptor::read(&self.files) {
+                    Ok(acceptor) => {
+                        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = acceptor;
+                        tracing::info!("TLS with the certificate in {}", self.files.certificate.display());
+                    }
+                    Err(error) => tracing::warn!("{error}; the certificate of before counts"),
+                }
+            }
+        }
+    }
+}
+
 /// A peer that has shaken hands.
 pub(crate) struct Peer {
     /// The connection.
@@ -79,12 +121,20 @@ impl Acceptor {
         Ok(Self(Arc::new(config.map_err(|error| TlsError::unfit(&files.certificate, error))?)))
     }
 
+    /// Shakes hands with somebody who speaks another protocol over TLS.
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept).
+    pub(crate) async fn shake(&self, socket: TcpStream) -> io::Result<TlsStream<Buffered>> {
+        TlsAcceptor::from(Arc::clone(&self.0)).accept(buffered(socket)).await.map_err(told)
+    }
+
     /// Shakes hands.
     ///
     /// # Errors
     /// The peer left, or there is something about it that is not to be believed.
     pub(crate) async fn accept(&self, socket: TcpStream) -> io::Result<Peer> {
-        let stream = TlsAcceptor::from(Arc::clone(&self.0)).accept(buffered(socket)).await.map_err(told)?;
+        let stream = self.shake(socket).await?;
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let names = shown.map(|certificate| names::of_certificate(certificate));
         Ok(Peer { socket: Stream::Tls(TlsSocket::new(stream.into())), names })

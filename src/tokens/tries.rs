@@ -21,14 +21,14 @@ struct Wrong {
 
 impl Tries {
     /// Whether a secret that comes from there is looked at.
-    pub(super) fn may(&mut self, ip: IpAddr, now: Instant) -> bool {
+    pub(crate) fn may(&mut self, ip: IpAddr, now: Instant) -> bool {
         let Some(wrong) = self.0.get_mut(&place(ip)) else { return true };
         wrong.rest(now);
         wrong.count < limits::WRONG_TOKENS_FREE
     }
 
     /// A wrong one came from there.
-    pub(super) fn wrong(&mut self, ip: IpAddr, now: Instant) {
+    pub(crate) fn wrong(&mut self, ip: IpAddr, now: Instant) {
         let place = place(ip);
         if self.0.len() >= limits::WRONG_TOKENS_NOTED_MAX && !self.0.contains_key(&place) {
             self.0.retain(|_, wrong| {
@@ -57,7 +57,7 @@ impl Wrong {
 }
 
 /// Who has one address of IPv6 has all that begin with its first 64 bits.
-pub(super) fn place(ip: IpAddr) -> IpAddr {
+pub(crate) fn place(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),
         ip => ip,

@@ -12,7 +12,7 @@ use crate::limits;
 type Seen = Vec<Option<(SystemTime, u64)>>;
 
 /// Files that are watched.
-pub(super) struct Watched {
+pub(crate) struct Watched {
     paths: Vec<PathBuf>,
     seen: Option<Seen>,
     hangups: Signal,
@@ -21,7 +21,7 @@ pub(super) struct Watched {
 
 impl Watched {
     /// None if the system does not let it: then what the files said at the start counts.
-    pub(super) fn new(paths: Vec<PathBuf>) -> Option<Self> {
+    pub(crate) fn new(paths: Vec<PathBuf>) -> Option<Self> {
         let told = |error| tracing::error!("cannot watch for SIGHUP: {error}; what the files said at the start counts");
         let hangups = signal(SignalKind::hangup()).map_err(told).ok()?;
         let mut ticks = interval(limits::BOOK_LOOK_EVERY);
@@ -30,7 +30,7 @@ impl Watched {
     }
 
     /// Waits until it is time to look; true if they are to be read: the first time, at SIGHUP, and after a change.
-    pub(super) async fn look(&mut self) -> bool {
+    pub(crate) async fn look(&mut self) -> bool {
         let asked = tokio::select! {
             _ = self.ticks.tick() => false,
             _ = self.hangups.recv() => true,

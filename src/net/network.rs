@@ -9,7 +9,7 @@ use std::str::FromStr;
 pub(crate) struct Network {
     address: IpAddr,
     /// How many bits; fewer mean more addresses.
-    pub(super) bits: u32,
+    pub(crate) bits: u32,
 }
 
 /// It is neither an address nor a network.

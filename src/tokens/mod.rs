@@ -5,6 +5,8 @@
 //! `rate=100`. A wrong line is told with its number, and the others count.
 
 pub(crate) mod file;
+pub(crate) mod http;
+pub(crate) mod tries;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -19,8 +21,8 @@ use jiff::{Timestamp, ToSpan as _};
 use ring::digest;
 use subtle::ConstantTimeEq as _;
 
-use super::network::{Network, NoNetwork};
 use crate::limits;
+use crate::net::network::{Network, NoNetwork};
 use crate::wire::peer::is_name;
 use crate::wire::said::Who;
 use crate::wire::secret::Secret;
@@ -409,5 +411,4 @@ impl Tokens {
 }
 
 #[cfg(test)]
-#[path = "../tokens_tests.rs"]
 mod tests;
