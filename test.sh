@@ -10,7 +10,7 @@ install_missing() {
     for pair in nc.openbsd:netcat-openbsd strace:strace python3:python3 mkfs.ext4:e2fsprogs mount:mount \
         docker-compose:docker-compose java:default-jre-headless pip3:python3-pip ip:iproute2 \
         redis-server:redis-server openssl:openssl prometheus:prometheus chromium:chromium \
-        chromedriver:chromium-driver; do
+        chromedriver:chromium-driver systemd-analyze:systemd; do
         have "${pair%%:*}" || missing+=("${pair##*:}")
     done
     [ -e /usr/share/java/zookeeper.jar ] || missing+=(zookeeper)

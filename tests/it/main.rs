@@ -77,6 +77,7 @@ mod tls;
 mod tokens;
 mod top;
 mod torture;
+mod units;
 mod up;
 mod verify;
 mod versions;
