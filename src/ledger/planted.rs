@@ -27,8 +27,6 @@ pub(crate) enum Planted {
     RosterAtEnd,
     /// Who notes nothing of what is known may let an identity go out: two drains at two heads.
     OutUnnoted,
-    /// What nobody is heard to promise is taken for all there is before everybody has told what changed.
-    LeftOverUnflushed,
     /// The end of a Close is what clients were told, and they are told more afterwards.
     ToldAfterClose,
 }

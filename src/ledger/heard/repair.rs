@@ -113,7 +113,7 @@ impl Heard {
     /// Whether everything is heard that those who are here knew in this round.
     fn all_flushed(&self, since: u64) -> bool {
         let behind = |node: &super::Node| node.is_present() && node.flushed < since;
-        planted::is(Planted::LeftOverUnflushed) || !self.nodes.values().any(behind)
+        !self.nodes.values().any(behind)
     }
 
     /// Has those flush who may know more of what nobody promises: the flush before a view is changed, of virtual synchrony
