@@ -1,13 +1,15 @@
 //! `acopio head`: flags of a headNode, and a solo head.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::head::{Admits, Gate};
-use crate::key::file::{self as key, KeyFile, Keys};
-use crate::key::{Nonces, PeerKey};
+use crate::key::Nonces;
+use crate::key::file::{self as key, KeyFile, Keys, NodeKey};
 use crate::net::network::Network;
 use crate::net::tls::served::{Certificates, Files};
 use crate::net::{Listener, Net};
@@ -284,9 +286,8 @@ impl Head {
         shutdown: CancellationToken,
     ) -> Result<()> {
         let (keys, everybody) = self.keys(address)?;
-        let node_key = Some(keys.current.node(SOLO));
         let records = self.records(&keys);
-        let gate = self.gate(keys, everybody)?;
+        let gate = self.gate(&keys, everybody)?;
         let mut config = self.config(gate, records, self.admits(address)?, self.secured()?);
         let plain = plain::open(&self.plain, address.ip()).await?;
         let doors = head::Doors { main: listener, plain, http: self.door.open(self.tokens.as_deref()).await? };
@@ -294,7 +295,7 @@ impl Head {
             tracing::info!("{}{address}", cluster::LISTENING);
             return Ok(head::run(config, doors, shutdown).await?);
         }
-        let mut node = self.embedded(node_key);
+        let mut node = self.embedded(NodeKey::in_file(&self.key_file(), SOLO)?);
         let identity = Arc::new(OnceLock::new());
         config.solo = Some(Arc::clone(&identity));
         node.identity = Some(identity);
@@ -302,13 +303,19 @@ impl Head {
         Ok(cluster::solo::run(config, node, doors, shutdown).await?)
     }
 
+    /// The file of the cluster's keys.
+    fn key_file(&self) -> PathBuf {
+        let own = || self.own_key.clone().unwrap_or_else(|| self.logs.join(key::CLUSTER_FILE));
+        self.key.clone().unwrap_or_else(own)
+    }
+
     /// The cluster's keys, and whether they are asked of everybody: those that were given, or one of its own.
     fn keys(&self, address: std::net::SocketAddr) -> Result<(Keys, bool)> {
-        if let Some(path) = &self.key {
+        let path = self.key_file();
+        if self.key.is_some() {
             tracing::info!("data nodes and who changes the cluster have to have the key in {}", path.display());
-            return Ok((KeyFile::read_keys(path)?, true));
+            return Ok((KeyFile::read_keys(&path)?, true));
         }
-        let path = self.own_key.clone().unwrap_or_else(|| self.logs.join(key::CLUSTER_FILE));
         let (keys, made) = key::read_or_make(&path)?;
         if made {
             tracing::info!("{}", key::of_a_new_one(&path));
@@ -319,13 +326,13 @@ impl Head {
     }
 
     /// Whom it lets in.
-    fn gate(&self, keys: Keys, everybody: bool) -> Result<Gate> {
+    fn gate(&self, keys: &Keys, everybody: bool) -> Result<Gate> {
         if self.text_nodes.len() > limits::TEXT_NODE_NETWORKS_MAX {
             let most = limits::TEXT_NODE_NETWORKS_MAX;
             bail!("--text-nodes names more than {most} addresses and networks; name larger networks");
         }
-        let key = Some(keys.current);
-        Ok(Gate { key, everybody, text_nodes: self.text_nodes.clone(), nonces: Nonces::System })
+        let keys = Rc::new(RefCell::new(keys.proofs().cloned().collect()));
+        Ok(Gate { keys, everybody, text_nodes: self.text_nodes.clone(), nonces: Nonces::System })
     }
 
     /// With what it marks and checks records.
@@ -406,6 +413,7 @@ impl Head {
             },
             gate,
             records: Some(records),
+            key_file: Some(self.key_file()),
             cluster: self.cluster.clone(),
             replicas: usize::try_from(self.replicas).unwrap_or(usize::MAX),
             text_node_bytes: usize::try_from(self.node_bytes).unwrap_or(usize::MAX),
@@ -417,13 +425,13 @@ impl Head {
     }
 
     /// The data node of a solo head; whom it dials is set by who starts it.
-    fn embedded(&self, key: Option<PeerKey>) -> data::Config {
+    fn embedded(&self, key: NodeKey) -> data::Config {
         data::Config {
             dir: self.dir.clone(),
             name: SOLO.to_owned(),
             heads: Vec::new().into(),
             bind: None,
-            key,
+            key: Some(key),
             nonces: Nonces::System,
             net: Net::Tcp,
             sync: super::data::policy(self.sync),

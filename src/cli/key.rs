@@ -8,8 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::{Global, Outcome, logging, print, values};
 use crate::client::Change;
-use crate::key::PeerKey;
-use crate::key::file::{self as key, KeyFile, Keys};
+use crate::key::file::{self as key, KeyFile, Keys, NodeKey};
 use crate::key::record::RecordCheck;
 use crate::table::moment::{self, Moment, Zone};
 
@@ -121,8 +120,8 @@ pub(crate) struct KeyArg {
 
 impl KeyArg {
     /// What the data node of this name proves its right with.
-    pub(crate) fn for_node(&self, name: &str) -> Result<Option<PeerKey>> {
-        Ok(self.key.as_deref().map(|path| KeyFile::read_for_node(path, name)).transpose()?)
+    pub(crate) fn for_node(&self, name: &str) -> Result<Option<NodeKey>> {
+        Ok(self.key.as_deref().map(|path| NodeKey::in_file(path, name)).transpose()?)
     }
 
     /// A change, with the key that was given for it.

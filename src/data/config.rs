@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 use super::log::SyncPolicy;
 use super::retention::Policy;
 use crate::clock::Clock;
-use crate::key::{Nonces, PeerKey};
+use crate::key::Nonces;
+use crate::key::file::NodeKey;
 use crate::metrics::door::Door;
 use crate::net::{Heads, Net};
 use crate::wire::ledger::NodeId;
@@ -24,7 +25,7 @@ pub(crate) struct Config {
     /// Local address to dial from.
     pub(crate) bind: Option<IpAddr>,
     /// What it proves to heads that it belongs to their cluster with, and asks them to prove; nothing if there is none.
-    pub(crate) key: Option<PeerKey>,
+    pub(crate) key: Option<NodeKey>,
     /// Where its nonces come from.
     pub(crate) nonces: Nonces,
     /// How it dials.

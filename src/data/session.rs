@@ -26,6 +26,7 @@ use super::query::Query;
 use super::record::Fields;
 use super::scan::ScanError;
 use super::sources::Heard;
+use crate::key::file::NodeKey;
 use crate::ledger::frames;
 use crate::ledger::kept::{NotTaken, Put};
 use crate::limits;
@@ -334,13 +335,14 @@ async fn register(socket: &mut Stream, me: &Node, buffer: &mut BytesMut) -> Resu
         report: report(me),
     };
     let nonce = me.config.nonces.draw();
-    let encoded = match &me.config.key {
+    let key = me.config.key.as_ref().map(NodeKey::now);
+    let encoded = match &key {
         Some(key) => proof::knock(&mut out, key, nonce, &hello),
         None => hello.encode(&mut out),
     };
     encoded.map_err(|error| Ended::Refused(error.refusal()))?;
     framed::open(socket, &out, buffer).await?;
-    let proved = match &me.config.key {
+    let proved = match &key {
         Some(key) => Some(proof::prove(socket, buffer, key, nonce, &hello).await?),
         None => None,
     };

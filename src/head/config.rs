@@ -44,6 +44,8 @@ pub(crate) struct Config {
     pub(crate) gate: Gate,
     /// With what it marks and checks records; none if it has no key.
     pub(crate) records: Option<Records>,
+    /// The file of the cluster's keys, which is read anew when it changes; none if they stay.
+    pub(crate) key_file: Option<PathBuf>,
     /// Name of the cluster, which its data nodes keep with their records.
     pub(crate) cluster: String,
     /// Copies that each message is to have, on as many nodes.

@@ -4,7 +4,9 @@
 //! A key that a person gave is asked of everybody. One that the head made itself is asked of peers off loopback alone, so
 //! that nothing has to be configured on one machine. Who knocks proves it in any case, and hears the head's proof.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use bytes::BytesMut;
 
@@ -18,8 +20,8 @@ use crate::wire::proof::{Holder, Knock, Nonce, Proof};
 /// Whom a head lets in.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gate {
-    /// The cluster's key.
-    pub(crate) key: Option<ClusterKey>,
+    /// The cluster's key, and others that count while keys are changed; none if this head has no key.
+    pub(crate) keys: Rc<RefCell<Vec<ClusterKey>>>,
     /// It is asked of peers on loopback, too.
     pub(crate) everybody: bool,
     /// Where data nodes that speak text may come from, which can prove nothing.
@@ -53,7 +55,7 @@ impl Gate {
     /// Whether a peer from there has to prove that it has the key.
     #[must_use]
     pub(crate) fn asks(&self, peer: IpAddr) -> bool {
-        self.key.is_some() && (self.everybody || !is_loopback(peer))
+        !self.keys.borrow().is_empty() && (self.everybody || !is_loopback(peer))
     }
 
     /// Whether a data node that speaks text may come from there.
@@ -85,21 +87,25 @@ impl Gate {
         frame: &Frame,
         channel: Option<Channel>,
     ) -> Result<Option<Awaited>, Refusal> {
-        let Some(Knock { holder, nonce }) = knock else {
+        let Some(Knock { holder, hint, nonce }) = knock else {
             return if self.asks(peer) { Err(unproven(asked(claim))) } else { Ok(None) };
         };
-        let Some(key) = &self.key else {
+        let of = |key: &ClusterKey| match (holder, claim) {
+            (Holder::Cluster, _) => Some(key.holder()),
+            (Holder::Node, Claim::Node(name)) => Some(key.node(name)),
+            (Holder::Node, Claim::Change) => None,
+        };
+        let keys = self.keys.borrow();
+        let Some(first) = keys.first() else {
             let text =
                 "this head has no key of its cluster and proves nothing; start it with --key, or leave out --key here";
             return Err(unproven(text.to_owned()));
         };
-        let key = match (holder, claim) {
-            (Holder::Cluster, _) => key.holder(),
-            (Holder::Node, Claim::Node(name)) => key.node(name),
-            (Holder::Node, Claim::Change) => {
-                let text = "a dataNode's key does not change a cluster; give the cluster's key with --key";
-                return Err(unproven(text.to_owned()));
-            }
+        // Who has none of them hears the proof of the first, and that it is another.
+        let meant = keys.iter().find(|key| of(key).is_some_and(|key| key.hint() == hint)).unwrap_or(first);
+        let Some(key) = of(meant) else {
+            let text = "a dataNode's key does not change a cluster; give the cluster's key with --key";
+            return Err(unproven(text.to_owned()));
         };
         let mut proved = BytesMut::new();
         frame.encode(&mut proved).map_err(|error: FrameError| error.refusal())?;
@@ -172,8 +178,8 @@ mod tests {
     const LOOPBACK: [&str; 3] = ["127.0.0.1", "127.0.0.9", "::ffff:127.0.0.1"];
 
     fn gate(everybody: bool) -> Gate {
-        let key = Some(ClusterKey::from_bytes([7; 32]));
-        Gate { key, everybody, text_nodes: Vec::new(), nonces: Nonces::seeded(1) }
+        let keys = Rc::new(RefCell::new(vec![ClusterKey::from_bytes([7; 32])]));
+        Gate { keys, everybody, text_nodes: Vec::new(), nonces: Nonces::seeded(1) }
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -195,7 +201,7 @@ mod tests {
     }
 
     fn knock(key: &PeerKey) -> Option<Knock> {
-        Some(Knock { holder: key.of(), nonce: Nonce([3; 32]) })
+        Some(Knock { holder: key.of(), hint: key.hint(), nonce: Nonce([3; 32]) })
     }
 
     /// The answer of who has this key to what the head says.

@@ -165,6 +165,7 @@ pub(crate) async fn run_on(
     chores.spawn_local(places::close_idle(Rc::clone(&head)));
     chores.spawn_local(names::follow(Rc::clone(&head)));
     chores.spawn_local(admission::follow(Rc::clone(&head)));
+    chores.spawn_local(marks::follow(Rc::clone(&head)));
     if let Some(certificates) = head.config.secured.clone() {
         chores.spawn_local(async move { certificates.follow().await });
     }

@@ -24,7 +24,7 @@ use super::faults::Fault;
 use super::feeds::Feeds;
 use super::guests::Places;
 use super::live::{Live, Questions};
-use super::marks::Marking;
+use super::marks::{Marking, Records};
 use super::pages::Open;
 use super::readers::Readers;
 use super::registered::{Candidate, NodeEntry, NodeLog, NodeSink, word};
@@ -109,6 +109,8 @@ pub(crate) struct Head {
     ranges: RefCell<Vec<(RecordId, u32)>>,
     /// Copies on their way between data nodes.
     pub(super) relay: RefCell<Relay>,
+    /// With what it marks and checks records.
+    pub(super) records: RefCell<Option<Records>>,
     /// Makes the tags of records.
     pub(super) marking: RefCell<Marking>,
     /// Records of data nodes that were not believed.
@@ -154,6 +156,7 @@ impl Head {
             changed: Notify::new(),
             ranges: RefCell::default(),
             relay: RefCell::default(),
+            records: RefCell::new(config.records.clone()),
             marking: RefCell::default(),
             refused_records: Cell::default(),
             drains: RefCell::default(),

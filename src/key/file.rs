@@ -6,6 +6,7 @@ use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 
@@ -24,6 +25,9 @@ pub(crate) const NODE_FILE: &str = "node.key";
 
 /// First word of the line with the cluster's key.
 const CLUSTER: &str = "cluster";
+
+/// First word of a line with a key that counts beside the cluster's, while keys are changed.
+const ALSO: &str = "also";
 
 /// First word of a line with a key of the cluster of before.
 const FORMER: &str = "former";
@@ -107,8 +111,10 @@ fn remedy(source: &io::Error) -> &'static str {
 /// The keys of a cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
-    /// The one that counts.
+    /// The one with which records are marked.
     pub(crate) current: ClusterKey,
+    /// Others that count as much, while keys are changed.
+    pub(crate) also: Vec<ClusterKey>,
     /// Those of before: by them records are believed that were taken then, and nobody is let in.
     pub(crate) former: Vec<ClusterKey>,
 }
@@ -116,12 +122,54 @@ pub(crate) struct Keys {
 impl Keys {
     /// With none of before.
     pub(crate) const fn of(current: ClusterKey) -> Self {
-        Self { current, former: Vec::new() }
+        Self { current, also: Vec::new(), former: Vec::new() }
     }
 
     /// All keys by which records are believed.
     pub(crate) fn records(&self) -> impl Iterator<Item = RecordKey> {
-        std::iter::once(&self.current).chain(&self.former).map(ClusterKey::records)
+        std::iter::once(&self.current).chain(&self.also).chain(&self.former).map(ClusterKey::records)
+    }
+
+    /// All keys by which somebody is let in.
+    pub(crate) fn proofs(&self) -> impl Iterator<Item = &ClusterKey> {
+        std::iter::once(&self.current).chain(&self.also)
+    }
+}
+
+/// What a data node proves its right with. One that is in a file is read anew each time that it is needed, so that the node need
+/// not be started again for another one.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeKey {
+    last: Arc<Mutex<PeerKey>>,
+    /// The file, and the node's name.
+    from: Option<(PathBuf, String)>,
+}
+
+impl NodeKey {
+    /// That stays.
+    pub(crate) fn fixed(key: PeerKey) -> Self {
+        Self { last: Arc::new(Mutex::new(key)), from: None }
+    }
+
+    /// Of this node, from this file.
+    ///
+    /// # Errors
+    /// As [`KeyFile::read_for_node`].
+    pub(crate) fn in_file(path: &Path, name: &str) -> Result<Self, Error> {
+        let from = Some((path.to_owned(), name.to_owned()));
+        Ok(Self { last: Arc::new(Mutex::new(KeyFile::read_for_node(path, name)?)), from })
+    }
+
+    /// The one that counts now; the last one, if the file can't be read.
+    pub(crate) fn now(&self) -> PeerKey {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((path, name)) = &self.from {
+            match KeyFile::read_for_node(path, name) {
+                Ok(key) => *last = key,
+                Err(error) => tracing::warn!("{error}; the key of before counts"),
+            }
+        }
+        last.clone()
     }
 }
 
@@ -190,8 +238,11 @@ impl KeyFile {
     pub(crate) fn to_text(&self) -> String {
         let hex = |bytes: &[u8; KEY_BYTES]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         match self {
-            Self::Cluster(Keys { current, former }) => {
-                let former: String = former.iter().map(|key| format!("{FORMER} {}\n", hex(&key.0))).collect();
+            Self::Cluster(Keys { current, also, former }) => {
+                let lines = |word, keys: &[ClusterKey]| -> String {
+                    keys.iter().map(|key| format!("{word} {}\n", hex(&key.0))).collect()
+                };
+                let former = lines(ALSO, also) + &lines(FORMER, former);
                 format!(
                     "# The key of an acopio cluster: who has it is let in as a head or dataNode, and may drain. Keep it secret.\n\
                      {CLUSTER} {}\n{former}",
@@ -219,11 +270,18 @@ fn parse(text: &[u8]) -> Result<KeyFile, &'static str> {
     match words[..] {
         [CLUSTER, hex] => {
             let current = ClusterKey(bytes(hex)?);
-            let former = lines.map(former).collect::<Result<Vec<_>, _>>()?;
-            if former.len() > limits::FORMER_KEYS_MAX {
-                return Err("it has too many lines 'former KEY'");
+            let mut keys = Keys::of(current);
+            for line in lines {
+                match line.split_whitespace().collect::<Vec<_>>()[..] {
+                    [ALSO, hex] => keys.also.push(ClusterKey(bytes(hex)?)),
+                    [FORMER, hex] => keys.former.push(ClusterKey(bytes(hex)?)),
+                    _ => return Err("a line behind the first says neither 'also KEY' nor 'former KEY'"),
+                }
             }
-            Ok(KeyFile::Cluster(Keys { current, former }))
+            if keys.also.len() + keys.former.len() > limits::FORMER_KEYS_MAX {
+                return Err("it has too many lines 'also KEY' and 'former KEY'");
+            }
+            Ok(KeyFile::Cluster(keys))
         }
         [NODE, name, hex] if is_name(name, limits::NODE_NAME_BYTES_MAX) => {
             let key = PeerKey { holder: Holder::Node, bytes: bytes(hex)? };
@@ -231,14 +289,6 @@ fn parse(text: &[u8]) -> Result<KeyFile, &'static str> {
             Ok(KeyFile::Node(name.to_owned(), key))
         }
         _ => Err("its first line does not say 'cluster KEY' or 'node NAME KEY'"),
-    }
-}
-
-/// A line with a key of the cluster of before.
-fn former(line: &str) -> Result<ClusterKey, &'static str> {
-    match line.split_whitespace().collect::<Vec<_>>()[..] {
-        [FORMER, hex] => bytes(hex).map(ClusterKey),
-        _ => Err("a line behind the first does not say 'former KEY'"),
     }
 }
 
@@ -372,7 +422,7 @@ mod tests {
         let path = dir.path().join("k");
         let keys = [1, 2, 3].map(|byte| ClusterKey([byte; KEY_BYTES]));
         let [current, former @ ..] = keys.clone();
-        write_new(&path, &KeyFile::Cluster(Keys { current, former: former.into() })).unwrap();
+        write_new(&path, &KeyFile::Cluster(Keys { former: former.into(), ..Keys::of(current) })).unwrap();
         let read = KeyFile::read_keys(&path).unwrap();
         assert_eq!([&read.current.0, &read.former[0].0, &read.former[1].0], [&keys[0].0, &keys[1].0, &keys[2].0]);
         assert_eq!(KeyFile::read_cluster(&path).unwrap().0, keys[0].0);
@@ -398,7 +448,7 @@ mod tests {
             (secret.clone(), "does not say 'cluster KEY'"),
             (format!("node {secret}abcd"), "does not say"),
             (format!("node a,b {secret}abcd"), "does not say"),
-            (format!("cluster {secret}abcd\ncluster {secret}abcd\n"), "does not say 'former KEY'"),
+            (format!("cluster {secret}abcd\ncluster {secret}abcd\n"), "neither 'also KEY' nor 'former KEY'"),
             (format!("cluster {secret}abcd\nformer {secret}\n"), "not 64 digits of hex"),
             (format!("cluster {secret}abcd\n{}", format!("former {secret}abcd\n").repeat(9)), "too many lines"),
             (format!("node data1 {secret}abcd\nformer {secret}abcd\n"), "behind the one with the key"),

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 use ring::hmac;
 
-use crate::wire::proof::{Holder, Nonce, Proof};
+use crate::wire::proof::{Holder, KeyHint, Nonce, Proof};
 
 /// Bytes of every key.
 const KEY_BYTES: usize = 32;
@@ -27,6 +27,9 @@ const OF_NODE: &[u8] = b"acopio node key\0";
 
 /// What is derived for who has the cluster's key itself: that one proves nothing but by this.
 const OF_CLUSTER: &[u8] = b"acopio holder key\0";
+
+/// What is derived to tell one key from another.
+const OF_HINT: &[u8] = b"acopio key hint\0";
 
 /// What is derived for tags of records: heads alone have it, and who checks records offline with the cluster's key.
 const OF_RECORDS: &[u8] = b"acopio record key\0";
@@ -117,6 +120,14 @@ impl PeerKey {
     }
 
     /// What stands in a key file.
+    /// By which a head that has several keys tells this one.
+    #[must_use]
+    pub fn hint(&self) -> KeyHint {
+        let mut hint = [0; 8];
+        hint.iter_mut().zip(tag(&self.bytes, &[OF_HINT])).for_each(|(out, byte)| *out = byte);
+        KeyHint(hint)
+    }
+
     #[cfg(feature = "server")]
     const fn bytes(&self) -> &[u8; KEY_BYTES] {
         &self.bytes

@@ -146,6 +146,12 @@ impl RecordCheck {
         Self { unproved_before: time_ns, ..self }
     }
 
+    /// With other keys.
+    #[must_use]
+    pub fn with_keys(self, keys: impl IntoIterator<Item = RecordKey>) -> Self {
+        Self { keys: keys.into_iter().collect(), ..self }
+    }
+
     /// Looks at a record.
     #[must_use]
     pub fn look(&self, line: &Line<'_>) -> Verdict {

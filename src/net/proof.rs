@@ -15,7 +15,7 @@ use crate::wire::proof::{Knock, Nonce};
 /// # Errors
 /// The frame is out of bounds.
 pub(crate) fn knock(out: &mut BytesMut, key: &PeerKey, nonce: Nonce, frame: &Frame) -> Result<(), FrameError> {
-    Frame::Knock(Knock { holder: key.of(), nonce }).encode(out)?;
+    Frame::Knock(Knock { holder: key.of(), hint: key.hint(), nonce }).encode(out)?;
     frame.encode(out)
 }
 

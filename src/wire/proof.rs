@@ -25,6 +25,12 @@ pub enum Holder {
 pub struct Knock {
     /// Which key it has.
     pub holder: Holder,
+    /// Which of several keys, where a head has more than one while they are changed.
+    pub hint: KeyHint,
     /// Its nonce.
     pub nonce: Nonce,
 }
+
+/// Tells one key from another, and nothing of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeyHint(pub [u8; 8]);

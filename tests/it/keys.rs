@@ -14,12 +14,12 @@ use std::process::{Command, Stdio};
 use acopio::wire::error::Code;
 use acopio::wire::frame::Frame;
 use acopio::wire::ledger::NodeId;
-use acopio::wire::proof::{Holder, Knock, Nonce, Proof};
+use acopio::wire::proof::{Holder, KeyHint, Knock, Nonce, Proof};
 use bytes::BytesMut;
 use ring::hmac;
 
 use crate::common::frames::{CONFIRMATION, Frames, NODE_OPENING, register};
-use crate::common::{Head, Process, acopio, eventually, need, ran};
+use crate::common::{Head, Process, Signal, acopio, eventually, need, ran};
 
 /// What is told of who has no key.
 const ASKED: &str = "this head asks for the cluster's key";
@@ -84,7 +84,7 @@ impl Knocking {
     fn new(head: &Head, register: Frame, key: &hmac::Key) -> Self {
         let nonce = Nonce([5; 32]);
         let mut frames = Frames::open(head.connect(), NODE_OPENING);
-        frames.say(&Frame::Knock(Knock { holder: Holder::Node, nonce }));
+        frames.say(&Frame::Knock(Knock { holder: Holder::Node, hint: KeyHint([0; 8]), nonce }));
         frames.say(&register);
         let Frame::Challenge { nonce: head, proof, cluster } = frames.hear() else { panic!("no Challenge") };
         let said = proved("head", nonce, head, &cluster, &register);
@@ -249,7 +249,7 @@ fn a_recorded_session_proves_nothing_and_neither_does_the_heads_own_proof() {
     // The key of one name does not open the door of another.
     let other = secret(node_key(dir.path(), &cluster, "data2"));
     let mut frames = Frames::open(head.connect(), NODE_OPENING);
-    frames.say(&Frame::Knock(Knock { holder: Holder::Node, nonce: Nonce([6; 32]) }));
+    frames.say(&Frame::Knock(Knock { holder: Holder::Node, hint: KeyHint([0; 8]), nonce: Nonce([6; 32]) }));
     frames.say(&register(1, "data1"));
     let Frame::Challenge { nonce, cluster: named, .. } = frames.hear() else { panic!("no Challenge") };
     let said = proved("peer", Nonce([6; 32]), nonce, &named, &register(1, "data1"));
@@ -434,4 +434,60 @@ fn a_key_that_the_head_made_is_asked_of_who_comes_from_elsewhere() {
     let (_, _, err) = drain(here, &[]);
     assert!(err.contains("nothing was kept in this cluster yet"), "it is let in: {err}");
     assert_eq!(head.count("dataNode data1 registered"), 0);
+}
+
+/// Puts another text in place of a key file, as a whole, and waits until the head has read it.
+fn replaced(head: &Head, path: &Path, text: &str) {
+    let seen = head.process.count("the cluster's key is read");
+    let draft = path.with_extension("draft");
+    fs::write(&draft, text).unwrap();
+    fs::set_permissions(&draft, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::rename(draft, path).unwrap();
+    eventually("the keys are read anew", || (head.process.count("the cluster's key is read") > seen).then_some(()));
+}
+
+#[test]
+fn a_key_is_changed_while_everything_runs() {
+    let (dir, next) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (old, new) = (cluster_key(dir.path()), cluster_key(next.path()));
+    let (first, second) = (digits(&old), digits(&new));
+    let head = Head::start(dir.path(), &["--key", old.to_str().unwrap(), "--heartbeat", "500ms"]);
+    let key = node_key(dir.path(), &old, "data1");
+    let node = head.node(dir.path(), 1, &["--key", &key]);
+    let send = |text: &str| {
+        let mut command = acopio();
+        command.args(["send", text, "--retry-for", "5s", "--head", &head.at()]);
+        assert_eq!(ran(command).0, Some(0), "{text}");
+    };
+    send("with the old key");
+    // Both count, then the new one marks, then the old one is for what was taken with it alone.
+    replaced(&head, &old, &format!("cluster {first}\nalso {second}\n"));
+    send("while both count");
+    fs::remove_file(&key).unwrap();
+    node_key(dir.path(), &new, "data1");
+    let registered = head.process.count("dataNode data1 registered");
+    node.signal(Signal::STOP);
+    eventually("it is evicted", || (head.process.count("dataNode data1 at 127.0.0.2 evicted") > 0).then_some(()));
+    node.signal(Signal::CONT);
+    eventually("it comes back with its new key", || {
+        (head.process.count("dataNode data1 registered") > registered).then_some(())
+    });
+    replaced(&head, &old, &format!("cluster {second}\nalso {first}\n"));
+    send("with the new key");
+    replaced(&head, &old, &format!("cluster {second}\nformer {first}\n"));
+    send("when the old one is no key any more");
+    let mut read = acopio();
+    read.args(["read", "--head", &head.at()]);
+    let (code, out, err) = ran(read);
+    assert!(code == Some(0) && out.lines().count() == 4, "{out}{err}");
+    let mut verify = acopio();
+    verify.args(["verify", "--key"]).arg(&old).arg(dir.path().join("data1"));
+    assert_eq!(ran(verify).0, Some(0));
+    // Who has the old one alone is let in no more.
+    let stale = next.path().join("old.key");
+    fs::write(&stale, format!("cluster {first}\n")).unwrap();
+    fs::set_permissions(&stale, fs::Permissions::from_mode(0o600)).unwrap();
+    let key = node_key(next.path(), &stale, "data2");
+    let other = head.start_node(dir.path(), 2, &["--key", &key]);
+    other.wait_for("its key is not the one that this side has");
 }

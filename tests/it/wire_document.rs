@@ -11,7 +11,7 @@ use acopio::wire::filter::SourceFilter;
 use acopio::wire::frame::{Copies, Frame, Messages, NodeReport, Roster, SyncMode, Tags};
 use acopio::wire::id::{ClientId, RecordId};
 use acopio::wire::ledger::{LedgerId, NodeId, Place};
-use acopio::wire::proof::{Holder, Knock, Nonce, Proof};
+use acopio::wire::proof::{Holder, KeyHint, Knock, Nonce, Proof};
 use bytes::Bytes;
 
 const DOCUMENT: &str = include_str!("../../docs/wire.md");
@@ -171,7 +171,7 @@ fn frames() -> Vec<Frame> {
         Frame::DevicesQuery { behind: None, most: 1 },
         Frame::SourcesQuery { request, behind: None, most: 1 },
         Frame::SourcesPage { request, more: false, unlisted: false, sources: Vec::new() },
-        Frame::Knock(Knock { holder: Holder::Node, nonce: Nonce([1; 32]) }),
+        Frame::Knock(Knock { holder: Holder::Node, hint: KeyHint([2; 8]), nonce: Nonce([1; 32]) }),
         Frame::Challenge { nonce: Nonce([1; 32]), proof: Proof([1; 32]), cluster: String::new() },
         Frame::Proof(Proof([1; 32])),
         Frame::Lacks { missing: String::new() },

@@ -7,7 +7,9 @@
 mod door;
 mod mutate;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use bytes::BytesMut;
 use rand::rngs::SmallRng;
@@ -47,7 +49,8 @@ fn roster_of_two() -> Vec<u8> {
 
 /// A head's gate whose nonces are those of this seed.
 fn gate(everybody: bool, nonces: u64) -> Gate {
-    Gate { key: Some(cluster()), everybody, text_nodes: Vec::new(), nonces: Nonces::seeded(nonces) }
+    let keys = Rc::new(RefCell::new(vec![cluster()]));
+    Gate { keys, everybody, text_nodes: Vec::new(), nonces: Nonces::seeded(nonces) }
 }
 
 fn tokens() -> Tokens {

@@ -1,6 +1,8 @@
 //! Starts and kills the processes of a world; takes disks away and gives new ones.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,6 +22,7 @@ use crate::data::simulated::SimDisk;
 use crate::data::storage::Storage as _;
 use crate::data::worker::{Executor, Latency};
 use crate::head::{self, Gate, registro::Registro, shelf::Shelf};
+use crate::key::file::NodeKey;
 use crate::key::record::RecordCheck;
 use crate::key::{Nonces, PeerKey};
 use crate::limits;
@@ -55,6 +58,7 @@ impl World {
                     share: head::Share::default(),
                     gate: gate(seed),
                     records: Some(records()),
+                    key_file: None,
                     cluster: CLUSTER.to_owned(),
                     replicas: shape.replicas,
                     copies_min: shape.copies_min,
@@ -91,7 +95,7 @@ impl World {
                     name: format!("data{n}"),
                     heads,
                     bind: None,
-                    key: Some(key(n, &format!("data{n}"))),
+                    key: Some(NodeKey::fixed(key(n, &format!("data{n}")))),
                     http: None,
                     nonces: Nonces::seeded(seed),
                     net: Net::Simulated(self.net.host(node.ip)),
@@ -265,8 +269,8 @@ pub(super) fn of_copies(copies: Copies) -> Change {
 
 /// Whom a simulated head lets in: who has the cluster's key.
 fn gate(seed: u64) -> Gate {
-    let key = Some(super::cluster_key());
-    Gate { key, everybody: true, text_nodes: Vec::new(), nonces: Nonces::seeded(seed) }
+    let keys = Rc::new(RefCell::new(vec![super::cluster_key()]));
+    Gate { keys, everybody: true, text_nodes: Vec::new(), nonces: Nonces::seeded(seed) }
 }
 
 /// Every record of a simulated cluster is marked.

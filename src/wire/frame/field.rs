@@ -12,7 +12,7 @@ use crate::wire::error::{Code, Refusal};
 use crate::wire::filter::SourceFilter;
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::ledger::{Incarnation, LedgerId, NUMBER_END, NodeId};
-use crate::wire::proof::{Holder, Knock, Nonce, Proof};
+use crate::wire::proof::{Holder, KeyHint, Knock, Nonce, Proof};
 use crate::wire::said::Who;
 use crate::wire::source::SourceName;
 
@@ -185,9 +185,9 @@ macro_rules! bytes {
 }
 
 numbers!(u8, u16, u32, u64);
-bytes!(Nonce, Proof);
+bytes!(KeyHint, Nonce, Proof);
 choice!(Holder { Node, Cluster }, FrameError::Holder);
-sequence!(Knock { holder, nonce });
+sequence!(Knock { holder, hint, nonce });
 list!(NodeId, REPLICAS_MAX, counted in u8);
 choice!(SyncMode { Always, Interval, Never }, FrameError::Sync);
 sequence!(NodeReport { writable, records, bytes, syncs, written, reason });

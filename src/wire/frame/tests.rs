@@ -13,7 +13,7 @@ use crate::wire::error::{Code, Refusal};
 use crate::wire::filter::tests::any_filter;
 use crate::wire::id::{ClientId, RecordId};
 use crate::wire::ledger::{Incarnation, LedgerId, NUMBER_END, NodeId, Place};
-use crate::wire::proof::{Holder, Knock, Nonce, Proof};
+use crate::wire::proof::{Holder, KeyHint, Knock, Nonce, Proof};
 use crate::wire::record::Tag;
 use crate::wire::source::{Flaw, SourceName, tests::name as source_name};
 
@@ -428,7 +428,9 @@ fn sources_frame() -> impl Strategy<Value = Frame> {
 fn proof_frame() -> impl Strategy<Value = Frame> {
     let holder = prop::sample::select(vec![Holder::Node, Holder::Cluster]);
     prop_oneof![
-        (holder, any::<[u8; 32]>()).prop_map(|(holder, nonce)| Frame::Knock(Knock { holder, nonce: Nonce(nonce) })),
+        (holder, any::<[u8; 8]>(), any::<[u8; 32]>()).prop_map(|(holder, hint, nonce)| {
+            Frame::Knock(Knock { holder, hint: KeyHint(hint), nonce: Nonce(nonce) })
+        }),
         (any::<[[u8; 32]; 2]>(), "\\PC{0,40}").prop_map(|([nonce, proof], cluster)| Frame::Challenge {
             nonce: Nonce(nonce),
             proof: Proof(proof),
