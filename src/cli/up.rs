@@ -29,7 +29,7 @@ Examples:
 While it runs, on its own terminal: a key with a number, then Enter
   k2   kill data2 (-9)              p2   pause data2 (SIGSTOP)
   c2   cut data2 from the network   w2   wipe data2: kill it, remove its folder
-  b2   cut the power of data2: kill it, drop what it had not synced
+  b2   cut the power of data2: what it had not synced is gone (--sync-of)
   h1   kill head 1 (-9)             r    mend everything       ?   these keys
 or with buttons, for a projector, at /clase of the page.
 

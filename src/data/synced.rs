@@ -9,10 +9,12 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::files;
 
 /// The file in the node's folder.
 const FILE: &str = "synced.txt";
@@ -123,7 +125,9 @@ impl Synced {
     /// Puts the notes in place, whole. A disk that takes none leaves none: then nobody cuts the power of this node.
     fn write(&self, durable: &Durable) {
         let (new, path) = (self.dir.join("synced.new"), self.dir.join(FILE));
-        let written = fs::write(&new, durable.text()).and_then(|()| fs::rename(&new, &path));
+        let written = files::create(&new)
+            .and_then(|mut file| file.write_all(durable.text().as_bytes()))
+            .and_then(|()| fs::rename(&new, &path));
         if let Err(error) = written {
             tracing::warn!("{}: {error}; how far it is synced is not known", path.display());
             drop(fs::remove_file(path));

@@ -67,7 +67,7 @@ class Frames(unittest.TestCase):
         self.assertEqual(decoded(struct.pack(">IB", LINES_FRAME_BYTES_MAX, Kind.RECORDS)), [])
 
     def test_fields_out_of_bounds_are_named(self) -> None:
-        self.refused(struct.pack(">IB", 1, 0x2b), "kind 0x2b, which acopio/2 does not have")
+        self.refused(struct.pack(">IB", 1, 0x2e), "kind 0x2e, which acopio/2 does not have")
         self.refused(frame(Kind.PONG, b"x"), "ends early, 8 bytes wanted and 1 left")
         self.refused(frame(Kind.PONG, b"x" * 10), "2 bytes too many")
         self.refused(frame(Kind.FAILURE, struct.pack(">H?", 99, True) + text("")), "99 is no error code")
