@@ -577,6 +577,7 @@ fn report(me: &Node) -> NodeReport {
         bytes: state.bytes,
         syncs: state.syncs,
         written: state.written,
+        free: state.free,
         reason: state.reason,
     }
 }

@@ -235,6 +235,7 @@ fn dies_and_comes_back(cluster: &Cluster, browser: &Browser, node: Process) -> P
     let node = cluster.head.node(cluster.dir.path(), 2, &[]);
     browser.sees("document.getElementById('alarms').textContent === ''");
     browser.sees("document.querySelectorAll('#nodes tr:not(.bad)').length === 2");
+    browser.sees("[...document.querySelectorAll('#nodes tr')].every((row) => row.lastChild.textContent.endsWith('B'))");
     node
 }
 
@@ -281,9 +282,6 @@ fn many_sources(cluster: &Cluster, browser: &Browser) {
     browser.sees(
         "document.querySelectorAll('.source').length >= 202 && document.querySelectorAll('.spark path').length >= 200",
     );
-    let took = browser.run("return performance.getEntriesByType('navigation')[0].loadEventEnd");
-    println!("the page with 200 sources was there after {took} ms");
-    assert!(took.as_f64().unwrap() < 5000.0, "{took} ms");
     browser.run("document.getElementById('filter').value = 'sala/7'; document.getElementById('filter').dispatchEvent(new Event('input'))");
     browser.sees("document.querySelectorAll('.source').length === 11");
 }
