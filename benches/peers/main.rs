@@ -12,6 +12,7 @@ mod floor;
 mod load;
 #[cfg(feature = "broker")]
 mod topics;
+mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -125,6 +126,11 @@ fn main() -> Result<()> {
             measure_disk(name, messages, &args, &dir)?;
         }
     }
+    for (name, watchers, rate) in watch::CASES {
+        if name.contains(&args.case) {
+            measure_watched(name, watchers, rate, &args, &dir)?;
+        }
+    }
     #[cfg(feature = "broker")]
     for subscribers in [1, 4] {
         let name = format!("topics, subscribers: {subscribers}");
@@ -152,6 +158,38 @@ fn measure_disk(name: &str, messages: bool, args: &Args, dir: &std::path::Path) 
         let flushes = median(all.iter().map(|one| one.flushes).collect());
         let ratio = bytes / *first.get_or_insert(bytes);
         println!("| {name} | {} | {bytes:.0} bytes/s | {flushes:.2} flushes/s | {ratio:.2} |", writer.name());
+    }
+    Ok(())
+}
+
+/// The rows of a cluster that is looked at; who looks takes turns, in one order and then in the other.
+fn measure_watched(
+    name: &str,
+    watchers: &[watch::Watcher],
+    rate: Option<f64>,
+    args: &Args,
+    dir: &std::path::Path,
+) -> Result<()> {
+    let case = Case { name: "100 x 64", clients: 100, in_flight: 64, contenders: Vec::new() };
+    let mut all: Vec<Vec<Measured>> = vec![Vec::new(); watchers.len()];
+    for round in 0..args.rounds {
+        let mut turns: Vec<usize> = (0..watchers.len()).collect();
+        if round % 2 == 1 {
+            turns.reverse();
+        }
+        for turn in turns {
+            eprintln!("round {} of {}: {name}: {}", round + 1, args.rounds, watchers[turn].name());
+            let watched = watch::Watched::start(dir, watchers[turn].has_web())?;
+            all[turn].push(watched.measure(watchers[turn], shape(&case, args.run_for), rate)?);
+        }
+    }
+    for (watcher, measured) in watchers.iter().zip(&all).skip(1) {
+        let ratios = measured.iter().zip(&all[0]).map(|(this, first)| this.messages_per_s / first.messages_per_s);
+        let ratios: Vec<String> = ratios.map(|ratio| format!("{ratio:.2}")).collect();
+        eprintln!("{name}: {}: {}", watcher.name(), ratios.join(" "));
+    }
+    for (watcher, row) in watchers.iter().zip(rows(&all)) {
+        println!("| {name} | {} | {row} |", watcher.name());
     }
     Ok(())
 }
@@ -200,16 +238,21 @@ fn measure(case: &Case, args: &Args, dir: &std::path::Path) -> Result<Vec<String
             all[place].push(one(*contender, dir, shape)?);
         }
     }
+    let named = case.contenders.iter().zip(rows(&all));
+    Ok(named.map(|(contender, row)| format!("| {} | {} | {row} |", case.name, contender.name())).collect())
+}
+
+/// Rate, p50 and ratio to the first of everybody, as medians of the rounds.
+fn rows(all: &[Vec<Measured>]) -> Vec<String> {
     let rate = |place: usize| all[place].iter().map(|one| one.messages_per_s).collect::<Vec<_>>();
-    let rows = case.contenders.iter().enumerate().map(|(place, contender)| {
+    let rows = all.iter().enumerate().map(|(place, measured)| {
         // The ratio of each round first: two turns of one round had the same machine.
         let ratios = rate(place).iter().zip(rate(0)).map(|(this, first)| this / first).collect::<Vec<_>>();
-        let p50 = median(all[place].iter().map(|one| one.p50).collect());
-        let (rate, name) = (median(rate(place)), contender.name());
+        let p50 = median(measured.iter().map(|one| one.p50).collect());
         let p50 = if p50.is_nan() { String::new() } else { format!("{p50:.0} us") };
-        format!("| {} | {name} | {rate:.0} | {p50} | {:.2} |", case.name, median(ratios))
+        format!("{:.0} | {p50} | {:.2}", median(rate(place)), median(ratios))
     });
-    Ok(rows.collect())
+    rows.collect()
 }
 
 fn quick() -> Result<()> {

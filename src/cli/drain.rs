@@ -230,6 +230,7 @@ mod tests {
             bytes: 0,
             syncs: 0,
             written: 0,
+            free: None,
             writable: true,
             reason: String::new(),
             in_flight: 0,

@@ -182,6 +182,7 @@ mod tests {
             records: 7,
             syncs: 0,
             written: 0,
+            free: None,
             bytes: 0,
             writable: true,
             reason: String::new(),

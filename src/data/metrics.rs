@@ -1,18 +1,17 @@
 //! What a data node says of itself to those who watch it.
 
 use super::node::Node;
-use super::storage::{Room, Storage};
 use crate::metrics::{Metrics, Snapshot, Value};
 
 /// The state of this node.
-pub(super) fn snapshot(node: &Node, storage: &impl Storage) -> Snapshot {
+pub(super) fn snapshot(node: &Node) -> Snapshot {
     let state = node.commit.state();
     let mut metrics = Metrics::default();
     metrics.one("acopio_records", "Records that are kept", Value::Gauge(state.records as f64));
     metrics.one("acopio_log_bytes", "Bytes of the files of records", Value::Gauge(state.bytes as f64));
     metrics.one("acopio_written_bytes", "Bytes that were written to the disk", Value::Counter(state.written));
     metrics.one("acopio_sync_seconds", "Time that a sync of the records took", Value::Histogram(state.sync_times));
-    if let Ok(Room { bytes, .. }) = storage.room() {
+    if let Some(bytes) = state.free {
         metrics.one("acopio_disk_free_bytes", "What may still be written to the disk", Value::Gauge(bytes as f64));
     }
     let heads = node.membership.heads();

@@ -172,7 +172,6 @@ where
     if let Some(told) = &config.identity {
         told.set(identity.node).unwrap_or_default();
     }
-    let disk = storage.clone();
     let view = log.view();
     let writer = Writer::new(log, Some(state));
     let front = Commit::new(writer.state(), view);
@@ -196,7 +195,7 @@ where
     let mut watched = JoinSet::new();
     if let Some(http) = &me.config.http {
         let node = Rc::clone(&me);
-        watched.spawn_local(door::serve(http.clone(), move || metrics::snapshot(&node, &disk)));
+        watched.spawn_local(door::serve(http.clone(), move || metrics::snapshot(&node)));
     }
     let fetcher = tokio::task::spawn_local(Rc::clone(&me.fetching).run(ended.clone()));
     let mut sessions = Sessions {

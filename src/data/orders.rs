@@ -25,6 +25,8 @@ pub(crate) struct LogState {
     pub(crate) sync_times: Durations,
     /// Bytes written to them since then.
     pub(crate) written: u64,
+    /// Bytes that could still be written to the disk when it was looked at last, if it told.
+    pub(crate) free: Option<u64>,
     /// Why nothing is written; empty if all is well.
     pub(crate) reason: String,
 }

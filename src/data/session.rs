@@ -579,6 +579,7 @@ fn report(me: &Node) -> NodeReport {
         bytes: state.bytes,
         syncs: state.syncs,
         written: state.written,
+        free: state.free,
         reason: state.reason,
     }
 }

@@ -28,14 +28,15 @@ pub(crate) struct Writer<S: Storage> {
     logged: u64,
     /// Sealed files that are written down.
     sealed: usize,
+    free: Option<u64>,
 }
 
 impl<S: Storage + Clone> Writer<S> {
     /// The owner of a log and of the state beside it.
     #[must_use]
     pub(crate) fn new(log: Log<S>, state: Option<StateFile<S>>) -> Self {
-        let sealed = log.sealed().len();
-        Self { log, state, unsynced_since: None, logged_at: None, logged: 0, sealed }
+        let (sealed, free) = (log.sealed().len(), log.free());
+        Self { log, state, unsynced_since: None, logged_at: None, logged: 0, sealed, free }
     }
 
     /// What the node says of its log.
@@ -47,6 +48,7 @@ impl<S: Storage + Clone> Writer<S> {
             syncs: self.log.syncs() + self.state.as_ref().map_or(0, StateFile::syncs),
             sync_times: self.log.sync_times(),
             written: self.log.written() + self.state.as_ref().map_or(0, StateFile::written),
+            free: self.free,
             reason: self.log.stopped().map(ToString::to_string).unwrap_or_default(),
         }
     }
@@ -71,7 +73,10 @@ impl<S: Storage + Clone> Writer<S> {
                 let result = self.note(&lines.notes).and_then(|()| self.write(&mut lines));
                 (lines, result)
             }
-            Order::Look(files) => (Lines::default(), self.log.look(files == Files::All).map(|_takes| ())),
+            Order::Look(files) => {
+                self.free = self.log.free();
+                (Lines::default(), self.log.look(files == Files::All).map(|_takes| ()))
+            }
             Order::Remove(files, notes) => {
                 let removed = self.remove(files, notes);
                 (Lines::default(), removed.map(|removed| retained = Some(removed)))

@@ -187,7 +187,15 @@ mod tests {
     }
 
     fn register(node: u64) -> Frame {
-        let report = NodeReport { writable: true, records: 0, bytes: 0, syncs: 0, written: 0, reason: String::new() };
+        let report = NodeReport {
+            writable: true,
+            records: 0,
+            bytes: 0,
+            syncs: 0,
+            written: 0,
+            free: None,
+            reason: String::new(),
+        };
         let (name, cluster) = ("data1".to_owned(), "acopio".to_owned());
         Frame::Register {
             node: NodeId(node),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::core::Core;
+use super::registered::NodeEntry;
 use super::state::Head;
 use crate::limits;
 use crate::metrics::{Metrics, Snapshot, Value};
@@ -56,6 +57,13 @@ pub(super) fn snapshot(head: &Head) -> Snapshot {
     let writable = |key| head.core(|core| core.load(key)).is_some_and(|load| load.writable);
     let takes = nodes.iter().map(|node| (node.name.clone(), Value::Gauge(f64::from(u8::from(writable(node.key))))));
     metrics.each("acopio_node_writable", "Whether a data node takes messages", "node", takes.collect::<Vec<_>>());
+    let free = |node: &NodeEntry| Some((node.name.clone(), Value::Gauge(node.report.borrow().free? as f64)));
+    metrics.each(
+        "acopio_disk_free_bytes",
+        "What may still be written to the disk of a data node",
+        "node",
+        nodes.iter().filter_map(|node| free(node)).collect::<Vec<_>>(),
+    );
     let short = head.heard(crate::ledger::heard::Heard::short);
     metrics.one("acopio_under_replicated_records", "Records that are short of copies", Value::Gauge(short as f64));
     let lacking = head.heard(crate::ledger::heard::Heard::lacking).len();

@@ -198,6 +198,7 @@ fn from_wire(report: NodeReport, sync: SyncMode) -> NodeLog {
         bytes: report.bytes,
         syncs: report.syncs,
         written: report.written,
+        free: report.free,
         sync,
         reason: report.reason,
         leaving: false,

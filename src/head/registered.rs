@@ -127,6 +127,8 @@ pub(crate) struct NodeLog {
     pub(crate) syncs: u64,
     /// Bytes it wrote to its disk since it started.
     pub(crate) written: u64,
+    /// Bytes that may still be written to its disk, if it tells.
+    pub(crate) free: Option<u64>,
     /// Its sync policy, in its own words.
     pub(crate) sync: SyncMode,
     /// Why it can't write; empty if it can.

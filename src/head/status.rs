@@ -172,6 +172,7 @@ fn node_status(head: &Head, node: &NodeEntry) -> NodeStatus {
         bytes: said.bytes,
         syncs: said.syncs,
         written: said.written,
+        free: said.free,
         writable: load.is_some_and(|load| load.writable),
         reason: if said.reason.is_empty() { waits.unwrap_or_default() } else { said.reason.clone() },
         in_flight: load.map_or(0, |load| load.in_flight),

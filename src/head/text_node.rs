@@ -75,6 +75,7 @@ pub(crate) async fn serve(
             bytes: 0,
             syncs: 0,
             written: 0,
+            free: None,
             sync: SyncMode::Never,
             reason: String::new(),
             leaving: false,

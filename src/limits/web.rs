@@ -119,6 +119,10 @@ pub(crate) const WEB_LIVE_TEXT_BYTES_MAX: usize = 4096;
 /// Least time between two packets of a stream: what came meanwhile goes together.
 pub(crate) const WEB_LIVE_PACE: Duration = Duration::from_millis(100);
 
+/// Bytes a second that all streams together are sent. What is more than that waits, and a stream that falls behind for it is
+/// told so: who looks does not take the time that writing needs. Ten streams never get there, a hundred barely.
+pub(crate) const WEB_LIVE_BYTES_PER_S: f64 = 64.0 * 1024.0 * 1024.0;
+
 /// Time without an event after which a stream says that it is there.
 pub(crate) const WEB_LIVE_ALIVE_EVERY: Duration = Duration::from_secs(15);
 

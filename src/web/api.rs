@@ -1,7 +1,7 @@
 //! The paths under `/api/v1`, which `openapi.json` beside this file describes.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use axum::extract::rejection::BytesRejection;
@@ -223,37 +223,44 @@ impl Events {
                 out.send(format!("id: {}\nevent: begun\ndata: {{}}\n\n", self.web.live.name(self.next))).await?;
             }
         }
-        let (mut status_at, web) = (Instant::now(), Arc::clone(&self.web));
+        let web = Arc::clone(&self.web);
+        let (mut status_at, mut alive_at) = (Instant::now(), Instant::now() + limits::WEB_LIVE_ALIVE_EVERY);
         // One that is revoked is noticed before the next event, and within a sign of life.
         while web.admits.still(&self.caller) {
             let came = web.live.came.notified();
-            match web.live.batch(self.next, &self.wanted) {
-                Ok(batch) => {
-                    let is_all = batch.next == self.next;
-                    self.next = batch.next;
-                    if !batch.text.is_empty() {
-                        out.send(batch.text).await?;
-                        tokio::time::sleep(limits::WEB_LIVE_PACE).await;
-                    }
-                    if !is_all {
-                        continue;
-                    }
-                }
-                Err(Gone) => {
-                    self.anew(out).await?;
-                    continue;
+            let Ok(batch) = web.live.batch(self.next, &self.wanted) else {
+                self.anew(out).await?;
+                continue;
+            };
+            let (is_all, bytes) = (batch.next == self.next, batch.text.len());
+            self.next = batch.next;
+            if bytes > 0 {
+                out.send(batch.text).await?;
+                alive_at = Instant::now() + limits::WEB_LIVE_ALIVE_EVERY;
+            }
+            if !is_all {
+                // Also behind what is not wanted: else each message of others would wake all streams.
+                let open = limits::WEB_STREAMS_MAX - web.places.streams.available_permits();
+                tokio::time::sleep(pause(bytes, open)).await;
+                if !web.admits.still(&self.caller) {
+                    break;
                 }
             }
-            if self.tells_status && status_at <= Instant::now() {
+            let now = Instant::now();
+            if self.tells_status && status_at <= now {
                 let cluster = web.heads.cluster().await;
                 out.send(format!("event: status\ndata: {}\n\n", cluster.json())).await?;
                 status_at = Instant::now() + limits::WEB_LIVE_STATUS_EVERY;
+            } else if alive_at <= now {
+                out.send(": here\n\n").await?;
+                alive_at = now + limits::WEB_LIVE_ALIVE_EVERY;
             }
-            let alive_at = Instant::now() + limits::WEB_LIVE_ALIVE_EVERY;
-            let wake = if self.tells_status { status_at } else { alive_at };
-            tokio::select! {
-                () = came => {}
-                () = sleep_until(wake) => if !self.tells_status { out.send(": here\n\n").await? },
+            if is_all {
+                let wake = if self.tells_status { status_at } else { alive_at };
+                tokio::select! {
+                    () = came => {}
+                    () = sleep_until(wake) => {}
+                }
             }
         }
         Ok(())
@@ -264,6 +271,12 @@ impl Events {
         self.next = self.web.live.end();
         out.send(format!("id: {}\nevent: anew\ndata: {{}}\n\n", self.web.live.name(self.next))).await
     }
+}
+
+/// Time until a stream that sent so many bytes sends again: all that are open share what they may send together.
+fn pause(bytes: usize, open: usize) -> Duration {
+    let share = bytes as f64 * open as f64 / limits::WEB_LIVE_BYTES_PER_S;
+    limits::WEB_LIVE_PACE.max(Duration::from_secs_f64(share))
 }
 
 async fn values(State(web): Shared, uri: Uri) -> Response {
@@ -323,4 +336,17 @@ async fn status(State(web): Shared) -> Response {
         members.insert("redis".to_owned(), redis.into());
     }
     Json(told).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_share_what_they_may_send_and_none_sends_at_once_again() {
+        assert_eq!(pause(0, 1000), limits::WEB_LIVE_PACE);
+        assert_eq!(pause(limits::WEB_CHUNK_BYTES, 10), limits::WEB_LIVE_PACE, "few are not slowed");
+        let sent = 1024.0 * limits::WEB_CHUNK_BYTES as f64 / pause(limits::WEB_CHUNK_BYTES, 1024).as_secs_f64();
+        assert!((sent / limits::WEB_LIVE_BYTES_PER_S - 1.0).abs() < 1e-6, "{sent} bytes a second");
+    }
 }

@@ -36,6 +36,9 @@ impl Cluster {
         metrics.each("acopio_node_up", "Whether a data node is here", "node", up);
         let written = report.nodes.iter().map(|node| (node.name.clone(), metrics::Value::Counter(node.written)));
         metrics.each("acopio_written_bytes", "Bytes that a data node wrote to its disk", "node", written);
+        let free = report.nodes.iter().filter_map(|node| Some((node.name.clone(), node.free?)));
+        let free = free.map(|(name, free)| (name, metrics::Value::Gauge(free as f64)));
+        metrics.each("acopio_disk_free_bytes", "What may still be written to the disk of a data node", "node", free);
         let short = metrics::Value::Gauge(report.short_of_copies as f64);
         metrics.one("acopio_under_replicated_records", "Records that are short of copies", short);
     }

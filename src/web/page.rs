@@ -109,7 +109,8 @@ fn html(host: &str, sources: &Value, cluster: &Value, values: &str) -> String {
     ));
     add(format_args!(
         "<section id=\"cluster\"><h2>Data nodes</h2><p id=\"copies\"></p><div class=\"wide\"><table><thead><tr><th>Name</th>\
-         <th>State</th><th>Since</th><th class=\"n\">Records</th><th class=\"n\">Bytes</th><th class=\"n\">Written a day</th></tr>\
+         <th>State</th><th>Since</th><th class=\"n\">Records</th><th class=\"n\">Bytes</th><th class=\"n\">Written a day</th>\
+         <th class=\"n\">Free</th></tr>\
          </thead>\n<tbody id=\"nodes\">{}{}</tbody></table></div>\n<h2>Heads</h2><div class=\"wide\"><table><thead><tr>\
          <th>Address</th><th>State</th><th class=\"n\">Clients</th><th class=\"n\">Messages/s</th><th class=\"n\">Refused</th></tr>\
          </thead>\n<tbody id=\"heads\">{}</tbody></table></div></section>\n",
@@ -157,19 +158,23 @@ fn source(source: &Value) -> String {
 fn node(node: &Value) -> String {
     let cell = |name: &str| text(&node[name]);
     format!(
-        "<tr><td>{}</td><td>{} {}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">–</td></tr>\n",
+        "<tr><td>{}</td><td>{} {}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">–</td>\
+         <td class=\"n\">{}</td></tr>\n",
         cell("name"),
         cell("state"),
         cell("reason"),
         cell("since"),
         cell("records"),
         cell("bytes"),
+        cell("free"),
     )
 }
 
 fn away(node: &Value) -> String {
     let (name, since) = (text(&node["name"]), text(&node["since"]));
-    format!("<tr class=\"bad\"><td>{name}</td><td>no disponible</td><td>{since}</td><td></td><td></td><td></td></tr>\n")
+    format!(
+        "<tr class=\"bad\"><td>{name}</td><td>no disponible</td><td>{since}</td><td></td><td></td><td></td><td></td></tr>\n"
+    )
 }
 
 fn head(head: &Value) -> String {

@@ -275,6 +275,9 @@ pub struct NodeStatus {
     /// Bytes it wrote to its disk since it started, by its own account.
     #[serde(default)]
     pub written: u64,
+    /// Bytes that may still be written to its disk, by its own account; none where it tells nothing.
+    #[serde(default)]
+    pub free: Option<u64>,
     /// Whether it takes messages.
     pub writable: bool,
     /// Why it gets none, or empty: it can't write, or the others have to note first that it came in.

@@ -19,7 +19,8 @@ pub(crate) const NODE_OPENING: &[u8] = b"peticion acopio/2\ndataNode\n";
 
 /// The first frame of a data node of the cluster `acopio` that keeps nothing yet and syncs always.
 pub(crate) fn register(node: u64, name: &str) -> Frame {
-    let report = NodeReport { writable: true, records: 0, bytes: 0, syncs: 0, written: 0, reason: String::new() };
+    let report =
+        NodeReport { writable: true, records: 0, bytes: 0, syncs: 0, written: 0, free: None, reason: String::new() };
     let (node, name, cluster) = (NodeId(node), name.to_owned(), "acopio".to_owned());
     Frame::Register { node, replaces: None, old: false, name, cluster, sync: SyncMode::Always, report }
 }

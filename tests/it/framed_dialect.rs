@@ -33,7 +33,7 @@ fn store(first_seq: u64, messages: &[&str]) -> Vec<u8> {
 /// Register of a writable node with this id and name, that syncs always.
 fn register(id: u64, name: &str) -> Vec<u8> {
     // It replaces nobody and is not old; name, cluster and policy; no records, no bytes, no syncs, nothing written, no reason.
-    let report = [&[1][..], &[0; 8 + 8 + 8 + 8], &text("")].concat();
+    let report = [&[1][..], &[0; 8 + 8 + 8 + 8 + 8], &text("")].concat();
     frame(0x10, &[&id.to_be_bytes()[..], &[0xff; 8], &[0], &text(name), &text(""), &[0], &report].concat())
 }
 

@@ -67,10 +67,11 @@ fn the_table_is_for_people() {
     assert_eq!(code, Some(0));
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     let titles = rows.iter().position(|row| row.first() == Some(&"NODE")).expect(&table);
-    assert_eq!(rows[titles], ["NODE", "STATE", "SINCE", "RECORDS", "BYTES", "WRITTEN", "PING", "IP"]);
+    assert_eq!(rows[titles], ["NODE", "STATE", "SINCE", "RECORDS", "BYTES", "WRITTEN", "FREE", "IP"]);
     for (row, (name, ip)) in [("data1", "127.0.0.2"), ("data2", "127.0.0.3")].into_iter().enumerate() {
         let row = &rows[titles + 1 + row];
         assert!(row.starts_with(&[name, "disponible"]) && row.ends_with(&[ip]), "{table}");
+        assert!(row[row.len() - 2].ends_with("iB"), "what its disk has left: {table}");
     }
     assert!(table.starts_with(&format!("head       {}, acopio ", head.at())), "{table}");
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");

@@ -94,8 +94,13 @@ fn each_role_says_how_it_is() {
     let text = get(&at_node, "/metrics").1;
     assert!(number(&text, "acopio_sync_seconds_count").unwrap() >= 1.0, "{text}");
     assert!(number(&text, "acopio_written_bytes_total").unwrap() > 100.0, "{text}");
-    assert!(number(&text, "acopio_disk_free_bytes").unwrap() > 1.0, "{text}");
+    let is_free = |text: &str, name: &str| assert!(number(text, name).is_some_and(|free| free > 1.0), "{text}");
+    is_free(&text, "acopio_disk_free_bytes");
     let text = web.get("/metrics").body;
+    for text in [&text, &get(&at_head, "/metrics").1] {
+        is_free(text, "acopio_disk_free_bytes{node=\"data1\"}");
+        is_free(text, "acopio_disk_free_bytes{node=\"data2\"}");
+    }
     assert!(text.contains(&format!("acopio_head_up{{head=\"{}\"}} 1.0", head.at())), "{text}");
 
     // A door takes nothing in.

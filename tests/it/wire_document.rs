@@ -101,7 +101,8 @@ fn the_codes_are_those_of_the_code() {
 fn frames() -> Vec<Frame> {
     let messages = Messages::new(1, Bytes::from_static(&[0, 0, 0, 0])).unwrap();
     let refusal = Refusal::new(Code::Busy, "x");
-    let report = NodeReport { writable: true, records: 0, bytes: 0, syncs: 0, written: 0, reason: String::new() };
+    let report =
+        NodeReport { writable: true, records: 0, bytes: 0, syncs: 0, written: 0, free: None, reason: String::new() };
     let (first, client, sync) = (RecordId::default(), ClientId(1), SyncMode::Always);
     let (from, until, next, lines, name) = (first, first, first, Bytes::new(), String::new());
     let (store_as, sources) = (messages.clone(), SourceFilter::default());

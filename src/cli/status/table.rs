@@ -87,7 +87,7 @@ fn devices(devices: &DevicesSummary) -> String {
 fn nodes(report: &StatusReport) -> String {
     let mut nodes: Vec<&NodeStatus> = report.nodes.iter().collect();
     nodes.sort_by(|one, other| (&one.name, one.ip).cmp(&(&other.name, other.ip)));
-    let titles = ["NODE", "STATE", "SINCE", "RECORDS", "BYTES", "WRITTEN", "PING", "IP"];
+    let titles = ["NODE", "STATE", "SINCE", "RECORDS", "BYTES", "WRITTEN", "FREE", "IP"];
     let mut rows = vec![titles.map(str::to_owned)];
     rows.extend(nodes.iter().map(|node| row(node)));
     let mut text = columns(&rows);
@@ -118,7 +118,7 @@ fn row(node: &NodeStatus) -> [String; 8] {
         node.records.to_string(),
         bytes(node.bytes),
         bytes(node.written),
-        node.ping_ms.map_or_else(|| "-".to_owned(), ping),
+        node.free.map_or_else(|| "-".to_owned(), bytes),
         node.ip.to_string(),
     ]
 }
@@ -129,10 +129,6 @@ fn shown(name: &str) -> String {
     let mut chars = name.chars();
     let start: String = chars.by_ref().take(NAME_SHOWN).collect();
     start + if chars.next().is_some() { "…" } else { "" }
-}
-
-fn ping(ms: f64) -> String {
-    if ms < 10.0 { format!("{ms:.1}ms") } else { format!("{ms:.0}ms") }
 }
 
 /// Bytes in one unit, with three digits or so.
@@ -285,6 +281,7 @@ mod tests {
             bytes: 123_456_789_012,
             syncs: 7,
             written: 234_567_890_123,
+            free: Some(64_000_000_000),
             writable: true,
             reason: String::new(),
             in_flight: 16,
@@ -303,8 +300,10 @@ mod tests {
         assert!(text.starts_with("head       127.0.0.1:5000, acopio "), "{text}");
         let names: Vec<&str> = text.lines().skip(5).filter_map(|line| line.split(' ').next()).collect();
         assert_eq!(names, ["NODE", "a-name-of-forty-…", "data1", "data2"], "{text}");
-        let short = StatusReport { nodes: vec![node_called("data100")], ..StatusReport::default() };
+        let well = NodeStatus { state: "disponible".to_owned(), ..node_called("data100") };
+        let short = StatusReport { nodes: vec![well], ..StatusReport::default() };
         let text = table("127.0.0.1:5000", &short);
+        assert!(text.contains("  115GiB  218GiB   59.6GiB  192.168.100.200\n"), "{text}");
         assert!(text.lines().all(|line| line.len() <= 80), "{text}");
     }
 
@@ -342,7 +341,6 @@ mod tests {
         let shown = [0, 999, 1000, 11_520, 102_400, 1_048_000, 12_079_595, 123_456_789_012, u64::MAX].map(bytes);
         let right = ["0B", "999B", "1.0KiB", "11.2KiB", "100KiB", "1.0MiB", "11.5MiB", "115GiB", "16384PiB"];
         assert_eq!(shown, right);
-        assert_eq!([0.44, 9.96, 250.0].map(ping), ["0.4ms", "10.0ms", "250ms"]);
     }
 
     #[test]

@@ -47,9 +47,9 @@ Examples:
       the same without a terminal, as text
 
 Left: data nodes, those that are away first; syncs a second, bytes written a
-day at the pace of now, records. Right: sources, silent and out of range first;
-what each said last, how long ago, how often it speaks. Below: what somebody
-has to act on.
+day at the pace of now, what their disks have left; records, where the terminal
+is wider. Right: sources, silent and out of range first; what each said last,
+how long ago, how often it speaks. Below: what somebody has to act on.
 
 Keys:
   up, down, k, j  choose a source      enter  its last hour as a curve

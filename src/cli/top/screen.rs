@@ -13,9 +13,12 @@ use crate::limits::TOP_ALARM_LINES_ONE_OF;
 use crate::printable;
 use crate::table::moment::Zone;
 
-/// Columns of the data nodes on a terminal of 80: a name and the five beside it.
+/// Columns of the data nodes on a terminal of 80: a name and the four beside it.
 const NODES_COLUMNS: u16 = 43;
 const NODE_NAME: usize = 9;
+
+/// Columns of how many records a data node keeps: there is room for it on wider terminals.
+const RECORDS_COLUMNS: usize = 6;
 
 /// Columns of the sources there.
 const SOURCES_COLUMNS: u16 = 36;
@@ -134,13 +137,15 @@ fn lists(rows: &mut Rows<'_, '_>, area: Rect, told: &Told, view: &View) {
 }
 
 fn draw_nodes(rows: &mut Rows<'_, '_>, area: Rect, nodes: &[Node]) {
-    let name = NODE_NAME + usize::from(area.width.saturating_sub(NODES_COLUMNS));
-    let row = |first: &str, state: &str, numbers: [&str; 3]| {
-        let [syncs, written, records] = numbers;
-        let (first, state) = (left(first, name), left(state, 13));
-        format!("{first} {state} {} {} {}", right(syncs, 5), right(written, 7), right(records, 5))
+    let more = usize::from(area.width.saturating_sub(NODES_COLUMNS));
+    let records_columns = if more >= RECORDS_COLUMNS { RECORDS_COLUMNS } else { 0 };
+    let name = NODE_NAME + more - records_columns;
+    let row = |first: &str, state: &str, numbers: [&str; 4]| {
+        let [syncs, written, free, records] = numbers;
+        let (first, state, records) = (left(first, name), left(state, 11), right(records, records_columns));
+        format!("{first} {state} {} {} {}{records}", right(syncs, 5), right(written, 7), right(free, 7))
     };
-    let titles = row("NODE", "STATE", ["SYN/S", "B/DAY", "RECS"]);
+    let titles = row("NODE", "STATE", ["SYN/S", "B/DAY", "FREE", "RECS"]);
     rows.part(Rect { height: 1, ..area }, &titles, HEADING);
     let room = usize::from(area.height.saturating_sub(1));
     // The last line says how many more there are.
@@ -152,7 +157,8 @@ fn draw_nodes(rows: &mut Rows<'_, '_>, area: Rect, nodes: &[Node]) {
             None => {
                 let pace = node.syncs.map_or_else(|| "-".to_owned(), |syncs| format!("{syncs:.1}"));
                 let written = node.written.map_or_else(|| "-".to_owned(), |bytes| status::bytes(bytes as u64));
-                row(&node.name, &node.state, [&pace, &written, &count(node.records)])
+                let free = node.free.map_or_else(|| "-".to_owned(), status::bytes);
+                row(&node.name, &node.state, [&pace, &written, &free, &count(node.records)])
             }
         };
         rows.part(Rect { y, height: 1, ..area }, &text, if node.is_well { Style::new() } else { BAD });

@@ -17,7 +17,7 @@ fn node(name: &str, reason: &str) -> NodeStatus {
     let state = if reason.is_empty() { "disponible" } else { "solo lectura" };
     serde_json::from_value(json!({
         "name": name, "ip": "127.0.0.1", "port": 1, "id": "", "dialect": "framed", "state": state, "since": "",
-        "records": 1_234_567, "bytes": 0, "syncs": 7, "written": 0, "writable": reason.is_empty(), "reason": reason,
+        "records": 1_234_567, "bytes": 0, "syncs": 7, "written": 0, "free": 64_000_000_000_u64, "writable": reason.is_empty(), "reason": reason,
         "in_flight": 0, "acked": 0, "sync": "always", "ping_ms": null, "icmp": null,
     }))
     .unwrap()
@@ -104,10 +104,10 @@ fn all_of_it_stands_on_a_screen_of_80_by_24() {
     let top = [
         "acopio  cluster taller  heads 1 of 1  data nodes 2, 1 away  copies 2  up 2h",
         "12.2 messages/s, 11.5 over ten seconds  4 in flight  0 refused  3 clients",
-        "NODE      STATE         SYN/S   B/DAY  RECS SOURCE      LAST           AGE EVERY",
+        "NODE      STATE       SYN/S   B/DAY    FREE SOURCE      LAST           AGE EVERY",
         "data2     away since 2026-11-21T04:11:00Z   pozo        nivel \\u{1b}… 120m  0.5s",
-        "data3     solo lectura      -       -  1.2M horno       temp=85C        3s  0.5s",
-        "data1     disponible      3.2  4.7GiB  1.2M esp7        temp=21.4C h…   2s  0.5s",
+        "data3     solo lectu…     -       - 59.6GiB horno       temp=85C        3s  0.5s",
+        "data1     disponible    3.2  4.7GiB 59.6GiB esp7        temp=21.4C h…   2s  0.5s",
     ];
     assert_eq!(lines[..6], top);
     assert!(lines[6].ends_with("temp=21 価…   1s  0.5s") || lines[6].ends_with("  1s  0.5s"), "{}", lines[6]);
@@ -128,6 +128,7 @@ fn all_of_it_stands_on_a_screen_of_80_by_24() {
 fn a_larger_screen_shows_more() {
     let lines = drawn(&told(), &View::default(), 120, 40);
     assert!(lines[3].contains("nivel \\u{1b}[2J\\u{202e}3  "), "{}", lines[3]);
+    assert!(lines[2].contains("   FREE  RECS SOURCE") && lines[5].contains(" 59.6GiB  1.2M esp7"), "{lines:?}");
     let silent = lines.iter().position(|line| line == "silent for three of their periods: 1 of 4 sources, pozo");
     assert_eq!(silent, Some(37), "{lines:?}");
     assert_eq!(lines[38], "out of range: 1 of 4 sources, horno");

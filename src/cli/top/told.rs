@@ -38,6 +38,8 @@ pub(super) struct Node {
     pub(super) syncs: Option<f64>,
     /// Bytes a day.
     pub(super) written: Option<f64>,
+    /// Bytes that its disk has left.
+    pub(super) free: Option<u64>,
     pub(super) records: u64,
 }
 
@@ -149,6 +151,7 @@ impl Node {
             away_since: None,
             syncs: syncs.get(&node.name).copied(),
             written: cluster.written_per_day.get(&node.name).copied(),
+            free: node.free,
             records: node.records,
         }
     }

@@ -171,6 +171,11 @@ impl<S: Storage> Log<S> {
         Ok(())
     }
 
+    /// Bytes that may still be written to the disk, if it tells.
+    pub(crate) fn free(&self) -> Option<u64> {
+        self.storage.room().ok().map(|room| room.bytes)
+    }
+
     /// Whether a full disk has room again, and goes on if so.
     fn has_room(&mut self) -> bool {
         let room = |room: Room| room.bytes >= DISK_RESUME_BYTES_MIN && room.files != Some(0);

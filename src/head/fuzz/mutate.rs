@@ -35,7 +35,7 @@ fn text(text: &str) -> Vec<u8> {
 
 /// A Register of this identity and name.
 pub(crate) fn register(node: u64, name: &str) -> Vec<u8> {
-    let report = [&[1][..], &[0; 32], &text("")].concat();
+    let report = [&[1][..], &[0; 40], &text("")].concat();
     frame(0x10, &[&node.to_be_bytes(), &[0xff; 8], &[0], &text(name), &text("acopio"), &[0], &report])
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn of_node() -> Vec<Vec<u8>> {
         frame(0x1a, &[&[0], &gone, &held(3, 4, 1), &held(3, 5, 2), &held(4, 0, 0), &held(4, 1, 3)]),
         roster([2, 2, 2], 1, &members[..2]),
         roster([3, 2, 2], 2, &members),
-        frame(0x14, &[&[1], &[0; 32], &none]),
+        frame(0x14, &[&[1], &[0; 40], &none]),
         frame(0x12, &[&1_u64.to_be_bytes(), &[0]]),
         frame(0x1a, &[&[0], &none, &held(3, 6, 1)]),
         frame(0x1c, &[&1_u32.to_be_bytes(), &[0; 8], &0_u32.to_be_bytes(), &9_u32.to_be_bytes()]),

@@ -380,14 +380,15 @@
     const nodes = [...report.nodes].sort((a, b) => a.name.localeCompare(b.name));
     const away = report.members_away.map((node) => el('tr', { class: 'bad' },
       el('td', null, node.name), el('td', null, 'no disponible'), el('td', null, since(node.since)),
-      el('td', { class: 'n' }, '–'), el('td', { class: 'n' }, '–'), el('td', { class: 'n' }, '–')));
+      ...Array.from({ length: 4 }, () => el('td', { class: 'n' }, '–'))));
     byId('nodes').replaceChildren(...nodes.map((node) => el('tr', { class: node.state === 'disponible' ? null : 'bad' },
       el('td', null, node.name),
       el('td', null, node.state + (node.reason ? ': ' + node.reason : '')),
       el('td', null, since(node.since)),
       el('td', { class: 'n' }, String(node.records)),
       el('td', { class: 'n' }, bytes(node.bytes)),
-      el('td', { class: 'n' }, bytes((status.written_per_day || {})[node.name])))), ...away);
+      el('td', { class: 'n' }, bytes((status.written_per_day || {})[node.name])),
+      el('td', { class: 'n' }, bytes(node.free)))), ...away);
     byId('copies').textContent = report.replicas + (report.replicas === 1 ? ' copy' : ' copies') + ' of each message, at least ' +
       report.copies_min + '; ' + (report.short_of_copies ? report.short_of_copies + ' records are short of copies.' : 'none is short of copies.');
   }

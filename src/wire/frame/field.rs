@@ -18,7 +18,7 @@ use crate::wire::source::SourceName;
 
 pub(super) type Result<T = (), E = FrameError> = std::result::Result<T, E>;
 
-/// Stands for no identity.
+/// Stands for no identity, and for a number that nobody knows.
 const NOBODY: u64 = u64::MAX;
 
 /// A value as it stands in a frame.
@@ -190,7 +190,7 @@ choice!(Holder { Node, Cluster }, FrameError::Holder);
 sequence!(Knock { holder, hint, nonce });
 list!(NodeId, REPLICAS_MAX, counted in u8);
 choice!(SyncMode { Always, Interval, Never }, FrameError::Sync);
-sequence!(NodeReport { writable, records, bytes, syncs, written, reason });
+sequence!(NodeReport { writable, records, bytes, syncs, written, free, reason });
 sequence!(Refusal { code, retry, text });
 sequence!(RecordId { time_ns, incarnation }, check_id);
 sequence!(LedgerId { incarnation, number }, check_ledger);
@@ -286,6 +286,17 @@ macro_rules! identities {
 }
 
 identities!(ClientId, NodeId);
+
+/// A number that may not be known.
+impl Field for Option<u64> {
+    fn put(&self, out: &mut BytesMut) -> Result {
+        self.unwrap_or(NOBODY).put(out)
+    }
+
+    fn take(fields: &mut Fields<'_>) -> Result<Self> {
+        u64::take(fields).map(|number| (number != NOBODY).then_some(number))
+    }
+}
 
 impl Field for SourceName {
     fn put(&self, out: &mut BytesMut) -> Result {

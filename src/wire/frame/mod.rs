@@ -97,6 +97,8 @@ pub struct NodeReport {
     pub syncs: u64,
     /// Bytes it wrote to its disk since it started.
     pub written: u64,
+    /// Bytes that may still be written to its disk, if the disk tells.
+    pub free: Option<u64>,
     /// Why it is not writable, or empty.
     pub reason: String,
 }

@@ -327,9 +327,18 @@ fn any_frame() -> impl Strategy<Value = Frame> {
     let text = || "\\PC{0,40}";
     let refusal = move || (code(), any::<bool>(), text()).prop_map(|(code, retry, text)| Refusal { code, text, retry });
     let report = move || {
-        (any::<bool>(), any::<[u64; 4]>(), text()).prop_map(|(writable, [records, bytes, syncs, written], reason)| {
-            NodeReport { writable, records, bytes, syncs, written, reason }
-        })
+        let free = prop::option::of(0..u64::MAX);
+        (any::<bool>(), any::<[u64; 4]>(), free, text()).prop_map(
+            |(writable, [records, bytes, syncs, written], free, reason)| NodeReport {
+                writable,
+                records,
+                bytes,
+                syncs,
+                written,
+                free,
+                reason,
+            },
+        )
     };
     let copies = prop::collection::vec(text(), 0..=REPLICAS_MAX);
     prop_oneof![
