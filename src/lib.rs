@@ -17,7 +17,7 @@
 //! # The modules
 //!
 //! `wire` imports nobody: no socket, no clock, no file. `head`, `data` and `client` speak it and never import each other;
-//! `net`, `clock`, `daily`, `lock`, `files` and `printable` are the small things they share. `web`, `device`, `broker` and
+//! `net`, `tokens`, `reload`, `clock`, `daily`, `lock`, `files` and `printable` are the small things they share. `web`, `device`, `broker` and
 //! `collect` use the client library alone; `overview` is what heads say together. `check` reads what data nodes wrote, offline; `cluster` runs whole clusters on one
 //! machine, as processes or in containers. `cli` is the command line: nothing else reads flags or the environment.
 //! `ARCHITECTURE.md`, `docs/wire.md`, `docs/data-log.md` and `docs/logs.md` are the pages beside this one.
