@@ -68,7 +68,7 @@ fn knocking() -> Session {
     let said = Said { peer: Nonce(nonce), head, cluster: "acopio", frame: &register, channel: None };
     let proof = key.prove(Side::Peer, &said).0;
     let mut parts = vec![b"peticion acopio/2\n".to_vec(), b"dataNode\n".to_vec()];
-    parts.extend([frame(0x28, &[&[0], &nonce]), register.clone(), frame(0x2a, &[&proof])]);
+    parts.extend([frame(0x28, &[&[0], &key.hint().0, &nonce]), register.clone(), frame(0x2a, &[&proof])]);
     parts.extend(mutate::of_node());
     Session { name: KNOCKS, parts }
 }
