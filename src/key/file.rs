@@ -147,6 +147,7 @@ pub(crate) struct NodeKey {
 
 impl NodeKey {
     /// That stays.
+    #[cfg(feature = "simulation")]
     pub(crate) fn fixed(key: PeerKey) -> Self {
         Self { last: Arc::new(Mutex::new(key)), from: None }
     }
