@@ -144,13 +144,15 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
     let shown = CancellationToken::new();
     let ways_shown = tail::show_ways(members.clone(), screen.clone(), Arc::clone(&ways), shown.clone());
     let ways_shown = tokio::task::spawn_local(ways_shown);
+    // Held to the end: a page whose state is over ends by itself, before it is its turn.
+    let mut page = Page { state, ordered };
     let started = start(&settings.plan, &members, &shared, &mut groups, &shutdown).await;
     if matches!(started, Ok(true)) {
         introduce(&settings, &members, &shared);
         if let Some(path) = new_key {
             screen.say(of_a_new_one(&path));
         }
-        attend(&settings, &control, &ways, Page { state, ordered }, &shutdown).await;
+        attend(&settings, &control, &ways, &mut page, &shutdown).await;
     }
     let devices = if settings.plan.devices.is_some() { "devices, " } else { "" };
     let topics = if settings.plan.brokers { "the topics, then " } else { "" };
@@ -194,7 +196,7 @@ async fn attend(
     settings: &Settings,
     control: &Rc<Control>,
     ways: &Arc<Mutex<Ways>>,
-    mut page: Page,
+    page: &mut Page,
     shutdown: &CancellationToken,
 ) {
     let shared = control.shared();

@@ -85,9 +85,9 @@ fn said(gate: &Gate, tokens: &Tokens, packets: &[Vec<u8>]) -> (Came, Option<End>
 }
 
 /// Who knocked, with which nonce, and as whom.
-fn without_hint((knock, register): &(Frame, Frame)) -> (Option<(Holder, Nonce)>, &Frame) {
-    let knocked = if let Frame::Knock(knock) = knock { Some((knock.holder, knock.nonce)) } else { None };
-    (knocked, register)
+fn without_hint(proved: &(Frame, Frame)) -> (Option<(Holder, Nonce)>, &Frame) {
+    let knocked = if let Frame::Knock(knock) = &proved.0 { Some((knock.holder, knock.nonce)) } else { None };
+    (knocked, &proved.1)
 }
 
 /// Tells which execution it was, if it panics.
