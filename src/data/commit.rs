@@ -325,6 +325,15 @@ impl Commit {
         }
     }
 
+    /// What was added behind Puts that are not kept is not kept either: entries of a ledger would stand behind others that were
+    /// never there, and who starts again would promise those.
+    fn refuse_waiting(&self, verdict: &Verdict) {
+        let (marks, last) = self.filling.borrow_mut().take_puts();
+        self.tell(&marks, verdict);
+        self.settled.set(self.settled.get().max(last));
+        self.room.notify_waiters();
+    }
+
     /// The log failed for good: the sessions leave their heads.
     fn poison(&self, error: LogError) -> LogError {
         self.poisoned.replace(Some(error.clone()));
@@ -463,6 +472,9 @@ where
         commit.tell(&done.lines.marks, &verdict);
         // A buffer that held notes alone says nothing of Puts.
         commit.settled.set(commit.settled.get().max(done.lines.last));
+        if matches!(verdict, Verdict::NotKept(_)) {
+            commit.refuse_waiting(&verdict);
+        }
         commit.progress.notify_waiters();
         if let Verdict::NotKept(error @ LogError::Poisoned { .. }) = verdict {
             return Err(commit.poison(error));

@@ -52,6 +52,43 @@ async fn a_disk_with_room_again_is_found_however_much_is_refused_meanwhile() {
     run(&commit, writer, &executor, test).await.unwrap();
 }
 
+/// Notes which Puts are kept.
+#[derive(Default)]
+struct Told(RefCell<Vec<(u64, bool)>>);
+
+impl Sender for Told {
+    fn settled(&self, first: u64, last: u64, verdict: &Verdict) {
+        self.0.borrow_mut().extend((first..=last).map(|n| (n, matches!(verdict, Verdict::Kept))));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_behind_a_refused_batch_is_refused_too() {
+    let disk = SimDisk::default();
+    let (commit, writer) = front(&disk, 4_000);
+    let told = Rc::new(Told::default());
+    let session = commit.enter(Rc::clone(&told) as Rc<dyn Sender>);
+    let executor = Executor::Inline(Latency(Arc::new(|| Duration::from_secs(1))));
+    let test = async {
+        disk.faults(|faults| faults.capacity = Some(0));
+        add(&commit, session, 1, b"refused");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        // In the other buffer, which will be written where the disk has room again.
+        add(&commit, session, 2, b"behind it");
+        commit.note("a note\n", true);
+        commit.until_settled(1).await;
+        disk.faults(|faults| faults.capacity = None);
+        commit.until_noted().await;
+        commit.look().await;
+        add(&commit, session, 3, b"kept");
+        commit.until_settled(3).await;
+        assert_eq!(*told.0.borrow(), [(1, false), (2, false), (3, true)]);
+        let text = String::from_utf8(disk.contents("data.txt")).unwrap();
+        assert!(!text.contains("behind") && text.contains("kept"), "{text}");
+    };
+    run(&commit, writer, &executor, test).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn files_that_are_moved_while_nothing_is_written_are_missed_in_time_and_welcome_back() {
     let disk = SimDisk::default();

@@ -69,6 +69,13 @@ impl Lines {
         self.notes.urgent = false;
     }
 
+    /// Leaves the notes alone; answers whose Puts these were, and the serial of the last.
+    pub(super) fn take_puts(&mut self) -> (Vec<Mark>, u64) {
+        self.bytes.clear();
+        self.summary.clear();
+        (std::mem::take(&mut self.marks), self.last)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.bytes.is_empty() && self.notes.text.is_empty()
     }
