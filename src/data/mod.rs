@@ -35,6 +35,7 @@ mod rot;
 pub(crate) mod scan;
 pub(crate) mod scans;
 pub(crate) mod segments;
+mod sender;
 mod session;
 pub(crate) mod sidecar;
 pub(crate) mod sources;

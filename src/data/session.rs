@@ -2,8 +2,7 @@
 //!
 //! The records go to [`super::commit`], what is promised of them to [`super::desk`]; this file moves frames.
 
-use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,27 +13,25 @@ use rand::rngs::SmallRng;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::commit::{PutNumber, Sender, Verdict};
-use super::current::LogError;
-use super::desk::Desk;
+use super::commit::{PutNumber, Sender};
 use super::entries::Wanted;
 use super::feed::{Feed, Place};
-use super::log::SyncPolicy;
 use super::membership::Doubt;
 use super::node::Node;
 use super::query::Query;
 use super::record::Fields;
 use super::scan::ScanError;
+use super::sender::{HeadSender, Late, Taken, refusal, sync_mode};
 use super::sources::Heard;
 use crate::key::file::NodeKey;
 use crate::ledger::frames;
-use crate::ledger::kept::{NotTaken, Put};
+use crate::ledger::kept::Put;
 use crate::limits;
 use crate::net::framed::{self, Ended};
 use crate::net::{Backoff, Outbox, ReadHalf, Stream, Turn, proof, read_some};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::filter::SourceFilter;
-use crate::wire::frame::{self, Frame, NodeReport, SourceCount, SyncMode};
+use crate::wire::frame::{self, Frame, NodeReport, SourceCount};
 use crate::wire::ledger::{Incarnation, LedgerId};
 use crate::wire::source::SourceName;
 use crate::wire::text::FRAMED_NODE_OPENING;
@@ -47,152 +44,6 @@ const fn remedy(ended: &Ended) -> &'static str {
         Ended::Closed => "; see its log for the cause",
         Ended::Silent(_) => "; see that it runs and can be reached",
         _ => "",
-    }
-}
-
-/// A Put that was taken and is not settled.
-struct Taken {
-    number: u64,
-    ledger: LedgerId,
-    entries: Range<u32>,
-}
-
-/// A Put that was not taken.
-struct Late {
-    number: u64,
-    code: Code,
-    why: String,
-}
-
-struct HeadSender {
-    outbox: Rc<Outbox>,
-    desk: Rc<Desk>,
-    /// Puts under way: no more than the window.
-    taken: RefCell<VecDeque<Taken>>,
-    /// The last Put that was answered.
-    answered: Cell<u64>,
-    /// Puts that wait for their turn to be refused: no more than the window.
-    late: RefCell<VecDeque<Late>>,
-    /// When the head was heard last.
-    heard: Cell<Instant>,
-    sync: SyncMode,
-    /// Under which incarnations the head writes here.
-    incarnations: RefCell<BTreeSet<Incarnation>>,
-    /// Up to which version the head has heard what this node keeps; none before it has heard anything.
-    told: Cell<Option<u64>>,
-    /// Which version of the roster the head has heard; none if it is to hear that what it told is noted.
-    roster_told: Cell<Option<u64>>,
-    /// The last Flush that is not answered.
-    flush: Cell<Option<u64>>,
-}
-
-impl HeadSender {
-    fn new(desk: &Rc<Desk>, sync: SyncPolicy) -> Self {
-        Self {
-            outbox: Rc::default(),
-            desk: Rc::clone(desk),
-            taken: RefCell::default(),
-            answered: Cell::new(0),
-            late: RefCell::default(),
-            heard: Cell::new(Instant::now()),
-            sync: sync_mode(sync),
-            incarnations: RefCell::default(),
-            told: Cell::new(None),
-            roster_told: Cell::new(None),
-            flush: Cell::new(None),
-        }
-    }
-
-    /// Refuses a Put once all before it are answered.
-    fn refuse(&self, late: Late) {
-        self.late.borrow_mut().push_back(late);
-        self.refuse_next();
-    }
-
-    fn refuse_next(&self) {
-        let next = || self.late.borrow_mut().pop_front_if(|late| late.number == self.answered.get() + 1);
-        while let Some(Late { number, code, why }) = next() {
-            self.answered.set(number);
-            self.outbox.answer(|out| frame::put_refused(out, number, code, &why));
-        }
-    }
-
-    /// Says what is news of the ledgers, if all that it follows from is synced.
-    fn tell_news(&self) -> Result<(), Ended> {
-        if !self.desk.is_ready() {
-            return Ok(());
-        }
-        let (reports, version) = self.desk.news(self.told.get());
-        let first = self.told.replace(Some(version)).is_none();
-        let mut sent = Ok(());
-        for frame in frames::holds(reports, first) {
-            sent = sent.and_then(|()| self.outbox.with(|out| frame.encode(out)));
-        }
-        let rosters = Some(self.desk.rosters());
-        if self.roster_told.replace(rosters) != rosters {
-            let roster = Frame::Roster(frames::roster(self.desk.kept().roster()));
-            sent = sent.and_then(|()| self.outbox.with(|out| roster.encode(out)));
-        }
-        if let Some(round) = self.flush.take() {
-            sent = sent.and_then(|()| self.outbox.with(|out| Frame::Flushed(round).encode(out)));
-        }
-        sent.map_err(|error| Ended::Refused(error.refusal()))
-    }
-
-    /// Whether there is something that the head has to hear at once.
-    fn has_news(&self) -> bool {
-        let behind = self.told.get().is_none_or(|told| told < self.desk.loud()) || self.flush.get().is_some();
-        (behind || self.roster_told.get() != Some(self.desk.rosters())) && self.desk.is_ready()
-    }
-}
-
-/// Why a Put is refused.
-fn refusal(why: NotTaken) -> (Code, String) {
-    match why {
-        NotTaken::Known => (Code::LedgerKnown, "this ledger is known here already".to_owned()),
-        other => (Code::LedgerOver, format!("the ledger is over here: {other:?}")),
-    }
-}
-
-impl Sender for HeadSender {
-    fn settled(&self, first: u64, last: u64, verdict: &Verdict) {
-        let mut acked = None;
-        for number in first..=last {
-            let Some(taken) = self.taken.borrow_mut().pop_front() else { break };
-            debug_assert_eq!(taken.number, number);
-            let refused = match verdict {
-                Verdict::Kept if self.desk.committed(taken.ledger, taken.entries) => None,
-                Verdict::Kept => Some((Code::LedgerOver, "the ledger is over here".to_owned())),
-                Verdict::NotKept(error) => {
-                    self.desk.refused(taken.ledger);
-                    let code = if matches!(error, LogError::Full { .. }) { Code::DiskFull } else { Code::Storage };
-                    Some((code, error.to_string()))
-                }
-            };
-            match refused {
-                None => acked = Some(number),
-                Some((code, why)) => {
-                    if let Some(acked) = acked.take() {
-                        self.outbox.answer(|out| frame::put_ack(out, acked, self.sync));
-                    }
-                    self.outbox.answer(|out| frame::put_refused(out, number, code, &why));
-                }
-            }
-        }
-        if let Some(acked) = acked {
-            self.outbox.answer(|out| frame::put_ack(out, acked, self.sync));
-        }
-        self.answered.set(last);
-        self.refuse_next();
-    }
-}
-
-/// The promise that an acknowledgement makes under this policy.
-const fn sync_mode(policy: SyncPolicy) -> SyncMode {
-    match policy {
-        SyncPolicy::Always => SyncMode::Always,
-        SyncPolicy::Every(_) => SyncMode::Interval,
-        SyncPolicy::Never => SyncMode::Never,
     }
 }
 

@@ -400,6 +400,21 @@ mod tests {
     }
 
     #[test]
+    fn a_crash_leaves_no_identities_without_the_copies_that_are_to_be() {
+        let record = Record { generation: Generation::FOUNDER, name: "data1".into() };
+        let founding = Founding { time_ns: 1, head: Incarnation(1) };
+        let note = roster(vec![(NodeId(1), record)], Some(Copies::founded(2, 1)), vec![founding]);
+        let text = header() + &of_notes(&[note]);
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        assert_eq!(lines.len(), 4);
+        for (count, is_founded) in [(1, false), (2, true), (3, true), (4, true)] {
+            let state = State::parse(lines[..count].concat().as_bytes()).unwrap();
+            let roster = &state.noted.roster;
+            assert_eq!((roster.is_empty(), roster.copies().is_some()), (!is_founded, is_founded), "{count} lines");
+        }
+    }
+
+    #[test]
     fn what_makes_no_sense_is_damaged() {
         for words in [
             "",

@@ -5,70 +5,19 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
-use std::path::PathBuf;
-use std::rc::{Rc, Weak};
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::rc::Rc;
 
 use tokio::time::{Instant, sleep};
 
+use super::grants::{Grant, Shown, denied, name_of, over};
 use super::guests::Exit;
 use super::state::Head;
 use crate::limits;
 use crate::reload::Watched;
-use crate::tokens::{Role, SecretHash, Token, Tokens, file, is_token_name};
+use crate::tokens::{Role, SecretHash, file};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::said::Who;
 use crate::wire::secret::Secret;
-
-/// Whom a head lets in as a client: everybody, unless tokens or certificates are asked for.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Admits {
-    /// The file of tokens, and what it said at the start.
-    pub(crate) tokens: Option<(PathBuf, Tokens)>,
-    /// Clients may show a certificate in place of a token.
-    pub(crate) certificates: bool,
-    /// Secrets are taken from other machines, too, over plain TCP.
-    pub(crate) in_the_clear: bool,
-    /// Nobody from another machine is let in over plain TCP.
-    pub(crate) tls_alone: bool,
-}
-
-impl Admits {
-    /// Whether something is asked of clients.
-    const fn asks(&self) -> bool {
-        self.tokens.is_some() || self.certificates
-    }
-}
-
-/// How it is known which token a connection has.
-#[derive(Clone, Debug)]
-enum Shown {
-    Secret(SecretHash),
-    /// A certificate with this name.
-    Certificate(String),
-    From(IpAddr),
-}
-
-impl Shown {
-    fn token(&self, tokens: &Tokens) -> Option<Arc<Token>> {
-        match self {
-            Self::Secret(hash) => tokens.of_secret(hash),
-            Self::Certificate(name) => {
-                Some(tokens.of_name(name).unwrap_or_else(|| Arc::new(Token::of_certificate(name))))
-            }
-            Self::From(ip) => tokens.of_address(*ip),
-        }
-    }
-}
-
-/// What a connection was let in with.
-#[derive(Clone, Debug)]
-pub(crate) struct Grant {
-    shown: Shown,
-    token: Arc<Token>,
-}
 
 impl Exit {
     /// Whether the peer was let in with a token.
@@ -89,15 +38,7 @@ impl Exit {
     /// # Errors
     /// As [`may`](Self::may).
     pub(crate) fn may_one_of(&self, roles: &[Role]) -> Result<(), Refusal> {
-        let grant = self.grant.borrow();
-        match &*grant {
-            Some(Grant { token, .. }) if !roles.iter().any(|role| token.may(*role)) => {
-                let words: Vec<String> = roles.iter().map(ToString::to_string).collect();
-                let (name, role) = (&token.name, words.join(" or "));
-                Err(denied(format!("the token {name} has not the role {role} that this needs; take another token")))
-            }
-            _ => Ok(()),
-        }
+        self.grant.borrow().as_ref().map_or(Ok(()), |grant| grant.may_one_of(roles))
     }
 
     /// Whether the peer may write as this source, or as all of this group.
@@ -105,31 +46,17 @@ impl Exit {
     /// # Errors
     /// As [`may`](Self::may).
     pub(crate) fn may_write_as(&self, who: Option<Who>) -> Result<(), Refusal> {
-        let grant = self.grant.borrow();
-        match &*grant {
-            Some(Grant { token, .. }) if !token.may_write_as(who) => {
-                let name = &token.name;
-                let may = token.sources.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                let who = who.map_or_else(|| "without a name".to_owned(), |who| format!("as {who}"));
-                let mut may = may;
-                may.truncate(may.floor_char_boundary(limits::TEXT_BYTES_MAX / 2));
-                Err(denied(format!("the token {name} does not let write {who}; write as one of: {may}")))
-            }
-            _ => Ok(()),
-        }
+        self.grant.borrow().as_ref().map_or(Ok(()), |grant| grant.may_write_as(who))
     }
 
     /// The name of its token or certificate, and what that lets it do.
     pub(super) fn bearer(&self) -> Option<(String, String)> {
-        let grant = self.grant.borrow();
-        let token = &grant.as_ref()?.token;
-        let roles: Vec<_> = token.roles.iter().map(ToString::to_string).collect();
-        Some((token.name.clone(), roles.join(",")))
+        self.grant.borrow().as_ref().map(Grant::bearer)
     }
 
     /// Messages a second of all who have its token.
     pub(super) fn rate(&self) -> Option<u32> {
-        self.grant.borrow().as_ref()?.token.rate.map(NonZeroU32::get)
+        self.grant.borrow().as_ref()?.rate()
     }
 }
 
@@ -179,7 +106,7 @@ impl Head {
         };
         match shown.token(&tokens) {
             Some(token) if token.is_over(self.config.clock.now()) => Err(over(&token)),
-            Some(token) => Ok(Grant { shown, token }),
+            Some(token) => Ok(Grant::new(shown, token)),
             None if secret.is_some() => {
                 self.tries.borrow_mut().wrong(ip, Instant::now());
                 Err(denied(WRONG.to_owned()))
@@ -197,7 +124,7 @@ impl Head {
         self.bearers.borrow_mut().retain(|bearer| {
             let Some(exit) = bearer.upgrade() else { return false };
             let Some(grant) = exit.grant.borrow().clone() else { return false };
-            match still(&grant, &tokens, now) {
+            match grant.still(&tokens, now) {
                 Ok(grant) => {
                     exit.grant.replace(Some(grant));
                     true
@@ -212,18 +139,6 @@ impl Head {
     }
 }
 
-/// Connections that were let in with a token.
-pub(super) type Bearers = Vec<Weak<Exit>>;
-
-/// What a connection may do by the tokens of now.
-fn still(grant: &Grant, tokens: &Tokens, now: SystemTime) -> Result<Grant, Refusal> {
-    match grant.shown.token(tokens) {
-        Some(token) if token.is_over(now) => Err(over(&token)),
-        Some(token) => Ok(Grant { token, ..grant.clone() }),
-        None => Err(denied(format!("the token {} is revoked; ask for another one", grant.token.name))),
-    }
-}
-
 const HOW: &str =
     "give the command --token-file FILE, or say token=SECRET behind the name; 'acopio token new' makes one";
 const HOW_CERTIFICATE: &str =
@@ -232,23 +147,6 @@ const WRONG: &str = "this head knows no such token: it is wrong or revoked; ask 
 const IN_THE_CLEAR: &str = "this head takes tokens from its own machine alone, for one that crosses a network in the clear can be \
     read there; have this one revoked, and connect with --ca FILE if the head has a certificate, or start it with \
     --tokens-in-the-clear if the network is to be trusted";
-
-/// What a client is called by the names in its certificate.
-fn name_of(names: &[String]) -> Result<String, Refusal> {
-    let name = names.iter().find(|name| is_token_name(name)).cloned();
-    name.ok_or_else(|| {
-        denied("the certificate has no name that is a word; make one with 'acopio cert --name'".to_owned())
-    })
-}
-
-fn denied(text: String) -> Refusal {
-    Refusal::new(Code::Denied, text)
-}
-
-fn over(token: &Token) -> Refusal {
-    let until = token.until.as_ref().map(ToString::to_string).unwrap_or_default();
-    denied(format!("the token {} was good until {until}; ask for another one", token.name))
-}
 
 /// Reads the file of tokens whenever it changes and at SIGHUP, until the head is dropped.
 pub(crate) async fn follow(head: Rc<Head>) {

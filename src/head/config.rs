@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::admission::Admits;
 use super::gate::Gate;
+use super::grants::Admits;
 use super::guests::Rules;
 use super::marks::Records;
 use super::shares::Share;

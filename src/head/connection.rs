@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::alarms::Log;
 use super::guests::{Exit, Newcomer};
+use super::parting::{part, too_slow};
 use super::places::Place;
 use super::registered::word;
 use super::secured::secure;
@@ -315,23 +316,4 @@ fn tried<'a>(
 
 fn full(refusal: Refusal) -> Vec<u8> {
     text::lleno(&refusal).into_bytes()
-}
-
-pub(super) fn too_slow() -> Vec<u8> {
-    let cause = format!("no handshake within {:?}", limits::HANDSHAKE_TIME_MAX);
-    (text::error_line(cause, "say 'peticion' first") + "\n").into_bytes()
-}
-
-/// Says the last words and lets the peer read them: a close with unread input would take them away.
-pub(super) async fn part(read_half: &mut ReadHalf<'_>, write_half: &mut WriteHalf<'_>, words: &[u8]) {
-    let farewell = async {
-        write_half.write_all(words).await?;
-        write_half.shutdown().await?;
-        let mut rest = [0_u8; 4096];
-        while read_half.read(&mut rest).await? > 0 {}
-        std::io::Result::Ok(())
-    };
-    if let Ok(Err(error)) = timeout(limits::CLOSE_TIME_MAX, farewell).await {
-        tracing::debug!("a refused peer left early: {error}");
-    }
 }

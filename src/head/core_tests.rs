@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::head::faults::Fault;
 use crate::wire::frame::MessagesBuilder;
-use crate::wire::ledger::NUMBER_END;
+use crate::wire::id::ClientId;
+use crate::wire::ledger::{NUMBER_END, NodeId, Place};
 
 const WINDOW: Window = Window { bytes: limits::NODE_WINDOW_BYTES_MAX, messages: 64 };
 const CLIENT: ClientId = ClientId(7);

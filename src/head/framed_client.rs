@@ -7,8 +7,9 @@ use bytes::BytesMut;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::alarms::Log;
-use super::core::{Author, Batch, Core, Origin};
+use super::core::Core;
 use super::drain::Asked;
+use super::effects::{Author, Batch, Origin};
 use super::flow::{Flow, LastWords, drive};
 use super::gate::{Awaited, Claim};
 use super::guests::{Exit, Newcomer};

@@ -6,15 +6,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::admission::Grant;
 use super::flow::stopping;
+use super::grants::Grant;
 use super::visits::Visitor;
 use crate::limits;
 use crate::net::{self, Read, ReadHalf};
@@ -156,6 +156,9 @@ impl Exit {
         sleep(limits::PLACE_LEAVE_TIME_MAX).await;
     }
 }
+
+/// Connections that were let in with a token.
+pub(super) type Bearers = Vec<Weak<Exit>>;
 
 /// Who has just shaken hands.
 #[derive(Clone, Copy, Debug)]

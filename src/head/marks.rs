@@ -1,20 +1,11 @@
-//! The tags of records at a head: it marks what it takes, and passes on no record that none of its cluster's heads took.
+//! The tags of records at a head: how a batch gets them, and what is wrong with a line of a data node. Pure.
 //!
-//! What a tag is, `key::record` says. Where a node is heard, its lines are looked at, for readers, for followers and for other nodes
-//! alike; what follows for a read or a copy is the business of `reads`, `follow` and `relay`.
-
-use std::rc::Rc;
+//! What a tag is, `key::record` says; when they are made and looked at, `tagging`.
 
 use bytes::{Bytes, BytesMut};
 
-use super::alarms::Log;
-use super::core::Batch;
-use super::registered::NodeEntry;
-use super::state::Head;
-use crate::key::file::{KeyFile, Keys};
+use super::effects::Batch;
 use crate::key::record::{Flaw, RecordCheck, RecordKey, Verdict};
-use crate::net::Turn;
-use crate::reload::Watched;
 use crate::wire::frame::{Tags, TagsBuilder};
 use crate::wire::id::RecordId;
 use crate::wire::ledger::Place;
@@ -67,7 +58,7 @@ pub(crate) struct Believed {
 
 /// Why a line is not passed on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Cause {
+pub(super) enum Cause {
     /// It is no record.
     Garbled,
     /// It is not believed.
@@ -76,7 +67,7 @@ enum Cause {
 
 impl Cause {
     /// For people: what is wrong, and what to do.
-    const fn words(self) -> &'static str {
+    pub(super) const fn words(self) -> &'static str {
         match self {
             Self::Garbled => "lines that are no records",
             Self::Flawed(Flaw::NoTag) => {
@@ -89,69 +80,8 @@ impl Cause {
     }
 }
 
-/// Reads the cluster's keys whenever their file changes and at SIGHUP, until the head is dropped. Who was let in stays.
-pub(super) async fn follow(head: Rc<Head>) {
-    let Some(path) = &head.config.key_file else { return };
-    let Some(mut watched) = Watched::new(vec![path.clone()]) else { return };
-    loop {
-        if watched.look().await {
-            match KeyFile::read_keys(path) {
-                Ok(keys) => head.take_keys(&keys),
-                Err(error) => tracing::warn!("{error}; the keys of before count"),
-            }
-        }
-    }
-}
-
-impl Head {
-    fn take_keys(&self, keys: &Keys) {
-        *self.config.gate.keys.borrow_mut() = keys.proofs().cloned().collect();
-        if let Some(records) = &mut *self.records.borrow_mut() {
-            records.key = keys.current.records();
-            records.check = records.check.clone().with_keys(keys.records());
-        }
-        let (also, former) = (keys.also.len(), keys.former.len());
-        tracing::info!("the cluster's key is read; beside it count {also} others, and {former} of before for records");
-    }
-
-    /// The tags of the records that a batch becomes there; none if this head has no key.
-    pub(super) fn tags(&self, batch: &Batch, place: Option<Place>) -> Tags {
-        match (&*self.records.borrow(), place) {
-            (Some(records), Some(place)) => self.marking.borrow_mut().tags(&records.key, batch, place),
-            _ => Tags::none(),
-        }
-    }
-
-    /// Looks at what a node sent of its records, and lets others have their turn meanwhile.
-    pub(super) async fn believe(&self, node: &NodeEntry, lines: Bytes, turn: &mut Turn) -> Believed {
-        let Some(records) = self.records.borrow().clone() else { return Believed { lines, ..Believed::default() } };
-        let mut refused = Refused::default();
-        let mut at = 0;
-        while let Some(rest) = lines.get(at..).filter(|rest| !rest.is_empty()) {
-            let len = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
-            let line = rest.get(..len).unwrap_or_default();
-            match look(&records.check, line) {
-                None => refused.keep(line),
-                Some((cause, unplaced)) => refused.leave_out(&lines, at, cause, unplaced),
-            }
-            at += len;
-            turn.spend(len).await;
-        }
-        let Some(cause) = refused.cause else { return Believed { lines, ..Believed::default() } };
-        let Refused { kept, count, unplaced, .. } = refused;
-        self.refused_records.set(self.refused_records.get() + u64::from(count));
-        node.refuses(count, cause.words());
-        self.say(
-            node.ip,
-            Log::Warn,
-            &format!("dataNode {}: it sends {}; they are passed on to nobody", node.name, cause.words()),
-        );
-        Believed { lines: kept.freeze(), refused: count, unplaced }
-    }
-}
-
 /// Why a line is not passed on, if so, and whether it stands in no ledger.
-fn look(check: &RecordCheck, line: &[u8]) -> Option<(Cause, bool)> {
+pub(super) fn look(check: &RecordCheck, line: &[u8]) -> Option<(Cause, bool)> {
     match record::decode(line.strip_suffix(b"\n").unwrap_or(line)) {
         Ok(record) => match check.look(&record) {
             Verdict::Proved | Verdict::Unproved => None,
@@ -163,22 +93,22 @@ fn look(check: &RecordCheck, line: &[u8]) -> Option<(Cause, bool)> {
 
 /// What was left out of some lines. Nothing is copied as long as that is nothing.
 #[derive(Default)]
-struct Refused {
-    kept: BytesMut,
-    count: u32,
+pub(super) struct Refused {
+    pub(super) kept: BytesMut,
+    pub(super) count: u32,
     /// Of the first one.
-    cause: Option<Cause>,
-    unplaced: bool,
+    pub(super) cause: Option<Cause>,
+    pub(super) unplaced: bool,
 }
 
 impl Refused {
-    fn keep(&mut self, line: &[u8]) {
+    pub(super) fn keep(&mut self, line: &[u8]) {
         if self.cause.is_some() {
             self.kept.extend_from_slice(line);
         }
     }
 
-    fn leave_out(&mut self, lines: &Bytes, at: usize, cause: Cause, unplaced: bool) {
+    pub(super) fn leave_out(&mut self, lines: &Bytes, at: usize, cause: Cause, unplaced: bool) {
         if self.cause.is_none() {
             self.kept.extend_from_slice(lines.get(..at).unwrap_or_default());
             self.cause = Some(cause);
@@ -191,7 +121,7 @@ impl Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::head::core::Origin;
+    use crate::head::effects::Origin;
     use crate::key::ClusterKey;
     use crate::wire::frame::MessagesBuilder;
     use crate::wire::id::ClientId;

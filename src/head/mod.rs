@@ -2,14 +2,15 @@
 //! kept.
 //!
 //! This page is the contents: [`run`] accepts, `connection` shakes hands, `text_client`, `framed_client`, `node` and
-//! `text_node` are the four kinds of session (`cutter`: text in batches, `names`: who has which name), `gate` says who has to prove what, `secured` who speaks TLS, `admission` which clients are let in and what they may do (`tokens`: the file that says it; `reload`: when it is read), `core` decides (`placement`: which ledger a batch goes to, `open`: one that is
+//! `text_node` are the four kinds of session (`cutter`: text in batches, `names`: who has which name), `gate` says who has to prove what, `secured` who speaks TLS, `admission` which clients are let in (`grants`: what a token lets do; `pacing`: how much each may send), `nodes` takes data nodes in, `core` decides (`placement`: which ledger a batch goes to, `open`: one that is
 //! written, `window`: how much a node may have), `heartbeat` watches, `registro` remembers, `access` writes down who did what, `status` tells. `reads` answers
 //! readers with what is there, put together by `merge`, and `follow` with what comes (`readers`: what they share). `cluster`
 //! is what this head has heard, `known` answers out of that, `rounds` carries out what is decided about it, `relay` passes
-//! copies on, `marks` makes the tags of records and checks them, `drain` lets nodes go; `said` tells what is wrong. A head keeps no messages: data nodes do.
+//! copies on, `tagging` makes the tags of records and checks them, `drain` lets nodes go; `said` tells what is wrong. A head keeps no messages: data nodes do.
 //!
 //! `state` is what all of them share. Its tables stand in files of their own, which know nothing of it: `alarms`, `cluster`,
-//! `book`, `drains`, `feeds`, `guests`, `live`, `pages`, `pulse`, `rates`, `relayed`, `shares`, `takeovers`, `tries`, `visits`.
+//! `book`, `drains`, `feeds`, `grants`, `guests`, `live`, `marks`, `pages`, `pulse`, `rates`, `refusals`, `relayed`, `shares`,
+//! `takeovers`, `visits`.
 
 mod access;
 mod admission;
@@ -24,6 +25,7 @@ mod cutter;
 mod devices;
 mod drain;
 mod drains;
+mod effects;
 mod faults;
 mod feeds;
 mod flow;
@@ -32,6 +34,7 @@ mod framed_client;
 #[cfg(test)]
 mod fuzz;
 mod gate;
+mod grants;
 mod guests;
 mod heartbeat;
 mod known;
@@ -41,14 +44,18 @@ pub(crate) mod merge;
 mod metrics;
 mod names;
 mod node;
+mod nodes;
 mod noted;
 mod open;
+mod pacing;
 mod pages;
+mod parting;
 mod places;
 mod pulse;
 mod rates;
 mod readers;
 mod reads;
+mod refusals;
 mod registered;
 pub(crate) mod registro;
 mod relay;
@@ -61,6 +68,7 @@ pub(crate) mod shelf;
 mod state;
 mod status;
 mod steady;
+mod tagging;
 mod takeovers;
 mod text_client;
 mod text_node;
@@ -80,10 +88,10 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 pub(crate) use access::ACCESS;
-pub(crate) use admission::Admits;
 pub(crate) use book::FILE as NAMES_FILE;
 pub(crate) use config::Config;
 pub(crate) use gate::Gate;
+pub(crate) use grants::Admits;
 pub(crate) use guests::Rules;
 pub(crate) use marks::Records;
 pub(crate) use shares::Share;
@@ -165,7 +173,7 @@ pub(crate) async fn run_on(
     chores.spawn_local(places::close_idle(Rc::clone(&head)));
     chores.spawn_local(names::follow(Rc::clone(&head)));
     chores.spawn_local(admission::follow(Rc::clone(&head)));
-    chores.spawn_local(marks::follow(Rc::clone(&head)));
+    chores.spawn_local(tagging::follow(Rc::clone(&head)));
     if let Some(certificates) = head.config.secured.clone() {
         chores.spawn_local(async move { certificates.follow().await });
     }

@@ -3,7 +3,9 @@
 //! A page is asked for only when there is room for it, so a reader that stops reading stops the pulling. Nobody else
 //! waits for it. [`super::merge`] puts the pages together, [`crate::ledger::reading`] knows how far the answer is complete.
 //! The decisions here are when to ask, when to wait and when to end. What comes later than the question is
-//! [`super::follow`]'s.
+//! [`super::follow`]'s; what the answer lacks, `lacks` says.
+
+mod lacks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,6 +13,8 @@ use std::rc::Rc;
 
 use bytes::BytesMut;
 use tokio::time::{Instant, sleep_until};
+
+use lacks::joined;
 
 use super::alarms::Log;
 use super::marks::Believed;
@@ -27,7 +31,7 @@ use crate::net::Outbox;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame};
 use crate::wire::id::RecordId;
-use crate::wire::ledger::{LedgerId, NodeId};
+use crate::wire::ledger::NodeId;
 use crate::wire::peer::missing_because;
 use crate::wire::text::Dialect;
 
@@ -350,47 +354,6 @@ impl Pull<'_> {
         }
     }
 
-    /// The nodes for want of which the answer can't be complete now: names, and why if they are there. Fewer than M may be
-    /// missing: the others have all that those acknowledged.
-    fn missing(&self, now: Instant) -> Vec<String> {
-        let (here, least) = (self.sources.len(), self.head.config.copies_min);
-        if (1..least).contains(&here) && self.head.heard(|heard| heard.roster().is_empty()) {
-            // A head that lost its folder, and a new node that is the first to come: of the others nobody has told it yet.
-            return vec![missing_because("dataNodes", &format!("a cluster begins with {least}, and {here} is here"))];
-        }
-        let answers = |node: NodeId| {
-            !self.doubted.contains_key(&node)
-                && self
-                    .sources
-                    .values()
-                    .any(|source| source.merged && source.node.id == Some(node) && !source.fails(now))
-        };
-        let unanswered: Vec<NodeId> = self.reading.unanswered().filter(|node| !answers(*node)).collect();
-        let least = self.head.heard(|heard| heard.roster().copies().map_or(1, Copies::read_least));
-        // Nobody waits for who is here and is not believed: it has said what it has.
-        if unanswered.len() < least || unanswered.iter().all(|node| self.doubted.contains_key(node)) {
-            return Vec::new();
-        }
-        let failing = |node: NodeId| self.sources.values().find(|source| source.node.id == Some(node));
-        let name = |node: NodeId| match failing(node) {
-            _ if self.doubted.contains_key(&node) => self.named(node),
-            Some(source) => {
-                let cause = if source.cause.is_empty() { "it gives no answer; see its log" } else { &source.cause };
-                missing_because(&source.node.name, cause)
-            }
-            None => self.head.name_of(node),
-        };
-        let mut names: Vec<String> = unanswered.into_iter().map(name).collect();
-        names.sort();
-        names
-    }
-
-    /// Whether somebody who would have to answer is out by now: nobody comes back as that. What has gone out was complete; what
-    /// has not is asked for anew, of the roster of now.
-    fn waits_in_vain(&self) -> bool {
-        self.head.heard(|heard| self.reading.unanswered().any(|node| !heard.roster().generation(node).counts()))
-    }
-
     /// Whether the read can go on with the nodes that are there; tells the reader when that changes.
     fn ready(&mut self, missing: &[String], now: Instant) -> Result<bool, Refusal> {
         let nobody = !self.sources.values().any(|source| source.merged);
@@ -545,61 +508,6 @@ impl Pull<'_> {
         }
     }
 
-    /// How a node is called whose answer lacks, and why if it is not believed.
-    fn named(&self, node: NodeId) -> String {
-        self.doubted.get(&node).cloned().unwrap_or_else(|| self.head.name_of(node))
-    }
-
-    /// Notes the nodes that promise entries that nobody has who is here.
-    fn note_lacking(&mut self) {
-        let lacking = self.head.heard(crate::ledger::heard::Heard::lacking);
-        let mut first = BTreeMap::<NodeId, (LedgerId, u32)>::new();
-        self.head.heard(|heard| {
-            for (ledger, range) in lacking.into_iter().take(limits::READ_LACKING_MAX) {
-                for node in heard.promisers(ledger) {
-                    first.entry(node).or_insert((ledger, range.start));
-                }
-            }
-        });
-        for (node, (ledger, entry)) in first {
-            let source = self.sources.values().find(|source| source.node.id == Some(node));
-            let reason = source.map(|source| source.node.report.borrow().reason.clone()).unwrap_or_default();
-            let cause = if reason.is_empty() {
-                format!(
-                    "lines of it are damaged or gone and no node that is here has them: entry {entry} of ledger {ledger} first; see its log"
-                )
-            } else {
-                reason
-            };
-            self.lacked.insert(missing_because(&self.head.name_of(node), &cause));
-        }
-    }
-
-    /// What the answer lacks, by now: nodes, and why.
-    fn lacks(&self) -> BTreeSet<String> {
-        let unread = self.head.unread().into_iter().map(|(name, _)| name);
-        let damaged = self.damaged.iter().map(|node| {
-            let why = match node.refused.get() {
-                0 => node.report.borrow().reason.clone(),
-                _ => node.refused_words(),
-            };
-            let cause = if why.is_empty() { "lines of it are damaged and left out; see its log" } else { &why };
-            missing_because(&node.name, cause)
-        });
-        self.skipped.iter().chain(&self.lacked).cloned().chain(unread).chain(damaged).collect()
-    }
-
-    /// Tells what goes out from here on lacks. Were this head lost, nobody else would know.
-    fn tell_lacks(&mut self) -> Result<(), Refusal> {
-        let lacks = self.lacks();
-        if !lacks.is_subset(&self.told_lacks) {
-            let told = Frame::Lacks { missing: joined(&lacks) };
-            self.outbox.with(|out| told.encode(out)).map_err(|error| error.refusal())?;
-            self.told_lacks = lacks;
-        }
-        Ok(())
-    }
-
     /// The last word: what is missing now, and what the answer lacks for good. A reader that follows goes on.
     fn end(&mut self, missing: Vec<String>) -> Result<(), Refusal> {
         if self.wanted.follow {
@@ -649,10 +557,6 @@ impl Pull<'_> {
 fn page_bytes(nodes: usize, readers: usize) -> usize {
     let most = (limits::PAGE_BYTES_MAX / readers.max(1)).max(limits::PAGE_BYTES_MIN);
     (limits::READ_PAGES_BYTES_MAX / (nodes.max(1) * limits::READ_PAGES_MAX)).clamp(limits::PAGE_BYTES_MIN, most)
-}
-
-fn joined(names: &BTreeSet<String>) -> String {
-    names.iter().map(String::as_str).collect::<Vec<_>>().join(",")
 }
 
 fn fail(source: &mut Source, now: Instant) {

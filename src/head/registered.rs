@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::core::{Batch, NodeKey};
+use super::effects::{Batch, NodeKey};
 use super::feeds::Feeds;
 use super::live::Questions;
 use super::pages::Open;

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use tokio::time::timeout;
 
 use super::alarms::Log;
-use super::connection::{part, too_slow};
 use super::guests::Exit;
+use super::parting::{part, too_slow};
 use super::state::Head;
 use crate::limits;
 use crate::net::Stream;

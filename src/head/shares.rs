@@ -1,19 +1,14 @@
-//! Fair shares: how much each name and each address may send, and how many connections an address may have. Pure, but for what is
-//! done with the answers at the end.
+//! Fair shares: how much each name and each address may send, and how many connections an address may have. Pure.
 //!
 //! A name is that of a token or a certificate. Who shows none counts by its address, for a name that anybody may say is nobody's.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::guests::Exit;
-use super::state::Head;
 use crate::limits;
-use crate::tokens::tries::place;
 use crate::wire::error::{Code, Refusal};
 
 /// What one may have; none is no bound.
@@ -29,7 +24,7 @@ pub(crate) struct Share {
 
 impl Share {
     /// The time that so much takes of it.
-    fn time(self, messages: u16, bytes: usize) -> Duration {
+    pub(super) fn time(self, messages: u16, bytes: usize) -> Duration {
         let for_messages = self.messages.map_or(0.0, |most| f64::from(messages) / f64::from(most.max(1)));
         let for_bytes = self.bytes.map_or(0.0, |most| bytes as f64 / most.max(1) as f64);
         Duration::from_secs_f64(for_messages.max(for_bytes))
@@ -64,7 +59,7 @@ pub(crate) struct Shares {
 impl Shares {
     /// Somebody sends what takes so much time of its share: the time after which it goes on. An error is the time after which it
     /// may try again, where others of its share wait so long already.
-    fn take(&mut self, whose: Whose, time: Duration, now: Instant) -> Result<Duration, Duration> {
+    pub(super) fn take(&mut self, whose: Whose, time: Duration, now: Instant) -> Result<Duration, Duration> {
         if self.until.len() >= limits::SHARES_SWEPT_FROM {
             self.until.retain(|_, until| *until > now);
         }
@@ -77,14 +72,14 @@ impl Shares {
         Ok(wait)
     }
 
-    fn opened(&mut self, ip: IpAddr, most: usize) -> bool {
+    pub(super) fn opened(&mut self, ip: IpAddr, most: usize) -> bool {
         let open = self.open.entry(ip).or_default();
         let fits = *open < most;
         *open += usize::from(fits);
         fits
     }
 
-    fn closed(&mut self, ip: IpAddr) {
+    pub(super) fn closed(&mut self, ip: IpAddr) {
         if let Some(open) = self.open.get_mut(&ip) {
             *open = open.saturating_sub(1);
         }
@@ -92,63 +87,8 @@ impl Shares {
     }
 }
 
-/// A connection that counts, until it is dropped.
-pub(super) struct Counted {
-    head: Rc<Head>,
-    ip: IpAddr,
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.head.shares.borrow_mut().closed(self.ip);
-    }
-}
-
-impl Head {
-    /// Counts a connection from there; nothing to count where there is no bound.
-    ///
-    /// # Errors
-    /// There are too many: tell it.
-    pub(super) fn count_connection(self: &Rc<Self>, ip: IpAddr) -> Result<Option<Counted>, Refusal> {
-        let Some(most) = self.config.share.connections else { return Ok(None) };
-        let ip = place(ip);
-        if self.shares.borrow_mut().opened(ip, most) {
-            return Ok(Some(Counted { head: Rc::clone(self), ip }));
-        }
-        let text =
-            format!("{most} connections of {ip} are open, and it may have no more; close some, or try again later");
-        Err(Refusal::new(Code::Full, text))
-    }
-
-    /// Waits until the share of a connection has room for these messages.
-    ///
-    /// # Errors
-    /// Too much of the same share waits already: tell it.
-    pub(crate) async fn pace(&self, exit: &Exit, messages: u16, bytes: usize) -> Result<(), Refusal> {
-        let (all, own) = (self.config.share, exit.rate());
-        let rate = match (all.messages, own) {
-            (Some(all), Some(own)) => Some(all.min(own)),
-            (all, own) => all.or(own),
-        };
-        let share = Share { messages: rate, ..all };
-        if rate.is_none() && share.bytes.is_none() {
-            return Ok(());
-        }
-        let whose = exit.bearer().map_or_else(|| Whose::Address(place(exit.peer.ip())), |(name, _)| Whose::Name(name));
-        let took = self.shares.borrow_mut().take(whose.clone(), share.time(messages, bytes), Instant::now());
-        let wait = took.unwrap_or(limits::SHARE_REFUSED_AFTER);
-        if !wait.is_zero() {
-            tokio::select! {
-                biased;
-                () = exit.told() => {}
-                () = sleep(wait) => {}
-            }
-        }
-        took.map(|_| ()).map_err(|wait| too_much(&whose, share, wait))
-    }
-}
-
-fn too_much(whose: &Whose, share: Share, wait: Duration) -> Refusal {
+/// What somebody is told whose share others of it wait for.
+pub(super) fn too_much(whose: &Whose, share: Share, wait: Duration) -> Refusal {
     let messages = share.messages.map(|most| format!("{most} messages"));
     let bytes = share.bytes.map(|most| format!("{most} bytes"));
     let most: Vec<_> = messages.into_iter().chain(bytes).collect();

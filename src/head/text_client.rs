@@ -10,8 +10,9 @@ use std::rc::Rc;
 use bytes::{BufMut, BytesMut};
 
 use super::alarms::Log;
-use super::core::{Author, Batch, Core, Origin};
+use super::core::Core;
 use super::cutter::{Cutter, Piece};
+use super::effects::{Author, Batch, Origin};
 use super::flow::{Flow, LastWords, drive};
 use super::guests::{Exit, Guest};
 use super::state::{Client, Head, Outcome};

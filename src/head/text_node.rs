@@ -13,10 +13,11 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::alarms::Log;
-use super::core::Batch;
+use super::effects::Batch;
 use super::faults::Fault;
+use super::nodes::STOPPING;
 use super::registered::{Candidate, NodeEntry, NodeLog, NodeSink, word};
-use super::state::{Head, STOPPING};
+use super::state::Head;
 use super::window::Window;
 use crate::limits;
 use crate::net::{ReadHalf, WriteHalf};

@@ -42,12 +42,14 @@ pub(crate) fn write(out: &mut String, note: &Note) {
             seal(out, &format!("gone {incarnation} {}..{}", Digits(numbers.start), Digits(numbers.end)));
         }
         Note::Roster { identities, copies, foundings } => {
+            // First, for a crash may leave the first lines of a founding alone: identities without M and R would begin no
+            // cluster and belong to none.
+            if let Some(Copies { replicas, least, before, generation }) = copies {
+                seal(out, &format!("copies {replicas} {least} {before} {generation}"));
+            }
             for (node, Record { generation, name }) in identities {
                 let name = if name.is_empty() { NONE } else { name };
                 seal(out, &format!("roster {node} {} {name}", generation.0));
-            }
-            if let Some(Copies { replicas, least, before, generation }) = copies {
-                seal(out, &format!("copies {replicas} {least} {before} {generation}"));
             }
             for Founding { time_ns, head } in foundings {
                 seal(out, &format!("founding {time_ns} {head}"));

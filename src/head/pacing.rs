@@ -1,0 +1,69 @@
+//! Whoever sends waits for its share, and a connection beyond those of its address is turned away: what `shares` decides, done.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use tokio::time::{Instant, sleep};
+
+use super::guests::Exit;
+use super::shares::{Share, Whose, too_much};
+use super::state::Head;
+use crate::limits;
+use crate::tokens::tries::place;
+use crate::wire::error::{Code, Refusal};
+
+/// A connection that counts, until it is dropped.
+pub(super) struct Counted {
+    head: Rc<Head>,
+    ip: IpAddr,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.head.shares.borrow_mut().closed(self.ip);
+    }
+}
+
+impl Head {
+    /// Counts a connection from there; nothing to count where there is no bound.
+    ///
+    /// # Errors
+    /// There are too many: tell it.
+    pub(super) fn count_connection(self: &Rc<Self>, ip: IpAddr) -> Result<Option<Counted>, Refusal> {
+        let Some(most) = self.config.share.connections else { return Ok(None) };
+        let ip = place(ip);
+        if self.shares.borrow_mut().opened(ip, most) {
+            return Ok(Some(Counted { head: Rc::clone(self), ip }));
+        }
+        let text =
+            format!("{most} connections of {ip} are open, and it may have no more; close some, or try again later");
+        Err(Refusal::new(Code::Full, text))
+    }
+
+    /// Waits until the share of a connection has room for these messages.
+    ///
+    /// # Errors
+    /// Too much of the same share waits already: tell it.
+    pub(crate) async fn pace(&self, exit: &Exit, messages: u16, bytes: usize) -> Result<(), Refusal> {
+        let (all, own) = (self.config.share, exit.rate());
+        let rate = match (all.messages, own) {
+            (Some(all), Some(own)) => Some(all.min(own)),
+            (all, own) => all.or(own),
+        };
+        let share = Share { messages: rate, ..all };
+        if rate.is_none() && share.bytes.is_none() {
+            return Ok(());
+        }
+        let whose = exit.bearer().map_or_else(|| Whose::Address(place(exit.peer.ip())), |(name, _)| Whose::Name(name));
+        let took = self.shares.borrow_mut().take(whose.clone(), share.time(messages, bytes), Instant::now());
+        let wait = took.unwrap_or(limits::SHARE_REFUSED_AFTER);
+        if !wait.is_zero() {
+            tokio::select! {
+                biased;
+                () = exit.told() => {}
+                () = sleep(wait) => {}
+            }
+        }
+        took.map(|_| ()).map_err(|wait| too_much(&whose, share, wait))
+    }
+}
