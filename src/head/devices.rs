@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::core::Core;
@@ -40,8 +41,11 @@ impl Head {
         let deadline = Instant::now() + patience;
         let (mut asked, mut missing, mut pages) = (Vec::new(), Vec::new(), Vec::new());
         for node in self.nodes().into_iter().filter(|node| node.dialect == Dialect::Framed) {
-            match node.questions.ask() {
-                Some((request, answer)) => {
+            // Whoever gave up does not wait any more.
+            node.listings.retain(|asker| !asker.is_closed());
+            let (asker, answer) = oneshot::channel();
+            match node.listings.ask(limits::DEVICES_ASKED_MAX, asker) {
+                Some(request) => {
                     node.tell(&Frame::SourcesQuery { request, behind, most: most as u16 });
                     asked.push((Rc::clone(&node), answer));
                 }

@@ -11,8 +11,8 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, sleep_until};
 
-use super::feeds::{Inbox, Pushed};
-use super::pages::Wanted;
+use super::pages::{Pushed, Wanted};
+use super::questions::{Inbox, To};
 use super::registered::NodeEntry;
 use super::state::Head;
 use crate::ledger::entries::EntrySet;
@@ -198,7 +198,7 @@ struct Follow<'a> {
     outbox: &'a Rc<Outbox>,
     wanted: &'a Wanted,
     spot: Spot,
-    inbox: Rc<Inbox>,
+    inbox: Rc<Inbox<Pushed>>,
     sources: BTreeMap<u64, Source>,
     /// The last token; none before the first, which tells the reader that there is no order of ids from there on.
     told: Option<Bytes>,
@@ -212,7 +212,7 @@ struct Follow<'a> {
 impl Drop for Follow<'_> {
     fn drop(&mut self) {
         for source in self.sources.values() {
-            source.node.feeds.close(source.request);
+            source.node.feeds.answered(source.request);
             source.node.tell(&Frame::Credit { request: source.request, bytes: 0 });
         }
     }
@@ -261,7 +261,7 @@ impl Follow<'_> {
     fn step(&mut self) -> Result<(), Refusal> {
         self.follow_nodes();
         self.tell_waiting()?;
-        let pushed = self.inbox.pushed.take();
+        let pushed = self.inbox.came.take();
         for (serial, pushed) in pushed {
             let bytes = pushed.bytes;
             self.doubt(serial, &pushed);
@@ -285,7 +285,8 @@ impl Follow<'_> {
             if node.id.is_none() || self.sources.contains_key(&serial) {
                 continue;
             }
-            let request = node.feeds.open(serial, &self.inbox);
+            let to = To::new(serial, &self.inbox);
+            let Some(request) = node.feeds.ask(limits::NODE_FEEDS_MAX, to) else { continue };
             let (done, cursors) = self.spot.to_frame();
             let (client, sources) = (self.wanted.client, self.wanted.sources.clone());
             node.tell(&Frame::Follow { request, client, sources, done, cursors });

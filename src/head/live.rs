@@ -1,11 +1,9 @@
-//! Which sources there are, as data nodes tell page by page and as came by this head. Pure, but for the questions that are open.
+//! Which sources there are, as data nodes tell page by page and as came by this head. Pure.
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::limits;
@@ -32,36 +30,6 @@ impl Page {
         let names = self.sources.iter().map(|source| Some(source.name));
         let ordered = std::iter::once(behind).chain(names).is_sorted_by(|one, next| one < next);
         ordered && self.sources.len() <= most && !(self.more && self.sources.is_empty())
-    }
-}
-
-/// Questions that are open at one node.
-#[derive(Default)]
-pub(crate) struct Questions {
-    next: Cell<u32>,
-    open: RefCell<BTreeMap<u32, oneshot::Sender<Page>>>,
-}
-
-impl Questions {
-    pub(super) fn ask(&self) -> Option<(u32, oneshot::Receiver<Page>)> {
-        let mut open = self.open.borrow_mut();
-        // Whoever gave up does not wait any more.
-        open.retain(|_, asker| !asker.is_closed());
-        if open.len() >= limits::DEVICES_ASKED_MAX {
-            return None;
-        }
-        let (number, (asker, answer)) = (self.next.get(), oneshot::channel());
-        self.next.set(number.wrapping_add(1));
-        open.insert(number, asker);
-        Some((number, answer))
-    }
-
-    /// A node answers.
-    pub(crate) fn answered(&self, request: u32, page: Page) {
-        if let Some(asker) = self.open.borrow_mut().remove(&request) {
-            // Whoever asked may be gone.
-            drop(asker.send(page));
-        }
     }
 }
 

@@ -9,7 +9,7 @@
 //! copies on, `tagging` makes the tags of records and checks them, `drain` lets nodes go; `said` tells what is wrong. A head keeps no messages: data nodes do.
 //!
 //! `state` is what all of them share. Its tables stand in files of their own, which know nothing of it: `alarms`, `cluster`,
-//! `book`, `drains`, `feeds`, `grants`, `guests`, `live`, `marks`, `pages`, `pulse`, `rates`, `refusals`, `relayed`, `shares`,
+//! `book`, `drains`, `grants`, `guests`, `live`, `marks`, `pages`, `pulse`, `questions`, `rates`, `refusals`, `shares`,
 //! `takeovers`, `visits`.
 
 mod access;
@@ -27,7 +27,6 @@ mod drain;
 mod drains;
 mod effects;
 mod faults;
-mod feeds;
 mod flow;
 mod follow;
 mod framed_client;
@@ -52,6 +51,7 @@ mod pages;
 mod parting;
 mod places;
 mod pulse;
+mod questions;
 mod rates;
 mod readers;
 mod reads;
@@ -59,7 +59,6 @@ mod refusals;
 mod registered;
 pub(crate) mod registro;
 mod relay;
-mod relayed;
 mod rounds;
 mod said;
 mod secured;

@@ -10,10 +10,9 @@ use tokio::time::{Instant, timeout};
 
 use super::alarms::Log;
 use super::faults::Fault;
-use super::feeds::Pushed;
 use super::gate::{self, Claim};
 use super::nodes::{LEAVING, STOPPING};
-use super::pages::Answer;
+use super::pages::{Answer, Pushed};
 use super::registered::{Candidate, FramedSink, NodeEntry, NodeLog, NodeSink};
 use super::state::Head;
 use super::window::Window;
@@ -253,17 +252,20 @@ async fn follow(
                 Frame::Pushed { request, ledger, entries, lines } => {
                     let bytes = lines.len();
                     let believed = head.believe(entry, lines, &mut turn).await;
-                    entry.feeds.pushed(request, Pushed { ledger, entries, believed, bytes });
+                    entry.feeds.came(request, Pushed { ledger, entries, believed, bytes });
                 }
                 Frame::SourcesPage { request, more, unlisted, sources } => {
-                    entry.questions.answered(request, live::Page { more, unlisted, sources });
+                    if let Some(asker) = entry.listings.answered(request) {
+                        // Whoever asked may be gone.
+                        drop(asker.send(live::Page { more, unlisted, sources }));
+                    }
                 }
                 Frame::Leave => leaving = true,
                 Frame::Page { request, next, greatest, rotten, lines } => {
                     let believed = head.believe(entry, lines, &mut turn).await;
-                    entry.scans.answer(request, Answer::Page { next, greatest, rotten, believed });
+                    entry.scan_answered(request, Answer::Page { next, greatest, rotten, believed });
                 }
-                Frame::ScanFailed { request, refusal } => entry.scans.answer(request, Answer::Failed(refusal)),
+                Frame::ScanFailed { request, refusal } => entry.scan_answered(request, Answer::Failed(refusal)),
                 Frame::Failure(refusal) => return Err(refusal),
                 other => {
                     let text = format!("frame {:#04x} is out of place from a dataNode; it is closed", other.kind());

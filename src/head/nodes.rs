@@ -12,9 +12,7 @@ use super::alarms::Log;
 use super::core::Core;
 use super::effects::Label;
 use super::faults::Fault;
-use super::feeds::Feeds;
-use super::live::Questions;
-use super::pages::Open;
+use super::questions::Questions;
 use super::registered::{Candidate, NodeEntry, NodeLog, NodeSink, word};
 use super::state::Head;
 use crate::ledger::frames::{self, NotARoster};
@@ -94,10 +92,11 @@ impl Head {
             report: RefCell::new(who.report),
             pulse: RefCell::default(),
             progress: Cell::new(Instant::now()),
-            scans: Open::default(),
+            scans: Questions::default(),
             telling: RefCell::new(Some(Vec::new())),
-            feeds: Feeds::default(),
-            questions: Questions::default(),
+            feeds: Questions::default(),
+            listings: Questions::default(),
+            fetches: Questions::default(),
             refused: Cell::new(0),
             refused_why: Cell::new(""),
             sink,
@@ -149,7 +148,7 @@ impl Head {
         }
         let moved = self.core.borrow_mut().leave(entry.key, fault, cause);
         entry.sink.cut();
-        self.relay_left(entry.key.serial());
+        self.relay_left(entry);
         self.decide();
         let (ip, name) = (entry.ip, &entry.name);
         let quiet = cause == STOPPING || cause == LEAVING;

@@ -1,17 +1,14 @@
-//! What readers ask for, and the pages of data nodes that are on their way to them.
+//! What readers ask for, and what data nodes send them: pages, and for those who follow what comes.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::rc::{Rc, Weak};
+use std::ops::Range;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
 
 use super::marks::Believed;
-use crate::limits;
 use crate::wire::error::Refusal;
 use crate::wire::filter::SourceFilter;
 use crate::wire::id::{ClientId, RecordId};
+use crate::wire::ledger::LedgerId;
 use crate::wire::record;
 
 /// What a reader asked for.
@@ -68,43 +65,16 @@ pub(crate) enum Answer {
     Failed(Refusal),
 }
 
-/// Where answers wait for one reader. It has at most one request open for each node.
-#[derive(Default)]
-pub(super) struct Inbox {
-    pub(super) answers: RefCell<Vec<(u64, Answer)>>,
-    pub(super) wake: Notify,
-}
-
-/// The Scans that are open at one node.
-#[derive(Default)]
-pub(crate) struct Open {
-    next: Cell<u32>,
-    requests: RefCell<BTreeMap<u32, (u64, Weak<Inbox>)>>,
-}
-
-impl Open {
-    /// A number for a request; none if too many are open.
-    pub(super) fn add(&self, source: u64, inbox: &Rc<Inbox>) -> Option<u32> {
-        let mut requests = self.requests.borrow_mut();
-        if requests.len() >= limits::NODE_SCANS_MAX {
-            return None;
-        }
-        let number = self.next.get();
-        self.next.set(number.wrapping_add(1));
-        requests.insert(number, (source, Rc::downgrade(inbox)));
-        Some(number)
-    }
-
-    /// Hands an answer to its reader, if that is still there.
-    pub(crate) fn answer(&self, request: u32, answer: Answer) {
-        let asked = self.requests.borrow_mut().remove(&request);
-        if let Some((source, inbox)) = asked
-            && let Some(inbox) = inbox.upgrade()
-        {
-            inbox.answers.borrow_mut().push((source, answer));
-            inbox.wake.notify_one();
-        }
-    }
+/// Entries that a node sent to who follows.
+pub(crate) struct Pushed {
+    /// The ledger.
+    pub(crate) ledger: LedgerId,
+    /// The entries that it answers for.
+    pub(crate) entries: Range<u32>,
+    /// The lines of those that it has and that are believed, and what was left out.
+    pub(crate) believed: Believed,
+    /// Bytes of all that it sent.
+    pub(crate) bytes: usize,
 }
 
 #[cfg(test)]

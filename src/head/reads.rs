@@ -19,7 +19,8 @@ use lacks::joined;
 use super::alarms::Log;
 use super::marks::Believed;
 use super::merge::{BadPage, Merge};
-use super::pages::{Answer, Inbox, Wanted};
+use super::pages::{Answer, Wanted};
+use super::questions::{Inbox, To};
 use super::readers::{Place, is_resting};
 use super::registered::NodeEntry;
 use super::state::Head;
@@ -94,7 +95,7 @@ struct Pull<'a> {
     merge: Merge,
     /// How far it is complete.
     reading: Reading,
-    inbox: Rc<Inbox>,
+    inbox: Rc<Inbox<Answer>>,
     /// By the serial number of the registration.
     sources: BTreeMap<u64, Source>,
     next_key: u64,
@@ -301,7 +302,7 @@ impl Pull<'_> {
     }
 
     fn take_answers(&mut self, now: Instant) {
-        let answers = self.inbox.answers.take();
+        let answers = self.inbox.came.take();
         for (key, answer) in answers {
             let Some(source) = self.sources.values_mut().find(|source| source.key == key) else { continue };
             let Some(asked) = source.asked.take() else { continue };
@@ -431,7 +432,8 @@ impl Pull<'_> {
                     None => continue,
                 },
             };
-            let Some(request) = source.node.scans.add(source.key, &self.inbox) else {
+            let to = To::new(source.key, &self.inbox);
+            let Some(request) = source.node.scans.ask(limits::NODE_SCANS_MAX, to) else {
                 source.ask_at = now + limits::READ_POLL_MAX;
                 continue;
             };

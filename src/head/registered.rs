@@ -8,13 +8,13 @@ use std::rc::Rc;
 use std::time::SystemTime;
 
 use bytes::BytesMut;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::effects::{Batch, NodeKey};
-use super::feeds::Feeds;
-use super::live::Questions;
-use super::pages::Open;
+use super::live;
+use super::pages::{Answer, Pushed};
+use super::questions::{Fetcher, Questions, To};
 use super::window::Window;
 use crate::ledger::held::Report;
 use crate::limits;
@@ -72,13 +72,15 @@ pub(crate) struct NodeEntry {
     /// When it settled something last, or was given something to settle after it had nothing.
     pub(crate) progress: Cell<Instant>,
     /// Scans that it has to answer.
-    pub(crate) scans: Open,
+    pub(super) scans: Questions<To<Answer>>,
     /// What it has told of what it keeps, until all of it has come; none from then on.
     pub(crate) telling: RefCell<Option<Vec<Report>>>,
-    /// Feeds of readers that follow.
-    pub(crate) feeds: Feeds,
+    /// Readers that follow.
+    pub(super) feeds: Questions<To<Pushed>>,
     /// Who wants to know which sources it has.
-    pub(crate) questions: Questions,
+    pub(super) listings: Questions<oneshot::Sender<live::Page>>,
+    /// Other nodes that want copies of what it has.
+    pub(super) fetches: Questions<Fetcher>,
     /// Records that it sent on this connection and that are not believed, and why the first of them is not.
     pub(super) refused: Cell<u64>,
     pub(super) refused_why: Cell<&'static str>,
@@ -95,6 +97,13 @@ impl NodeEntry {
     /// The same, for an answer to what it asked: if it reads none, nothing more is read from it.
     pub(crate) fn answer(&self, frame: &Frame) {
         self.sink.answer(frame);
+    }
+
+    /// It answers a Scan.
+    pub(super) fn scan_answered(&self, request: u32, answer: Answer) {
+        if let Some(to) = self.scans.answered(request) {
+            to.hand(answer);
+        }
     }
 
     /// So many records that it sent are not believed.

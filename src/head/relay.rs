@@ -1,15 +1,14 @@
 //! Copies on their way from a node that has them to one that lacks them, through this head.
 //!
-//! [`super::relayed`] says who asked. What is not believed was left out before ([`super::marks`]), and who sent such records is
-//! asked only for what nobody else has.
+//! What is not believed was left out before ([`super::tagging`]), and who sent such records is asked only for what nobody else has.
 
 use std::ops::Range;
 use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::questions::Fetcher;
 use super::registered::NodeEntry;
-use super::relayed::Asker;
 use super::state::Head;
 use crate::limits;
 use crate::wire::frame::Frame;
@@ -18,11 +17,10 @@ use crate::wire::ledger::{LedgerId, NodeId};
 impl Head {
     /// A node asks for entries: whoever has them is asked, or it hears at once that nobody has.
     pub(crate) fn fetch(&self, asker: &NodeEntry, request: u32, ledger: LedgerId, entries: Range<u32>) {
-        let serial = asker.key.serial();
-        let busy = self.relay.borrow().open.values().filter(|open| open.serial == serial).count();
+        let (serial, nodes) = (asker.key.serial(), self.nodes());
+        let busy: usize = nodes.iter().map(|node| node.fetches.count(|other| other.serial == serial)).sum();
         let asks = asker.id.filter(|_| busy < limits::FETCHES_OF_NODE_MAX);
         let source = asks.and_then(|node| {
-            let nodes = self.nodes();
             let here = |node: NodeId| nodes.iter().find(|entry| entry.id == Some(node) && !entry.is_behind());
             let of = |believed: bool| {
                 let may = |node| here(node).is_some_and(|entry| (entry.refused.get() == 0) == believed);
@@ -31,43 +29,40 @@ impl Head {
             };
             of(true).or_else(|| of(false))
         });
-        let Some((source, entries)) = source else {
-            return asker.answer(&Frame::Fetched { request, lines: Bytes::new() });
-        };
-        let mut relay = self.relay.borrow_mut();
-        let number = relay.next;
-        relay.next = relay.next.wrapping_add(1);
-        relay.open.insert((source.key.serial(), number), Asker { serial, request });
-        source.tell(&Frame::Fetch { request: number, ledger, entries });
+        let asked = source.and_then(|(source, entries)| {
+            let number = source.fetches.ask(limits::FETCHES_AT_NODE_MAX, Fetcher { serial, request })?;
+            source.tell(&Frame::Fetch { request: number, ledger, entries });
+            Some(())
+        });
+        if asked.is_none() {
+            asker.answer(&nothing(request));
+        }
     }
 
     /// A node answers what another one asked for.
     pub(crate) fn fetched(&self, source: &NodeEntry, request: u32, lines: Bytes) {
-        let asker = self.relay.borrow_mut().open.remove(&(source.key.serial(), request));
-        let Some(asker) = asker else { return };
-        let entry = self.nodes().into_iter().find(|entry| entry.key.serial() == asker.serial);
-        if let Some(entry) = entry {
+        if let Some(asker) = source.fetches.answered(request) {
+            self.pass_on(asker, lines);
+        }
+    }
+
+    /// A node is gone: what it was asked for does not come, and what it asked for nobody wants.
+    pub(crate) fn relay_left(&self, left: &NodeEntry) {
+        let serial = left.key.serial();
+        self.nodes().iter().for_each(|node| node.fetches.retain(|asker| asker.serial != serial));
+        left.fetches.take_all().for_each(|asker| self.pass_on(asker, Bytes::new()));
+    }
+
+    fn pass_on(&self, asker: Fetcher, lines: Bytes) {
+        if let Some(entry) = self.nodes().into_iter().find(|entry| entry.key.serial() == asker.serial) {
             // Who does not read what it asks for gets nothing.
             let lines = if entry.is_behind() { Bytes::new() } else { lines };
             entry.tell(&Frame::Fetched { request: asker.request, lines });
         }
     }
+}
 
-    /// A node is gone: what it was asked for does not come, and what it asked for nobody wants.
-    pub(crate) fn relay_left(&self, serial: u64) {
-        let mut relay = self.relay.borrow_mut();
-        relay.open.retain(|_, asker| asker.serial != serial);
-        let lost: Vec<_> =
-            relay.open.range((serial, 0)..=(serial, u32::MAX)).map(|(key, asker)| (*key, *asker)).collect();
-        for (key, _) in &lost {
-            relay.open.remove(key);
-        }
-        drop(relay);
-        for (_, asker) in lost {
-            let entry = self.nodes().into_iter().find(|entry| entry.key.serial() == asker.serial);
-            if let Some(entry) = entry {
-                entry.tell(&Frame::Fetched { request: asker.request, lines: Bytes::new() });
-            }
-        }
-    }
+/// Nobody has it.
+const fn nothing(request: u32) -> Frame {
+    Frame::Fetched { request, lines: Bytes::new() }
 }

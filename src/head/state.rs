@@ -24,7 +24,6 @@ use super::marks::{Marking, Records};
 use super::readers::Readers;
 use super::registered::NodeEntry;
 use super::registro::Registro;
-use super::relayed::Relay;
 use super::shelf::Shelf;
 use super::takeovers::Takeovers;
 use super::visits::Visits;
@@ -99,8 +98,6 @@ pub(crate) struct Head {
     pub(crate) changed: Notify,
     /// Room for what an acknowledgement covers.
     pub(super) ranges: RefCell<Vec<(RecordId, u32)>>,
-    /// Copies on their way between data nodes.
-    pub(super) relay: RefCell<Relay>,
     /// With what it marks and checks records.
     pub(super) records: RefCell<Option<Records>>,
     /// Makes the tags of records.
@@ -147,7 +144,6 @@ impl Head {
             room: Notify::new(),
             changed: Notify::new(),
             ranges: RefCell::default(),
-            relay: RefCell::default(),
             records: RefCell::new(config.records.clone()),
             marking: RefCell::default(),
             refused_records: Cell::default(),

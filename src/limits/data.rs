@@ -26,6 +26,9 @@ pub(crate) const FETCHES_MAX: usize = 8;
 /// Fetches that a head passes on for one node at one time.
 pub(crate) const FETCHES_OF_NODE_MAX: usize = 2 * FETCHES_MAX;
 
+/// Fetches that a head has open at one data node, whoever asked.
+pub(crate) const FETCHES_AT_NODE_MAX: usize = super::NODES_MAX * FETCHES_OF_NODE_MAX;
+
 /// Entries that one fetch asks for.
 pub(crate) const FETCH_ENTRIES_MAX: u32 = 64 * 1024;
 
