@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::common::{Head, Process, payloads, verify_clean};
 use crate::python_vectors::vectors;
+use crate::tls::Plant;
 
 const PACKAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python");
 
@@ -145,4 +146,30 @@ fn a_head_that_stands_still_is_left() {
     let cluster = Cluster::start(2, 2, &[]);
     cluster.passes(&["tests.against.test_failover.Standing"]);
     cluster.ended_whole();
+}
+
+#[test]
+fn it_speaks_tls() {
+    let plant = Plant::new();
+    plant.cert("over", &["--host", "127.0.0.1", "--from", "2020-02-01T00:00:00Z", "--days", "28"]);
+    plant.cert("early", &["--host", "127.0.0.1", "--from", "2099-02-01T00:00:00Z"]);
+    plant.cert_in("other", "head", &["--host", "127.0.0.1"]);
+    plant.cert_in("other", "stranger", &[]);
+    plant.token("writer", &["--role", "write,read"]);
+    let (ca, tokens) = (plant.at("ca/ca.crt"), plant.at("tokens"));
+    let head = plant.head(&["--clients", "tls", "--tls-ca", &ca, "--tokens", &tokens]);
+    let other = |name: &str, listen: &str, words: &[&str]| Head::start_at(&plant.path(name), listen, words);
+    let with =
+        |name: &str, listen: &str, certificate: &str| other(name, listen, &["--tls-cert", &plant.at(certificate)]);
+    let wrong = [
+        ("ACOPIO_OVER", with("a", "127.0.0.1:0", "ca/over.crt")),
+        ("ACOPIO_EARLY", with("b", "127.0.0.1:0", "ca/early.crt")),
+        ("ACOPIO_OTHER", with("c", "127.0.0.1:0", "other/head.crt")),
+        ("ACOPIO_ELSEWHERE", with("d", "127.0.0.2:0", "ca/head.crt")),
+        ("ACOPIO_PLAIN", other("e", "127.0.0.1:0", &[])),
+    ];
+    let mut variables = vec![("ACOPIO_HEADS", head.at()), ("ACOPIO_TLS_DIR", plant.dir.path().display().to_string())];
+    variables.extend(wrong.iter().map(|(name, head)| (*name, head.at())));
+    let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    passes(&["tests.against.test_tls"], &variables);
 }

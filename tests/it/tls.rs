@@ -15,33 +15,33 @@ use crate::common::{Head, PATIENCE, Process, acopio, eventually, ran};
 use crate::keys::Alone;
 
 /// A folder with an authority in it.
-struct Plant {
-    dir: tempfile::TempDir,
+pub(crate) struct Plant {
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Plant {
     /// With a certificate for a head, and one for a client.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let plant = Self { dir: tempfile::tempdir().unwrap() };
         plant.cert("head", &["--host", "127.0.0.1"]);
         plant.cert("esp7", &[]);
         plant
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn at(&self, name: &str) -> String {
+    pub(crate) fn at(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }
 
     /// Makes a certificate in the folder `ca`; what is said of it.
-    fn cert(&self, name: &str, more: &[&str]) -> String {
+    pub(crate) fn cert(&self, name: &str, more: &[&str]) -> String {
         self.cert_in("ca", name, more)
     }
 
-    fn cert_in(&self, dir: &str, name: &str, more: &[&str]) -> String {
+    pub(crate) fn cert_in(&self, dir: &str, name: &str, more: &[&str]) -> String {
         let mut command = acopio();
         command.args(["cert", "--dir", &self.at(dir), "--name", name]).args(more);
         let (code, out, err) = ran(command);
@@ -50,7 +50,7 @@ impl Plant {
     }
 
     /// A token of this name; the file with its secret.
-    fn token(&self, name: &str, more: &[&str]) -> String {
+    pub(crate) fn token(&self, name: &str, more: &[&str]) -> String {
         let mut command = acopio();
         command.args(["token", "new", "--tokens", &self.at("tokens"), name]).args(more);
         let (code, out, err) = ran(command);
@@ -70,7 +70,7 @@ impl Plant {
         head
     }
 
-    fn head(&self, more: &[&str]) -> Head {
+    pub(crate) fn head(&self, more: &[&str]) -> Head {
         self.head_with("ca/head.crt", more)
     }
 

@@ -27,10 +27,11 @@ import warnings
 from collections import deque
 from typing import Deque, Iterable, Iterator, Optional, Union
 
+from .access import Path, TlsChoice, access_of
 from .connection import head_list
 from .errors import BadArgument, ClientClosed, MessageTooLong, TimedOut, WindowFull, not_kept
 from .ledger import Entry, Failed, Receipt
-from .names import secret_of, source_name
+from .names import source_name
 from .protocol import MESSAGE_BYTES_MAX, RETRY_FOR, TEXT_PREFIX, WINDOW_BYTES, WINDOW_MESSAGES
 from .sender import Sender
 
@@ -76,6 +77,10 @@ class Client:
         *,
         name: Optional[str] = None,
         token: Optional[str] = None,
+        tls: TlsChoice = False,
+        ca: Optional[Path] = None,
+        cert: Optional[Path] = None,
+        key: Optional[Path] = None,
         text: bool = False,
         retry_for: float = RETRY_FOR,
         window: int = WINDOW_MESSAGES,
@@ -86,6 +91,9 @@ class Client:
 
         ``name``: the source whose messages these are, such as ``esp7`` or ``taller/horno``; others may have it, too.
         ``token``: the secret of a token, for heads that ask clients for one.
+        ``tls``, ``ca``: heads are dialled over TLS, and believed by the authorities of the system, or by those in the file
+        ``ca`` alone; ``tls`` may be an ``ssl.SSLContext``. ``cert``: the file with the certificate that is shown to heads
+        which ask for one; its key is in ``key``, or beside it under the same name with the ending ``.key``.
         ``text``: messages are stored as those of text clients are, with ``mensaje: `` in front.
         ``retry_for``: seconds to go on trying while no head keeps anything, ``math.inf`` for ever; what waits is then
         given up, each message with NotKept.
@@ -97,7 +105,7 @@ class Client:
         self._name = None if name is None else source_name(name)
         self._window, self._window_bytes = window, window_bytes
         self._bytes_max = MESSAGE_BYTES_MAX - (len(TEXT_PREFIX) if text else 0)
-        self._sender = Sender(head_list(heads), text, retry_for, secret_of(token))
+        self._sender = Sender(head_list(heads), text, retry_for, access_of(token, tls, ca, cert, key))
 
     @property
     def identity(self) -> str:
@@ -263,17 +271,23 @@ def send(
     *,
     name: Optional[str] = None,
     token: Optional[str] = None,
+    tls: TlsChoice = False,
+    ca: Optional[Path] = None,
+    cert: Optional[Path] = None,
+    key: Optional[Path] = None,
     text: bool = False,
     retry_for: float = RETRY_FOR,
 ) -> Receipt:
-    """Stores one message over a connection of its own; returns when it is kept.
+    """Stores one message over a connection of its own; returns when it is kept. The arguments are those of ``Client``.
 
     >>> import acopio
     >>> receipt = acopio.send("127.0.0.1:5000", "hola")
     >>> print(receipt.id.time.tzinfo, receipt.nodes)
     UTC ('127.0.0.2',)
     """
-    client = Client(heads, name=name, token=token, text=text, retry_for=retry_for)
+    client = Client(
+        heads, name=name, token=token, tls=tls, ca=ca, cert=cert, key=key, text=text, retry_for=retry_for
+    )
     try:
         return client.send(message)
     finally:

@@ -14,10 +14,12 @@ import os
 import re
 import select
 import socket
+import ssl
 import threading
 import time
 from typing import Generator, NamedTuple, Optional, Union
 
+from .access import Access, tls_trouble
 from .errors import BadArgument, Refusal
 from .frames import Decoder, Frame, FrameError
 from .protocol import (
@@ -33,6 +35,8 @@ from .protocol import (
 )
 
 _IN_PROGRESS = {0, errno.EINPROGRESS, errno.EWOULDBLOCK, getattr(errno, "WSAEWOULDBLOCK", 0)}
+#: Nothing is wrong, and nothing can be done now.
+_NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _VERSIONS = re.compile(r"acopio/[0-9][-A-Za-z0-9./]{0,24}")
 
 
@@ -171,6 +175,8 @@ class Connection:
         self._early: list[Frame] = []
         #: What came behind the last good frame is none.
         self._broken: Optional[Ended] = None
+        #: TLS has to send something of its own before it reads on.
+        self._owes = False
 
     def say(self, data: bytes) -> None:
         """Puts bytes behind what waits to be sent."""
@@ -187,10 +193,10 @@ class Connection:
         while self._out:
             try:
                 count = self._socket.send(self._out)
-            except (BlockingIOError, InterruptedError):
+            except _NOT_NOW:
                 break
             except OSError as error:
-                raise lost(_said(error)) from None
+                raise _failed(error) from None
             del self._out[:count]
             sent += count
         return sent > 0
@@ -202,15 +208,23 @@ class Connection:
             return True, early
         if self._broken is not None:
             raise self._broken
-        try:
-            data = self._socket.recv(RECEIVE_BYTES)
-        except (BlockingIOError, InterruptedError):
+        data = self.read_bytes()
+        if data is None:
             return False, []
-        except OSError as error:
-            raise lost(_said(error)) from None
         if not data:
             raise lost("it closed the connection")
         return True, self._take(data)
+
+    def read_bytes(self) -> Optional[bytes]:
+        """What has come, nothing if it is over; none if there is nothing now."""
+        try:
+            self._owes = False
+            return self._socket.recv(RECEIVE_BYTES)
+        except _NOT_NOW as error:
+            self._owes = isinstance(error, ssl.SSLWantWriteError)
+            return None
+        except OSError as error:
+            raise _failed(error) from None
 
     def begin(self, data: bytes) -> None:
         """What came behind the confirmation."""
@@ -233,9 +247,13 @@ class Connection:
 
     def want(self, until: float) -> Want:
         """A wait for anything that brings this connection on."""
-        if self._early or self._broken is not None:
+        if self._early or self._broken is not None or self._has_decrypted():
             return pause(0.0)
-        return Want(self._socket, True, bool(self._out), until)
+        return Want(self._socket, True, bool(self._out) or self._owes, until)
+
+    def _has_decrypted(self) -> bool:
+        """Whether bytes lie in TLS that the system tells nobody of."""
+        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
 
     def close(self) -> None:
         """Ends it."""
@@ -246,15 +264,18 @@ class Connection:
 OpenSteps = Generator[Want, None, Connection]
 
 
-def open_connection(head: str, patience: float, first: bytes, token: Optional[str]) -> OpenSteps:
+def open_connection(head: str, patience: float, first: bytes, access: Access) -> OpenSteps:
     """Reaches a head and has it confirm the dialect; ``first`` is said in the same breath as the opening."""
     until = time.monotonic() + patience
     sock = yield from _dial(head, until, patience)
+    if access.tls is not None:
+        end = min(until, time.monotonic() + HANDSHAKE_TIME_MAX)
+        sock = yield from _secured(access.tls, sock, host_and_port(head)[0], end)
     connection = Connection(sock)
     try:
-        connection.say(_opening(token) + first)
+        connection.say(_opening(access.token) + first)
         end = min(until, time.monotonic() + HANDSHAKE_TIME_MAX)
-        yield from _confirmed(connection, sock, end, min(patience, HANDSHAKE_TIME_MAX))
+        yield from _confirmed(connection, end, min(patience, HANDSHAKE_TIME_MAX))
         return connection
     except BaseException:
         connection.close()
@@ -265,18 +286,11 @@ def _opening(token: Optional[str]) -> bytes:
     return OPENING if token is None else OPENING[:-1] + b" token=" + token.encode() + b"\n"
 
 
-def _confirmed(
-    connection: Connection, sock: socket.socket, until: float, patience: float
-) -> Generator[Want, None, None]:
+def _confirmed(connection: Connection, until: float, patience: float) -> Generator[Want, None, None]:
     answer = b""
     while True:
         connection.send()
-        try:
-            data: Optional[bytes] = sock.recv(RECEIVE_BYTES)
-        except (BlockingIOError, InterruptedError):
-            data = None
-        except OSError as error:
-            raise lost(_said(error)) from None
+        data = connection.read_bytes()
         if data == b"":
             raise lost("it closed the connection") if not answer else unconfirmed(answer)
         answer += data or b""
@@ -288,6 +302,36 @@ def _confirmed(
             if time.monotonic() >= until:
                 raise silent(patience)
             yield connection.want(until)
+
+
+def _secured(
+    context: ssl.SSLContext, sock: socket.socket, host: str, until: float
+) -> Generator[Want, None, ssl.SSLSocket]:
+    """The same connection over TLS, with a head that has proved to be the one that was dialled."""
+    # The zone of an address is this machine's business.
+    host = host.partition("%")[0]
+    try:
+        secured = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+    except (OSError, ValueError) as error:
+        sock.close()
+        raise Ended(f"no certificate can be for it: {error}", remedy="dial it by another name") from None
+    try:
+        while True:
+            try:
+                secured.do_handshake()
+                return secured
+            except ssl.SSLWantReadError:
+                want = Want(secured, True, False, until)
+            except ssl.SSLWantWriteError:
+                want = Want(secured, False, True, until)
+            except OSError as error:
+                raise _failed(error, host) from None
+            if time.monotonic() >= until:
+                raise Ended("no answer in TLS", remedy="is it an acopio head?")
+            yield want
+    except BaseException:
+        secured.close()
+        raise
 
 
 def confirmation(answer: bytes) -> Optional[bytes]:
@@ -317,6 +361,9 @@ def unconfirmed(answer: bytes) -> Ended:
         return Ended(
             f'it speaks {theirs[-1]} and this is {VERSION} ("{shown}"); run the same version of acopio on both sides'
         )
+    if line.startswith("error: ") and line.isprintable():
+        # Cause and remedy, in a head's own words.
+        return Ended(line[len("error: ") :], kind="no head")
     return Ended(
         f'it answered "{shown}" in place of confirmacion {VERSION}; is it an acopio head of this version?',
         kind="no head",
@@ -419,6 +466,16 @@ def _resolve(host: str, port: int, flags: int) -> _Found:
 
 def _said(error: OSError) -> str:
     return error.strerror or str(error)
+
+
+def _failed(error: OSError, host: str = "the name by which it was dialled") -> Ended:
+    """Why a connection does not go on."""
+    if not isinstance(error, ssl.SSLError):
+        return lost(_said(error))
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):
+        return lost("it closed the connection")
+    cause, remedy = tls_trouble(error, host)
+    return Ended(cause, remedy=remedy, kind=cause.partition(":")[0])
 
 
 def host_and_port(head: str) -> tuple[str, int]:

@@ -12,6 +12,7 @@ import time
 from typing import Generator, NamedTuple, Optional, Union
 
 from . import frames
+from .access import Access
 from .connection import Connection, Ended, Want, lost, open_connection, out_of_place, pause, refused, silent
 from .errors import ReadFailed, Refusal
 from .errors import missing as nodes_missing
@@ -87,9 +88,9 @@ class Link:
     """One read over any head of a list."""
 
     def __init__(
-        self, heads: tuple[str, ...], query: Query, retry_for: float, secret: Optional[str] = None
+        self, heads: tuple[str, ...], query: Query, retry_for: float, access: Access = Access()
     ) -> None:
-        self._heads, self._query, self._retry_for, self._secret = heads, query, retry_for, secret
+        self._heads, self._query, self._retry_for, self._access = heads, query, retry_for, access
         self._troubles = Troubles(heads)
         self._connections = 0
         #: Everything below it was sent that is there.
@@ -121,6 +122,11 @@ class Link:
                 return
             except Ended as caught:
                 ended = caught
+            if self._left() <= 0 and ended.refusal is None:
+                # Cut short, it says less than what was known before.
+                self._troubles.note_if_none(place, ended)
+                yield self._nobody()
+                return
             refusal = ended.refusal if ended.refusal is not None and not ended.refusal.retry else None
             is_news = self._troubles.note(place, ended, refusal is not None)
             if refusal is not None and self._troubles.are_final():
@@ -171,7 +177,7 @@ class Link:
         # What comes has no order: a head whose clock is behind gives ids that were passed long ago.
         since = query.since if live else self._reached
         asks = frames.read(since, query.until, query.client, query.follow, query.partial, token, query.sources)
-        connection = yield from open_connection(head, patience, asks, self._secret)
+        connection = yield from open_connection(head, patience, asks, self._access)
         try:
             self._connections += 1
             self._source = Lines(head, self._connections, since, since, b"", live)

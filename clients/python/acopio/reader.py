@@ -33,6 +33,7 @@ import time
 from datetime import datetime, timezone
 from typing import Callable, Iterator, Optional, Sequence, Union
 
+from .access import Access, Path, TlsChoice, access_of
 from .client import Heads
 from .connection import Waker, Want, head_list, wait
 from .errors import BadArgument, DamagedLine, Disorder, ReadFailed
@@ -40,7 +41,7 @@ from .errors import missing as nodes_missing
 from .ids import MAX, ZERO, RecordId, client_number
 from .link import End, HeadLost, Lines, Link, Live, Query, WaitingFor
 from .moments import Moment, moment_id
-from .names import secret_of, source_names
+from .names import source_names
 from .order import Order, warm_up
 from .protocol import CLIENT_RETRIES, RETRY_FOR
 from .records import LineError, Record, decode_all
@@ -61,7 +62,7 @@ class Reader(Iterator[Record]):
         query: Query,
         retry_for: float,
         on_event: Optional[Callable[[Event], None]],
-        token: Optional[str] = None,
+        access: Access = Access(),
     ) -> None:
         """For ``read`` and ``follow``."""
         # Second copies of what is before the beginning are known by what was before it.
@@ -69,7 +70,7 @@ class Reader(Iterator[Record]):
         since = warm_up(query.since) if may_be_twice else query.since
         self._order = Order(query.since, follows=query.follow, lacks_numbers=bool(query.sources))
         self._partial, self._on_event = query.partial, on_event
-        self._link = Link(heads, query._replace(since=since), retry_for, token)
+        self._link = Link(heads, query._replace(since=since), retry_for, access)
         self._steps = self._link.run()
         self._want: Optional[Want] = None
         self._waker = Waker()
@@ -278,6 +279,10 @@ def read(
     client: Optional[str] = None,
     sources: Sources = (),
     token: Optional[str] = None,
+    tls: TlsChoice = False,
+    ca: Optional[Path] = None,
+    cert: Optional[Path] = None,
+    key: Optional[Path] = None,
     partial: bool = False,
     retry_for: float = RETRY_FOR,
     on_event: Optional[Callable[[Event], None]] = None,
@@ -288,6 +293,7 @@ def read(
     ``"10m"`` or ``"2026-11-21"``. ``client``: only this client's.
     ``sources``: only these sources' and groups', as ``"esp7"`` or ``["esp7", "taller/"]``.
     ``token``: the secret of a token, for heads that ask clients for one.
+    ``tls``, ``ca``, ``cert``, ``key``: as ``Client`` has them.
     ``partial``: go on without data nodes that are away; ``missing`` of the reader names them at the end. Without it the
     read waits for them, and ends with NodesMissing if they do not come.
     ``retry_for``: seconds to go on trying while no head brings the read further.
@@ -300,7 +306,8 @@ def read(
     >>> [record.text for record in acopio.read("127.0.0.1:5000", client=writer.identity)]
     ['uno', 'dos']
     """
-    return _begin(heads, since, until, client, sources, token, False, partial, retry_for, on_event)
+    access = access_of(token, tls, ca, cert, key)
+    return _begin(heads, since, until, client, sources, access, False, partial, retry_for, on_event)
 
 
 def follow(
@@ -311,6 +318,10 @@ def follow(
     client: Optional[str] = None,
     sources: Sources = (),
     token: Optional[str] = None,
+    tls: TlsChoice = False,
+    ca: Optional[Path] = None,
+    cert: Optional[Path] = None,
+    key: Optional[Path] = None,
     partial: bool = False,
     on_event: Optional[Callable[[Event], None]] = None,
 ) -> Reader:
@@ -325,7 +336,8 @@ def follow(
     ...     print(next(reader).text)
     hola
     """
-    return _begin(heads, since, until, client, sources, token, True, partial, math.inf, on_event)
+    access = access_of(token, tls, ca, cert, key)
+    return _begin(heads, since, until, client, sources, access, True, partial, math.inf, on_event)
 
 
 def _begin(
@@ -334,7 +346,7 @@ def _begin(
     until: Optional[Moment],
     client: Optional[str],
     sources: Sources,
-    token: Optional[str],
+    access: Access,
     follow: bool,
     partial: bool,
     retry_for: float,
@@ -350,7 +362,7 @@ def _begin(
     if not retry_for > 0:
         raise BadArgument("a read", f"retry_for is {retry_for}", "give a number of seconds above 0")
     query = Query(begin, end, who, follow, partial, source_names(sources))
-    return Reader(head_list(heads), query, retry_for, on_event, secret_of(token))
+    return Reader(head_list(heads), query, retry_for, on_event, access)
 
 
 def _differ(one: Record, other: Record) -> bool:

@@ -11,6 +11,7 @@ import time
 from typing import Optional
 
 from . import frames
+from .access import Access
 from .connection import (
     Connection,
     Ended,
@@ -49,9 +50,9 @@ class Sender:
     """What a client and its thread share. The thread keeps this, not the client, alive."""
 
     def __init__(
-        self, heads: tuple[str, ...], text: bool, retry_for: float, token: Optional[str] = None
+        self, heads: tuple[str, ...], text: bool, retry_for: float, access: Access = Access()
     ) -> None:
-        self._heads, self._text, self._retry_for, self._token = heads, text, retry_for, token
+        self._heads, self._text, self._retry_for, self._access = heads, text, retry_for, access
         self.lock = threading.Lock()
         #: Told when messages were settled, or nothing more will be.
         self.settled = threading.Condition(self.lock)
@@ -206,7 +207,7 @@ class Sender:
     def _open(self, place: int, head: str) -> Connection:
         patience = open_max(len(self._heads), self._retry_for)
         hello = frames.hello(client_number(self.ledger.client), self._text)
-        steps = open_connection(head, patience, hello, self._token)
+        steps = open_connection(head, patience, hello, self._access)
         try:
             while True:
                 want = next(steps)

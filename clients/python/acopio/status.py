@@ -13,9 +13,9 @@ import time
 from typing import Any, Optional
 
 from . import frames
+from .access import Access, Path, TlsChoice, access_of
 from .connection import Connection, Ended, head_list, open_connection, out_of_place, refused, silent, wait
 from .errors import HeadFailed
-from .names import secret_of
 from .protocol import DIAL_TIME_MAX
 
 
@@ -25,13 +25,19 @@ def status_of(
     clients: bool = False,
     ledgers: bool = False,
     token: Optional[str] = None,
+    tls: TlsChoice = False,
+    ca: Optional[Path] = None,
+    cert: Optional[Path] = None,
+    key: Optional[Path] = None,
     timeout: float = DIAL_TIME_MAX,
 ) -> "dict[str, Any]":
     """What a head says of itself and its data nodes, as ``acopio status --format json`` has it; with ``clients`` who is
-    connected, with ``ledgers`` each ledger, too. ``token`` is for heads that ask clients for one. HeadFailed if it can't be asked within so many seconds."""
+    connected, with ``ledgers`` each ledger, too. ``token``, ``tls``, ``ca``, ``cert`` and ``key`` are as ``Client`` has them.
+    HeadFailed if it can't be asked within so many seconds."""
     (name,) = head_list([head])
+    access = access_of(token, tls, ca, cert, key)
     try:
-        said = _ask(name, frames.status_query(clients, ledgers), timeout, secret_of(token))
+        said = _ask(name, frames.status_query(clients, ledgers), timeout, access)
         report = json.loads(said)
     except Ended as ended:
         raise HeadFailed(f"head {name}", ended.cause, ended.remedy or "see its log") from None
@@ -42,9 +48,9 @@ def status_of(
     return report
 
 
-def _ask(head: str, question: bytes, timeout: float, token: Optional[str]) -> bytes:
+def _ask(head: str, question: bytes, timeout: float, access: Access) -> bytes:
     until = time.monotonic() + timeout
-    steps = open_connection(head, timeout, question, token)
+    steps = open_connection(head, timeout, question, access)
     try:
         while True:
             wait(next(steps), None, math.inf)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Optional
 
+from .access import Path, TlsChoice
 from .client import Heads
 from .errors import AcopioError
 from .moments import Moment
@@ -27,6 +28,11 @@ def read_frame(
     until: Optional[Moment] = None,
     client: Optional[str] = None,
     sources: Sources = (),
+    token: Optional[str] = None,
+    tls: TlsChoice = False,
+    ca: Optional[Path] = None,
+    cert: Optional[Path] = None,
+    key: Optional[Path] = None,
     partial: bool = False,
     encoding: Optional[str] = "utf-8",
     retry_for: float = RETRY_FOR,
@@ -46,7 +52,21 @@ def read_frame(
     columns: dict[str, list[Any]] = {"id": [], "time": [], "client": [], "seq": [], "source": []}
     columns.update(ledger=[], entry=[], payload=[])
     append = [columns[name].append for name in columns]
-    with read(heads, since=since, until=until, client=client, sources=sources, partial=partial, retry_for=retry_for) as reader:
+    reader = read(
+        heads,
+        since=since,
+        until=until,
+        client=client,
+        sources=sources,
+        token=token,
+        tls=tls,
+        ca=ca,
+        cert=cert,
+        key=key,
+        partial=partial,
+        retry_for=retry_for,
+    )
+    with reader:
         for record in reader:
             payload = record.payload if encoding is None else record.payload.decode(encoding, "replace")
             row = (str(record.id), record.id.time_ns, record.client, record.seq, record.source)
