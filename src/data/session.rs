@@ -26,6 +26,7 @@ use super::query::Query;
 use super::record::Fields;
 use super::scan::ScanError;
 use super::sources::Heard;
+use super::troubles::{Saying, Troubles};
 use crate::key::file::NodeKey;
 use crate::ledger::frames;
 use crate::ledger::kept::{NotTaken, Put};
@@ -39,16 +40,6 @@ use crate::wire::ledger::{Incarnation, LedgerId};
 use crate::wire::source::SourceName;
 use crate::wire::text::FRAMED_NODE_OPENING;
 use tokio_util::sync::CancellationToken;
-
-/// What to do about it, where the cause does not say so.
-const fn remedy(ended: &Ended) -> &'static str {
-    match ended {
-        Ended::Io(_) => "; see that a head runs there",
-        Ended::Closed => "; see its log for the cause",
-        Ended::Silent(_) => "; see that it runs and can be reached",
-        _ => "",
-    }
-}
 
 /// A Put that was taken and is not settled.
 struct Taken {
@@ -200,35 +191,22 @@ const fn sync_mode(policy: SyncPolicy) -> SyncMode {
 pub(crate) async fn keep(head: &str, me: &Rc<Node>, shutdown: &CancellationToken) {
     let mut rng = SmallRng::seed_from_u64(me.config.seed);
     let mut backoff = Backoff::default();
-    let mut said = String::new();
-    let mut doubt = Doubt::default();
+    let (mut doubt, mut troubles) = (Doubt::default(), Troubles::default());
     while !shutdown.is_cancelled() && me.commit.poisoned().is_none() {
         let ended = once(head, me, shutdown, &mut backoff, &mut doubt).await;
         if shutdown.is_cancelled() {
             return;
         }
-        let (stops, waits, trouble);
-        let cause = match ended {
-            Ok(()) => continue,
-            Err(ended) => {
-                say_if_twice(head, &ended, me, &mut doubt);
-                // A head that was understood up to there will say the same again.
-                waits = matches!(&ended, Ended::Garbled(_) | Ended::Unfit(_))
-                    || matches!(&ended, Ended::Refused(refusal) if refusal.code == Code::Storage);
-                stops = matches!(&ended, Ended::Refused(refusal) if refusal.code == Code::Stopping);
-                trouble = ended.kind();
-                format!("head {head}: {ended}{}", remedy(&ended))
-            }
-        };
-        // The same trouble again is said once.
-        if trouble != said {
-            if stops {
-                tracing::info!("head {head} stops; trying again until it is back");
-            } else {
-                tracing::warn!("{cause}; trying again until it works");
-            }
-            said = trouble;
+        let Err(ended) = ended else { continue };
+        say_if_twice(head, &ended, me, &mut doubt);
+        match troubles.hear(&ended, Instant::now()) {
+            Some(Saying::Stops) => tracing::info!("head {head} stops; trying again until it is back"),
+            Some(Saying::Trouble(cause)) => tracing::warn!("head {head}: {cause}; trying again until it works"),
+            None => {}
         }
+        // A head that was understood up to there will say the same again.
+        let waits = matches!(&ended, Ended::Garbled(_) | Ended::Unfit(_))
+            || matches!(&ended, Ended::Refused(refusal) if refusal.code == Code::Storage);
         if !me.config.heads.lists(head) {
             tracing::info!("head {head} is not announced any more: it is given up");
             return;
