@@ -164,12 +164,12 @@ mod tests {
     #[tokio::test]
     async fn a_record_that_is_known_by_its_id_is_read_without_what_was_before() {
         let id: RecordId = "1795852542hiVw4cHT4I".parse().expect("an id");
-        let alone = Local::new(move |query, _| {
+        let local = Local::new(move |query, _| {
             let is_alone = (query.from, query.until) == (id, id.next());
             let end = LocalEnd { next: query.until, missing: Vec::new() };
             is_alone.then_some(end).ok_or_else(|| format!("asked from {}", query.from))
         });
-        let config = Config::from(alone);
+        let config = Config::from(local);
         let mut teller = Teller::new(true, &config, false);
         let found = record(&config, alone(id), &mut teller).await;
         assert!(matches!(found, Ok(None)), "{found:?}");
