@@ -422,6 +422,13 @@ pub(crate) const HEAD_PING_AFTER: Duration = HEARTBEAT_DEFAULT;
 /// Silence of a head after which a data node dials again: its host may be gone without a goodbye.
 pub(crate) const HEAD_SILENCE_MAX: Duration = Duration::from_secs(15);
 
+/// Time between two looks whether anybody still reads what a command shows.
+pub(crate) const UNREAD_LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Time that a head that said it stops may be away before a data node warns of it: a head that is started anew, or the last
+/// moments of a cluster that ends.
+pub(crate) const HEAD_BACK_TIME: Duration = Duration::from_secs(15);
+
 // ---- reading ------------------------------------------------------------------------------------------------------------
 
 /// Most bytes of lines in one page, unless one line is longer: few enough round trips for a disk's speed. The readers of a

@@ -158,7 +158,20 @@ impl Cluster {
                 0 | 1 => "what only it keeps cannot be read until it is back",
                 _ => "its records have copies elsewhere, which are made anew if it stays away",
             };
-            format!("data node {} is away since {}: {means}; start it again", away.name, away.since)
+            // One whose folder was lost starts as another one of its name.
+            let is_replaced = report.nodes.iter().any(|node| node.name == away.name);
+            let act = match (is_replaced, report.copies_min) {
+                (false, _) => "start it again".to_owned(),
+                (true, 0 | 1) => format!(
+                    "another one of its name is here; if its folder is lost, give it up with 'acopio drain {} --gone --lose'",
+                    away.name
+                ),
+                (true, _) => format!(
+                    "another one of its name is here; if its folder is lost, give it up with 'acopio drain {} --gone'",
+                    away.name
+                ),
+            };
+            format!("data node {} is away since {}: {means}; {act}", away.name, away.since)
         }));
         let nodes = report.nodes.iter().filter(|node| !node.writable && !node.reason.is_empty());
         alarms.extend(nodes.map(|node| format!("data node {} takes no messages: {}", node.name, node.reason)));
@@ -277,7 +290,21 @@ mod tests {
         assert_eq!(alarms.len(), 3, "{alarms:?}");
         assert!(alarms[0].starts_with("head h1:5000"));
         assert!(alarms[1].contains("data2 is away since 2026-11-21T04:11:00Z: its records have copies"), "{alarms:?}");
+        assert!(alarms[1].ends_with("; start it again"), "{alarms:?}");
         assert!(alarms[2].starts_with("7 records"));
         assert!(cluster.first().is_ok() && away(Vec::new()).first().is_err());
+
+        let wiped = StatusReport {
+            members_away: vec![crate::wire::status::MemberAway {
+                name: "data1".to_owned(),
+                id: String::new(),
+                since: String::new(),
+            }],
+            copies_min: 1,
+            nodes: vec![node(1)],
+            ..StatusReport::default()
+        };
+        let alarms = away(vec![("h1:5000".to_owned(), Ok(wiped))]).alarms();
+        assert!(alarms[0].ends_with("give it up with 'acopio drain data1 --gone --lose'"), "{alarms:?}");
     }
 }

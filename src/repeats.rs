@@ -88,15 +88,13 @@ impl<D: Clone> Repeats<D> {
         let known = peer.lines.iter_mut().find(|line| line.text == text);
         if let Some(line) = known {
             line.detail = detail.clone();
-            let waits = line.times > 0 || now.duration_since(line.said_at) < line.wait || !room;
-            if waits {
+            // What comes a little more rarely than it is told goes on, too: it is told with its number.
+            let goes_on = now.duration_since(line.said_at) < line.wait * 2;
+            if goes_on || line.times > 0 || !room {
                 line.times += 1;
                 return None;
             }
-            if now.duration_since(line.said_at) >= line.wait * 2 {
-                // It had stopped.
-                line.wait = Duration::ZERO;
-            }
+            line.wait = Duration::ZERO;
             line.said(now, wait_max);
         } else if room {
             if peer.lines.len() >= limits::LOG_PEER_LINES_MAX {
@@ -264,6 +262,19 @@ mod tests {
         assert_eq!(told, [(10, 10, 10), (30, 20, 30), (70, 40, 70), (150, 80, 150), (250, 100, 250), (350, 100, 350)]);
         assert_eq!(repeats.last_words()[0].times, 50);
         assert!(repeats.last_words().is_empty());
+    }
+
+    #[test]
+    fn what_comes_a_little_more_rarely_than_it_is_told_is_counted_from_the_second_time_on() {
+        let (start, mut repeats) = (Instant::now(), Repeats::new(MOST));
+        let mut told = Vec::new();
+        for k in 0..20 {
+            let now = start + Duration::from_millis(1200 * k);
+            told.extend(repeats.note(ip(1), "x", (), now).map(|saying| saying.times));
+            told.extend(repeats.due(now + seconds(1)).into_iter().map(|saying| saying.times));
+        }
+        assert_eq!(told[..3], [0, 1, 2], "{told:?}");
+        assert!(told[1..].iter().all(|times| *times > 0) && told.len() <= 6, "{told:?}");
     }
 
     #[test]

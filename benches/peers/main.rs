@@ -126,11 +126,8 @@ fn main() -> Result<()> {
             measure_disk(name, messages, &args, &dir)?;
         }
     }
-    for (name, watchers, rate) in watch::CASES {
-        if name.contains(&args.case) {
-            measure_watched(name, watchers, rate, &args, &dir)?;
-        }
-    }
+    let case = Case { name: "100 x 64", clients: 100, in_flight: 64, contenders: Vec::new() };
+    watch::measure(&args.case, args.rounds, shape(&case, args.run_for), &dir)?;
     #[cfg(feature = "broker")]
     for subscribers in [1, 4] {
         let name = format!("topics, subscribers: {subscribers}");
@@ -158,38 +155,6 @@ fn measure_disk(name: &str, messages: bool, args: &Args, dir: &std::path::Path) 
         let flushes = median(all.iter().map(|one| one.flushes).collect());
         let ratio = bytes / *first.get_or_insert(bytes);
         println!("| {name} | {} | {bytes:.0} bytes/s | {flushes:.2} flushes/s | {ratio:.2} |", writer.name());
-    }
-    Ok(())
-}
-
-/// The rows of a cluster that is looked at; who looks takes turns, in one order and then in the other.
-fn measure_watched(
-    name: &str,
-    watchers: &[watch::Watcher],
-    rate: Option<f64>,
-    args: &Args,
-    dir: &std::path::Path,
-) -> Result<()> {
-    let case = Case { name: "100 x 64", clients: 100, in_flight: 64, contenders: Vec::new() };
-    let mut all: Vec<Vec<Measured>> = vec![Vec::new(); watchers.len()];
-    for round in 0..args.rounds {
-        let mut turns: Vec<usize> = (0..watchers.len()).collect();
-        if round % 2 == 1 {
-            turns.reverse();
-        }
-        for turn in turns {
-            eprintln!("round {} of {}: {name}: {}", round + 1, args.rounds, watchers[turn].name());
-            let watched = watch::Watched::start(dir, watchers[turn].has_web())?;
-            all[turn].push(watched.measure(watchers[turn], shape(&case, args.run_for), rate)?);
-        }
-    }
-    for (watcher, measured) in watchers.iter().zip(&all).skip(1) {
-        let ratios = measured.iter().zip(&all[0]).map(|(this, first)| this.messages_per_s / first.messages_per_s);
-        let ratios: Vec<String> = ratios.map(|ratio| format!("{ratio:.2}")).collect();
-        eprintln!("{name}: {}: {}", watcher.name(), ratios.join(" "));
-    }
-    for (watcher, row) in watchers.iter().zip(rows(&all)) {
-        println!("| {name} | {} | {row} |", watcher.name());
     }
     Ok(())
 }

@@ -1,7 +1,5 @@
 //! What it costs a cluster to be watched: the same load with and without open event streams, and with and without scrapes of
-//! the numbers; and how fast the page opens on a day of data.
-//!
-//! Everybody has a turn in each round, on a cluster of its own: who follows is behind for a while after a load.
+//! the numbers.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -17,24 +15,109 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::JoinSet;
 
 use crate::contender::{Running, free_address, wait_for, wait_until};
-use crate::load::{Measured, Shape};
+use crate::load::Shape;
+use crate::median;
 
 /// Streams that are open.
 const STREAMS: usize = 1000;
+
+/// What the thread that reads all streams adds to its niceness.
+const READERS_NICE: i32 = 10;
 
 /// Time between two scrapes.
 const SCRAPE_EVERY: Duration = Duration::from_secs(1);
 
 /// Cases: a name, who looks, and how many messages a second come, if not as many as fit.
-pub(crate) const CASES: [(&str, &[Watcher], Option<f64>); 3] = [
+const CASES: [(&str, &[Watcher], Option<f64>); 3] = [
     ("watched: scrapes", &[Watcher::None, Watcher::Scrapes], None),
-    ("watched: streams", &[Watcher::Web, Watcher::Streams, Watcher::StreamsOfOne, Watcher::None], None),
-    ("watched: streams, 1000 messages/s", &[Watcher::Web, Watcher::Streams, Watcher::StreamsOfOne], Some(1000.0)),
+    ("watched: streams", &[Watcher::None, Watcher::Web, Watcher::Streams, Watcher::StreamsOfOne], None),
+    (
+        "watched: streams, 1000 messages/s",
+        &[Watcher::None, Watcher::Web, Watcher::Streams, Watcher::StreamsOfOne],
+        Some(1000.0),
+    ),
 ];
+
+/// The columns.
+const HEADER: &str = "\
+| case | who | messages/s | p50 | p99 | head a message | data node a message | rate of the first (95 %) | CPU of the first (95 %) |
+|---|---|---|---|---|---|---|---|---|";
+
+/// What a load came to.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    messages_per_s: f64,
+    /// Microseconds.
+    p50: f64,
+    p99: f64,
+    /// Processor time of the head and of the data node, microseconds a message.
+    cpu: [f64; 2],
+}
+
+/// Measures the cases whose name holds `wanted`. Who looks takes turns, in one order and then in the other.
+pub(crate) fn measure(wanted: &str, rounds: usize, shape: Shape, dir: &Path) -> Result<()> {
+    for (name, watchers, rate) in CASES.into_iter().filter(|(name, ..)| name.contains(wanted)) {
+        let mut all: Vec<Vec<Seen>> = vec![Vec::new(); watchers.len()];
+        for round in 0..rounds {
+            let mut turns: Vec<usize> = (0..watchers.len()).collect();
+            if round % 2 == 1 {
+                turns.reverse();
+            }
+            // A scrape leaves nothing behind, so both have one cluster. Who follows is behind for a while after a load.
+            let shared =
+                if watchers.iter().any(|watcher| watcher.has_web()) { None } else { Some(Watched::start(dir, false)?) };
+            for turn in turns {
+                eprintln!("round {} of {rounds}: {name}: {}", round + 1, watchers[turn].name());
+                let own = if shared.is_some() { None } else { Some(Watched::start(dir, watchers[turn].has_web())?) };
+                let watched = shared.as_ref().or(own.as_ref()).context("there is no cluster")?;
+                all[turn].push(watched.measure(watchers[turn], shape, rate)?);
+            }
+        }
+        println!("{HEADER}");
+        for (watcher, seen) in watchers.iter().zip(&all) {
+            println!("| {name} | {} | {} |", watcher.name(), row(seen, &all[0]));
+        }
+    }
+    Ok(())
+}
+
+fn row(seen: &[Seen], first: &[Seen]) -> String {
+    let of = |value: fn(&Seen) -> f64| median(seen.iter().map(value).collect());
+    // The ratio of each round first: two turns of one round had the same machine.
+    let ratios = |value: fn(&Seen) -> f64| {
+        let ratios = seen.iter().zip(first).map(|(this, first)| value(this) / value(first)).collect();
+        let (low, high) = interval(&ratios);
+        format!("{:.3} ({low:.3} to {high:.3})", median(ratios))
+    };
+    let (rate, cpu) = (ratios(|seen| seen.messages_per_s), ratios(|seen| seen.cpu.iter().sum()));
+    let [head, data] = [of(|seen| seen.cpu[0]), of(|seen| seen.cpu[1])];
+    let (messages, p50, p99) = (of(|seen| seen.messages_per_s), of(|seen| seen.p50), of(|seen| seen.p99));
+    format!("{messages:.0} | {p50:.0} us | {p99:.0} us | {head:.3} us | {data:.3} us | {rate} | {cpu}")
+}
+
+/// Where the median lies of which these are a sample, in 95 of 100 cases: by ranks, whatever the distribution is.
+fn interval(values: &Vec<f64>) -> (f64, f64) {
+    let mut values = values.clone();
+    values.sort_by(f64::total_cmp);
+    let n = values.len() as f64;
+    let low = (n / 2.0 - 0.98 * n.sqrt()).floor().max(0.0) as usize;
+    (values[low], values[values.len() - 1 - low])
+}
+
+/// Processor time of all threads of a process, microseconds.
+fn cpu_us(pid: u32) -> Result<f64> {
+    let mut ns = 0_u64;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        // A thread may have ended meanwhile.
+        let text = std::fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+        ns += text.split(' ').next().and_then(|ns| ns.parse::<u64>().ok()).unwrap_or_default();
+    }
+    Ok(ns as f64 / 1e3)
+}
 
 /// Who looks on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Watcher {
+enum Watcher {
     /// Nobody.
     None,
     /// `acopio web`, which follows all that comes, and nobody at its page.
@@ -49,12 +132,12 @@ pub(crate) enum Watcher {
 
 impl Watcher {
     /// Whether there is `acopio web`.
-    pub(crate) const fn has_web(self) -> bool {
+    const fn has_web(self) -> bool {
         !matches!(self, Self::None | Self::Scrapes)
     }
 
     /// For the table.
-    pub(crate) fn name(self) -> String {
+    fn name(self) -> String {
         match self {
             Self::None => "nobody looks".to_owned(),
             Self::Web => "acopio web".to_owned(),
@@ -66,7 +149,7 @@ impl Watcher {
 }
 
 /// A cluster that is looked at.
-pub(crate) struct Watched {
+struct Watched {
     head: SocketAddr,
     web: SocketAddr,
     doors: Vec<SocketAddr>,
@@ -76,7 +159,7 @@ pub(crate) struct Watched {
 
 impl Watched {
     /// Starts a head, a data node that syncs always, and the web role if there is to be one.
-    pub(crate) fn start(dir: &Path, with_web: bool) -> Result<Self> {
+    fn start(dir: &Path, with_web: bool) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("acopio-peers-").tempdir_in(dir)?;
         let [head, web, head_door, data_door] = [free_address()?, free_address()?, free_address()?, free_address()?];
         let running = Running(Vec::new());
@@ -110,25 +193,25 @@ impl Watched {
     }
 
     /// The load while somebody looks on.
-    pub(crate) fn measure(&self, watcher: Watcher, shape: Shape, rate: Option<f64>) -> Result<Measured> {
+    fn measure(&self, watcher: Watcher, shape: Shape, rate: Option<f64>) -> Result<Seen> {
         let looks = match watcher {
             Watcher::None | Watcher::Web => None,
             Watcher::Streams => Some(Looks::streams(self.web, "/api/v1/live")?),
             Watcher::StreamsOfOne => Some(Looks::streams(self.web, "/api/v1/live?source=nobody")?),
             Watcher::Scrapes => Some(Looks::scrapes(self.doors.clone())),
         };
-        let measured = self.load(shape, rate)?;
+        let seen = self.load(shape, rate)?;
         if let Some(looks) = looks {
-            let seen = looks.end()?;
-            if seen == 0 {
+            let bytes = looks.end()?;
+            if bytes == 0 {
                 bail!("{}: nothing was seen", watcher.name());
             }
-            eprintln!("  {}: {seen} bytes were read", watcher.name());
+            eprintln!("  {}: {bytes} bytes were read", watcher.name());
         }
-        Ok(measured)
+        Ok(seen)
     }
 
-    fn load(&self, shape: Shape, rate: Option<f64>) -> Result<Measured> {
+    fn load(&self, shape: Shape, rate: Option<f64>) -> Result<Seen> {
         let time = |time: Duration| format!("{}ms", time.as_millis());
         let mut command = acopio();
         command.args(["bench", "--format", "json", "--no-check", "--head", &self.head.to_string()]);
@@ -138,13 +221,19 @@ impl Watched {
         if let Some(rate) = rate {
             command.args(["--rate", &rate.to_string()]);
         }
+        let used = || -> Result<Vec<f64>> { self.running.0.iter().take(2).map(|child| cpu_us(child.id())).collect() };
+        let before = used()?;
         let output = command.output().context("cannot start acopio")?;
+        let after = used()?;
         if !output.status.success() {
             bail!("acopio bench: {}", String::from_utf8_lossy(&output.stderr));
         }
         let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
         let number = |value: &serde_json::Value| value.as_f64().context("a report without its figures");
-        Ok(Measured { messages_per_s: number(&report["messages_per_s"])?, p50: number(&report["latency_us"]["p50"])? })
+        let messages = number(&report["acknowledged"])?;
+        let [p50, p99] = ["p50", "p99"].map(|name| number(&report["latency_us"][name]));
+        let cpu = [0, 1].map(|who| (after[who] - before[who]) / messages);
+        Ok(Seen { messages_per_s: number(&report["messages_per_s"])?, p50: p50?, p99: p99?, cpu })
     }
 }
 
@@ -204,6 +293,8 @@ impl Looks {
     /// Streams of this path; all of them are open when it returns.
     fn streams(web: SocketAddr, path: &'static str) -> Result<Self> {
         let looks = Self::on_a_thread(move |ends, bytes| {
+            // They stand for people at other machines: what they do here is not to count as the cluster's.
+            rustix::process::nice(READERS_NICE)?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let mut streams = JoinSet::new();

@@ -10,7 +10,6 @@ use crate::client::reader::{self, Config, Event, Message, Query, ReadError, Read
 use crate::limits::SEND_REFUSALS_SHOWN_MAX;
 use crate::wire::id::RecordId;
 use crate::wire::peer::missing_cause;
-use crate::wire::source::SourceName;
 
 /// Tells events.
 pub(crate) struct Teller {
@@ -119,21 +118,19 @@ pub(crate) async fn each(
     all(reader::read(config.clone(), query), from, teller, take).await
 }
 
-/// The record of an id and a source, also if it is the second copy of a message. Data nodes that are away are left out.
+/// What asks for the record of an id.
+pub(crate) fn alone(id: RecordId) -> Query {
+    Query { from: id, until: id.next(), ..Query::default() }
+}
+
+/// The record that a query of an id [`alone`] finds, also if it is the second copy of a message.
 ///
 /// # Errors
 /// What keeps it from being read.
-pub(crate) async fn record(
-    config: &Config,
-    id: RecordId,
-    source: SourceName,
-    teller: &mut Teller,
-) -> Result<Option<Message>> {
-    let sources = source.to_string().parse()?;
-    let query = Query { from: id, until: id.next(), sources, partial: true, ..Query::default() };
-    let mut found = None;
+pub(crate) async fn record(config: &Config, query: Query, teller: &mut Teller) -> Result<Option<Message>> {
+    let (from, mut found) = (query.from, None);
     let reader = reader::read_records(config.clone(), query);
-    all(reader, id, teller, |message| found = Some(message.clone())).await?;
+    all(reader, from, teller, |message| found = Some(message.clone())).await?;
     Ok(found)
 }
 
@@ -167,19 +164,17 @@ mod tests {
     #[tokio::test]
     async fn a_record_that_is_known_by_its_id_is_read_without_what_was_before() {
         let id: RecordId = "1795852542hiVw4cHT4I".parse().expect("an id");
-        let alone = Local::new(move |query, _| {
+        let local = Local::new(move |query, _| {
             let is_alone = (query.from, query.until) == (id, id.next());
             let end = LocalEnd { next: query.until, missing: Vec::new() };
             is_alone.then_some(end).ok_or_else(|| format!("asked from {}", query.from))
         });
-        let config = Config::from(alone);
-        let source = "esp7".parse().expect("a name");
+        let config = Config::from(local);
         let mut teller = Teller::new(true, &config, false);
-        let found = record(&config, id, source, &mut teller).await;
+        let found = record(&config, alone(id), &mut teller).await;
         assert!(matches!(found, Ok(None)), "{found:?}");
         // Who reads messages has to know what was before.
-        let query = Query { from: id, until: id.next(), ..Query::default() };
-        assert!(each(&config, query, &mut teller, |_| {}).await.is_err());
+        assert!(each(&config, alone(id), &mut teller, |_| {}).await.is_err());
     }
 
     #[test]

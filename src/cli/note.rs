@@ -5,11 +5,11 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgGroup, Args};
 use std::time::Duration;
 
-use super::events::{Teller, each, say};
+use super::events::{Teller, alone, record, say};
 use super::heads::Heads;
 use super::readings::is_note;
 use super::{Global, Outcome, logging, print, runtime, values};
-use crate::client::reader::{Config, Message, Query};
+use crate::client::reader::{Config, Message};
 use crate::client::{self, Client};
 use crate::limits::NOTE_WHY_BYTES_MAX;
 use crate::reading::notes::{Change, Note, Notes};
@@ -107,7 +107,8 @@ impl NoteArgs {
         let note = Note { of: self.id, change, why: self.why };
         runtime::run_short(async {
             let config = Config { retry_for: self.retry_for, ..Config::following(heads.clone()) };
-            let found = find(&config, note.of, global.quiet).await?;
+            let mut teller = Teller::new(global.quiet, &config, false);
+            let found = record(&config, alone(note.of), &mut teller).await?;
             let Some(message) = found else {
                 bail!("no record has the id {}; see its id with 'acopio read --format json'", note.of);
             };
@@ -153,13 +154,6 @@ fn new_fields(message: &Message, change: &Change) -> Option<String> {
             new.join(", ")
         )
     })
-}
-
-async fn find(config: &Config, id: RecordId, quiet: bool) -> Result<Option<Message>> {
-    let query = Query { from: id, until: id.next(), ..Query::default() };
-    let mut found = None;
-    each(config, query, &mut Teller::new(quiet, config, false), |message| found = Some(message.clone())).await?;
-    Ok(found)
 }
 
 /// What a record said, and what it says with the note.

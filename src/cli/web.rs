@@ -119,7 +119,12 @@ pub(crate) struct Web {
 impl Web {
     /// Serves until it is told to stop.
     pub(crate) fn run(self, global: Global) -> Result<Outcome> {
+        // Heads and data nodes of this machine go first. Where the system does not have it, this is as urgent as they are.
+        let yields = rustix::process::nice(limits::WEB_NICE);
         logging::start(global, &[LogFile { dir: &self.logs, name: "web", takes: Takes::All, beside_data: false }])?;
+        if let Err(error) = yields {
+            tracing::debug!("this process is as urgent as heads and data nodes: {error}");
+        }
         // Who is told something on standard input sees its end there.
         let ends_with = runtime::EndsWith::service(self.until_stdin_closes && !self.classroom);
         runtime::run_role(limits::STOP_TIME_MAX, ends_with, async |shutdown| self.serve(shutdown).await)

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::fault::{self, Command, Fault, Shape};
 use super::link::{Link, Relay};
 use super::plan::{Kind, Member};
-use super::watcher::{Order, Shared};
+use super::watcher::{Condition, Order, Shared};
 
 /// The links of a data node, one to each head.
 struct Node {
@@ -140,9 +140,15 @@ impl Control {
         }
     }
 
-    /// Connects all that is cut: the end is in order for everybody.
-    pub(crate) fn connect_all(&self) {
+    /// Connects what is cut and continues what is paused, that the end is in order for everybody: a client's message may
+    /// wait for such a node. What is down stays down.
+    pub(crate) fn let_end(&self) {
         self.links.nodes.iter().for_each(|node| node.set(Link::Open));
+        for node in &self.links.nodes {
+            if self.shared.condition(&node.name) == Some(Condition::Paused) {
+                drop(self.shared.order(&node.name, Order::Mend));
+            }
+        }
     }
 
     fn mend(&self) {

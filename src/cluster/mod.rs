@@ -36,3 +36,6 @@ pub(crate) const STOPPED: &str = "stopped";
 
 /// What a data node says once it is registered with a head.
 pub(crate) const REGISTERED: &str = "registered as ";
+
+/// What a data node says in its last error if its folder was drained: started again it would say the same.
+pub(crate) const DRAINED: &str = " was drained: ";

@@ -221,6 +221,18 @@ impl Settings {
         heads.join(",")
     }
 
+    /// What it means that there are fewer data nodes than copies, and what to do; nothing if there are enough.
+    pub(crate) fn shortfall(&self) -> Option<String> {
+        let Self { nodes, replicas, .. } = self;
+        let is_short = *nodes > 0 && nodes < replicas;
+        is_short.then(|| {
+            format!(
+                "WARN each message is to be kept on {replicas} data nodes and there are {nodes}: all messages are refused until more \
+                 register; start it with --nodes {replicas}, or with --replicas {nodes}"
+            )
+        })
+    }
+
     /// All processes, in the order in which they are started. `has_address` tells whether this machine has an address.
     pub(crate) fn members(&self, has_address: impl Fn(Ipv4Addr) -> bool) -> Vec<Member> {
         let nodes = (1..=self.nodes).map(|i| self.data(i, &has_address));
@@ -434,6 +446,16 @@ mod tests {
 
     fn text(member: &Member) -> String {
         member.args.join(&OsString::from(" ")).into_string().unwrap()
+    }
+
+    #[test]
+    fn fewer_nodes_than_copies_are_told_of_with_what_to_do() {
+        assert_eq!(settings().shortfall(), None);
+        let words = Settings { replicas: 5, ..settings() }.shortfall().unwrap();
+        assert!(words.contains("kept on 5 data nodes and there are 3: all messages are refused"), "{words}");
+        assert!(words.ends_with("start it with --nodes 5, or with --replicas 3"), "{words}");
+        // Those of other machines are to come.
+        assert_eq!(Settings { nodes: 0, ..settings() }.shortfall(), None);
     }
 
     #[test]

@@ -157,7 +157,7 @@ async fn start_watch_end(settings: Settings, shutdown: CancellationToken, screen
     let devices = if settings.plan.devices.is_some() { "devices, " } else { "" };
     let topics = if settings.plan.brokers { "the topics, then " } else { "" };
     screen.end(format!("stopping: {devices}clients, then {topics}the head, then the data nodes"));
-    control.connect_all();
+    control.let_end();
     end(groups, &screen).await;
     shown.cancel();
     drop(ways_shown.await);
@@ -341,6 +341,7 @@ fn introduce(settings: &Settings, members: &[Member], shared: &Shared) {
         screen.say(format!("  {:8} pid {:<8} {}/", member.name, shared.pid(member), member.dir.display()));
     }
     suggest(settings, members, shared);
+    settings.plan.shortfall().into_iter().for_each(|words| screen.say(words));
 }
 
 /// What a newcomer may try, each in one line that can be copied.

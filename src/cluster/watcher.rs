@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::DRAINED;
 use super::child::{self, End, Running, Talk};
 use super::keys;
 use super::plan::{Kind, Member};
@@ -182,12 +183,11 @@ impl Shared {
         }
     }
 
-    fn told_of_end(&self, member: &Member, pid: u32, end: &End, stays: bool) {
-        let next = match self.restart_after {
-            _ if stays => "it was drained or told to end, and is not started again".to_owned(),
+    fn told_of_end(&self, member: &Member, pid: u32, end: &End, over: Option<String>) {
+        let next = over.unwrap_or_else(|| match self.restart_after {
             None => "it is not started again (--restart-after never)".to_owned(),
             Some(after) => format!("it is started again in {}", humantime::format_duration(after)),
-        };
+        });
         self.say(format!("{} (pid {pid}) {}; {next}", member.name, end.words));
     }
 }
@@ -196,8 +196,8 @@ impl Shared {
 enum Life {
     /// It still runs, and the end was asked for.
     Stopping,
-    /// It is gone and comes back.
-    Gone,
+    /// It is gone and comes back: at once if that was ordered while it died.
+    Gone { at_once: bool },
     /// It is gone and does not.
     Over,
 }
@@ -229,7 +229,7 @@ impl Watcher {
             let pid = child.pid().unwrap_or_default();
             match self.lives(&mut child).await {
                 Life::Stopping => return Some((format!("{} (pid {pid})", self.member.name), child)),
-                Life::Gone => child = self.comes_back().await?,
+                Life::Gone { at_once } => child = self.comes_back(at_once).await?,
                 Life::Over => {
                     self.orders.close();
                     self.stop.cancelled().await;
@@ -242,7 +242,7 @@ impl Watcher {
     async fn lives(&mut self, child: &mut Running) -> Life {
         let pid = child.pid().unwrap_or_default();
         let mut ready = child.readiness();
-        let mut ordered = None;
+        let (mut ordered, mut at_once) = (None, false);
         let end = loop {
             tokio::select! {
                 biased;
@@ -255,22 +255,44 @@ impl Watcher {
                     }
                 }
                 Some(order) = self.orders.recv() => {
+                    // While it dies it is neither paused nor continued: it is started again as soon as that is seen.
+                    let dying = ordered.is_some();
+                    at_once = dying && order == Order::Mend;
+                    let is_deadly = !matches!(order, Order::Pause | Order::Mend);
                     // Who is being killed and loses its files is not only killed.
-                    if self.obeys(child, order) && (order != Order::Kill || ordered.is_none()) {
+                    if (is_deadly || !dying) && self.obeys(child, order) && (order != Order::Kill || !dying) {
                         ordered = Some(order);
                     }
                 }
             }
         };
-        // A data node that ends without an error was asked to: a drained one must not come back.
-        let stays = end.in_order && self.member.kind == Kind::Data;
-        self.shared.told_of_end(&self.member, pid, &end, stays);
+        let over = self.over(child, &end).await;
+        let stays = over.is_some();
+        self.shared.told_of_end(&self.member, pid, &end, over);
         match ordered {
             _ if stays => self.shared.set(&self.member, Condition::Over),
             Some(order) => self.loses(order).await,
             None => self.shared.set(&self.member, Condition::Dead),
         }
-        if stays { Life::Over } else { Life::Gone }
+        if stays { Life::Over } else { Life::Gone { at_once } }
+    }
+
+    /// Why it is not to come back, now that it ended; nothing if it is.
+    async fn over(&self, child: &mut Running, end: &End) -> Option<String> {
+        if self.member.kind != Kind::Data {
+            return None;
+        }
+        // One that ends without an error was asked to: a drained one must not come back.
+        if end.in_order {
+            return Some("it was drained or told to end, and is not started again".to_owned());
+        }
+        // One that was killed has said nothing of the kind.
+        child.last_error().await.filter(|error| error.contains(DRAINED)).map(|_| {
+            let dir = self.member.dir.display();
+            format!(
+                "it was drained, and is not started again; to have it back, remove {dir}/ and start all of it again"
+            )
+        })
     }
 
     /// Does to the process what was ordered; whether it dies of it.
@@ -278,6 +300,10 @@ impl Watcher {
         let (shared, name) = (&self.shared, &self.member.name);
         match order {
             Order::Kill | Order::Wipe | Order::CutPower => child.signal(Posix::KILL),
+            Order::Pause if shared.condition(name) == Some(Condition::Paused) => {
+                shared.say(format!("{name} is paused already; r has it go on"));
+                false
+            }
             Order::Pause => {
                 if child.signal(Posix::STOP) {
                     shared.set(&self.member, Condition::Paused);
@@ -336,10 +362,12 @@ impl Watcher {
         Condition::Killed
     }
 
-    /// Starts it again, after its time or as soon as it is ordered to; nothing if the end was asked for.
-    async fn comes_back(&mut self) -> Option<Running> {
+    /// Starts it again, at once, after its time or as soon as it is ordered to; nothing if the end was asked for.
+    async fn comes_back(&mut self, mut at_once: bool) -> Option<Running> {
         loop {
-            self.waits().await?;
+            if !std::mem::take(&mut at_once) {
+                self.waits().await?;
+            }
             let shared = Rc::clone(&self.shared);
             match shared.start(&self.member) {
                 Ok(child) => {

@@ -45,6 +45,7 @@ pub(crate) mod state_lines;
 pub(crate) mod storage;
 mod strangers;
 pub(crate) mod synced;
+mod troubles;
 pub(crate) mod view;
 mod window;
 pub(crate) mod worker;

@@ -23,6 +23,7 @@ use super::record::Fields;
 use super::scan::ScanError;
 use super::sender::{HeadSender, Late, Taken, refusal, sync_mode};
 use super::sources::Heard;
+use super::troubles::{Saying, Troubles};
 use crate::key::file::NodeKey;
 use crate::ledger::frames;
 use crate::ledger::kept::Put;
@@ -37,49 +38,26 @@ use crate::wire::source::SourceName;
 use crate::wire::text::FRAMED_NODE_OPENING;
 use tokio_util::sync::CancellationToken;
 
-/// What to do about it, where the cause does not say so.
-const fn remedy(ended: &Ended) -> &'static str {
-    match ended {
-        Ended::Io(_) => "; see that a head runs there",
-        Ended::Closed => "; see its log for the cause",
-        Ended::Silent(_) => "; see that it runs and can be reached",
-        _ => "",
-    }
-}
-
 /// Keeps this node registered with one head until it is asked to stop or its log is poisoned.
 pub(crate) async fn keep(head: &str, me: &Rc<Node>, shutdown: &CancellationToken) {
     let mut rng = SmallRng::seed_from_u64(me.config.seed);
     let mut backoff = Backoff::default();
-    let mut said = String::new();
-    let mut doubt = Doubt::default();
+    let (mut doubt, mut troubles) = (Doubt::default(), Troubles::default());
     while !shutdown.is_cancelled() && me.commit.poisoned().is_none() {
         let ended = once(head, me, shutdown, &mut backoff, &mut doubt).await;
         if shutdown.is_cancelled() {
             return;
         }
-        let (stops, waits, trouble);
-        let cause = match ended {
-            Ok(()) => continue,
-            Err(ended) => {
-                say_if_twice(head, &ended, me, &mut doubt);
-                // A head that was understood up to there will say the same again.
-                waits = matches!(&ended, Ended::Garbled(_) | Ended::Unfit(_))
-                    || matches!(&ended, Ended::Refused(refusal) if refusal.code == Code::Storage);
-                stops = matches!(&ended, Ended::Refused(refusal) if refusal.code == Code::Stopping);
-                trouble = ended.kind();
-                format!("head {head}: {ended}{}", remedy(&ended))
-            }
-        };
-        // The same trouble again is said once.
-        if trouble != said {
-            if stops {
-                tracing::info!("head {head} stops; trying again until it is back");
-            } else {
-                tracing::warn!("{cause}; trying again until it works");
-            }
-            said = trouble;
+        let Err(ended) = ended else { continue };
+        say_if_twice(head, &ended, me, &mut doubt);
+        match troubles.hear(&ended, Instant::now()) {
+            Some(Saying::Stops) => tracing::info!("head {head} stops; trying again until it is back"),
+            Some(Saying::Trouble(cause)) => tracing::warn!("head {head}: {cause}; trying again until it works"),
+            None => {}
         }
+        // A head that was understood up to there will say the same again.
+        let waits = matches!(&ended, Ended::Garbled(_) | Ended::Unfit(_))
+            || matches!(&ended, Ended::Refused(refusal) if refusal.code == Code::Storage);
         if !me.config.heads.lists(head) {
             tracing::info!("head {head} is not announced any more: it is given up");
             return;

@@ -155,6 +155,10 @@ pub(crate) const CALC_DUPLICATE_TIME: Duration = Duration::from_millis(500);
 /// server may be gone, and a client of the original that has the same leg squared by the next one waits for its answer.
 pub(crate) const CALC_LATE_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// Time after which a square that did not come is asked for once more. A quarter of the original's patience of 2 s, and
+/// longer than two programs take to connect.
+pub(crate) const CALC_SQUARE_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
 /// Requests, legs and squares that the calculation server has at a time, each; past it one more is refused, or the oldest is
 /// forgotten where it has been answered.
 pub(crate) const CALC_REQUESTS_MAX: usize = 1024;

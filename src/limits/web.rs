@@ -123,6 +123,22 @@ pub(crate) const WEB_LIVE_PACE: Duration = Duration::from_millis(100);
 /// told so: who looks does not take the time that writing needs. Ten streams never get there, a hundred barely.
 pub(crate) const WEB_LIVE_BYTES_PER_S: f64 = 64.0 * 1024.0 * 1024.0;
 
+/// How much later than the quickest a record may come before it counts as late: then more is written than can be followed.
+pub(crate) const WEB_FOLLOW_LATE_MAX: Duration = Duration::from_secs(3);
+
+/// Records that are late one after the other, and the time that this takes, before what is between is left out: a data node that
+/// comes back has some old ones, too.
+pub(crate) const WEB_FOLLOW_LATE_MIN: u64 = 2000;
+
+/// See there.
+pub(crate) const WEB_FOLLOW_LATE_TIME: Duration = Duration::from_secs(1);
+
+/// Time without a late record after which clients' orders are heeded again.
+pub(crate) const WEB_FOLLOW_CALM: Duration = Duration::from_secs(60);
+
+/// What the process adds to its niceness: who looks waits for who writes, where both run on one machine.
+pub(crate) const WEB_NICE: i32 = 10;
+
 /// Time without an event after which a stream says that it is there.
 pub(crate) const WEB_LIVE_ALIVE_EVERY: Duration = Duration::from_secs(15);
 

@@ -227,20 +227,15 @@ impl Events {
         let (mut status_at, mut alive_at) = (Instant::now(), Instant::now() + limits::WEB_LIVE_ALIVE_EVERY);
         // One that is revoked is noticed before the next event, and within a sign of life.
         while web.admits.still(&self.caller) {
-            let came = web.live.came.notified();
-            let Ok(batch) = web.live.batch(self.next, &self.wanted) else {
-                self.anew(out).await?;
-                continue;
-            };
-            let (is_all, bytes) = (batch.next == self.next, batch.text.len());
-            self.next = batch.next;
+            let given = web.live.given.notified();
+            let (before, open) = (self.next, limits::WEB_STREAMS_MAX - web.places.streams.available_permits());
+            let bytes = self.send_some(at_once(open), out).await?;
+            let is_all = self.next == before;
             if bytes > 0 {
-                out.send(batch.text).await?;
                 alive_at = Instant::now() + limits::WEB_LIVE_ALIVE_EVERY;
             }
             if !is_all {
                 // Also behind what is not wanted: else each message of others would wake all streams.
-                let open = limits::WEB_STREAMS_MAX - web.places.streams.available_permits();
                 tokio::time::sleep(pause(bytes, open)).await;
                 if !web.admits.still(&self.caller) {
                     break;
@@ -258,7 +253,7 @@ impl Events {
             if is_all {
                 let wake = if self.tells_status { status_at } else { alive_at };
                 tokio::select! {
-                    () = came => {}
+                    () = given => {}
                     () = sleep_until(wake) => {}
                 }
             }
@@ -266,11 +261,36 @@ impl Events {
         Ok(())
     }
 
+    /// Sends what is there, but not much more than so many bytes; how many it was.
+    async fn send_some(&mut self, most: usize, out: &Out) -> Result<usize, String> {
+        let mut bytes = 0;
+        while bytes < most {
+            let Ok(batch) = self.web.live.batch(self.next, &self.wanted) else {
+                self.anew(out).await?;
+                break;
+            };
+            if std::mem::replace(&mut self.next, batch.next) == batch.next {
+                break;
+            }
+            bytes += batch.text.len();
+            if !batch.text.is_empty() {
+                out.send(batch.text).await?;
+            }
+        }
+        Ok(bytes)
+    }
+
     /// What is between is not known any more: who listens has to read it.
     async fn anew(&mut self, out: &Out) -> Result<(), String> {
         self.next = self.web.live.end();
         out.send(format!("id: {}\nevent: anew\ndata: {{}}\n\n", self.web.live.name(self.next))).await
     }
+}
+
+/// Bytes that a stream sends without a pause: its share of those between two looks, and as much as goes together.
+fn at_once(open: usize) -> usize {
+    let share = limits::WEB_LIVE_BYTES_PER_S * limits::WEB_LIVE_PACE.as_secs_f64() / open.max(1) as f64;
+    limits::WEB_CHUNK_BYTES.max(share as usize)
 }
 
 /// Time until a stream that sent so many bytes sends again: all that are open share what they may send together.
@@ -346,6 +366,8 @@ mod tests {
     fn streams_share_what_they_may_send_and_none_sends_at_once_again() {
         assert_eq!(pause(0, 1000), limits::WEB_LIVE_PACE);
         assert_eq!(pause(limits::WEB_CHUNK_BYTES, 10), limits::WEB_LIVE_PACE, "few are not slowed");
+        assert_eq!(pause(at_once(1), 1), limits::WEB_LIVE_PACE, "one alone has all of it");
+        assert_eq!(at_once(1000), limits::WEB_CHUNK_BYTES);
         let sent = 1024.0 * limits::WEB_CHUNK_BYTES as f64 / pause(limits::WEB_CHUNK_BYTES, 1024).as_secs_f64();
         assert!((sent / limits::WEB_LIVE_BYTES_PER_S - 1.0).abs() < 1e-6, "{sent} bytes a second");
     }

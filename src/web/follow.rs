@@ -1,72 +1,119 @@
 //! Follows the cluster once for all who look: the list of values, the board of sources and the streams.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::Web;
+use super::lag::Lag;
 use super::values::Values;
-use crate::client::reader::{Config, Event, Query, ReadError, find_last, read};
+use crate::client::reader::{Config, Event, Query, ReadError, find_last, read, read_records};
 use crate::limits;
 use crate::net::Backoff;
-use crate::table::moment::Moment;
-use crate::table::moment::Zone;
+use crate::table::moment::{Moment, Zone, now_ns};
 use crate::wire::id::RecordId;
+
+/// Where the read of what comes begins or goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// What is kept is to be read first.
+    Beginning,
+    /// Behind this record.
+    Behind(RecordId),
+    /// At the present: what was before is left out, and not read to know who has sent what.
+    Present(RecordId),
+}
+
+impl Next {
+    /// What comes late, as a message that waited for one before it, is read again rather than missed.
+    fn goes_on(&mut self, id: RecordId) {
+        match self {
+            Self::Beginning => *self = Self::Behind(id),
+            Self::Behind(last) | Self::Present(last) => *last = (*last).max(id),
+        }
+    }
+}
 
 /// Reads what is kept and follows what comes, for ever.
 pub(crate) async fn follow(web: &Web, config: Config) {
     let values = &web.values;
     let mut rng = SmallRng::seed_from_u64(config.seed);
     let mut backoff = Backoff::default();
-    let mut next = None;
+    let (mut next, mut lag) = (Next::Beginning, Lag::default());
     let mut said = String::new();
     loop {
         let before = next;
-        let Err(error) = pass(web, &config, &mut next).await else { continue };
+        let Err(error) = pass(web, &config, &mut next, &mut lag).await else { continue };
         let words = error.to_string();
         if words != said {
             tracing::warn!("the values cannot be read: {words}; trying again");
         }
         values.is_away(words.clone());
         said = words;
-        if next > before {
+        if next != before {
             backoff.reset();
         }
         sleep(backoff.next(&mut rng)).await;
     }
 }
 
-/// One read: of what is kept, if that is not done yet, and then of what comes. `next` is where it goes on.
-async fn pass(web: &Web, config: &Config, next: &mut Option<RecordId>) -> Result<(), ReadError> {
-    let from = match *next {
-        Some(from) => from,
-        None => {
-            let from = listed(&web.values, config).await?;
-            last_hour(web, config, from).await?;
-            web.values.is_whole();
-            *next.insert(from)
-        }
+/// One read: of what is kept, if that is not done yet, and then of what comes.
+async fn pass(web: &Web, config: &Config, next: &mut Next, lag: &mut Lag) -> Result<(), ReadError> {
+    if *next == Next::Beginning {
+        let from = listed(&web.values, config).await?;
+        last_hour(web, config, from).await?;
+        web.values.is_whole();
+        *next = Next::Behind(from);
+    }
+    let mut reader = match *next {
+        Next::Present(from) => read_records(config.clone(), Query { from, follow: true, ..Query::default() }),
+        Next::Behind(from) => read(config.clone(), Query { from, follow: true, ..Query::default() }),
+        Next::Beginning => return Ok(()),
     };
-    let mut reader = read(config.clone(), Query { from, follow: true, ..Query::default() });
+    lag.begin();
     while let Some(event) = reader.next().await {
         match event {
             Ok(event) => {
+                let id = if let Event::Message(message) = &event { Some(message.id) } else { None };
                 if let Event::Message(message) = &event {
-                    // What comes late, as a message that waited for one before it, is read again rather than missed.
-                    *next = (*next).max(Some(message.id));
+                    next.goes_on(message.id);
                     let reading = web.board.read(message);
                     web.board.hear(message, &reading);
                     web.live.take(message, &reading);
                 }
                 web.values.event(event);
+                if id.is_some_and(|id| turns(web, id, next, lag)) {
+                    return Ok(());
+                }
             }
             Err(error @ ReadError::Line { .. }) => tracing::warn!("{error}"),
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+/// Whether another read is to go on from here: with the present, where more comes than can be read; or with all that each
+/// client sent in its order, once that is over.
+fn turns(web: &Web, id: RecordId, next: &mut Next, lag: &mut Lag) -> bool {
+    let (now_ns, now) = (now_ns(), Instant::now());
+    if lag.hear(id, now_ns, now) {
+        let present = lag.present(now_ns);
+        let left_out = Duration::from_nanos(present.time_ns.saturating_sub(id.time_ns));
+        tracing::info!("more comes than this page can follow: {left_out:.1?} of it are left out of what it shows");
+        web.live.leave_out();
+        *next = Next::Present(present);
+        return true;
+    }
+    match *next {
+        Next::Present(last) if lag.is_calm(now) => {
+            *next = Next::Behind(last);
+            true
+        }
+        _ => false,
+    }
 }
 
 /// Reads the last values; where what comes begins.

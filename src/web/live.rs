@@ -1,13 +1,18 @@
 //! What came last, in the order in which it came, for streams: each goes through it at its own pace, and one that broke
 //! goes on behind the event that it names. Who stood still for too long, or names one that is not known any more, is told
 //! so and reads anew.
+//!
+//! An event is written once, for all streams: they share pieces of some events, and only one that wants some sources copies
+//! their events out of it.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bytes::{Bytes, BytesMut};
 use serde_json::json;
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::board::said;
 use super::dato::cut;
@@ -25,25 +30,75 @@ pub(crate) struct Live {
     /// Tells the events of this process from those of others.
     run: u32,
     state: Mutex<State>,
-    /// Told when there is a new one.
-    pub(crate) came: Notify,
+    /// Told when there is one that is not given out.
+    came: Notify,
+    /// Told when a piece is given out.
+    pub(crate) given: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// The number of the first event that is here.
-    first: u64,
-    events: VecDeque<Event>,
+    /// What is given out, the oldest first.
+    pieces: VecDeque<Piece>,
+    /// What comes is put here until that is given out.
+    open: Piece,
+    /// All events that are here.
+    count: usize,
     bytes: usize,
     /// The records of these events: what is read twice goes out once.
     ids: HashSet<RecordId>,
 }
 
-#[derive(Debug)]
+/// Events that came one after the other, as they are sent: all streams share the bytes.
+#[derive(Debug, Default)]
+struct Piece {
+    /// The number of the first.
+    first: u64,
+    /// Where each of them ends in the text.
+    events: Vec<Event>,
+    text: Bytes,
+    /// While it is open.
+    filling: String,
+    /// The sources of these events, each once: most streams of one source pass over most pieces.
+    sources: Vec<Option<SourceName>>,
+}
+
+#[derive(Clone, Copy, Debug)]
 struct Event {
     id: RecordId,
     source: Option<SourceName>,
-    json: String,
+    end: usize,
+}
+
+impl Piece {
+    fn end(&self) -> u64 {
+        self.first + self.events.len() as u64
+    }
+
+    fn close(&mut self) {
+        self.text = std::mem::take(&mut self.filling).into();
+        self.sources = self.events.iter().map(|event| event.source).collect();
+        self.sources.sort_unstable();
+        self.sources.dedup();
+    }
+
+    /// The wanted ones of its events, but for the first `skip`.
+    fn wanted(&self, skip: usize, wanted: &Wanted) -> Bytes {
+        let ends = [0].into_iter().chain(self.events.iter().map(|event| event.end));
+        let start = ends.clone().nth(skip).unwrap_or(self.text.len());
+        if matches!(wanted, Wanted::All) {
+            return self.text.slice(start..);
+        }
+        if !self.sources.iter().any(|source| wanted.wants(source.as_ref())) {
+            return Bytes::new();
+        }
+        let mut text = BytesMut::new();
+        let events = ends.zip(&self.events).skip(skip);
+        for (start, event) in events.filter(|(_, event)| wanted.wants(event.source.as_ref())) {
+            text.extend_from_slice(self.text.get(start..event.end).unwrap_or_default());
+        }
+        text.freeze()
+    }
 }
 
 /// Which messages are wanted.
@@ -72,8 +127,8 @@ impl Wanted {
 /// Events for a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Batch {
-    /// As they are sent; empty if nothing came.
-    pub(crate) text: String,
+    /// As they are sent; empty if nothing came that is wanted.
+    pub(crate) text: Bytes,
     /// The number of the event that comes next.
     pub(crate) next: u64,
 }
@@ -85,7 +140,17 @@ pub(crate) struct Gone;
 impl Live {
     /// None yet.
     pub(crate) fn new(run: u32) -> Self {
-        Self { run, state: Mutex::default(), came: Notify::new() }
+        Self { run, state: Mutex::default(), came: Notify::new(), given: Notify::new() }
+    }
+
+    /// Gives out what comes, in pieces, as often as streams are sent something.
+    pub(crate) async fn give_out(&self) {
+        loop {
+            self.came.notified().await;
+            self.lock().close();
+            self.given.notify_waiters();
+            sleep(limits::WEB_LIVE_PACE).await;
+        }
     }
 
     /// Takes a message, and what it says.
@@ -104,23 +169,36 @@ impl Live {
             "cut": shown.len() < text.len(),
             "fields": said(reading),
         });
-        let event = Event { id: message.id, source: message.source, json: json.to_string() };
-        state.bytes += event.json.len();
-        state.events.push_back(event);
-        while state.events.len() > limits::WEB_LIVE_EVENTS_MAX || state.bytes > limits::WEB_LIVE_BYTES_MAX {
-            let Some(oldest) = state.events.pop_front() else { break };
-            state.first += 1;
-            state.bytes -= oldest.json.len();
-            state.ids.remove(&oldest.id);
+        let name = self.name(state.open.end() + 1);
+        let filling = &mut state.open.filling;
+        let before = filling.len();
+        // Writing to a string does not fail.
+        write!(filling, "id: {name}\nevent: message\ndata: {json}\n\n").unwrap_or_default();
+        let end = filling.len();
+        state.open.events.push(Event { id: message.id, source: message.source, end });
+        state.count += 1;
+        state.bytes += end - before;
+        if end >= limits::WEB_CHUNK_BYTES {
+            state.close();
         }
+        state.forget();
         drop(state);
-        self.came.notify_waiters();
+        self.came.notify_one();
+    }
+
+    /// Messages were left out: every stream is told so, wherever it is.
+    pub(crate) fn leave_out(&self) {
+        let mut state = self.lock();
+        // No place of before is one of now.
+        let first = state.open.end() + 1;
+        *state = State { open: Piece { first, ..Piece::default() }, ..State::default() };
+        drop(state);
+        self.given.notify_waiters();
     }
 
     /// The number of the next event that comes.
     pub(crate) fn end(&self) -> u64 {
-        let state = self.lock();
-        state.first + state.events.len() as u64
+        self.lock().open.end()
     }
 
     /// The name of the place behind all events before this one.
@@ -136,27 +214,26 @@ impl Live {
         let (run, next) = name.split_once('-').ok_or(Gone)?;
         let next: u64 = next.parse().map_err(|_| Gone)?;
         let state = self.lock();
-        let is_here = (state.first..=state.first + state.events.len() as u64).contains(&next);
+        let is_here = (state.first()..=state.open.end()).contains(&next);
         if is_here && u32::from_str_radix(run, 16) == Ok(self.run) { Ok(next) } else { Err(Gone) }
     }
 
-    /// Events from this one on, as many as go together.
+    /// The wanted events of the next piece from this one on; where no event is wanted, also of those behind it.
     ///
     /// # Errors
     /// It is not here any more.
     pub(crate) fn batch(&self, from: u64, wanted: &Wanted) -> Result<Batch, Gone> {
         let state = self.lock();
-        let skip = from.checked_sub(state.first).and_then(|skip| usize::try_from(skip).ok()).ok_or(Gone)?;
-        let mut batch = Batch { text: String::new(), next: from };
-        for event in state.events.iter().skip(skip) {
-            batch.next += 1;
-            if wanted.wants(event.source.as_ref()) {
-                let Event { json, .. } = event;
-                // Writing to a string does not fail.
-                write!(batch.text, "id: {}\nevent: message\ndata: {json}\n\n", self.name(batch.next))
-                    .unwrap_or_default();
-            }
-            if batch.text.len() >= limits::WEB_CHUNK_BYTES {
+        if from < state.first() {
+            return Err(Gone);
+        }
+        let mut batch = Batch { text: Bytes::new(), next: from };
+        let at = state.pieces.partition_point(|piece| piece.end() <= from);
+        for piece in state.pieces.range(at..) {
+            // No more than a piece holds.
+            let skip = usize::try_from(batch.next - piece.first).unwrap_or(usize::MAX);
+            batch = Batch { text: piece.wanted(skip, wanted), next: piece.end() };
+            if !batch.text.is_empty() {
                 break;
             }
         }
@@ -165,6 +242,38 @@ impl Live {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The number of the first event that is here.
+    fn first(&self) -> u64 {
+        self.pieces.front().map_or(self.open.first, |piece| piece.first)
+    }
+
+    /// Gives out what is open.
+    fn close(&mut self) {
+        if !self.open.events.is_empty() {
+            self.open.close();
+            let open = Piece { first: self.open.end(), ..Piece::default() };
+            self.pieces.push_back(std::mem::replace(&mut self.open, open));
+        }
+    }
+
+    /// Forgets the oldest pieces that are more than has to be known.
+    fn forget(&mut self) {
+        let is_more = |state: &Self, oldest: &Piece| {
+            state.count - oldest.events.len() >= limits::WEB_LIVE_EVENTS_MAX || state.bytes > limits::WEB_LIVE_BYTES_MAX
+        };
+        while self.pieces.front().is_some_and(|oldest| is_more(self, oldest))
+            && let Some(oldest) = self.pieces.pop_front()
+        {
+            self.count -= oldest.events.len();
+            self.bytes -= oldest.text.len();
+            for event in &oldest.events {
+                self.ids.remove(&event.id);
+            }
+        }
     }
 }
 
@@ -185,6 +294,10 @@ mod tests {
         live.take(&message, &Reading::of(&message, &Rules::default()));
     }
 
+    fn events(batch: &Batch) -> usize {
+        std::str::from_utf8(&batch.text).unwrap().matches("\nevent: ").count()
+    }
+
     #[test]
     fn a_stream_goes_on_where_it_was_without_gap_or_double() {
         let live = Live::new(7);
@@ -192,36 +305,112 @@ mod tests {
         for n in [1, 2, 2, 1, 3] {
             take(&live, n, if n == 2 { "esp7" } else { "" }, b"t=1\nevent: message");
         }
+        assert_eq!(live.batch(begun, &Wanted::All).unwrap().next, begun, "not given out yet");
+        live.lock().close();
         let all = live.batch(begun, &Wanted::All).unwrap();
-        assert_eq!((all.text.matches("\nevent: ").count(), all.next), (3, begun + 3), "each once, and no line forged");
+        assert_eq!((events(&all), all.next), (3, begun + 3), "each once, and no line forged");
         let some = live.batch(begun, &Wanted::Of("esp7".parse().unwrap())).unwrap();
-        assert!(some.text.starts_with("id: 00000007-2\n") && some.text.matches("\nevent: ").count() == 1, "{some:?}");
-        assert_eq!(live.batch(begun, &Wanted::Nameless).unwrap().text.matches("\nevent: ").count(), 2);
+        assert!(some.text.starts_with(b"id: 00000007-2\n") && events(&some) == 1, "{some:?}");
+        assert_eq!(events(&live.batch(begun, &Wanted::Nameless).unwrap()), 2);
         let place = live.place("00000007-2").unwrap();
-        assert!(live.batch(place, &Wanted::All).unwrap().text.starts_with("id: 00000007-3\n"));
-        assert_eq!(live.batch(live.end(), &Wanted::All).unwrap().text, "");
+        assert!(live.batch(place, &Wanted::All).unwrap().text.starts_with(b"id: 00000007-3\n"));
+        assert!(live.batch(live.end(), &Wanted::All).unwrap().text.is_empty());
         for unknown in ["00000008-2", "00000007-9", "7", "", "x-1", "00000007-x"] {
             assert_eq!(live.place(unknown), Err(Gone), "{unknown}");
         }
     }
 
     #[test]
+    fn a_stream_that_begins_in_the_middle_of_a_piece_gets_what_is_behind_its_beginning() {
+        let live = Live::new(7);
+        take(&live, 1, "a", b"1");
+        let begun = live.end();
+        take(&live, 2, "b", b"2");
+        take(&live, 3, "a", b"3");
+        live.lock().close();
+        take(&live, 4, "a", b"4");
+        live.lock().close();
+        let (all, of_a) = (Wanted::All, Wanted::Of("a".parse().unwrap()));
+        assert_eq!((events(&live.batch(begun, &all).unwrap()), events(&live.batch(begun, &of_a).unwrap())), (2, 1));
+        let next = live.batch(begun, &of_a).unwrap().next;
+        assert_eq!(live.batch(next, &of_a), live.batch(next, &all), "from the next piece on both are alike");
+        // What nobody sends is looked for in all pieces at once.
+        let none = live.batch(begun, &Wanted::Of("c".parse().unwrap())).unwrap();
+        assert_eq!((none.text.len(), none.next), (0, live.end()));
+    }
+
+    #[test]
+    fn what_is_left_out_is_told_to_all_streams() {
+        let live = Live::new(7);
+        (0..9).for_each(|n| take(&live, n, "a", b"1"));
+        live.lock().close();
+        let end = live.end();
+        live.leave_out();
+        for place in [0, 5, end] {
+            assert_eq!(live.batch(place, &Wanted::All), Err(Gone), "{place}");
+            assert_eq!(live.place(&live.name(place)), Err(Gone), "{place}");
+        }
+        take(&live, 10, "a", b"1");
+        live.lock().close();
+        assert_eq!(events(&live.batch(end + 1, &Wanted::All).unwrap()), 1);
+    }
+
+    #[test]
+    fn all_streams_share_the_bytes_of_a_piece() {
+        let live = Live::new(7);
+        (0..9).for_each(|n| take(&live, n, "a", b"1"));
+        live.lock().close();
+        let [one, two] = [0, 0].map(|from| live.batch(from, &Wanted::All).unwrap().text);
+        assert_eq!(one.as_ptr(), two.as_ptr());
+    }
+
+    #[test]
     fn who_stands_still_is_told_and_nothing_grows() {
         let live = Live::new(7);
-        for n in 0..limits::WEB_LIVE_EVENTS_MAX as u64 + 5 {
-            take(&live, n, "", b"1");
-        }
+        let most = limits::WEB_LIVE_EVENTS_MAX;
+        (0..3 * most as u64).for_each(|n| take(&live, n, "", b"1"));
         assert_eq!((live.batch(0, &Wanted::All), live.place("00000007-4")), (Err(Gone), Err(Gone)));
-        assert!(live.place("00000007-5").is_ok());
+        let known = live.end() - most as u64;
+        assert!(live.place(&live.name(known)).is_ok(), "so many are known");
         let state = live.lock();
-        assert_eq!((state.events.len(), state.ids.len()), (limits::WEB_LIVE_EVENTS_MAX, limits::WEB_LIVE_EVENTS_MAX));
+        let a_piece = state.pieces.front().unwrap().events.len();
+        assert!((most..=most + 2 * a_piece).contains(&state.count), "{}", state.count);
+        assert_eq!(state.ids.len(), state.count);
+        let bytes: usize = state.pieces.iter().map(|piece| piece.text.len()).sum();
+        assert_eq!(bytes + state.open.filling.len(), state.bytes);
     }
 
     #[test]
     fn of_a_long_message_the_beginning_is_sent() {
         let live = Live::new(7);
         take(&live, 1, "", &[b'x'; 100_000]);
-        let batch = live.batch(0, &Wanted::All).unwrap();
-        assert!(batch.text.len() < 2 * limits::WEB_LIVE_TEXT_BYTES_MAX && batch.text.contains("\"cut\":true"));
+        live.lock().close();
+        let text = live.batch(0, &Wanted::All).unwrap().text;
+        assert!(text.len() < 2 * limits::WEB_LIVE_TEXT_BYTES_MAX);
+        assert!(String::from_utf8_lossy(&text).contains("\"cut\":true"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_is_given_out_at_once_and_then_with_what_comes_meanwhile() {
+        let live = Live::new(7);
+        let given = async {
+            let mut batches = Vec::new();
+            for _ in 0..2 {
+                let told = live.given.notified();
+                told.await;
+                batches.push(events(&live.batch(batches.iter().sum::<usize>() as u64, &Wanted::All).unwrap()));
+            }
+            batches
+        };
+        let comes = async {
+            for n in 0..5 {
+                take(&live, n, "", b"1");
+                sleep(limits::WEB_LIVE_PACE / 10).await;
+            }
+        };
+        tokio::select! {
+            () = live.give_out() => {}
+            (batches, ()) = async { tokio::join!(given, comes) } => assert_eq!(batches, [1, 4]),
+        }
     }
 }

@@ -16,6 +16,7 @@ mod dato;
 mod door;
 mod follow;
 mod guard;
+mod lag;
 mod live;
 mod page;
 mod pages;
@@ -186,6 +187,8 @@ pub(crate) async fn run(config: Config, listener: TcpListener, shutdown: Cancell
     let mut chores = JoinSet::new();
     let (followed, from) = (Arc::clone(&web), reads.clone());
     chores.spawn(async move { follow::follow(&followed, from).await });
+    let given = Arc::clone(&web);
+    chores.spawn(async move { given.live.give_out().await });
     let handed = Arc::clone(&web);
     chores.spawn(async move {
         if let Some((target, state)) = &handed.redis {

@@ -2,6 +2,7 @@
 
 use std::io::BufRead as _;
 use std::net::TcpListener;
+use std::process::Stdio;
 
 use crate::common::{Head, Port, Process, acopio, eventually, ran};
 use serde_json::Value;
@@ -77,6 +78,20 @@ fn the_table_is_for_people() {
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
     assert!(table.contains("messages   1 acknowledged, 0 refused, 0 in flight\n"), "{table}");
     assert!(table.contains("clients    ") && table.contains(" of 100\n") && table.contains("rate  "), "{table}");
+}
+
+/// As `| head -3` leaves it: nobody reads, and there is no head whose answers would show it.
+#[test]
+fn who_only_shows_something_ends_when_nobody_reads_it_though_there_is_no_head() {
+    let nobody = Port::reserve();
+    for words in [&["status", "--watch=100ms"][..], &["read", "--follow"]] {
+        let mut command = acopio();
+        command.args(words).args(["--head", &nobody.at()]).stdin(Stdio::null());
+        let mut shows = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop((shows.stdout.take(), shows.stderr.take()));
+        let status = eventually("it ends", || shows.try_wait().unwrap());
+        assert_eq!(status.code(), Some(0), "{words:?}");
+    }
 }
 
 #[test]

@@ -212,6 +212,25 @@ fn a_killed_data_node_is_told_of_evicted_and_started_again() {
 }
 
 #[test]
+fn a_drained_data_node_is_not_started_again_and_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let up = Up::start(dir.path(), &["--restart-after", "200ms"]);
+    up.more_answers(3);
+    let head = up.wait_for("Its head listens on ");
+    let head = head.split_once("listens on ").unwrap().1.split(';').next().unwrap().to_owned();
+    let mut drain = acopio();
+    assert!(drain.args(["drain", "data3", "--head", &head]).status().unwrap().success());
+    up.wait_for("it was drained or told to end, and is not started again");
+    up.interrupt();
+    let again = Up::start(dir.path(), &["--restart-after", "200ms"]);
+    let told = again.wait_for("data3 (pid ");
+    assert!(told.contains("it was drained, and is not started again; to have it back, remove "), "{told}");
+    again.more_answers(10);
+    assert_eq!(again.said().matches(" was drained: ").count(), 1, "{}", again.said());
+    again.interrupt();
+}
+
+#[test]
 fn an_interrupt_ends_every_process_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let up = Up::start(dir.path(), &[]);

@@ -58,13 +58,25 @@ struct Request {
     /// The number of the client that named both legs.
     pair: Option<String>,
     legs: [Leg; 2],
+    /// When squares that did not come are asked for again, once: who squares may have just come, and not been subscribed.
+    again: Option<Instant>,
     until: Instant,
 }
 
 #[derive(Debug)]
 struct Leg {
+    number: Whole,
     square: Whole,
     came: bool,
+}
+
+impl Request {
+    /// Asks for the squares that have not come.
+    fn ask(&self, acts: &mut Vec<Act>) {
+        for (side, leg) in Side::BOTH.into_iter().zip(&self.legs).filter(|(_, leg)| !leg.came) {
+            acts.push(Act::Publish { topic: side.of(SQUARE_REQUESTS).to_owned(), value: leg.number.to_string() });
+        }
+    }
 }
 
 impl Desk {
@@ -108,7 +120,8 @@ impl Desk {
     /// When something has to be done if nothing comes.
     pub(super) fn next(&self) -> Option<Instant> {
         let waiting = self.legs.iter().chain(&self.squares).filter_map(|all| all.front().map(|one| one.until));
-        self.requests.iter().map(|request| request.until).chain(waiting).min()
+        let requests = self.requests.iter().flat_map(|request| request.again.into_iter().chain([request.until]));
+        requests.chain(waiting).min()
     }
 
     /// Time has passed.
@@ -126,6 +139,10 @@ impl Desk {
         }
         while let Some(k) = self.requests.iter().position(|request| request.until <= now) {
             self.answer(k, now, &mut acts);
+        }
+        for request in self.requests.iter_mut().filter(|request| request.again.is_some_and(|again| again <= now)) {
+            request.again = None;
+            request.ask(&mut acts);
         }
         acts
     }
@@ -182,11 +199,11 @@ impl Desk {
         for (side, leg) in Side::BOTH.into_iter().zip(&legs) {
             acts.push(Act::Say(format!("Recibido cateto{}: {leg}", side.number())));
         }
-        for (side, leg) in Side::BOTH.into_iter().zip(&legs) {
-            acts.push(Act::Publish { topic: side.of(SQUARE_REQUESTS).to_owned(), value: leg.to_string() });
-        }
-        let legs = legs.map(|leg| Leg { square: leg.squared(), came: false });
-        self.requests.push_back(Request { pair, legs, until: now + self.wait });
+        let legs = legs.map(|number| Leg { square: number.squared(), number, came: false });
+        let request =
+            Request { pair, legs, again: Some(now + limits::CALC_SQUARE_AGAIN_AFTER), until: now + self.wait };
+        request.ask(acts);
+        self.requests.push_back(request);
     }
 
     fn square(&mut self, side: Side, square: &Whole, now: Instant, acts: &mut Vec<Act>) {
@@ -222,9 +239,11 @@ impl Desk {
 
     /// Answers a request with the squares that came, and those that did not computed here.
     fn answer(&mut self, k: usize, now: Instant, acts: &mut Vec<Act>) {
-        let Some(Request { pair, legs, .. }) = self.requests.remove(k) else { return };
+        let Some(Request { pair, legs, again, .. }) = self.requests.remove(k) else { return };
+        // Who was asked twice may answer twice, the second time as much later.
+        let twice = if again.is_some() { Duration::ZERO } else { limits::CALC_SQUARE_AGAIN_AFTER };
         for (side, leg) in Side::BOTH.into_iter().zip(&legs) {
-            let no_news_for = if leg.came { limits::CALC_DUPLICATE_TIME } else { limits::CALC_LATE_TIME_MAX };
+            let no_news_for = if leg.came { limits::CALC_DUPLICATE_TIME + twice } else { limits::CALC_LATE_TIME_MAX };
             push(at(&mut self.known, side), Waiting { number: leg.square.clone(), until: now + no_news_for });
             if !leg.came {
                 let (number, letter) = (side.number(), side.letter());

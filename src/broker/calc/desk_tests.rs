@@ -64,8 +64,12 @@ fn what_does_not_come_is_computed_here_and_is_no_news_when_it_is_late() {
     test.gets("calc.request.1", &["12"]);
     test.gets("calc.request.2", &["13"]);
     test.gets("calc.square.result.2", &["169"]);
-    assert_eq!(test.desk.next(), Some(test.now + WAIT));
-    assert!(test.after(WAIT - Duration::from_millis(1)).is_empty());
+    assert_eq!(test.desk.next(), Some(test.now + limits::CALC_SQUARE_AGAIN_AFTER));
+    let again = test.after(limits::CALC_SQUARE_AGAIN_AFTER);
+    assert_eq!(again, ["calc.square.request.1 12"], "who squares may just have come");
+    let left = WAIT - limits::CALC_SQUARE_AGAIN_AFTER;
+    assert_eq!(test.desk.next(), Some(test.now + left));
+    assert!(test.after(left - Duration::from_millis(1)).is_empty(), "once");
     assert_eq!(test.after(Duration::from_millis(1)), ["calc.hypotenuse.result 17.6918"]);
     assert!(test.said.iter().any(|line| line == "⚠ op1 no respondió, calculando a² local"), "{:?}", test.said);
     assert!(!test.said.iter().any(|line| line.contains("op2")));

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 pub(crate) use self::table::short;
 use self::table::table;
 use super::asked;
-use super::events::{Teller, each, look_for_notes, record, say};
+use super::events::{Teller, alone, each, look_for_notes, record, say};
 use super::heads::Heads;
 use super::moment::{self, Moment, Zone};
 use super::readings::Readings;
@@ -239,7 +239,8 @@ pub(crate) async fn last_texts(
         {
             let config = config.clone();
             reads.spawn(async move {
-                let message = record(&config, id, name, &mut teller(&config)).await?;
+                let query = Query { sources: name.to_string().parse()?, partial: true, ..alone(id) };
+                let message = record(&config, query, &mut teller(&config)).await?;
                 anyhow::Ok(message.map(|message| (name.to_string(), text_of(&message))))
             });
         }

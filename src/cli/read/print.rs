@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::output::{Output, Stop};
 use super::state::State;
-use crate::cli::Outcome;
 use crate::cli::events::{Teller, in_words, look_for_notes, say};
+use crate::cli::{Outcome, print};
 use crate::client::reader::{self, Config, Event, Message, Query};
 use crate::limits;
 use crate::reading::UnixNs;
@@ -222,11 +222,14 @@ impl Print {
     }
 }
 
-/// Resolves when the end is asked for; never, where a signal simply ends it.
+/// Resolves when the end is asked for, or nobody reads what is printed; where there is no such request, a signal simply ends it.
 async fn asked_to_end(shutdown: Option<&CancellationToken>) {
     match shutdown {
-        Some(shutdown) => shutdown.cancelled().await,
-        None => std::future::pending().await,
+        Some(shutdown) => tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = print::unread() => {}
+        },
+        None => print::unread().await,
     }
 }
 

@@ -79,7 +79,11 @@ impl Status {
         runtime::run_short(async {
             match self.watch {
                 None => self.show(&self.ask(&asker, &heads).await?),
-                Some(every) => self.again_and_again(&asker, &heads, every).await,
+                Some(every) => tokio::select! {
+                    biased;
+                    () = print::unread() => Ok(()),
+                    shown = self.again_and_again(&asker, &heads, every) => shown,
+                },
             }
         })?;
         Ok(Outcome::Done)

@@ -379,6 +379,7 @@ impl Demo {
             say(format!("  docker kill {0}; docker start {0}    # nothing acknowledged is lost", node.name));
         }
         say("Ctrl-C stops and removes everything but the files.\n".to_owned());
+        self.settings.plan.shortfall().into_iter().for_each(say);
         Ok(())
     }
 
