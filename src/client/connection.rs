@@ -19,7 +19,6 @@ use crate::net::{Backoff, Net, Stream};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::frame::{self, Frame};
 use crate::wire::said::Introduction;
-use crate::wire::text::framed_client_opening;
 
 /// Runs until the sender is gone and everything is settled, or the receipts are gone.
 pub(super) async fn run(shared: Arc<Shared>, config: Arc<Config>) {
@@ -132,7 +131,7 @@ async fn wait_for_work(shared: &Shared) -> bool {
 pub(super) async fn open(net: &Net, head: &str, introduction: Introduction) -> Result<(Stream, BytesMut), Ended> {
     let mut socket = net.dial(head, None).await?;
     let mut buffer = BytesMut::with_capacity(limits::READ_BUFFER_BYTES);
-    framed::open(&mut socket, &framed_client_opening(&introduction), &mut buffer).await?;
+    framed::open(&mut socket, &introduction.to_framed_opening(), &mut buffer).await?;
     tracing::debug!(target: "acopio::client", "{head}: peticion acopio/2, confirmacion");
     Ok((socket, buffer))
 }

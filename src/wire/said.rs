@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::secret::{NotASecret, Secret, TOKEN};
 use super::source::{Flaw, NOTES, NotASource, SourceName};
-use super::text::{Dialect, quote};
+use super::text::{CLIENTE, Dialect, PETICION, VERSION, quote};
 
 /// No answers at all.
 pub const CALLADO: &str = "callado";
@@ -213,6 +213,22 @@ pub struct Introduction {
     pub said: Option<Said>,
     /// The secret of its token.
     pub token: Option<Secret>,
+}
+
+impl Introduction {
+    /// What a framed client sends before its first frame; it need not wait for the answer in between.
+    #[must_use]
+    pub fn to_framed_opening(&self) -> Vec<u8> {
+        let said = self.said.map(|said| format!(" {said}")).unwrap_or_default();
+        let mut opening = format!("{PETICION} {VERSION}\n{CLIENTE}{said}").into_bytes();
+        if let Some(token) = &self.token {
+            opening.push(b' ');
+            opening.extend_from_slice(TOKEN.as_bytes());
+            opening.extend_from_slice(token.expose());
+        }
+        opening.push(b'\n');
+        opening
+    }
 }
 
 impl Introduction {
@@ -425,7 +441,7 @@ mod tests {
         fn what_is_said_with_a_token_is_understood(name in any_name(), bytes: [u8; 16], alone: bool, several: bool) {
             let said = Said { several, ..Said::only(name) };
             let introduction = Introduction { said: (!alone).then_some(said), token: Some(Secret::from_random(bytes)) };
-            let opening = super::super::text::framed_client_opening(&introduction);
+            let opening = introduction.to_framed_opening();
             let words = opening.strip_prefix(b"peticion acopio/2\ncliente ").unwrap().strip_suffix(b"\n").unwrap();
             prop_assert_eq!(Introduction::parse(words, Dialect::Framed), Ok(introduction));
         }

@@ -10,7 +10,6 @@ use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 
 use super::error::Refusal;
-use super::said::Introduction;
 use super::secret;
 use crate::limits::LINE_BYTES_MAX;
 
@@ -53,20 +52,6 @@ pub const NO_NODES_TEXT: &str = "no hay dataNodes; start one with 'acopio data -
 
 /// What a framed client sends before its first frame; it need not wait for the answer in between.
 pub const FRAMED_CLIENT_OPENING: &[u8] = b"peticion acopio/2\ncliente\n";
-/// What a framed client sends before its first frame, with what it says of itself.
-#[must_use]
-pub fn framed_client_opening(introduction: &Introduction) -> Vec<u8> {
-    let said = introduction.said.map(|said| format!(" {said}")).unwrap_or_default();
-    let mut opening = format!("{PETICION} {VERSION}\n{CLIENTE}{said}").into_bytes();
-    if let Some(token) = &introduction.token {
-        opening.push(b' ');
-        opening.extend_from_slice(secret::TOKEN.as_bytes());
-        opening.extend_from_slice(token.expose());
-    }
-    opening.push(b'\n');
-    opening
-}
-
 /// What a framed data node sends before its first frame.
 pub const FRAMED_NODE_OPENING: &[u8] = b"peticion acopio/2\ndataNode\n";
 /// What a head sends before its first frame.

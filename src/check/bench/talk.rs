@@ -12,7 +12,7 @@ use crate::wire::id::ClientId;
 use crate::wire::peer::{self, Unconfirmed};
 use crate::wire::said::Introduction;
 use crate::wire::secret::{Secret, TOKEN};
-use crate::wire::text::{CONFIRMACION, Dialect, PETICION, RECIBIDO, framed_client_opening};
+use crate::wire::text::{CONFIRMACION, Dialect, PETICION, RECIBIDO};
 
 /// Bytes of a message that say whose and which it is; the rest is filler.
 pub(crate) const STAMP_BYTES: usize = STAMP_RUN + STAMP_NUMBER;
@@ -95,7 +95,7 @@ impl Talk {
                 out.extend_from_slice(b"\n");
             }
             Dialect::Framed => {
-                out.extend_from_slice(&framed_client_opening(&Introduction { said: None, token }));
+                out.extend_from_slice(&Introduction { said: None, token }.to_framed_opening());
                 Frame::Hello { client, text: false }.encode(out)?;
             }
         }

@@ -6,8 +6,9 @@ use bytes::{Buf, BytesMut};
 
 use super::field::{Fields, Result, check_seqs, check_span};
 use super::table::kind;
+use super::whole::{bytes_max, check_lines, has_lines};
 use super::{Frame, FrameError, PREFIX, hand};
-use crate::limits::{FRAME_BYTES_MAX, LINES_FRAME_BYTES_MAX, STATUS_BYTES_MAX, TOKEN_BYTES_MAX};
+use crate::limits::{LINES_FRAME_BYTES_MAX, STATUS_BYTES_MAX, TOKEN_BYTES_MAX};
 
 impl Frame {
     /// The kind of the frame that begins here, if it is one that no client says, or that `may_store` forbids. One of an
@@ -105,21 +106,7 @@ impl Frame {
     }
 }
 
-pub(super) fn check_lines(kind: u8, lines: &[u8]) -> Result {
-    if matches!(lines.last(), None | Some(b'\n')) { Ok(()) } else { Err(FrameError::Lines { kind }) }
-}
-
-/// Whether frames of this kind end in lines of `data.txt`.
-const fn has_lines(kind: u8) -> bool {
-    matches!(kind, kind::RECORDS | kind::PAGE | kind::FETCHED | kind::PUSHED)
-}
-
 /// Whether frames of this kind keep a part of the buffer; others are small, and are copied out of it.
 const fn keeps_buffer(kind: u8) -> bool {
     matches!(kind, kind::STORE | kind::STORE_AS | kind::PUT | kind::ACKED | kind::STATUS_REPORT) || has_lines(kind)
-}
-
-/// Greatest frame of this kind: those that carry lines have to hold the longest one.
-pub(super) const fn bytes_max(kind: u8) -> usize {
-    if has_lines(kind) { LINES_FRAME_BYTES_MAX } else { FRAME_BYTES_MAX }
 }

@@ -4,10 +4,10 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::decode::{bytes_max, check_lines};
 use super::field::{Field, Result, check_id, check_seqs, put_text};
 use super::hand::{self, PutFields};
 use super::table::kind;
+use super::whole::{check_lines, frame, patch};
 use super::{Frame, FrameError, PREFIX, SyncMode};
 use crate::limits::REPLICAS_MAX;
 use crate::wire::error::{Code, Refusal};
@@ -44,33 +44,6 @@ impl Frame {
     fn append(&self, out: &mut BytesMut) {
         let appended = self.encode(out);
         debug_assert_eq!(appended, Ok(()), "{self:?}");
-    }
-}
-
-/// Writes a frame of this kind: the body, then its length into the prefix; on an error the buffer is as before.
-pub(super) fn frame(out: &mut BytesMut, kind: u8, body: impl FnOnce(&mut BytesMut) -> Result) -> Result {
-    let start = out.len();
-    out.put_u32(0);
-    out.put_u8(kind);
-    let result = body(out).and_then(|()| patch_length(out, start, bytes_max(kind)));
-    if result.is_err() {
-        out.truncate(start);
-    }
-    result
-}
-
-fn patch_length(out: &mut BytesMut, start: usize, bytes_max: usize) -> Result {
-    let length = out.len().saturating_sub(start + PREFIX);
-    if length == 0 || length > bytes_max {
-        return Err(FrameError::Length(length));
-    }
-    patch(out, start, &(length as u32).to_be_bytes());
-    Ok(())
-}
-
-pub(super) fn patch(out: &mut BytesMut, at: usize, bytes: &[u8]) {
-    if let Some(place) = out.get_mut(at..at + bytes.len()) {
-        place.copy_from_slice(bytes);
     }
 }
 

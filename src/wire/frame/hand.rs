@@ -3,9 +3,9 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::encode::{frame, patch};
 use super::field::{Field, Fields, Result, check_id, check_seqs, check_span};
 use super::table::kind;
+use super::whole::{frame, patch};
 use super::{Frame, FrameError, Messages, PREFIX, PUT_FIELDS, Tags, messages};
 use crate::limits::{BATCH_MESSAGES_MAX, REPLICAS_MAX, SOURCE_NAME_BYTES_MAX};
 use crate::wire::id::{ClientId, RecordId};

@@ -14,6 +14,7 @@ mod messages;
 mod sources;
 mod table;
 mod tags;
+mod whole;
 
 use bytes::Bytes;
 
