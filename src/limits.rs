@@ -1,21 +1,23 @@
 //! Every bound of the system, in one place, with its reason.
 //!
 //! A bound that is not here does not exist: queues, buffers, tables, waits and messages all name a constant of this
-//! page. Those of a data node's disk are in `limits/data.rs`, those of the checks in `limits/check.rs`, those of
-//! containers in `limits/docker.rs`, those of ZooKeeper in `limits/coord.rs`, those of the web role in `limits/web.rs`, those
-//! of devices in `limits/device.rs`, those of topics in `limits/broker.rs`, those of what payloads say in `limits/reading.rs`, those of what collects from
-//! instruments in `limits/collect.rs`, those of what machines watch in `limits/metrics.rs`, those of `acopio top` in `limits/top.rs`.
+//! page, or of one of its parts: `broker` (topics), `check`, `client` (the library), `collect` (instruments), `coord`
+//! (ZooKeeper), `data` (a data node's disk), `device`, `docker`, `local` (clusters on this machine), `metrics`, `reading` (what
+//! payloads say), `reads` (reading back), `tls`, `top`, `web`.
 //! Relations between bounds are asserted at compile time at the end. Nothing here is logic.
 
 mod broker;
 mod check;
+mod client;
 mod collect;
 mod coord;
 mod data;
 mod device;
 mod docker;
+mod local;
 mod metrics;
 mod reading;
+mod reads;
 mod tls;
 mod top;
 mod web;
@@ -24,14 +26,17 @@ use std::time::Duration;
 
 pub(crate) use broker::*;
 pub(crate) use check::*;
+pub use client::*;
 pub(crate) use collect::*;
 pub use coord::*;
 pub(crate) use data::*;
 pub(crate) use device::*;
 pub(crate) use docker::*;
+pub(crate) use local::*;
 #[cfg(feature = "server")]
 pub(crate) use metrics::*;
 pub use reading::*;
+pub use reads::*;
 pub(crate) use tls::*;
 pub(crate) use top::*;
 pub(crate) use web::*;
@@ -429,97 +434,6 @@ pub(crate) const UNREAD_LOOK_EVERY: Duration = Duration::from_millis(500);
 /// moments of a cluster that ends.
 pub(crate) const HEAD_BACK_TIME: Duration = Duration::from_secs(15);
 
-// ---- reading ------------------------------------------------------------------------------------------------------------
-
-/// Most bytes of lines in one page, unless one line is longer: few enough round trips for a disk's speed. The readers of a
-/// head share it, so that its memory does not grow with them.
-pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
-
-/// Most bytes of lines that a reader is sent in one frame, unless one line is longer: it has the first of them soon.
-pub const RECORDS_BYTES_MAX: usize = 256 * 1024;
-
-/// Least size of a page that is asked for, bytes: a reader of many nodes still makes progress.
-pub(crate) const PAGE_BYTES_MIN: usize = 16 * 1024;
-
-/// Pages that one reader holds from one node: one is merged while the next is on its way.
-pub(crate) const READ_PAGES_MAX: usize = 2;
-
-/// Bytes of pages that one reader asks for from all nodes together; its pages are smaller where there are many nodes.
-pub(crate) const READ_PAGES_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// Readers of one head at the same time. Memory of the head follows from it.
-pub const READERS_MAX: usize = 64;
-
-/// Pages and records that all readers of one head hold together, bytes, but for those of one reader; past it no more pages
-/// are asked for.
-pub const READERS_BYTES_MAX: usize = 32 * 1024 * 1024;
-
-/// Time without a byte read after which a reader keeps no pages, and after which its connection is let go if others wait for
-/// the room. It goes on where it was when it connects again, which the client library does by itself.
-pub const READ_REST: Duration = Duration::from_secs(2);
-
-/// Scans of one head that a data node has open: one of each reader, and as many of readers that have left.
-pub const NODE_SCANS_MAX: usize = 2 * READERS_MAX;
-
-/// Pages that wait in a data node for one head to read them, bytes, beside the longest line of each that is being made; past
-/// it no more are made for that head.
-pub const NODE_PAGES_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// Pages that a data node makes at the same time: they are read by one thread, so more would only wait in memory.
-pub(crate) const NODE_PAGES_MAKING_MAX: usize = 4;
-
-/// Records that wait in the head for one reader to take them, bytes; past it no more are merged, so that a reader that
-/// does not read slows itself alone.
-pub(crate) const READ_ANSWERS_BYTES_MAX: usize = 512 * 1024;
-
-/// Time after which a node that had nothing new is asked again.
-pub(crate) const READ_POLL: Duration = Duration::from_millis(20);
-
-/// The same for a follower to whom nothing has come for a while.
-pub(crate) const READ_POLL_MAX: Duration = Duration::from_millis(100);
-
-/// Time between two frames to a reader that has nothing to read: it learns how far the answer is complete.
-pub(crate) const READ_PROGRESS_EVERY: Duration = Duration::from_secs(1);
-
-/// Time that a read waits for data nodes that are away: longer than one takes to start again and to register.
-pub const READ_WAIT_MAX: Duration = Duration::from_secs(10);
-
-/// Time that a data node may take over one page before it counts as missing.
-pub(crate) const READ_PAGE_TIME_MAX: Duration = Duration::from_secs(10);
-
-/// Scans in a row that a data node may fail before it counts as missing.
-pub(crate) const SCAN_FAILURES_MAX: u32 = 3;
-
-/// Time between two rounds of decisions where nothing asks for one.
-pub(crate) const ROUND_EVERY: Duration = Duration::from_millis(200);
-
-/// Ledgers that one round looks at: a head with many goes on with its connections in between.
-pub(crate) const ROUND_LEDGERS_MAX: usize = 4096;
-
-/// Time that messages wait for ledgers to be opened: as long as nodes take to note who is in the cluster, amply.
-pub(crate) const OPEN_TIME_MAX: Duration = Duration::from_secs(5);
-
-/// Greatest `head.state` that is read, bytes: every line takes less than 256.
-pub(crate) const HEAD_STATE_BYTES_MAX: u64 = 256 * (ROSTER_MAX + FOUNDINGS_MAX + TEXT_NODES_KNOWN_MAX + 4) as u64;
-
-/// Runs of lacking entries that the end of a read names.
-pub(crate) const READ_LACKING_MAX: usize = 4;
-
-/// Bytes of lines that a node may send ahead to one reader that follows.
-pub(crate) const FOLLOW_CREDIT_BYTES: usize = 256 * 1024;
-
-/// How long a reader that follows up to a time waits behind it, by the head's clock: as long as a message may be on its way.
-pub(crate) const FOLLOW_LATE: Duration = Duration::from_secs(2);
-
-/// Time between two tokens to a reader that follows, while something comes.
-pub(crate) const FOLLOW_TOKEN_EVERY: Duration = Duration::from_secs(1);
-
-/// Data nodes that speak text and keep records which a head knows by name; the records of others are counted together.
-pub(crate) const TEXT_NODES_KNOWN_MAX: usize = 64;
-
-/// Time between two reports of a data node when nothing changed.
-pub(crate) const REPORT_EVERY: Duration = HEARTBEAT_DEFAULT;
-
 // ---- what is wrong with a cluster ------------------------------------------------------------------------------------
 
 /// How far the wall clock of a head may be behind the ids it has given before it says so: what NTP mends without a jump
@@ -538,91 +452,6 @@ pub(crate) const TAKEN_DOUBT_TIME: Duration = Duration::from_secs(30);
 /// heartbeats, so that a copied folder is told soon.
 pub(crate) const TAKEN_NEW_DOUBT_TIME: Duration = Duration::from_secs(12);
 
-// ---- reconnecting ---------------------------------------------------------------------------------------------------
-
-/// First wait before a lost head is dialled again; it doubles up to [`BACKOFF_MAX`].
-pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(100);
-
-/// Longest wait before a lost head is dialled again.
-pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(5);
-
-/// Longest wait before heads are asked again of which the last one refused for now.
-pub(crate) const CLIENT_REFUSED_WAIT_MAX: Duration = Duration::from_millis(500);
-
-/// Time to establish a TCP connection to a head.
-pub(crate) const DIAL_TIME_MAX: Duration = Duration::from_secs(5);
-
-/// Time a client of the library goes on trying to get a message stored while heads are away or refuse for now.
-pub(crate) const CLIENT_RETRY_TIME_DEFAULT: Duration = Duration::from_secs(30);
-
-/// Messages that the callers of one [`Keeper`](crate::client::Keeper) have in flight together, and as many that wait: fewer
-/// than a client's window, so that sending one never waits for the answer to another.
-pub(crate) const KEEPER_IN_FLIGHT_MAX: usize = 256;
-
-// ---- a silent head ----------------------------------------------------------------------------------------------------
-
-/// Silence of a head after which a client with something in flight asks whether it is there. Answers usually come within
-/// milliseconds, and a head that takes nothing for now says so as often as [`CLIENT_WORD_EVERY`].
-pub(crate) const CLIENT_PING_AFTER: Duration = Duration::from_secs(1);
-
-/// Silence after which a client with something in flight goes on with the next head. Three of its words are missing by
-/// then; going on for nothing costs second copies, which readers drop, and nothing else.
-pub(crate) const CLIENT_SILENCE_MAX: Duration = Duration::from_secs(3);
-
-/// The same for a client that knows one head: it has nowhere to go, and dialling again would only send all once more.
-pub(crate) const CLIENT_SILENCE_ALONE_MAX: Duration = Duration::from_secs(10);
-
-/// Time between two Pings of a head to a client whose frames it takes in no further, because what is in flight is enough.
-/// Without them the client could not tell it from a dead one: it does not read the client's Ping, either.
-pub const CLIENT_WORD_EVERY: Duration = CLIENT_PING_AFTER;
-
-// ---- a reader of the library ------------------------------------------------------------------------------------------
-
-/// How far a retry may disturb the order of a client's messages, in time of their ids, and a reader still mends it. Longer than
-/// a client takes to find the next head and send again what was not answered.
-pub const READER_HOLD_TIME: Duration = Duration::from_secs(30);
-
-/// How long a message of a client in text waits for the one before it, for who follows: longer than a head takes to give a
-/// message of a lost data node to others.
-pub(crate) const READER_TEXT_HOLD_TIME: Duration = Duration::from_secs(5);
-
-/// How long the first message that who follows ever meets of a client waits: what comes together may come in disorder, one
-/// data node's disk being slower than another's. Who sends once a minute is shown so much later, once.
-pub(crate) const READER_MEET_TIME: Duration = Duration::from_secs(1);
-
-/// Bytes of records that a reader holds back while one before them is missing; past it the oldest is let go first.
-pub(crate) const READER_HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
-
-/// What a record that is held back takes beside its line, bytes: its place in two trees.
-pub(crate) const READER_HELD_EXTRA_BYTES: usize = 256;
-
-/// Clients whose sequence numbers a reader remembers; past it the half that was silent longest is forgotten.
-pub(crate) const READER_CLIENTS_MAX: usize = 4096;
-
-/// Ranges of sequence numbers that a reader remembers of one client: as many as what a client has in flight can be
-/// torn into. Past it the lowest half is forgotten.
-pub(crate) const READER_CLIENT_RANGES_MAX: usize = CLIENT_IN_FLIGHT_MESSAGES_MAX / 2;
-
-/// The same of all clients together, some 80 bytes each.
-pub(crate) const READER_RANGES_MAX: usize = 64 * READER_CLIENT_RANGES_MAX;
-
-/// Payloads that a reader remembers of all clients together, to tell a second copy from another message under the same
-/// number: 4 bytes each. Past it the older half of each client's is forgotten, and what comes again passes.
-pub(crate) const READER_PAYLOADS_MAX: usize = 4 * 1024 * 1024;
-
-/// Frames that a reader takes from its socket before anybody asks for them. One, so that a slow reader is felt by the
-/// head at once.
-pub(crate) const READER_FRAMES_AHEAD: usize = 1;
-
-/// Time a reader that does not follow goes on trying while no head answers, or waits for a data node that is away.
-pub(crate) const READER_RETRY_TIME_DEFAULT: Duration = Duration::from_secs(30);
-
-/// The first time that is looked at for the last messages.
-pub(crate) const READER_LAST_TIME: Duration = Duration::from_secs(1);
-
-/// How much longer the next time is that is looked at, if there were too few messages.
-pub(crate) const READER_LAST_FACTOR: u64 = 8;
-
 // ---- ending ---------------------------------------------------------------------------------------------------------
 
 /// Time `up` waits for a data node to register before it starts the next process.
@@ -639,79 +468,6 @@ pub(crate) const SIGNALS_TOGETHER: Duration = Duration::from_millis(100);
 
 /// Time that a process which a second signal forces has to kill the command that it runs.
 pub(crate) const FORCED_TIME_MAX: Duration = Duration::from_secs(1);
-
-// ---- a cluster on this machine ---------------------------------------------------------------------------------------
-
-/// Time the head of `acopio up` has to say that it listens.
-pub(crate) const UP_START_TIME_MAX: Duration = Duration::from_secs(10);
-
-/// Time that every group of processes (clients, head, data nodes) has to end, even if those before it took all of
-/// [`STOP_TIME_MAX`]; then they are killed.
-pub(crate) const UP_GROUP_STOP_TIME_MIN: Duration = Duration::from_secs(2);
-
-/// Data nodes of one `acopio up`: their loopback addresses end in 2 and up, and a head takes no more.
-pub(crate) const UP_NODES_MAX: usize = NODES_MAX;
-
-/// Random-number clients of one `acopio up`: processes of one machine.
-pub(crate) const UP_CLIENTS_MAX: usize = CLIENTS_MAX_DEFAULT;
-
-/// Lines that wait to be shown by `acopio up`. A terminal that stands still must not hold up the cluster: what does
-/// not fit is counted, and it is in the log files.
-pub(crate) const SCREEN_LINES_MAX: usize = 1024;
-
-/// Time that what still waits to be shown has at the end of `acopio up`: a terminal that stands still ends nobody's patience.
-pub(crate) const SCREEN_END_TIME_MAX: Duration = Duration::from_secs(1);
-
-/// Connections through one link: a data node has one and dials the next when that is lost.
-pub(crate) const LINK_CONNECTIONS_MAX: usize = 64;
-
-/// Time between two looks whether who dialled a link that carries nothing still waits.
-pub(crate) const LINK_LOOK_EVERY: Duration = Duration::from_millis(200);
-
-/// Bytes a link takes at once in one direction.
-pub(crate) const LINK_BUFFER_BYTES: usize = 16 * 1024;
-
-/// Messages whose way `acopio up` follows at once.
-pub(crate) const UP_WAYS_MAX: usize = 1024;
-
-/// Messages that the page of `up` is told of.
-pub(crate) const UP_WAYS_SHOWN: usize = 12;
-
-/// Acknowledged messages that `up` looks for when it reads back, the last ones: 16 bytes each, and a read of so many.
-pub(crate) const UP_JUDGED_MAX: usize = 100_000;
-
-/// Time without an answer after which a message is told of.
-pub(crate) const UP_LATE_AFTER: Duration = Duration::from_secs(3);
-
-/// Lines about what was done, and of the heartbeats' log, that the page of `up` shows.
-pub(crate) const UP_SAID_MAX: usize = 8;
-
-/// Bytes of an order that the page hands on: a letter and a number.
-pub(crate) const UP_ORDER_BYTES_MAX: usize = 8;
-
-/// Time between two states that `up` tells its page.
-pub(crate) const UP_STATE_EVERY: Duration = Duration::from_millis(200);
-
-/// Longest line of a state that the page takes.
-pub(crate) const UP_STATE_BYTES_MAX: u64 = 256 * 1024;
-
-/// Time between two looks of `up` whether what was acknowledged can be read.
-pub(crate) const UP_LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// Longest such read; one that takes longer is given up, as while a data node is silent and not yet evicted.
-pub(crate) const UP_LOOK_TIME_MAX: Duration = Duration::from_secs(5);
-
-/// How much longer than such a read the time to the next one is.
-pub(crate) const UP_LOOK_REST: u32 = 10;
-
-/// The longest such time.
-pub(crate) const UP_LOOK_REST_MAX: Duration = Duration::from_secs(4);
-
-/// Time for which all members have to be there before what can't be read counts as lost.
-pub(crate) const UP_LOST_AFTER: Duration = Duration::from_secs(3);
-
-/// Orders that wait for who watches over one process of `acopio up`: what a person types faster is refused.
-pub(crate) const UP_ORDERS_MAX: usize = 8;
 
 // ---- the command line -----------------------------------------------------------------------------------------------
 
