@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -96,7 +96,31 @@ fn no_file(kind: &str, name: &dyn fmt::Display) -> io::Error {
 pub(crate) const SECRET_MODE: u32 = 0o600;
 
 /// The bits of a mode that let everybody read, change or run a file.
-pub(crate) const OTHERS: u32 = 0o007;
+const OTHERS: u32 = 0o007;
+
+/// Why a file with a secret was not read.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// The system's word.
+    Io(io::Error),
+    /// Everybody can read or change it: its mode.
+    Open(u32),
+}
+
+/// What is in a file with a secret, so many bytes of it and one more at most: who is told of one too many says that it is too long.
+///
+/// # Errors
+/// It can't be read, or is open to everybody.
+pub(crate) fn read_secret(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Unread> {
+    let file = read(path).map_err(Unread::Io)?;
+    let mode = file.metadata().map_err(Unread::Io)?.mode() & 0o777;
+    if mode & OTHERS != 0 {
+        return Err(Unread::Open(mode));
+    }
+    let mut text = Vec::new();
+    file.take(bytes_max.saturating_add(1)).read_to_end(&mut text).map_err(Unread::Io)?;
+    Ok(text)
+}
 
 /// Writes a file for its user alone, whole or not at all, in place of what has its name.
 ///

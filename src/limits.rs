@@ -166,8 +166,8 @@ pub(crate) const TAKEOVERS_NOTED_MAX: usize = 4096;
 pub(crate) const BOOK_BYTES_MAX: u64 = 1024 * 1024;
 pub(crate) const BOOK_LINES_MAX: usize = 10_000;
 
-/// Wrong lines of it that are told.
-pub(crate) const BOOK_WRONG_TOLD_MAX: usize = 16;
+/// Wrong lines that are told of a file which is read anew.
+pub(crate) const WRONG_LINES_TOLD_MAX: usize = 16;
 
 /// Time between two looks at it.
 pub(crate) const BOOK_LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -1,5 +1,6 @@
 //! Files of settings that are read again whenever they change, and at SIGHUP.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -7,6 +8,28 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::limits;
+
+/// What is wrong with a line of such a file. The line itself is not shown: it may have a secret in it that should not be there.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct WrongLine {
+    /// What the file is called.
+    pub(crate) of: &'static str,
+    /// Its number, from 1 on.
+    pub(crate) line: usize,
+    /// What is wrong.
+    pub(crate) cause: String,
+}
+
+impl fmt::Display for WrongLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {} of {}: {}; it is passed over", self.line, self.of, self.cause)
+    }
+}
+
+/// Says in the log what is wrong with a file.
+pub(crate) fn tell(wrong: &[WrongLine]) {
+    wrong.iter().take(limits::WRONG_LINES_TOLD_MAX).for_each(|wrong| tracing::warn!("{wrong}"));
+}
 
 /// When each file was changed, and how long it was.
 type Seen = Vec<Option<(SystemTime, u64)>>;

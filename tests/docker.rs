@@ -562,6 +562,9 @@ fn the_compose_file_runs_against_the_image_of_the_demo() {
         let wanted = if service.starts_with("data") { "is disponible with" } else { "it answers" };
         assert!(last.contains(wanted), "{service}: {last}");
     }
+    // Folders are for their user alone there, too, of volumes and in memory.
+    let said = compose.run(&["logs", "head", "data1", "client"]);
+    assert!(said.contains("listening on") && !said.contains("open to every user"), "{said}");
     let head = compose.run(&["port", "head", "5000"]).trim().parse().unwrap();
     let answer = dial(head).ask("por compose");
     assert_eq!(answer.matches("recibido").count(), 1, "{answer}");

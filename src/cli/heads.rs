@@ -1,14 +1,13 @@
 //! The heads that a command talks to: one flag, the same for every command. Heads that announce themselves over
 //! ZooKeeper are looked up, and followed by who talks to them for long.
 
-use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::client::Tls;
+use crate::files::{self, Unread};
 use crate::net::Net;
 use crate::wire::secret::Secret;
-use crate::{files, limits, net};
+use crate::{limits, net};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use clap::builder::BoolishValueParser;
@@ -86,17 +85,17 @@ impl TlsArgs {
 
 fn secret(path: &Path) -> Result<Secret> {
     let shown = path.display();
-    let file = files::read(path).with_context(|| {
-        format!("cannot read the token in {shown}; name the file that 'acopio token new' was kept in")
-    })?;
-    let mode = file.metadata().with_context(|| format!("cannot look at {shown}; look at its disk"))?.mode() & 0o777;
-    if mode & files::OTHERS != 0 {
-        bail!("the token in {shown} is open to everybody (mode {mode:03o}); chmod 600 the file");
-    }
-    let mut text = Vec::new();
-    file.take(limits::SECRET_FILE_BYTES_MAX)
-        .read_to_end(&mut text)
-        .with_context(|| format!("cannot read the token in {shown}; look at its disk"))?;
+    let text = match files::read_secret(path, limits::SECRET_FILE_BYTES_MAX) {
+        Ok(text) => text,
+        Err(Unread::Open(mode)) => {
+            bail!("the token in {shown} is open to everybody (mode {mode:03o}); chmod 600 the file")
+        }
+        Err(Unread::Io(error)) => {
+            return Err(error).with_context(|| {
+                format!("cannot read the token in {shown}; name the file that 'acopio token new' was kept in")
+            });
+        }
+    };
     let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
     let line = lines.find(|line| !line.is_empty() && !line.starts_with(b"#")).unwrap_or_default();
     Secret::from_bytes(line).with_context(|| format!("{shown} has no token"))

@@ -30,7 +30,8 @@ The secret is shown once, on standard output. The file has only a hash of it
 line of it is a token; a # begins a remark.
 
 A token that is revoked or over ends its connections: within a second, or at
-once if the head gets SIGHUP.";
+once if the head gets SIGHUP. A certificate is shut out in the same way:
+  acopio token revoke --tokens tokens --certificate esp7";
 
 /// Makes, lists and revokes the tokens of clients
 #[derive(Debug, Args)]
@@ -50,14 +51,17 @@ enum Command {
         #[arg(long = "tokens", visible_alias = "file", env = "ACOPIO_TOKENS", value_name = "FILE")]
         file: PathBuf,
     },
-    /// Takes a token out of the file
+    /// Takes a token out of the file; the line of a certificate is replaced by one that keeps it out
     Revoke {
         /// Name of the token
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", value_parser = name)]
         name: String,
         /// File of tokens
         #[arg(long = "tokens", visible_alias = "file", env = "ACOPIO_TOKENS", value_name = "FILE")]
         file: PathBuf,
+        /// The name is that of a certificate, which has no line yet
+        #[arg(long, env = "ACOPIO_TOKEN_CERTIFICATE", value_parser = BoolishValueParser::new())]
+        certificate: bool,
     },
 }
 
@@ -103,7 +107,9 @@ impl Token {
         match self.command {
             Command::New(new) => new.make()?,
             Command::List { file } => list(&file)?,
-            Command::Revoke { name, file } => file::remove(&file, &name)?,
+            Command::Revoke { name, file, certificate } => {
+                file::revoke(&file, &name, certificate, std::time::SystemTime::now())?;
+            }
         }
         Ok(Outcome::Done)
     }

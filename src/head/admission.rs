@@ -3,7 +3,6 @@
 //! What a connection may do is in its [`Exit`] from the moment it is let in. When the file of tokens
 //! changes, what each connection may do changes with it, and those whose token is gone or over end.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
@@ -13,7 +12,7 @@ use super::grants::{Grant, Shown, denied, name_of, over};
 use super::guests::Exit;
 use super::state::Head;
 use crate::limits;
-use crate::reload::Watched;
+use crate::reload::{self, Watched};
 use crate::tokens::{Role, SecretHash, file};
 use crate::wire::error::{Code, Refusal};
 use crate::wire::said::Who;
@@ -111,6 +110,7 @@ impl Head {
                 self.tries.borrow_mut().wrong(ip, Instant::now());
                 Err(denied(WRONG.to_owned()))
             }
+            None if exit.certificate.borrow().is_some() => Err(denied(SHUT.to_owned())),
             None if self.config.admits.certificates => Err(denied(format!(
                 "this head asks clients for a certificate or a token, and {ip} has neither; {HOW_CERTIFICATE}"
             ))),
@@ -144,6 +144,8 @@ const HOW: &str =
 const HOW_CERTIFICATE: &str =
     "give the command --cert FILE, which 'acopio cert' makes with the authority of this head, or --token-file FILE";
 const WRONG: &str = "this head knows no such token: it is wrong or revoked; ask for another one";
+const SHUT: &str =
+    "the line of this certificate's name in the file of tokens is wrong, so that it may nothing; mend the line";
 const IN_THE_CLEAR: &str = "this head takes tokens from its own machine alone, for one that crosses a network in the clear can be \
     read there; have this one revoked, and connect with --ca FILE if the head has a certificate, or start it with \
     --tokens-in-the-clear if the network is to be trusted";
@@ -160,7 +162,7 @@ pub(crate) async fn follow(head: Rc<Head>) {
         if let Some(path) = path.filter(|_| changed) {
             match file::read(path) {
                 Ok((tokens, wrong)) => {
-                    tell(&wrong);
+                    reload::tell(&wrong);
                     tracing::info!("{} tokens in {}", tokens.len(), path.display());
                     head.tokens.replace(tokens);
                 }
@@ -169,9 +171,4 @@ pub(crate) async fn follow(head: Rc<Head>) {
         }
         head.look_again();
     }
-}
-
-/// Says what is wrong with the file.
-fn tell(wrong: &[impl fmt::Display]) {
-    wrong.iter().take(limits::BOOK_WRONG_TOLD_MAX).for_each(|wrong| tracing::warn!("{wrong}"));
 }

@@ -4,11 +4,11 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fmt;
 use std::net::IpAddr;
 
 use crate::limits;
 use crate::net::network::{Network, NoNetwork};
+use crate::reload::WrongLine;
 use crate::wire::said::{Said, Who};
 use crate::wire::source::SourceName;
 use crate::wire::text::Dialect;
@@ -21,19 +21,6 @@ pub(crate) const FILE: &str = "nombres.txt";
 pub(crate) struct Book {
     /// The narrowest network first.
     lines: Vec<(Network, Said)>,
-}
-
-/// What is wrong with a line.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct WrongLine {
-    line: usize,
-    cause: String,
-}
-
-impl fmt::Display for WrongLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {} of {FILE}: {}; it is passed over", self.line, self.cause)
-    }
 }
 
 impl Book {
@@ -55,7 +42,7 @@ impl Book {
             match Self::parse_line(line) {
                 Ok(_) if lines.len() >= limits::BOOK_LINES_MAX => {
                     let cause = format!("there are more than {} names; name networks", limits::BOOK_LINES_MAX);
-                    wrong.push(WrongLine { line: number, cause });
+                    wrong.push(WrongLine { of: FILE, line: number, cause });
                     break;
                 }
                 Ok((network, said)) => match first.entry(network) {
@@ -65,10 +52,10 @@ impl Book {
                     }
                     Entry::Occupied(before) => {
                         let cause = format!("it is for the same addresses as line {}", before.get());
-                        wrong.push(WrongLine { line: number, cause });
+                        wrong.push(WrongLine { of: FILE, line: number, cause });
                     }
                 },
-                Err(cause) => wrong.push(WrongLine { line: number, cause }),
+                Err(cause) => wrong.push(WrongLine { of: FILE, line: number, cause }),
             }
         }
         lines.sort_by_key(|(network, _)| std::cmp::Reverse(network.bits));

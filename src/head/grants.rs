@@ -46,9 +46,7 @@ impl Shown {
     pub(super) fn token(&self, tokens: &Tokens) -> Option<Arc<Token>> {
         match self {
             Self::Secret(hash) => tokens.of_secret(hash),
-            Self::Certificate(name) => {
-                Some(tokens.of_name(name).unwrap_or_else(|| Arc::new(Token::of_certificate(name))))
-            }
+            Self::Certificate(name) => tokens.of_certificate(name),
             Self::From(ip) => tokens.of_address(*ip),
         }
     }

@@ -17,9 +17,9 @@ use super::book::Book;
 use super::guests::Guest;
 use super::places::supersede;
 use super::state::Head;
-use crate::limits;
 use crate::wire::error::{Code, Refusal};
 use crate::wire::said::Said;
+use crate::{limits, reload};
 
 impl Head {
     /// A connection says a name: the older one of that name ends, unless it may have several. Waits where names are taken
@@ -74,7 +74,7 @@ pub(crate) async fn follow(head: Rc<Head>) {
         match read(&path).await {
             Ok(text) => {
                 let (book, wrong) = Book::parse(&text);
-                wrong.iter().take(limits::BOOK_WRONG_TOLD_MAX).for_each(|wrong| tracing::warn!("{wrong}"));
+                reload::tell(&wrong);
                 tracing::info!("{} names for addresses in {}", book.len(), path.display());
                 head.book.replace(book);
             }

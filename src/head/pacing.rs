@@ -9,7 +9,7 @@ use super::guests::Exit;
 use super::shares::{Share, Whose, too_much};
 use super::state::Head;
 use crate::limits;
-use crate::tokens::tries::place;
+use crate::net::network::place;
 use crate::wire::error::{Code, Refusal};
 
 /// A connection that counts, until it is dropped.

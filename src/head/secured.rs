@@ -1,5 +1,6 @@
 //! TLS on a head's port: whether a connection speaks it, and its handshake.
 
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -25,18 +26,21 @@ pub(super) async fn secure(head: &Head, socket: Stream, peer: SocketAddr, exit: 
     };
     let words = match looked {
         Ok(Ok(1)) if first == [TLS_FIRST_BYTE] => {
-            let acceptor = secured.acceptor();
             let Stream::Tcp(tcp) = socket else { return None };
             // Most connections never have it: they need no room for it.
-            let accepted = Box::pin(timeout(limits::HANDSHAKE_TIME_MAX, acceptor.accept(tcp))).await;
+            let accepted = Box::pin(async {
+                secured.turn(peer.ip()).await?;
+                let accepted = timeout(limits::HANDSHAKE_TIME_MAX, secured.acceptor().accept(tcp)).await;
+                accepted.unwrap_or_else(|_| Err(io::Error::other(too_late())))
+            });
+            let accepted = accepted.await;
             let cause = match accepted {
-                Ok(Ok(secure)) => {
+                Ok(secure) => {
                     exit.secured.set(true);
                     exit.certificate.replace(secure.names);
                     return Some(secure.socket);
                 }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no handshake of TLS within {:?}", limits::HANDSHAKE_TIME_MAX),
+                Err(error) => error.to_string(),
             };
             let ip = peer.ip().to_canonical();
             head.say(ip, Log::Warn, &format!("a peer at {ip} that speaks TLS is not let in: {cause}"));
@@ -57,6 +61,10 @@ pub(super) async fn secure(head: &Head, socket: Stream, peer: SocketAddr, exit: 
     let (mut read_half, mut write_half) = socket.split();
     part(&mut read_half, &mut write_half, &words).await;
     None
+}
+
+fn too_late() -> String {
+    format!("no handshake of TLS within {:?}", limits::HANDSHAKE_TIME_MAX)
 }
 
 const PLAIN: &str = "this head takes connections of other machines over TLS alone";

@@ -3,8 +3,7 @@
 //! Whatever is wrong with one is told with its path and what to do, and never with what stands in it.
 
 use std::fs;
-use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +11,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::record::RecordKey;
 use super::{ClusterKey, KEY_BYTES, PeerKey};
-use crate::files::{self, OTHERS};
+use crate::files::{self, Unread};
 use crate::limits;
 use crate::wire::peer::is_name;
 use crate::wire::proof::Holder;
@@ -189,14 +188,10 @@ impl KeyFile {
     /// # Errors
     /// It is not there, is open to everybody, or has no key.
     pub(crate) fn read(path: &Path) -> Result<Self, Error> {
-        let io = |source| Error::Io { doing: "read", path: path.to_owned(), source };
-        let file = files::read(path).map_err(io)?;
-        let mode = file.metadata().map_err(io)?.mode() & 0o777;
-        if mode & OTHERS != 0 {
-            return Err(Error::Open { path: path.to_owned(), mode });
-        }
-        let mut text = Vec::new();
-        file.take(limits::CLUSTER_KEY_FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(io)?;
+        let text = files::read_secret(path, limits::CLUSTER_KEY_FILE_BYTES_MAX).map_err(|unread| match unread {
+            Unread::Io(source) => Error::Io { doing: "read", path: path.to_owned(), source },
+            Unread::Open(mode) => Error::Open { path: path.to_owned(), mode },
+        })?;
         if text.trim_ascii().is_empty() {
             return Err(Error::Empty { path: path.to_owned() });
         }
@@ -378,7 +373,7 @@ pub(crate) fn of_a_new_one(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
     fn mode(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();

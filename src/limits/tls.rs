@@ -32,3 +32,9 @@ pub(crate) const SHARE_REFUSED_AFTER: Duration = Duration::from_secs(1);
 
 /// Names and addresses with shares from which on those that wait for nothing are forgotten.
 pub(crate) const SHARES_SWEPT_FROM: usize = 1024;
+
+/// Handshakes of TLS that an address may begin at once: a classroom behind one address, or a gateway, that comes back.
+pub(crate) const HANDSHAKES_FREE: u32 = 32;
+
+/// Time between those that it begins beyond that. One takes a quarter of a millisecond of a head, so an address has a twentieth of it.
+pub(crate) const HANDSHAKE_EVERY: Duration = Duration::from_millis(5);

@@ -64,3 +64,11 @@ impl Network {
         }
     }
 }
+
+/// Who has one address of IPv6 has all that begin with its first 64 bits.
+pub(crate) fn place(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),
+        ip => ip,
+    }
+}

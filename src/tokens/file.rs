@@ -1,13 +1,15 @@
 //! The file of tokens on disk: it is for its user alone, and written whole or not at all.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use super::{Token, Tokens, WrongLine};
-use crate::files::{self, OTHERS};
+use super::{Token, Tokens, Until};
+use crate::files::{self, Unread};
 use crate::limits;
+use crate::reload::WrongLine;
 
 /// What stands above the tokens in a new file.
 const TITLE: &str =
@@ -79,14 +81,10 @@ pub(crate) fn read(path: &Path) -> Result<(Tokens, Vec<WrongLine>), Error> {
 }
 
 fn text(path: &Path) -> Result<String, Error> {
-    let io = |source| Error::Io { doing: "read", path: path.to_owned(), source };
-    let file = files::read(path).map_err(io)?;
-    let mode = file.metadata().map_err(io)?.mode() & 0o777;
-    if mode & OTHERS != 0 {
-        return Err(Error::Open { path: path.to_owned(), mode });
-    }
-    let mut text = Vec::new();
-    file.take(limits::TOKENS_BYTES_MAX + 1).read_to_end(&mut text).map_err(io)?;
+    let text = files::read_secret(path, limits::TOKENS_BYTES_MAX).map_err(|unread| match unread {
+        Unread::Io(source) => Error::Io { doing: "read", path: path.to_owned(), source },
+        Unread::Open(mode) => Error::Open { path: path.to_owned(), mode },
+    })?;
     if text.len() as u64 > limits::TOKENS_BYTES_MAX {
         return Err(Error::TooLong { path: path.to_owned() });
     }
@@ -115,17 +113,27 @@ pub(crate) fn add(path: &Path, token: &Token) -> Result<(), Error> {
     write(path, &after)
 }
 
-/// Takes a token out.
+/// Takes a token out. A certificate without a line may write and read: so that of a certificate is replaced by one that keeps it
+/// out from now on, and there is one afterwards for a certificate that had none.
 ///
 /// # Errors
 /// There is none of this name, or the file can't be read or written: then it is as it was.
-pub(crate) fn remove(path: &Path, name: &str) -> Result<(), Error> {
+pub(crate) fn revoke(path: &Path, name: &str, is_certificate: bool, now: SystemTime) -> Result<(), Error> {
     let _lock = lock(path)?;
     let text = text(path)?;
-    if names(&text).all(|(other, _)| other != name) {
+    let is_of_certificate = |line: &str| {
+        line.split('#').next().unwrap_or_default().split_ascii_whitespace().any(|word| word == "certificate")
+    };
+    let has_line = names(&text).any(|(other, _)| other == name);
+    let shuts = is_certificate || names(&text).any(|(other, line)| other == name && is_of_certificate(line));
+    if !has_line && !shuts {
         return Err(Error::Unknown { path: path.to_owned(), name: name.to_owned() });
     }
-    let left: String = names(&text).filter(|(other, _)| *other != name).map(|(_, line)| line).collect();
+    let mut left: String = names(&text).filter(|(other, _)| *other != name).map(|(_, line)| line).collect();
+    if shuts {
+        let newline = if left.is_empty() || left.ends_with('\n') { "" } else { "\n" };
+        left += &format!("{newline}{}\n", Token::shutting(name, Until::of(now)));
+    }
     write(path, &left)
 }
 
@@ -178,10 +186,21 @@ mod tests {
         assert!(matches!(add(&path, &b), Err(Error::Exists { .. })));
         let error = add(&path, &token("c from=10.0.0.1/32 roles=read")).unwrap_err().to_string();
         assert!(error.contains("the same addresses"), "{error}");
-        remove(&path, "a").unwrap();
-        assert!(matches!(remove(&path, "a"), Err(Error::Unknown { .. })));
+        let remove = |name, is_certificate| revoke(&path, name, is_certificate, SystemTime::UNIX_EPOCH);
+        remove("a", false).unwrap();
+        assert!(matches!(remove("a", false), Err(Error::Unknown { .. })));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{TITLE}  # the second\nwrong line\n{b}\n"));
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is left there");
+        // Of certificates a line stays, or they would be let in as those that have none.
+        add(&path, &token("c certificate roles=read")).unwrap();
+        for (name, is_certificate) in [("c", false), ("c", false), ("d", true)] {
+            remove(name, is_certificate).unwrap();
+            let text = std::fs::read_to_string(&path).unwrap();
+            let line = format!("\n{name} certificate roles=write,read until=1970-01-01T00:00:00Z\n");
+            assert!(text.ends_with(&line) && names(&text).filter(|(other, _)| *other == name).count() == 1, "{text}");
+            let token = read(&path).unwrap().0.of_certificate(name).unwrap();
+            assert!(token.is_over(SystemTime::UNIX_EPOCH));
+        }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(read(&path), Err(Error::Open { mode: 0o644, .. })));
         let missing = read(&dir.path().join("none")).unwrap_err().to_string();

@@ -19,7 +19,7 @@ use super::tries::Tries;
 use super::{Role, SecretHash, Token, Tokens, file};
 use crate::limits;
 use crate::net::network::Network;
-use crate::reload::Watched;
+use crate::reload::{self, Watched};
 use crate::wire::said::Who;
 use crate::wire::secret::Secret;
 
@@ -196,7 +196,7 @@ impl HttpDoor {
             if watched.look().await {
                 match file::read(path) {
                     Ok((tokens, wrong)) => {
-                        wrong.iter().for_each(|line| tracing::warn!("{}: {line}", path.display()));
+                        reload::tell(&wrong);
                         tracing::info!("{} tokens in {}", tokens.len(), path.display());
                         self.state().tokens = tokens;
                     }

@@ -23,6 +23,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::limits;
 use crate::net::network::{Network, NoNetwork};
+use crate::reload::WrongLine;
 use crate::wire::peer::is_name;
 use crate::wire::said::Who;
 use crate::wire::secret::Secret;
@@ -177,6 +178,16 @@ impl fmt::Display for Until {
     }
 }
 
+impl Until {
+    /// The whole second that this time is in.
+    #[must_use]
+    pub(crate) fn of(time: SystemTime) -> Self {
+        let at = Timestamp::try_from(time).unwrap_or(Timestamp::UNIX_EPOCH).as_second();
+        let at = Timestamp::from_second(at).unwrap_or(Timestamp::UNIX_EPOCH);
+        Self { text: at.to_string(), at: at.into() }
+    }
+}
+
 /// A day, to its end in UTC, or a time such as `2027-01-31T12:00:00Z`.
 impl FromStr for Until {
     type Err = String;
@@ -244,6 +255,12 @@ impl Token {
     /// Whether nobody could tell which of the two a connection has.
     fn is_shown_as(&self, other: &Self) -> bool {
         self.evidence == other.evidence && self.evidence != Evidence::Certificate
+    }
+
+    /// A line that keeps out the certificate of this name.
+    #[must_use]
+    pub(crate) fn shutting(name: &str, since: Until) -> Self {
+        Self { until: Some(since), ..Self::of_certificate(name) }
     }
 
     fn parse(line: &str) -> Result<Self, String> {
@@ -316,55 +333,59 @@ pub(crate) fn is_token_name(name: &str) -> bool {
     is_name(name, limits::NODE_NAME_BYTES_MAX) && !name.contains(['=', '#'])
 }
 
-/// What is wrong with a line. The line is not shown: it may have a secret in it that should not be there.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct WrongLine {
-    line: usize,
-    cause: String,
-}
-
-impl fmt::Display for WrongLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {} of the tokens: {}; it is passed over", self.line, self.cause)
-    }
-}
+/// What the file is called where a line of it is wrong.
+const FILE: &str = "the tokens";
 
 /// All tokens.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tokens {
     all: Vec<Arc<Token>>,
+    /// Names of certificates whose lines are wrong: what they are to be kept from is not known, so they may nothing.
+    shut: Vec<String>,
 }
 
 impl Tokens {
     /// Reads the file, with remarks behind a `#`.
     pub(crate) fn parse(text: &str) -> (Self, Vec<WrongLine>) {
-        let (mut all, mut wrong): (Vec<Arc<Token>>, Vec<WrongLine>) = (Vec::new(), Vec::new());
+        let (mut tokens, mut wrong) = (Self::default(), Vec::new());
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.split('#').next().unwrap_or_default().trim();
             if line.is_empty() {
                 continue;
             }
-            let cause = match Token::parse(line) {
-                Ok(_) if all.len() >= limits::TOKENS_MAX => {
-                    wrong
-                        .push(WrongLine { line: number, cause: format!("there are more than {}", limits::TOKENS_MAX) });
-                    break;
+            match Token::parse(line).and_then(|token| tokens.fitting(token)) {
+                Ok(token) => tokens.all.push(Arc::new(token)),
+                Err(cause) => {
+                    tokens.shut(line);
+                    wrong.push(WrongLine { of: FILE, line: number, cause });
                 }
-                Ok(token) if all.iter().any(|other| other.name == token.name) => {
-                    format!("there is a token {} above it", token.name)
-                }
-                Ok(token) if all.iter().any(|other| other.is_shown_as(&token)) => {
-                    "a token above it has the same secret or the same addresses".to_owned()
-                }
-                Ok(token) => {
-                    all.push(Arc::new(token));
-                    continue;
-                }
-                Err(cause) => cause,
-            };
-            wrong.push(WrongLine { line: number, cause });
+            }
         }
-        (Self { all }, wrong)
+        (tokens, wrong)
+    }
+
+    /// The token, if it fits to those above it.
+    fn fitting(&self, token: Token) -> Result<Token, String> {
+        if self.all.len() >= limits::TOKENS_MAX {
+            return Err(format!("there are more than {}", limits::TOKENS_MAX));
+        }
+        if self.all.iter().any(|other| other.name == token.name) {
+            return Err(format!("there is a token {} above it", token.name));
+        }
+        if self.all.iter().any(|other| other.is_shown_as(&token)) {
+            return Err("a token above it has the same secret or the same addresses".to_owned());
+        }
+        Ok(token)
+    }
+
+    /// Keeps out the certificate that a wrong line is of.
+    fn shut(&mut self, line: &str) {
+        let mut words = line.split_ascii_whitespace();
+        if let Some(name) = words.next().filter(|name| is_token_name(name))
+            && words.any(|word| word.starts_with("certificate"))
+        {
+            self.shut.push(name.to_owned());
+        }
     }
 
     /// How many there are.
@@ -392,10 +413,19 @@ impl Tokens {
         found.cloned()
     }
 
-    /// The one of this name, for a peer whose certificate has it.
+    /// The one of this name.
     #[must_use]
     pub(crate) fn of_name(&self, name: &str) -> Option<Arc<Token>> {
         self.all.iter().find(|token| token.name == name).map(Arc::clone)
+    }
+
+    /// What a peer may whose certificate has this name: what a line of that name says, or else write and read. None if its line
+    /// is wrong.
+    #[must_use]
+    pub(crate) fn of_certificate(&self, name: &str) -> Option<Arc<Token>> {
+        let line = self.of_name(name);
+        let shut = line.is_none() && self.shut.iter().any(|other| other == name);
+        (!shut).then(|| line.unwrap_or_else(|| Arc::new(Token::of_certificate(name))))
     }
 
     /// The one for peers from there: that of the narrowest network.

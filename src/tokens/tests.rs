@@ -106,8 +106,19 @@ fn a_certificate_may_what_the_line_of_its_name_says_and_else_write_and_read() {
     assert!(esp7.may(Role::Write) && !esp7.may(Role::Read) && esp8.may(Role::Read));
     assert_eq!(esp7.to_string(), "esp7 certificate roles=write as=esp7");
     assert!(tokens.of_name("esp9").is_none() && tokens.of_secret(&hash()).is_none());
-    let other = Token::of_certificate("esp9");
+    let other = tokens.of_certificate("esp9").unwrap();
     assert_eq!((other.roles.as_slice(), other.may_write_as(None)), (&[Role::Write, Role::Read][..], true));
+}
+
+#[test]
+fn a_certificate_whose_line_is_wrong_may_nothing() {
+    let text = "esp7 certificate roles=lee\nesp8 certificates roles=read\nesp9 roles=read # certificate\n\
+                esp1 certificate roles=read\nesp1 certificate roles=admin";
+    let (tokens, wrong) = Tokens::parse(text);
+    assert_eq!(wrong.len(), 4, "{wrong:?}");
+    assert!(tokens.of_certificate("esp7").is_none() && tokens.of_certificate("esp8").is_none());
+    assert!(tokens.of_certificate("esp9").is_some(), "what stands in a remark says nothing");
+    assert!(tokens.of_certificate("esp1").is_some_and(|token| !token.may(Role::Admin)));
 }
 
 fn pattern() -> impl Strategy<Value = Pattern> {

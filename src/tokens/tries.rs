@@ -1,11 +1,12 @@
 //! How many wrong tokens each address said: guessing is bounded, and so is the work that it makes. Pure.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use tokio::time::Instant;
 
 use crate::limits;
+use crate::net::network::place;
 
 /// Addresses that said wrong tokens of late.
 #[derive(Debug, Default)]
@@ -56,14 +57,6 @@ impl Wrong {
     }
 }
 
-/// Who has one address of IPv6 has all that begin with its first 64 bits.
-pub(crate) fn place(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),
-        ip => ip,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +81,24 @@ mod tests {
         let six: Vec<IpAddr> = ["2001:db8::1", "2001:db8::2"].map(|ip| ip.parse().unwrap()).into();
         (0..limits::WRONG_TOKENS_FREE).for_each(|_| tries.wrong(six[0], now));
         assert!(!tries.may(six[1], now));
+    }
+
+    #[test]
+    fn of_ten_thousand_tries_of_a_minute_few_are_looked_at() {
+        let (mut tries, begin) = (Tries::default(), Instant::now());
+        let (ip, seconds) = (IpAddr::from([10, 0, 0, 7]), 60);
+        let looked_at = (0..10_000_u64).filter(|n| {
+            let now = begin + Duration::from_millis(n * seconds * 1000 / 10_000);
+            let may = tries.may(ip, now);
+            if may {
+                tries.wrong(ip, now);
+            }
+            may
+        });
+        let most = usize::try_from(u64::from(limits::WRONG_TOKENS_FREE) + seconds).unwrap();
+        // The right one among the others is not looked at either.
+        assert!((most / 2..=most).contains(&looked_at.count()));
+        assert!(!tries.may(ip, begin + Duration::from_secs(seconds)));
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub(super) async fn connection(socket: TcpStream, ip: IpAddr, certificates: Opti
         Ok(Ok(1)) => return server.serve(socket, Peer { ip, secured: false }).await,
         _ => return,
     }
+    if let Err(error) = certificates.turn(ip).await {
+        return tracing::debug!("{ip}: {error}");
+    }
     match timeout(limits::HANDSHAKE_TIME_MAX, certificates.acceptor().shake(socket)).await {
         Ok(Ok(socket)) => server.serve(socket, Peer { ip, secured: true }).await,
         Ok(Err(error)) => tracing::debug!("{ip}: {error}"),

@@ -65,6 +65,7 @@ mod reader_library;
 mod reading;
 mod registro;
 mod repair;
+mod replay;
 mod retention;
 mod send;
 mod shares;

@@ -300,12 +300,24 @@ fn a_certificate_lets_in_by_its_name_and_the_file_of_tokens_says_what_it_may() {
     }
     assert!(!log.contains(fs::read_to_string(&secret).unwrap().trim()), "{log}");
     assert_eq!(head.process.count("connected as taller/horno"), 0, "it is for its file");
-    // A certificate whose line says that it is over from now on.
-    plant.token("esp7", &["--certificate", "--role", "read", "--until", "2020-01-31"]);
-    head.process.signal(Signal::HUP);
-    assert_eq!(client.hear(), "error: the token esp7 was good until 2020-01-31; ask for another one");
-    let (code, err) = send("esp7");
-    assert!(code == Some(1) && err.contains("the token esp7 was good until 2020-01-31"), "{err}");
+    // A certificate that is revoked has a line that is over, whether it had one or not.
+    let revoke = |words: &[&str]| {
+        let mut command = acopio();
+        command.args(["token", "revoke", "--tokens", &tokens]).args(words);
+        assert_eq!(ran(command).0, Some(0));
+        head.process.signal(Signal::HUP);
+    };
+    revoke(&["--certificate", "esp7"]);
+    let said = client.hear();
+    assert!(
+        said.starts_with("error: the token esp7 was good until 2") && said.ends_with("; ask for another one"),
+        "{said}"
+    );
+    revoke(&["operator"]);
+    for name in ["esp7", "operator"] {
+        let (code, err) = send(name);
+        assert!(code == Some(1) && err.contains(&format!("the token {name} was good until 2")), "{err}");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use futures_core::Stream;
 use tokio::sync::mpsc;
 
 use crate::cluster::plan::{CONTAINER_DIR, CONTAINER_KEYS, CONTAINER_PORT};
+use crate::files::FOLDER_MODE;
 use crate::limits;
 
 /// Who the program is in a container of an image that nobody told otherwise: nobody on this machine.
@@ -24,6 +25,9 @@ pub(crate) const PROGRAM: &str = "/acopio";
 
 /// Folder of the archive that becomes the root of the image.
 const ROOT: &str = "root";
+
+/// Folder of the archive with those that are the user's own.
+const OWN: &str = "own";
 
 /// What the image is, for whoever finds it.
 const LABELS: &str =
@@ -43,8 +47,8 @@ pub(crate) fn dockerfile(objects: &[PathBuf], label: (&str, &str)) -> String {
         let dirs: Vec<String> = dirs.into_iter().collect();
         text += &format!("ENV LD_LIBRARY_PATH={}\n", dirs.join(":"));
     }
-    text += &format!("COPY --chown={USER}:{USER} data {CONTAINER_DIR}\n");
-    text += &format!("COPY --chown={USER}:{USER} keys {CONTAINER_KEYS}\n");
+    // What is in a folder is copied with its mode; what a folder is copied to, engines make with one of their own.
+    text += &format!("COPY --chown={USER}:{USER} {OWN}/ /\n");
     text += &format!("ENV ACOPIO_DIR={CONTAINER_DIR} ACOPIO_LOGS={CONTAINER_DIR}\n");
     text += &format!("WORKDIR {CONTAINER_DIR}\nUSER {USER}:{USER}\nEXPOSE {CONTAINER_PORT}\nSTOPSIGNAL SIGTERM\n");
     text += &format!("HEALTHCHECK --interval=5s --timeout=5s --start-period=10s CMD [\"{PROGRAM}\", \"health\"]\n");
@@ -81,10 +85,10 @@ fn write(dockerfile: &str, program: &Path, objects: &[PathBuf], out: impl Write)
     for object in objects {
         file(&mut tar, object, object)?;
     }
-    for name in ["data/", "keys/"] {
-        let mut folder = header(0, 0o755);
+    for (name, mode) in [("", 0o755), (CONTAINER_DIR, FOLDER_MODE), (CONTAINER_KEYS, FOLDER_MODE)] {
+        let mut folder = header(0, mode);
         folder.set_entry_type(tar::EntryType::Directory);
-        tar.append_data(&mut folder, name, io::empty())?;
+        tar.append_data(&mut folder, format!("{OWN}{name}/"), io::empty())?;
     }
     tar.into_inner()?.flush()
 }
@@ -158,19 +162,17 @@ mod tests {
             bytes.extend_from_slice(&chunk.unwrap());
         }
         let mut archive = tar::Archive::new(&bytes[..]);
-        let found: Vec<(String, u64)> = archive
+        let found: Vec<(String, u64, u32)> = archive
             .entries()
             .unwrap()
             .map(Result::unwrap)
-            .map(|entry| (entry.path().unwrap().display().to_string(), entry.size()))
+            .map(|entry| (entry.path().unwrap().display().to_string(), entry.size(), entry.header().mode().unwrap()))
             .collect();
-        let wanted = |path: &str, len: u64| found.contains(&(path.to_owned(), len));
-        assert!(wanted("root/acopio", 7), "{found:?}");
-        assert!(wanted(&format!("root{}", link.display()), 200_000), "{found:?}");
-        assert!(
-            found.iter().any(|(path, _)| path == "Dockerfile") && wanted("data/", 0) && wanted("keys/", 0),
-            "{found:?}"
-        );
+        let wanted = |path: &str, len: u64, mode: u32| found.contains(&(path.to_owned(), len, mode));
+        assert!(wanted("root/acopio", 7, 0o755), "{found:?}");
+        assert!(wanted(&format!("root{}", link.display()), 200_000, 0o755), "{found:?}");
+        assert!(wanted("own/data/", 0, FOLDER_MODE) && wanted("own/keys/", 0, FOLDER_MODE), "{found:?}");
+        assert!(found.iter().any(|(path, ..)| path == "Dockerfile"), "{found:?}");
     }
 
     #[test]

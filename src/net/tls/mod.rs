@@ -4,6 +4,8 @@
 mod files;
 pub(crate) mod names;
 #[cfg(feature = "server")]
+mod pace;
+#[cfg(feature = "server")]
 pub(crate) mod served;
 
 use std::io;

@@ -1,18 +1,22 @@
 //! TLS on the side of who is dialled: a head or the page, on the port on which it takes plain connections, too.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
 use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::files::{self, TlsError};
+use super::pace::Pace;
 use super::{Buffered, TlsSocket, buffered, names, provider, told};
 use crate::net::Stream;
+use crate::net::network::place;
 use crate::reload::Watched;
 
 /// What is shown to who dials, and who is believed.
@@ -55,6 +59,7 @@ impl std::fmt::Debug for Acceptor {
 pub(crate) struct Certificates {
     files: Files,
     last: Arc<Mutex<Acceptor>>,
+    pace: Arc<Mutex<Pace>>,
 }
 
 impl Certificates {
@@ -64,13 +69,27 @@ impl Certificates {
     /// One can't be read, or they do not fit.
     pub(crate) fn read(files: Files) -> Result<Self, TlsError> {
         let last = Arc::new(Mutex::new(Acceptor::read(&files)?));
-        Ok(Self { files, last })
+        Ok(Self { files, last, pace: Arc::default() })
     }
 
     /// What counts for a connection that begins now.
     #[must_use]
     pub(crate) fn acceptor(&self) -> Acceptor {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until somebody who comes from there may shake hands.
+    ///
+    /// # Errors
+    /// Too many of the same address wait already.
+    pub(crate) async fn turn(&self, ip: IpAddr) -> io::Result<()> {
+        let next = self.pace.lock().unwrap_or_else(PoisonError::into_inner).next(place(ip), Instant::now());
+        let many = || io::Error::other("too many handshakes of TLS come from its address; try again in some seconds");
+        let wait = next.ok_or_else(many)?;
+        if !wait.is_zero() {
+            sleep(wait).await;
+        }
+        Ok(())
     }
 
     /// Reads them whenever they change and at SIGHUP, until it is dropped. Connections that are there go on.
