@@ -16,6 +16,7 @@ use super::plan::Kind;
 use super::ways::Ways;
 use super::{STOPPED, tail};
 use crate::limits;
+use crate::printable;
 use crate::wire::record;
 
 /// Width of the names' column.
@@ -98,7 +99,8 @@ impl Screen {
         let Some(text) = shown(line, self.ending.load(Ordering::Relaxed)) else { return };
         let room = self.columns.map(|columns| columns.saturating_sub(NAME_WIDTH + 2));
         let room = room.filter(|_| !is_trouble(split_time(line).1));
-        self.say(format!("{} {}", prefix(kind, name, self.colours), cut(&text, room)));
+        // What somebody stored is part of it: it must not deceive the eye, either.
+        self.say(format!("{} {}", prefix(kind, name, self.colours), printable::visible(&cut(&text, room))));
     }
 }
 
@@ -205,6 +207,12 @@ mod tests {
         let record = "1795252819IkYAHSlsoA q7kUjNK01f 1 1KPV9o mensaje: hola";
         assert_eq!(shown(record, false).unwrap(), record);
         assert_eq!(shown("2026-11-21T09:20:19.3Z dataNode data1 registered from 127.0.0.2:5", false), None);
+    }
+
+    #[test]
+    fn what_somebody_stored_neither_moves_a_cursor_nor_turns_the_direction_of_writing() {
+        let shown = shown_at(200, &["1795252819IkYAHSlsoA q7kUjNK01f 1 1KPV9o mensaje: \u{202e}\u{1b}[2J\u{9b}2Jmal"]);
+        assert!(!shown.contains(['\u{202e}', '\u{1b}', '\u{9b}']) && shown.contains("mal"), "{shown:?}");
     }
 
     #[test]

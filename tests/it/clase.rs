@@ -35,15 +35,29 @@ impl Up {
     }
 
     fn ask(&self, method: &str, path: &str, host: &str, more: &str) -> Option<Answer> {
+        self.send(method, path, host, more, "")
+    }
+
+    fn send(&self, method: &str, path: &str, host: &str, more: &str, body: &str) -> Option<Answer> {
         let mut socket = TcpStream::connect(self.web.at()).ok()?;
-        let body = if method == "POST" { "k1" } else { "" };
         let fields = format!("Host: {host}\r\n{more}Connection: close\r\nContent-Length: {}", body.len());
         socket.write_all(format!("{method} {path} HTTP/1.1\r\n{fields}\r\n\r\n{body}").as_bytes()).ok()?;
         Some(web::answer(socket))
     }
 
     fn order(&self, host: &str, more: &str) -> u16 {
-        self.ask("POST", "/clase/orders", host, more).unwrap().status
+        self.send("POST", "/clase/orders", host, more, "k1").unwrap().status
+    }
+
+    fn orders(&self, orders: &[&str]) {
+        for order in orders {
+            assert_eq!(self.send("POST", "/clase/orders", &self.web.at(), "", order).unwrap().status, 202, "{order}");
+        }
+    }
+
+    fn said(&self, what: &str) {
+        let out = self.logs.with_file_name("out");
+        eventually(what, || fs::read_to_string(&out).ok()?.contains(what).then_some(()));
     }
 
     fn log(&self, name: &str) -> String {
@@ -177,11 +191,25 @@ fn only_a_page_of_this_address_gives_orders() {
     ] {
         assert_eq!(up.order(host, more), status, "{host} {more}");
     }
-    eventually("the one that may is obeyed", || {
-        fs::read_to_string(dir.path().join("out")).ok()?.contains("data1 (pid ").then_some(())
-    });
+    up.said("data1 (pid ");
     let page = up.ask("GET", "/", "x", "").unwrap();
     assert!(page.body.contains("href=\"/clase\""));
+}
+
+#[test]
+fn orders_one_after_the_other_are_all_obeyed_and_what_is_paused_goes_on_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let up = Up::start(dir.path(), &["--clients", "1", "--nodes", "1", "--restart-after", "1h"]);
+    // While it dies of the one it is told the other.
+    up.orders(&["k1", "r"]);
+    up.said("data1 runs again, pid ");
+    up.orders(&["p1", "p1"]);
+    up.said("data1 is paused already; r has it go on");
+    drop(up);
+    let said = fs::read_to_string(dir.path().join("out")).unwrap();
+    let (_, end) = said.split_once("stopping: clients").unwrap();
+    assert!(end.contains("data1 goes on (SIGCONT)") && end.contains("| ") && end.contains(" stopped with "), "{end}");
+    assert!(!end.contains("WARN"), "{end}");
 }
 
 #[test]

@@ -260,6 +260,8 @@ fn one_source(cluster: &Cluster, browser: &Browser, downloads: &Path) {
         eventually("the file is there", || std::fs::read_to_string(&file).ok().filter(|text| text.ends_with('\n')));
     assert!(csv.starts_with("id,time,source,temp\r\n") && csv.contains(",esp7,24.5\r\n"), "{csv}");
 
+    other_files(cluster, browser);
+
     browser.open(&at("source=malo"));
     browser.sees("document.querySelectorAll('#lines tr').length === 8");
     let lines = browser.run("return document.getElementById('lines').innerText");
@@ -272,6 +274,25 @@ fn one_source(cluster: &Cluster, browser: &Browser, downloads: &Path) {
     assert!(csv.contains(",'=cmd|' /C calc'!A0,") && !csv.contains(",=cmd"), "no formula");
     let text = cluster.web.get("/api/v1/messages?source=malo&format=text").body;
     assert!(!text.contains('\u{1b}') && text.lines().count() == 8, "nothing moves a terminal's cursor");
+}
+
+/// What the other links of the page bring; Parquet is offered where the program has it.
+fn other_files(cluster: &Cluster, browser: &Browser) {
+    let links = browser
+        .run("return [...document.querySelectorAll('#downloads a')].map((link) => [link.textContent, link.getAttribute('href')])");
+    let links: Vec<(String, String)> = serde_json::from_value(links).unwrap();
+    let mut wanted = vec![("Excel", "\u{feff}id;time;source;temp\r\n"), ("JSON", "{\"id\":\"")];
+    if cfg!(feature = "parquet") {
+        wanted.push(("Parquet", "PAR1"));
+    }
+    wanted.extend([("CSV of messages", "id,time,client,"), ("CSV of medians", "time,field,median\r\n")]);
+    let names: Vec<&str> = links.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, [&["CSV"][..], &wanted.iter().map(|(name, _)| *name).collect::<Vec<_>>()].concat());
+    for ((name, begins), (_, path)) in wanted.iter().zip(&links[1..]) {
+        let answer = cluster.web.get(path);
+        assert!(answer.status == 200 && answer.head.contains("content-disposition: attachment"), "{}", answer.head);
+        assert!(answer.body.starts_with(begins), "{name}: {}", &answer.body[..answer.body.floor_char_boundary(200)]);
+    }
 }
 
 fn many_sources(cluster: &Cluster, browser: &Browser) {
