@@ -30,7 +30,7 @@ pub(crate) enum Growth {
     First,
     /// About twice as much as when this was said last.
     Doubled,
-    /// Not worth a line: the file is written on the head's own thread.
+    /// Not worth a write of the file.
     Little,
 }
 
