@@ -1,13 +1,11 @@
-//! A solo head: a head and its one data node in a process, a thread each.
+//! A solo head: a head and its one data node in a process, on one thread, so that a message waits for no hand-over between
+//! threads. Where many come, the node's own thread for commits writes and syncs them.
 //!
 //! They talk over a local socket as they would between machines, so a solo head keeps messages under the same rules.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::thread;
 
-use tokio::runtime::Builder;
-use tokio::sync::oneshot;
-use tokio::task::LocalSet;
+use tokio::task::{JoinError, spawn_local};
 
 use crate::{data, head};
 use tokio_util::sync::CancellationToken;
@@ -21,10 +19,10 @@ pub(crate) enum Error {
     /// Its data node did.
     #[error(transparent)]
     Data(data::Error),
-    /// The address it listens on, a thread or a runtime is not to be had.
+    /// The address it listens on is not to be had.
     #[error("cannot start the embedded data node: {0}; free memory or file descriptors")]
     Start(std::io::Error),
-    /// The thread of the data node ended without saying why.
+    /// The data node ended without saying why.
     #[error("the embedded data node broke off; start the head again, which checks its folder")]
     Lost,
 }
@@ -45,41 +43,34 @@ pub(crate) async fn run(
     let node_shutdown = CancellationToken::new();
     // The node ends in order, too, if this is given up.
     let _given_up = node_shutdown.clone().drop_guard();
-    let (ended, mut node_ended) = oneshot::channel();
-    thread::Builder::new()
-        .name("data".to_owned())
-        .spawn({
-            let shutdown = node_shutdown.clone();
-            move || drop(ended.send(run_node(node, shutdown)))
-        })
-        .map_err(Error::Start)?;
+    let mut node = spawn_local(data::run(node, node_shutdown.clone()));
     let mut head = std::pin::pin!(head::run(head, doors, head_shutdown.clone()));
     tokio::select! {
         result = &mut head => {
             node_shutdown.cancel();
-            let node = node_ended.await.unwrap_or(Err(Error::Lost));
+            let node = ended(node.await);
             result?;
             node
         }
-        node = &mut node_ended => {
+        node = &mut node => {
             head_shutdown.cancel();
             head.await?;
-            node.unwrap_or(Err(Error::Lost))
+            ended(node)
         }
         () = shutdown.cancelled() => {
             head_shutdown.cancel();
             let result = head.await;
             node_shutdown.cancel();
-            let node = node_ended.await.unwrap_or(Err(Error::Lost));
+            let node = ended(node.await);
             result?;
             node
         }
     }
 }
 
-fn run_node(node: data::Config, shutdown: CancellationToken) -> Result<(), Error> {
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Start)?;
-    LocalSet::new().block_on(&runtime, data::run(node, shutdown)).map_err(Error::Data)
+/// What became of the data node.
+fn ended(node: Result<Result<(), data::Error>, JoinError>) -> Result<(), Error> {
+    node.map_err(|_| Error::Lost)?.map_err(Error::Data)
 }
 
 /// The address at which this process reaches a listener of its own.

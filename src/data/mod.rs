@@ -167,8 +167,11 @@ where
 {
     let settings = Settings { segment_bytes: config.segment_bytes, sync: config.sync };
     let (new_id, random) = (config.new_id, identity_from(config.seed));
-    let how = How { settings, boot: &config.boot, new_id, random };
-    let started = start::open(&storage, how).map_err(|error| in_words(&config, error))?;
+    let (disk, boot) = (storage.clone(), config.boot.clone());
+    let thread = |source| Error::Thread { name: config.name.clone(), source };
+    let open = move || start::open(&disk, How { settings, boot: &boot, new_id, random });
+    let opened = executor.aside("open", open).await.map_err(thread)?;
+    let started = opened.map_err(|error| in_words(&config, error))?;
     tell_opening(&config, &started);
     let Started { log, state, kept, identity, .. } = started;
     if let Some(told) = &config.identity {
@@ -178,7 +181,6 @@ where
     let writer = Writer::new(log, Some(state));
     let front = Commit::new(writer.state(), view);
     let commit = Rc::new(front.keeping(config.retention, config.clock.clone()));
-    let thread = |source| Error::Thread { name: config.name.clone(), source };
     let scans = Rc::new(Scans::on(executor, storage, Rc::clone(&commit)).map_err(thread)?);
     let cluster = identity.cluster.clone();
     let desk = Rc::new(Desk::new(kept, identity, Rc::clone(&commit)));

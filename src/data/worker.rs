@@ -10,6 +10,8 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
+use crate::net::aside;
+
 /// Where work is done.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum Executor {
@@ -19,6 +21,24 @@ pub(crate) enum Executor {
     /// In the task that asks.
     #[cfg(feature = "simulation")]
     Inline(Latency),
+}
+
+impl Executor {
+    /// Does one long job while others go on.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub(crate) async fn aside<T: Send + 'static>(
+        &self,
+        name: &str,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
+        match self {
+            Self::Thread => aside(name, || Ok(job())).await,
+            #[cfg(feature = "simulation")]
+            Self::Inline(_) => Ok(job()),
+        }
+    }
 }
 
 /// How long the next job of a simulated disk takes.
