@@ -167,9 +167,9 @@ where
 {
     let settings = Settings { segment_bytes: config.segment_bytes, sync: config.sync };
     let (new_id, random) = (config.new_id, identity_from(config.seed));
-    let (disk, boot) = (storage.clone(), config.boot.clone());
+    let (disk, boot, name) = (storage.clone(), config.boot.clone(), config.name.clone());
     let thread = |source| Error::Thread { name: config.name.clone(), source };
-    let open = move || start::open(&disk, How { settings, boot: &boot, new_id, random });
+    let open = move || start::open(&disk, How { settings, boot: &boot, new_id, random, name: &name });
     let opened = executor.aside("open", open).await.map_err(thread)?;
     let started = opened.map_err(|error| in_words(&config, error))?;
     tell_opening(&config, &started);

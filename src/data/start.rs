@@ -56,6 +56,8 @@ pub(crate) struct How<'a> {
     pub(crate) new_id: bool,
     /// The identity of a folder that has none.
     pub(crate) random: u64,
+    /// The node's name.
+    pub(crate) name: &'a str,
 }
 
 /// A folder that is open.
@@ -124,7 +126,7 @@ pub(crate) fn open<S: Storage + Clone>(storage: &S, how: How<'_>) -> Result<Star
             let node = NodeId::from_random(how.random);
             // What the other one counted is no promise of this one.
             let lines = lines_of(&log, BTreeMap::new());
-            let (kept, notes) = Kept::replacing(node, given_up(said.noted, replaces), lines);
+            let (kept, notes) = Kept::replacing(node, given_up(said.noted, replaces, how.name), lines);
             (Identity { node, replaces, old, cluster }, kept, folded(notes), BTreeMap::new(), why)
         }
     };
@@ -173,16 +175,16 @@ fn lines_of<S: Storage + Clone>(log: &Log<S>, counted: BTreeMap<LedgerId, u32>) 
     lines
 }
 
-/// The roster in which the identity that is replaced will not come back: the one that replaces it says so. Whoever is replaced
-/// before any head heard of it has said it for the one before.
-fn given_up(mut noted: Folded, replaces: Option<NodeId>) -> Folded {
-    let known = replaces.and_then(|old| noted.roster.identities().find(|(node, _)| *node == old));
-    let known = known.map(|(node, record)| (node, record.generation, record.name.clone()));
-    if let Some((old, generation, name)) = known
-        && let Some(next) = generation.given_up()
+/// The roster in which the identity that is replaced will not come back: the one that replaces it says so, whether the folder
+/// has noted of it or not. A chain of them may have been replaced since a head heard of the first.
+fn given_up(mut noted: Folded, replaces: Option<NodeId>, name: &str) -> Folded {
+    let Some(old) = replaces else { return noted };
+    let known = noted.roster.identities().find(|(node, _)| *node == old);
+    let name = known.map_or_else(|| name.into(), |(_, record)| record.name.clone());
+    if let Some(next) = noted.roster.generation(old).replaced()
+        && let Err(full) = noted.roster.set(old, next, &name)
     {
-        // Its record exists, so the roster does not grow.
-        noted.roster.set(old, next, &name).map(drop).unwrap_or_default();
+        tracing::warn!("{full}; nobody is told that {old} will not come back");
     }
     noted
 }

@@ -17,7 +17,7 @@ use crate::wire::ledger::{Incarnation, Place};
 
 const LEDGER: LedgerId = LedgerId { incarnation: Incarnation(3), number: 1 };
 const ALWAYS: Settings = Settings { segment_bytes: 1500, sync: SyncPolicy::Always };
-const HOW: How<'static> = How { settings: ALWAYS, boot: "b1", new_id: false, random: 77 };
+const HOW: How<'static> = How { settings: ALWAYS, boot: "b1", new_id: false, random: 77, name: "data1" };
 
 fn start(disk: &SimDisk, how: How<'_>) -> Started<SimDisk> {
     open(disk, how).unwrap_or_else(|error| panic!("{error}"))
@@ -159,6 +159,22 @@ fn a_log_that_lost_its_end_starts_as_another_identity_that_promises_nothing() {
     let (disk, _) = folder(5);
     disk.remove(CURRENT).unwrap();
     assert!(matches!(start(&disk, HOW).why, Some(Why::Cut { has: 0, .. })));
+}
+
+/// A head may have taken in the first of them, and what it told was not noted when the power went.
+#[test]
+fn each_of_a_chain_of_replaced_identities_is_given_up() {
+    let (disk, me) = folder(5);
+    let mut replaced = vec![me];
+    for random in 5..8 {
+        disk.open_append(CURRENT).unwrap().truncate(100 * (8 - random)).unwrap();
+        let started = start(&disk, How { random, ..HOW });
+        let roster = started.kept.roster();
+        let is_given_up = |node: &NodeId| roster.generation(*node).standing() == Standing::GivenUp;
+        assert!(replaced.iter().all(is_given_up), "{random}: {roster:?}");
+        assert!(!roster.is_founded(), "a cluster can begin");
+        replaced.push(started.identity.node);
+    }
 }
 
 /// A bit flips in a line of a file in which five entries were written one after another, and noted nowhere: then the power

@@ -163,7 +163,7 @@ fn run(test: impl AsyncFnOnce(Rc<Node>)) {
     runtime.block_on(LocalSet::new().run_until(async {
         let disk = SimDisk::default();
         let settings = Settings { segment_bytes: 700, sync: SyncPolicy::Always };
-        let how = How { settings, boot: "b1", new_id: false, random: 7 };
+        let how = How { settings, boot: "b1", new_id: false, random: 7, name: "data1" };
         let started = start::open(&disk, how).unwrap_or_else(|error| panic!("{error}"));
         let view = started.log.view();
         let writer = Writer::new(started.log, Some(started.state));

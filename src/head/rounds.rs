@@ -58,7 +58,7 @@ impl Head {
         let joins = |node: &Rc<NodeEntry>| node.id.is_some_and(|id| !self.is_leaving(id));
         let joining: Vec<Rc<NodeEntry>> = self.nodes().into_iter().filter(joins).collect();
         let mut heard = self.cluster.heard.borrow_mut();
-        if self.cluster.wanted.get() && heard.roster().is_empty() {
+        if self.cluster.wanted.get() && !heard.roster().is_founded() {
             let founding = Founding { time_ns: self.config.clock.wall_ns(), head: Incarnation(self.incarnation()) };
             let (replicas, least) = (self.config.replicas as u8, self.config.copies_min as u8);
             match heard.found(founding, Copies::founded(replicas, least)) {

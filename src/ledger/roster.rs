@@ -146,6 +146,16 @@ impl Generation {
         }
     }
 
+    /// The next record of one that another identity replaces in its folder. A head may have heard of it, and have taken it in,
+    /// though nothing of that was noted in the folder.
+    #[must_use]
+    pub(crate) const fn replaced(self) -> Option<Self> {
+        match self.standing() {
+            Standing::Unknown => Some(Self(9)),
+            _ => self.given_up(),
+        }
+    }
+
     /// The next record of one that leaves and is not missed any more.
     #[must_use]
     pub(crate) const fn out(self) -> Option<Self> {
@@ -298,10 +308,16 @@ pub(crate) struct Roster {
 }
 
 impl Roster {
-    /// Whether nothing was ever noted in it: then a cluster may be founded.
+    /// Whether nothing was ever noted in it.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         self.identities.is_empty() && self.copies.is_none() && self.foundings.is_empty()
+    }
+
+    /// Whether it is that of a cluster. If not, one may be founded: all it can have are identities that others replaced.
+    #[must_use]
+    pub(crate) const fn is_founded(&self) -> bool {
+        self.copies.is_some()
     }
 
     /// All identities, those that are out included.

@@ -38,7 +38,7 @@ fn kinds(report: &Report) -> Vec<(Kind, u64)> {
 /// Opens a folder as a node does.
 fn open(folder: &Folder, new_id: bool) -> start::Started<Disk> {
     let settings = Settings { segment_bytes: 100, sync: SyncPolicy::Always };
-    start::open(folder.disk(), How { settings, boot: &start::boot_id(), new_id, random: 5 }).unwrap()
+    start::open(folder.disk(), How { settings, boot: &start::boot_id(), new_id, random: 5, name: "data1" }).unwrap()
 }
 
 /// A folder with two sealed files and a `data.txt`, of 10 records each but the last, of 5, all of it written down.

@@ -17,7 +17,7 @@ impl Pull<'_> {
     /// missing: the others have all that those acknowledged.
     pub(super) fn missing(&self, now: Instant) -> Vec<String> {
         let (here, least) = (self.sources.len(), self.head.config.copies_min);
-        if (1..least).contains(&here) && self.head.heard(|heard| heard.roster().is_empty()) {
+        if (1..least).contains(&here) && self.head.heard(|heard| !heard.roster().is_founded()) {
             // A head that lost its folder, and a new node that is the first to come: of the others nobody has told it yet.
             return vec![missing_because("dataNodes", &format!("a cluster begins with {least}, and {here} is here"))];
         }

@@ -62,8 +62,8 @@ impl Heard {
     /// Something is noted already, or these are fewer than M.
     pub(crate) fn found(&mut self, founding: Founding, copies: Copies) -> Result<(), NotChanged> {
         let founders: Vec<NodeId> = self.present().collect();
-        let noted = |node: &NodeId| self.nodes.get(node).is_some_and(|known| !known.noted.is_empty());
-        if !self.roster.is_empty() || founders.iter().any(noted) {
+        let noted = |node: &NodeId| self.nodes.get(node).is_some_and(|known| known.noted.is_founded());
+        if self.roster.is_founded() || founders.iter().any(noted) {
             return Err(NotChanged::Founded);
         }
         if !copies.is_possible() {
@@ -165,7 +165,7 @@ impl Heard {
 
     /// Decides what can be decided about the roster. A head whose roster is full takes in nobody else, and goes on.
     pub(super) fn decide_roster(&mut self) {
-        if self.roster.is_empty() {
+        if !self.roster.is_founded() {
             return;
         }
         let present: Vec<NodeId> = self.present().collect();
