@@ -64,7 +64,8 @@ pub(crate) fn measure(wanted: &str, rounds: usize, shape: Shape, dir: &Path) -> 
                 turns.reverse();
             }
             // A scrape leaves nothing behind, so both have one cluster. Who follows is behind for a while after a load.
-            let shared = if watchers.iter().any(|watcher| watcher.has_web()) { None } else { Some(Watched::start(dir, false)?) };
+            let shared =
+                if watchers.iter().any(|watcher| watcher.has_web()) { None } else { Some(Watched::start(dir, false)?) };
             for turn in turns {
                 eprintln!("round {} of {rounds}: {name}: {}", round + 1, watchers[turn].name());
                 let own = if shared.is_some() { None } else { Some(Watched::start(dir, watchers[turn].has_web())?) };

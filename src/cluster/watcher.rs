@@ -289,7 +289,9 @@ impl Watcher {
         // One that was killed has said nothing of the kind.
         child.last_error().await.filter(|error| error.contains(DRAINED)).map(|_| {
             let dir = self.member.dir.display();
-            format!("it was drained, and is not started again; to have it back, remove {dir}/ and start all of it again")
+            format!(
+                "it was drained, and is not started again; to have it back, remove {dir}/ and start all of it again"
+            )
         })
     }
 

@@ -73,7 +73,10 @@ mod tests {
         }
         let later = start + limits::HEAD_BACK_TIME;
         let said = troubles.hear(&refused, later);
-        assert!(matches!(&said, Some(Saying::Trouble(said)) if said.contains("see that a head runs there")), "{said:?}");
+        assert!(
+            matches!(&said, Some(Saying::Trouble(said)) if said.contains("see that a head runs there")),
+            "{said:?}"
+        );
         assert_eq!(troubles.hear(&refused, later), None, "once");
         assert!(matches!(troubles.hear(&Ended::Closed, later), Some(Saying::Trouble(_))));
         assert!(Troubles::default().hear(&refused, start).is_some(), "one that never said so");

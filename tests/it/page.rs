@@ -285,7 +285,7 @@ fn other_files(cluster: &Cluster, browser: &Browser) {
     if cfg!(feature = "parquet") {
         wanted.push(("Parquet", "PAR1"));
     }
-    wanted.extend([("CSV of messages", "id,time,client,"), ("CSV of medians", "time,field,median\r\n")]);
+    wanted.extend([("CSV of messages", "id,time,client,"), ("CSV of medians", "time,source,temp\r\n")]);
     let names: Vec<&str> = links.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, [&["CSV"][..], &wanted.iter().map(|(name, _)| *name).collect::<Vec<_>>()].concat());
     for ((name, begins), (_, path)) in wanted.iter().zip(&links[1..]) {

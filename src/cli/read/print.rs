@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::output::{Output, Stop};
 use super::state::State;
-use crate::cli::{Outcome, print};
 use crate::cli::events::{Teller, in_words, look_for_notes, say};
+use crate::cli::{Outcome, print};
 use crate::client::reader::{self, Config, Event, Message, Query};
 use crate::limits;
 use crate::reading::UnixNs;
