@@ -10,7 +10,7 @@ install_missing() {
     for pair in nc.openbsd:netcat-openbsd strace:strace python3:python3 mkfs.ext4:e2fsprogs mount:mount \
         docker-compose:docker-compose java:default-jre-headless pip3:python3-pip ip:iproute2 \
         redis-server:redis-server openssl:openssl prometheus:prometheus chromium:chromium \
-        chromedriver:chromium-driver systemd-analyze:systemd; do
+        chromedriver:chromium-driver systemd-analyze:systemd faketime:faketime; do
         have "${pair%%:*}" || missing+=("${pair##*:}")
     done
     [ -e /usr/share/java/zookeeper.jar ] || missing+=(zookeeper)
@@ -156,9 +156,11 @@ step cargo test --locked --all-features --no-run
 wait "$prepared" || { cat target/prepare.log >&2; exit 1; }
 export PYTHONPATH="$PWD/target/python${PYTHONPATH:+:$PYTHONPATH}"
 step run_tests
+# With nothing beside it: it measures.
+step cargo test --locked --all-features --test it how_fast_the_page -- --ignored --nocapture
 export RUSTDOCFLAGS=-Dwarnings
 step cargo doc --locked --no-deps --document-private-items
-# acopio beside the least that a program of its shape does: fails only if it is many times slower than that. Built as the
-# tests are: what it would take to optimise everything once more is the most of their time.
+# acopio beside the least that a program of its shape does, and beside itself with 1000 streams open: fails only if it is
+# many times slower than that. Built as the tests are: what it would take to optimise everything once more is the most of their time.
 step cargo bench --locked --all-features --profile dev --bench peers -- --quick
 echo "== all passed"

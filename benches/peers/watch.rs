@@ -81,6 +81,16 @@ pub(crate) fn measure(wanted: &str, rounds: usize, shape: Shape, dir: &Path) -> 
     Ok(())
 }
 
+/// What 1000 streams leave of the rate at full load: the median of some rounds.
+pub(crate) fn left_by_streams(rounds: usize, shape: Shape, dir: &Path) -> Result<f64> {
+    let rate = |watcher: Watcher| -> Result<f64> {
+        Ok(Watched::start(dir, watcher.has_web())?.measure(watcher, shape, None)?.messages_per_s)
+    };
+    let ratios: Result<Vec<f64>> =
+        (0..rounds).map(|_| Ok(1.0 / rate(Watcher::None)? * rate(Watcher::Streams)?)).collect();
+    Ok(median(ratios?))
+}
+
 fn row(seen: &[Seen], first: &[Seen]) -> String {
     let of = |value: fn(&Seen) -> f64| median(seen.iter().map(value).collect());
     // The ratio of each round first: two turns of one round had the same machine.

@@ -123,17 +123,30 @@ pub(crate) const WEB_LIVE_PACE: Duration = Duration::from_millis(100);
 /// told so: who looks does not take the time that writing needs. Ten streams never get there, a hundred barely.
 pub(crate) const WEB_LIVE_BYTES_PER_S: f64 = 64.0 * 1024.0 * 1024.0;
 
-/// How much later than the quickest a record may come before it counts as late: then more is written than can be followed.
+/// Messages a second that the page follows; of more it shows some. A tenth of what a small machine keeps: a head and a data node
+/// pay for each message that is followed nearly as much again as for keeping it.
+pub(crate) const WEB_FOLLOW_PER_S: f64 = 100_000.0;
+
+/// Messages that may come at once without being too many: a file that somebody sends.
+pub(crate) const WEB_FOLLOW_BURST: f64 = 100_000.0;
+
+/// The same after there were too many: these are shown, each time.
+pub(crate) const WEB_FOLLOW_SAMPLE: f64 = 2000.0;
+
+/// Time for which nothing is followed after there were too many.
+pub(crate) const WEB_FOLLOW_REST: Duration = Duration::from_secs(1);
+
+/// How much later than the quickest a record may come before it counts as late: then fewer are too many for this machine.
 pub(crate) const WEB_FOLLOW_LATE_MAX: Duration = Duration::from_secs(3);
 
-/// Records that are late one after the other, and the time that this takes, before what is between is left out: a data node that
+/// Records that are late one after the other, and the time that this takes, before they are too many: a data node that
 /// comes back has some old ones, too.
 pub(crate) const WEB_FOLLOW_LATE_MIN: u64 = 2000;
 
 /// See there.
 pub(crate) const WEB_FOLLOW_LATE_TIME: Duration = Duration::from_secs(1);
 
-/// Time without a late record after which clients' orders are heeded again.
+/// Time without too many after which clients' orders are heeded again.
 pub(crate) const WEB_FOLLOW_CALM: Duration = Duration::from_secs(60);
 
 /// What the process adds to its niceness: who looks waits for who writes, where both run on one machine.

@@ -282,7 +282,7 @@ impl Events {
 
     /// What is between is not known any more: who listens has to read it.
     async fn anew(&mut self, out: &Out) -> Result<(), String> {
-        self.next = self.web.live.end();
+        self.next = self.web.live.onward(self.next);
         out.send(format!("id: {}\nevent: anew\ndata: {{}}\n\n", self.web.live.name(self.next))).await
     }
 }

@@ -1,6 +1,6 @@
 //! Follows the cluster once for all who look: the list of values, the board of sources and the streams.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
@@ -72,7 +72,7 @@ async fn pass(web: &Web, config: &Config, next: &mut Next, lag: &mut Lag) -> Res
         Next::Behind(from) => read(config.clone(), Query { from, follow: true, ..Query::default() }),
         Next::Beginning => return Ok(()),
     };
-    lag.begin();
+    lag.begin(Instant::now());
     while let Some(event) = reader.next().await {
         match event {
             Ok(event) => {
@@ -84,8 +84,18 @@ async fn pass(web: &Web, config: &Config, next: &mut Next, lag: &mut Lag) -> Res
                     web.live.take(message, &reading);
                 }
                 web.values.event(event);
-                if id.is_some_and(|id| turns(web, id, next, lag)) {
-                    return Ok(());
+                match id.map(|id| turn(web, id, *next, lag)) {
+                    Some(Turn::Rests) => {
+                        drop(reader);
+                        sleep(limits::WEB_FOLLOW_REST).await;
+                        *next = Next::Present(lag.present(now_ns()));
+                        return Ok(());
+                    }
+                    Some(Turn::GoesOn(from)) => {
+                        *next = Next::Behind(from);
+                        return Ok(());
+                    }
+                    Some(Turn::Stays) | None => {}
                 }
             }
             Err(error @ ReadError::Line { .. }) => tracing::warn!("{error}"),
@@ -95,24 +105,30 @@ async fn pass(web: &Web, config: &Config, next: &mut Next, lag: &mut Lag) -> Res
     Ok(())
 }
 
-/// Whether another read is to go on from here: with the present, where more comes than can be read; or with all that each
-/// client sent in its order, once that is over.
-fn turns(web: &Web, id: RecordId, next: &mut Next, lag: &mut Lag) -> bool {
-    let (now_ns, now) = (now_ns(), Instant::now());
-    if lag.hear(id, now_ns, now) {
-        let present = lag.present(now_ns);
-        let left_out = Duration::from_nanos(present.time_ns.saturating_sub(id.time_ns));
-        tracing::info!("more comes than this page can follow: {left_out:.1?} of it are left out of what it shows");
-        web.live.leave_out();
-        *next = Next::Present(present);
-        return true;
-    }
-    match *next {
-        Next::Present(last) if lag.is_calm(now) => {
-            *next = Next::Behind(last);
-            true
+/// What becomes of a read.
+enum Turn {
+    Stays,
+    /// More comes than is followed: the next begins a while later, at the present.
+    Rests,
+    /// That is over: the next brings what each client sent in its order again.
+    GoesOn(RecordId),
+}
+
+fn turn(web: &Web, id: RecordId, next: Next, lag: &mut Lag) -> Turn {
+    let now = Instant::now();
+    let was_calm = lag.is_calm(now);
+    if lag.hear(id, now_ns(), now) {
+        if was_calm {
+            tracing::info!(
+                "more comes than this page follows: of what comes it shows some, once a second, until there is less"
+            );
         }
-        _ => false,
+        web.live.leave_out();
+        return Turn::Rests;
+    }
+    match next {
+        Next::Present(last) if was_calm => Turn::GoesOn(last),
+        _ => Turn::Stays,
     }
 }
 

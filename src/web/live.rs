@@ -186,14 +186,21 @@ impl Live {
         self.came.notify_one();
     }
 
-    /// Messages were left out: every stream is told so, wherever it is.
+    /// Messages are left out from here on: every stream that comes here is told so.
     pub(crate) fn leave_out(&self) {
         let mut state = self.lock();
-        // No place of before is one of now.
-        let first = state.open.end() + 1;
-        *state = State { open: Piece { first, ..Piece::default() }, ..State::default() };
+        state.close();
+        // No event has this number.
+        state.open.first += 1;
         drop(state);
         self.given.notify_waiters();
+    }
+
+    /// Where a stream goes on that was told that what comes next for it is not known: behind what was left out, or at the end
+    /// if it fell behind.
+    pub(crate) fn onward(&self, from: u64) -> u64 {
+        let state = self.lock();
+        if from < state.first() { state.open.end() } else { state.known_from(from).max(from) }
     }
 
     /// The number of the next event that comes.
@@ -224,12 +231,15 @@ impl Live {
     /// It is not here any more.
     pub(crate) fn batch(&self, from: u64, wanted: &Wanted) -> Result<Batch, Gone> {
         let state = self.lock();
-        if from < state.first() {
+        if from < state.known_from(from) {
             return Err(Gone);
         }
         let mut batch = Batch { text: Bytes::new(), next: from };
         let at = state.pieces.partition_point(|piece| piece.end() <= from);
         for piece in state.pieces.range(at..) {
+            if piece.first > batch.next {
+                break;
+            }
             // No more than a piece holds.
             let skip = usize::try_from(batch.next - piece.first).unwrap_or(usize::MAX);
             batch = Batch { text: piece.wanted(skip, wanted), next: piece.end() };
@@ -249,6 +259,12 @@ impl State {
     /// The number of the first event that is here.
     fn first(&self) -> u64 {
         self.pieces.front().map_or(self.open.first, |piece| piece.first)
+    }
+
+    /// The number of the first event that is here at this place or behind it.
+    fn known_from(&self, from: u64) -> u64 {
+        let at = self.pieces.partition_point(|piece| piece.end() <= from);
+        self.pieces.get(at).map_or(self.open.first, |piece| piece.first)
     }
 
     /// Gives out what is open.
@@ -340,19 +356,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_told_to_all_streams() {
+    fn what_is_left_out_is_told_to_each_stream_when_it_comes_there() {
         let live = Live::new(7);
         (0..9).for_each(|n| take(&live, n, "a", b"1"));
-        live.lock().close();
         let end = live.end();
         live.leave_out();
-        for place in [0, 5, end] {
-            assert_eq!(live.batch(place, &Wanted::All), Err(Gone), "{place}");
-            assert_eq!(live.place(&live.name(place)), Err(Gone), "{place}");
+        let of_b = Wanted::Of("b".parse().unwrap());
+        assert_eq!(events(&live.batch(0, &Wanted::All).unwrap()), 9, "what came before is sent");
+        for wanted in [&Wanted::All, &of_b] {
+            assert_eq!(live.batch(5, wanted).unwrap().next, end);
+            assert_eq!(live.batch(end, wanted), Err(Gone));
         }
-        take(&live, 10, "a", b"1");
+        assert_eq!(live.onward(end), end + 1);
+        take(&live, 10, "b", b"1");
         live.lock().close();
-        assert_eq!(events(&live.batch(end + 1, &Wanted::All).unwrap()), 1);
+        assert_eq!(live.batch(end, &Wanted::All), Err(Gone), "also when more has come");
+        assert_eq!(live.batch(5, &of_b).unwrap().next, end);
+        assert_eq!(events(&live.batch(live.onward(end), &of_b).unwrap()), 1);
     }
 
     #[test]

@@ -285,7 +285,7 @@ fn other_files(cluster: &Cluster, browser: &Browser) {
     if cfg!(feature = "parquet") {
         wanted.push(("Parquet", "PAR1"));
     }
-    wanted.extend([("CSV of messages", "id,time,client,"), ("CSV of medians", "time,field,median\r\n")]);
+    wanted.extend([("CSV of messages", "id,time,client,"), ("CSV of medians", "time,source,temp\r\n")]);
     let names: Vec<&str> = links.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, [&["CSV"][..], &wanted.iter().map(|(name, _)| *name).collect::<Vec<_>>()].concat());
     for ((name, begins), (_, path)) in wanted.iter().zip(&links[1..]) {
@@ -350,7 +350,7 @@ fn a_day_of_200_sources(dir: &Path, port: &Port) {
 }
 
 #[test]
-#[ignore = "measures: it takes a minute and faketime"]
+#[ignore = "measures: nothing may run beside it"]
 fn how_fast_the_page_opens_on_a_day_of_200_sources() {
     let dir = tempfile::tempdir().unwrap();
     let port = Port::reserve();
@@ -381,5 +381,7 @@ fn how_fast_the_page_opens_on_a_day_of_200_sources() {
     for (name, _, mut times) in times {
         times.sort_by(f64::total_cmp);
         println!("{all} records, {name}: {:.0} ms in the median, {:.0} to {:.0}", times[3], times[0], times[6]);
+        // A second is asked for of a program that is optimised, on a machine that has nothing else to do.
+        assert!(times[3] < 3000.0, "{name}: {times:?} ms");
     }
 }

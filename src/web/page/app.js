@@ -410,7 +410,11 @@
     stream.onerror = () => is('the connection broke; trying again', 'bad');
     stream.addEventListener('message', hear);
     stream.addEventListener('status', (event) => drawCluster(JSON.parse(event.data)));
-    stream.addEventListener('anew', () => start(false).catch(fail));
+    // Where much is left out this comes each second, and to all who look at once.
+    let reload = null;
+    stream.addEventListener('anew', () => {
+      reload ??= setTimeout(() => { reload = null; start(false).catch(fail); }, 5000 * Math.random());
+    });
   }
 
   async function start(isFirst) {
