@@ -38,3 +38,6 @@ pub(crate) const HANDSHAKES_FREE: u32 = 32;
 
 /// Time between those that it begins beyond that. One takes a quarter of a millisecond of a head, so an address has a twentieth of it.
 pub(crate) const HANDSHAKE_EVERY: Duration = Duration::from_millis(5);
+
+/// Longest wait for that: who would wait longer is closed, and comes again. Those that wait take places of others meanwhile, 100 at most.
+pub(crate) const HANDSHAKE_WAIT_MAX: Duration = Duration::from_millis(500);

@@ -25,7 +25,7 @@ impl Pace {
         let until = self.until.entry(address).or_insert(now);
         let begun = until.saturating_duration_since(now);
         let wait = begun.saturating_sub(limits::HANDSHAKE_EVERY * limits::HANDSHAKES_FREE);
-        if wait > limits::HANDSHAKE_TIME_MAX {
+        if wait > limits::HANDSHAKE_WAIT_MAX {
             return None;
         }
         *until = now.checked_add(begun + limits::HANDSHAKE_EVERY)?;
@@ -48,7 +48,7 @@ mod tests {
         assert_eq!(pace.next(ip, now), Some(limits::HANDSHAKE_EVERY * 2));
         assert_eq!(pace.next(other, now), Some(Duration::ZERO));
         let waits = std::iter::from_fn(|| pace.next(ip, now)).last();
-        assert!(waits.is_some_and(|wait| wait <= limits::HANDSHAKE_TIME_MAX && wait > limits::HANDSHAKE_TIME_MAX / 2));
+        assert!(waits.is_some_and(|wait| wait <= limits::HANDSHAKE_WAIT_MAX && wait > limits::HANDSHAKE_WAIT_MAX / 2));
         assert_eq!(pace.next(ip, now), None);
         assert_eq!(pace.next(ip, now + Duration::from_secs(60)), Some(Duration::ZERO));
     }
