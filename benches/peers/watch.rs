@@ -95,7 +95,7 @@ fn row(seen: &[Seen], first: &[Seen]) -> String {
     let of = |value: fn(&Seen) -> f64| median(seen.iter().map(value).collect());
     // The ratio of each round first: two turns of one round had the same machine.
     let ratios = |value: fn(&Seen) -> f64| {
-        let ratios = seen.iter().zip(first).map(|(this, first)| value(this) / value(first)).collect();
+        let ratios: Vec<f64> = seen.iter().zip(first).map(|(this, first)| value(this) / value(first)).collect();
         let (low, high) = interval(&ratios);
         format!("{:.3} ({low:.3} to {high:.3})", median(ratios))
     };
@@ -106,8 +106,8 @@ fn row(seen: &[Seen], first: &[Seen]) -> String {
 }
 
 /// Where the median lies of which these are a sample, in 95 of 100 cases: by ranks, whatever the distribution is.
-fn interval(values: &Vec<f64>) -> (f64, f64) {
-    let mut values = values.clone();
+fn interval(values: &[f64]) -> (f64, f64) {
+    let mut values = values.to_owned();
     values.sort_by(f64::total_cmp);
     let n = values.len() as f64;
     let low = (n / 2.0 - 0.98 * n.sqrt()).floor().max(0.0) as usize;
