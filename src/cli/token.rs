@@ -90,7 +90,7 @@ struct New {
     /// In place of a secret: it belongs to all peers of this address or network
     #[arg(long, env = "ACOPIO_TOKEN_FROM", value_name = "IP[/BITS]", value_parser = values::network)]
     from: Option<Network>,
-    /// In place of a secret: it belongs to who shows a certificate with this name, as 'acopio cert' makes it
+    /// The name is that of a certificate, as 'acopio cert' makes it: it belongs to who shows that, in place of a secret
     #[arg(long, env = "ACOPIO_TOKEN_CERTIFICATE", value_parser = BoolishValueParser::new(), conflicts_with = "from")]
     certificate: bool,
 }

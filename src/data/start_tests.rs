@@ -167,7 +167,8 @@ fn each_of_a_chain_of_replaced_identities_is_given_up() {
     let (disk, me) = folder(5);
     let mut replaced = vec![me];
     for random in 5..8 {
-        disk.open_append(CURRENT).unwrap().truncate(100 * (8 - random)).unwrap();
+        let len = disk.contents(CURRENT).len() as u64;
+        disk.open_append(CURRENT).unwrap().truncate(len / 2).unwrap();
         let started = start(&disk, How { random, ..HOW });
         let roster = started.kept.roster();
         let is_given_up = |node: &NodeId| roster.generation(*node).standing() == Standing::GivenUp;
