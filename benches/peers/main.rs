@@ -8,6 +8,7 @@
 mod codec;
 mod contender;
 mod disk;
+mod floods;
 mod floor;
 mod load;
 #[cfg(feature = "broker")]
@@ -111,6 +112,7 @@ fn main() -> Result<()> {
     let mut words = std::env::args().skip(1);
     match words.next().as_deref() {
         Some("floor-head") => return floor_head(&words.collect::<Vec<_>>()),
+        Some("flood") => return floods::run(&words.collect::<Vec<_>>()),
         Some("floor-data") => return floor_data(&words.collect::<Vec<_>>()),
         _ => {}
     }
@@ -132,6 +134,7 @@ fn main() -> Result<()> {
     }
     let case = Case { name: "100 x 64", clients: 100, in_flight: 64, contenders: Vec::new() };
     watch::measure(&args.case, args.rounds, shape(&case, args.run_for), &dir)?;
+    floods::measure(&args.case, args.rounds, Duration::from_secs_f64(args.run_for), &dir)?;
     #[cfg(feature = "broker")]
     for subscribers in [1, 4] {
         let name = format!("topics, subscribers: {subscribers}");

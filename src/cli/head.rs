@@ -102,6 +102,9 @@ pub(crate) struct Head {
     /// The same in bytes of messages a second
     #[arg(long, env = "ACOPIO_SHARE_BYTES", value_name = "SIZE", value_parser = values::bytes)]
     share_bytes: Option<u64>,
+    /// Bytes a second that each name may read of what is there; what comes to who follows does not count
+    #[arg(long, env = "ACOPIO_SHARE_READS", value_name = "SIZE", value_parser = values::bytes)]
+    share_reads: Option<u64>,
     /// Connections of one address, of data nodes and for handshakes, too; without it, as many as there are places
     #[arg(long, env = "ACOPIO_SHARE_CONNECTIONS", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     share_connections: Option<u64>,
@@ -409,6 +412,7 @@ impl Head {
             share: head::Share {
                 messages: self.share_messages,
                 bytes: self.share_bytes,
+                reads: self.share_reads,
                 connections: self.share_connections.map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
             },
             gate,

@@ -173,7 +173,7 @@ async fn read_frames(
                 }
                 (Frame::Proof(proof), _) => {
                     exit.may(Role::Admin)?;
-                    changes.proved(head, exit, &proof)?;
+                    changes.proved(head, exit, &proof).await?;
                     client.flow.room(&client.outbox).await;
                     client.report(head, Parts::default())?;
                     turn.end().await;
@@ -220,7 +220,7 @@ async fn read_frames(
                     tokio::select! {
                         biased;
                         ended = beside_read(head, client, socket, buffer, exit) => return ended,
-                        answered = reads::run(head, peer.ip(), &client.outbox, wanted) => answered?,
+                        answered = reads::run(head, exit, &client.outbox, wanted) => answered?,
                     }
                     reads(false);
                     deadline = Instant::now() + limits::HANDSHAKE_TIME_MAX;
@@ -274,9 +274,9 @@ impl Changes {
     }
 
     /// Does what was asked for, if the proof is right.
-    fn proved(&mut self, head: &Head, exit: &Exit, proof: &Proof) -> Result<(), Refusal> {
+    async fn proved(&mut self, head: &Head, exit: &Exit, proof: &Proof) -> Result<(), Refusal> {
         let (awaited, change) = self.awaited.take().ok_or_else(|| out_of_place(Frame::Proof(*proof).kind()))?;
-        awaited.check(proof)?;
+        head.look_at_proof(exit.peer.ip(), || awaited.check(proof)).await?;
         make(head, exit, &change)
     }
 }

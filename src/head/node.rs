@@ -139,7 +139,7 @@ async fn register(
     if let Some(awaited) = &awaited {
         sink.outbox.with(|out| awaited.challenge().encode(out)).map_err(|error| error.refusal())?;
         match next(socket, buffer, finished).await? {
-            Some(Frame::Proof(proof)) => awaited.check(&proof)?,
+            Some(Frame::Proof(proof)) => head.look_at_proof(peer.ip(), || awaited.check(&proof)).await?,
             Some(other) => {
                 let text = format!("frame {:#04x} is out of place from a dataNode; say Proof first", other.kind());
                 return Err(Refusal::new(Code::Protocol, text));

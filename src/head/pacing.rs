@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
@@ -65,5 +66,37 @@ impl Head {
             }
         }
         took.map(|_| ()).map_err(|wait| too_much(&whose, share, wait))
+    }
+
+    /// Looks at a proof that comes from there, unless too many wrong ones did; one that is wrong is told after a while.
+    ///
+    /// # Errors
+    /// It is wrong, or not looked at: tell it.
+    pub(super) async fn look_at_proof(
+        &self,
+        ip: IpAddr,
+        look: impl FnOnce() -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let (ip, now) = (ip.to_canonical(), Instant::now());
+        let looked = if self.proofs.borrow_mut().may(ip, now) {
+            look().inspect_err(|_| self.proofs.borrow_mut().wrong(ip, now))
+        } else {
+            let text = format!("too many wrong proofs of a key came from {ip}; try again in some seconds");
+            Err(Refusal::new(Code::Busy, text))
+        };
+        if looked.is_err() {
+            sleep(limits::ADMISSION_REFUSED_AFTER).await;
+        }
+        looked
+    }
+
+    /// From when on a reader gets more, which was sent so many bytes.
+    pub(super) fn pace_reader(&self, exit: &Exit, bytes: usize, now: Instant) -> Instant {
+        let Some(most) = self.config.share.reads else { return now };
+        let whose = exit.bearer().map_or_else(|| Whose::Address(place(exit.peer.ip())), |(name, _)| Whose::Name(name));
+        let time = Duration::from_secs_f64(bytes as f64 / most.max(1) as f64);
+        // It was sent already; whose share is used up for long waits as long.
+        let (Ok(wait) | Err(wait)) = self.reads.borrow_mut().take(whose, time, now);
+        now + wait + time
     }
 }

@@ -8,7 +8,6 @@
 mod lacks;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::BytesMut;
@@ -17,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use lacks::joined;
 
 use super::alarms::Log;
+use super::guests::Exit;
 use super::marks::Believed;
 use super::merge::{BadPage, Merge};
 use super::pages::{Answer, Wanted};
@@ -87,6 +87,7 @@ impl Source {
 /// One read.
 struct Pull<'a> {
     head: &'a Head,
+    exit: &'a Exit,
     outbox: &'a Outbox,
     place: &'a Place<'a>,
     wanted: Wanted,
@@ -116,6 +117,8 @@ struct Pull<'a> {
     resting: bool,
     /// Since when pages are wanted for which there is no room.
     starved: Option<Instant>,
+    /// From when on its share has room for more.
+    paced: Instant,
 }
 
 /// What comes next in a read.
@@ -128,11 +131,11 @@ enum Step {
 ///
 /// # Errors
 /// The read cannot be answered: tell the reader.
-pub(crate) async fn run(head: &Head, peer: IpAddr, outbox: &Rc<Outbox>, wanted: Wanted) -> Result<(), Refusal> {
-    let place = Place::take(&head.readers, outbox, peer, head.config.clients.per_address)?;
+pub(crate) async fn run(head: &Head, exit: &Exit, outbox: &Rc<Outbox>, wanted: Wanted) -> Result<(), Refusal> {
+    let place = Place::take(&head.readers, outbox, exit.peer.ip(), head.config.clients.per_address)?;
     head.solo_ready().await;
     if !wanted.follow {
-        return pull(head, outbox, &wanted, &place).await;
+        return pull(head, exit, outbox, &wanted, &place).await;
     }
     // A follower's place is its own until it ends: nodes serve no more followers than there are places.
     if !follow::is_of_beginning(&wanted.token) {
@@ -147,14 +150,21 @@ pub(crate) async fn run(head: &Head, peer: IpAddr, outbox: &Rc<Outbox>, wanted: 
     };
     let token = Frame::Token(spot.to_token_of_beginning(from));
     outbox.with(|out| token.encode(out)).map_err(|error| error.refusal())?;
-    pull(head, outbox, &wanted, &place).await?;
+    pull(head, exit, outbox, &wanted, &place).await?;
     follow::run(head, outbox, &Wanted { from, ..wanted }, spot).await
 }
 
 /// Sends what is there, in the order of ids.
-async fn pull(head: &Head, outbox: &Rc<Outbox>, wanted: &Wanted, place: &Place<'_>) -> Result<(), Refusal> {
+async fn pull(
+    head: &Head,
+    exit: &Exit,
+    outbox: &Rc<Outbox>,
+    wanted: &Wanted,
+    place: &Place<'_>,
+) -> Result<(), Refusal> {
     let mut pull = Pull {
         head,
+        exit,
         outbox,
         place,
         wanted: wanted.clone(),
@@ -173,6 +183,7 @@ async fn pull(head: &Head, outbox: &Rc<Outbox>, wanted: &Wanted, place: &Place<'
         told_at: Instant::now(),
         resting: false,
         starved: None,
+        paced: head.pace_reader(exit, 0, Instant::now()),
     };
     loop {
         let changed = head.changed.notified();
@@ -474,13 +485,15 @@ impl Pull<'_> {
         // A node that comes later may have what nobody has now, and what goes out now goes out without it.
         self.note_lacking();
         self.tell_lacks()?;
-        while !self.is_full() {
+        while !self.is_full() && self.paced <= now {
             let late = now.duration_since(self.told_at) >= limits::READ_PROGRESS_EVERY;
             let merge = &mut self.merge;
             let take = |out: &mut BytesMut| merge.take(out, limits::RECORDS_BYTES_MAX);
+            let before = self.outbox.len();
             let said = self.outbox.with(|out| frame::records_of(out, late, take)).map_err(|error| error.refusal())?;
             if said {
                 self.told_at = now;
+                self.paced = self.head.pace_reader(self.exit, self.outbox.len().saturating_sub(before), now);
             } else {
                 break;
             }
@@ -535,7 +548,9 @@ impl Pull<'_> {
         if self.starved.is_some() {
             timer = timer.min(now + limits::READ_POLL);
         }
-        if self.until.is_some() && self.waiting.is_none() && !self.is_full() {
+        if self.paced > now {
+            timer = timer.min(self.paced);
+        } else if self.until.is_some() && self.waiting.is_none() && !self.is_full() {
             timer = timer.min(self.told_at + limits::READ_PROGRESS_EVERY);
         }
         if let Some((since, _)) = self.waiting.as_ref().filter(|_| !self.wanted.follow) {

@@ -20,6 +20,8 @@ pub(crate) struct Share {
     pub(crate) bytes: Option<u64>,
     /// Connections of an address.
     pub(crate) connections: Option<usize>,
+    /// Bytes a second that are read of what is there.
+    pub(crate) reads: Option<u64>,
 }
 
 impl Share {
@@ -103,7 +105,7 @@ mod tests {
     #[test]
     fn a_share_is_taken_in_turn_and_whose_is_used_up_for_long_is_told_when_to_come_again() {
         let (mut shares, now) = (Shares::default(), Instant::now());
-        let share = Share { messages: Some(4), bytes: Some(1000), connections: None };
+        let share = Share { messages: Some(4), bytes: Some(1000), ..Share::default() };
         assert_eq!(share.time(16, 100), Duration::from_secs(4));
         assert_eq!(share.time(1, 10_000), Duration::from_secs(10));
         let esp7 = || Whose::Name("esp7".to_owned());

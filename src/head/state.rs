@@ -88,10 +88,14 @@ pub(crate) struct Head {
     pub(super) tokens: RefCell<Tokens>,
     /// Wrong tokens of late.
     pub(super) tries: RefCell<Tries>,
+    /// Wrong proofs of the cluster's key of late.
+    pub(super) proofs: RefCell<Tries>,
     /// Connections that have a token.
     pub(super) bearers: RefCell<Bearers>,
     /// What is used of each share.
     pub(super) shares: RefCell<super::shares::Shares>,
+    /// The same of what is read.
+    pub(super) reads: RefCell<super::shares::Shares>,
     next_session: Cell<u64>,
     room: Notify,
     /// Told at every change of the list of nodes, every pong and every settled queue.
@@ -138,8 +142,10 @@ impl Head {
             takeovers: RefCell::default(),
             tokens: RefCell::new(config.admits.tokens.as_ref().map(|(_, tokens)| tokens.clone()).unwrap_or_default()),
             tries: RefCell::default(),
+            proofs: RefCell::default(),
             bearers: RefCell::default(),
             shares: RefCell::default(),
+            reads: RefCell::default(),
             next_session: Cell::new(1),
             room: Notify::new(),
             changed: Notify::new(),

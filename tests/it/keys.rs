@@ -266,6 +266,30 @@ fn a_recorded_session_proves_nothing_and_neither_does_the_heads_own_proof() {
     assert!(head.status()["nodes"].as_array().unwrap().is_empty());
 }
 
+#[test]
+fn wrong_proofs_are_told_after_a_while_and_then_not_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = cluster_key(dir.path());
+    let own = secret(node_key(dir.path(), &cluster, "data1"));
+    let head = Head::start(dir.path(), &["--key", cluster.to_str().unwrap()]);
+    let mut tries: Vec<_> = (0..30).map(|_| Knocking::new(&head, register(1, "data1"), &own)).collect();
+    let begun = std::time::Instant::now();
+    tries.iter_mut().for_each(|knocking| knocking.frames.say(&Frame::Proof(Proof([0; 32]))));
+    let told: Vec<_> = tries
+        .into_iter()
+        .map(|mut knocking| {
+            let Frame::Failure(refusal) = knocking.frames.hear() else { panic!("no Failure") };
+            refusal
+        })
+        .collect();
+    assert!(begun.elapsed().as_secs_f64() >= 0.9, "{:?}", begun.elapsed());
+    let busy = told.iter().filter(|refusal| refusal.code == Code::Busy).count();
+    let wrong = told.iter().filter(|refusal| refusal.text.contains("the proof is wrong")).count();
+    assert!(busy >= 1 && wrong >= 20 && busy + wrong == told.len(), "{told:?}");
+    // The right one is looked at with time, and a data node tries until then.
+    let _node = head.node(dir.path(), 1, &["--key", cluster.to_str().unwrap()]);
+}
+
 /// A data node with a key, whose head is this test.
 fn node_with_a_key(dir: &Path) -> (Process, Frames) {
     let cluster = cluster_key(dir);

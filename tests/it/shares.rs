@@ -81,3 +81,26 @@ fn an_address_has_so_many_connections_and_others_have_theirs() {
     drop(first);
     crate::common::eventually("there is room again", || (told(from(2, &head), 1) == "confirmacion\n0\n").then_some(()));
 }
+
+#[test]
+fn who_reads_everything_reads_it_at_its_share_and_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = solo(dir.path(), &["--share-reads", "60kB"]);
+    // Twelve batches of 16 records of 1 KB.
+    let lines: String = (0..192).map(|n| format!("{n:01000}\n")).collect();
+    let mut line = from(3, &head);
+    line.write_all(format!("peticion\n{lines}").as_bytes()).unwrap();
+    let mut answer = vec![0; "confirmacion\n".len() + lines.len()];
+    line.read_exact(&mut answer).unwrap();
+    let read = || {
+        let begun = Instant::now();
+        let mut command = crate::common::acopio();
+        command.args(["read", "--format", "raw", "--head", &format!("127.0.0.1:{}", head.address.port())]);
+        let (code, out, err) = crate::common::ran(command);
+        assert_eq!((code, out.lines().count()), (Some(0), 192), "{err}");
+        begun.elapsed().as_secs_f64()
+    };
+    // What fits into the share is sent at once; who comes back finds it used up.
+    read();
+    assert!(read() > 2.0);
+}

@@ -2,7 +2,8 @@
 //!
 //! Good sessions are changed, cut into packets, and said at a door in memory. Nothing may panic, take memory without bound, or
 //! be believed without its proof; each refusal has words. The same sessions come in each run of the tests;
-//! `ACOPIO_FUZZ_EXECUTIONS` says how many, and `ACOPIO_FUZZ_SEED` where their numbers begin.
+//! `ACOPIO_FUZZ_EXECUTIONS` says how many, and `ACOPIO_FUZZ_SEED` where their numbers begin. `corpus.txt` has one for each way in
+//! which a session ended, out of millions; each run says them again. `ACOPIO_FUZZ_CORPUS` names a file for another such list.
 
 mod door;
 mod mutate;
@@ -33,6 +34,13 @@ const KNOCKS: &str = "a data node with a key";
 
 /// The seed of the nonces that the recorded session heard.
 const RECORDED: u64 = 1;
+
+/// The file with the corpus. A session on each line: whether the key is asked of everybody, the seed of the head's nonces, what it came to, and its packets
+/// in hex.
+const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/head/fuzz/corpus.txt");
+
+/// Longest session of the corpus, bytes.
+const CORPUS_BYTES_MAX: usize = 600;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
@@ -84,6 +92,46 @@ fn said(gate: &Gate, tokens: &Tokens, packets: &[Vec<u8>]) -> (Came, Option<End>
     (door.came, end)
 }
 
+/// What a session came to.
+fn ended(came: &Came, end: Option<&End>) -> String {
+    let end = match end {
+        None => "goes on".to_owned(),
+        Some(End::Handshake) => "no opening".to_owned(),
+        Some(End::Token) => "no token".to_owned(),
+        Some(End::Refused(refusal)) => format!("refused {:?}", refusal.code),
+    };
+    let proved = matches!(came.registered, Some(Some(_)));
+    let registered = came.registered.is_some();
+    format!(
+        "{end}, {} rosters{}{}",
+        came.rosters,
+        if registered { ", in" } else { "" },
+        if proved { ", proved" } else { "" }
+    )
+}
+
+/// Sessions that ended in a way that none before did.
+#[derive(Default)]
+struct Corpus(BTreeMap<String, String>);
+
+impl Corpus {
+    fn look(&mut self, everybody: bool, nonces: u64, name: &str, packets: &[Vec<u8>], came: &Came, end: Option<&End>) {
+        if packets.iter().map(Vec::len).sum::<usize>() > CORPUS_BYTES_MAX {
+            return;
+        }
+        let to = ended(came, end);
+        let text = if let Some(End::Refused(refusal)) = end { refusal.text.as_str() } else { "" };
+        // What it says of numbers and bytes tells no way from another.
+        let words: Vec<&str> = text.split(' ').filter(|word| word.chars().all(|c| c.is_ascii_alphabetic())).collect();
+        let hex = |packet: &Vec<u8>| packet.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let line = || {
+            let packets: Vec<String> = packets.iter().map(hex).collect();
+            format!("{everybody}\t{nonces}\t{to}\t{}\n", packets.join(","))
+        };
+        self.0.entry(format!("{name} {to} {}", words.join(" "))).or_insert_with(line);
+    }
+}
+
 /// Who knocked, with which nonce, and as whom.
 fn without_hint(proved: &(Frame, Frame)) -> (Option<(Holder, Nonce)>, &Frame) {
     let knocked = if let Frame::Knock(knock) = &proved.0 { Some((knock.holder, knock.nonce)) } else { None };
@@ -131,6 +179,21 @@ fn a_recorded_session_is_nothing_to_a_head_that_draws_another_nonce() {
 }
 
 #[test]
+fn the_corpus_comes_to_what_it_came_to() {
+    let tokens = tokens();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    let corpus = std::fs::read_to_string(CORPUS).unwrap();
+    for line in corpus.lines() {
+        let [everybody, nonces, wanted, hex] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let packets: Vec<Vec<u8>> =
+            hex.split(',').map(|packet| packet.as_bytes().chunks(2).map(byte).collect()).collect();
+        let (came, end) = said(&gate(everybody == "true", nonces.parse().unwrap()), &tokens, &packets);
+        assert_eq!(ended(&came, end.as_ref()), wanted, "{line}: {end:?}");
+    }
+    assert!(corpus.lines().count() > 100);
+}
+
+#[test]
 fn whatever_strangers_say_is_refused_in_words_or_had_its_proof() {
     let (executions, seed) = (number("ACOPIO_FUZZ_EXECUTIONS", EXECUTIONS), number("ACOPIO_FUZZ_SEED", 0));
     let (sessions, tokens) = (all_sessions(), tokens());
@@ -138,14 +201,19 @@ fn whatever_strangers_say_is_refused_in_words_or_had_its_proof() {
     let part = |at: usize| Frame::decode(&mut BytesMut::from(knocked.parts[at].as_slice())).unwrap().unwrap();
     let recorded = (part(2), part(3));
     let mut counted: BTreeMap<&str, u64> = BTreeMap::new();
-    let start = std::time::Instant::now();
+    let (start, mut corpus) = (std::time::Instant::now(), Corpus::default());
+    let keeps = std::env::var("ACOPIO_FUZZ_CORPUS").ok();
     for number in seed..seed + executions {
         let mut rng = SmallRng::seed_from_u64(number);
         let session = changed(&mut rng, &sessions);
         let _told_if_it_panics = Execution(number, &session);
         let (everybody, again): (bool, bool) = (rng.random(), rng.random());
-        let gate = gate(everybody, if again { RECORDED } else { number + 2 });
-        let (came, end) = said(&gate, &tokens, &packets(&mut rng, &session));
+        let nonces = if again { RECORDED } else { number + 2 };
+        let packets = packets(&mut rng, &session);
+        let (came, end) = said(&gate(everybody, nonces), &tokens, &packets);
+        if keeps.is_some() {
+            corpus.look(everybody, nonces, session.name, &packets, &came, end.as_ref());
+        }
         if let Some(Some(proved)) = &came.registered {
             assert!(again, "what was recorded proves something later");
             // But for the hint: the first key counts where none is meant.
@@ -170,6 +238,9 @@ fn whatever_strangers_say_is_refused_in_words_or_had_its_proof() {
         *counted.entry(ended).or_default() += 1;
     }
     eprintln!("{executions} executions from {seed} on in {:?}: {counted:?}", start.elapsed());
+    if let Some(path) = keeps {
+        std::fs::write(path, corpus.0.into_values().collect::<String>()).unwrap();
+    }
     // It comes everywhere, or it would prove nothing.
     assert_eq!(counted.len(), 9, "{counted:?}");
     assert!(executions < EXECUTIONS || counted.values().all(|&count| count > EXECUTIONS / 500), "{counted:?}");
