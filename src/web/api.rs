@@ -217,7 +217,7 @@ impl Events {
                 self.next = next;
                 out.send(": going on\n\n").await?;
             }
-            Some(Err(Gone)) => self.anew(out).await?,
+            Some(Err(Gone)) => self.anew(self.web.live.end(), out).await?,
             None => {
                 self.next = self.web.live.end();
                 out.send(format!("id: {}\nevent: begun\ndata: {{}}\n\n", self.web.live.name(self.next))).await?;
@@ -266,7 +266,7 @@ impl Events {
         let mut bytes = 0;
         while bytes < most {
             let Ok(batch) = self.web.live.batch(self.next, &self.wanted) else {
-                self.anew(out).await?;
+                self.anew(self.web.live.onward(self.next), out).await?;
                 break;
             };
             if std::mem::replace(&mut self.next, batch.next) == batch.next {
@@ -281,8 +281,8 @@ impl Events {
     }
 
     /// What is between is not known any more: who listens has to read it.
-    async fn anew(&mut self, out: &Out) -> Result<(), String> {
-        self.next = self.web.live.onward(self.next);
+    async fn anew(&mut self, next: u64, out: &Out) -> Result<(), String> {
+        self.next = next;
         out.send(format!("id: {}\nevent: anew\ndata: {{}}\n\n", self.web.live.name(self.next))).await
     }
 }
