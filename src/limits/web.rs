@@ -124,7 +124,7 @@ pub(crate) const WEB_LIVE_PACE: Duration = Duration::from_millis(100);
 pub(crate) const WEB_LIVE_BYTES_PER_S: f64 = 64.0 * 1024.0 * 1024.0;
 
 /// Messages a second that the page follows; of more it shows some. Each takes it 7 µs, and a head and a data node nearly as much
-/// again as keeping it: on a small machine that they use up, this is what leaves them nine tenths.
+/// again as keeping it: following all of a full load took a third of it.
 pub(crate) const WEB_FOLLOW_PER_S: f64 = 20_000.0;
 
 /// Messages that may come at once without being too many: a file that somebody sends.
