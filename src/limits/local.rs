@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+#[cfg(doc)]
+use super::STOP_TIME_MAX;
 use super::{CLIENTS_MAX_DEFAULT, NODES_MAX};
 
 /// Time the head of `acopio up` has to say that it listens.
