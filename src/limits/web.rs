@@ -77,6 +77,9 @@ pub(crate) const WEB_MESSAGES_DEFAULT: u64 = 1000;
 /// Most messages that a question for the last ones may name, and most in one JSON answer: a browser holds it whole.
 pub(crate) const WEB_MESSAGES_MAX: u64 = 10_000;
 
+/// The greatest number that a question for so many messages may name: the greatest that every program's JSON can say.
+pub(crate) const WEB_LIMIT_MAX: u64 = (1 << 53) - 1;
+
 /// Bytes of an answer that are put together before they are sent.
 pub(crate) const WEB_CHUNK_BYTES: usize = 64 * 1024;
 

@@ -53,6 +53,11 @@ fn bad(text: String) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, text)
 }
 
+/// Each field is right, but they do not go together.
+fn unfit(text: String) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, text)
+}
+
 /// A place among those who are served at the same time.
 fn place(places: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, Problem> {
     let full = |_| Problem::away(format!("there are as many {what} under way as there may be; come again in a moment"));
@@ -81,10 +86,11 @@ async fn read_messages(web: &Arc<Web>, query: &str) -> Result<Response, Problem>
     let fields = Fields::parse(query, &Question::FIELDS).map_err(bad)?;
     let question = Question::parse(&fields, SystemTime::now()).map_err(bad)?;
     let (kind, end) = question.form.kind();
-    let read = Messages::new(web, question, place(&web.places.reads, "reads")?).map_err(bad)?;
+    let is_file = question.download;
+    let read = Messages::new(web, question, place(&web.places.reads, "reads")?).map_err(unfit)?;
     let pieces = Pieces::of(|out| read.run(out)).await.map_err(Problem::away)?;
     let mut response = ([(header::CONTENT_TYPE, kind)], Body::from_stream(pieces)).into_response();
-    if fields.get("download").is_some_and(|wanted| wanted != "0") {
+    if is_file {
         let disposition = HeaderValue::try_from(format!("attachment; filename=\"acopio.{end}\""));
         let disposition = disposition.unwrap_or(HeaderValue::from_static("attachment"));
         response.headers_mut().insert(header::CONTENT_DISPOSITION, disposition);
@@ -95,8 +101,9 @@ async fn read_messages(web: &Arc<Web>, query: &str) -> Result<Response, Problem>
 async fn series_of(State(web): Shared, uri: Uri) -> Response {
     let read = async {
         let asked = series::Asked::parse(uri.query().unwrap_or_default(), SystemTime::now()).map_err(bad)?;
+        let span = asked.span().map_err(unfit)?;
         let _place = place(&web.places.reads, "reads")?;
-        asked.read(&web).await.map_err(Problem::away)
+        asked.read(&web, span).await.map_err(Problem::away)
     };
     match read.await {
         Ok(series) => Json(series).into_response(),
@@ -136,20 +143,18 @@ async fn keep(
     let body = body.map_err(|rejection| Problem::of_body(&rejection, limits::WEB_MESSAGE_BODY_BYTES_MAX))?;
     let _place = place(&web.places.stores, "messages")?;
     let fields = Fields::parse(query, &["source"]).map_err(bad)?;
-    let mut name = fields.get("source").map(str::to_owned);
+    let named = |name: &str| name.parse::<SourceName>().map_err(|error| bad(format!("source: {error}")));
+    let mut name = fields.get("source").map(named).transpose()?;
     let payload = if is_json {
         let such_as = "send JSON such as {\"source\": \"esp7\", \"text\": \"temp=21.4\"}";
         let NewMessage { source, text } =
             serde_json::from_slice(&body).map_err(|error| bad(format!("{error}; {such_as}")))?;
-        name = source.or(name);
+        name = source.as_deref().map(named).transpose()?.or(name);
         Bytes::from(text)
     } else {
         body
     };
-    let source = match name.as_deref() {
-        None => web.name,
-        Some(name) => Some(name.parse::<SourceName>().map_err(|error| bad(format!("source: {error}")))?),
-    };
+    let source = name.or(web.name);
     if source.as_ref().is_some_and(SourceName::is_of_notes) {
         return Err(bad("that is the name of notes, which 'acopio note' sends; choose another".to_owned()));
     }
@@ -174,7 +179,7 @@ async fn live(State(web): Shared, Extension(caller): Extension<Caller>, uri: Uri
 async fn stream(web: &Arc<Web>, caller: Caller, query: &str, headers: &HeaderMap) -> Result<Response, Problem> {
     let fields = Fields::parse(query, &STREAM_FIELDS).map_err(bad)?;
     let wanted = fields.wanted().map_err(bad)?;
-    let tells_status = fields.get("status").is_some_and(|wanted| wanted != "0");
+    let tells_status = fields.flag("status").map_err(bad)?.unwrap_or(false);
     // A browser that connects again says the last that it got, whatever it asked for first.
     let last =
         headers.get("last-event-id").map(|last| last.to_str().unwrap_or_default()).or_else(|| fields.get("after"));
@@ -300,10 +305,11 @@ fn pause(bytes: usize, open: usize) -> Duration {
 }
 
 async fn values(State(web): Shared, uri: Uri) -> Response {
-    let query = uri.query().unwrap_or_default();
-    let last = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "last");
-    let Ok(last) = last.map_or(Ok(usize::MAX), |(_, n)| n.parse()) else {
-        return bad("last is no number of values; ask for /api/v1/values?last=10".to_owned()).json();
+    let last = Fields::parse(uri.query().unwrap_or_default(), &["last"])
+        .and_then(|fields| fields.number("last", 0..=limits::WEB_VALUES_MAX as u64));
+    let last = match last {
+        Ok(last) => last.and_then(|last| usize::try_from(last).ok()).unwrap_or(usize::MAX),
+        Err(cause) => return bad(cause).json(),
     };
     if let Err(cause) = web.values.whole() {
         return Problem::away(cause).json();

@@ -1,6 +1,7 @@
 //! What a question to the API asks for: its fields, checked. Pure.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
 use super::live::Wanted;
@@ -39,6 +40,8 @@ pub(crate) struct Question {
     pub(crate) long: bool,
     pub(crate) every: Option<Duration>,
     pub(crate) aggregate: Option<Aggregate>,
+    /// As a file.
+    pub(crate) download: bool,
 }
 
 impl Fields {
@@ -64,17 +67,26 @@ impl Fields {
         self.0.get(name).map(String::as_str)
     }
 
-    fn number(&self, name: &str, most: u64) -> Result<Option<u64>, String> {
+    /// A number within these bounds.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(crate) fn number(&self, name: &str, bounds: RangeInclusive<u64>) -> Result<Option<u64>, String> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        let number = text.parse().ok().filter(|number| (1..=most).contains(number));
-        number.map(Some).ok_or_else(|| format!("{name}: {text:?} is no number from 1 to {most}"))
+        let number = text.parse().ok().filter(|number| bounds.contains(number));
+        let (least, most) = bounds.into_inner();
+        number.map(Some).ok_or_else(|| format!("{name}: {text:?} is no number from {least} to {most}"))
     }
 
-    fn flag(&self, name: &str) -> Result<Option<bool>, String> {
+    /// Yes or no.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub(crate) fn flag(&self, name: &str) -> Result<Option<bool>, String> {
         match self.get(name) {
             None => Ok(None),
-            Some("1" | "true" | "") => Ok(Some(true)),
-            Some("0" | "false") => Ok(Some(false)),
+            Some("1") => Ok(Some(true)),
+            Some("0") => Ok(Some(false)),
             Some(text) => Err(format!("{name}: {text:?} is neither 1 nor 0")),
         }
     }
@@ -191,9 +203,9 @@ impl Question {
         let is_json = form == Form::Json;
         // Where the answer can say who is missing, it does not wait for them.
         let query = Query { partial: fields.flag("partial")?.unwrap_or(is_json), ..query };
-        let most = if is_json { limits::WEB_MESSAGES_MAX } else { u64::MAX };
-        let limit = fields.number("limit", most)?.or_else(|| is_json.then_some(limits::WEB_MESSAGES_DEFAULT));
-        let last = fields.number("last", limits::WEB_MESSAGES_MAX)?;
+        let limit = fields.number("limit", 1..=limits::WEB_LIMIT_MAX)?;
+        let limit = limit.or_else(|| is_json.then_some(limits::WEB_MESSAGES_DEFAULT));
+        let last = fields.number("last", 1..=limits::WEB_MESSAGES_MAX)?;
         let names = fields.get("fields").unwrap_or_default();
         let names = names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
         let aggregate = match fields.get("aggregate") {
@@ -201,7 +213,8 @@ impl Question {
             Some(name) => Some(aggregate(name)?),
         };
         let (long, every) = (fields.flag("long")?.unwrap_or(false), fields.every()?);
-        Ok(Self { wanted, query, limit, last, form, fields: names, long, every, aggregate })
+        let download = fields.flag("download")?.unwrap_or(false);
+        Ok(Self { wanted, query, limit, last, form, fields: names, long, every, aggregate, download })
     }
 }
 
@@ -245,8 +258,8 @@ mod tests {
         for (query, wanted) in [
             ("x=1", "there is no field \"x\" here; there are source"),
             ("last=1&last=2", "last is given more than once"),
-            ("limit=0", "no number from 1 to 10000"),
-            ("limit=10001", "no number from 1 to 10000"),
+            ("limit=0", "no number from 1 to 9007199254740991"),
+            ("last=10001", "no number from 1 to 10000"),
             ("last=-1", "last: \"-1\" is no number"),
             ("since=soon", "since: "),
             ("after=7", "write the id of a message"),
@@ -255,6 +268,7 @@ mod tests {
             ("every=10ms", "too short"),
             ("aggregate=sum", "there are median"),
             ("partial=maybe", "neither 1 nor 0"),
+            ("download=", "neither 1 nor 0"),
         ] {
             let error = parse(query).unwrap_err();
             assert!(error.contains(wanted), "{query}: {error}");

@@ -144,6 +144,10 @@ impl Messages {
             rules: web.rules.clone(),
         };
         wanted.check()?;
+        let (most, limit) = (limits::WEB_MESSAGES_MAX, question.limit.unwrap_or(0));
+        if question.form == Form::Json && limit > most {
+            return Err(format!("limit: {limit} is more than the {most} of one answer in json; ask for ndjson"));
+        }
         let shape = Shape::new(wanted).map_err(|error| error.to_string())?;
         let (config, buffer, lines) = (web.reads(), Vec::new(), Vec::new());
         Ok(Self { question, shape, config, buffer, lines, rows: 0, _place: place })

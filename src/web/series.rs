@@ -26,7 +26,7 @@ pub(crate) const FIELDS: [&str; 6] = ["source", "field", "since", "until", "ever
 
 /// From when to when, in buckets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span {
+pub(crate) struct Span {
     start_ns: u64,
     every_ns: u64,
     count: u64,
@@ -144,7 +144,7 @@ impl Series {
 /// What a question asks for, not yet read.
 #[derive(Debug)]
 pub(crate) struct Asked {
-    span: Span,
+    every: Option<Duration>,
     field: Option<String>,
     wanted: super::live::Wanted,
     query: Query,
@@ -164,20 +164,27 @@ impl Asked {
             let hour = u64::try_from(limits::PLOT_TIME_DEFAULT.as_nanos()).unwrap_or(0);
             query.from = RecordId { time_ns: query.until.time_ns.saturating_sub(hour), incarnation: 0 };
         }
-        let span = Span::new(query.from.time_ns, query.until.time_ns, fields.every()?)?;
-        query.partial = fields.get("partial") != Some("0");
+        query.partial = fields.flag("partial")?.unwrap_or(true);
         let field = fields.get("field").filter(|field| !field.is_empty()).map(str::to_owned);
-        Ok(Self { span, field, wanted, query })
+        Ok(Self { every: fields.every()?, field, wanted, query })
+    }
+
+    /// The buckets that cover the time.
+    ///
+    /// # Errors
+    /// They are too many.
+    pub(crate) fn span(&self) -> Result<Span, String> {
+        Span::new(self.query.from.time_ns, self.query.until.time_ns, self.every)
     }
 
     /// Reads it.
     ///
     /// # Errors
     /// Why it can't be read.
-    pub(crate) async fn read(self, web: &Arc<Web>) -> Result<Value, String> {
+    pub(crate) async fn read(self, web: &Arc<Web>, span: Span) -> Result<Value, String> {
         let (config, mut readings) = (web.reads(), Readings::new(web.rules.clone()));
         look_for_notes(&mut readings, &config, &self.query).await?;
-        let (mut series, mut missing) = (Series::new(self.span, self.field), Vec::new());
+        let (mut series, mut missing) = (Series::new(span, self.field), Vec::new());
         let mut reader = reader::read(config, self.query);
         while let Some(event) = reader.next().await {
             match event {
