@@ -16,6 +16,8 @@ pub(crate) enum Codec {
     Beanstalkd,
     /// The original's shape: one message, one answer.
     Raw,
+    /// acopio in lines, whose every line is an answer.
+    Line,
 }
 
 impl Codec {
@@ -28,6 +30,7 @@ impl Codec {
         match self {
             Self::Nats(inbox) => Some((nats(*inbox), b"PONG\r\n")),
             Self::Raw => Some((b"peticion".to_vec(), b"confirmacion")),
+            Self::Line => Some((b"peticion\n".to_vec(), b"confirmacion\n")),
             Self::Floor | Self::Redis | Self::Beanstalkd => None,
         }
     }
@@ -57,6 +60,10 @@ impl Codec {
                 out.put_slice(b"\r\n");
             }
             Self::Raw => out.put_slice(payload),
+            Self::Line => {
+                out.put_slice(payload);
+                out.put_slice(b"\n");
+            }
         }
     }
 
@@ -109,6 +116,7 @@ impl Codec {
             Self::Beanstalkd if input.is_empty() || b"INSERTED".starts_with(&input[..input.len().min(8)]) => {
                 Ok(line(0))
             }
+            Self::Line => Ok(line(0)),
             Self::Raw => Ok(input.ends_with(b"recibido").then_some(input.len())),
             Self::Nats(_) | Self::Beanstalkd => wrong(),
         }

@@ -18,6 +18,8 @@ use crate::load::{self, Measured, Shape};
 pub(crate) enum Contender {
     /// acopio: dialect, data nodes, copies, `--sync`.
     Acopio { dialect: &'static str, nodes: usize, copies: usize, sync: &'static str },
+    /// A solo head, in lines.
+    Solo,
     /// acopio with one data node, and the lines of a file sent by this tool.
     Lines(Tool),
     /// The floor: data processes, copies, whether it syncs.
@@ -48,6 +50,7 @@ impl Contender {
             Self::Acopio { dialect, nodes, copies, sync } => {
                 format!("acopio, {dialect}, {}, {}--sync {sync}", nodes_text(nodes), copies_text(copies))
             }
+            Self::Solo => "acopio head --solo, lines, --sync always".to_owned(),
             Self::Lines(Tool::Send) => "acopio send --file, --sync always".to_owned(),
             Self::Lines(Tool::Nc) => "acopio, nc -N < file, --sync always".to_owned(),
             Self::Floor { nodes, copies, sync } => {
@@ -73,6 +76,7 @@ impl Contender {
         let (mut running, address) = self.start(dir, shape)?;
         let codec: fn(usize) -> Codec = match self {
             Self::Floor { .. } | Self::Acopio { .. } | Self::Lines(_) => |_| Codec::Floor,
+            Self::Solo => |_| Codec::Line,
             Self::Redis(_) => |_| Codec::Redis,
             Self::Nats => Codec::Nats,
             Self::Beanstalkd => |_| Codec::Beanstalkd,
@@ -108,6 +112,11 @@ impl Contender {
                 let mut command = of_us()?;
                 command.args(["floor-head", &address.to_string(), &data.join(",")]);
                 running.start(command.args([shape.size.to_string(), copies.to_string()]), dir)?;
+            }
+            Self::Solo => {
+                let mut command = Command::new(env!("CARGO_BIN_EXE_acopio"));
+                command.args(["head", "--solo", "--listen", &address.to_string(), "--logs"]).arg(dir.join("logs"));
+                running.start(command.arg("--dir").arg(dir.join("solo")), dir)?;
             }
             Self::Redis(policy) => {
                 let mut command = Command::new("redis-server");

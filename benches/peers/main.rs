@@ -95,6 +95,7 @@ fn cases() -> Vec<Case> {
             &[acopio("raw", 1, 1, "always"), floor(1, 1, true), redis, Contender::Beanstalkd, Contender::Original],
         ),
         case("1 x 1", 1, 1, &[one, acopio("raw", 1, 1, "always"), floor(1, 1, true), redis]),
+        case("1 x 1, solo", 1, 1, &[Contender::Solo, redis]),
         case("100 x 64, two copies", 100, 64, &[acopio("framed", 2, 2, "always"), floor(2, 2, true)]),
         case(
             "100 x 64, no sync before the answer",
