@@ -329,6 +329,9 @@ pub(crate) const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// The same of a framed connection that has said little so far, bytes: thousands of them must not take much.
 pub(crate) const READ_BUFFER_BYTES_MIN: usize = 4 * 1024;
 
+/// Bytes in each direction of a connection within a process.
+pub(crate) const INSIDE_BYTES: usize = 4 * READ_BUFFER_BYTES;
+
 /// Capacity that an idle connection keeps for what it writes, bytes: a burst's memory is given back.
 pub(crate) const OUTBOX_KEEP_BYTES: usize = 64 * 1024;
 

@@ -293,7 +293,8 @@ impl Head {
         let gate = self.gate(&keys, everybody)?;
         let mut config = self.config(gate, records, self.admits(address)?, self.secured()?);
         let plain = plain::open(&self.plain, address.ip()).await?;
-        let doors = head::Doors { main: listener, plain, http: self.door.open(self.tokens.as_deref()).await? };
+        let doors =
+            head::Doors { main: listener, plain, inside: None, http: self.door.open(self.tokens.as_deref()).await? };
         if !self.solo {
             tracing::info!("{}{address}", cluster::LISTENING);
             return Ok(head::run(config, doors, shutdown).await?);

@@ -1,14 +1,13 @@
 //! A solo head: a head and its one data node in a process, on one thread, so that a message waits for no hand-over between
 //! threads. Where many come, the node's own thread for commits writes and syncs them.
 //!
-//! They talk over a local socket as they would between machines, so a solo head keeps messages under the same rules.
-
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+//! They talk in frames as they would between machines, but within the process, so a solo head keeps messages under the same rules.
 
 use tokio::task::{JoinError, spawn_local};
-
-use crate::{data, head};
 use tokio_util::sync::CancellationToken;
+
+use crate::net::{Listener, Net, inside};
+use crate::{data, head};
 
 /// A solo head ended on its own.
 #[derive(Debug, thiserror::Error)]
@@ -28,17 +27,20 @@ pub(crate) enum Error {
 }
 
 /// Runs a head and its data node until told to stop: the head first, so that the node keeps what is under way. The
-/// node dials the listener, whatever `node.heads` names.
+/// node dials this head, whatever `node.heads` and `node.net` say.
 ///
 /// # Errors
 /// Whichever of them ends on its own says why; the other is ended in order.
 pub(crate) async fn run(
     head: head::Config,
     mut node: data::Config,
-    doors: head::Doors,
+    mut doors: head::Doors,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    node.heads = vec![dialled(doors.main.local_addr().map_err(Error::Start)?).to_string()].into();
+    let (dialler, listener) = inside(doors.main.local_addr().map_err(Error::Start)?.port());
+    node.heads = vec![listener.at().to_string()].into();
+    node.net = Net::Inside(dialler);
+    doors.inside = Some(Listener::Inside(listener));
     let head_shutdown = CancellationToken::new();
     let node_shutdown = CancellationToken::new();
     // The node ends in order, too, if this is given up.
@@ -71,14 +73,4 @@ pub(crate) async fn run(
 /// What became of the data node.
 fn ended(node: Result<Result<(), data::Error>, JoinError>) -> Result<(), Error> {
     node.map_err(|_| Error::Lost)?.map_err(Error::Data)
-}
-
-/// The address at which this process reaches a listener of its own.
-fn dialled(listener: SocketAddr) -> SocketAddr {
-    let ip = match listener.ip() {
-        ip if !ip.is_unspecified() => ip,
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-    };
-    SocketAddr::new(ip, listener.port())
 }

@@ -122,13 +122,15 @@ pub(crate) struct Doors {
     pub(crate) main: Listener,
     /// For devices that send lines and nothing else: what they would say of themselves.
     pub(crate) plain: Vec<(Listener, Said)>,
+    /// For the data node of a solo head, which is in its process.
+    pub(crate) inside: Option<Listener>,
     /// For who watches it, over HTTP.
     pub(crate) http: Option<door::Door>,
 }
 
 impl From<Listener> for Doors {
     fn from(main: Listener) -> Self {
-        Self { main, plain: Vec::new(), http: None }
+        Self { main, plain: Vec::new(), inside: None, http: None }
     }
 }
 
@@ -251,8 +253,8 @@ struct Arrival {
 
 async fn accept(doors: &Doors, places: &Arc<Semaphore>, silence: Duration) -> io::Result<Arrival> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
-    let main = (&doors.main, None);
-    let all = std::iter::once(main).chain(doors.plain.iter().map(|(listener, said)| (listener, Some(*said))));
+    let handshakes = std::iter::once(&doors.main).chain(&doors.inside).map(|listener| (listener, None));
+    let all = handshakes.chain(doors.plain.iter().map(|(listener, said)| (listener, Some(*said))));
     let mut all: Vec<_> = all.map(|(listener, said)| (Box::pin(listener.accept(silence)), said)).collect();
     let (accepted, said) = poll_fn(|cx| {
         let first = all.iter_mut().find_map(|(accept, said)| match accept.as_mut().poll(cx) {

@@ -7,6 +7,8 @@ mod aside;
 pub(crate) mod framed;
 mod heads;
 #[cfg(feature = "server")]
+mod inside;
+#[cfg(feature = "server")]
 pub(crate) mod network;
 mod outbox;
 #[cfg(feature = "keys")]
@@ -28,6 +30,8 @@ use rand::rngs::SmallRng;
 #[cfg(feature = "server")]
 pub(crate) use aside::aside;
 pub(crate) use heads::{Access, Heads};
+#[cfg(feature = "server")]
+pub(crate) use inside::inside;
 pub(crate) use outbox::Outbox;
 pub(crate) use stream::{Channel, Listener, Net, ReadHalf, Stream, WriteHalf};
 pub(crate) use turn::Turn;

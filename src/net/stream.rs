@@ -1,4 +1,4 @@
-//! Connections and listeners: TCP, TLS over it, or the simulated network's. Chosen at run time, at the price of a match on an
+//! Connections and listeners: TCP, TLS over it, within this process, or the simulated network's. Chosen at run time, at the price of a match on an
 //! enum.
 //!
 //! Everything above uses only these types. The options of a real socket are set here and nowhere else.
@@ -11,11 +11,15 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
+#[cfg(feature = "server")]
+use tokio::io::DuplexStream;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, tcp};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::aside::aside;
+#[cfg(feature = "server")]
+use super::inside::{InsideDialler, InsideListener, InsideStream};
 #[cfg(feature = "simulation")]
 use super::simulated::{SimHost, SimListener, SimStream};
 #[cfg(feature = "tls")]
@@ -32,6 +36,9 @@ pub(crate) enum Net {
     /// Over TLS, which asks who dials to prove who it is.
     #[cfg(feature = "tls")]
     Tls(Tls),
+    /// To a listener of this process, whatever the address.
+    #[cfg(feature = "server")]
+    Inside(InsideDialler),
     /// From a host of a simulated network.
     #[cfg(feature = "simulation")]
     Simulated(SimHost),
@@ -48,13 +55,18 @@ impl Net {
             Self::Tcp => dial_tcp(host, bind).await.map(Stream::Tcp),
             #[cfg(feature = "tls")]
             Self::Tls(tls) => tls.connect(host, dial_tcp(host, bind).await?).await.map(Stream::Tls),
+            #[cfg(feature = "server")]
+            Self::Inside(dialler) => answered(dialler.dial()).await.map(|socket| Stream::Inside(Box::new(socket))),
             #[cfg(feature = "simulation")]
-            Self::Simulated(from) => match timeout(limits::DIAL_TIME_MAX, from.dial(host)).await {
-                Ok(stream) => stream.map(Stream::Simulated),
-                Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer")),
-            },
+            Self::Simulated(from) => answered(from.dial(host)).await.map(Stream::Simulated),
         }
     }
+}
+
+/// As long as a dial may take.
+async fn answered<T>(dial: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let silent = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer");
+    timeout(limits::DIAL_TIME_MAX, dial).await.map_err(silent)?
 }
 
 async fn dial_tcp(host: &str, bind: Option<IpAddr>) -> io::Result<TcpStream> {
@@ -64,10 +76,9 @@ async fn dial_tcp(host: &str, bind: Option<IpAddr>) -> io::Result<TcpStream> {
     };
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in addresses {
-        match timeout(limits::DIAL_TIME_MAX, connect(address, bind)).await {
-            Ok(Ok(socket)) => return Ok(socket),
-            Ok(Err(error)) => last = error,
-            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, "no answer"),
+        match answered(connect(address, bind)).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
         }
     }
     Err(last)
@@ -130,6 +141,9 @@ fn watch(socket: &TcpStream, silence: Duration) -> io::Result<()> {
 pub(crate) enum Listener {
     /// Over TCP.
     Tcp(TcpListener),
+    /// For this process alone.
+    #[cfg(feature = "server")]
+    Inside(InsideListener),
     /// At a host of a simulated network.
     #[cfg(feature = "simulation")]
     Simulated(SimListener),
@@ -151,6 +165,8 @@ impl Listener {
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         match self {
             Self::Tcp(listener) => listener.local_addr(),
+            #[cfg(feature = "server")]
+            Self::Inside(listener) => Ok(listener.at()),
             #[cfg(feature = "simulation")]
             Self::Simulated(listener) => Ok(listener.local_addr()),
         }
@@ -169,6 +185,8 @@ impl Listener {
                 }
                 Ok((Stream::Tcp(socket), peer))
             }
+            #[cfg(feature = "server")]
+            Self::Inside(listener) => Ok(listener.accept().await),
             #[cfg(feature = "simulation")]
             Self::Simulated(listener) => {
                 let (socket, peer) = listener.accept().await?;
@@ -186,6 +204,9 @@ pub(crate) enum Stream {
     /// Over TLS.
     #[cfg(feature = "tls")]
     Tls(Box<TlsSocket>),
+    /// Within this process.
+    #[cfg(feature = "server")]
+    Inside(Box<InsideStream>),
     /// Between two hosts of a simulated network.
     #[cfg(feature = "simulation")]
     Simulated(SimStream),
@@ -204,6 +225,8 @@ enum Half<'a> {
     Tcp(tcp::ReadHalf<'a>),
     #[cfg(feature = "tls")]
     Tls(&'a TlsSocket),
+    #[cfg(feature = "server")]
+    Inside(&'a mut DuplexStream),
     #[cfg(feature = "simulation")]
     Simulated(&'a SimStream),
 }
@@ -238,6 +261,9 @@ pub(crate) enum WriteHalf<'a> {
     /// Over TLS.
     #[cfg(feature = "tls")]
     Tls(&'a TlsSocket),
+    /// Within this process.
+    #[cfg(feature = "server")]
+    Inside(&'a mut DuplexStream),
     /// Between two hosts of a simulated network.
     #[cfg(feature = "simulation")]
     Simulated(&'a SimStream),
@@ -342,6 +368,12 @@ impl Stream {
                 let read = ReadHalf { half: Half::Tls(socket), room: limits::READ_BUFFER_BYTES_MIN };
                 (read, WriteHalf::Tls(socket))
             }
+            #[cfg(feature = "server")]
+            Self::Inside(socket) => {
+                let InsideStream { reads, writes, .. } = &mut **socket;
+                let read = ReadHalf { half: Half::Inside(reads), room: limits::READ_BUFFER_BYTES };
+                (read, WriteHalf::Inside(writes))
+            }
             // As much as there is: how reads are cut is the simulated network's choice.
             #[cfg(feature = "simulation")]
             Self::Simulated(socket) => {
@@ -360,6 +392,8 @@ impl Stream {
             Self::Tcp(socket) => socket.local_addr(),
             #[cfg(feature = "tls")]
             Self::Tls(socket) => socket.local_addr(),
+            #[cfg(feature = "server")]
+            Self::Inside(socket) => Ok(socket.at),
             #[cfg(feature = "simulation")]
             Self::Simulated(socket) => Ok(socket.local_addr()),
         }
@@ -374,6 +408,8 @@ impl Stream {
             Self::Tcp(socket) => socket.peer_addr(),
             #[cfg(feature = "tls")]
             Self::Tls(socket) => socket.peer_addr(),
+            #[cfg(feature = "server")]
+            Self::Inside(socket) => Ok(socket.at),
             #[cfg(feature = "simulation")]
             Self::Simulated(socket) => Ok(socket.peer_addr()),
         }
@@ -417,6 +453,8 @@ macro_rules! forward {
                     Self::Tcp(socket) => Pin::new(socket).poll_read(cx, buf),
                     #[cfg(feature = "tls")]
                     Self::Tls(socket) => socket.poll_read(cx, buf),
+                    #[cfg(feature = "server")]
+                    Self::Inside(socket) => Pin::new(socket).poll_read(cx, buf),
                     #[cfg(feature = "simulation")]
                     Self::Simulated(socket) => socket.poll_read(cx, buf),
                 }
@@ -430,6 +468,8 @@ macro_rules! forward {
                     Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
                     #[cfg(feature = "tls")]
                     Self::Tls(socket) => socket.poll_write(cx, bytes),
+                    #[cfg(feature = "server")]
+                    Self::Inside(socket) => Pin::new(socket).poll_write(cx, bytes),
                     #[cfg(feature = "simulation")]
                     Self::Simulated(socket) => socket.poll_write(cx, bytes),
                 }
@@ -441,6 +481,8 @@ macro_rules! forward {
                     // What was written is sent already.
                     #[cfg(feature = "tls")]
                     Self::Tls(_) => Poll::Ready(Ok(())),
+                    #[cfg(feature = "server")]
+                    Self::Inside(socket) => Pin::new(socket).poll_flush(cx),
                     #[cfg(feature = "simulation")]
                     Self::Simulated(_) => Poll::Ready(Ok(())),
                 }
@@ -451,6 +493,8 @@ macro_rules! forward {
                     Self::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
                     #[cfg(feature = "tls")]
                     Self::Tls(socket) => socket.poll_shutdown(cx),
+                    #[cfg(feature = "server")]
+                    Self::Inside(socket) => Pin::new(socket).poll_shutdown(cx),
                     #[cfg(feature = "simulation")]
                     Self::Simulated(socket) => {
                         socket.shut_down();
