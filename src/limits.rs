@@ -344,6 +344,12 @@ pub(crate) const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 /// Time a client that has closed its sending side may take to read its last answers.
 pub const LINGER_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// Bytes that a peer which is let in no further may go on saying without being slowed.
+pub(crate) const LINGER_BYTES: usize = READ_BUFFER_BYTES;
+
+/// Time between two reads of what it says beyond them.
+pub(crate) const LINGER_PAUSE: Duration = Duration::from_millis(10);
+
 /// Default for the bytes that a raw or line data node is sent as one message, `mensaje: ` and a line's newline included: as
 /// many as the original's reads. More would be two messages to it, or three, and as many answers.
 pub const TEXT_NODE_BYTES_DEFAULT: usize = 1024;

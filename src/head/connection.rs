@@ -34,12 +34,8 @@ pub(crate) async fn serve(
     finished: CancellationToken,
 ) {
     let exit = Exit::new(peer, &stopping);
-    let counted = head.count_connection(peer.ip());
     let session = async {
-        let _counted = match counted {
-            Ok(counted) => counted,
-            Err(refusal) => return turn_away(&head, socket, &exit, &refusal).await,
-        };
+        socket.watch(head.config.peer_silence);
         if let Some(mut socket) = secure(&head, socket, peer, &exit).await {
             converse(&head, &mut socket, peer, &exit, &finished).await;
         }
@@ -55,9 +51,16 @@ pub(crate) async fn serve(
 }
 
 /// Tells a connection beyond the share of its address so, and does not wait until that is read.
-async fn turn_away(head: &Head, mut socket: Stream, exit: &Exit, refusal: &Refusal) {
-    head.say(exit.peer.ip(), Log::Warn, &refusal.text);
-    head.note_client(exit, format_args!("refused: {refusal}"));
+pub(crate) async fn turn_away(
+    head: Rc<Head>,
+    mut socket: Stream,
+    peer: SocketAddr,
+    refusal: Refusal,
+    stopping: CancellationToken,
+) {
+    head.say(peer.ip(), Log::Warn, &refusal.text);
+    head.note_client(&Exit::new(peer, &stopping), format_args!("refused: {refusal}"));
+    let refusal = &refusal;
     if let Ok(Err(error)) = timeout(limits::CLOSE_TIME_MAX, socket.write_all(&refused(refusal))).await {
         tracing::debug!("a peer that is one too many left early: {error}");
     }
@@ -73,10 +76,7 @@ pub(crate) async fn serve_plain(
 ) {
     let exit = Exit::new(peer, &stopping);
     let session = async {
-        let _counted = match head.count_connection(peer.ip()) {
-            Ok(counted) => counted,
-            Err(refusal) => return turn_away(&head, socket, &exit, &refusal).await,
-        };
+        socket.watch(head.config.peer_silence);
         let (mut read_half, mut write_half) = socket.split();
         let admitted = match head.admit(peer, None, &exit).await.and_then(|()| may_write(&head, &exit, Some(said))) {
             Ok(()) => {

@@ -8,11 +8,11 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::parting::hear_out;
 use crate::limits;
 use crate::net::Outbox;
 use crate::wire::error::{Code, Refusal};
@@ -156,13 +156,7 @@ where
     }
     if !words.is_empty() {
         // A close with unread input resets the connection, and the peer would lose the words that explain it.
-        let mut rest = BytesMut::with_capacity(4096);
-        let drain = async {
-            while matches!(read_half.read_buf(&mut rest).await, Ok(n) if n > 0) {
-                rest.clear();
-            }
-        };
-        let _cut_off = timeout(limits::CLOSE_TIME_MAX, drain).await;
+        let _cut_off = timeout(limits::CLOSE_TIME_MAX, hear_out(&mut read_half)).await;
     }
     Ok(())
 }

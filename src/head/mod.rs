@@ -80,7 +80,6 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -189,19 +188,26 @@ pub(crate) async fn run_on(
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            accepted = accept(&doors, &places, head.config.peer_silence) => accepted,
+            accepted = accept(&doors, &places) => accepted,
         };
         match accepted {
             Ok(Arrival { socket, peer, said, place }) => {
                 failing = false;
                 turn.spend(limits::TURN_BYTES / limits::TURN_ACCEPTS).await;
                 let (head, stopping, finished) = (Rc::clone(&head), shutdown.clone(), finished.clone());
+                let counted = head.count_connection(peer.ip());
                 connections.spawn_local(async move {
-                    match said {
-                        None => connection::serve(head, socket, peer, stopping, finished).await,
-                        Some(said) => connection::serve_plain(head, socket, peer, said, stopping).await,
+                    let _place = place;
+                    // A session's state takes some KB, which spawning would move about.
+                    match (counted, said) {
+                        (Err(refusal), _) => connection::turn_away(head, socket, peer, refusal, stopping).await,
+                        (Ok(_counted), None) => {
+                            Box::pin(connection::serve(head, socket, peer, stopping, finished)).await;
+                        }
+                        (Ok(_counted), Some(said)) => {
+                            Box::pin(connection::serve_plain(head, socket, peer, said, stopping)).await;
+                        }
                     }
-                    drop(place);
                 });
             }
             Err(error) => {
@@ -251,11 +257,11 @@ struct Arrival {
     place: tokio::sync::OwnedSemaphorePermit,
 }
 
-async fn accept(doors: &Doors, places: &Arc<Semaphore>, silence: Duration) -> io::Result<Arrival> {
+async fn accept(doors: &Doors, places: &Arc<Semaphore>) -> io::Result<Arrival> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     let handshakes = std::iter::once(&doors.main).chain(&doors.inside).map(|listener| (listener, None));
     let all = handshakes.chain(doors.plain.iter().map(|(listener, said)| (listener, Some(*said))));
-    let mut all: Vec<_> = all.map(|(listener, said)| (Box::pin(listener.accept(silence)), said)).collect();
+    let mut all: Vec<_> = all.map(|(listener, said)| (Box::pin(listener.accept()), said)).collect();
     let (accepted, said) = poll_fn(|cx| {
         let first = all.iter_mut().find_map(|(accept, said)| match accept.as_mut().poll(cx) {
             Poll::Ready(accepted) => Some((accepted, *said)),

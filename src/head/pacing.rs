@@ -44,7 +44,7 @@ impl Head {
     /// Waits until the share of a connection has room for these messages.
     ///
     /// # Errors
-    /// Too much of the same share waits already: tell it.
+    /// Too much of the same share waits already, or the connection has to end before there is room: tell it.
     pub(crate) async fn pace(&self, exit: &Exit, messages: u16, bytes: usize) -> Result<(), Refusal> {
         let (all, own) = (self.config.share, exit.rate());
         let rate = match (all.messages, own) {
@@ -55,17 +55,26 @@ impl Head {
         if rate.is_none() && share.bytes.is_none() {
             return Ok(());
         }
-        let whose = exit.bearer().map_or_else(|| Whose::Address(place(exit.peer.ip())), |(name, _)| Whose::Name(name));
-        let took = self.shares.borrow_mut().take(whose.clone(), share.time(messages, bytes), Instant::now());
+        let (whose, time) = (whose(exit), share.time(messages, bytes));
+        let took = self.shares.borrow_mut().take(whose.clone(), time, Instant::now());
         let wait = took.unwrap_or(limits::SHARE_REFUSED_AFTER);
-        if !wait.is_zero() {
-            tokio::select! {
-                biased;
-                () = exit.told() => {}
-                () = sleep(wait) => {}
-            }
+        if wait.is_zero() {
+            return Ok(());
         }
-        took.map(|_| ()).map_err(|wait| too_much(&whose, share, wait))
+        let ends = tokio::select! {
+            biased;
+            () = exit.told() => true,
+            () = sleep(wait) => false,
+        };
+        match took {
+            // Whoever says the same name again and again would be through at once with all that waits.
+            Ok(_) if ends => {
+                self.shares.borrow_mut().give_back(&whose, time);
+                Err(exit.words())
+            }
+            Ok(_) => Ok(()),
+            Err(wait) => Err(too_much(&whose, share, wait)),
+        }
     }
 
     /// Looks at a proof that comes from there, unless too many wrong ones did; one that is wrong is told after a while.
@@ -93,10 +102,14 @@ impl Head {
     /// From when on a reader gets more, which was sent so many bytes.
     pub(super) fn pace_reader(&self, exit: &Exit, bytes: usize, now: Instant) -> Instant {
         let Some(most) = self.config.share.reads else { return now };
-        let whose = exit.bearer().map_or_else(|| Whose::Address(place(exit.peer.ip())), |(name, _)| Whose::Name(name));
         let time = Duration::from_secs_f64(bytes as f64 / most.max(1) as f64);
         // It was sent already; whose share is used up for long waits as long.
-        let (Ok(wait) | Err(wait)) = self.reads.borrow_mut().take(whose, time, now);
+        let (Ok(wait) | Err(wait)) = self.reads.borrow_mut().take(whose(exit), time, now);
         now + wait + time
     }
+}
+
+/// Whose share a connection uses.
+fn whose(exit: &Exit) -> Whose {
+    exit.bearer().map_or_else(|| Whose::Address(place(exit.peer.ip())), |(name, _)| Whose::Name(name))
 }

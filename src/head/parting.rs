@@ -1,7 +1,8 @@
 //! The last words to a peer that is let in no further.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::time::{sleep, timeout};
 
 use crate::limits;
 use crate::net::{ReadHalf, WriteHalf};
@@ -18,11 +19,49 @@ pub(super) async fn part(read_half: &mut ReadHalf<'_>, write_half: &mut WriteHal
     let farewell = async {
         write_half.write_all(words).await?;
         write_half.shutdown().await?;
-        let mut rest = [0_u8; 4096];
-        while read_half.read(&mut rest).await? > 0 {}
-        std::io::Result::Ok(())
+        hear_out(read_half).await
     };
     if let Ok(Err(error)) = timeout(limits::CLOSE_TIME_MAX, farewell).await {
         tracing::debug!("a refused peer left early: {error}");
+    }
+}
+
+/// Reads what a peer goes on saying to its end, and drops it. One that says much is heard slowly, or it would cost as much
+/// as if it were let in.
+///
+/// # Errors
+/// The connection broke.
+pub(super) async fn hear_out(read_half: &mut (impl AsyncRead + Unpin)) -> std::io::Result<()> {
+    let (mut rest, mut heard) = (BytesMut::with_capacity(limits::READ_BUFFER_BYTES_MIN), 0);
+    loop {
+        let read = read_half.read_buf(&mut rest).await?;
+        if read == 0 {
+            return Ok(());
+        }
+        rest.clear();
+        heard += read;
+        if heard > limits::LINGER_BYTES {
+            sleep(limits::LINGER_PAUSE).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_much_is_heard_slowly_and_to_the_end() {
+        let hear = async |bytes: usize| {
+            let (mut ours, mut theirs) = tokio::io::duplex(1 << 20);
+            theirs.write_all(&vec![b'x'; bytes]).await.unwrap();
+            drop(theirs);
+            let begun = Instant::now();
+            hear_out(&mut ours).await.unwrap();
+            begun.elapsed()
+        };
+        assert!(hear(limits::LINGER_BYTES).await.is_zero());
+        assert!(hear(limits::LINGER_BYTES + 100 * limits::READ_BUFFER_BYTES_MIN).await >= 100 * limits::LINGER_PAUSE);
     }
 }

@@ -1,5 +1,8 @@
 //! Fair shares: how much each name and each address may send, and how many connections an address may have. Pure.
 //!
+//! What is sent is let through at a rate, with a small burst: the generic cell rate algorithm (ITU-T I.371), by which each share
+//! is one time.
+//!
 //! A name is that of a token or a certificate. Who shows none counts by its address, for a name that anybody may say is nobody's.
 
 use std::collections::HashMap;
@@ -52,7 +55,7 @@ impl std::fmt::Display for Whose {
 /// What is used of all shares.
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
-    /// Until when what was sent takes.
+    /// Until when what was sent takes: the theoretical arrival time of the next.
     until: HashMap<Whose, Instant>,
     /// Connections that are open.
     open: HashMap<IpAddr, usize>,
@@ -66,12 +69,20 @@ impl Shares {
             self.until.retain(|_, until| *until > now);
         }
         let until = self.until.entry(whose).or_insert(now);
-        let wait = until.saturating_duration_since(now);
+        let used = until.saturating_duration_since(now);
+        let wait = used.saturating_sub(limits::SHARE_BURST);
         if wait > limits::SHARE_WAIT_MAX {
             return Err(wait);
         }
-        *until = now.checked_add(wait + time).unwrap_or(*until);
+        *until = now.checked_add(used + time).unwrap_or(*until);
         Ok(wait)
+    }
+
+    /// What took so much time was not sent after all.
+    pub(super) fn give_back(&mut self, whose: &Whose, time: Duration) {
+        if let Some(until) = self.until.get_mut(whose) {
+            *until = until.checked_sub(time).unwrap_or(*until);
+        }
     }
 
     pub(super) fn opened(&mut self, ip: IpAddr, most: usize) -> bool {

@@ -27,6 +27,9 @@ pub(crate) const AUTHORITY_TIME: Duration = Duration::from_secs(3650 * 86_400);
 /// batch of 16 at a message a second, never does.
 pub(crate) const SHARE_WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// How much of a share may be used at once: who was held up for a moment catches up.
+pub(crate) const SHARE_BURST: Duration = Duration::from_millis(250);
+
 /// Time after which who sends more than its share hears that: refusals cost work, too.
 pub(crate) const SHARE_REFUSED_AFTER: Duration = Duration::from_secs(1);
 

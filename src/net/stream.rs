@@ -172,19 +172,13 @@ impl Listener {
         }
     }
 
-    /// The next connection, and who made it. A peer that is gone without a goodbye is given up after about `silence`.
+    /// The next connection, and who made it. It is to be [watched](Stream::watch) unless it is turned away.
     ///
     /// # Errors
     /// The system has no room for one, or the peer left at once: the next may succeed.
-    pub(crate) async fn accept(&self, silence: Duration) -> io::Result<(Stream, SocketAddr)> {
+    pub(crate) async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         match self {
-            Self::Tcp(listener) => {
-                let (socket, peer) = listener.accept().await?;
-                if let Err(error) = watch(&socket, silence) {
-                    tracing::debug!("{peer}: {error}");
-                }
-                Ok((Stream::Tcp(socket), peer))
-            }
+            Self::Tcp(listener) => listener.accept().await.map(|(socket, peer)| (Stream::Tcp(socket), peer)),
             #[cfg(feature = "server")]
             Self::Inside(listener) => Ok(listener.accept().await),
             #[cfg(feature = "simulation")]
@@ -354,6 +348,16 @@ impl AsyncWrite for TcpWriter<'_> {
 }
 
 impl Stream {
+    /// Gives a peer up that is gone without a goodbye, after about `silence`: some calls to the system, so not for who is turned
+    /// away at once.
+    pub(crate) fn watch(&self, silence: Duration) {
+        if let Self::Tcp(socket) = self
+            && let Err(error) = watch(socket, silence)
+        {
+            tracing::debug!("{:?}: {error}", socket.peer_addr());
+        }
+    }
+
     /// Halves that can be used at the same time; the connection closes when the stream is dropped.
     pub(crate) fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         match self {
@@ -538,8 +542,7 @@ mod tests {
             let host = format!("[{}%{}]", std::net::Ipv6Addr::from(ip), fields[5]);
             let listener = Listener::bind(&format!("{host}:0")).await.unwrap();
             let address = format!("{host}:{}", listener.local_addr().unwrap().port());
-            let (dialled, accepted) =
-                tokio::join!(Net::Tcp.dial(&address, None), listener.accept(limits::PEER_SILENCE_MAX));
+            let (dialled, accepted) = tokio::join!(Net::Tcp.dial(&address, None), listener.accept());
             assert!(dialled.is_ok() && accepted.is_ok(), "{address}");
         }
     }
@@ -548,8 +551,7 @@ mod tests {
     async fn room_grows_for_who_fills_it_and_for_nobody_else() {
         let listener = Listener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let (dialled, accepted) =
-            tokio::join!(Net::Tcp.dial(&address, None), listener.accept(limits::PEER_SILENCE_MAX));
+        let (dialled, accepted) = tokio::join!(Net::Tcp.dial(&address, None), listener.accept());
         let (mut theirs, mut ours) = (dialled.unwrap(), accepted.unwrap().0);
         let (mut reader, _writer) = ours.split();
         let mut buffer = BytesMut::new();
@@ -580,8 +582,9 @@ mod tests {
         let listener = Listener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let silence = Duration::from_secs(1);
-        let (dialled, accepted) = tokio::join!(Net::Tcp.dial(&address, None), listener.accept(silence));
+        let (dialled, accepted) = tokio::join!(Net::Tcp.dial(&address, None), listener.accept());
         let (mut theirs, mut ours) = (dialled.unwrap(), accepted.unwrap().0);
+        ours.watch(silence);
         for (stream, most) in [(&theirs, Duration::from_secs(30)), (&ours, Duration::from_secs(4))] {
             let Stream::Tcp(socket) = stream else { panic!("TCP") };
             let socket = SockRef::from(socket);

@@ -50,6 +50,29 @@ fn an_address_that_floods_is_read_at_its_share_and_another_is_not_held_up() {
 }
 
 #[test]
+fn who_says_the_same_name_again_and_again_is_through_no_sooner() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = solo(dir.path(), &["--share-messages", "20"]);
+    let begun = Instant::now();
+    // The later takes the name from the earlier, whose messages wait for their share.
+    let lines: String = (0..160).map(|n| format!("{n}\n")).collect();
+    let say = |_| {
+        let mut socket = from(2, &head);
+        socket.write_all(format!("peticion flood\n{lines}").as_bytes()).unwrap();
+        socket.read_exact(&mut [0; "confirmacion\n".len()]).unwrap();
+        socket
+    };
+    let mut sockets: Vec<TcpStream> = (0..6).map(say).collect();
+    drop(sockets.pop());
+    let mut told = String::new();
+    sockets.iter_mut().for_each(|socket| drop(socket.read_to_string(&mut told)));
+    let kept = told.lines().filter(|line| line.parse::<u32>().is_ok()).count();
+    let most = 2 * 16 + (begun.elapsed().as_secs_f64() * 20.0) as usize;
+    assert!(kept <= most, "{kept} of {most}");
+    assert!(told.contains("error: another connection said the name flood"), "{told}");
+}
+
+#[test]
 fn who_finds_much_of_its_share_waiting_is_told_when_to_come_again() {
     let dir = tempfile::tempdir().unwrap();
     let head = solo(dir.path(), &["--share-bytes", "100"]);

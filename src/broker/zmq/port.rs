@@ -142,11 +142,12 @@ async fn accept<S: Serve>(listener: Listener, gate: Rc<Gate>, host: Rc<S>) {
                 continue;
             }
             () = gate.shaken.notified(), if gate.is_full() => continue,
-            accepted = listener.accept(limits::PEER_SILENCE_MAX), if !gate.is_full() => accepted,
+            accepted = listener.accept(), if !gate.is_full() => accepted,
         };
         match accepted {
             Ok((socket, address)) => {
                 failing = false;
+                socket.watch(limits::PEER_SILENCE_MAX);
                 let peer = Peer {
                     socket,
                     wire: Connection::new(gate.config.clone().peer_address(address.ip().to_string())),

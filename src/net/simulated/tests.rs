@@ -12,8 +12,7 @@ fn ip(n: u8) -> IpAddr {
 async fn pair(net: &SimNet) -> (Stream, Stream) {
     let listener = Listener::Simulated(net.host(ip(2)).listen(5000).unwrap());
     let dialler = Net::Simulated(net.host(ip(1)));
-    let (dialled, accepted) =
-        tokio::join!(dialler.dial("10.0.0.2:5000", None), listener.accept(crate::limits::PEER_SILENCE_MAX));
+    let (dialled, accepted) = tokio::join!(dialler.dial("10.0.0.2:5000", None), listener.accept());
     (dialled.unwrap(), accepted.unwrap().0)
 }
 
