@@ -99,7 +99,14 @@ impl Scans {
     pub(crate) fn start<S: Storage + 'static>(storage: S, commit: Rc<Commit>) -> io::Result<Self> {
         let (requests, taken) = mpsc::sync_channel(limits::SCAN_QUEUE_MAX);
         let scanner = Scanner::new(storage, ScanBounds::default());
-        thread::Builder::new().name("scan".to_owned()).spawn(move || work(scanner, &taken))?;
+        let run = move || {
+            // Who reads waits for who writes. It counts for this thread alone.
+            if let Err(error) = rustix::process::nice(limits::SCAN_NICE) {
+                tracing::debug!("reading is as urgent as writing: {error}");
+            }
+            work(scanner, &taken);
+        };
+        thread::Builder::new().name("scan".to_owned()).spawn(run)?;
         Ok(Self { commit, way: Way::Thread(requests) })
     }
 

@@ -194,8 +194,12 @@ pub(crate) async fn run_on(
             Ok(Arrival { socket, peer, said, place }) => {
                 failing = false;
                 turn.spend(limits::TURN_BYTES / limits::TURN_ACCEPTS).await;
+                let counted = match head.count_connection(peer.ip()) {
+                    Err(None) => continue,
+                    Err(Some(refusal)) => Err(refusal),
+                    Ok(counted) => Ok(counted),
+                };
                 let (head, stopping, finished) = (Rc::clone(&head), shutdown.clone(), finished.clone());
-                let counted = head.count_connection(peer.ip());
                 connections.spawn_local(async move {
                     let _place = place;
                     // A session's state takes some KB, which spawning would move about.

@@ -29,16 +29,19 @@ impl Head {
     /// Counts a connection from there; nothing to count where there is no bound.
     ///
     /// # Errors
-    /// There are too many: tell it.
-    pub(super) fn count_connection(self: &Rc<Self>, ip: IpAddr) -> Result<Option<Counted>, Refusal> {
+    /// There are too many: tell it, unless many from there were told of late. Words cost more than to close.
+    pub(super) fn count_connection(self: &Rc<Self>, ip: IpAddr) -> Result<Option<Counted>, Option<Refusal>> {
         let Some(most) = self.config.share.connections else { return Ok(None) };
-        let ip = place(ip);
+        let (ip, now, mut told) = (place(ip), Instant::now(), self.turned_away.borrow_mut());
         if self.shares.borrow_mut().opened(ip, most) {
             return Ok(Some(Counted { head: Rc::clone(self), ip }));
         }
-        let text =
-            format!("{most} connections of {ip} are open, and it may have no more; close some, or try again later");
-        Err(Refusal::new(Code::Full, text))
+        Err(told.may(ip, now).then(|| {
+            told.wrong(ip, now);
+            let text =
+                format!("{most} connections of {ip} are open, and it may have no more; close some, or try again later");
+            Refusal::new(Code::Full, text)
+        }))
     }
 
     /// Waits until the share of a connection has room for these messages.

@@ -119,6 +119,8 @@ struct Pull<'a> {
     starved: Option<Instant>,
     /// From when on its share has room for more.
     paced: Instant,
+    /// Bytes of a page, and that go out at once: of who has a share a little of it, so that others are not held up.
+    at_once: usize,
 }
 
 /// What comes next in a read.
@@ -184,6 +186,7 @@ async fn pull(
         resting: false,
         starved: None,
         paced: head.pace_reader(exit, 0, Instant::now()),
+        at_once: head.config.share.reads_at_once(),
     };
     loop {
         let changed = head.changed.notified();
@@ -420,7 +423,7 @@ impl Pull<'_> {
 
     /// Asks every node whose next page is wanted.
     fn ask(&mut self, ready: bool, now: Instant) {
-        let bytes = page_bytes(self.sources.len(), self.head.readers.now());
+        let bytes = page_bytes(self.sources.len(), self.head.readers.now()).min(self.at_once);
         let expected = self.head.readers.expected(bytes);
         let (mut pages, mut starved) = (self.pages(), false);
         for source in self.sources.values_mut() {
@@ -488,7 +491,7 @@ impl Pull<'_> {
         while !self.is_full() && self.paced <= now {
             let late = now.duration_since(self.told_at) >= limits::READ_PROGRESS_EVERY;
             let merge = &mut self.merge;
-            let take = |out: &mut BytesMut| merge.take(out, limits::RECORDS_BYTES_MAX);
+            let take = |out: &mut BytesMut| merge.take(out, limits::RECORDS_BYTES_MAX.min(self.at_once));
             let before = self.outbox.len();
             let said = self.outbox.with(|out| frame::records_of(out, late, take)).map_err(|error| error.refusal())?;
             if said {

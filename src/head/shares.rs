@@ -34,6 +34,13 @@ impl Share {
         let for_bytes = self.bytes.map_or(0.0, |most| bytes as f64 / most.max(1) as f64);
         Duration::from_secs_f64(for_messages.max(for_bytes))
     }
+
+    /// Bytes that are read at once.
+    pub(super) fn reads_at_once(self) -> usize {
+        let little = |most: u64| (most as f64 * limits::SHARE_READS_STEP.as_secs_f64()) as usize;
+        self.reads
+            .map_or(limits::PAGE_BYTES_MAX, |most| little(most).clamp(limits::PAGE_BYTES_MIN, limits::PAGE_BYTES_MAX))
+    }
 }
 
 /// Who has a share.

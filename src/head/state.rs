@@ -90,6 +90,8 @@ pub(crate) struct Head {
     pub(super) tries: RefCell<Tries>,
     /// Wrong proofs of the cluster's key of late.
     pub(super) proofs: RefCell<Tries>,
+    /// Connections beyond the shares of their addresses of late that were told so.
+    pub(super) turned_away: RefCell<Tries>,
     /// Connections that have a token.
     pub(super) bearers: RefCell<Bearers>,
     /// What is used of each share.
@@ -143,6 +145,7 @@ impl Head {
             tokens: RefCell::new(config.admits.tokens.as_ref().map(|(_, tokens)| tokens.clone()).unwrap_or_default()),
             tries: RefCell::default(),
             proofs: RefCell::default(),
+            turned_away: RefCell::default(),
             bearers: RefCell::default(),
             shares: RefCell::default(),
             reads: RefCell::default(),

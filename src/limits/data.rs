@@ -5,6 +5,9 @@ use std::time::Duration;
 
 // ---- repair ---------------------------------------------------------------------------------------------------------
 
+/// What the thread that reads the files adds to its niceness: where a machine is busy, what comes is kept first.
+pub(crate) const SCAN_NICE: i32 = 5;
+
 /// Default time that a node may be away before its copies are made again: a restart or a broken cable is no reason.
 pub(crate) const REPAIR_AFTER_DEFAULT: Duration = Duration::from_secs(60);
 

@@ -30,6 +30,9 @@ pub(crate) const SHARE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How much of a share may be used at once: who was held up for a moment catches up.
 pub(crate) const SHARE_BURST: Duration = Duration::from_millis(250);
 
+/// How much of a share is read at once: a page takes the head's one thread some of a millisecond.
+pub(crate) const SHARE_READS_STEP: Duration = Duration::from_millis(8);
+
 /// Time after which who sends more than its share hears that: refusals cost work, too.
 pub(crate) const SHARE_REFUSED_AFTER: Duration = Duration::from_secs(1);
 
