@@ -1,8 +1,8 @@
 //! What a flood costs those who behave: their p99 alone, and beside a flood of each kind from another address.
 //!
 //! The head has the shares that `docs/security.md` recommends for a course. Head, data node and the client that behaves have
-//! one core, the flood has another: it comes from another machine, whose processor is its own. Pairs in turn, on one
-//! cluster for all of a round, so that what the machine does meanwhile hits both.
+//! one core, the flood has another: it comes from another machine, whose processor is its own. Pairs in turn, each on a
+//! cluster of its own, so that what the machine does meanwhile hits both.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -100,10 +100,11 @@ pub(crate) fn measure(case: &str, rounds: usize, run_for: Duration, dir: &Path) 
         if !name.contains(case) {
             continue;
         }
-        let course = Course::start(dir, matches!(flood, Flood::Readers | Flood::SlowReaders))?;
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         for round in 0..rounds {
             eprintln!("round {} of {rounds}: {name}", round + 1);
+            // Anew each time: what a flood has used of its share would keep the next from being one.
+            let course = Course::start(dir, matches!(flood, Flood::Readers | Flood::SlowReaders))?;
             let turns = if round % 2 == 0 { [None, Some(flood)] } else { [Some(flood), None] };
             for turn in turns {
                 let p99 = course.p99(turn, run_for)?;

@@ -73,7 +73,10 @@ impl Head {
             // Whoever says the same name again and again would be through at once with all that waits.
             Ok(_) if ends => {
                 self.shares.borrow_mut().give_back(&whose, time);
-                Err(exit.words())
+                let words = exit.words();
+                // Nor is what it goes on saying read.
+                exit.end(words.clone());
+                Err(words)
             }
             Ok(_) => Ok(()),
             Err(wait) => Err(too_much(&whose, share, wait)),
