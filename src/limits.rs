@@ -307,7 +307,7 @@ pub const OUTBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const TURN_BYTES: usize = READ_BUFFER_BYTES;
 
 /// Connections that are accepted in a turn: each takes some system calls.
-pub(crate) const TURN_ACCEPTS: usize = 8;
+pub(crate) const TURN_ACCEPTS: usize = 4;
 
 /// What each frame, batch or line counts in a turn beside its bytes: a small one takes about as long as copying these.
 pub(crate) const TURN_STEP_BYTES: usize = 256;

@@ -105,7 +105,8 @@ pub(crate) struct Head {
     /// Bytes a second that each name may read of what is there; what comes to who follows does not count
     #[arg(long, env = "ACOPIO_SHARE_READS", value_name = "SIZE", value_parser = values::bytes)]
     share_reads: Option<u64>,
-    /// Connections of one address, of data nodes and for handshakes, too; without it, as many as there are places
+    /// Connections of one address, of data nodes and for handshakes, too, and four times as many new ones a second; without
+    /// it, as many as there are places
     #[arg(long, env = "ACOPIO_SHARE_CONNECTIONS", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     share_connections: Option<u64>,
     /// Close clients that have said nothing for so long; without it, they may be silent for ever

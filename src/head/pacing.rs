@@ -33,14 +33,22 @@ impl Head {
     pub(super) fn count_connection(self: &Rc<Self>, ip: IpAddr) -> Result<Option<Counted>, Option<Refusal>> {
         let Some(most) = self.config.share.connections else { return Ok(None) };
         let (ip, now, mut told) = (place(ip), Instant::now(), self.turned_away.borrow_mut());
-        if self.shares.borrow_mut().opened(ip, most) {
+        let is_new = self.arrivals.borrow_mut().arrives(ip, most, now);
+        if is_new && self.shares.borrow_mut().opened(ip, most) {
             return Ok(Some(Counted { head: Rc::clone(self), ip }));
         }
         Err(told.may(ip, now).then(|| {
             told.wrong(ip, now);
-            let text =
-                format!("{most} connections of {ip} are open, and it may have no more; close some, or try again later");
-            Refusal::new(Code::Full, text)
+            Refusal::new(
+                Code::Full,
+                if is_new {
+                    format!(
+                        "{most} connections of {ip} are open, and it may have no more; close some, or try again later"
+                    )
+                } else {
+                    format!("{ip} connects again and again; keep a connection open, or try again later")
+                },
+            )
         }))
     }
 

@@ -92,6 +92,17 @@ impl Shares {
         }
     }
 
+    /// Whether one more connection comes from there in its time, of those that may have so many open.
+    pub(super) fn arrives(&mut self, ip: IpAddr, most: usize, now: Instant) -> bool {
+        let whose = Whose::Address(ip);
+        let time = limits::SHARE_ARRIVALS_TIME / u32::try_from(most.max(1)).unwrap_or(u32::MAX);
+        let took = self.take(whose.clone(), time, now);
+        if took.is_ok_and(|wait| !wait.is_zero()) {
+            self.give_back(&whose, time);
+        }
+        took == Ok(Duration::ZERO)
+    }
+
     pub(super) fn opened(&mut self, ip: IpAddr, most: usize) -> bool {
         let open = self.open.entry(ip).or_default();
         let fits = *open < most;
@@ -134,13 +145,16 @@ mod tests {
                 Err(wait) => break wait,
             }
         };
-        assert_eq!(waits, [0, 10, 20, 30]);
-        assert_eq!(refused, Duration::from_secs(40));
+        // A little may be ahead of its time.
+        assert_eq!(waits, [0, 9, 19, 29]);
+        assert_eq!(refused, Duration::from_secs(40) - limits::SHARE_BURST);
         let text = too_much(&esp7(), share, refused).text;
         assert_eq!(text, "esp7 sends more than its share, 4 messages and 1000 bytes a second; try again in 40 s");
         // The others do not notice.
         assert_eq!(shares.take(Whose::Address([10, 0, 0, 7].into()), Duration::from_secs(1), now), Ok(Duration::ZERO));
-        assert_eq!(shares.take(esp7(), Duration::ZERO, now + Duration::from_secs(40)), Ok(Duration::ZERO));
+        // What was not sent after all is given back.
+        shares.give_back(&esp7(), Duration::from_secs(10));
+        assert_eq!(shares.take(esp7(), Duration::ZERO, now + Duration::from_secs(30)), Ok(Duration::ZERO));
     }
 
     #[test]
@@ -162,5 +176,15 @@ mod tests {
         (0..2).for_each(|_| shares.closed(here));
         shares.closed(there);
         assert!(shares.open.is_empty());
+    }
+
+    #[test]
+    fn who_connects_again_and_again_is_let_in_at_a_pace() {
+        let (mut shares, mut now, here) = (Shares::default(), Instant::now(), IpAddr::from([10, 0, 0, 7]));
+        let mut came = |now| (0..1000).filter(|_| shares.arrives(here, 32, now)).count();
+        assert_eq!(came(now), 33);
+        assert_eq!(came(now), 0);
+        now += Duration::from_secs(1);
+        assert!((32..=33).contains(&came(now)));
     }
 }

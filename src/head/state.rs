@@ -90,6 +90,8 @@ pub(crate) struct Head {
     pub(super) tries: RefCell<Tries>,
     /// Wrong proofs of the cluster's key of late.
     pub(super) proofs: RefCell<Tries>,
+    /// Connections that came of late.
+    pub(super) arrivals: RefCell<super::shares::Shares>,
     /// Connections beyond the shares of their addresses of late that were told so.
     pub(super) turned_away: RefCell<Tries>,
     /// Connections that have a token.
@@ -145,6 +147,7 @@ impl Head {
             tokens: RefCell::new(config.admits.tokens.as_ref().map(|(_, tokens)| tokens.clone()).unwrap_or_default()),
             tries: RefCell::default(),
             proofs: RefCell::default(),
+            arrivals: RefCell::default(),
             turned_away: RefCell::default(),
             bearers: RefCell::default(),
             shares: RefCell::default(),

@@ -30,6 +30,10 @@ pub(crate) const SHARE_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How much of a share may be used at once: who was held up for a moment catches up.
 pub(crate) const SHARE_BURST: Duration = Duration::from_millis(250);
 
+/// Time in which an address may open as many connections as it may have open: four times as many a second. Each costs some
+/// tens of microseconds before it says a word.
+pub(crate) const SHARE_ARRIVALS_TIME: Duration = SHARE_BURST;
+
 /// How much of a share is read at once: a page takes the head's one thread some of a millisecond.
 pub(crate) const SHARE_READS_STEP: Duration = Duration::from_millis(8);
 
