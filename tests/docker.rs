@@ -528,6 +528,8 @@ impl Compose {
         command.arg("-p").arg(&self.name).arg("-f").arg(file).args(args);
         command.env("ACOPIO_IMAGE", &self.name).env("ACOPIO_PORT", "0");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        // It is a Python program of Debian's: the packages that the tests talk to are not its own.
+        command.env_remove("PYTHONPATH");
         command
     }
 }

@@ -123,16 +123,20 @@ fn what_is_stored_is_kept_and_read_in_every_form() {
     assert!(excel.starts_with("\u{feff}id;time;source;temp\r\n") && excel.contains(";esp7;21,5\r\n"), "{excel}");
     let medians = web.get("/api/v1/messages?source=esp7&fields=temp&every=1h").json();
     assert_eq!(medians["messages"].as_array().unwrap()[0]["temp"], json!(23.5));
-    for (path, part) in [
-        ("/api/v1/messages?limit=0", "limit"),
-        ("/api/v1/messages?format=xml", "format"),
-        ("/api/v1/messages?format=raw&fields=x", "--format raw"),
-        ("/api/v1/series?every=1ms", "too short"),
-        ("/api/v1/series?since=2001-01-01&every=1s", "name a shorter time"),
-        ("/api/v1/live?x=1", "there is no field"),
+    for (path, status, part) in [
+        ("/api/v1/messages?limit=0", 400, "limit"),
+        ("/api/v1/messages?format=xml", 400, "format"),
+        ("/api/v1/messages?format=raw&fields=x", 422, "--format raw"),
+        ("/api/v1/messages?limit=10001", 422, "ask for ndjson"),
+        ("/api/v1/series?every=1ms", 400, "too short"),
+        ("/api/v1/series?since=2001-01-01&every=1s", 422, "name a shorter time"),
+        ("/api/v1/live?x=1", 400, "there is no field"),
+        ("/api/v1/live?status=", 400, "neither 1 nor 0"),
+        ("/api/v1/values?last=-1", 400, "no number from 0"),
     ] {
         let answer = web.get(path);
-        assert!(answer.status == 400 && answer.json()["error"].as_str().unwrap().contains(part), "{}", answer.body);
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        assert!(answer.json()["error"].as_str().unwrap().contains(part), "{}", answer.body);
     }
 }
 
