@@ -5,9 +5,6 @@ use std::time::Duration;
 
 // ---- repair ---------------------------------------------------------------------------------------------------------
 
-/// What the thread that reads the files adds to its niceness: where a machine is busy, what comes is kept first.
-pub(crate) const SCAN_NICE: i32 = 5;
-
 /// Default time that a node may be away before its copies are made again: a restart or a broken cable is no reason.
 pub(crate) const REPAIR_AFTER_DEFAULT: Duration = Duration::from_secs(60);
 
@@ -194,6 +191,9 @@ pub(crate) const SCAN_FILES_MAX: usize = 16;
 
 /// Time without a page after which the scan thread gives its memory back.
 pub(crate) const SCAN_IDLE_TIME: Duration = Duration::from_secs(30);
+
+/// What the thread that reads the files adds to its niceness: where a machine is busy, what comes is kept first.
+pub(crate) const SCAN_NICE: i32 = 5;
 
 /// Pages that wait for the scan thread; past it a reader is told to come back. Every head has a few under way.
 pub(crate) const SCAN_QUEUE_MAX: usize = 64;

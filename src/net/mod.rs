@@ -11,6 +11,7 @@ mod inside;
 #[cfg(feature = "server")]
 pub(crate) mod network;
 mod outbox;
+mod patience;
 #[cfg(feature = "keys")]
 pub(crate) mod proof;
 #[cfg(feature = "simulation")]

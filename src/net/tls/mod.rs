@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::Channel;
-use super::stream::Patience;
+use super::patience::Patience;
 use crate::limits;
 pub use files::TlsError;
 
