@@ -372,6 +372,9 @@ pub const PEER_SILENCE_MAX: Duration = Duration::from_secs(20);
 /// Questions of the system to an idle peer without an answer before the connection counts as broken.
 pub(crate) const KEEPALIVE_RETRIES: u32 = 3;
 
+/// What the system may say of one connection, bytes: some hundred are usual, and its first twenty are read.
+pub(crate) const SOCK_DIAG_BYTES_MAX: usize = 1024;
+
 /// Bytes that the system takes for a peer beyond what it could send, but for the write that it is in: a peer that does not
 /// read is known by the next one that waits.
 pub(crate) const UNSENT_BYTES_MAX: u32 = 1;

@@ -1,8 +1,9 @@
 //! What a flood costs those who behave: their p99 alone, and beside a flood of each kind from another address.
 //!
 //! The head has the shares that `docs/security.md` recommends for a course. Head, data node and the client that behaves have
-//! one core, the flood has another: it comes from another machine, whose processor is its own. Pairs in turn, each on a
-//! cluster of its own, so that what the machine does meanwhile hits both.
+//! one core, the flood has another: it comes from another machine, whose processor is its own. It leaves a part of that core
+//! idle: a virtual machine that uses all of both is stopped for some milliseconds ten times a second, whoever is flooded. Pairs
+//! in turn, each on a cluster of its own, so that what the machine does meanwhile hits both.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -43,6 +44,9 @@ const STORED: usize = 400_000;
 
 /// Threads of a flood; each has as many connections open as it takes.
 const THREADS: usize = 8;
+
+/// What a flood uses of its core at most.
+const SHARE_OF_CORE: f64 = 0.7;
 
 /// Where a flood comes from.
 const FROM: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
@@ -242,34 +246,53 @@ fn ran(command: &mut Command) -> Result<String> {
 
 // ---- the process of a flood ----------------------------------------------------------------------
 
-/// `flood KIND ADDRESS TOKEN`: goes on until standard input ends, and says how often it did it.
+/// `flood KIND ADDRESS TOKEN`: goes on until standard input ends, and says how often it tried.
 pub(crate) fn run(words: &[String]) -> Result<()> {
     let [kind, head, token] = words else { bail!("flood KIND ADDRESS TOKEN") };
     let flood = ALL.into_iter().find(|flood| flood.name() == kind).context("no such flood")?;
     let (head, token): (SocketAddr, String) = (head.parse()?, token.clone());
     let hello = client_hello(head)?;
     let done = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let begun = Instant::now();
     for _ in 0..THREADS {
         let (done, token, hello) = (std::sync::Arc::clone(&done), token.clone(), hello.clone());
         std::thread::spawn(move || {
             let mut kept = Vec::new();
             loop {
+                rest(begun);
                 // What is refused is tried again: that is what a flood does.
-                if once(flood, head, &token, &hello, &mut kept).is_ok() {
-                    done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                }
+                let _refused = once(flood, head, &token, &hello, &mut kept, begun);
+                done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             }
         });
     }
-    let begun = Instant::now();
     std::io::stdin().read_to_end(&mut Vec::new())?;
     let done = done.load(std::sync::atomic::Ordering::Relaxed) as f64;
     println!("{kind}: {:.0} a second", done / begun.elapsed().as_secs_f64());
     Ok(())
 }
 
-/// One go of a flood.
-fn once(flood: Flood, head: SocketAddr, token: &str, hello: &[u8], kept: &mut Vec<TcpStream>) -> Result<()> {
+/// Waits until the flood has used no more than its share of the core.
+fn rest(begun: Instant) {
+    loop {
+        let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        let used = Duration::try_from(used).unwrap_or_default();
+        if used <= begun.elapsed().mul_f64(SHARE_OF_CORE) {
+            return;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+/// One go of a flood that began then.
+fn once(
+    flood: Flood,
+    head: SocketAddr,
+    token: &str,
+    hello: &[u8],
+    kept: &mut Vec<TcpStream>,
+    begun: Instant,
+) -> Result<()> {
     let mut chunk = vec![0; 64 * 1024];
     let opened = format!("peticion flood token={token}\n");
     match flood {
@@ -307,13 +330,13 @@ fn once(flood: Flood, head: SocketAddr, token: &str, hello: &[u8], kept: &mut Ve
             let mut socket = connect(head)?;
             socket.write_all(opened.as_bytes())?;
             let lines = b"x\n".repeat(8 * 1024);
-            converse(socket, &lines)?;
+            converse(socket, &lines, begun)?;
         }
         Flood::Bytes => {
             let mut socket = connect(head)?;
             socket.write_all(opened.as_bytes())?;
             let line = [&vec![b'x'; 60_000][..], b"\n"].concat();
-            converse(socket, &line)?;
+            converse(socket, &line, begun)?;
         }
         Flood::Readers => {
             let mut socket = asked(head, token)?;
@@ -349,11 +372,12 @@ fn drain(socket: &mut TcpStream, chunk: &mut [u8]) -> Result<()> {
 }
 
 /// Says this for ever, and reads what is answered.
-fn converse(mut socket: TcpStream, said: &[u8]) -> Result<()> {
+fn converse(mut socket: TcpStream, said: &[u8], begun: Instant) -> Result<()> {
     let mut reads = socket.try_clone()?;
     reads.set_read_timeout(None)?;
     std::thread::spawn(move || drain(&mut reads, &mut vec![0; 64 * 1024]));
     loop {
+        rest(begun);
         socket.write_all(said)?;
     }
 }

@@ -195,7 +195,10 @@ pub(crate) async fn run_on(
                 failing = false;
                 turn.spend(limits::TURN_BYTES / limits::TURN_ACCEPTS).await;
                 let counted = match head.count_connection(peer.ip()) {
-                    Err(None) => continue,
+                    Err(None) => {
+                        socket.reset();
+                        continue;
+                    }
                     Err(Some(refusal)) => Err(refusal),
                     Ok(counted) => Ok(counted),
                 };

@@ -117,9 +117,11 @@ impl Head {
     pub(super) fn pace_reader(&self, exit: &Exit, bytes: usize, now: Instant) -> Instant {
         let Some(most) = self.config.share.reads else { return now };
         let time = Duration::from_secs_f64(bytes as f64 / most.max(1) as f64);
+        let mut reads = self.reads.borrow_mut();
         // It was sent already; whose share is used up for long waits as long.
-        let (Ok(wait) | Err(wait)) = self.reads.borrow_mut().take(whose(exit), time, now);
-        now + wait + time
+        let (Ok(_) | Err(_)) = reads.take(whose(exit), time, now);
+        let (Ok(wait) | Err(wait)) = reads.take(whose(exit), Duration::ZERO, now);
+        now + wait
     }
 }
 

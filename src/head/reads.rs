@@ -121,6 +121,9 @@ struct Pull<'a> {
     paced: Instant,
     /// Bytes of a page, and that go out at once: of who has a share a little of it, so that others are not held up.
     at_once: usize,
+    /// Bytes of its share that it has used and not been sent: each read uses a page of it when it begins, or many that begin
+    /// together would have as many pages at once.
+    prepaid: usize,
 }
 
 /// What comes next in a read.
@@ -164,6 +167,7 @@ async fn pull(
     wanted: &Wanted,
     place: &Place<'_>,
 ) -> Result<(), Refusal> {
+    let at_once = head.config.share.reads_at_once();
     let mut pull = Pull {
         head,
         exit,
@@ -185,8 +189,9 @@ async fn pull(
         told_at: Instant::now(),
         resting: false,
         starved: None,
-        paced: head.pace_reader(exit, 0, Instant::now()),
-        at_once: head.config.share.reads_at_once(),
+        paced: head.pace_reader(exit, at_once, Instant::now()),
+        at_once,
+        prepaid: at_once,
     };
     loop {
         let changed = head.changed.notified();
@@ -438,6 +443,8 @@ impl Pull<'_> {
                 None if source.greatest.is_none() => (RecordId::ZERO, RecordId::ZERO, 0),
                 None => continue,
                 Some(until) => match self.merge.wants(source.key, until) {
+                    // Its share has no room for what it would bring.
+                    Some(_) if self.paced > now => continue,
                     Some(_) if !self.place.has_room(expected) => {
                         starved = true;
                         continue;
@@ -496,7 +503,10 @@ impl Pull<'_> {
             let said = self.outbox.with(|out| frame::records_of(out, late, take)).map_err(|error| error.refusal())?;
             if said {
                 self.told_at = now;
-                self.paced = self.head.pace_reader(self.exit, self.outbox.len().saturating_sub(before), now);
+                let sent = self.outbox.len().saturating_sub(before);
+                let paid = sent.min(self.prepaid);
+                self.prepaid -= paid;
+                self.paced = self.head.pace_reader(self.exit, sent - paid, now);
             } else {
                 break;
             }

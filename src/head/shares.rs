@@ -60,15 +60,28 @@ impl std::fmt::Display for Whose {
 }
 
 /// What is used of all shares.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Shares {
+    /// How much may be used at once.
+    burst: Duration,
     /// Until when what was sent takes: the theoretical arrival time of the next.
     until: HashMap<Whose, Instant>,
     /// Connections that are open.
     open: HashMap<IpAddr, usize>,
 }
 
+impl Default for Shares {
+    fn default() -> Self {
+        Self::bursting(limits::SHARE_BURST)
+    }
+}
+
 impl Shares {
+    /// Shares of which so much may be used at once.
+    pub(super) fn bursting(burst: Duration) -> Self {
+        Self { burst, until: HashMap::new(), open: HashMap::new() }
+    }
+
     /// Somebody sends what takes so much time of its share: the time after which it goes on. An error is the time after which it
     /// may try again, where others of its share wait so long already.
     pub(super) fn take(&mut self, whose: Whose, time: Duration, now: Instant) -> Result<Duration, Duration> {
@@ -77,7 +90,7 @@ impl Shares {
         }
         let until = self.until.entry(whose).or_insert(now);
         let used = until.saturating_duration_since(now);
-        let wait = used.saturating_sub(limits::SHARE_BURST);
+        let wait = used.saturating_sub(self.burst);
         if wait > limits::SHARE_WAIT_MAX {
             return Err(wait);
         }

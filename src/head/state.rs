@@ -151,7 +151,7 @@ impl Head {
             turned_away: RefCell::default(),
             bearers: RefCell::default(),
             shares: RefCell::default(),
-            reads: RefCell::default(),
+            reads: RefCell::new(super::shares::Shares::bursting(limits::SHARE_READS_BURST)),
             next_session: Cell::new(1),
             room: Notify::new(),
             changed: Notify::new(),

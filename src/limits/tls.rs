@@ -37,6 +37,9 @@ pub(crate) const SHARE_ARRIVALS_TIME: Duration = SHARE_BURST;
 /// How much of a share is read at once: a page takes the head's one thread some of a millisecond.
 pub(crate) const SHARE_READS_STEP: Duration = Duration::from_millis(8);
 
+/// How much of a share of reads may be used at once: of many readers that begin together each has its first page in its turn.
+pub(crate) const SHARE_READS_BURST: Duration = SHARE_READS_STEP.saturating_mul(4);
+
 /// Time after which who sends more than its share hears that: refusals cost work, too.
 pub(crate) const SHARE_REFUSED_AFTER: Duration = Duration::from_secs(1);
 

@@ -274,6 +274,15 @@ impl Stream {
         }
     }
 
+    /// Resets the connection: the system keeps nothing of it for the minute in which it waits for what may still come.
+    pub(crate) fn reset(self) {
+        if let Self::Tcp(socket) = &self
+            && let Err(error) = socket.set_zero_linger()
+        {
+            tracing::debug!("{:?}: {error}", socket.peer_addr());
+        }
+    }
+
     /// Halves that can be used at the same time; the connection closes when the stream is dropped.
     pub(crate) fn split(&mut self) -> (ReadHalf<'_>, WriteHalf<'_>) {
         match self {
