@@ -3,6 +3,7 @@
 //!
 //! The proofs are made here from `docs/wire.md`, not by the project's own code.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -10,6 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use acopio::wire::error::Code;
 use acopio::wire::frame::Frame;
@@ -514,4 +516,67 @@ fn a_key_is_changed_while_everything_runs() {
     let key = node_key(next.path(), &stale, "data2");
     let other = head.start_node(dir.path(), 2, &["--key", &key]);
     other.wait_for("its key is not the one that this side has");
+}
+
+/// Ends who waits for it, also where a test fails.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_key_is_changed_and_messages_go_on_all_the_while() {
+    let (dir, next) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (old, new) = (cluster_key(dir.path()), cluster_key(next.path()));
+    let (first, second) = (digits(&old), digits(&new));
+    let head = Head::start(dir.path(), &["--key", old.to_str().unwrap(), "--heartbeat", "500ms"]);
+    let start = |k: u8, cluster: &Path| {
+        let name = format!("data{k}");
+        fs::remove_file(dir.path().join(format!("{name}.key"))).ok();
+        head.node(dir.path(), k, &["--key", &node_key(dir.path(), cluster, &name)])
+    };
+    let nodes = [1, 2].map(|k| (k, start(k, &old)));
+    let (sent, ended) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let _nodes = std::thread::scope(|scope| {
+        let _ends = Ends(&ended);
+        scope.spawn(|| {
+            let mut client = head.line();
+            while !ended.load(Ordering::Relaxed) {
+                let answer = client.ask(&format!("n {}", sent.load(Ordering::Relaxed)));
+                assert!(answer.ends_with("recibido"), "{answer}");
+                sent.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let goes_on = |when: &str| {
+            let before = sent.load(Ordering::Relaxed);
+            eventually(when, || (sent.load(Ordering::Relaxed) > before + 20).then_some(()));
+        };
+        goes_on("messages are kept");
+        replaced(&head, &old, &format!("cluster {first}\nalso {second}\n"));
+        goes_on("while both keys count");
+        let mut again = Vec::new();
+        for (k, mut node) in nodes {
+            node.signal(Signal::TERM);
+            assert_eq!(node.wait().code(), Some(0));
+            goes_on("while a node is away");
+            again.push(start(k, &new));
+            goes_on("with a node of the new key");
+        }
+        replaced(&head, &old, &format!("cluster {second}\nalso {first}\n"));
+        goes_on("once the new key marks");
+        replaced(&head, &old, &format!("cluster {second}\nformer {first}\n"));
+        goes_on("once the old key is none");
+        again
+    });
+    assert_eq!(head.process.count("evicted: it does not answer"), 0);
+    let mut read = acopio();
+    read.args(["read", "--format", "raw", "--head", &head.at()]);
+    let (code, out, err) = ran(read);
+    let came: BTreeSet<&str> = out.lines().collect();
+    let wanted: Vec<String> = (0..sent.into_inner()).map(|n| format!("mensaje: n {n}")).collect();
+    assert!(code == Some(0) && came.len() == wanted.len(), "{} of {}: {err}", came.len(), wanted.len());
+    assert!(wanted.iter().all(|line| came.contains(line.as_str())));
 }

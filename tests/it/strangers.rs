@@ -3,17 +3,18 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use acopio::limits;
-use acopio::wire::frame::{Frame, Held, HoldState, Member, MessagesBuilder, Roster};
+use acopio::wire::frame::{CopiesWanted, Founding, Frame, Held, HoldState, Member, MessagesBuilder, Roster};
 use acopio::wire::id::RecordId;
-use acopio::wire::ledger::{LedgerId, NodeId};
+use acopio::wire::ledger::{Incarnation, LedgerId, NodeId};
 use bytes::{Bytes, BytesMut};
 
 use crate::common::frames::{CONFIRMATION, Frames, NODE_OPENING, register};
-use crate::common::{Head, Process, acopio, eventually};
+use crate::common::{Head, Process, acopio, eventually, ran};
 
 /// How a client opens, and says Hello.
 const CLIENT: &[u8] = b"peticion acopio/2\ncliente\n\0\0\0\x0a\x01\0\0\0\0\0\0\0\x07\0";
@@ -80,7 +81,7 @@ fn a_client_that_asks_and_never_reads_is_read_no_further() {
 }
 
 /// A data node whose head is this test; what it says from its registration on.
-fn node_of(dir: &std::path::Path) -> (Process, Frames) {
+fn node_of(dir: &Path) -> (Process, Frames) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut command = acopio();
     command.args(["data", "--name", "data1", "--head", &listener.local_addr().unwrap().to_string(), "--dir"]);
@@ -345,4 +346,115 @@ fn a_node_that_says_of_a_ledger_what_can_not_be_is_let_go() {
     let Frame::Failure(refusal) = node.hear_but(Frames::notes) else { panic!("no Failure") };
     assert!(refusal.text.contains("its roster has a name that is none"), "{refusal}");
     assert_eq!(head.status()["nodes"].as_array().unwrap().len(), 0);
+}
+
+/// Bytes of all files below this folder.
+fn bytes_below(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(found) if found.is_dir() => bytes_below(&entry.path()),
+            Ok(found) => found.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// A head that asks everybody for its key, another one of the same cluster, and a data node of both.
+struct Guarded {
+    dir: tempfile::TempDir,
+    key: String,
+    heads: [Head; 2],
+    _node: Process,
+}
+
+impl Guarded {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("cluster.key").to_str().unwrap().to_owned();
+        let mut command = acopio();
+        command.args(["key", "new", &key]);
+        assert_eq!(ran(command).0, Some(0));
+        let heads = ["one", "two"].map(|name| Head::start(&dir.path().join(name), &["--key", &key]));
+        let mut command = acopio();
+        command.args(["data", "--name", "data1", "--key", &key, "--head"]);
+        command.arg(format!("{},{}", heads[0].at(), heads[1].at())).arg("--dir").arg(dir.path().join("data1"));
+        let node = Process::start(command);
+        heads.iter().for_each(|head| drop(head.process.wait_for("dataNode data1 registered")));
+        Self { dir, key, heads, _node: node }
+    }
+
+    /// All that a stranger could want to have believed, said without a proof and whatever is answered; then much of the last.
+    fn lies(&self, head: &Head) {
+        const ENTRIES: u32 = 1 << 29;
+        let ledger = LedgerId { incarnation: Incarnation((1 << 30) - 1), number: 7 };
+        let members = vec![NodeId(7), NodeId(8)];
+        let held = Held {
+            ledger,
+            members,
+            member: true,
+            state: HoldState::Open,
+            from: 0,
+            end: ENTRIES,
+            count: ENTRIES,
+            lacking: Vec::new(),
+        };
+        let copies = CopiesWanted { replicas: 8, least: 8, before: 8, generation: u32::MAX };
+        let founding = Founding { time_ns: u64::MAX, head: Incarnation(1) };
+        let roster = Roster { copies: Some(copies), foundings: vec![founding], members: Vec::new() };
+        let lines = Bytes::from(b"x\n".repeat(1 << 18));
+        let frames = [
+            register(7, "data1"),
+            Frame::Holds { more: false, gone: Vec::new(), held: vec![held] },
+            Frame::Roster(roster),
+            Frame::Fetched { request: 1, lines: lines.clone() },
+            Frame::Pushed { request: 1, ledger, entries: 0..1000, lines },
+        ];
+        let [opening @ .., last] = frames.each_ref().map(encoded);
+        let mut socket = head.connect();
+        socket.write_all(NODE_OPENING).unwrap();
+        for frame in opening {
+            push(&socket, &frame, frame.len());
+        }
+        assert!(push(&socket, &last, MUCH) < MUCH, "it is not listened to for long");
+        let mut said = Vec::new();
+        // It may have been cut before all of it was read.
+        let _cut = socket.read_to_end(&mut said);
+    }
+}
+
+#[test]
+fn a_stranger_fills_no_disk_and_blocks_no_head_through_restarts() {
+    let mut cluster = Guarded::new();
+    let sent = cluster.heads[0].line().send_all("hola", 10);
+    let before = bytes_below(cluster.dir.path());
+    for head in &cluster.heads {
+        (0..4).for_each(|_| cluster.lies(head));
+        head.process.wait_for("this head asks for the cluster's key");
+    }
+    let more = bytes_below(cluster.dir.path()) - before;
+    assert!(more < 64 << 10, "{more} bytes more on the disks");
+    // Neither now nor once they have read again what they wrote down.
+    for restarted in [false, true] {
+        if restarted {
+            let (dir, key) = (cluster.dir.path().to_owned(), cluster.key.clone());
+            cluster.heads = cluster.heads.map(|head| {
+                let (name, at) = (head.logs.parent().unwrap().file_name().unwrap().to_owned(), head.address);
+                head.process.kill();
+                let head = Head::start_at(&dir.join(name), &at.to_string(), &["--key", &key]);
+                head.process.wait_for("dataNode data1 registered");
+                head
+            });
+        }
+        for head in &cluster.heads {
+            assert!(head.line().ask("sigue").ends_with("recibido"));
+            let mut read = acopio();
+            read.args(["read", "--format", "raw", "--head", &head.at()]);
+            let (code, out, err) = ran(read);
+            assert_eq!(code, Some(0), "{err}");
+            assert!(sent.iter().all(|line| out.lines().any(|read| read == line)), "{out}");
+            assert!(out.lines().all(|line| line.starts_with("mensaje: ")), "{out}");
+            assert_eq!(head.status()["nodes"].as_array().unwrap().len(), 1);
+        }
+    }
 }
