@@ -404,7 +404,7 @@ impl Guarded {
         let roster = Roster { copies: Some(copies), foundings: vec![founding], members: Vec::new() };
         let lines = Bytes::from(b"x\n".repeat(1 << 18));
         let frames = [
-            register(7, "data1"),
+            register(7, "otro"),
             Frame::Holds { more: false, gone: Vec::new(), held: vec![held] },
             Frame::Roster(roster),
             Frame::Fetched { request: 1, lines: lines.clone() },
