@@ -245,7 +245,7 @@ pub(crate) const STATUS_LACKING_MAX: usize = 64;
 pub(crate) const STATUS_CLIENTS_MAX: usize = 1000;
 
 /// Connections beyond the client limit that a head serves at the same time, for data nodes, for handshakes and for
-/// telling client 101 that the head is full. Past it the head stops accepting until one ends.
+/// telling client 101 that the head is full. Past it one that has not said who it is makes way for the next.
 pub(crate) const CONNECTIONS_EXTRA: usize = 256;
 
 /// Registered data nodes of one head.

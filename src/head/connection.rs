@@ -33,7 +33,7 @@ pub(crate) async fn serve(
     stopping: CancellationToken,
     finished: CancellationToken,
 ) {
-    let exit = Exit::new(peer, &stopping);
+    let (exit, knock) = (Exit::new(peer, &stopping), head.knock(peer));
     let session = async {
         socket.watch(head.config.peer_silence);
         if let Some(mut socket) = secure(&head, socket, peer, &exit).await {
@@ -45,6 +45,10 @@ pub(crate) async fn serve(
         () = exit.overdue() => {
             let ip = peer.ip();
             head.say(ip, Log::Info, &format!("the client at {ip} does not read; it is cut"));
+        }
+        () = knock.cut.cancelled() => {
+            let ip = peer.ip();
+            head.say(ip, Log::Info, &format!("{ip} has connected and not said who it is; it makes way for others"));
         }
         () = session => {}
     }

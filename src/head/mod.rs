@@ -36,6 +36,7 @@ mod gate;
 mod grants;
 mod guests;
 mod heartbeat;
+mod knocks;
 mod known;
 mod live;
 mod marks;
@@ -188,7 +189,7 @@ pub(crate) async fn run_on(
         let accepted = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            accepted = accept(&doors, &places) => accepted,
+            accepted = accept(&head, &doors, &places) => accepted,
         };
         match accepted {
             Ok(Arrival { socket, peer, said, place }) => {
@@ -264,7 +265,10 @@ struct Arrival {
     place: tokio::sync::OwnedSemaphorePermit,
 }
 
-async fn accept(doors: &Doors, places: &Arc<Semaphore>) -> io::Result<Arrival> {
+async fn accept(head: &Head, doors: &Doors, places: &Arc<Semaphore>) -> io::Result<Arrival> {
+    if places.available_permits() == 0 {
+        head.make_way();
+    }
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     let handshakes = std::iter::once(&doors.main).chain(&doors.inside).map(|listener| (listener, None));
     let all = handshakes.chain(doors.plain.iter().map(|(listener, said)| (listener, Some(*said))));

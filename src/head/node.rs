@@ -55,6 +55,7 @@ pub(crate) async fn serve(
                 return refuse(head, &sink, peer, read_half.channel().is_some(), &Refusal::new(Code::Timeout, text));
             }
         };
+        head.is_in(peer);
         registered.replace(Some(Rc::clone(&entry)));
         let (fault, cause) = match follow(head, &entry, &sink, &mut read_half, &mut buffer, finished).await {
             Ok(cause @ (LEAVING | STOPPING)) => (Fault::None, cause.to_owned()),

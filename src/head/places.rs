@@ -79,6 +79,7 @@ impl<'a> Place<'a> {
     }
 
     fn sit(head: &'a Head, peer: SocketAddr, dialect: &'static str, exit: &Rc<Exit>) -> Self {
+        head.is_in(peer);
         let places = &head.places;
         let serial = places.next.get();
         places.next.set(serial + 1);

@@ -138,6 +138,7 @@ enum Step {
 /// The read cannot be answered: tell the reader.
 pub(crate) async fn run(head: &Head, exit: &Exit, outbox: &Rc<Outbox>, wanted: Wanted) -> Result<(), Refusal> {
     let place = Place::take(&head.readers, outbox, exit.peer.ip(), head.config.clients.per_address)?;
+    head.is_in(exit.peer);
     head.solo_ready().await;
     if !wanted.follow {
         return pull(head, exit, outbox, &wanted, &place).await;

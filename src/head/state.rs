@@ -94,6 +94,8 @@ pub(crate) struct Head {
     pub(super) arrivals: RefCell<super::shares::Shares>,
     /// Connections beyond the shares of their addresses of late that were told so.
     pub(super) turned_away: RefCell<Tries>,
+    /// Connections that are not let in yet.
+    pub(super) knocks: RefCell<super::knocks::Knocks>,
     /// Connections that have a token.
     pub(super) bearers: RefCell<Bearers>,
     /// What is used of each share.
@@ -149,6 +151,7 @@ impl Head {
             proofs: RefCell::default(),
             arrivals: RefCell::default(),
             turned_away: RefCell::default(),
+            knocks: RefCell::default(),
             bearers: RefCell::default(),
             shares: RefCell::default(),
             reads: RefCell::new(super::shares::Shares::bursting(limits::SHARE_READS_BURST)),

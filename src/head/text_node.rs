@@ -95,6 +95,7 @@ pub(crate) async fn serve(
             return;
         }
     };
+    head.is_in(peer);
     let session = Session { head, entry: &entry, sink: &sink, newline: dialect == Dialect::Line };
     let (fault, cause) = tokio::select! {
         biased;

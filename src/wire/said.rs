@@ -427,6 +427,10 @@ mod tests {
             format!("Token={SECRET}"),
             format!("tokn={SECRET}"),
             format!("esp+7,token={SECRET}"),
+            format!("esp7 {SECRET}"),
+            format!("esp7 token= {SECRET}"),
+            format!("token {SECRET}"),
+            format!("esp7 numerado {SECRET}"),
         ] {
             for error in [Dialect::Line, Dialect::Framed, Dialect::Raw]
                 .map(|dialect| Introduction::parse(words.as_bytes(), dialect).unwrap_err())

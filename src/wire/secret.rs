@@ -69,12 +69,16 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Where a secret may begin in foreign bytes that are to be shown.
+/// Where a secret may begin in foreign bytes that are to be shown: behind its word, or where it stands without it, whole or not.
 pub(super) fn hidden_from(bytes: &[u8]) -> Option<usize> {
     let word = TOKEN.as_bytes();
-    let at = bytes.windows(word.len()).position(|part| part.eq_ignore_ascii_case(word))?;
-    Some(at + word.len())
+    let named = bytes.windows(word.len()).position(|part| part.eq_ignore_ascii_case(word)).map(|at| at + word.len());
+    let bare = bytes.windows(DIGITS_HIDDEN).position(|part| part.iter().all(u8::is_ascii_hexdigit));
+    named.into_iter().chain(bare).min()
 }
+
+/// So many digits of a secret in a row are not shown.
+const DIGITS_HIDDEN: usize = 16;
 
 #[cfg(test)]
 mod tests {

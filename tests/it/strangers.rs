@@ -1,8 +1,8 @@
 //! What one peer can do to the others: whatever it says, and however little it reads, it costs the others bounded memory
 //! and bounded time. Time is counted in answers, not measured.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,9 +12,10 @@ use acopio::wire::frame::{CopiesWanted, Founding, Frame, Held, HoldState, Member
 use acopio::wire::id::RecordId;
 use acopio::wire::ledger::{Incarnation, LedgerId, NodeId};
 use bytes::{Bytes, BytesMut};
+use socket2::{Domain, Socket, Type};
 
 use crate::common::frames::{CONFIRMATION, Frames, NODE_OPENING, register};
-use crate::common::{Head, Process, acopio, eventually, ran};
+use crate::common::{Head, LineClient, Process, acopio, eventually, ran};
 
 /// How a client opens, and says Hello.
 const CLIENT: &[u8] = b"peticion acopio/2\ncliente\n\0\0\0\x0a\x01\0\0\0\0\0\0\0\x07\0";
@@ -457,4 +458,45 @@ fn a_stranger_fills_no_disk_and_blocks_no_head_through_restarts() {
             assert_eq!(head.status()["nodes"].as_array().unwrap().len(), 1);
         }
     }
+}
+
+#[test]
+fn who_connects_and_says_nothing_shuts_the_door_for_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let head = Head::start(dir.path(), &[]);
+    let node = head.node(dir.path(), 1, &[]);
+    let mut before = head.line();
+    // Each is one more than a head has at a time, or was.
+    let words: [&[u8]; 3] = [b"petic", b"peticion acopio/2\ncliente\n", NODE_OPENING];
+    let mut silent = Vec::new();
+    for n in 0..600 {
+        let mut socket = head.connect();
+        socket.write_all(words[n % words.len()]).unwrap();
+        silent.push(socket);
+    }
+    for n in 0..20 {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 9], 0)).into()).unwrap();
+        socket.connect(&head.address.into()).unwrap();
+        let mut line = LineClient(BufReader::new(socket.into()));
+        line.0.get_ref().set_read_timeout(Some(limits::HANDSHAKE_TIME_MAX / 2)).unwrap();
+        assert_eq!(line.ask("peticion"), "confirmacion");
+        assert!(line.ask(&format!("n {n}")).ends_with("recibido"));
+    }
+    // The others were there all the while, and who was in before them is in.
+    let is_open = |socket: &TcpStream| {
+        socket.set_nonblocking(true).unwrap();
+        let mut bytes = [0; 256];
+        let mut read = || (&*socket).read(&mut bytes);
+        let mut last = read();
+        while matches!(last, Ok(n) if n > 0) {
+            last = read();
+        }
+        matches!(last, Err(error) if error.kind() == ErrorKind::WouldBlock)
+    };
+    let open = silent.iter().filter(|socket| is_open(socket)).count();
+    assert!((200..600).contains(&open), "{open}");
+    assert!(before.ask("sigo").ends_with("recibido"));
+    assert_eq!(head.process.count("dataNode data1 registered"), 1);
+    drop(node);
 }
