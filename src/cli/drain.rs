@@ -66,7 +66,10 @@ impl Drain {
         runtime::run_short(async {
             self.ask(&heads, &change).await?;
             if self.gone && !self.lose {
-                tracing::info!("{} is given up", self.node);
+                tracing::info!(
+                    "{} is given up; if reads still name it, it alone kept something: --lose gives that up, too",
+                    self.node
+                );
             } else if self.gone {
                 self.wait(&asker, &heads).await?;
                 tracing::info!("{} is given up, with what only it kept", self.node);

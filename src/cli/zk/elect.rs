@@ -17,8 +17,8 @@ use crate::limits;
 
 const AFTER_HELP: &str = "\
 Examples:
-  acopio zk elect /election --id a -- ./leader.sh
-  acopio zk elect /election --id b --once -- ./leader.sh
+  acopio zk elect /turno --id a -- ./leader.sh
+  acopio zk elect /turno --id b --once -- ./leader.sh
 
 The command runs while this candidate leads, and again each time. It gets
 SIGTERM at the first doubt: when no ZooKeeper answers, not only when the

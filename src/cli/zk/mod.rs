@@ -24,7 +24,7 @@ const INTERRUPTED: Outcome = Outcome::Command(130);
 const AFTER_HELP: &str = "\
 Examples:
   acopio zk lock /LOCKS -- ./critical.sh          one at a time, on all machines
-  acopio zk elect /election --id a -- ./leader.sh run by one of many, and by the
+  acopio zk elect /turno --id a -- ./leader.sh    run by one of many, and by the
                                                   next when that one is gone
   acopio zk watch children /PAI                   a line for each change
   acopio zk barrier wait /barrier                 go on when it is removed
