@@ -6,6 +6,7 @@
 //! [`super::follow`]'s; what the answer lacks, `lacks` says.
 
 mod lacks;
+mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -14,6 +15,7 @@ use bytes::BytesMut;
 use tokio::time::{Instant, sleep_until};
 
 use lacks::joined;
+use source::{Asked, Source};
 
 use super::alarms::Log;
 use super::guests::Exit;
@@ -35,54 +37,6 @@ use crate::wire::id::RecordId;
 use crate::wire::ledger::NodeId;
 use crate::wire::peer::missing_because;
 use crate::wire::text::Dialect;
-
-/// A data node, as one reader sees it.
-struct Source {
-    node: Rc<NodeEntry>,
-    /// Its cursor in the merge; never given twice, so that late answers are known as such.
-    key: u64,
-    merged: bool,
-    /// The request that is open.
-    asked: Option<Asked>,
-    ask_at: Instant,
-    failures: u32,
-    /// Why it gave no answer.
-    cause: String,
-    /// The greatest id it has, from the first answer on.
-    greatest: Option<RecordId>,
-}
-
-/// A request that is open, and when it was sent.
-#[derive(Clone, Copy)]
-struct Asked {
-    at: Instant,
-    /// The most bytes of lines, unless one is longer; 0 if only a sign of life was asked for.
-    bytes: usize,
-    /// What it is counted as until it comes.
-    expected: usize,
-}
-
-impl Source {
-    /// A node that was not asked yet and takes no part.
-    fn new(node: Rc<NodeEntry>, now: Instant) -> Self {
-        Self {
-            node,
-            key: 0,
-            merged: false,
-            asked: None,
-            ask_at: now,
-            failures: 0,
-            cause: String::new(),
-            greatest: None,
-        }
-    }
-
-    /// It is there and gives no answers.
-    fn fails(&self, now: Instant) -> bool {
-        self.failures >= limits::SCAN_FAILURES_MAX
-            || self.asked.is_some_and(|asked| now.duration_since(asked.at) >= limits::READ_PAGE_TIME_MAX)
-    }
-}
 
 /// One read.
 struct Pull<'a> {
@@ -343,7 +297,7 @@ impl Pull<'_> {
                         self.merge.asked(key, false);
                         self.head.say(source.node.ip, Log::Warn, &format!("dataNode {}: {bad}", source.node.name));
                         source.cause = bad.to_string();
-                        fail(source, now);
+                        source.failed(now);
                         continue;
                     }
                     if let Some(node) = source.node.id.filter(|_| refused > 0)
@@ -368,7 +322,7 @@ impl Pull<'_> {
                         let line = format!("dataNode {} cannot be read: {refusal}", source.node.name);
                         self.head.say(source.node.ip, Log::Warn, &line);
                         source.cause = refusal.to_string();
-                        fail(source, now);
+                        source.failed(now);
                     }
                 }
             }
@@ -588,11 +542,6 @@ impl Pull<'_> {
 fn page_bytes(nodes: usize, readers: usize) -> usize {
     let most = (limits::PAGE_BYTES_MAX / readers.max(1)).max(limits::PAGE_BYTES_MIN);
     (limits::READ_PAGES_BYTES_MAX / (nodes.max(1) * limits::READ_PAGES_MAX)).clamp(limits::PAGE_BYTES_MIN, most)
-}
-
-fn fail(source: &mut Source, now: Instant) {
-    source.failures = source.failures.saturating_add(1);
-    source.ask_at = now + limits::READ_POLL_MAX;
 }
 
 #[cfg(test)]
